@@ -1,0 +1,38 @@
+"""Names that appear in paths and URLs: deployments, versions, digests. Each is checked on the way in."""
+
+import re
+import time
+
+from dagferry_core.errors import DeploymentNotFound, RequestError
+
+MAX_SEQUENCE = 10**12 - 1
+"""An entry's file name has twelve digits, so that names sort as numbers do."""
+
+_DEPLOYMENT = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+_VERSION = re.compile(r"[0-9]{8}T[0-9]{6}Z-([0-9]{6,12})")
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+
+
+def check_deployment(name: str) -> str:
+    """Return ``name`` if it can name a deployment (a DNS label: 1 to 63 of ``a-z0-9-``, no hyphen at either end)."""
+    if not _DEPLOYMENT.fullmatch(name):
+        raise DeploymentNotFound(f"{name!r} is no name of a deployment: it has 1 to 63 of a-z, 0-9 and inner hyphens.")
+    return name
+
+
+def make_version(seconds: int, sequence: int) -> str:
+    """Return the version of the deploy ``sequence`` made at ``seconds`` (epoch): ``20261120T064501Z-000042``."""
+    return f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime(seconds))}-{sequence:06d}"
+
+
+def version_sequence(version: str) -> int:
+    """Return the sequence a version carries, or raise ``RequestError`` if it is none."""
+    match = _VERSION.fullmatch(version)
+    if not match:
+        raise RequestError(f"{version!r} is no version; one looks like 20261120T064501Z-000042.")
+    return int(match[1])
+
+
+def is_digest(text: object) -> bool:
+    """Tell whether ``text`` is a digest: ``sha256:`` and 64 hexadecimal digits."""
+    return isinstance(text, str) and _DIGEST.fullmatch(text) is not None

@@ -1,0 +1,202 @@
+"""The patch between two bundles: what a sidecar that has the old one needs to build the new one.
+
+It is small when the change is small: unchanged files cost nothing, and a changed file is compressed with its own old
+content as the zstd dictionary. A patch is a sequence of parts, each a zstd frame behind its length (four bytes, big
+endian). The first part is text::
+
+    dagferry-patch 1
+    to <hex of the digest that must come out>
+    remove <path>
+    copy <line of a manifest>      content that the old bundle has somewhere else, or with another mode
+    batch <number of files that follow>
+    file <line of a manifest>      a new content
+    touch <path>                   unchanged, but it imports something that changed: gets a new modification time
+
+Each further part holds the contents of one batch, one after the other. Its dictionary is the old contents of those
+files of the batch that were there before, in the same order, unless they are too large (``BATCH_BYTES``).
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+import zstandard
+
+from dagferry_core.bundle import BundleFile
+from dagferry_core.errors import AnswerInvalid, PatchMismatch
+from dagferry_core.limits import MAX_ZSTD_WINDOW_BYTES, MIB
+from dagferry_core.manifest import Entry, Manifest, parse_line
+
+HEADER = "dagferry-patch 1"
+MAX_PATCH_BYTES = 8 * MIB
+"""A patch is held in memory at both ends; a larger change goes as a whole bundle."""
+BATCH_BYTES = 4 * MIB
+"""Old and new contents of a batch together, so that the window reaches the dictionary and memory stays small."""
+MAX_FILE_BYTES = 16 * MIB
+"""A larger file that changed is not worth a patch: it would have to be held in memory."""
+
+_LENGTH_BYTES = 4
+_SMALL_BYTES = 256 * 1024
+"""Up to here a batch is compressed as well as can be; beyond, time counts more than the last per cent."""
+
+
+def _batches(entries: Iterable[Entry], old: Manifest) -> Iterator[list[Entry]]:
+    batch: list[Entry] = []
+    total = 0
+    for entry in entries:
+        weight = entry.size + (old.files[entry.path].size if entry.path in old.files else 0)
+        if batch and total + weight > BATCH_BYTES:
+            yield batch
+            batch, total = [], 0
+        batch.append(entry)
+        total += weight
+    if batch:
+        yield batch
+
+
+def _dictionary(
+    batch: Iterable[Entry], old: Manifest, read_old: Callable[[str], bytes]
+) -> zstandard.ZstdCompressionDict | None:
+    known = [old.files[entry.path] for entry in batch if entry.path in old.files]
+    if not 0 < sum(entry.size for entry in known) <= BATCH_BYTES:
+        return None
+    content = b"".join(read_old(entry.path) for entry in known)
+    return zstandard.ZstdCompressionDict(content, dict_type=zstandard.DICT_TYPE_RAWCONTENT)
+
+
+def _part(content: bytes, dictionary: zstandard.ZstdCompressionDict | None = None) -> bytes:
+    known = len(dictionary) if dictionary else 0
+    window_log = min(MAX_ZSTD_WINDOW_BYTES.bit_length() - 1, max(10, (len(content) + known).bit_length()))
+    # Tables as large as the window: the library's own choice forgets most of a large dictionary.
+    parameters = zstandard.ZstdCompressionParameters.from_level(
+        19 if len(content) + known <= _SMALL_BYTES else 9,
+        window_log=window_log,
+        hash_log=min(window_log, 22),
+        chain_log=min(window_log, 22),
+    )
+    frame = zstandard.ZstdCompressor(compression_params=parameters, dict_data=dictionary).compress(content)
+    return len(frame).to_bytes(_LENGTH_BYTES, "big") + frame
+
+
+def make_patch(old: BundleFile, new: BundleFile, touch: Sequence[str], max_bytes: int) -> bytes | None:
+    """Return the patch from ``old`` to ``new``, or ``None`` if it would have over ``max_bytes`` or be of no use.
+
+    ``touch`` are the unchanged paths that import something that changed (``imports.touched``).
+    """
+    changes = new.manifest.changes_from(old.manifest)
+    old_contents = {entry.sha256 for entry in old.manifest.files.values()}
+    entries = [new.manifest.files[path] for path in sorted((*changes.added, *changes.changed))]
+    copied = [entry for entry in entries if entry.sha256 in old_contents]
+    written = [entry for entry in entries if entry.sha256 not in old_contents]
+    if any(entry.size > MAX_FILE_BYTES for entry in written):
+        return None
+    batches = list(_batches(written, old.manifest))
+    lines = [HEADER, "to " + new.manifest.digest.removeprefix("sha256:")]
+    lines += [f"remove {path}" for path in changes.removed]
+    lines += [f"copy {entry.line()}" for entry in copied]
+    for batch in batches:
+        lines += [f"batch {len(batch)}", *(f"file {entry.line()}" for entry in batch)]
+    lines += [f"touch {path}" for path in touch]
+    parts = [_part("\n".join(lines).encode())]
+    limit = min(max_bytes, new.stored_bytes)
+    for batch in batches:
+        if sum(map(len, parts)) > limit:
+            return None
+        content = b"".join(new.read(entry.path) for entry in batch)
+        parts.append(_part(content, _dictionary(batch, old.manifest, old.read)))
+    patch = b"".join(parts)
+    return patch if len(patch) <= limit else None
+
+
+def _parts(body: bytes) -> Iterator[bytes]:
+    start = 0
+    while start < len(body):
+        length = int.from_bytes(body[start : start + _LENGTH_BYTES], "big")
+        start += _LENGTH_BYTES + length
+        if start > len(body):
+            raise ValueError("it is cut short")
+        yield body[start - length : start]
+
+
+class Patch(NamedTuple):
+    """A patch as it was received. Nothing of it is trusted before ``apply_to`` has checked the digest."""
+
+    digest: str
+    removed: list[str]
+    copied: list[Entry]
+    batches: list[list[Entry]]
+    touch: list[str]
+    parts: list[bytes]
+
+    @classmethod
+    def parse(cls, body: bytes) -> "Patch":
+        """Read a patch; raise ``AnswerInvalid`` if it is none."""
+        try:
+            return cls._parse(body)
+        except (ValueError, IndexError, zstandard.ZstdError) as error:
+            raise AnswerInvalid(f"The download is no patch: {error}.") from error
+
+    @classmethod
+    def _parse(cls, body: bytes) -> "Patch":
+        parts = list(_parts(body))
+        header, to, *lines = _decompress(parts[0], None, MAX_FILE_BYTES).decode().split("\n")
+        if header != HEADER:
+            raise ValueError(f"it starts with {header[:40]!r}")
+        patch = cls("sha256:" + to.removeprefix("to "), [], [], [], [], parts[1:])
+        for line in lines:
+            word, _, rest = line.partition(" ")
+            if word == "remove":
+                patch.removed.append(rest)
+            elif word == "copy":
+                patch.copied.append(parse_line(rest))
+            elif word == "batch":
+                patch.batches.append([])
+            elif word == "file":
+                patch.batches[-1].append(parse_line(rest))
+            elif word == "touch":
+                patch.touch.append(rest)
+            else:
+                raise ValueError(f"it has a line {line[:40]!r}")
+        if len(patch.batches) != len(patch.parts):
+            raise ValueError(f"it has {len(patch.parts)} contents for {len(patch.batches)} batches")
+        return patch
+
+    @property
+    def written(self) -> list[Entry]:
+        """The files whose contents the patch carries."""
+        return [entry for batch in self.batches for entry in batch]
+
+    def apply_to(self, old: Manifest) -> Manifest:
+        """Return the manifest that comes out; raise ``PatchMismatch`` unless its digest is the promised one."""
+        files = {path: entry for path, entry in old.files.items() if path not in set(self.removed)}
+        files.update((entry.path, entry) for entry in (*self.copied, *self.written))
+        new = Manifest(files.values())
+        if new.digest != self.digest:
+            raise PatchMismatch(f"The patch leads to {new.digest} here, not to {self.digest}.")
+        return new
+
+    def contents(self, old: Manifest, read_old: Callable[[str], bytes]) -> Iterator[tuple[Entry, bytes]]:
+        """Yield each file of ``written`` with its content, which the caller checks against its sha256.
+
+        ``read_old`` returns the content of a file of the old tree. Raises ``PatchMismatch`` if a part does not fit it.
+        """
+        for batch, part in zip(self.batches, self.parts, strict=True):
+            size = sum(entry.size for entry in batch)
+            try:
+                content = _decompress(part, _dictionary(batch, old, read_old), size)
+            except zstandard.ZstdError as error:
+                raise PatchMismatch(f"The patch does not fit the files that are here: {error}.") from error
+            if len(content) != size:
+                raise PatchMismatch(f"The patch holds {len(content)} bytes where its header says {size}.")
+            start = 0
+            for entry in batch:
+                yield entry, content[start : start + entry.size]
+                start += entry.size
+
+
+def _decompress(part: bytes, dictionary: zstandard.ZstdCompressionDict | None, max_bytes: int) -> bytes:
+    # The frame's own word for its size decides how much is allocated, so it is looked at first.
+    size = zstandard.frame_content_size(part)
+    if not 0 <= size <= max_bytes:
+        raise zstandard.ZstdError(f"it claims to hold {size} bytes, {max_bytes} at the most were expected")
+    decompressor = zstandard.ZstdDecompressor(dict_data=dictionary, max_window_size=MAX_ZSTD_WINDOW_BYTES)
+    return decompressor.decompress(part)

@@ -1,0 +1,118 @@
+"""The canonical form of a bundle: what is written is what is read, by us and by tar, and nothing else is accepted."""
+
+import hashlib
+import io
+import os
+import subprocess
+
+import pytest
+import zstandard
+
+from dagferry_core.bundle import FRAME_BYTES, BundleFile, Index, member_header, read_bundle, write_bundle
+from dagferry_core.errors import AnswerInvalid, DigestMismatch, StoreFailed
+from dagferry_core.manifest import Entry, Manifest
+
+FILES = {
+    "empty.py": b"",
+    "block.py": b"x" * 512,
+    "team/etl.py": b"print('etl')\n" * 100,
+    "team/" + "long_" * 30 + "ä.py": b"pass\n",
+    "zz.bin": os.urandom(3 * FRAME_BYTES + 17),
+}
+
+
+def bundle_of(files: dict[str, bytes]) -> tuple[Manifest, bytes, list[int]]:
+    manifest = Manifest(Entry(path, len(text), 0o644, hashlib.sha256(text).hexdigest()) for path, text in files.items())
+    out = io.BytesIO()
+    frames = write_bundle(manifest, lambda entry: [files[entry.path]], out)
+    return manifest, out.getvalue(), frames
+
+
+def read_all(data: bytes) -> tuple[Manifest, dict[str, bytes]]:
+    manifest, entries = read_bundle(io.BytesIO(data).read)
+    return manifest, {entry.path: b"".join(pieces) for entry, pieces in entries}
+
+
+def tar_of(data: bytes) -> bytes:
+    with zstandard.ZstdDecompressor().stream_reader(data, read_across_frames=True) as reader:
+        return reader.read()
+
+
+def test_what_is_written_is_read_back() -> None:
+    manifest, data, _ = bundle_of(FILES)
+    read_manifest, contents = read_all(data)
+    assert contents == FILES
+    assert read_manifest.digest == manifest.digest
+
+
+def test_an_empty_bundle_is_one_too() -> None:
+    assert read_all(bundle_of({})[1])[1] == {}
+
+
+def test_the_same_files_give_the_same_bytes_in_any_order() -> None:
+    assert bundle_of(FILES)[1] == bundle_of(dict(reversed(FILES.items())))[1]
+
+
+def test_gnu_tar_sees_the_same_files(tmp_path) -> None:
+    subprocess.run(["tar", "-x", "-C", tmp_path], input=tar_of(bundle_of(FILES)[1]), check=True)
+    for path, content in FILES.items():
+        assert (tmp_path / "dags" / path).read_bytes() == content
+    assert (tmp_path / "manifest.txt").read_bytes() == bundle_of(FILES)[0].text
+
+
+@pytest.mark.parametrize("length", [*range(80, 125), *range(980, 1010)])
+def test_a_path_of_any_length_has_a_header_tar_understands(length: int) -> None:
+    path = "/".join(["d" * 9] * (length // 10) + ["e" * (length % 10 or 1)])
+    header = member_header(path, 3, 0o755) + b"abc".ljust(512, b"\0") + bytes(1024)
+    seen = subprocess.run(["tar", "-t"], input=header, check=True, capture_output=True).stdout
+    assert seen.decode().rstrip("\n") == path
+
+
+@pytest.mark.parametrize("cut", [0, 1, 100, 5000, FRAME_BYTES, -1, -20, -200])
+def test_a_bundle_cut_anywhere_is_refused(cut: int) -> None:
+    data = bundle_of(FILES)[1]
+    with pytest.raises((DigestMismatch, AnswerInvalid)):
+        read_all(data[:cut])
+
+
+def test_bytes_after_the_end_are_refused() -> None:
+    data = bundle_of(FILES)[1]
+    with pytest.raises(DigestMismatch):
+        read_all(data + zstandard.compress(b"\0" * 512))
+
+
+def test_an_entry_that_the_manifest_does_not_announce_is_refused() -> None:
+    tar = bytearray(tar_of(bundle_of({"a.py": b"pass\n"})[1]))
+    tar[tar.index(b"dags/a.py") + 5 : tar.index(b"dags/a.py") + 6] = b"b"
+    with pytest.raises(DigestMismatch, match=r"canonical form at 'a\.py'"):
+        read_all(zstandard.compress(bytes(tar)))
+
+
+def test_something_else_is_no_bundle() -> None:
+    with pytest.raises(AnswerInvalid, match="does not start with a manifest"):
+        read_all(zstandard.compress(b"<html>".ljust(2048)))
+    with pytest.raises(DigestMismatch, match="damaged on its way"):
+        read_all(b"<html>".ljust(2048))
+
+
+def test_single_files_are_read_without_the_rest(tmp_path) -> None:
+    manifest, data, frames = bundle_of(FILES)
+    (tmp_path / "bundle").write_bytes(data)
+    index = Index(frames, {"team/etl.py": ("os", ".x")})
+    stored = BundleFile(os.open(tmp_path / "bundle", os.O_RDONLY), Index.decode(index.encode()))
+    assert {path: stored.read(path) for path in FILES} == FILES
+    assert stored.manifest.digest == manifest.digest
+    assert stored.imports == {"team/etl.py": ("os", ".x")}
+    assert stored.stored_bytes == len(data)
+    stored.close()
+
+
+def test_a_damaged_stored_bundle_is_reported_as_such(tmp_path) -> None:
+    _, data, frames = bundle_of(FILES)
+    (tmp_path / "bundle").write_bytes(data[: frames[1]] + b"damage" + data[frames[1] + 6 :])
+    stored = BundleFile(os.open(tmp_path / "bundle", os.O_RDONLY), Index(frames, {}))
+    with pytest.raises(StoreFailed, match="damaged in frame 1"):
+        stored.read("zz.bin")
+    stored.close()
+    with pytest.raises(StoreFailed, match="index of a stored bundle is damaged"):
+        Index.decode(b"no index")

@@ -1,0 +1,102 @@
+"""The rules of the deploy log: entries, sequences, times, and what retention keeps."""
+
+import json
+
+import pytest
+
+from dagferry_core.deploylog import Deploy, Retention, StoredDeploy, decode, kept_bundles, next_deploy
+from dagferry_core.errors import StoreFailed
+from dagferry_core.manifest import Changes
+
+NOW = 1_795_157_101.5
+DAY = 86400
+
+
+def deploy(sequence: int = 1, *, newest: Deploy | None = None, now: float = NOW, digit: str = "a") -> Deploy:
+    return next_deploy(
+        newest,
+        sequence - 1,
+        digest="sha256:" + digit * 64,
+        kind="upload",
+        description="first",
+        actor="anonymous",
+        now=now,
+        changes=Changes(["a.py"], [], []),
+    )
+
+
+def test_an_entry_is_read_as_it_was_written() -> None:
+    entry = deploy(42)
+    assert decode(entry.encode(), 42) == entry
+    assert entry.version == "20261120T064501Z-000042"
+    assert (entry.added, entry.changed, entry.removed) == (1, 0, 0)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        b"",
+        b"{}",
+        b"[]",
+        b"null",
+        deploy(42).encode()[:-10],
+        json.dumps({**deploy(42)._asdict(), "digest": "sha256:no"}).encode(),
+        json.dumps({**deploy(42)._asdict(), "kind": "edit"}).encode(),
+        json.dumps({**deploy(42)._asdict(), "time": "now"}).encode(),
+        json.dumps({**deploy(42)._asdict(), "added": True}).encode(),
+        deploy(41).encode(),
+    ],
+)
+def test_a_damaged_entry_is_told_from_a_good_one(damage: bytes) -> None:
+    with pytest.raises(StoreFailed, match="Entry 42 of the deploy log is damaged"):
+        decode(damage, 42)
+
+
+def test_time_never_runs_backwards_even_if_the_clock_does() -> None:
+    first = deploy(1)
+    second = deploy(2, newest=first, now=NOW - 365 * DAY)
+    assert second.time == first.time
+    assert second.version > first.version
+
+
+def test_a_sequence_above_every_known_one_is_used_even_if_that_one_cannot_be_read() -> None:
+    assert deploy(8, newest=deploy(5)).sequence == 8
+
+
+def kept(stored: list[StoredDeploy], **rules: int) -> set[str]:
+    chosen = Retention(**{"keep_deploys": 2, "keep_days": 90, "max_store_bytes": 1000, **rules})
+    return {digest.removeprefix("sha256:")[0] for _, digest in kept_bundles(stored, chosen, NOW)}
+
+
+def stored(*days_and_digits: tuple[int, str], size: int = 10, deployment: str = "prod") -> list[StoredDeploy]:
+    return [
+        StoredDeploy(deployment, deploy(number, now=NOW - days * DAY, digit=digit), size)
+        for number, (days, digit) in enumerate(days_and_digits, 1)
+    ]
+
+
+def test_the_newest_stay_however_old_they_are() -> None:
+    assert kept(stored((900, "a"), (800, "b"), (700, "c"))) == {"b", "c"}
+
+
+def test_the_young_stay_beyond_the_newest() -> None:
+    assert kept(stored((900, "a"), (80, "b"), (3, "c"), (2, "d"))) == {"b", "c", "d"}
+
+
+def test_a_full_store_loses_the_oldest_of_the_young_but_never_the_newest() -> None:
+    history = stored((4, "a"), (3, "b"), (2, "c"), (1, "d"))
+    assert kept(history, max_store_bytes=35) == {"b", "c", "d"}
+    assert kept(history, max_store_bytes=1) == {"c", "d"}
+
+
+def test_a_bundle_two_deploys_name_counts_once_and_stays_with_the_newer() -> None:
+    assert kept(stored((900, "a"), (800, "b"), (1, "c"), (1, "a"))) == {"a", "c"}
+
+
+def test_the_current_deploy_stays_whatever_the_rules() -> None:
+    assert kept(stored((900, "a"), (900, "b")), keep_deploys=0, keep_days=0, max_store_bytes=1) == {"b"}
+
+
+def test_each_deployment_keeps_its_own() -> None:
+    history = stored((900, "a")) + stored((1, "b"), (1, "c"), (1, "d"), deployment="staging")
+    assert kept(history) == {"a", "b", "c", "d"}

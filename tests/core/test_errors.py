@@ -1,0 +1,32 @@
+"""The table of errors: every error has its own code, and statuses that real clients of the protocol take as meant."""
+
+from dagferry_core.errors import ALL_ERRORS, ArchiveError, ArchiveTruncated, BundleError, RequestError, ServerError
+
+
+def test_every_code_is_there_once() -> None:
+    codes = [error.code for error in ALL_ERRORS]
+    assert len(codes) == len(set(codes))
+
+
+def test_every_error_says_what_it_is_and_what_to_do_next() -> None:
+    for error in ALL_ERRORS:
+        assert error.__doc__, error
+        assert error.default_hint.endswith((".", "dags", "deploys", "URL")), error
+        assert error.exit_code != 0
+
+
+def test_what_the_caller_must_mend_is_a_4xx_and_what_passes_is_a_5xx_and_never_429() -> None:
+    for error in ALL_ERRORS:
+        if issubclass(error, (ArchiveError, BundleError, RequestError)):
+            assert error.status in {400, 404, 405, 410, 413, 422}
+        elif issubclass(error, ServerError):
+            assert error.status in {503, 507}
+
+
+def test_an_error_carries_its_message_and_its_hint() -> None:
+    assert ArchiveTruncated("x is cut.", "Do y.").as_dict() == {
+        "code": "archive_truncated",
+        "message": "x is cut.",
+        "hint": "Do y.",
+    }
+    assert ArchiveTruncated("x is cut.").hint == ArchiveTruncated.default_hint
