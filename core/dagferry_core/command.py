@@ -41,6 +41,13 @@ class Setting(NamedTuple):
         """The environment variable: ``DAGFERRY_POLL_WAIT``."""
         return "DAGFERRY_" + self.name.upper()
 
+    @property
+    def shown_default(self) -> str:
+        """The default as a person writes it; empty if there is none."""
+        if self.default is None or self.default is False:
+            return ""
+        return f"{self.default:g}" if isinstance(self.default, float) else str(self.default)
+
     def value_of(self, text: str, source: str) -> Any:
         """Parse ``text``, which came from ``source`` (a flag or a variable); raise ``SetupError`` in one line."""
         try:

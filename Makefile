@@ -1,0 +1,52 @@
+# make run    sets everything up and shows the main job: a server, three sidecars, a deploy, the swap
+# make test   sets everything up and runs the tests
+# make check  formatting, lint, types
+# make bench  measures speed and memory; docs/benchmarks.md has the results
+# make docs   writes the tables of settings, metrics, errors and endpoints
+# make pins   renews the pinned requirements
+
+PYTHON ?= python3
+VENV ?= .venv
+RUN_PINS = requirements/server.txt requirements/sidecar.txt
+TEST_PINS = $(RUN_PINS) requirements/test.txt
+BIN = $(VENV)/bin
+
+.PHONY: run test check bench docs pins clean
+
+run: $(VENV)/.run
+	@$(BIN)/python scripts/demo.py
+
+test: $(VENV)/.test
+	$(BIN)/python -m pytest $(PYTEST_ARGUMENTS)
+
+check: $(VENV)/.check
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+docs: $(VENV)/.run
+	$(BIN)/python scripts/reference.py
+
+bench: $(VENV)/.test
+	$(BIN)/python benchmarks/run.py
+
+$(VENV)/bin/python:
+	@$(PYTHON) scripts/check_python.py
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.run: $(VENV)/bin/python pyproject.toml $(RUN_PINS)
+	@echo "Setting up $(VENV) …"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes $(addprefix -r ,$(RUN_PINS))
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.run $(TEST_PINS)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/test.txt
+	@touch $@
+
+$(VENV)/.check: $(VENV)/.test requirements/check.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/check.txt
+	@touch $@
+
+clean:
+	rm -rf .venv* .run build dist

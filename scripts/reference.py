@@ -1,0 +1,82 @@
+"""Write the tables of settings, metrics, errors and endpoints into docs/, from the code that defines them.
+
+``make docs`` writes them; ``python scripts/reference.py --check`` only tells whether they are up to date.
+"""
+
+import re
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import dagferry_server.metrics
+import dagferry_server.routes
+import dagferry_server.settings
+import dagferry_sidecar.metrics
+import dagferry_sidecar.settings
+from dagferry_core.command import Setting
+from dagferry_core.errors import ALL_ERRORS
+
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Return a Markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def settings(known: Iterable[Setting]) -> str:
+    """Return the table of a command's settings."""
+    return table(
+        ["flag", "variable", "default", "what"],
+        [
+            [f"`{s.flag}{' ' + s.metavar if s.metavar else ''}`", f"`{s.variable}`", s.shown_default, s.help]
+            for s in known
+        ],
+    )
+
+
+def errors() -> str:
+    """Return the table of errors."""
+    return table(
+        ["code", "HTTP status", "exit code", "what happened", "what to do next"],
+        [[f"`{e.code}`", e.status, e.exit_code, (e.__doc__ or "").strip(), e.default_hint] for e in ALL_ERRORS],
+    )
+
+
+TABLES = {
+    "server settings": lambda: settings(dagferry_server.settings.SETTINGS),
+    "sidecar settings": lambda: settings(dagferry_sidecar.settings.SETTINGS),
+    "errors": errors,
+    "server metrics": lambda: table(["metric", "type", "labels", "what"], dagferry_server.metrics.documented()),
+    "sidecar metrics": lambda: table(["metric", "type", "labels", "what"], dagferry_sidecar.metrics.documented()),
+    "endpoints": lambda: table(["call", "scope", "listener", "what"], dagferry_server.routes.documented()),
+}
+
+
+def written(text: str) -> str:
+    """Return a page with its tables as they must be."""
+    return re.sub(
+        r"(<!-- reference: ([a-z ]+) -->\n).*?(<!-- end -->)",
+        lambda found: f"{found[1]}\n{TABLES[found[2]]()}\n\n{found[3]}",
+        text,
+        flags=re.DOTALL,
+    )
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Write the tables, or with ``--check`` name the pages that are out of date; every table must be in some page."""
+    pages = {page: page.read_text() for page in sorted(DOCS.glob("*.md"))}
+    stale = [page.name for page, text in pages.items() if written(text) != text]
+    absent = [name for name in TABLES if not any(f"<!-- reference: {name} -->" in text for text in pages.values())]
+    if "--check" in arguments:
+        if stale or absent:
+            sys.stderr.write(f"Out of date: {stale}; tables in no page: {absent}. Run: make docs\n")
+        return int(bool(stale or absent))
+    for page, text in pages.items():
+        page.write_text(written(text))
+    return int(bool(absent))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
