@@ -28,7 +28,7 @@ docs: $(VENV)/.run
 	$(BIN)/python scripts/reference.py
 
 bench: $(VENV)/.test
-	$(BIN)/python benchmarks/run.py
+	PYTHONPATH=tests $(BIN)/python benchmarks/run.py $(ROWS)
 
 $(VENV)/bin/python:
 	@$(PYTHON) scripts/check_python.py

@@ -1,0 +1,42 @@
+"""Fixtures that several suites share."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from harness import Process, Server, Sidecar
+
+
+@pytest.fixture
+def started() -> Iterator[list[Process]]:
+    """Processes that are ended when the test is over, however it ends."""
+    processes: list[Process] = []
+    yield processes
+    for process in processes:
+        if process.process.poll() is None:
+            process.kill()
+
+
+@pytest.fixture
+def serve(tmp_path: Path, started: list[Process]) -> Callable[..., Server]:
+    """Start a server on ``tmp_path/data`` and wait until it is ready."""
+
+    def start(*flags: str, data: str = "data", **options: object) -> Server:
+        server = Server(tmp_path / data, *flags, **options)
+        started.append(server)
+        return server.ready()
+
+    return start
+
+
+@pytest.fixture
+def follow(tmp_path: Path, started: list[Process]) -> Callable[..., Sidecar]:
+    """Start a sidecar on ``tmp_path/<name>``."""
+
+    def start(server: Server | str, name: str = "pod-0", *flags: str, **options: object) -> Sidecar:
+        sidecar = Sidecar(server if isinstance(server, str) else server.url, tmp_path / name, *flags, **options)
+        started.append(sidecar)
+        return sidecar
+
+    return start

@@ -1,0 +1,186 @@
+"""Real processes for tests: a server, sidecars, and a client that uploads as curl does."""
+
+import gzip
+import io
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tarfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+PATIENCE_SECONDS = 30
+Found = TypeVar("Found")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def eventually(what: str, look: Callable[[], Found], seconds: float = PATIENCE_SECONDS) -> Found:
+    """Return what ``look`` finds as soon as that is true; fail after a deadline."""
+    deadline = time.monotonic() + seconds
+    while not (found := look()):
+        assert time.monotonic() < deadline, f"gave up waiting for: {what}"
+        time.sleep(0.01)
+    return found
+
+
+def pack(files: Mapping[str, bytes], prefix: str = "dags/") -> bytes:
+    """A tar.gz of these files under ``dags/``, as ``tar -czf dags.tar.gz dags`` makes it."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        for path, content in files.items():
+            member = tarfile.TarInfo(prefix + path)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    return gzip.compress(packed.getvalue(), 1)
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    """What is in a folder: path to content."""
+    found = {}
+    for parent, _, names in os.walk(f"{folder}/"):
+        for name in names:
+            path = Path(parent, name)
+            found[str(path.relative_to(folder))] = path.read_bytes()
+    return found
+
+
+class Process:
+    """A Dagferry command under test; its log goes to a file."""
+
+    def __init__(self, log: Path, *command: str, wrapper: tuple[str, ...] = (), **environment: str) -> None:
+        self.log = log
+        with log.open("ab") as out:
+            self.process = subprocess.Popen(
+                [*wrapper, sys.executable, "-m", *command],
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                env={**os.environ, **environment},
+            )
+
+    def logged(self) -> list[dict[str, Any]]:
+        """The lines of the log, each a JSON object."""
+        return [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
+
+    def stop(self, expected: int | None = 0) -> None:
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        code = self.process.wait(PATIENCE_SECONDS)
+        assert expected is None or code == expected, self.log.read_text()
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait(PATIENCE_SECONDS)
+
+    def cpu_seconds(self) -> float:
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+class Server(Process):
+    """``dagferry-server`` on a data folder."""
+
+    def __init__(self, data: Path, *flags: str, port: int | None = None, **options: Any) -> None:
+        self.data = data
+        self.port = port or free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        super().__init__(
+            data.with_suffix(".log"), "dagferry_server", "--data-dir", str(data), "--listen", f"127.0.0.1:{self.port}",
+            *flags, **options,
+        )  # fmt: skip
+
+    def ready(self) -> "Server":
+        def look() -> bool:
+            assert self.process.poll() is None, self.log.read_text()
+            try:
+                return self.get("/readyz")[0] == 200
+            except OSError:
+                return False
+
+        eventually("the server to be ready", look)
+        return self
+
+    def request(self, path: str, body: bytes | None = None, **headers: str) -> tuple[int, bytes]:
+        """Status and body of a call; an error status is no exception."""
+        request = urllib.request.Request(self.url + path, body, {k.replace("_", "-"): v for k, v in headers.items()})
+        try:
+            with urllib.request.urlopen(request, timeout=PATIENCE_SECONDS) as answer:
+                return answer.status, answer.read()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read()
+
+    def get(self, path: str, **headers: str) -> tuple[int, bytes]:
+        return self.request(path, None, **headers)
+
+    def deploy(
+        self, files: Mapping[str, bytes] | bytes, deployment: str = "default", query: str = ""
+    ) -> dict[str, Any]:
+        """Upload and return the answer; fail unless it is 200."""
+        packed = files if isinstance(files, bytes) else pack(files)
+        status, body = self.request(f"/{deployment}/dags/upload{query}", packed)
+        assert status == 200, body
+        return json.loads(body)
+
+    def current(self, deployment: str = "default") -> dict[str, Any]:
+        return json.loads(self.get(f"/{deployment}/dags/current")[1])
+
+
+class Sidecar(Process):
+    """``dagferry-sidecar`` on a root folder, with short pauses unless told otherwise."""
+
+    def __init__(self, server: str, root: Path, *flags: str, **options: Any) -> None:
+        self.root = root
+        self.port = free_port()
+        defaults = {"--poll-interval": "0.2", "--listen": f"127.0.0.1:{self.port}", "--instance": root.name}
+        given = [word for flag, value in defaults.items() if flag not in flags for word in (flag, value)]
+        super().__init__(
+            root.with_suffix(".log"), "dagferry_sidecar", "--server", server, "--root", str(root), *given, *flags,
+            **options,
+        )  # fmt: skip
+
+    @property
+    def live(self) -> str | None:
+        """The live version: what ``current`` points at."""
+        try:
+            return os.path.basename(os.readlink(self.root / "current"))
+        except FileNotFoundError:
+            return None
+
+    def runs(self, version: str) -> "Sidecar":
+        def look() -> bool:
+            assert self.process.poll() is None, self.log.read_text()
+            return self.live == version
+
+        eventually(f"{self.root.name} to run {version}", look)
+        return self
+
+    def tree(self) -> dict[str, bytes]:
+        return tree(self.root / "current")
+
+    def probe(self, path: str) -> tuple[int, str]:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read().decode()
+
+    def metric(self, name: str) -> float:
+        """The value of a sample, named with its labels as in the exposition; 0 where there is none."""
+        for line in self.probe("/metrics")[1].splitlines():
+            if line.rpartition(" ")[0] == name:
+                return float(line.rpartition(" ")[2])
+        return 0.0

@@ -1,0 +1,62 @@
+"""The house rules: each package imports core and never another, core is pure, and the sidecar stays light."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HOME = Path(__file__).parent.parent
+PACKAGES = {path.parent.name: path.parent for path in HOME.glob("*/dagferry_*/__init__.py")}
+
+
+def imported(path: Path) -> set[str]:
+    """The top-level modules that a source file imports."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute"
+            found.add((node.module or "").split(".")[0])
+    return found
+
+
+def files(package: str) -> list[Path]:
+    return sorted(PACKAGES[package].rglob("*.py"))
+
+
+def test_the_packages_are_found() -> None:
+    assert {"dagferry_core", "dagferry_server", "dagferry_sidecar"} <= set(PACKAGES)
+
+
+@pytest.mark.parametrize("package", sorted(PACKAGES))
+def test_a_package_imports_core_and_never_another(package: str) -> None:
+    for path in files(package):
+        others = imported(path) & (set(PACKAGES) - {package, "dagferry_core"})
+        assert not others, f"{path.relative_to(HOME)} imports {others}"
+
+
+def test_core_knows_no_network_no_asyncio_and_no_framework() -> None:
+    forbidden = {"asyncio", "socket", "http", "urllib", "ssl", "aiohttp", "aiofiles", "pydantic", "prometheus_client"}
+    for path in files("dagferry_core"):
+        assert not imported(path) & forbidden, path.relative_to(HOME)
+
+
+def test_the_sidecar_loads_no_asyncio_and_no_framework_at_start() -> None:
+    heavy = {"asyncio", "aiohttp", "aiofiles", "pydantic", "prometheus_client", "dataclasses", "inspect", "http.server"}
+    code = "import sys, dagferry_sidecar.__main__, dagferry_sidecar.loop; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
+    assert "dagferry_sidecar.loop" in loaded
+    assert not heavy & set(loaded)
+    for path in files("dagferry_sidecar"):
+        assert not imported(path) & {"asyncio", "aiohttp", "aiofiles", "pydantic"}, path.relative_to(HOME)
+
+
+def test_files_stay_about_one_thing() -> None:
+    for package in PACKAGES:
+        for path in files(package):
+            lines = len(path.read_text().splitlines())
+            # The table of errors is one thing, and long by nature.
+            assert lines <= 300 or path.name == "errors.py", f"{path.relative_to(HOME)} has {lines} lines"
