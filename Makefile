@@ -7,7 +7,7 @@
 
 PYTHON ?= python3
 VENV ?= .venv
-RUN_PINS = requirements/server.txt requirements/sidecar.txt
+RUN_PINS = requirements/build.txt requirements/server.txt requirements/sidecar.txt
 TEST_PINS = $(RUN_PINS) requirements/test.txt
 BIN = $(VENV)/bin
 
@@ -37,7 +37,7 @@ $(VENV)/bin/python:
 $(VENV)/.run: $(VENV)/bin/python pyproject.toml $(RUN_PINS)
 	@echo "Setting up $(VENV) …"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes $(addprefix -r ,$(RUN_PINS))
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.run $(TEST_PINS)
@@ -47,6 +47,17 @@ $(VENV)/.test: $(VENV)/.run $(TEST_PINS)
 $(VENV)/.check: $(VENV)/.test requirements/check.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/check.txt
 	@touch $@
+
+# Every kind at the newest versions that go together, for every Python and with hashes; the others follow check.txt.
+COMPILE = $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.10 --generate-hashes --no-annotate \
+	--custom-compile-command "make pins" pyproject.toml
+pins: $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(COMPILE) --all-extras --group build --group test --group check -o requirements/check.txt
+	$(COMPILE) --all-extras --group test -c requirements/check.txt -o requirements/test.txt
+	$(COMPILE) --extra server -c requirements/check.txt -o requirements/server.txt
+	$(COMPILE) --extra sidecar -c requirements/check.txt -o requirements/sidecar.txt
+	$(COMPILE) --group build -c requirements/check.txt -o requirements/build.txt
 
 clean:
 	rm -rf .venv* .run build dist

@@ -1,0 +1,43 @@
+"""The compose file is valid, keeps the open port to this machine, and gives Airflow the whole volume."""
+
+import subprocess
+from typing import Any
+
+import pytest
+
+from deployfiles import COMPOSE, documents, run, tool
+
+LOADER = "github.com/compose-spec/compose-go/v2/cmd@v2.16.2"
+[PROJECT] = documents(COMPOSE)
+SERVICES: dict[str, Any] = PROJECT["services"]
+
+
+def test_it_is_a_valid_compose_file() -> None:
+    if subprocess.run(["docker", "compose", "version"], check=False, capture_output=True).returncode == 0:
+        run("docker", "compose", "-f", COMPOSE, "--profile", "airflow", "config", "--quiet")
+    else:
+        run(*tool(["go", "run", LOADER]), COMPOSE)  # the same code that `docker compose` loads files with
+
+
+def test_no_port_is_published_beyond_this_machine() -> None:
+    published = [port for service in SERVICES.values() for port in service.get("ports", [])]
+    assert published
+    assert all(port.startswith("127.0.0.1:") for port in published)
+
+
+@pytest.mark.parametrize("name", ["server", "sidecar"])
+def test_our_services_are_locked_down(name: str) -> None:
+    assert SERVICES[name]["read_only"] is True
+    assert SERVICES[name]["cap_drop"] == ["ALL"]
+    assert SERVICES[name]["security_opt"] == ["no-new-privileges:true"]
+
+
+def test_the_sidecar_publishes_into_the_volume_that_airflow_mounts_whole_and_read_only() -> None:
+    assert SERVICES["sidecar"]["volumes"] == ["dags:/dags"]
+    assert "--root=/dags" in SERVICES["sidecar"]["command"]
+    assert SERVICES["airflow"]["volumes"] == ["dags:/dags:ro"]
+    assert SERVICES["airflow"]["environment"]["AIRFLOW__CORE__DAGS_FOLDER"] == "/dags/current"
+
+
+def test_airflow_starts_only_when_asked_for() -> None:
+    assert SERVICES["airflow"]["profiles"] == ["airflow"]
