@@ -270,6 +270,45 @@ class NothingDeployed(RequestError):
     default_hint = "Deploy something first."
 
 
+# --- who asks --------------------------------------------------------------------------------------------------------
+
+
+class Unauthenticated(RequestError):
+    """The request says nothing of who makes it, and this call needs to know."""
+
+    code = "unauthenticated"
+    status = 401
+    exit_code = EXIT_NOT_ALLOWED
+    default_hint = 'Send a token, for example with: curl -H "Authorization: Bearer $TOKEN" URL'
+
+
+class CredentialsRefused(RequestError):
+    """The token, or what a proxy says of the caller, is unknown, expired, or not right."""
+
+    code = "credentials_refused"
+    status = 401
+    exit_code = EXIT_NOT_ALLOWED
+    default_hint = "Get a new token, or ask whoever runs the server what it accepts."
+
+
+class Forbidden(RequestError):
+    """The caller is known and may see the deployment, but not do this with it."""
+
+    code = "forbidden"
+    status = 403
+    exit_code = EXIT_NOT_ALLOWED
+    default_hint = "Ask whoever runs the server for a token or a rule with this scope."
+
+
+class OriginRefused(RequestError):
+    """A web page made the request, and it is not one of this server's."""
+
+    code = "origin_refused"
+    status = 403
+    exit_code = EXIT_NOT_ALLOWED
+    default_hint = "Use a command such as dagferry or curl, not a web page."
+
+
 # --- the server ------------------------------------------------------------------------------------------------------
 
 
@@ -293,6 +332,13 @@ class ShuttingDown(ServerError):
     """The server is stopping."""
 
     code = "shutting_down"
+
+
+class IssuerUnavailable(ServerError):
+    """A token may be good, but its issuer's keys cannot be had at the moment to tell."""
+
+    code = "issuer_unavailable"
+    default_hint = "Try again in a minute. If it lasts, look at the server's log."
 
 
 class StoreFull(ServerError):

@@ -1,0 +1,101 @@
+"""Every limit on what may be uploaded and unpacked, and the arithmetic of tiers.
+
+Sizes are bytes. The defaults of settings stand here too, so that a limit has one place.
+"""
+
+from typing import NamedTuple
+
+MIB = 1024 * 1024
+GIB = 1024 * MIB
+
+PIECE_BYTES = 256 * 1024
+"""The most that is read, hashed or written in one go, so that memory does not grow with the size of an upload."""
+
+UPLOAD_BYTES_PER_TIER = 15 * MIB
+"""Compressed upload that one tier buys."""
+
+TIER_CPUS = 1
+TIER_MEMORY_BYTES = 1536 * MIB
+"""One tier is one CPU and 1.5 GiB of memory."""
+
+INGRESS_UPLOAD_BYTES = 8 * MIB
+"""Compressed upload that passes a third-party ingress, whatever the tier."""
+
+MAX_EXPANDED_BYTES = 1 * GIB
+"""Default of ``--max-expanded-bytes``: what all files of a bundle may weigh together."""
+
+MAX_FILES = 100_000
+"""Default of ``--max-files``: how many members an archive may have."""
+
+MAX_PATH_BYTES = 1024
+MAX_COMPONENT_BYTES = 255
+MAX_DEPTH = 64
+"""What a path may be long, and how many components it may have: below what Linux and every pod's volume take."""
+
+MAX_ZSTD_WINDOW_BYTES = 8 * MIB
+"""RFC 8878 §3.1.1.1.2 recommends it as the window every decoder supports; a reader must hold it in memory."""
+
+MAX_ZSTD_BLOCKS = 1_000_000
+"""A block holds up to 128 KiB, so this does not limit what can be sent, only the work of looking at tiny blocks."""
+
+MAX_PAX_HEADER_BYTES = 64 * 1024
+MAX_PAX_RECORDS = 100
+MAX_LONG_NAME_BYTES = 4 * 1024
+MAX_EXTENSIONS_PER_MEMBER = 4
+"""What may stand in a tar before one member: headers (a global and a PAX one, a GNU long name and a long link) and
+what is in them. A 408 kB upload with a PAX header of 400 MB took ``tarfile`` to 830 MiB of memory."""
+
+MAX_LINK_STEPS = 40
+"""How many links a path may go through; Linux has the same limit (path_resolution(7))."""
+
+MAX_WARNINGS = 20
+MAX_LEFT_OUT_SHOWN = 100
+"""How many warnings, and paths that were left out, the answer to an upload lists."""
+
+MAX_RATIO = 250
+RATIO_FREE_BYTES = 64 * MIB
+"""An archive that expands to more than both is taken for a bomb. Source code packs to a fifth; a small archive that
+repeats itself a lot harms nobody."""
+
+
+class UploadLimit(NamedTuple):
+    """The most bytes one compressed upload may have, the rule that set it, and how to raise it."""
+
+    bytes: int
+    rule: str
+    hint: str
+
+
+def upload_limit(tiers: int, *, third_party_ingress: bool) -> UploadLimit:
+    """Return the limit of a server that has ``tiers`` (≥ 1) tiers, behind a third-party ingress or not."""
+    if third_party_ingress:
+        return UploadLimit(
+            INGRESS_UPLOAD_BYTES,
+            f"{INGRESS_UPLOAD_BYTES // MIB} MiB behind a third-party ingress, whatever the tiers",
+            "Remove large files from the dags folder. To raise the limit, reach the server without a third-party "
+            "ingress and start it without --third-party-ingress.",
+        )
+    return UploadLimit(
+        tiers * UPLOAD_BYTES_PER_TIER,
+        f"{tiers} {'tier' if tiers == 1 else 'tiers'} of {UPLOAD_BYTES_PER_TIER // MIB} MiB",
+        "Remove large files from the dags folder. To raise the limit, start the server with more --tiers; with "
+        "--tiers auto, give its container more CPU and memory (1 CPU and 1.5 GiB a tier).",
+    )
+
+
+def tiers_from(cpus: float | None, memory_bytes: int | None) -> int:
+    """Return the whole tiers that a container's CPU and memory limits hold; ``None`` is no limit.
+
+    The scarcer of the two decides. No limit set, or less than one tier: 1.
+    """
+    whole = [
+        int(limit // unit)
+        for limit, unit in ((cpus, TIER_CPUS), (memory_bytes, TIER_MEMORY_BYTES))
+        if limit is not None
+    ]
+    return max(1, min(whole, default=1))
+
+
+def ratio_too_high(expanded_bytes: int, compressed_bytes: int) -> bool:
+    """Tell whether an archive expands to so many times its size that it is taken for a bomb."""
+    return expanded_bytes > RATIO_FREE_BYTES and expanded_bytes > MAX_RATIO * compressed_bytes
