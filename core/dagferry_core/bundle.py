@@ -133,8 +133,11 @@ class BundleFile:
         self._frames = index.frames
         self._last: tuple[int, bytes] = (-1, b"")
         self.imports = index.imports
-        size = int(self._range(0, BLOCK_BYTES)[124:135], 8)
-        self.manifest = Manifest.parse(self._range(BLOCK_BYTES, size))
+        try:
+            size = int(self._range(0, BLOCK_BYTES)[124:135], 8)
+            self.manifest = Manifest.parse(self._range(BLOCK_BYTES, size))
+        except (ValueError, AnswerInvalid) as error:
+            raise StoreFailed(f"A stored bundle has no manifest: {error}.") from error
         self._offsets: dict[str, int] = {}
         offset = BLOCK_BYTES + size + _padding(size)
         for entry in self.manifest.files.values():
@@ -180,7 +183,7 @@ class BundleFile:
             try:
                 start, end = self._frames[number : number + 2]
                 content = zstandard.decompress(os.pread(self._fd, end - start, start), max_output_size=FRAME_BYTES)
-            except (ValueError, zstandard.ZstdError) as error:
+            except (OSError, ValueError, zstandard.ZstdError) as error:
                 raise StoreFailed(f"A stored bundle is damaged in frame {number}: {error}.") from error
             self._last = (number, content)
         return content
@@ -223,7 +226,6 @@ def read_tar(read: Read) -> tuple[Manifest, Iterator[tuple[Entry, Iterator[memor
     ``DigestMismatch`` as soon as a byte is not what the manifest says, and if the bundle is cut. Contents and the
     manifest's digest are for the caller to check: ``dagferry_core.tree`` hashes what it writes.
     """
-
     header = bytes(_exactly(read, BLOCK_BYTES))
     size = int(header[124:135], 8) if header[124:135].isdigit() else 0
     if header != member_header(MANIFEST_NAME, size, 0o644) or size > MAX_MANIFEST_BYTES:

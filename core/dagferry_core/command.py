@@ -16,6 +16,8 @@ from typing import Any, NamedTuple, NoReturn
 from dagferry_core import __version__
 from dagferry_core.errors import DagferryError, SetupError
 
+HELP_COLUMNS = 100
+
 
 class Setting(NamedTuple):
     """One setting of a command.
@@ -46,6 +48,9 @@ class Setting(NamedTuple):
         """The default as a person writes it; empty if there is none."""
         if self.default is None or self.default is False:
             return ""
+        if isinstance(self.default, tuple):
+            # An address, or a list.
+            return (":" if isinstance(self.default[-1], int) else ",").join(map(str, self.default))
         return f"{self.default:g}" if isinstance(self.default, float) else str(self.default)
 
     def value_of(self, text: str, source: str) -> Any:
@@ -64,6 +69,11 @@ def _switch(text: str) -> bool:
     raise ValueError("a switch takes true or false")
 
 
+class _Help(argparse.HelpFormatter):
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, width=HELP_COLUMNS)
+
+
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise SetupError(message[:1].upper() + message[1:] + ".")
@@ -80,10 +90,12 @@ def parse(
 
     Raises ``SetupError`` on an unknown flag or a bad value. ``--help`` and ``--version`` print and exit with 0.
     """
-    parser = _Parser(program, description=about, allow_abbrev=False)
+    # A width of its own: to ask the terminal for its width, argparse imports shutil, which costs a cold start 3 ms.
+    parser = _Parser(program, description=about, allow_abbrev=False, formatter_class=_Help)
     parser.add_argument("--version", action="version", version=f"{program} {__version__}")
     for setting in settings:
-        text = f"{setting.help} [{setting.variable}]".replace("%", "%%")
+        default = f" (default {setting.shown_default})" if setting.shown_default else ""
+        text = f"{setting.help}{default} [{setting.variable}]".replace("%", "%%")
         if setting.parse is None:
             parser.add_argument(setting.flag, action="store_true", default=None, help=text)
         else:

@@ -382,9 +382,10 @@ class ServerUnreachable(SyncError):
 
 
 class ServerRefused(SyncError):
-    """The server answered with an error."""
+    """The server answered with an error; ``answered`` is its HTTP status."""
 
     code = "server_refused"
+    answered = 0
     default_hint = "Check --server and --deployment, and the server's log. The sidecar tries again by itself."
 
 
@@ -449,6 +450,13 @@ class RootInUse(SyncError):
     code = "root_in_use"
     exit_code = EXIT_LOCAL
     default_hint = "Run one sidecar for each --root."
+
+
+class HookFailed(SyncError):
+    """What is to be done after a swap failed. The swap itself stands."""
+
+    code = "hook_failed"
+    default_hint = "Check --hook-command or --airflow-url. The sidecar tries again by itself."
 
 
 # --- the commands ----------------------------------------------------------------------------------------------------

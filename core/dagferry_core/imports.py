@@ -14,6 +14,7 @@ import re
 import sys
 import unicodedata
 from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import pairwise
@@ -178,61 +179,56 @@ class _Importers:
 
     def __init__(self, old: Manifest, new: Manifest, imports: Mapping[str, Sequence[str]]) -> None:
         self._manifests = old, new
-        self._paths: dict[str, list[str]] = {}  # of the files that import a name
-        for path in sorted(imports):
-            for name in imports[path]:
-                self._paths.setdefault(name, []).append(path)
-        self._by_first: dict[str, list[str]] = {}  # names by what stands before the first dot, or "." if relative
-        for name in self._paths:
-            self._by_first.setdefault(name.partition(".")[0] or ".", []).append(name)
-        self._tails: dict[str, dict[str, list[str]]] = {}
+        self._paths: dict[str, list[str]] = defaultdict(list)  # of the files that import a name
+        for path, names in imports.items():
+            for name in names:
+                self._paths[name].append(path)
+        self.of_anything = self._paths.pop(ANYTHING, [])
+        self._names = sorted(self._paths)
+        self._by_step: dict[str, list[str]] = {}
         self._told: set[str] = set()
-        self.of_anything = self._paths.get(ANYTHING, [])
 
     def of(self, paths: Iterable[str]) -> Iterator[str]:
         """Yield the files that import one of the modules at ``paths`` directly, some of them twice."""
         for path in paths:
             *folders, last = _location(path).split("/")
             for end in (last, "*"):
-                yield from self._by_location.get("/".join([*folders, end]), ())
-                for cut, first in enumerate([*folders, end]):
-                    if first in self._by_first:
-                        yield from self._finding("/".join(folders[:cut]), first, "/".join([*folders[cut:], end]))
+                steps = [*folders, end]
+                yield from self._by_location.get("/".join(steps), ())
+                for cut in range(len(steps)):
+                    yield from self._finding("/".join(steps[:cut]), steps[cut], ".".join(steps[cut:]))
 
     @cached_property
     def _by_location(self) -> dict[str, list[str]]:
         """The files whose names can only mean one place, by each step of the way there."""
-        files: dict[str, list[str]] = {}
-        for name in (*self._by_first.get(".", ()), *self._by_first.get("dags", ())):
+        files: dict[str, list[str]] = defaultdict(list)
+        for name in (*self._below(""), *self._below("dags")):
             rest = name.lstrip(".") if name[0] == "." else name.removeprefix("dags.")
             for path in self._paths[name]:
                 folders = path.split("/")[: len(rest) - len(name)] if name[0] == "." else []
                 steps = [*folders, *filter(None, rest.split("."))]
                 for length in range(len(folders), len(steps) + 1):
-                    files.setdefault("/".join(steps[:length]), []).append(path)
+                    files["/".join(steps[:length])].append(path)
         return files
 
-    def _finding(self, root: str, first: str, tail: str) -> Iterator[str]:
-        """Yield the files that import ``tail``, which starts with ``first``, and may find it in the folder ``root``."""
-        paths = self._by_tail(first).get(tail, [])
+    def _below(self, name: str) -> list[str]:
+        """Return the names that start with ``name`` and a dot."""
+        return self._names[bisect_left(self._names, name + ".") : bisect_left(self._names, name + "/")]
+
+    def _finding(self, root: str, first: str, name: str) -> Iterator[str]:
+        """Yield the files that import ``name``, which starts with ``first``, and may find it in the folder ``root``."""
+        if name not in self._by_step:
+            names = [name, *self._below(name)] if name else []  # who imports a.b imports a too
+            self._by_step[name] = sorted({path for name in names for path in self._paths.get(name, ())})
+        paths = self._by_step[name]
         if not root:
             yield from paths
             return
-        yield from paths[bisect_left(paths, root + "/") : bisect_left(paths, root + "0")]  # "0" comes after "/"
-        if paths and tail not in self._told and first not in _NEVER_ELSEWHERE:
-            self._told.add(tail)  # the other files that may find it are the same whatever the root
+        # The character after "/" is "0", and so these are the files below the folder.
+        yield from paths[bisect_left(paths, root + "/") : bisect_left(paths, root + "0")]
+        if paths and name not in self._told and first not in _NEVER_ELSEWHERE:
+            self._told.add(name)  # the other files that may find it are the same whatever the root
             yield from (path for path in paths if not self._is_above(path, first))
-
-    def _by_tail(self, first: str) -> dict[str, list[str]]:
-        """Return who imports a name that starts with ``first``, by each step: ``a.b`` imports ``a`` and ``a/b``."""
-        if first not in self._tails:
-            files: dict[str, set[str]] = {}
-            for name in self._by_first[first]:
-                steps = name.split(".")
-                for length in range(1, len(steps) + 1):
-                    files.setdefault("/".join(steps[:length]), set()).update(self._paths[name])
-            self._tails[first] = {tail: sorted(paths) for tail, paths in files.items()}
-        return self._tails[first]
 
     def _is_above(self, path: str, first: str) -> bool:
         folders = path.split("/")[:-1]

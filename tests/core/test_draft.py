@@ -54,7 +54,9 @@ class Volume:
             draft.fill_from_bundle(content)
             return self.stamped(draft, now)
 
-    def patched(self, old: dict[str, bytes], new: dict[str, bytes], now: float = 2e9, meddle=lambda patch: patch) -> Tree:
+    def patched(
+        self, old: dict[str, bytes], new: dict[str, bytes], now: float = 2e9, meddle=lambda patch: patch
+    ) -> Tree:
         stored = [Stored(files, {path: mode for path, mode in MODES.items() if path in files}) for files in (old, new)]
         body = stored[1].patch_from(stored[0])
         assert body is not None
@@ -177,7 +179,9 @@ def test_the_same_content_again_is_links_alone(volume) -> None:
     assert (volume.fresh, volume.new_bytes) == ([], 0)
 
 
-@pytest.mark.parametrize("new", [{}, {"dag.py": b"all else is gone\n"}, {**A, "dag.py/x.py": b""}], ids=["empty", "fewer", "file to folder"])
+@pytest.mark.parametrize(
+    "new", [{}, {"dag.py": b"all else is gone\n"}, {**A, "dag.py/x.py": b""}], ids=["empty", "fewer", "file to folder"]
+)
 def test_any_change_by_a_bundle_gives_the_tree_that_was_promised(volume, new) -> None:
     new = {path: text for path, text in new.items() if not any(other.startswith(path + "/") for other in new)}
     volume.aged(A)
@@ -294,9 +298,9 @@ def test_another_users_files_are_copied_as_fs_protected_hardlinks_wants_it(volum
         print(draft.new_bytes)
         """
     )
+    as_other = ["setpriv", "--reuid=4321", "--regid=4321", "--clear-groups"]
     done = subprocess.run(
-        ["setpriv", "--reuid=4321", "--regid=4321", "--clear-groups", sys.executable, "-c", program]
-        + [old.folder, str(tmp_path / "tree-1")],
+        [*as_other, sys.executable, "-c", program, old.folder, str(tmp_path / "tree-1")],
         input=old.manifest.text,
         capture_output=True,
         check=False,

@@ -113,7 +113,10 @@ ODD = {
     "an extra folder": (lambda folder: (folder / "team" / "new").mkdir(), ["team/new"]),
     "an extra link": (lambda folder: (folder / "team" / "link").symlink_to("/etc"), ["team/link"]),
     "a folder that others cannot enter": (lambda folder: (folder / "team").chmod(0o700), ["team/"]),
-    "a name that is no text": (lambda folder: Path(os.fsdecode(b"%b/\xff" % bytes(folder))).write_bytes(b""), ["\udcff"]),
+    "a name that is no text": (
+        lambda folder: Path(os.fsdecode(b"%b/\xff" % bytes(folder))).write_bytes(b""),
+        ["\udcff"],
+    ),
 }
 
 

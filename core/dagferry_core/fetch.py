@@ -1,0 +1,278 @@
+"""The follower's side of HTTP: asks one server for deploys, over one connection that is kept.
+
+A follower is a sidecar, or the DAG bundle inside Airflow. This is the one module of core that speaks over a network
+(docs/adr/0004).
+
+Promises: every wait is bounded; a redirection is never followed; an answer that should be small is read no further
+than it may be long; a bundle is streamed, never held. Whatever goes wrong is ``ServerUnreachable``, ``ServerRefused``
+or ``AnswerInvalid``.
+"""
+
+import contextlib
+import http.client
+import json
+import re
+import socket
+import time
+from collections.abc import Mapping
+from typing import Any, NamedTuple, NoReturn
+from urllib.parse import quote, urlsplit
+
+from dagferry_core import __version__
+from dagferry_core.errors import AnswerInvalid, DagferryError, RequestError, ServerRefused, ServerUnreachable
+from dagferry_core.limits import PIECE_BYTES
+from dagferry_core.names import is_digest, version_sequence
+from dagferry_core.patch import MAX_PATCH_BYTES
+from dagferry_core.records import DeployRef
+
+CONNECT_SECONDS = 10.0
+SILENCE_SECONDS = 20.0
+"""How long the server may send nothing, beyond the wait it was asked for."""
+GOODBYE_SECONDS = 2.0
+STALE_SECONDS = 1.0
+"""A kept connection that breaks this soon after a request was closed by the server before it; that is no failure."""
+MAX_ANSWER_BYTES = 64 * 1024
+MAX_LOG_ID_CHARACTERS = 200
+MAX_ERROR_BYTES = 300
+MAX_SHOWN_CHARACTERS = 300
+
+WHOLE, PATCH = "whole", "patch"
+"""The kinds of ``Download``."""
+WHOLE_TYPE = "application/zstd"
+PATCH_TYPE = "application/vnd.dagferry.patch"
+
+
+class Report(NamedTuple):
+    """What the server is told of this sidecar: its live version, and what went wrong last, if anything."""
+
+    live: str
+    error: DagferryError | None
+
+
+class Download:
+    """A bundle or a patch that is coming in. To be read to its end, or ``Server.close``d."""
+
+    __slots__ = ("_expected", "_response", "kind", "received")
+
+    def __init__(self, response: http.client.HTTPResponse, kind: str) -> None:
+        self._response = response
+        self._expected = response.length
+        self.kind = kind
+        self.received = 0
+
+    def read(self, size: int = PIECE_BYTES) -> bytes:
+        """Return the next up to ``size`` bytes, or nothing at the end."""
+        try:
+            data = self._response.read(size)
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            raise ServerUnreachable(f"The download broke after {self.received} bytes: {_reason(error)}.") from error
+        self.received += len(data)
+        if not data and self._expected is not None and self.received < self._expected:
+            raise ServerUnreachable(f"The download broke after {self.received} of {self._expected} bytes.")
+        return data
+
+    def read_patch(self) -> bytes:
+        """Return all of a patch, which is small."""
+        pieces = []
+        while piece := self.read():
+            pieces.append(piece)
+            if self.received > MAX_PATCH_BYTES:
+                raise AnswerInvalid(f"The patch has over {MAX_PATCH_BYTES} bytes.")
+        return b"".join(pieces)
+
+
+class Server:
+    """One deployment of one server, as a follower sees it.
+
+    ``agent`` names the program; ``instance`` and ``component`` the pod, in reports. ``token`` is sent if there is one,
+    and ``ca_file`` says whom to trust instead of the machine's own certificate authorities.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        deployment: str,
+        instance: str = "",
+        component: str = "",
+        *,
+        agent: str,
+        token: str = "",
+        ca_file: str | None = None,
+    ) -> None:
+        self._url = urlsplit(url)
+        self._path = f"{self._url.path.rstrip('/')}/{deployment}/dags"
+        self._headers = {
+            "User-Agent": f"{agent}/{__version__}",
+            # A cache on the way must not answer for the server.
+            "Cache-Control": "no-cache",
+            **({"Dagferry-Instance": instance} if instance else {}),
+            **({"Dagferry-Component": component} if component else {}),
+            **({"Authorization": f"Bearer {token}"} if token else {}),
+        }
+        self._ca_file = ca_file
+        self._log_id = ""
+        self._connection: http.client.HTTPConnection | None = None
+        self._socket: socket.socket | None = None
+
+    def close(self) -> None:
+        """Close the connection, also under a thread that reads from it."""
+        connection, self._connection = self._connection, None
+        if self._socket:
+            with contextlib.suppress(OSError):  # the other side may have been faster
+                self._socket.shutdown(socket.SHUT_RDWR)
+        if connection:
+            connection.close()
+        self._socket = None
+
+    # --- the calls ---------------------------------------------------------------------------------------------------
+
+    def current(self, seen: str, wait: int, report: Report | None) -> DeployRef | None:
+        """Return the newest deploy (sequence 0: none yet), or ``None`` if it still is ``seen``, a version.
+
+        The server waits up to ``wait`` seconds for another one. Without a ``report`` it does not count this sidecar.
+        """
+        headers = self._report(report)
+        if seen:
+            headers["If-None-Match"] = f'"{seen}"'
+            # The restored log of a backup has known versions; its new log id is news all the same.
+            headers["Dagferry-Log"] = self._log_id or None
+        if wait:
+            headers["Prefer"] = f"wait={wait}"
+        response = self._get("/current", headers, wait + SILENCE_SECONDS)
+        if response.status == http.client.NOT_MODIFIED:
+            response.read()
+            return None
+        deploy = _deploy_of(self._read_answer(response))
+        self._log_id = deploy.log_id
+        return deploy
+
+    def download(self, version: str, have: str) -> Download:
+        """Start the download of ``version``: a patch if the server has one from the version ``have``, else all."""
+        query = f"?from={have}" if have else ""
+        response = self._get(f"/versions/{version}{query}", {}, SILENCE_SECONDS)
+        content_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+        if response.headers.get("Content-Encoding", "identity") != "identity":
+            content_type = "something that was compressed on the way"
+        if content_type == WHOLE_TYPE:
+            return Download(response, WHOLE)
+        if content_type == PATCH_TYPE and have:
+            return Download(response, PATCH)
+        self.close()
+        raise AnswerInvalid(f"The server sent {content_type or 'nothing known'} where a bundle was expected.")
+
+    def goodbye(self, report: Report) -> None:
+        """Tell the server that this sidecar ends."""
+        self.close()
+        headers = {**self._report(report), "Dagferry-Goodbye": "1"}
+        self._read_answer(self._get("/current", headers, GOODBYE_SECONDS, GOODBYE_SECONDS))
+
+    # --- one request -------------------------------------------------------------------------------------------------
+
+    def _report(self, report: Report | None) -> dict[str, str | None]:
+        if report is None:
+            return {"Dagferry-Instance": None}
+        headers: dict[str, str | None] = {"Dagferry-Live": report.live or None}
+        if report.error:
+            text = quote(f"{report.error.code}: {report.error.message}", safe=" :/")[:MAX_ERROR_BYTES]
+            headers["Dagferry-Error"] = _CUT_ESCAPE.sub("", text)
+        return headers
+
+    def _get(
+        self, path: str, headers: Mapping[str, str | None], silence: float, connect: float = CONNECT_SECONDS
+    ) -> http.client.HTTPResponse:
+        """Return the answer with its body unread; its status is 200, or 304 if that was possible."""
+        kept = self._connection is not None
+        started = time.monotonic()
+        try:
+            response = self._send(path, headers, silence, connect)
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            self.close()
+            broke = isinstance(error, ConnectionError)
+            if kept and broke and time.monotonic() - started < STALE_SECONDS:
+                return self._get(path, headers, silence, connect)
+            raise ServerUnreachable(f"{self._url.geturl()} does not answer: {_reason(error)}.") from error
+        if response.status == http.client.OK or (
+            response.status == http.client.NOT_MODIFIED and "If-None-Match" in headers
+        ):
+            return response
+        try:
+            self._refuse(response)
+        finally:
+            self.close()
+
+    def _send(
+        self, path: str, headers: Mapping[str, str | None], silence: float, connect: float
+    ) -> http.client.HTTPResponse:
+        if self._connection is None:
+            self._connection = self._connect(connect)
+            self._connection.connect()
+            self._socket = self._connection.sock
+        if self._connection.sock:
+            self._connection.sock.settimeout(silence)
+        merged = {name: value for name, value in {**self._headers, **headers}.items() if value is not None}
+        self._connection.request("GET", self._path + path, headers=merged)
+        response = self._connection.getresponse()
+        if response.will_close:
+            self._connection = None
+        return response
+
+    def _connect(self, seconds: float) -> http.client.HTTPConnection:
+        host, port = self._url.hostname or "", self._url.port
+        if self._url.scheme != "https":
+            return http.client.HTTPConnection(host, port, timeout=seconds)
+        import ssl  # noqa: PLC0415 - it takes a third of a start-up, and many a server speaks plain HTTP
+
+        context = ssl.create_default_context(cafile=self._ca_file)
+        return http.client.HTTPSConnection(host, port, timeout=seconds, context=context)
+
+    def _refuse(self, response: http.client.HTTPResponse) -> NoReturn:
+        status = response.status
+        if http.client.MULTIPLE_CHOICES <= status < http.client.BAD_REQUEST or status < http.client.OK:
+            to = response.headers.get("Location", "nowhere")[:MAX_SHOWN_CHARACTERS]
+            raise AnswerInvalid(f"The server answered {status}, to {to!r}; no redirection is followed.")
+        try:
+            body = json.loads(response.read(MAX_ANSWER_BYTES))
+            said = f"{body['message']} ({body['code']})"[:MAX_SHOWN_CHARACTERS]
+        except (OSError, ValueError, KeyError, TypeError, http.client.HTTPException):
+            said = response.reason[:MAX_SHOWN_CHARACTERS]
+        error = ServerRefused(f"The server answered {status}: {said}")
+        error.answered = status
+        raise error
+
+    def _read_answer(self, response: http.client.HTTPResponse) -> bytes:
+        try:
+            body = response.read(MAX_ANSWER_BYTES)
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            self.close()
+            raise ServerUnreachable(f"An answer broke: {_reason(error)}.") from error
+        if not response.isclosed():
+            self.close()
+            raise AnswerInvalid(f"An answer has over {MAX_ANSWER_BYTES} bytes, or was cut.")
+        return body
+
+
+_CUT_ESCAPE = re.compile("%[0-9A-F]?$")
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, TimeoutError):
+        return "it sent nothing for too long"
+    return (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
+
+
+def _deploy_of(body: bytes) -> DeployRef:
+    try:
+        raw: Any = json.loads(body)
+        deploy = DeployRef(*(raw[name] for name in DeployRef._fields))
+        if [type(value) for value in deploy] != [str, int, str, str] or not deploy.log_id.isprintable():
+            raise ValueError("a field is not what it must be")
+        if not 0 < len(deploy.log_id) <= MAX_LOG_ID_CHARACTERS:
+            raise ValueError("the log id is too short or too long")
+        if deploy.sequence == 0:
+            return deploy._replace(version="", digest="")
+        if version_sequence(deploy.version) != deploy.sequence or not is_digest(deploy.digest):
+            raise ValueError("version, sequence and digest do not go together")
+    except (ValueError, KeyError, TypeError, RequestError, RecursionError) as error:
+        text = bytes(body[:80])
+        raise AnswerInvalid(f"The answer does not say what is deployed ({error}): {text!r}.") from error
+    return deploy

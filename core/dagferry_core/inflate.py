@@ -1,0 +1,89 @@
+"""Decompresses a bundle in a second thread while it comes in, so that the first can write files.
+
+A cold start is what every task pod of Airflow's KubernetesExecutor waits for, and this takes a third off it. The
+threads hand a few buffers to and fro; what malloc would keep of fresh ones, the sidecar would hold for its whole life.
+"""
+
+import queue
+import threading
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, NamedTuple
+
+import zstandard
+
+from dagferry_core.errors import DigestMismatch
+from dagferry_core.limits import MAX_ZSTD_WINDOW_BYTES, PIECE_BYTES
+
+BUFFERS = 8
+"""Of ``PIECE_BYTES`` each: how far decompressing may be ahead of writing."""
+COMPRESSED_BYTES = 64 * 1024
+"""How much is received at a time."""
+
+
+class _Source(NamedTuple):
+    """What zstandard reads from."""
+
+    read: Callable[[int], bytes]
+
+
+class Inflated:
+    """The tar inside a compressed bundle that ``read`` gives; a context manager that ends its thread.
+
+    ``cut`` must make a ``read`` that is under way in the other thread return or raise.
+    """
+
+    __slots__ = ("_cut", "_empty", "_ended", "_filled", "_piece", "_read", "_start", "_stopped", "_thread")
+
+    def __init__(self, read: Callable[[int], bytes], cut: Callable[[], None]) -> None:
+        self._read = read
+        self._cut = cut
+        self._empty: queue.SimpleQueue[bytearray] = queue.SimpleQueue()
+        self._filled: queue.SimpleQueue[memoryview | BaseException] = queue.SimpleQueue()
+        for _ in range(BUFFERS):
+            self._empty.put(bytearray(PIECE_BYTES))
+        self._piece = memoryview(b"")
+        self._start = 0
+        self._ended = False
+        self._stopped = False
+        self._thread = threading.Thread(target=self._run, name="inflate", daemon=True)
+
+    def __enter__(self) -> Callable[[int], bytes]:
+        self._thread.start()
+        return self._take
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None:
+            self._stopped = True
+            self._cut()
+            self._empty.put(bytearray())
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            decompressor = zstandard.ZstdDecompressor(max_window_size=MAX_ZSTD_WINDOW_BYTES)
+            source: Any = _Source(self._read)
+            stream = decompressor.stream_reader(source, read_size=COMPRESSED_BYTES, read_across_frames=True)
+            size = 1
+            while size and not self._stopped:
+                buffer = self._empty.get()
+                size = stream.readinto(buffer)
+                self._filled.put(memoryview(buffer)[:size])
+        except zstandard.ZstdError as error:
+            self._filled.put(DigestMismatch(f"The bundle was damaged on its way: {error}."))
+        except BaseException as error:  # noqa: BLE001 - whatever it is, the other thread has to hear of it
+            self._filled.put(error)
+
+    def _take(self, size: int) -> bytes:
+        if self._start == len(self._piece) and not self._ended:
+            piece = self._filled.get()
+            if isinstance(piece, BaseException):
+                raise piece
+            if isinstance(self._piece.obj, bytearray):
+                self._empty.put(self._piece.obj)
+            self._piece, self._start, self._ended = piece, 0, not piece
+        taken = self._piece[self._start : self._start + size].tobytes()
+        self._start += len(taken)
+        return taken

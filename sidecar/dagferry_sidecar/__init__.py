@@ -1,0 +1,1 @@
+"""The sidecar: follows one deployment of a Dagferry server and publishes it to a folder."""

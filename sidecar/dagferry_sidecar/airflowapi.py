@@ -1,0 +1,100 @@
+"""The hook of ``--airflow-url``: asks Airflow 3 to list the dags folder again, so that new and removed DAGs show.
+
+Airflow lists a folder every 5 minutes by default; a request to parse any one file of it makes it list the folder at
+once (AIRFLOW.md). So this asks for the file of one DAG that is still there, for each of Airflow's DAG bundles that
+has one. Where Airflow knows no DAG of this folder yet there is nothing to ask for, and its interval counts.
+"""
+
+import http.client
+import json
+import os
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from dagferry_core.errors import HookFailed
+from dagferry_core.records import DeployRef
+
+REQUEST_SECONDS = 20.0
+MAX_ANSWER_BYTES = 16 << 20
+MAX_CREDENTIALS_BYTES = 64 * 1024
+PAGE_DAGS = 100
+MAX_PAGES = 20
+REQUESTED_BEFORE = 409
+
+
+class AirflowApi:
+    """Airflow's REST API at ``url``, with what the file ``credentials`` has: ``user:password``, or a token.
+
+    ``folder`` is the dags folder as the sidecar sees it. The file is read for each swap, so it may change.
+    """
+
+    name = "airflow"
+
+    def __init__(self, url: str, credentials: str, folder: str) -> None:
+        self._url = urlsplit(url)
+        self._credentials = credentials
+        self._folder = folder
+
+    def run(self, deploy: DeployRef) -> None:  # noqa: ARG002 - a listing is a listing
+        """Ask; ``HookFailed`` if Airflow cannot be asked or refuses."""
+        token = self._token()
+        for file in self._one_file_of_each_bundle(token).values():
+            self._call("PUT", f"/api/v2/parseDagFile/{quote(file, safe='')}", token, allowed=REQUESTED_BEFORE)
+
+    def stop(self) -> None:
+        """Nothing to do: every wait here is short."""
+
+    def _token(self) -> str:
+        try:
+            with open(self._credentials, encoding="utf-8") as file:
+                text = file.read(MAX_CREDENTIALS_BYTES).strip()
+        except (OSError, ValueError) as error:
+            raise HookFailed(f"{self._credentials} cannot be read.") from error
+        user, colon, password = text.partition(":")
+        if not colon:
+            return text
+        answer = self._call("POST", "/auth/token", body={"username": user, "password": password})
+        token = answer.get("access_token")
+        if not isinstance(token, str):
+            raise HookFailed("Airflow's answer to /auth/token has no token.")
+        return token
+
+    def _one_file_of_each_bundle(self, token: str) -> dict[str, str]:
+        """Return the token of a file for each of Airflow's DAG bundles that has a file of our folder."""
+        found: dict[str, str] = {}
+        for page in range(MAX_PAGES):
+            query = f"limit={PAGE_DAGS}&offset={page * PAGE_DAGS}&order_by=dag_id"
+            dags = self._call("GET", f"/api/v2/dags?{query}", token).get("dags")
+            if not isinstance(dags, list):
+                raise HookFailed("Airflow's answer to /api/v2/dags has no DAGs.")
+            for dag in dags:
+                path = dag.get("relative_fileloc")
+                if path and os.path.exists(os.path.join(self._folder, path)):
+                    found.setdefault(dag["bundle_name"], dag["file_token"])
+            if len(dags) < PAGE_DAGS:
+                break
+        return found
+
+    def _call(
+        self, method: str, path: str, token: str = "", *, body: Mapping[str, str] | None = None, allowed: int = 0
+    ) -> dict[str, Any]:
+        """Return the answer; its status is 200, 201 or ``allowed``."""
+        kind = http.client.HTTPSConnection if self._url.scheme == "https" else http.client.HTTPConnection
+        connection = kind(self._url.hostname or "", self._url.port, timeout=REQUEST_SECONDS)
+        headers = {"Accept": "application/json", "Content-Type": "application/json"}
+        if token:
+            headers["Authorization"] = f"Bearer {token}"
+        shown = f"{method} {path.partition('?')[0][:60]}"
+        try:
+            connection.request(method, self._url.path + path, json.dumps(body) if body else None, headers)
+            with connection.getresponse() as response:
+                text = response.read(MAX_ANSWER_BYTES)
+            if response.status not in {http.client.OK, http.client.CREATED, allowed}:
+                raise HookFailed(f"Airflow answered {response.status} to {shown}.")
+            answer: Any = json.loads(text or b"{}")
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            raise HookFailed(f"Airflow does not answer {shown}: {str(error) or type(error).__name__}.") from error
+        finally:
+            connection.close()
+        return answer if isinstance(answer, dict) else {}

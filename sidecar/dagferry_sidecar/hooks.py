@@ -1,0 +1,98 @@
+"""What is done after a swap, for whoever wants to know of it: each hook in a thread of its own.
+
+Promises: a hook never holds up a swap and never fails one. It is told of the newest live deploy only: those that came
+and went while it was at work are skipped. If it fails it is tried again with a growing pause, until it works or a
+newer deploy is live.
+"""
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import Protocol
+
+from dagferry_core.command import fields
+from dagferry_core.errors import DagferryError, HookFailed
+from dagferry_core.records import DeployRef
+
+FIRST_PAUSE_SECONDS = 1.0
+MAX_PAUSE_SECONDS = 300.0
+MAX_DOUBLINGS = 30
+
+log = logging.getLogger(__name__)
+
+
+class Hook(Protocol):
+    """What is to be done. Both may be called from different threads."""
+
+    name: str
+
+    def run(self, deploy: DeployRef) -> None:
+        """Do it for this live deploy; raise ``HookFailed`` if it is to be tried again."""
+
+    def stop(self) -> None:
+        """Make a ``run`` that is under way end soon."""
+
+
+class AfterSwap:
+    """Runs one hook for the newest live deploy. ``count(outcome)`` hears ``ok`` or the code of an error."""
+
+    def __init__(
+        self, hook: Hook, count: Callable[[str], None], first_pause_seconds: float = FIRST_PAUSE_SECONDS
+    ) -> None:
+        self._hook = hook
+        self._count = count
+        self._first_pause = first_pause_seconds
+        self._changed = threading.Condition()
+        self._newest: DeployRef | None = None
+        self._stopped = False
+        self._thread = threading.Thread(target=self._follow, name=hook.name, daemon=True)
+        self._thread.start()
+
+    def swapped(self, deploy: DeployRef) -> None:
+        """Take note that ``deploy`` is live; returns at once."""
+        with self._changed:
+            self._newest = deploy
+            self._changed.notify()
+
+    def stop(self, seconds: float) -> None:
+        """End the thread, and wait for that up to ``seconds``."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify()
+        self._hook.stop()
+        self._thread.join(seconds)
+
+    def _follow(self) -> None:
+        done: DeployRef | None = None
+        while deploy := self._wait_for_other_than(done):
+            failures = 0
+            while not self._succeeds(deploy):
+                pause = min(MAX_PAUSE_SECONDS, self._first_pause * 2.0**failures)
+                newest = self._wait_for_other_than(deploy, pause)
+                if newest is None:
+                    return
+                failures = min(failures + 1, MAX_DOUBLINGS) if newest == deploy else 0
+                deploy = newest
+            done = deploy
+
+    def _wait_for_other_than(self, known: DeployRef | None, seconds: float | None = None) -> DeployRef | None:
+        """Wait until another deploy is live, or for ``seconds``; return the newest, or ``None`` to stop."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._stopped or self._newest != known, seconds)
+            return None if self._stopped else self._newest
+
+    def _succeeds(self, deploy: DeployRef) -> bool:
+        try:
+            self._hook.run(deploy)
+        except HookFailed as error:
+            log.warning(error.message, extra=fields(hook=self._hook.name, version=deploy.version, code=error.code))
+            self._count(error.code)
+            return False
+        except Exception:
+            # A defect of the hook must not end it for good.
+            log.exception("The hook failed because of a defect", extra=fields(hook=self._hook.name))
+            self._count(DagferryError.code)
+            return False
+        log.info("Hook done", extra=fields(hook=self._hook.name, version=deploy.version))
+        self._count("ok")
+        return True

@@ -1,0 +1,262 @@
+"""The loop: does what ``decide`` says, tells it what came of it, and keeps the outside informed. Nothing else."""
+
+import logging
+import random
+import time
+from collections.abc import Sequence
+
+from dagferry_core import tree as trees
+from dagferry_core.command import fields
+from dagferry_core.draft import Draft
+from dagferry_core.errors import DagferryError
+from dagferry_core.fetch import CONNECT_SECONDS, PATCH, SILENCE_SECONDS, Report, Server
+from dagferry_core.records import DeployRef
+from dagferry_core.taking import opened
+from dagferry_core.tree import Damage
+from dagferry_core.volume import Volume
+from dagferry_sidecar.decide import TOUCH_AGAIN_SECONDS, decide
+from dagferry_sidecar.hooks import AfterSwap
+from dagferry_sidecar.settings import Settings
+from dagferry_sidecar.state import (
+    ODD,
+    SAME,
+    SEED,
+    SOUND,
+    TORN,
+    Action,
+    Answered,
+    Ask,
+    AskFailed,
+    Check,
+    Checked,
+    Done,
+    Event,
+    Exit,
+    NothingNew,
+    Published,
+    Rules,
+    Sleep,
+    Started,
+    State,
+    Take,
+    TakeFailed,
+    Touch,
+)
+from dagferry_sidecar.stats import LOCAL_SECONDS, OK, Stats
+
+MAX_SHOWN_PATHS = 3
+REQUEST_SECONDS = 2 * (CONNECT_SECONDS + SILENCE_SECONDS)
+"""The longest a request may take beyond its wait: a broken connection is followed by one more."""
+
+log = logging.getLogger(__name__)
+
+
+class Loop:
+    """One sidecar at work on a volume that is loaded already, with the damage that was found."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        volume: Volume,
+        damage: Damage,
+        server: Server,
+        stats: Stats,
+        *,
+        hooks: Sequence[AfterSwap] = (),
+    ) -> None:
+        self._settings = settings
+        self._volume = volume
+        self._damage = damage
+        self._server = server
+        self._stats = stats
+        self._hooks = hooks
+        self._rules = settings.tree_rules()
+        deadline = time.monotonic() + settings.once_timeout
+        self._state = State(Rules(settings.once, settings.poll_wait, settings.poll_interval, deadline))
+
+    def run(self) -> int:
+        """Follow the deployment until there is an exit code."""
+        event: Event = self._started()
+        while True:
+            before = self._state
+            self._state, action = decide(before, event, time.monotonic(), random.random())  # noqa: S311 - only jitter
+            if not isinstance(event, TakeFailed):  # that is counted where it happened
+                self._count(before.deploy_error, self._state.deploy_error)
+            self._tell(before, self._state)
+            if isinstance(action, Exit):
+                return action.code
+            event = self._do(action)
+
+    def say_goodbye(self) -> None:
+        """Tell the server, if it can be reached at once, that this sidecar ends."""
+        try:
+            self._server.goodbye(self._report())
+        except DagferryError as error:
+            log.info("Goodbye was not heard: %s", error.message)
+
+    def _started(self) -> Started:
+        live = self._volume.live
+        ages: dict[str, float] = {}
+        if live and self._volume.old:  # a first tree replaced nothing that Airflow could have been parsing
+            now = time.time()
+            ages = {path: now - mtime / trees.SECOND_NS for path, mtime in live.tree.mtimes.items()}
+            ages = {path: age for path, age in ages.items() if 0 <= age < TOUCH_AGAIN_SECONDS[-1]}
+        return Started(live.record.deploy if live else None, _kind_of(self._damage), ages)
+
+    def _do(self, action: Action) -> Event:
+        self._stats.expect_life_within(LOCAL_SECONDS)
+        match action:
+            case Ask():
+                return self._ask(action)
+            case Take():
+                return self._take(action)
+            case Check():
+                return self._check()
+            case Touch():
+                self._touch(action)
+            case Sleep():
+                self._stats.expect_life_within(action.seconds + LOCAL_SECONDS)
+                time.sleep(action.seconds)
+            case Exit():
+                pass
+        return Done()
+
+    # --- asking ------------------------------------------------------------------------------------------------------
+
+    def _ask(self, ask: Ask) -> Event:
+        self._stats.expect_life_within(ask.wait + REQUEST_SECONDS)
+        try:
+            # With --once there will be nobody to hear from later, so the server is not to expect it.
+            deploy = self._server.current(ask.seen, ask.wait, None if self._settings.once else self._report())
+        except DagferryError as error:
+            self._stats.syncs[error.code] += 1
+            return AskFailed(error)
+        self._stats.last_contact = time.time()
+        if deploy is None:
+            return NothingNew()
+        if deploy.sequence and deploy != self._state.live:
+            log.info("Told of a deploy", extra=fields(**self._who(deploy), sequence=deploy.sequence))
+        return Answered(deploy)
+
+    def _report(self) -> Report:
+        live = self._state.live
+        return Report(live.version if live else "", self._state.error)
+
+    # --- taking ------------------------------------------------------------------------------------------------------
+
+    def _take(self, take: Take) -> Event:
+        started = time.monotonic()
+        try:
+            deploy, how, received, fresh = self._publish(take)
+        except DagferryError as error:
+            self._server.close()
+            self._stats.syncs[error.code] += 1
+            log.debug("%s could not be taken: %s", take.deploy.version, error.message)
+            return TakeFailed(take, error)
+        except Exception as error:
+            # A defect must cost this deploy, not the pod: a crash would only repeat it.
+            self._server.close()
+            self._stats.syncs[DagferryError.code] += 1
+            log.exception("A deploy could not be taken because of a defect")
+            return TakeFailed(take, DagferryError(f"{type(error).__name__}: {error}"))
+        seconds = time.monotonic() - started
+        self._stats.syncs[OK] += 1
+        self._stats.sync_count += 1
+        self._stats.sync_seconds += seconds
+        log.info(
+            "Live",
+            extra=fields(
+                **self._who(deploy),
+                sequence=deploy.sequence,
+                digest=deploy.digest,
+                kind=how,
+                bytes=received,
+                fresh_files=len(fresh),
+                milliseconds=round(seconds * 1000, 1),
+            ),
+        )
+        for hook in self._hooks:
+            hook.swapped(deploy)
+        self._retire()
+        return Published(deploy, tuple(fresh))
+
+    def _publish(self, take: Take) -> tuple[DeployRef, str, int, list[str]]:
+        deploy, live = take.deploy, self._volume.live
+        if take.how == SEED:
+            from dagferry_sidecar.seed import Seed  # noqa: PLC0415 - hardly any run needs it
+
+            seed = Seed(self._settings.seed)
+            deploy = deploy._replace(version=seed.version, digest=seed.manifest.digest)
+            fresh = self._volume.publish(
+                deploy, seed.manifest, lambda draft: draft.fill_from_bundle(seed.files()), time.time
+            )
+            return deploy, SEED, 0, fresh
+        if take.how == SAME and live:
+            return deploy, SAME, 0, self._volume.publish(deploy, live.tree.manifest, Draft.fill_same, time.time)
+        base = live if take.how == PATCH else None
+        download = self._server.download(deploy.version, base.record.version if base else "")
+        old = base.tree.manifest if base else None
+        try:
+            with opened(download, old, deploy.digest, self._server.close, self._live_on) as (manifest, fill):
+                return deploy, download.kind, download.received, self._volume.publish(deploy, manifest, fill, time.time)
+        finally:
+            self._stats.download_bytes[download.kind] += download.received
+
+    def _live_on(self) -> None:
+        self._stats.expect_life_within(LOCAL_SECONDS)
+
+    # --- the volume --------------------------------------------------------------------------------------------------
+
+    def _check(self) -> Checked:
+        self._retire()
+        try:
+            damage = self._volume.check()
+        except DagferryError as error:
+            return Checked(ODD, error.message)
+        paths = [*damage.torn, *damage.odd]
+        more = f" and {len(paths) - MAX_SHOWN_PATHS} more" if len(paths) > MAX_SHOWN_PATHS else ""
+        return Checked(_kind_of(damage), f"Not as published: {', '.join(paths[:MAX_SHOWN_PATHS])}{more}.")
+
+    def _touch(self, action: Touch) -> None:
+        if not self._volume.live:
+            return
+        try:
+            trees.touch(self._volume.live.tree, action.paths, time.time())
+        except OSError as error:
+            log.warning("Files could not be touched again: %s", error)
+
+    def _retire(self) -> None:
+        removed = self._volume.retire(self._rules, time.time())
+        self._stats.trees, self._stats.tree_bytes = self._volume.stored()
+        if removed:
+            log.info("Old trees removed", extra=fields(**self._who(), removed=removed, bytes=self._stats.tree_bytes))
+
+    # --- telling -----------------------------------------------------------------------------------------------------
+
+    def _who(self, deploy: DeployRef | None = None) -> dict[str, object]:
+        live = deploy or self._state.live
+        return {
+            "deployment": self._settings.deployment,
+            "version": live.version if live else None,
+            "instance": self._settings.instance,
+        }
+
+    def _count(self, before: DagferryError | None, after: DagferryError | None) -> None:
+        if after is not None and after is not before:
+            self._stats.syncs[after.code] += 1
+
+    def _tell(self, before: State, after: State) -> None:
+        self._stats.live = after.live
+        self._stats.sound = after.live is not None and after.damage != TORN
+        self._stats.error = after.error
+        if after.warning and after.warning != before.warning:
+            log.warning(after.warning, extra=fields(**self._who()))
+        old, new = before.error, after.error
+        if new and (old is None or old.code != new.code):
+            log.warning(new.message, extra=fields(**self._who(), code=new.code, hint=new.hint))
+        if old and new is None:
+            log.info("All is well again", extra=fields(**self._who(), after=old.code))
+
+
+def _kind_of(damage: Damage) -> str:
+    return TORN if damage.torn else ODD if damage.odd else SOUND

@@ -1,0 +1,116 @@
+"""``/healthz``, ``/readyz`` and ``/metrics``, answered by a thread of their own.
+
+``/healthz`` is 200 as long as the loop gives signs of life. ``/readyz`` is 200 as long as a tree is published that was
+found to be whole; it looks at the real link each time. Being out of touch with the server makes a pod neither
+unhealthy nor unready, because its DAGs still run; the body and the metrics say so.
+"""
+
+import json
+import logging
+import socket
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from dagferry_core.errors import SetupError
+from dagferry_core.volume import Volume
+from dagferry_sidecar import metrics
+from dagferry_sidecar.stats import Stats
+
+if TYPE_CHECKING:
+    from http.server import BaseHTTPRequestHandler
+
+BACKLOG_CONNECTIONS = 64
+ROUND_SECONDS = 3600.0
+"""How often the listener wakes up for nothing."""
+REQUEST_SECONDS = 5.0
+"""A prober that takes longer to say what it wants is cut off."""
+
+log = logging.getLogger(__name__)
+
+
+class Probes:
+    """Answers on ``address`` from ``start`` until the process ends. ``SetupError`` if the address cannot be had."""
+
+    def __init__(self, address: tuple[str, int], stats: Stats) -> None:
+        self._stats = stats
+        self.volume: Volume | None = None
+        """Set once it is open; until then nothing is ready."""
+        host, port = address
+        try:
+            family = socket.AF_INET6 if ":" in host else socket.AF_INET
+            self._socket = socket.create_server(address, family=family, backlog=BACKLOG_CONNECTIONS)
+        except OSError as error:
+            raise SetupError(f"--listen {host}:{port} cannot be had: {error.strerror}.") from error
+
+    @property
+    def port(self) -> int:
+        """The port that is listened on."""
+        port: int = self._socket.getsockname()[1]
+        return port
+
+    def start(self) -> None:
+        """Begin to answer."""
+        threading.Thread(target=self._serve, name="probes", daemon=True).start()
+
+    def _serve(self) -> None:
+        # In the thread, so that nobody waits for this import.
+        from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer  # noqa: PLC0415
+
+        probes = self
+
+        class Handler(BaseHTTPRequestHandler):
+            timeout = REQUEST_SECONDS
+
+            def do_GET(self) -> None:
+                status, content_type, body = probes.answer(self.path.partition("?")[0])
+                _send(self, status, content_type, body)
+
+            def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name is the base class's
+                """Keep quiet: probes come every few seconds."""
+
+        class Listener(ThreadingHTTPServer):
+            daemon_threads = True
+
+            def handle_error(self, request: object, client_address: object) -> None:  # noqa: ARG002 - the base class's
+                if not isinstance(sys.exc_info()[1], OSError):  # a prober may go away at any time
+                    log.exception("A probe could not be answered because of a defect")  # noqa: LOG004 - it is in one
+
+        server = Listener(("", 0), Handler, bind_and_activate=False)
+        server.socket.close()
+        server.socket = self._socket
+        server.serve_forever(poll_interval=ROUND_SECONDS)
+
+    def answer(self, path: str) -> tuple[int, str, bytes]:
+        """Return status, content type and body for a path."""
+        if path == "/healthz":
+            return (200, "text/plain", b"ok\n") if self._stats.alive else (503, "text/plain", b"the loop hangs\n")
+        if path == "/readyz":
+            return self._ready()
+        if path == "/metrics":
+            return 200, *metrics.render(self._stats, published=bool(self._published()))
+        return 404, "text/plain", b"healthz, readyz and metrics are here\n"
+
+    def _published(self) -> str:
+        return self.volume.published_version() if self.volume and self._stats.sound else ""
+
+    def _ready(self) -> tuple[int, str, bytes]:
+        stats = self._stats
+        version = self._published()
+        body = {
+            "ready": bool(version),
+            "version": version or None,
+            "seconds_since_contact": round(time.time() - stats.last_contact, 1) if stats.last_contact else None,
+            "error": stats.error.as_dict() if stats.error else None,
+        }
+        return 200 if version else 503, "application/json", json.dumps(body).encode() + b"\n"
+
+
+def _send(handler: "BaseHTTPRequestHandler", status: int, content_type: str, body: bytes) -> None:
+    handler.send_response(status)
+    handler.send_header("Content-Type", content_type)
+    handler.send_header("Content-Length", str(len(body)))
+    handler.send_header("Cache-Control", "no-store")
+    handler.end_headers()
+    handler.wfile.write(body)

@@ -1,0 +1,121 @@
+"""The life of the process: settings, signals, probes, the volume, the loop, and a clean end."""
+
+import functools
+import importlib.util
+import logging
+import os
+import signal
+from collections.abc import Mapping, Sequence
+from types import FrameType
+
+from dagferry_core import __version__
+from dagferry_core.command import fields, set_up_logs
+from dagferry_core.errors import ServerUnreachable
+from dagferry_core.fetch import Server
+from dagferry_core.tree import Damage
+from dagferry_core.volume import CURRENT, Volume
+from dagferry_sidecar.hooks import AfterSwap, Hook
+from dagferry_sidecar.loop import Loop
+from dagferry_sidecar.probes import Probes
+from dagferry_sidecar.settings import Settings, read_settings
+from dagferry_sidecar.stats import Stats
+
+UMASK = 0o022
+HOOK_STOP_SECONDS = 2.0
+"""How long the end waits for a hook that is at work; it is killed first."""
+
+log = logging.getLogger(__name__)
+
+
+class Stopped(BaseException):
+    """SIGTERM or SIGINT came. Every step may be broken off, so the work at hand is."""
+
+
+def _stop(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001 - what a handler is given
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+    raise Stopped
+
+
+def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
+    """Run the sidecar and return its exit code: 0 after a signal, or what ``--once`` came to."""
+    settings = read_settings(arguments, environment)
+    set_up_logs()
+    os.umask(UMASK)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _stop)
+    try:
+        return _run(settings)
+    except Stopped:
+        log.info("Stopped", extra=fields(deployment=settings.deployment, instance=settings.instance))
+        # Whoever waits for --once must not take a tree for granted that is not there.
+        return ServerUnreachable.exit_code if settings.once else 0
+
+
+def _run(settings: Settings) -> int:
+    stats = Stats()
+    probes = None
+    if not settings.once:
+        # At the first scrape it would be too late to say so.
+        if importlib.util.find_spec("prometheus_client") is None:
+            raise ModuleNotFoundError(name="prometheus_client")
+        probes = Probes(settings.listen, stats)
+        probes.start()
+    volume = Volume(settings.root)
+    try:
+        damage = volume.load()
+        leftovers = volume.sweep()
+        _say_start(settings, volume, damage, leftovers)
+        if probes:
+            probes.volume = volume
+        server = Server(
+            settings.server, settings.deployment, settings.instance, settings.component, agent="dagferry-sidecar"
+        )
+        hooks = _start_hooks(settings, stats)
+        loop = Loop(settings, volume, damage, server, stats, hooks=hooks)
+        try:
+            return loop.run()
+        except Stopped:
+            if not settings.once:
+                loop.say_goodbye()
+            raise
+        finally:
+            for hook in hooks:
+                hook.stop(HOOK_STOP_SECONDS)
+    finally:
+        volume.close()
+
+
+def _start_hooks(settings: Settings, stats: Stats) -> list[AfterSwap]:
+    """Start what is to be done after each swap; an init container swaps before there is anyone to tell."""
+    hooks: list[Hook] = []
+    folder = f"{settings.root}/{CURRENT}"
+    if settings.hook_command and not settings.once:
+        from dagferry_sidecar.hookcommand import HookCommand  # noqa: PLC0415 - it imports subprocess
+
+        hooks.append(HookCommand(settings.hook_command, folder))
+    if settings.airflow_url and settings.airflow_credentials and not settings.once:
+        from dagferry_sidecar.airflowapi import AirflowApi  # noqa: PLC0415 - hardly any pod needs it
+
+        hooks.append(AirflowApi(settings.airflow_url, settings.airflow_credentials, folder))
+    return [AfterSwap(hook, functools.partial(stats.count_hook, hook.name)) for hook in hooks]
+
+
+def _say_start(settings: Settings, volume: Volume, damage: Damage, leftovers: int) -> None:
+    rules = settings.tree_rules()
+    log.info(
+        "Sidecar started",
+        extra=fields(
+            **{
+                **settings._asdict(),
+                "listen": ":".join(map(str, settings.listen)),
+                "max_tree_bytes": rules.max_tree_bytes,
+                "hook_command": settings.hook_command and settings.hook_command[0],  # the rest may be a secret
+            },
+            program_version=__version__,
+            version=volume.live.record.version if volume.live else None,
+            damaged_files=len(damage.torn),
+            old_trees=len(volume.old),
+            leftovers=leftovers,
+        ),
+    )

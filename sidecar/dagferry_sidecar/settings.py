@@ -1,0 +1,183 @@
+"""The sidecar's settings: every flag, and the checked values that the rest of the sidecar sees."""
+
+import os
+import re
+import socket
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from dagferry_core.command import Setting, address, parse, seconds, size, whole
+from dagferry_core.errors import DeploymentNotFound, SetupError, VolumeFailed
+from dagferry_core.names import check_deployment
+from dagferry_core.records import TreeRules
+
+PROGRAM = "dagferry-sidecar"
+ABOUT = "Follow one deployment of a Dagferry server and publish its dags to a folder."
+
+MAX_POLL_WAIT_SECONDS = 50
+"""The server waits no longer (DESIGN §5)."""
+MAX_POLL_INTERVAL_SECONDS = 3600.0
+MIN_POLL_INTERVAL_SECONDS = 0.05
+MAX_ONCE_SECONDS = 86_400.0
+MAX_KEEP_TREES = 10_000
+MAX_KEEP_HOURS = 24.0 * 366
+TREE_SHARE = 0.8
+"""The part of its volume that trees fill by default; the rest is for the one that is being built."""
+
+_NAME = re.compile(r"[!-~]{1,253}")
+
+
+def _server(text: str) -> str:
+    url = urlsplit(text)
+    try:
+        port_is_fine = url.port is None or url.port > 0
+    except ValueError:
+        port_is_fine = False
+    if url.scheme not in {"http", "https"} or not url.hostname or not port_is_fine or url.query or url.fragment:
+        raise ValueError("a URL such as http://dagferry-server:8000 is expected")
+    if "@" in url.netloc:
+        raise ValueError("a URL without a user name is expected")
+    return text.rstrip("/")
+
+
+def _deployment(text: str) -> str:
+    try:
+        return check_deployment(text)
+    except DeploymentNotFound as error:
+        raise ValueError(error.message) from error
+
+
+def _folder(text: str) -> str:
+    if not text:
+        raise ValueError("a folder is expected")
+    return os.path.abspath(text)
+
+
+def _name(text: str) -> str:
+    if not _NAME.fullmatch(text):
+        raise ValueError("1 to 253 ASCII characters without spaces are expected")
+    return text
+
+
+def _component(text: str) -> str:
+    return text and _name(text)
+
+
+def _command(text: str) -> list[str]:
+    import shlex  # noqa: PLC0415 - hardly any run needs it
+
+    words = shlex.split(text)
+    if not words:
+        raise ValueError("a command is expected")
+    return words
+
+
+SETTINGS: tuple[Setting, ...] = (
+    Setting("--server", _server, "http://127.0.0.1:8000", "URL", "The server; a path prefix is kept."),
+    Setting("--deployment", _deployment, "default", "NAME", "The deployment to follow."),
+    Setting("--root", _folder, None, "DIR", "The folder to publish to; Airflow reads DIR/current. Required."),
+    Setting("--once", None, default=False, metavar="", help="Sync once and end, as an init container does."),
+    Setting(
+        "--once-timeout",
+        seconds(0, MAX_ONCE_SECONDS),
+        300.0,
+        "SECONDS",
+        "How long --once tries if the server is away and no whole tree is there.",
+    ),
+    Setting(
+        "--seed", _folder, None, "DIR", "What to publish as long as nothing is deployed, say the image's own DAGs."
+    ),
+    Setting("--listen", address, ("127.0.0.1", 8001), "HOST:PORT", "Where /healthz, /readyz and /metrics are served."),
+    Setting(
+        "--poll-wait",
+        whole(0, MAX_POLL_WAIT_SECONDS),
+        30,
+        "SECONDS",
+        "How long the server is asked to wait for a deploy; 0 is plain polling.",
+    ),
+    Setting(
+        "--poll-interval",
+        seconds(MIN_POLL_INTERVAL_SECONDS, MAX_POLL_INTERVAL_SECONDS),
+        5.0,
+        "SECONDS",
+        "Between plain polls, and the first delay after a failure.",
+    ),
+    Setting("--keep-trees", whole(0, MAX_KEEP_TREES), 3, "N", "The newest N old trees stay; the one before always."),
+    Setting("--keep-hours", seconds(0, MAX_KEEP_HOURS), 24.0, "HOURS", "Trees that were live since then stay too."),
+    Setting(
+        "--max-tree-bytes",
+        size,
+        None,
+        "BYTES",
+        "Beyond it only the live tree and the one before stay; by default 80 % of the volume of --root.",
+    ),
+    Setting("--instance", _name, None, "NAME", "This pod's name in the server's eyes; by default the host name."),
+    Setting("--component", _component, "", "NAME", "What this pod is, say scheduler or worker."),
+    Setting(
+        "--airflow-url",
+        _server,
+        None,
+        "URL",
+        "Airflow 3's API server, to be asked after each swap to list the folder again; beside the dag processor only.",
+    ),
+    Setting(
+        "--airflow-credentials",
+        _folder,
+        None,
+        "FILE",
+        "What --airflow-url is asked with: user:password, or a token; read anew for each swap.",
+    ),
+    Setting(
+        "--hook-command",
+        _command,
+        None,
+        "COMMAND",
+        "Run after each swap, without a shell, with DAGFERRY_VERSION, _DIGEST, _SEQUENCE and _FOLDER set.",
+    ),
+)
+
+
+class Settings(NamedTuple):
+    """The checked settings. Times are in seconds, but ``keep_hours`` in hours; ``max_tree_bytes`` ``None``: a share."""
+
+    server: str
+    deployment: str
+    root: str
+    once: bool
+    once_timeout: float
+    seed: str | None
+    listen: tuple[str, int]
+    poll_wait: int
+    poll_interval: float
+    keep_trees: int
+    keep_hours: float
+    max_tree_bytes: int | None
+    instance: str
+    component: str
+    airflow_url: str | None
+    airflow_credentials: str | None
+    hook_command: list[str] | None
+
+    def tree_rules(self) -> TreeRules:
+        """Return which old trees stay; ``VolumeFailed`` if the volume of the root does not say its size."""
+        if self.max_tree_bytes is not None:
+            return TreeRules(self.keep_trees, self.keep_hours, self.max_tree_bytes)
+        try:
+            volume = os.statvfs(self.root)
+        except OSError as error:
+            raise VolumeFailed(f"{self.root}: {error.strerror}.") from error
+        return TreeRules(self.keep_trees, self.keep_hours, int(volume.f_blocks * volume.f_frsize * TREE_SHARE))
+
+
+def read_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
+    """Return the checked settings; raise ``SetupError`` in one line."""
+    values = parse(PROGRAM, ABOUT, SETTINGS, arguments, environment)
+    if values["root"] is None:
+        raise SetupError("--root is required: the folder to publish to.")
+    if values["seed"] is not None and not os.path.isdir(values["seed"]):
+        raise SetupError(f"--seed={values['seed']!r}: there is no such folder.")
+    if (values["airflow_url"] is None) != (values["airflow_credentials"] is None):
+        raise SetupError("--airflow-url and --airflow-credentials belong together.")
+    values["instance"] = values["instance"] or socket.gethostname()
+    return Settings(**values)

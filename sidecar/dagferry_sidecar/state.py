@@ -1,0 +1,157 @@
+"""The words that ``decide`` speaks: what is known, what happened, what to do next. Times are on one steady clock."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from dagferry_core.errors import DagferryError
+from dagferry_core.fetch import PATCH, WHOLE
+from dagferry_core.records import DeployRef
+
+SAME, SEED = "same", "seed"
+HOWS = (WHOLE, PATCH, SAME, SEED)
+"""How a deploy is taken: all of it, what changed, only links because the content is the same, or from ``--seed``."""
+
+SOUND, ODD, TORN = "", "odd", "torn"
+"""Damage: none; what links can put right; files are not what was published, or cannot be checked."""
+
+NO_VERSION = "none"
+"""The ETag of an empty deploy log."""
+
+
+class Rules(NamedTuple):
+    """The settings that decide. Seconds; ``deadline`` on the clock of the events, and meaningful with ``once``."""
+
+    once: bool
+    poll_wait: int
+    poll_interval: float
+    deadline: float
+
+
+class State(NamedTuple):
+    """All that is known. Times are on the clock of the events, which never runs backwards."""
+
+    rules: Rules
+    live: DeployRef | None = None
+    damage: str = SOUND
+    seen: str = ""
+    """The version last seen, refused ones included: the server is to answer when it has another."""
+    pending: DeployRef | None = None
+    """A deploy that could not be taken and is tried again, not before ``retry_at``."""
+    pending_whole: bool = False
+    take_failures: int = 0
+    retry_at: float = 0.0
+    met: bool = False
+    """Whether the server has answered since it was last found away: only then is it asked to wait."""
+    ask_failures: int = 0
+    ask_at: float = 0.0
+    asked_at: float = 0.0
+    waiting: int = 0
+    """The seconds the server was asked to wait."""
+    cut_waits: int = 0
+    plain_until: float = 0.0
+    touches: tuple[tuple[float, tuple[str, ...]], ...] = ()
+    contact_error: DagferryError | None = None
+    deploy_error: DagferryError | None = None
+    warning: str = ""
+
+    @property
+    def error(self) -> DagferryError | None:
+        """What keeps the sidecar from being at the newest deploy, if anything does."""
+        return self.deploy_error or self.contact_error
+
+
+# --- events ----------------------------------------------------------------------------------------------------------
+
+
+class Started(NamedTuple):
+    """What the volume holds; ``ages`` are the seconds since the mtimes of files that a recent swap made fresh."""
+
+    live: DeployRef | None
+    damage: str
+    ages: Mapping[str, float]
+
+
+class Answered(NamedTuple):
+    """The server said what its newest deploy is; sequence 0: none."""
+
+    deploy: DeployRef
+
+
+class NothingNew(NamedTuple):
+    """The server said that it still is the one last seen."""
+
+
+class AskFailed(NamedTuple):
+    """The server could not be asked."""
+
+    error: DagferryError
+
+
+class Published(NamedTuple):
+    """A deploy went live; ``fresh`` are the paths of its new inodes if there was a tree before it."""
+
+    deploy: DeployRef
+    fresh: tuple[str, ...]
+
+
+class TakeFailed(NamedTuple):
+    """A deploy could not be taken; the tree stays what it was."""
+
+    take: "Take"
+    error: DagferryError
+
+
+class Checked(NamedTuple):
+    """The live tree was looked at."""
+
+    damage: str
+    text: str
+
+
+class Done(NamedTuple):
+    """A ``Touch`` or a ``Sleep`` is over."""
+
+
+Event = Started | Answered | NothingNew | AskFailed | Published | TakeFailed | Checked | Done
+
+
+# --- actions ---------------------------------------------------------------------------------------------------------
+
+
+class Ask(NamedTuple):
+    """Ask for the newest deploy, and let the server wait for one other than ``seen`` for up to ``wait`` seconds."""
+
+    seen: str
+    wait: int
+
+
+class Take(NamedTuple):
+    """Get a deploy and publish it; ``how`` is one of ``WHOLE``, ``PATCH``, ``SAME``, ``SEED``."""
+
+    deploy: DeployRef
+    how: str
+
+
+class Check(NamedTuple):
+    """Look at the live tree, without reading contents."""
+
+
+class Touch(NamedTuple):
+    """Touch these files of the live tree again."""
+
+    paths: tuple[str, ...]
+
+
+class Sleep(NamedTuple):
+    """Do nothing."""
+
+    seconds: float
+
+
+class Exit(NamedTuple):
+    """End with this exit code."""
+
+    code: int
+
+
+Action = Ask | Take | Check | Touch | Sleep | Exit

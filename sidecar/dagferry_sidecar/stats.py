@@ -1,0 +1,48 @@
+"""What the loop counts, and the threads that answer probes and scrapes read. Plain attributes, one writer."""
+
+import time
+
+from dagferry_core.errors import DagferryError, SyncError
+from dagferry_core.records import DeployRef
+
+OK = "ok"
+_ERRORS: tuple[type[DagferryError], ...] = (*SyncError.__subclasses__(), SyncError, DagferryError)
+OUTCOMES = (OK, *(error.code for error in _ERRORS))
+"""Every label that ``syncs_total`` can have."""
+
+LOCAL_SECONDS = 300.0
+"""The longest that work on the volume may take between two signs of life."""
+
+
+class Stats:
+    """The state of the sidecar as the outside sees it."""
+
+    def __init__(self) -> None:
+        self.syncs = dict.fromkeys(OUTCOMES, 0)
+        self.download_bytes = {"whole": 0, "patch": 0}
+        self.hooks: dict[tuple[str, str], int] = {}
+        """Runs of each hook by outcome. Written by the hook's thread."""
+        self.sync_count = 0
+        self.sync_seconds = 0.0
+        self.last_contact = 0.0
+        """Seconds since the epoch; 0: never."""
+        self.live: DeployRef | None = None
+        self.sound = False
+        """Whether the live tree was checked and found to be what was published."""
+        self.trees = 0
+        self.tree_bytes = 0
+        self.error: DagferryError | None = None
+        self._alive_until = time.monotonic() + LOCAL_SECONDS
+
+    def count_hook(self, hook: str, outcome: str) -> None:
+        """Count a run of a hook."""
+        self.hooks[hook, outcome] = self.hooks.get((hook, outcome), 0) + 1
+
+    def expect_life_within(self, seconds: float) -> None:
+        """Give a sign of life; if the next one takes longer than ``seconds``, the loop hangs."""
+        self._alive_until = time.monotonic() + seconds
+
+    @property
+    def alive(self) -> bool:
+        """Whether the loop does something, and not for too long."""
+        return time.monotonic() < self._alive_until

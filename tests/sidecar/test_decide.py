@@ -1,0 +1,550 @@
+"""What a sidecar does next: each test is a promise of DESIGN §6, played without sockets, clocks or chance."""
+
+import pytest
+
+from dagferry_core.errors import (
+    AnswerInvalid,
+    DigestMismatch,
+    PatchMismatch,
+    RootUnusable,
+    SequenceRegressed,
+    ServerUnreachable,
+    TreeDamaged,
+    VolumeFailed,
+)
+from dagferry_core.records import DeployRef
+from dagferry_sidecar.decide import MAX_BACKOFF_SECONDS, PLAIN_SECONDS, decide
+from dagferry_sidecar.state import (
+    NO_VERSION,
+    ODD,
+    PATCH,
+    SAME,
+    SEED,
+    SOUND,
+    TORN,
+    WHOLE,
+    Answered,
+    Ask,
+    AskFailed,
+    Check,
+    Checked,
+    Done,
+    Exit,
+    NothingNew,
+    Published,
+    Rules,
+    Sleep,
+    Started,
+    State,
+    Take,
+    TakeFailed,
+    Touch,
+)
+
+AWAY = AskFailed(ServerUnreachable("away"))
+NOTHING = DeployRef("log", 0, "", "")
+SEEDED = DeployRef("log", 0, "seed", "sha256:seed")
+EMPTY_TREE = DeployRef("log", 0, "empty", "sha256:empty")
+
+
+def deploy(sequence: int, log: str = "log", content: str = "") -> DeployRef:
+    return DeployRef(log, sequence, f"v-{sequence}", f"sha256:{content or sequence}")
+
+
+class Player:
+    """A sidecar whose clock and chance the test holds."""
+
+    def __init__(self, *, once: bool = False, wait: int = 30, interval: float = 5.0, deadline: float = 300.0) -> None:
+        self.state = State(Rules(once, wait, interval, deadline))
+        self.now = 0.0
+
+    def start(self, live: DeployRef | None = None, damage: str = SOUND, ages: dict[str, float] | None = None):
+        return self.tell(Started(live, damage, ages or {}))
+
+    def tell(self, event, after: float = 0.0, chance: float = 1.0):
+        self.now += after
+        self.state, action = decide(self.state, event, self.now, chance)
+        return action
+
+    def follow(self, live: DeployRef) -> "Player":
+        """Be where every sidecar is most of the time: at the newest deploy, waiting for the next."""
+        self.start(live)
+        self.tell(NothingNew())
+        assert self.tell(Checked(SOUND, "")) == Ask(live.version, self.state.rules.poll_wait)
+        return self
+
+    def fail(self, action, error, chance: float = 1.0):
+        return self.tell(TakeFailed(action, error), chance=chance)
+
+
+# --- start -----------------------------------------------------------------------------------------------------------
+
+
+def test_it_asks_at_once_and_does_not_wait_before_it_has_met_the_server() -> None:
+    assert Player().start() == Ask("", 0)
+    assert Player().start(deploy(3)) == Ask("v-3", 0)
+    assert Player().start(SEEDED) == Ask(NO_VERSION, 0)
+
+
+def test_then_it_waits_for_a_change() -> None:
+    player = Player()
+    player.start(deploy(3))
+    assert player.tell(NothingNew()) == Check()
+    assert player.tell(Checked(SOUND, "")) == Ask("v-3", 30)
+
+
+def test_a_torn_tree_asks_for_the_newest_whatever_it_is() -> None:
+    player = Player()
+    assert player.start(deploy(3), TORN) == Ask("", 0)
+    assert player.tell(Answered(deploy(3))) == Take(deploy(3), WHOLE)
+
+
+def test_a_tree_with_odd_things_in_it_is_linked_anew_without_the_server() -> None:
+    player = Player()
+    assert player.start(deploy(3), ODD) == Take(deploy(3), SAME)
+    assert player.tell(Published(deploy(3), ())) == Ask("v-3", 0)
+    assert player.state.error is None
+
+
+def test_files_made_fresh_right_before_the_start_are_touched_again_in_time() -> None:
+    player = Player()
+    player.start(deploy(3), ages={"a.py": 4.0, "b.py": 4.5})
+    player.tell(NothingNew())
+    assert player.tell(Checked(SOUND, "")) == Ask("v-3", 6)
+    player.tell(NothingNew(), after=6)
+    assert player.tell(Checked(SOUND, "")) == Touch(("a.py", "b.py"))
+    assert player.tell(Done()) == Ask("v-3", 30)
+
+
+# --- which deploy is taken -------------------------------------------------------------------------------------------
+
+
+def test_a_newer_deploy_is_taken_as_a_patch() -> None:
+    player = Player().follow(deploy(3))
+    assert player.tell(Answered(deploy(4))) == Take(deploy(4), PATCH)
+    assert player.tell(Published(deploy(4), ())) == Ask("v-4", 30)
+    assert player.state.live == deploy(4)
+
+
+def test_the_first_deploy_is_taken_whole() -> None:
+    player = Player()
+    player.start()
+    assert player.tell(Answered(deploy(9))) == Take(deploy(9), WHOLE)
+
+
+def test_a_deploy_with_the_content_that_is_live_needs_no_download() -> None:
+    player = Player().follow(deploy(3, content="same"))
+    assert player.tell(Answered(deploy(5, content="same"))) == Take(deploy(5, content="same"), SAME)
+
+
+@pytest.mark.parametrize("offered", [deploy(2), NOTHING], ids=["an older one", "none at all"])
+def test_a_lower_sequence_of_the_same_log_is_not_taken(offered) -> None:
+    player = Player().follow(deploy(3))
+    action = player.tell(Answered(offered))
+    assert isinstance(action, Sleep)
+    assert isinstance(player.state.error, SequenceRegressed)
+    assert player.state.live == deploy(3)
+    assert player.state.seen == (offered.version or NO_VERSION)
+
+
+def test_another_content_under_the_same_sequence_is_not_taken() -> None:
+    player = Player().follow(deploy(3))
+    player.tell(Answered(deploy(3, content="other")))
+    assert isinstance(player.state.error, SequenceRegressed)
+
+
+def test_a_refusal_stays_an_error_until_the_server_says_something_else() -> None:
+    player = Player().follow(deploy(3))
+    player.tell(Answered(deploy(2)))
+    assert player.tell(Done(), after=5) == Ask("v-2", 30)
+    player.tell(NothingNew(), after=30)
+    assert isinstance(player.state.error, SequenceRegressed)
+    player.tell(Checked(SOUND, ""))
+    player.tell(Answered(deploy(3)), after=1)
+    assert player.state.error is None
+
+
+def test_a_refused_version_is_asked_for_by_name_again_because_its_log_id_may_be_another_now() -> None:
+    player = Player().follow(deploy(3))
+    player.tell(Answered(deploy(2)))
+    assert player.tell(Done(), after=5) == Ask("v-2", 30)
+    player.tell(NothingNew(), after=30)
+    assert player.tell(Checked(SOUND, "")) == Ask("", 0)
+    assert isinstance(player.tell(Answered(deploy(2))), Sleep), "and still it makes no hot loop"
+    player.tell(Done(), after=5)
+    player.tell(NothingNew(), after=30)
+    player.tell(Checked(SOUND, ""))
+    assert player.tell(Answered(deploy(2, log="restored"))) == Take(deploy(2, log="restored"), PATCH)
+
+
+def test_another_log_with_deploys_is_followed_with_a_warning_though_its_sequence_is_lower() -> None:
+    player = Player().follow(deploy(30))
+    assert player.tell(Answered(deploy(2, log="new"))) == Take(deploy(2, log="new"), PATCH)
+    assert "another log id, new" in player.state.warning
+
+
+def test_another_log_without_deploys_leaves_the_tree_alone_with_a_warning() -> None:
+    player = Player().follow(deploy(30))
+    action = player.tell(Answered(NOTHING._replace(log_id="new")))
+    assert isinstance(action, Sleep)
+    assert "no deploys" in player.state.warning
+    assert player.state.error is None
+    assert player.state.live == deploy(30)
+
+
+def test_servers_that_take_turns_with_two_logs_do_not_make_a_hot_loop_of_swaps() -> None:
+    player = Player().follow(deploy(3))
+    player.tell(Answered(deploy(3, log="other")))
+    assert player.tell(Published(deploy(3, log="other"), ())) == Sleep(5.0)
+
+
+# --- nothing deployed ------------------------------------------------------------------------------------------------
+
+
+def test_the_seed_is_published_only_when_the_server_says_that_nothing_is_deployed() -> None:
+    player = Player()
+    player.start()
+    assert isinstance(player.tell(AWAY), Sleep)
+    player.tell(Done(), after=5)
+    assert player.tell(Answered(NOTHING)) == Take(NOTHING, SEED)
+    assert player.tell(Published(SEEDED, ())) == Ask(NO_VERSION, 30)
+
+
+def test_a_published_seed_is_not_published_again() -> None:
+    player = Player()
+    player.start(SEEDED)
+    player.tell(Answered(NOTHING._replace(log_id="new")))
+    assert player.state.live == SEEDED
+    assert player.state.error is None
+
+
+def test_the_first_deploy_replaces_the_seed_whole_whatever_its_log() -> None:
+    player = Player().follow(EMPTY_TREE._replace(version=NO_VERSION))
+    assert player.tell(Answered(deploy(1, log="new"))) == Take(deploy(1, log="new"), WHOLE)
+    assert player.state.warning == ""
+
+
+def test_a_torn_seed_is_published_again() -> None:
+    player = Player()
+    player.start(SEEDED, TORN)
+    assert player.tell(Answered(NOTHING)) == Take(NOTHING, SEED)
+
+
+def test_a_seed_that_cannot_be_read_is_tried_again_later_and_then_done_with() -> None:
+    player = Player()
+    player.start()
+    take = player.tell(Answered(NOTHING))
+    assert player.fail(take, VolumeFailed("unreadable")) == Ask(NO_VERSION, 5)
+    player.tell(NothingNew(), after=5)
+    assert player.tell(Checked(SOUND, "")) == Take(NOTHING, SEED)
+    assert player.tell(Published(SEEDED, ())) == Ask(NO_VERSION, 30)
+    assert player.state.error is None
+
+
+def test_a_published_tree_that_cannot_be_checked_is_not_replaced_by_the_seed() -> None:
+    player = Player()
+    player.start(None, TORN)
+    assert isinstance(player.tell(Answered(NOTHING)), Sleep)
+    assert isinstance(player.state.error, TreeDamaged)
+    assert "cannot be checked" in player.state.warning
+    player.tell(Done(), after=5)
+    assert player.tell(Answered(deploy(1))) == Take(deploy(1), WHOLE)
+
+
+# --- damage ----------------------------------------------------------------------------------------------------------
+
+
+def test_damage_found_while_idle_is_an_error_until_it_is_healed_by_the_whole_bundle() -> None:
+    player = Player().follow(deploy(3))
+    player.tell(NothingNew(), after=30)
+    assert player.tell(Checked(TORN, "a.py")) == Ask("", 0)
+    assert isinstance(player.state.error, TreeDamaged)
+    assert player.tell(Answered(deploy(3))) == Take(deploy(3), WHOLE)
+    assert player.tell(Published(deploy(3), ("a.py",))) == Ask("v-3", 10)
+    assert player.state.error is None
+
+
+def test_a_torn_tree_is_healed_by_the_newer_deploy_if_there_is_one() -> None:
+    player = Player().follow(deploy(3))
+    player.tell(NothingNew(), after=30)
+    player.tell(Checked(TORN, "a.py"))
+    assert player.tell(Answered(deploy(4))) == Take(deploy(4), WHOLE)
+
+
+def test_if_the_newer_deploy_is_no_good_the_live_one_is_healed() -> None:
+    player = Player()
+    player.start(deploy(3), TORN)
+    take = player.tell(Answered(deploy(4)))
+    assert player.fail(take, DigestMismatch("wrong")) == Take(deploy(3), WHOLE)
+    action = player.tell(Published(deploy(3), ()))
+    assert action == Ask("v-4", 5)
+    assert isinstance(player.state.error, DigestMismatch)
+    player.tell(NothingNew(), after=5)
+    assert player.tell(Checked(SOUND, "")) == Take(deploy(4), PATCH)
+
+
+def test_a_torn_tree_is_not_taken_for_sound_because_a_cheap_look_finds_nothing() -> None:
+    player = Player()
+    player.start(deploy(3), TORN)
+    player.tell(AWAY)
+    player.tell(Done(), after=5)
+    player.tell(NothingNew())
+    player.tell(Checked(SOUND, ""))
+    assert player.state.damage == TORN
+
+
+def test_odd_things_that_went_by_themselves_are_forgotten() -> None:
+    player = Player().follow(deploy(3))
+    player.tell(NothingNew(), after=30)
+    take = player.tell(Checked(ODD, "extra.py"))
+    assert take == Take(deploy(3), SAME)
+    player.fail(take, RootUnusable("current is a folder"))
+    player.tell(NothingNew(), after=1)
+    player.tell(Checked(SOUND, ""))
+    assert player.state.error is None
+
+
+def test_a_damaged_seed_with_torn_files_is_seeded_again_not_downloaded() -> None:
+    player = Player().follow(SEEDED._replace(version=NO_VERSION))
+    player.tell(NothingNew(), after=30)
+    take = player.tell(Checked(ODD, "extra.py"))
+    assert player.fail(take, TreeDamaged("a.py")).how == SEED
+
+
+# --- failures --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("error", [PatchMismatch, DigestMismatch, TreeDamaged, AnswerInvalid])
+def test_a_patch_that_does_not_fit_is_followed_at_once_by_the_whole_bundle(error) -> None:
+    player = Player().follow(deploy(3))
+    take = player.tell(Answered(deploy(4)))
+    assert player.fail(take, error("no")) == Take(deploy(4), WHOLE)
+
+
+def test_a_broken_download_does_not_cost_the_patch() -> None:
+    player = Player().follow(deploy(3))
+    take = player.tell(Answered(deploy(4)))
+    assert player.fail(take, ServerUnreachable("cut")) == Ask("v-4", 5)
+    player.tell(NothingNew(), after=5)
+    assert player.tell(Checked(SOUND, "")) == Take(deploy(4), PATCH)
+
+
+def test_a_deploy_that_keeps_failing_is_tried_with_growing_pauses_up_to_a_limit() -> None:
+    player = Player().follow(deploy(3))
+    take = player.tell(Answered(deploy(4)))
+    take = player.fail(take, DigestMismatch("wrong"))
+    pauses = []
+    for _ in range(7):
+        assert take == Take(deploy(4), WHOLE)
+        player.fail(take, DigestMismatch("wrong"))
+        pauses.append(player.state.retry_at - player.now)
+        player.tell(NothingNew(), after=pauses[-1])
+        take = player.tell(Checked(SOUND, ""))
+    assert pauses == [5, 10, 20, 40, MAX_BACKOFF_SECONDS, 60, 60]
+
+
+def test_while_a_deploy_fails_the_server_is_waited_on_so_that_a_newer_one_comes_at_once() -> None:
+    player = Player().follow(deploy(3))
+    take = player.tell(Answered(deploy(4)))
+    assert player.fail(take, VolumeFailed("full")) == Ask("v-4", 5)
+    assert player.tell(Answered(deploy(5)), after=1) == Take(deploy(5), PATCH)
+    player.tell(Published(deploy(5), ()))
+    assert player.state.error is None
+    assert player.state.pending is None
+
+
+def test_a_server_that_repeats_a_failing_deploy_at_once_makes_no_hot_loop() -> None:
+    player = Player().follow(deploy(3))
+    take = player.tell(Answered(deploy(4)))
+    player.fail(take, VolumeFailed("full"))
+    action = player.tell(Answered(deploy(4)), after=0.01)
+    assert isinstance(action, Sleep)
+    assert action.seconds > 4
+
+
+def test_a_server_that_ignores_what_was_seen_makes_no_hot_loop() -> None:
+    player = Player().follow(deploy(3))
+    assert player.tell(Answered(deploy(3)), after=0.01) == Sleep(pytest.approx(4.99))
+
+
+def test_pauses_are_jittered_by_up_to_half() -> None:
+    pauses = set()
+    for chance in (0.0, 0.5, 1.0):
+        player = Player()
+        player.start()
+        pauses.add(player.tell(AWAY, chance=chance).seconds)
+    assert pauses == {2.5, 3.75, 5.0}
+
+
+def test_a_server_that_is_away_is_asked_less_and_less_often_and_no_tree_changes() -> None:
+    player = Player().follow(deploy(3))
+    pauses = []
+    for _ in range(7):
+        pauses.append(player.tell(AWAY).seconds)
+        assert player.tell(Done(), after=pauses[-1]) == Ask("v-3", 0)
+    assert pauses == [5, 10, 20, 40, MAX_BACKOFF_SECONDS, 60, 60]
+    assert player.state.live == deploy(3)
+    assert isinstance(player.state.error, ServerUnreachable)
+    player.tell(NothingNew())
+    assert player.state.error is None
+    assert player.tell(Checked(SOUND, "")) == Ask("v-3", 30)
+
+
+def test_what_is_pending_is_not_tried_while_the_server_is_away() -> None:
+    player = Player().follow(deploy(3))
+    take = player.tell(Answered(deploy(4)))
+    player.fail(take, ServerUnreachable("cut"))
+    assert isinstance(player.tell(AWAY), Sleep)
+    assert player.tell(Done(), after=5) == Ask("v-4", 0)
+
+
+# --- waiting and polling ---------------------------------------------------------------------------------------------
+
+
+def test_without_a_wait_it_polls_at_the_interval() -> None:
+    player = Player(wait=0)
+    player.start(deploy(3))
+    player.tell(NothingNew(), after=1)
+    assert player.tell(Checked(SOUND, "")) == Sleep(4.0)
+    assert player.tell(Done(), after=4) == Ask("v-3", 0)
+
+
+def test_a_wait_that_ends_at_once_is_no_reason_to_ask_at_once() -> None:
+    player = Player().follow(deploy(3))
+    player.tell(NothingNew(), after=0.01)
+    assert player.tell(Checked(SOUND, "")) == Sleep(pytest.approx(4.99))
+
+
+def test_where_every_wait_is_cut_it_polls_for_a_while() -> None:
+    player = Player().follow(deploy(3))
+    for _ in range(2):
+        player.tell(AWAY, after=20)
+        assert player.tell(Done(), after=60) == Ask("v-3", 0)
+        player.tell(NothingNew())
+        assert player.tell(Checked(SOUND, "")) == Ask("v-3", 30)
+    player.tell(AWAY, after=20)
+    assert player.tell(Done(), after=60) == Ask("v-3", 0)
+    player.tell(NothingNew())
+    assert player.tell(Checked(SOUND, "")) == Sleep(5.0)
+    assert player.tell(Done(), after=PLAIN_SECONDS) == Ask("v-3", 30)
+
+
+# --- touching again --------------------------------------------------------------------------------------------------
+
+
+def test_fresh_files_are_touched_again_after_10_and_60_seconds() -> None:
+    player = Player().follow(deploy(3))
+    player.tell(Answered(deploy(4)))
+    assert player.tell(Published(deploy(4), ("a.py",))) == Ask("v-4", 10)
+    player.tell(NothingNew(), after=10)
+    assert player.tell(Checked(SOUND, "")) == Touch(("a.py",))
+    assert player.tell(Done()) == Ask("v-4", 30)
+    player.tell(NothingNew(), after=30)
+    assert player.tell(Checked(SOUND, "")) == Ask("v-4", 20)
+    player.tell(NothingNew(), after=20)
+    assert player.tell(Checked(SOUND, "")) == Touch(("a.py",))
+    assert player.tell(Done()) == Ask("v-4", 30)
+
+
+def test_they_are_also_if_another_swap_came_between() -> None:
+    player = Player().follow(deploy(3))
+    player.tell(Answered(deploy(4)))
+    player.tell(Published(deploy(4), ("a.py",)))
+    player.tell(Answered(deploy(5)), after=4)
+    assert player.tell(Published(deploy(5), ("b.py",))) == Ask("v-5", 6)
+    player.tell(NothingNew(), after=6)
+    assert player.tell(Checked(SOUND, "")) == Touch(("a.py",))
+    assert player.tell(Done()) == Ask("v-5", 4)
+
+
+def test_they_are_also_while_the_server_is_away() -> None:
+    player = Player().follow(deploy(3))
+    player.tell(Answered(deploy(4)))
+    player.tell(Published(deploy(4), ("a.py",)))
+    player.tell(AWAY, after=6)
+    player.tell(Done(), after=1)
+    assert player.tell(AWAY) == Sleep(3.0)
+    assert player.tell(Done(), after=3) == Touch(("a.py",))
+
+
+def test_a_swap_that_made_nothing_fresh_is_followed_by_no_touch() -> None:
+    player = Player().follow(deploy(3))
+    player.tell(Answered(deploy(4)))
+    player.tell(Published(deploy(4), ()))
+    assert player.state.touches == ()
+
+
+# --- once ------------------------------------------------------------------------------------------------------------
+
+
+def test_once_ends_well_when_the_deploy_is_live() -> None:
+    player = Player(once=True)
+    assert player.start() == Ask("", 0)
+    assert player.tell(Answered(deploy(3))) == Take(deploy(3), WHOLE)
+    assert player.tell(Published(deploy(3), ())) == Exit(0)
+
+
+def test_once_ends_well_when_the_newest_is_live_already() -> None:
+    player = Player(once=True)
+    player.start(deploy(3))
+    assert player.tell(NothingNew()) == Exit(0)
+
+
+def test_once_ends_well_with_the_seed_when_nothing_is_deployed() -> None:
+    player = Player(once=True)
+    player.start()
+    player.tell(Answered(NOTHING))
+    assert player.tell(Published(SEEDED, ())) == Exit(0)
+
+
+def test_once_ends_well_with_a_warning_when_the_server_is_away_and_a_whole_tree_is_there() -> None:
+    player = Player(once=True)
+    player.start(deploy(3))
+    assert player.tell(AWAY) == Exit(0)
+    assert "away" in player.state.warning
+
+
+@pytest.mark.parametrize("offered", [deploy(2), NOTHING, NOTHING._replace(log_id="new")])
+def test_once_ends_well_when_what_the_server_offers_is_not_to_be_taken(offered) -> None:
+    player = Player(once=True)
+    player.start(deploy(3))
+    assert player.tell(Answered(offered)) == Exit(0)
+    assert player.state.error or player.state.warning
+
+
+def test_once_asks_the_server_although_it_had_to_tidy_up_first() -> None:
+    player = Player(once=True)
+    assert player.start(deploy(3), ODD) == Take(deploy(3), SAME)
+    assert player.tell(Published(deploy(3), ())) == Ask("v-3", 0)
+
+
+@pytest.mark.parametrize(("live", "damage"), [(None, SOUND), (deploy(3), TORN), (None, TORN)])
+def test_once_without_a_whole_tree_tries_until_the_timeout_and_ends_with_the_error(live, damage) -> None:
+    player = Player(once=True, deadline=100.0)
+    assert player.start(live, damage) == Ask("", 0)
+    while isinstance(action := player.tell(AWAY), Sleep):
+        assert player.tell(Done(), after=action.seconds) == Ask("", 0)
+    assert action == Exit(ServerUnreachable.exit_code)
+    assert player.now == 100.0
+
+
+def test_once_tries_a_deploy_that_fails_until_the_timeout_and_ends_with_its_error() -> None:
+    player = Player(once=True, deadline=100.0)
+    player.start(deploy(3))
+    action = player.tell(Answered(deploy(4)))
+    while not isinstance(action, Exit):
+        action = player.fail(action, VolumeFailed("full"))
+        if isinstance(action, Sleep):
+            action = player.tell(Done(), after=action.seconds)
+    assert action == Exit(VolumeFailed.exit_code)
+    assert player.now == 100.0
+
+
+def test_once_with_a_torn_tree_that_the_server_cannot_heal_ends_with_an_error() -> None:
+    player = Player(once=True, deadline=10.0)
+    player.start(deploy(3), TORN)
+    action = player.tell(Answered(NOTHING._replace(log_id="new")))
+    while isinstance(action, Sleep):
+        player.tell(Done(), after=action.seconds)
+        action = player.tell(Answered(NOTHING._replace(log_id="new")))
+    assert action == Exit(TreeDamaged.exit_code)
