@@ -92,7 +92,7 @@ def deploy(url: str, dags: Path, live: Callable[[str], bool], processes: dict[st
 def say(text: str, seconds: float | None = None) -> None:
     """Print a step, with the time it took."""
     timed = "" if seconds is None else f"{seconds * 1000:8.0f} ms"
-    print(f"{text:<78}{timed}", flush=True)  # noqa: T201 - this is what the demo is for
+    print(f"{text:<78}{timed}".rstrip(), flush=True)  # noqa: T201 - this is what the demo is for
 
 
 def show(url: str, processes: dict[str, subprocess.Popen[bytes]]) -> None:

@@ -1,0 +1,30 @@
+"""The command ``dagferry-server``: serve, or give the deploy logs new ids after a backup was restored."""
+
+import os
+import sys
+
+from dagferry_core.command import run
+from dagferry_core.errors import ExtraMissing
+
+PROGRAM = "dagferry-server"
+
+
+def main() -> int:
+    """Run the command with the process's arguments and environment; return its exit code."""
+    return run(PROGRAM, lambda: _main(sys.argv[1:]))
+
+
+def _main(arguments: list[str]) -> int:
+    try:
+        from dagferry_server import commands  # noqa: PLC0415 - what it needs may not be installed
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("dagferry_"):
+            raise
+        raise ExtraMissing(
+            f"The server needs {error.name}, which is not installed.", 'Install it with: pip install "dagferry[server]"'
+        ) from error
+    return commands.main(arguments, os.environ)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

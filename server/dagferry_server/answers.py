@@ -1,0 +1,106 @@
+"""The JSON answers: their shapes, which the spec is made from too, and how they are sent."""
+
+from collections.abc import Mapping
+
+from aiohttp import web
+from pydantic import BaseModel, ConfigDict, Field
+
+from dagferry_core import __version__
+from dagferry_core.deploylog import Deploy
+from dagferry_core.errors import DagferryError
+
+FIXED_HEADERS: Mapping[str, str] = {
+    # A deploy must never be hidden by a cache in between.
+    "Cache-Control": "no-store",
+    "Server": f"dagferry/{__version__}",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+class Answer(BaseModel):
+    """What all answers share."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+class DeployAnswer(Answer):
+    """One deploy."""
+
+    sequence: int = Field(description="Its number in the deploy log.")
+    version: str = Field(description="Its public name.")
+    digest: str = Field(description="The content: sha256 over the manifest.")
+    kind: str = Field(description="upload or rollback.")
+    description: str = Field(description="What whoever deployed said about it.")
+    actor: str = Field(description="Who deployed.")
+    time: int = Field(description="When, in seconds since the epoch, UTC.")
+    added: int = Field(description="Files added against the deploy before.")
+    changed: int = Field(description="Files changed against the deploy before.")
+    removed: int = Field(description="Files removed against the deploy before.")
+
+
+class CurrentAnswer(DeployAnswer):
+    """The current deploy; sequence 0 and empty fields if nothing was deployed yet."""
+
+    log_id: str = Field(description="The name of the deploy log; another one after the store was lost or restored.")
+
+
+class DeploysAnswer(Answer):
+    """A page of the deploy log."""
+
+    deploys: list[DeployAnswer] = Field(description="Newest first.")
+    next: int | None = Field(description="Give this as `before` for the next page; null on the last one.")
+
+
+class UploadAnswer(Answer):
+    """What an upload led to."""
+
+    version: str = Field(description="The version that is current now.")
+    digest: str = Field(description="Its content: sha256 over the manifest.")
+    sequence: int = Field(description="Its number in the deploy log.")
+    unchanged: bool = Field(description="The content was deployed already, so no deploy was made.")
+    added: int = Field(description="Files added against the deploy before.")
+    changed: int = Field(description="Files changed against the deploy before.")
+    removed: int = Field(description="Files removed against the deploy before.")
+    warnings: list[str] = Field(description="What may go wrong later.")
+    left_out: int = Field(description="How many files the exclude patterns left out.")
+    left_out_paths: list[str] = Field(description="The first paths that fell under them.")
+
+
+class StatusAnswer(Answer):
+    """The server's word on itself."""
+
+    status: str = Field(description="ok")
+
+
+class ErrorAnswer(Answer):
+    """What went wrong."""
+
+    code: str = Field(description="The error's name; docs/errors.md lists them.")
+    message: str = Field(description="What happened to what.")
+    hint: str = Field(description="What to do next.")
+
+
+def deploy_answer(deploy: Deploy) -> DeployAnswer:
+    """Return a deploy as it is sent."""
+    return DeployAnswer(**deploy._asdict())
+
+
+def current_answer(log_id: str, deploy: Deploy | None) -> CurrentAnswer:
+    """Return the current deploy as it is sent, or that there is none."""
+    nothing = Deploy(0, "", "", "", "", "", 0, 0, 0, 0)
+    return CurrentAnswer(log_id=log_id, **(deploy or nothing)._asdict())
+
+
+def json_response(body: BaseModel | bytes, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
+    """Return an answer; ``body`` may be JSON already."""
+    data = body if isinstance(body, bytes) else body.model_dump_json().encode()
+    return web.Response(
+        body=data,
+        status=status,
+        headers={**FIXED_HEADERS, "Content-Type": "application/json", **(headers or {})},
+    )
+
+
+def error_response(error: DagferryError, headers: Mapping[str, str] | None = None) -> web.Response:
+    """Return the answer that says what went wrong."""
+    return json_response(ErrorAnswer(**error.as_dict()), error.status, headers)

@@ -1,0 +1,102 @@
+"""Fetches an issuer's keys: from its discovery document, a URL or a file. Bounded in time and size, and off the loop.
+
+No redirect is followed, a proxy of the environment is honoured, and the bearer token goes to the host that the issuers
+file names and to no other. Everything that can go wrong is a ``FetchFailed``, whose text is for the server's log only.
+"""
+
+import asyncio
+import json
+import ssl
+from typing import Any
+from urllib.parse import urlsplit
+
+import aiohttp
+
+from dagferry_server.auth.issuers import Issuer, KeySource, is_safe_url
+
+FETCH_SECONDS = 10.0
+"""For one document, from connecting to its last byte. A request with an unknown key waits for at most two."""
+MAX_DOCUMENT_BYTES = 256 * 1024
+MAX_BEARER_BYTES = 16 * 1024
+
+OK = 200
+
+
+class FetchFailed(Exception):
+    """The keys could not be had."""
+
+
+async def fetch_keys(issuer: Issuer) -> dict[str, Any]:
+    """Return the JWKS document of ``issuer``; raise ``FetchFailed``."""
+    source = issuer.source
+    if source.jwks_file:
+        return _json(await asyncio.to_thread(_read, source.jwks_file, MAX_DOCUMENT_BYTES), source.jwks_file)
+    context, bearer = await asyncio.to_thread(_credentials, source)
+    async with aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(ssl=context),
+        timeout=aiohttp.ClientTimeout(total=FETCH_SECONDS),
+        trust_env=True,
+    ) as session:
+        if not source.discovery:
+            return await _get(session, source.jwks_url or "", bearer)
+        discovered = await _get(session, source.discovery, bearer)
+        if discovered.get("issuer") != issuer.issuer:
+            raise FetchFailed(f"{source.discovery} speaks for {discovered.get('issuer')!r}, not for {issuer.issuer!r}")
+        url = discovered.get("jwks_uri")
+        if not isinstance(url, str) or not is_safe_url(url):
+            raise FetchFailed(f"{source.discovery} names no https jwks_uri")
+        same_host = urlsplit(url)[:2] == urlsplit(source.discovery)[:2]
+        return await _get(session, url, bearer if same_host else None)
+
+
+def _credentials(source: KeySource) -> tuple[ssl.SSLContext, str | None]:
+    # Both are read at every fetch, because a cluster rotates its CA and the server's token.
+    try:
+        context = ssl.create_default_context(cafile=source.ca_file)
+    except OSError as error:
+        raise FetchFailed(f"{source.ca_file} cannot be used: {error}") from error
+    if not source.bearer_token_file:
+        return context, None
+    bearer = _read(source.bearer_token_file, MAX_BEARER_BYTES).decode(errors="replace").strip()
+    if not bearer or not bearer.isascii() or not bearer.isprintable():
+        raise FetchFailed(f"{source.bearer_token_file} holds no token")
+    return context, bearer
+
+
+def _read(path: str, most_bytes: int) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            content = file.read(most_bytes + 1)
+    except OSError as error:
+        raise FetchFailed(f"{path} cannot be read: {error}") from error
+    if len(content) > most_bytes:
+        raise FetchFailed(f"{path} has more than {most_bytes} bytes")
+    return content
+
+
+async def _get(session: aiohttp.ClientSession, url: str, bearer: str | None) -> dict[str, Any]:
+    headers = {"Accept": "application/json", **({"Authorization": f"Bearer {bearer}"} if bearer else {})}
+    content = bytearray()
+    try:
+        async with session.get(url, headers=headers, allow_redirects=False) as response:
+            if response.status != OK:
+                raise FetchFailed(f"{url} answered {response.status}")
+            async for chunk in response.content.iter_any():
+                content += chunk
+                if len(content) > MAX_DOCUMENT_BYTES:
+                    raise FetchFailed(f"{url} has more than {MAX_DOCUMENT_BYTES} bytes")
+    except asyncio.TimeoutError as error:
+        raise FetchFailed(f"{url} took longer than {FETCH_SECONDS:g} s") from error
+    except (aiohttp.ClientError, OSError, ValueError) as error:
+        raise FetchFailed(f"{url}: {type(error).__name__}: {error}") from error
+    return _json(bytes(content), url)
+
+
+def _json(content: bytes, where: str) -> dict[str, Any]:
+    try:
+        document = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise FetchFailed(f"{where} is no JSON") from error
+    if not isinstance(document, dict):
+        raise FetchFailed(f"{where} is no JSON object")
+    return document

@@ -1,0 +1,28 @@
+"""The credentials in a request's headers, as they were sent."""
+
+from multidict import CIMultiDict, CIMultiDictProxy
+
+from dagferry_core.errors import CredentialsRefused
+
+Headers = CIMultiDict[str] | CIMultiDictProxy[str]
+"""The headers of a request, each of which may be there more than once."""
+
+
+def bearer(headers: Headers) -> str | None:
+    """Return the token in ``Authorization``, bare (as the ``astro`` CLI sends it) or after ``Bearer``.
+
+    ``None`` if there is no such header; raises ``CredentialsRefused`` if it is there twice, empty, or of another kind.
+    """
+    sent = headers.getall("Authorization", [])
+    if not sent:
+        return None
+    words = sent[0].split()
+    if len(sent) > 1:
+        raise CredentialsRefused("The request has more than one Authorization header.")
+    if words and words[0].lower() == "bearer":
+        words = words[1:]
+    if not words:
+        raise CredentialsRefused("The Authorization header holds no token.", "Check the variable it comes from.")
+    if len(words) > 1:
+        raise CredentialsRefused("The Authorization header holds something else than a token or Bearer and a token.")
+    return words[0]

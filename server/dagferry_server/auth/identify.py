@@ -1,0 +1,96 @@
+"""Says who makes a request, from its headers alone: the one place where all kinds of credentials come together."""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, NoReturn
+
+from dagferry_core.errors import CredentialsRefused
+from dagferry_server.auth.access import ANYBODY, Caller
+from dagferry_server.auth.browser import refuse_web_pages
+from dagferry_server.auth.headers import Headers, bearer
+from dagferry_server.auth.jwts import TrustedIssuer, is_jwt, jwt_caller
+from dagferry_server.auth.proxy import Proxy, proxy_caller
+from dagferry_server.auth.tokens import Tokens, token_caller
+from dagferry_server.auth.watched import WatchedFile, watch
+
+log = logging.getLogger(__name__)
+
+
+def _tell_if_it_broke(task: asyncio.Task[NoReturn]) -> None:
+    if not task.cancelled() and (error := task.exception()):
+        log.critical("Changes of credentials are not seen any more: restart the server", exc_info=error)
+
+
+class Identifier:
+    """Tells callers apart by whatever is set up: tokens, trusted issuers, a forwarding proxy. With none, anybody is
+    let in, and ``loopback_only`` says that the server can be reached from this machine alone.
+    """
+
+    def __init__(
+        self,
+        *,
+        tokens: WatchedFile[Tokens] | None = None,
+        issuers: Sequence[TrustedIssuer] = (),
+        proxy: Proxy | None = None,
+        loopback_only: bool = True,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._tokens = tokens
+        self._issuers = tuple(issuers)
+        self._proxy = proxy
+        self._loopback_only = loopback_only
+        self._now = now
+
+    @property
+    def closed(self) -> bool:
+        """Whether callers have to prove who they are."""
+        return bool(self._tokens or self._issuers or self._proxy)
+
+    @property
+    def faults(self) -> dict[str, str]:
+        """What is wrong at the moment, while the last good state is in force: file or issuer → why."""
+        sources: list[tuple[str, str | None]] = [(file.path, file.fault) for file in self._files]
+        sources += [(issuer.name, keys.fault) for issuer, keys in self._issuers]
+        return {name: fault for name, fault in sources if fault}
+
+    @property
+    def _files(self) -> list[WatchedFile[Any]]:
+        return [file for file in (self._tokens, self._proxy.secret if self._proxy else None) if file]
+
+    @asynccontextmanager
+    async def kept_fresh(self) -> AsyncIterator[None]:
+        """Re-read files and fetch keys in the background while the server runs."""
+        tasks = [asyncio.create_task(keys.keep_fresh()) for _, keys in self._issuers]
+        if self._files:
+            tasks.append(asyncio.create_task(watch(self._files)))
+        for task in tasks:
+            task.add_done_callback(_tell_if_it_broke)
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def identify(self, headers: Headers) -> Caller | None:
+        """Return who calls, ``None`` if the request has no credentials and needs some.
+
+        Raises ``CredentialsRefused`` (401), ``OriginRefused`` (403) or ``IssuerUnavailable`` (503).
+        """
+        if not self.closed:
+            refuse_web_pages(headers, loopback_only=self._loopback_only)
+            return ANYBODY
+        tokens = self._tokens.value if self._tokens else Tokens((), ())
+        if self._proxy and (caller := proxy_caller(self._proxy, tokens.users, headers)):
+            return caller
+        secret = bearer(headers)
+        if secret is None:
+            return None
+        if caller := token_caller(tokens.tokens, secret, self._now()):
+            return caller
+        if self._issuers and is_jwt(secret):
+            return await jwt_caller(self._issuers, secret)
+        raise CredentialsRefused("This server does not know this token.")

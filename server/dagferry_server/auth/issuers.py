@@ -1,0 +1,136 @@
+"""The issuers file: whose JWTs are trusted, where their keys are, and what their subjects may do.
+
+::
+
+    [[issuers]]
+    name = "github"
+    kind = "github"                       # github, gitlab, kubernetes or generic: what a rule must bind
+    issuer = "https://token.actions.githubusercontent.com"
+    audience = "dagferry"
+
+    [[issuers.rules]]
+    claims = { repository_id = "123456", environment = "production" }
+    scopes = ["deploy"]
+    deployments = ["prod"]
+
+A claim's value is a pattern or a list of them. The keys come from the issuer's OIDC discovery, or from ``jwks_url`` or
+``jwks_file``. ``ca_file`` is the one CA the fetch then trusts. ``bearer_token_file`` holds a token that is sent to the
+host this file names, and to no other: if a cluster's discovery points elsewhere, name ``jwks_url`` itself.
+
+The file is apart from the tokens file because it belongs into a ConfigMap, that one into a Secret. It is read at start:
+a rule that binds nobody ends the command with exit code 2.
+"""
+
+from typing import Annotated, NamedTuple
+from urllib.parse import urlsplit
+
+from pydantic import Field, StringConstraints, model_validator
+
+from dagferry_core.errors import SetupError
+from dagferry_server.auth.configfile import Entry, GrantEntry, checked, parse_toml
+from dagferry_server.auth.rules import Kind, Rule, claim_text, unbound
+from dagferry_server.loopback import is_loopback
+
+DISCOVERY_PATH = "/.well-known/openid-configuration"
+MAX_ISSUERS = 100
+MAX_RULES_PER_ISSUER = 1000
+
+_TAKEN_NAMES = {"token", "proxy", "anonymous"}
+"""What the actors of other callers start with."""
+
+_Claim = str | int | bool
+
+
+class KeySource(NamedTuple):
+    """Where an issuer's keys are: exactly one of ``discovery`` (a URL), ``jwks_url`` and ``jwks_file`` is set."""
+
+    discovery: str | None
+    jwks_url: str | None
+    jwks_file: str | None
+    ca_file: str | None
+    bearer_token_file: str | None
+
+
+class Issuer(NamedTuple):
+    """A trusted issuer: ``issuer`` and ``audience`` are what ``iss`` and ``aud`` of its tokens must be."""
+
+    name: str
+    kind: Kind
+    issuer: str
+    audience: str
+    source: KeySource
+    rules: tuple[Rule, ...]
+
+
+class _RuleEntry(GrantEntry):
+    claims: dict[str, _Claim | Annotated[list[_Claim], Field(min_length=1)]]
+
+    @property
+    def patterns(self) -> dict[str, tuple[str, ...]]:
+        listed = {name: value if isinstance(value, list) else [value] for name, value in self.claims.items()}
+        return {name: tuple(claim_text(one) or "" for one in value) for name, value in listed.items()}
+
+
+class _IssuerEntry(Entry):
+    name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
+    kind: Kind
+    issuer: Annotated[str, StringConstraints(min_length=1)]
+    audience: Annotated[str, StringConstraints(min_length=1)]
+    jwks_url: str | None = None
+    jwks_file: str | None = None
+    ca_file: str | None = None
+    bearer_token_file: str | None = None
+    rules: Annotated[tuple[_RuleEntry, ...], Field(min_length=1, max_length=MAX_RULES_PER_ISSUER)]
+
+    @model_validator(mode="after")
+    def _checks(self) -> "_IssuerEntry":
+        if self.name in _TAKEN_NAMES:
+            raise ValueError(f"the name {self.name!r} is taken")
+        if self.jwks_file and (self.jwks_url or self.ca_file or self.bearer_token_file):
+            raise ValueError("with jwks_file nothing is fetched: remove jwks_url, ca_file and bearer_token_file")
+        if not self.jwks_file:
+            key, url = ("jwks_url", self.jwks_url) if self.jwks_url else ("issuer", self.issuer)
+            if not is_safe_url(url):
+                raise ValueError(f"{key} must be an https URL, or its keys could be anybody's")
+        for number, rule in enumerate(self.rules, 1):
+            if why := unbound(self.kind, rule.patterns):
+                raise ValueError(f"rule {number} of {self.name!r}: {why}")
+        return self
+
+    def as_issuer(self) -> Issuer:
+        discovery = None if self.jwks_url or self.jwks_file else self.issuer.rstrip("/") + DISCOVERY_PATH
+        return Issuer(
+            self.name,
+            self.kind,
+            self.issuer,
+            self.audience,
+            KeySource(discovery, self.jwks_url, self.jwks_file, self.ca_file, self.bearer_token_file),
+            tuple(Rule(rule.patterns, rule.grant) for rule in self.rules),
+        )
+
+
+class _IssuersFile(Entry):
+    issuers: Annotated[tuple[_IssuerEntry, ...], Field(min_length=1, max_length=MAX_ISSUERS)]
+
+
+def parse_issuers(data: bytes) -> tuple[Issuer, ...]:
+    """Read the issuers file; raise ``SetupError`` on anything unknown, unsafe, or that binds nobody."""
+    what = "The issuers file"
+    file = checked(_IssuersFile, parse_toml(data, what), what)
+    for field in ("name", "issuer"):
+        values = [getattr(entry, field) for entry in file.issuers]
+        if len(set(values)) < len(values):
+            raise SetupError(f"{what} has two entries with the same {field}: put their rules into one.")
+    return tuple(entry.as_issuer() for entry in file.issuers)
+
+
+def is_safe_url(url: object) -> bool:
+    """Tell whether what is fetched from ``url`` comes from whom it names: https, or http from this machine."""
+    if not isinstance(url, str):
+        return False
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+    except ValueError:
+        return False
+    return bool(host) and (parts.scheme == "https" or (parts.scheme == "http" and is_loopback(host)))

@@ -1,0 +1,131 @@
+"""The keys of one issuer: cached, fetched at most once a minute, and in force while the issuer is away.
+
+A known key is used without waiting for anything. An unknown one leads to a fetch, if the last was a minute ago; all
+who need it wait for the same one. When the issuer answers, what it answers is in force, so a key it withdraws is
+refused. ``keep_fresh`` asks every ten minutes, so that this does not hang on somebody using a new key.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, NoReturn
+
+import jwt
+
+from dagferry_core.command import fields
+from dagferry_core.errors import CredentialsRefused, IssuerUnavailable
+from dagferry_server.auth.fetch import FetchFailed
+
+FETCH_EVERY_SECONDS = 60.0
+REFRESH_EVERY_SECONDS = 600.0
+MAX_KEYS_PER_ISSUER = 100
+
+_RSA = ("RS256", "RS384", "RS512")
+_CURVES: Mapping[tuple[object, object], tuple[str, ...]] = {
+    ("RSA", None): _RSA,
+    ("EC", "P-256"): ("ES256",),
+    ("EC", "P-384"): ("ES384",),
+    ("EC", "P-521"): ("ES512",),
+    ("OKP", "Ed25519"): ("EdDSA",),
+}
+"""Kind and curve of a key → what it may verify. A key decides that, never a token (RFC 8725 §3.1)."""
+
+ALGORITHMS: tuple[str, ...] = tuple(algorithm for names in _CURVES.values() for algorithm in names)
+"""Signatures by a key that only the issuer has. None of ``HS*``, whose key everybody has who can check one."""
+
+Keys = Mapping[tuple[str, str], jwt.PyJWK]
+"""Key id and algorithm → key."""
+
+log = logging.getLogger(__name__)
+
+
+def parse_keys(document: Mapping[str, Any]) -> Keys:
+    """Return the keys of a JWKS document (RFC 7517) that can verify a signature.
+
+    What is of another kind, for encryption, without an id, secret or broken is passed over: an issuer may have such
+    keys too. Raises ``FetchFailed`` if the document is no key set.
+    """
+    listed = document.get("keys")
+    if not isinstance(listed, list) or len(listed) > MAX_KEYS_PER_ISSUER:
+        raise FetchFailed(f"the key set has no list of at most {MAX_KEYS_PER_ISSUER} keys")
+    keys: dict[tuple[str, str], jwt.PyJWK] = {}
+    for key in listed:
+        if not isinstance(key, dict) or key.get("use", "sig") != "sig" or "d" in key:
+            continue
+        curve = None if key.get("kty") == "RSA" else str(key.get("crv"))
+        for algorithm in _CURVES.get((str(key.get("kty")), curve), ()):
+            if isinstance(key.get("kid"), str) and key.get("alg", algorithm) == algorithm:
+                try:
+                    keys.setdefault((key["kid"], algorithm), jwt.PyJWK.from_dict(key, algorithm))
+                except (jwt.PyJWTError, ValueError, TypeError, KeyError):
+                    log.warning("A key of an issuer is broken", extra=fields(key_id=key["kid"][:100]))
+    return keys
+
+
+class IssuerKeys:
+    """The keys of the issuer called ``name``; ``fetch`` gets its JWKS document or raises ``FetchFailed``.
+
+    ``clock`` gives seconds that never run backwards. ``fault`` says why the last fetch failed, ``None`` if it did not.
+    """
+
+    def __init__(
+        self, name: str, fetch: Callable[[], Awaitable[Mapping[str, Any]]], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.name = name
+        self.fault: str | None = None
+        self._fetch_document = fetch
+        self._clock = clock
+        self._keys: Keys = {}
+        self._fetch: asyncio.Task[None] | None = None
+        self._next_fetch = clock()
+
+    async def find(self, key_id: str, algorithm: str) -> jwt.PyJWK:
+        """Return the key of this id for this algorithm.
+
+        Raises ``CredentialsRefused`` if the issuer says it has none, and ``IssuerUnavailable`` if it cannot be asked
+        now: 503 is honest then, and lets a client try again that was handed a token with a key of this very minute.
+        """
+        if key := self._keys.get((key_id, algorithm)):
+            return key
+        asked = await self.refresh()
+        if key := self._keys.get((key_id, algorithm)):
+            return key
+        if any(known == key_id for known, _ in self._keys):
+            raise CredentialsRefused(f"The token's key at {self.name!r} is not for the algorithm {algorithm}.")
+        if asked and self.fault is None:
+            none = "" if self._keys else " It has none that can be used."
+            raise CredentialsRefused(f"The token's key is none of the keys of {self.name!r}.{none}")
+        raise IssuerUnavailable(
+            f"The token's key is not known, and the keys of {self.name!r} cannot be fetched at the moment."
+        )
+
+    async def refresh(self) -> bool:
+        """Fetch the keys, or wait for a fetch that is under way; ``False`` if the last was less than a minute ago."""
+        if self._fetch is None:
+            if self._clock() < self._next_fetch:
+                return False
+            self._next_fetch = self._clock() + FETCH_EVERY_SECONDS
+            self._fetch = asyncio.create_task(self._replace_keys())
+        # Whoever waits may go away; the others still want the keys.
+        await asyncio.shield(self._fetch)
+        return True
+
+    async def _replace_keys(self) -> None:
+        try:
+            self._keys = parse_keys(await self._fetch_document())
+            self.fault = None
+        except FetchFailed as error:
+            self.fault = str(error)
+            log.warning(
+                "The keys of an issuer cannot be fetched; those known stay in force",
+                extra=fields(issuer=self.name, known=len(self._keys), error=self.fault),
+            )
+        finally:
+            self._fetch = None
+
+    async def keep_fresh(self) -> NoReturn:
+        """Fetch the keys now and every ``REFRESH_EVERY_SECONDS``, sooner after a failure, until cancelled."""
+        while True:
+            await self.refresh()
+            await asyncio.sleep(FETCH_EVERY_SECONDS if self.fault else REFRESH_EVERY_SECONDS)

@@ -1,0 +1,74 @@
+"""A small file that is read again when it changes. What cannot be used never replaces what could.
+
+A new content is taken only when it was seen twice in a row, so a file that is being written is not taken halfway; and
+only if it parses, so a broken one leaves the last good one in force. No stamps are compared: two writes within one
+tick of a file system's clock have the same, and to read a few kilobytes each second costs less than a page fault.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, NoReturn, TypeVar
+
+from dagferry_core.command import fields
+from dagferry_core.errors import DagferryError, SetupError
+
+LOOK_EVERY_SECONDS = 1.0
+MAX_WATCHED_BYTES = 1024 * 1024
+
+log = logging.getLogger(__name__)
+
+Value = TypeVar("Value")
+
+
+class WatchedFile(Generic[Value]):
+    """The file at ``path``, as ``parse`` makes a value of its bytes or raises a ``DagferryError``.
+
+    ``value`` is the last good one. ``fault`` says why the file as it is now was not taken, ``None`` if it was.
+    Made with a file that cannot be used, it raises ``SetupError``: a command starts with good files or not at all.
+    """
+
+    def __init__(self, path: str, parse: Callable[[bytes], Value]) -> None:
+        self.path = path
+        self._parse = parse
+        self._taken = self._seen = self._read()
+        self.value = parse(self._taken)
+        self.fault: str | None = None
+
+    def _read(self) -> bytes:
+        try:
+            with open(self.path, "rb") as file:
+                content = file.read(MAX_WATCHED_BYTES + 1)
+        except OSError as error:
+            raise SetupError(f"{self.path} cannot be read: {error.strerror}.") from error
+        if len(content) > MAX_WATCHED_BYTES:
+            raise SetupError(f"{self.path} has more than {MAX_WATCHED_BYTES} bytes.")
+        return content
+
+    def look(self) -> None:
+        """Read the file and take it if it is new, complete and good. Blocks; meant for a thread."""
+        try:
+            content = self._read()
+            if content != self._seen:
+                self._seen = content
+                return
+            if content != self._taken:
+                self.value = self._parse(content)
+                self._taken = content
+                log.info("A changed file was taken", extra=fields(path=self.path))
+            self.fault = None
+        except DagferryError as error:
+            if self.fault != error.message:
+                self.fault = error.message
+                log.error(  # noqa: TRY400 - the message says it all
+                    "A changed file cannot be used; what it said before stays in force",
+                    extra=fields(path=self.path, error=error.message),
+                )
+
+
+async def watch(files: Sequence[WatchedFile[Any]]) -> NoReturn:
+    """Look at each of ``files`` every ``LOOK_EVERY_SECONDS``, off the event loop, until cancelled."""
+    while True:
+        await asyncio.sleep(LOOK_EVERY_SECONDS)
+        for file in files:
+            await asyncio.to_thread(file.look)

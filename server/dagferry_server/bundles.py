@@ -1,0 +1,70 @@
+"""Bundles as they lie in the store: opened for single files, and what is put beside them.
+
+Everything here is synchronous and runs in threads.
+"""
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import BinaryIO
+
+from dagferry_core.archive import CheckedArchive
+from dagferry_core.bundle import BundleFile, Index, write_bundle
+from dagferry_core.errors import AnswerInvalid, StoreFailed
+from dagferry_core.imports import ANYTHING, imported_names
+from dagferry_core.limits import MIB, PIECE_BYTES
+from dagferry_core.manifest import Entry
+from dagferry_server.store.base import Store, storage_errors
+
+MAX_SOURCE_BYTES = 4 * MIB
+"""A larger .py file is not looked into: it counts as importing everything."""
+
+
+@contextmanager
+def opened(store: Store, deployment: str, digest: str) -> Iterator[BundleFile]:
+    """Open a stored bundle for reading single files; ``BundleGone`` if it is not there, ``StoreFailed`` if damaged."""
+    stored = store.open_bundle(deployment, digest)
+    with stored.file as file, storage_errors(f"Reading a bundle of {deployment}"):
+        try:
+            bundle = BundleFile(file.fileno(), Index.decode(stored.encoded_index))
+        except (ValueError, AnswerInvalid) as error:
+            raise StoreFailed(f"The bundle {digest} of {deployment} is damaged: {error}") from error
+        yield bundle
+
+
+def known_imports(bundle: BundleFile | None) -> dict[str, tuple[str, ...]]:
+    """Return what the Python sources in a bundle import, by the sha256 of their content."""
+    if bundle is None:
+        return {}
+    return {bundle.manifest.files[path].sha256: names for path, names in bundle.imports.items()}
+
+
+def put_bundle(
+    store: Store, deployment: str, checked: CheckedArchive, spool: BinaryIO, known: Mapping[str, tuple[str, ...]]
+) -> None:
+    """Store what ``check_archive`` left in ``spool`` as a bundle.
+
+    ``known`` are the imports of contents that were looked into before.
+    """
+    spool.flush()
+    fd = spool.fileno()
+
+    def pieces(entry: Entry) -> Iterator[bytes]:
+        start = checked.offsets[entry.path]
+        for offset in range(start, start + entry.size, PIECE_BYTES):
+            yield os.pread(fd, min(PIECE_BYTES, start + entry.size - offset), offset)
+
+    def imports(entry: Entry) -> tuple[str, ...]:
+        if entry.sha256 in known:
+            return known[entry.sha256]
+        if entry.size > MAX_SOURCE_BYTES:
+            return (ANYTHING,)
+        return imported_names(os.pread(fd, entry.size, checked.offsets[entry.path]))
+
+    def write(out: BinaryIO) -> bytes:
+        frames = write_bundle(checked.manifest, pieces, out)
+        sources = [entry for path, entry in checked.manifest.files.items() if path.endswith(".py")]
+        found = {entry.path: imports(entry) for entry in sources}
+        return Index(frames, found).encode()
+
+    store.put_bundle(deployment, checked.manifest.digest, write)

@@ -1,0 +1,51 @@
+"""What ``dagferry-server`` does: serve, or ``new-log-id``."""
+
+import asyncio
+import logging
+import sys
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+
+from dagferry_core.command import set_up_logs
+from dagferry_server.datafolder import DataFolder
+from dagferry_server.listeners import serve
+from dagferry_server.memory import return_large_blocks
+from dagferry_server.retention import apply_retention
+from dagferry_server.service import Service
+from dagferry_server.settings import Settings, read_settings
+from dagferry_server.store.local import LocalStore
+
+NEW_LOG_ID = "new-log-id"
+THREADS = 8
+"""What blocks runs in these: checks, syncs, reads. More would only compete for the same disk."""
+
+
+def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
+    """Run ``dagferry-server ARGUMENTS``."""
+    rename = list(arguments[:1]) == [NEW_LOG_ID]
+    settings = read_settings(arguments[1:] if rename else arguments, environment)
+    set_up_logs()
+    logging.captureWarnings(capture=True)
+    return_large_blocks()
+    with closing(DataFolder(settings.data_dir)) as folder:
+        if rename:
+            new_log_ids(settings, folder)
+        else:
+            asyncio.run(_serve(settings, folder))
+    return 0
+
+
+def new_log_ids(settings: Settings, folder: DataFolder) -> None:
+    """Give the log of every deployment a new id, and print them: for a store that was restored from a backup."""
+    store = LocalStore(folder.root)
+    for deployment in settings.deployments:
+        store.prepare(deployment)
+        sys.stdout.write(f"{deployment} {store.new_log_id(deployment)}\n")
+
+
+async def _serve(settings: Settings, folder: DataFolder) -> None:
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS, "blocking"))
+    service = await Service.open(settings, folder, LocalStore(folder.root))
+    service.spawn(apply_retention(service))
+    await serve(settings, service)

@@ -1,0 +1,32 @@
+"""``GET /healthz``, ``/readyz`` and ``/metrics``: for whoever looks after the server."""
+
+import asyncio
+
+from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from dagferry_core.errors import ShuttingDown
+from dagferry_server.answers import FIXED_HEADERS, StatusAnswer, json_response
+from dagferry_server.calls import Call
+
+_OK = StatusAnswer(status="ok")
+
+
+async def healthz(call: Call) -> web.StreamResponse:  # noqa: ARG001 - every handler takes the call
+    """Say that the process answers."""
+    return json_response(_OK)
+
+
+async def readyz(call: Call) -> web.StreamResponse:
+    """Say that the store takes writes."""
+    if call.service.stopping:
+        raise ShuttingDown("The server is stopping.")
+    await asyncio.to_thread(call.service.store.check_writable)
+    return json_response(_OK)
+
+
+async def metrics(call: Call) -> web.StreamResponse:
+    """Send the metrics in Prometheus' text format."""
+    service = call.service
+    text = await asyncio.to_thread(service.metrics.render, list(service.deployments.values()))
+    return web.Response(body=text, headers={**FIXED_HEADERS, "Content-Type": CONTENT_TYPE_LATEST})

@@ -1,0 +1,91 @@
+"""``POST /{deployment}/dags/upload``: a file comes in and becomes the current deploy."""
+
+import asyncio
+import logging
+import time
+
+from aiohttp import web
+
+from dagferry_core.command import fields
+from dagferry_core.errors import DagferryError, ShuttingDown
+from dagferry_server.answers import UploadAnswer, json_response
+from dagferry_server.calls import Call
+from dagferry_server.deploying import deploy_upload
+from dagferry_server.metrics import OUTCOME_OK, OUTCOME_UNCHANGED
+from dagferry_server.receiving import Received, check_length, receive
+from dagferry_server.retention import apply_retention
+
+log = logging.getLogger(__name__)
+
+
+async def upload(call: Call) -> web.StreamResponse:
+    """Receive, check and deploy. Whatever comes of it is one line in the log and one count in the metrics."""
+    name = call.deployment.name
+    outcome = DagferryError.code
+    try:
+        answer = await _upload(call)
+        outcome = OUTCOME_UNCHANGED if answer.unchanged else OUTCOME_OK
+    except DagferryError as error:
+        outcome = error.code
+        log.warning(
+            "Upload refused",
+            extra=fields(deployment=name, actor=call.caller.actor, code=error.code, error=error.message),
+        )
+        raise
+    finally:
+        call.service.metrics.uploads.labels(name, outcome).inc()
+    log.info(
+        "Upload answered",
+        extra=fields(
+            deployment=name,
+            version=answer.version,
+            digest=answer.digest,
+            unchanged=answer.unchanged,
+            warnings=len(answer.warnings),
+            left_out=answer.left_out,
+        ),
+    )
+    return json_response(answer)
+
+
+async def _upload(call: Call) -> UploadAnswer:
+    service, deployment = call.service, call.deployment
+    if service.stopping:
+        raise ShuttingDown("The server is stopping.")
+    limit = service.settings.upload_limit
+    check_length(call.request, limit)
+    file = await asyncio.to_thread(service.folder.scratch_file, deployment.name)
+    try:
+        call.body.invite()
+        started = time.monotonic()
+        received = await receive(call.request, file, limit)
+        _note(call, received, time.monotonic() - started)
+        answer = await deploy_upload(
+            service,
+            deployment,
+            received,
+            actor=call.caller.actor,
+            # A member beside dags/ is refused unless the client says that the archive is meant as it is.
+            keep_root=call.request.query.get("root") == ".",
+        )
+    finally:
+        await asyncio.to_thread(service.folder.discard, file)
+    if not answer.unchanged:
+        service.spawn(apply_retention(service))
+    return answer
+
+
+def _note(call: Call, received: Received, seconds: float) -> None:
+    name, metrics = call.deployment.name, call.service.metrics
+    metrics.received_bytes.labels(name).inc(received.size)
+    metrics.receive_seconds.labels(name).observe(seconds)
+    log.info(
+        "Upload received",
+        extra=fields(
+            deployment=name,
+            actor=call.caller.actor,
+            bytes=received.size,
+            sha256=received.sha256,
+            seconds=round(seconds, 3),
+        ),
+    )

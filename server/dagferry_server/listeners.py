@@ -1,0 +1,133 @@
+"""Listens, and ends in order: what is being received is finished, who waits is answered, the rest is cut off."""
+
+import asyncio
+import logging
+import signal
+from collections.abc import Iterable
+
+from aiohttp import web
+
+from dagferry_core.command import fields
+from dagferry_core.errors import RequestError, SetupError
+from dagferry_server.answers import error_response
+from dagferry_server.app import App
+from dagferry_server.routes import ROUTES
+from dagferry_server.routing import Route
+from dagferry_server.service import Service
+from dagferry_server.settings import Settings, shown_address
+
+SHUTDOWN_SECONDS = 25
+"""How long requests that are under way may take to end. Kubernetes kills after 30 s, if not told otherwise."""
+KEEPALIVE_SECONDS = 75
+"""A connection on which nothing is asked for so long is closed."""
+BACKLOG = 1024
+"""Connections that wait to be accepted: every sidecar of a large deployment may come at once."""
+READ_BUFFER_BYTES = 64 * 1024
+"""What a connection may have received ahead of being read is about twice this."""
+
+log = logging.getLogger(__name__)
+
+
+class _Connection(web.RequestHandler):
+    __slots__ = ()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Answer what is no request at all; everything else that can go wrong was answered in ``App``."""
+        if isinstance(exc, ConnectionError):
+            # Part of an answer was sent, or nobody is there any more: all that is left is to close.
+            raise exc
+        if status != RequestError.status:
+            return super().handle_error(request, status, exc, message)
+        why = (message or "").partition("\n")[0][:200].rstrip(":.")
+        response = error_response(RequestError(f"This is not HTTP as it must be: {why}."))
+        response.force_close()
+        return response
+
+
+class _Server(web.Server):
+    """The connections of one listener."""
+
+    def __init__(self, app: App) -> None:
+        # Who hangs up while waiting for a change waits no longer.
+        super().__init__(app.handle, handler_cancellation=True)
+
+    def __call__(self) -> web.RequestHandler:
+        return _Connection(
+            self,
+            loop=asyncio.get_running_loop(),
+            access_log=None,  # type: ignore[arg-type] # aiohttp takes it, and logs nothing
+            keepalive_timeout=KEEPALIVE_SECONDS,
+            # Body.refuse does it, with limits on bytes too.
+            lingering_time=0,
+            # An upload is counted as it arrives; what is compressed around it is not ours to undo.
+            auto_decompress=False,
+            read_bufsize=READ_BUFFER_BYTES,
+        )
+
+
+class Listeners:
+    """The open listeners of a service."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._runners: list[web.ServerRunner] = []
+
+    async def open(self) -> list[tuple[str, int]]:
+        """Listen where the settings say, and return the addresses: the public one, and the admin one if it is apart."""
+        settings = self._service.settings
+        public = [route for route in ROUTES if route.public or settings.admin_listen is None]
+        addresses = [await self._listen("--listen", settings.listen, public)]
+        if settings.admin_listen:
+            admin = [route for route in ROUTES if route.admin]
+            addresses.append(await self._listen("--admin-listen", settings.admin_listen, admin))
+        log.info(
+            "Listening",
+            extra=fields(listen=shown_address(addresses[0]), admin_listen=shown_address(addresses[-1])),
+        )
+        return addresses
+
+    async def _listen(self, flag: str, address: tuple[str, int], routes: Iterable[Route]) -> tuple[str, int]:
+        runner = web.ServerRunner(_Server(App(self._service, routes)), shutdown_timeout=1)
+        await runner.setup()
+        self._runners.append(runner)
+        site = web.TCPSite(runner, *address, backlog=BACKLOG)
+        try:
+            await site.start()
+        except OSError as error:
+            raise SetupError(f"{flag} {shown_address(address)}: {error.strerror or error}.") from error
+        host, port = runner.addresses[0][:2]
+        return host, port
+
+    async def close(self) -> None:
+        """Stop listening, let what is under way end for up to ``SHUTDOWN_SECONDS``, and close every connection."""
+        for runner in self._runners:
+            for site in runner.sites:
+                await site.stop()
+        self._service.stop()
+        if not await self._service.busy.ended(SHUTDOWN_SECONDS):
+            log.warning("Requests are cut off", extra=fields(seconds=SHUTDOWN_SECONDS))
+        for runner in self._runners:
+            await runner.cleanup()
+
+
+async def serve(settings: Settings, service: Service) -> None:
+    """Serve until SIGTERM or SIGINT."""
+    settings.log(service.retention)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    listeners = Listeners(service)
+    try:
+        await listeners.open()
+        await stop.wait()
+        log.info("Stopping")
+    finally:
+        await listeners.close()
+        await service.close()

@@ -1,0 +1,86 @@
+"""The server's metrics, in a registry of its own. Labels are configured deployments and codes of errors alone."""
+
+from collections.abc import Iterable
+from typing import Any, TypeVar
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.process_collector import ProcessCollector
+
+from dagferry_core import __version__
+from dagferry_core.limits import UploadLimit
+from dagferry_server.deployments import Deployment
+
+PREFIX = "dagferry_server_"
+OUTCOME_OK = "ok"
+OUTCOME_UNCHANGED = "unchanged"
+
+_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+_Kind = TypeVar("_Kind", Counter, Gauge, Histogram)
+
+
+class Metrics:
+    """What ``/metrics`` shows. ``described`` has name, type, labels and meaning of each."""
+
+    def __init__(self, upload_limit: UploadLimit) -> None:
+        self.registry = CollectorRegistry()
+        self.described: list[tuple[str, str, str, str]] = []
+        ProcessCollector(registry=self.registry)
+
+        def make(kind: type[_Kind], name: str, meaning: str, *labels: str, **more: Any) -> _Kind:
+            shown = ", ".join(f"`{label}`" for label in labels)
+            self.described.append((f"`{PREFIX}{name}`", kind.__name__.lower(), shown, meaning))
+            return kind(PREFIX + name, meaning, labels, registry=self.registry, **more)
+
+        of = "deployment"
+        self.uploads = make(
+            Counter, "uploads_total", "Uploads by outcome: ok, unchanged, or the code of the error.", of, "outcome"
+        )
+        self.received_bytes = make(Counter, "upload_received_bytes_total", "Bytes of files that were uploaded.", of)
+        self.receive_seconds = make(
+            Histogram, "upload_receive_seconds", "Time to receive an upload.", of, buckets=_SECONDS
+        )
+        self.check_seconds = make(
+            Histogram, "upload_check_seconds", "Time to check an upload, without queueing.", of, buckets=_SECONDS
+        )
+        self.commit_seconds = make(
+            Histogram, "upload_commit_seconds", "Time to store a bundle and its deploy.", of, buckets=_SECONDS
+        )
+        self.bundle_sent_bytes = make(Counter, "bundle_sent_bytes_total", "Bytes of whole bundles sent.", of)
+        self.patch_sent_bytes = make(Counter, "patch_sent_bytes_total", "Bytes of patches sent.", of)
+        self.waiting = make(Gauge, "waiting_sidecars", "Requests that wait for a change.", of)
+        self.known = make(Gauge, "known_sidecars", "Sidecars that have asked and not said goodbye.", of)
+        self.sequence = make(Gauge, "current_sequence", "Sequence of the current deploy; 0: nothing deployed.", of)
+        self.deploy_time = make(
+            Gauge, "current_deploy_timestamp_seconds", "Time of the current deploy; 0: nothing deployed.", of
+        )
+        self.unreadable = make(Gauge, "unreadable_deploys", "Entries of the deploy log that cannot be read.", of)
+        self.stored_bytes = make(Gauge, "stored_bytes", "Bytes of stored bundles.", of)
+        self.stored_bundles = make(Gauge, "stored_bundles", "Stored bundles.", of)
+        make(Gauge, "upload_limit_bytes", "The most bytes an upload may have.").set(upload_limit.bytes)
+        make(Gauge, "info", "Always 1; the label has the server's version.", "version").labels(__version__).set(1)
+
+    def start(self, deployment: str) -> None:
+        """Show the counters of a deployment from the start, so that a first increase is seen."""
+        for outcome in (OUTCOME_OK, OUTCOME_UNCHANGED):
+            self.uploads.labels(deployment, outcome)
+        for metric in (self.received_bytes, self.bundle_sent_bytes, self.patch_sent_bytes):
+            metric.labels(deployment)
+
+    def render(self, deployments: Iterable[Deployment]) -> bytes:
+        """Return the text of a scrape; called in a thread."""
+        for deployment in deployments:
+            current = deployment.current
+            for metric, value in (
+                (self.waiting, len(deployment.waiters)),
+                (self.known, len(deployment.sidecars.known)),
+                (self.sequence, current.sequence if current else 0),
+                (self.deploy_time, current.time if current else 0),
+                (self.unreadable, len(deployment.unreadable)),
+            ):
+                metric.labels(deployment.name).set(value)
+        return generate_latest(self.registry)
+
+
+def documented() -> list[tuple[str, str, str, str]]:
+    """Return name, type, labels and meaning of every metric, for the docs."""
+    return Metrics(UploadLimit(0, "", "")).described

@@ -1,0 +1,210 @@
+"""The table of routes: the server, ``/openapi.json``, the docs and the rules of who may call what come from it."""
+
+import functools
+import json
+
+from aiohttp import web
+
+from dagferry_core.errors import (
+    ArchiveCorrupt,
+    ArchiveNotRecognized,
+    ArchiveTrailingData,
+    ArchiveTruncated,
+    ArchiveUnsupported,
+    BundleEmpty,
+    BundleGone,
+    DagferryError,
+    ExpandedTooLarge,
+    LinkRefused,
+    MemberTypeRefused,
+    MultipartInvalid,
+    NothingDeployed,
+    PathConflict,
+    PathDuplicate,
+    PathRefused,
+    RatioTooHigh,
+    RequestError,
+    RootIsLink,
+    RootMixed,
+    ShuttingDown,
+    StoreFailed,
+    StoreFull,
+    TooManyFiles,
+    UploadEmptyBody,
+    UploadIncomplete,
+    UploadTooLarge,
+    VersionNotFound,
+    WindowTooLarge,
+)
+from dagferry_server.answers import CurrentAnswer, DeploysAnswer, StatusAnswer, UploadAnswer, json_response
+from dagferry_server.calls import Call
+from dagferry_server.handlers.current import MAX_WAIT_SECONDS, current
+from dagferry_server.handlers.deploys import MAX_PAGE_DEPLOYS, PAGE_DEPLOYS, deploys
+from dagferry_server.handlers.download import download
+from dagferry_server.handlers.health import healthz, metrics, readyz
+from dagferry_server.handlers.upload import upload
+from dagferry_server.handlers.versions import BUNDLE_TYPE, PATCH_TYPE, version
+from dagferry_server.openapi import describe
+from dagferry_server.routing import Parameter, Route
+
+_UPLOAD_ERRORS: tuple[type[DagferryError], ...] = (
+    MultipartInvalid,
+    UploadIncomplete,
+    UploadEmptyBody,
+    UploadTooLarge,
+    ArchiveNotRecognized,
+    ArchiveTruncated,
+    ArchiveCorrupt,
+    ArchiveTrailingData,
+    ArchiveUnsupported,
+    WindowTooLarge,
+    MemberTypeRefused,
+    PathRefused,
+    PathDuplicate,
+    PathConflict,
+    LinkRefused,
+    RootMixed,
+    RootIsLink,
+    BundleEmpty,
+    ExpandedTooLarge,
+    TooManyFiles,
+    RatioTooHigh,
+    ShuttingDown,
+    StoreFull,
+    StoreFailed,
+)
+
+
+async def _openapi(call: Call) -> web.StreamResponse:  # noqa: ARG001 - every handler takes the call
+    return json_response(_described())
+
+
+@functools.cache
+def _described() -> bytes:
+    return json.dumps(describe(ROUTES)).encode()
+
+
+_UPLOAD = Route(
+    method="POST",
+    path="/{deployment}/dags/upload",
+    scope="deploy",
+    handler=upload,
+    summary="Deploy an archive of a dags folder: a form with one file, or the file as the body.",
+    answer=UploadAnswer,
+    errors=_UPLOAD_ERRORS,
+    parameters=(
+        Parameter("root", "query", "`.`: take the archive as it is, also if its members lie under `dags/`."),
+        Parameter("description", "query", "What to say about a deploy whose file is the body."),
+    ),
+    takes_file=True,
+)
+
+ROUTES: tuple[Route, ...] = (
+    _UPLOAD,
+    _UPLOAD._replace(path="/upload", deployment="default"),
+    Route(
+        method="GET",
+        path="/{deployment}/dags/current",
+        scope="sync",
+        handler=current,
+        summary="The current deploy; with the version last seen, the next one when it comes.",
+        answer=CurrentAnswer,
+        not_modified=True,
+        parameters=(
+            Parameter("If-None-Match", "header", "The ETag last seen: the version in quotes."),
+            Parameter("Prefer", "header", f"`wait=N`: wait up to N seconds for a change, {MAX_WAIT_SECONDS} at most."),
+            Parameter("Dagferry-Log", "header", "The log id last seen; another one is a change too."),
+            Parameter("Dagferry-Instance", "header", "Who asks."),
+            Parameter("Dagferry-Component", "header", "Which part of Airflow it serves."),
+            Parameter("Dagferry-Live", "header", "The version that is live there."),
+            Parameter("Dagferry-Error", "header", "Its last error, percent-encoded."),
+            Parameter("Dagferry-Goodbye", "header", "`1`: the last request of a sidecar that ends."),
+        ),
+    ),
+    Route(
+        method="GET",
+        path="/{deployment}/dags/versions/{version}",
+        scope="sync",
+        handler=version,
+        summary="A bundle in canonical form, or the patch that leads to it.",
+        answer=(BUNDLE_TYPE, PATCH_TYPE),
+        errors=(RequestError, VersionNotFound, BundleGone, StoreFailed),
+        parameters=(Parameter("from", "query", "The version that the caller has; without use, the bundle is sent."),),
+    ),
+    Route(
+        method="GET",
+        path="/{deployment}/dags/download",
+        scope="read",
+        handler=download,
+        summary="The current bundle as a tar.gz.",
+        answer=("application/gzip",),
+        errors=(NothingDeployed, BundleGone, StoreFailed),
+    ),
+    Route(
+        method="GET",
+        path="/{deployment}/dags/deploys",
+        scope="read",
+        handler=deploys,
+        summary="The deploy log, newest first, in pages.",
+        answer=DeploysAnswer,
+        errors=(RequestError,),
+        parameters=(
+            Parameter("limit", "query", f"1 to {MAX_PAGE_DEPLOYS} deploys, {PAGE_DEPLOYS} if absent.", "integer"),
+            Parameter("before", "query", "Only deploys below this sequence.", "integer"),
+        ),
+    ),
+    Route(
+        method="GET",
+        path="/healthz",
+        scope=None,
+        handler=healthz,
+        summary="The process answers.",
+        answer=StatusAnswer,
+        admin=True,
+    ),
+    Route(
+        method="GET",
+        path="/readyz",
+        scope=None,
+        handler=readyz,
+        summary="The store takes writes.",
+        answer=StatusAnswer,
+        errors=(ShuttingDown, StoreFull, StoreFailed),
+        admin=True,
+        public=False,
+    ),
+    Route(
+        method="GET",
+        path="/metrics",
+        scope=None,
+        handler=metrics,
+        summary="Metrics for Prometheus.",
+        answer=("text/plain",),
+        admin=True,
+        public=False,
+    ),
+    Route(
+        method="GET",
+        path="/openapi.json",
+        scope=None,
+        handler=_openapi,
+        summary="This description.",
+        answer=("application/json",),
+        admin=True,
+        public=False,
+    ),
+)
+"""Every call there is."""
+
+
+def documented() -> list[tuple[str, str, str, str]]:
+    """Return call, scope, listener and meaning of every route, for the docs."""
+    return [
+        (
+            f"`{route.method} {route.path}`",
+            route.scope or "",
+            " and ".join(name for name, has in (("public", route.public), ("admin", route.admin)) if has),
+            route.summary,
+        )
+        for route in ROUTES
+    ]

@@ -1,0 +1,82 @@
+"""The shape of the table of routes, and how a request finds its route."""
+
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Literal, NamedTuple
+
+from aiohttp import web
+from pydantic import BaseModel
+
+from dagferry_core.errors import DagferryError, MethodNotAllowed, RouteNotFound
+from dagferry_server.callers import Scope
+from dagferry_server.calls import Call
+
+Handler = Callable[[Call], Awaitable[web.StreamResponse]]
+
+
+class Parameter(NamedTuple):
+    """A parameter of the query or a header, for the spec."""
+
+    name: str
+    place: Literal["query", "header"]
+    description: str
+    kind: Literal["string", "integer"] = "string"
+
+
+class Route(NamedTuple):
+    """One call: what it answers, which errors it may answer with, who may make it, and who handles it.
+
+    ``answer`` is the model of its JSON, or the media types of what it sends. ``deployment`` is the deployment of a
+    path that names none. ``admin`` routes are on the admin listener.
+    """
+
+    method: Literal["GET", "POST"]
+    path: str
+    scope: Scope | None
+    handler: Handler
+    summary: str
+    answer: type[BaseModel] | tuple[str, ...]
+    errors: tuple[type[DagferryError], ...] = ()
+    parameters: tuple[Parameter, ...] = ()
+    deployment: str | None = None
+    admin: bool = False
+    public: bool = True
+    not_modified: bool = False
+    takes_file: bool = False
+
+
+class Table:
+    """Routes by the number of segments of their path; a segment in braces stands for any one."""
+
+    def __init__(self, routes: Iterable[Route]) -> None:
+        self._routes: dict[int, list[tuple[tuple[str, ...], Route]]] = {}
+        for route in routes:
+            segments = tuple(route.path.split("/"))
+            self._routes.setdefault(len(segments), []).append((segments, route))
+
+    def match(self, method: str, path: str) -> tuple[Route, dict[str, str]]:
+        """Return the route of a request and the parts of its path; ``RouteNotFound``, ``MethodNotAllowed``."""
+        found = self._matches(path)
+        for route, parts in found:
+            if route.method == method:
+                return route, parts
+        if found:
+            raise MethodNotAllowed(f"{method[:20]} is not allowed here.", f"Use {self.allowed(path)}.")
+        raise RouteNotFound(f"There is no call {method[:20]} {path[:200]}.")
+
+    def allowed(self, path: str) -> str:
+        """Return the methods of a path, as the header ``Allow`` lists them."""
+        return ", ".join(sorted({route.method for route, _ in self._matches(path)}))
+
+    def _matches(self, path: str) -> list[tuple[Route, dict[str, str]]]:
+        segments = path.split("/")
+        found = []
+        for pattern, route in self._routes.get(len(segments), ()):
+            parts = {}
+            for expected, segment in zip(pattern, segments, strict=True):
+                if expected.startswith("{") and segment:
+                    parts[expected.strip("{}")] = segment
+                elif expected != segment:
+                    break
+            else:
+                found.append((route, parts))
+        return found

@@ -1,0 +1,180 @@
+"""The server's settings: every flag, and the checked values that the rest of the server sees."""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+
+from pydantic import BaseModel, ConfigDict, model_validator
+
+from dagferry_core.archive import ArchiveRules
+from dagferry_core.command import Setting, address, fields, parse, size, whole
+from dagferry_core.deploylog import Retention
+from dagferry_core.errors import DeploymentNotFound, SetupError
+from dagferry_core.limits import MAX_EXPANDED_BYTES, MAX_FILES, UploadLimit, tiers_from, upload_limit
+from dagferry_core.names import check_deployment
+from dagferry_core.paths import DEFAULT_EXCLUDES
+from dagferry_server.cgroup import available
+from dagferry_server.loopback import is_loopback
+
+MAX_TIERS = 10_000
+MAX_KEEP_DEPLOYS = 10_000
+MAX_KEEP_DAYS = 36_500
+AUTO = "auto"
+STORE_SHARE = 0.8
+"""The part of its volume that the store fills by default; the rest is for what is being received."""
+
+log = logging.getLogger(__name__)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",")))
+    try:
+        for name in names:
+            check_deployment(name)
+    except DeploymentNotFound as error:
+        raise ValueError(error.message) from error
+    return names
+
+
+def _patterns(text: str) -> tuple[str, ...]:
+    return tuple(pattern.strip() for pattern in text.split(",") if pattern.strip())
+
+
+def _tiers(text: str) -> int | str:
+    return text if text == AUTO else whole(1, MAX_TIERS)(text)
+
+
+def _switch(flag: str, what: str) -> Setting:
+    return Setting(flag, parse=None, default=False, metavar="", help=what)
+
+
+SETTINGS: tuple[Setting, ...] = (
+    Setting("--listen", address, ("127.0.0.1", 8000), "HOST:PORT", "Where to listen."),
+    Setting(
+        "--admin-listen",
+        address,
+        None,
+        "HOST:PORT",
+        "Where /readyz, /metrics and /openapi.json are served, by default with everything else.",
+    ),
+    Setting("--data-dir", str, "/var/lib/dagferry", "DIR", "The data folder, of this server alone."),
+    Setting("--deployments", _names, ("default",), "NAME,…", "The deployments that this server has."),
+    Setting(
+        "--tiers",
+        _tiers,
+        AUTO,
+        "auto|N",
+        "How many tiers of 15 MiB of compressed upload; auto: as many as the container's CPU and memory limits hold.",
+    ),
+    _switch("--third-party-ingress", "Uploads come through somebody else's ingress: 8 MiB at the most."),
+    Setting("--max-expanded-bytes", size, MAX_EXPANDED_BYTES, "BYTES", "The most bytes an archive may expand to."),
+    Setting("--max-files", whole(1), MAX_FILES, "N", "The most members an archive may have."),
+    Setting(
+        "--exclude",
+        _patterns,
+        DEFAULT_EXCLUDES,
+        "PATTERN,…",
+        "What is left out of a bundle, at any depth; a trailing slash matches folders only.",
+    ),
+    _switch("--allow-empty", "Accept archives without files."),
+    Setting("--keep-deploys", whole(1, MAX_KEEP_DEPLOYS), 20, "N", "Bundles of the newest N deploys always stay."),
+    Setting("--keep-days", whole(0, MAX_KEEP_DAYS), 90, "DAYS", "Bundles of younger deploys stay too."),
+    Setting(
+        "--max-store-bytes",
+        size,
+        None,
+        "BYTES",
+        "Beyond it only the newest deploys' bundles stay; by default 80 % of the volume of --data-dir.",
+    ),
+    _switch("--insecure-no-auth", "Listen on any address, although nobody has to prove who they are."),
+)
+
+
+class Settings(BaseModel):
+    """The checked settings. Raises ``SetupError`` if they do not go together."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    listen: tuple[str, int]
+    admin_listen: tuple[str, int] | None
+    data_dir: str
+    deployments: tuple[str, ...]
+    tiers: int
+    third_party_ingress: bool
+    max_expanded_bytes: int
+    max_files: int
+    exclude: tuple[str, ...]
+    allow_empty: bool
+    keep_deploys: int
+    keep_days: int
+    max_store_bytes: int | None
+    insecure_no_auth: bool
+
+    @model_validator(mode="after")
+    def _closed_by_default(self) -> "Settings":
+        # The admin listener has no secrets, but what it tells is nobody else's business either.
+        for flag, listener in (("--listen", self.listen), ("--admin-listen", self.admin_listen)):
+            if listener and not self.insecure_no_auth and not is_loopback(listener[0]):
+                raise SetupError(
+                    f"{flag} {shown_address(listener)} can be reached from elsewhere, and no credentials are "
+                    "configured: anybody could deploy code.",
+                    "Listen on 127.0.0.1, or add --insecure-no-auth if something in front of the server keeps "
+                    "strangers out.",
+                )
+        return self
+
+    @property
+    def upload_limit(self) -> UploadLimit:
+        """The most bytes of a compressed upload, and why."""
+        return upload_limit(self.tiers, third_party_ingress=self.third_party_ingress)
+
+    @property
+    def archive_rules(self) -> ArchiveRules:
+        """What an archive is held against."""
+        return ArchiveRules(self.max_expanded_bytes, self.max_files, self.exclude, self.allow_empty)
+
+    def retention(self, capacity_bytes: int) -> Retention:
+        """Return what the store keeps, if its volume holds ``capacity_bytes``."""
+        most = int(capacity_bytes * STORE_SHARE) if self.max_store_bytes is None else self.max_store_bytes
+        return Retention(self.keep_deploys, self.keep_days, most)
+
+    def log(self, retention: Retention) -> None:
+        """Log every limit that came out, and a warning if nobody has to prove who they are."""
+        log.info(
+            "Limits",
+            extra=fields(
+                upload_bytes=self.upload_limit.bytes,
+                upload_rule=self.upload_limit.rule,
+                tiers=self.tiers,
+                max_expanded_bytes=self.max_expanded_bytes,
+                max_files=self.max_files,
+                exclude=",".join(self.exclude),
+                allow_empty=self.allow_empty,
+                keep_deploys=retention.keep_deploys,
+                keep_days=retention.keep_days,
+                max_store_bytes=retention.max_store_bytes,
+            ),
+        )
+        if self.insecure_no_auth:
+            log.warning(
+                "--insecure-no-auth: ANYBODY who reaches this server can deploy code that runs with every connection "
+                "of Airflow",
+                extra=fields(listen=shown_address(self.listen)),
+            )
+
+
+def read_settings(
+    arguments: Sequence[str],
+    environment: Mapping[str, str],
+    container: Callable[[], tuple[float | None, int | None]] = available,
+) -> Settings:
+    """Return the settings of ``dagferry-server ARGUMENTS``; ``container`` tells its CPU and memory limits."""
+    values = parse("dagferry-server", "Receives, checks, stores and serves DAGs.", SETTINGS, arguments, environment)
+    if values["tiers"] == AUTO:
+        values["tiers"] = tiers_from(*container())
+    return Settings(**values)
+
+
+def shown_address(address: tuple[str, int]) -> str:
+    """Return an address as a setting takes it."""
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

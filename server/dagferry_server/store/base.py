@@ -1,0 +1,95 @@
+"""What a store is: for each deployment a log of entries that are written once, and bundles that the entries name.
+
+An implementation is synchronous; the server calls it from threads, several at once. Everything it is asked to write is
+durable when the call returns. One test suite runs against every implementation.
+
+The rules that make it a log, kept by the caller: a bundle is put before an entry names it, the entry after the newest
+is created with ``create_entry`` (the sequence is the lock), nothing is ever edited, and a bundle is deleted only while
+no commit to its deployment is under way.
+
+Every method raises ``StoreFull`` when there is no space left and ``StoreFailed`` when the storage refuses.
+"""
+
+import errno
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from io import FileIO
+from typing import BinaryIO, NamedTuple
+
+from dagferry_core.errors import StoreFailed, StoreFull
+
+_NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
+
+
+class StoredBundle(NamedTuple):
+    """A bundle, open for reading whatever happens to its name, and its encoded index. The caller closes ``file``."""
+
+    file: FileIO
+    encoded_index: bytes
+
+
+class Store(ABC):
+    """Where deploy logs and bundles are kept. Deployments are named by checked names, bundles by their digest."""
+
+    @abstractmethod
+    def prepare(self, deployment: str) -> None:
+        """Make the deployment's place, with a new log id if it has none, and remove what an earlier run left over."""
+
+    @abstractmethod
+    def log_id(self, deployment: str) -> str:
+        """Return the random name of the deployment's log."""
+
+    @abstractmethod
+    def new_log_id(self, deployment: str) -> str:
+        """Give the log a new name and return it: after a backup was restored, so that nobody takes it for the old."""
+
+    @abstractmethod
+    def sequences(self, deployment: str) -> list[int]:
+        """Return the sequences of all entries, readable or not, in ascending order."""
+
+    @abstractmethod
+    def read_entry(self, deployment: str, sequence: int) -> bytes:
+        """Return an entry as it was stored; ``StoreFailed`` if there is none or it cannot be read."""
+
+    @abstractmethod
+    def create_entry(self, deployment: str, sequence: int, data: bytes) -> bool:
+        """Store an entry unless the sequence is taken already: then return ``False`` and change nothing."""
+
+    @abstractmethod
+    def bundles(self, deployment: str) -> dict[str, int]:
+        """Return the digest of every stored bundle and the bytes it takes."""
+
+    @abstractmethod
+    def has_bundle(self, deployment: str, digest: str) -> bool:
+        """Tell whether the bundle is stored."""
+
+    @abstractmethod
+    def put_bundle(self, deployment: str, digest: str, write: Callable[[BinaryIO], bytes]) -> None:
+        """Store a bundle: ``write`` writes it to a file and returns its index. It appears whole or not at all."""
+
+    @abstractmethod
+    def open_bundle(self, deployment: str, digest: str) -> StoredBundle:
+        """Open a bundle; ``BundleGone`` if it is not there."""
+
+    @abstractmethod
+    def delete_bundle(self, deployment: str, digest: str) -> None:
+        """Delete a bundle, if it is there. Whoever has it open reads it to its end."""
+
+    @abstractmethod
+    def capacity_bytes(self) -> int:
+        """Return how many bytes the storage could hold in all."""
+
+    @abstractmethod
+    def check_writable(self) -> None:
+        """Write something small and remove it again; raise if that does not work."""
+
+
+@contextmanager
+def storage_errors(action: str) -> Iterator[None]:
+    """Turn an ``OSError`` of the block into ``StoreFull`` or ``StoreFailed``, which say that ``action`` failed."""
+    try:
+        yield
+    except OSError as error:
+        kind = StoreFull if error.errno in _NO_SPACE else StoreFailed
+        raise kind(f"{action} failed: {error.strerror or error}.") from error

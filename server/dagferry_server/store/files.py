@@ -1,0 +1,73 @@
+"""How the local store writes: a file appears under its name whole and durable, or not at all."""
+
+import contextlib
+import os
+import secrets
+from collections.abc import Callable
+from typing import BinaryIO
+
+TEMPORARY = ".new-"
+"""What the name of every file starts with that is not finished yet."""
+
+BUFFER_BYTES = 1 << 20
+
+
+def publish(folder: str, name: str, write: Callable[[BinaryIO], object], *, exclusive: bool = False) -> bool:
+    """Write a file aside, sync it, and give it its name; ``exclusive`` returns ``False`` if the name is taken.
+
+    The name itself is durable only after ``sync_folder``, which the caller calls once for all files of a step.
+    """
+    temporary = os.path.join(folder, TEMPORARY + secrets.token_hex(8))
+    final = os.path.join(folder, name)
+    try:
+        with open(temporary, "xb", buffering=BUFFER_BYTES) as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        if not exclusive:
+            os.rename(temporary, final)
+            return True
+        try:
+            # A rename would replace what is there; a link fails, and so decides who was first.
+            os.link(temporary, final)
+        except FileExistsError:
+            return False
+        return True
+    finally:
+        with contextlib.suppress(OSError):  # what stays is swept at the next start
+            remove(temporary)
+
+
+def remove(path: str) -> None:
+    """Delete a file that may be gone already."""
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        return
+
+
+def sync_folder(folder: str) -> None:
+    """Make the names in a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def make_folder(path: str) -> None:
+    """Make a folder and its parents, durably."""
+    if os.path.isdir(path):
+        return
+    parent = os.path.dirname(path)
+    make_folder(parent)
+    os.mkdir(path)
+    sync_folder(parent)
+
+
+def sweep(folder: str, prefix: str = TEMPORARY) -> int:
+    """Delete the files whose name starts with ``prefix``, left by a run that was killed; return how many there were."""
+    names = [name for name in os.listdir(folder) if name.startswith(prefix)]
+    for name in names:
+        remove(os.path.join(folder, name))
+    return len(names)

@@ -1,0 +1,213 @@
+"""The store on a local disk.
+
+::
+
+    <root>/<deployment>/log.json                            {"log_id": "…"}
+    <root>/<deployment>/deploys/000000000042.json           an entry
+    <root>/<deployment>/bundles/<hex>.tar.zst, <hex>.index  a bundle
+
+A file is written aside in the same folder, synced, and then linked (an entry, so that the first one wins) or renamed
+(everything else); then the folder is synced. Only then does a call return. Names are checked on the way in and when
+they are listed, so a foreign file is nothing to the store.
+
+One process at a time may use a root: see ``dagferry_server.datafolder``.
+"""
+
+import json
+import os
+import re
+import secrets
+from collections.abc import Callable
+from io import FileIO
+from typing import BinaryIO
+
+from dagferry_core.errors import BundleGone, StoreFailed
+from dagferry_core.names import MAX_SEQUENCE, check_deployment, is_digest
+from dagferry_server.failures import log_failure
+from dagferry_server.store.base import Store, StoredBundle, storage_errors
+from dagferry_server.store.files import make_folder, publish, remove, sweep, sync_folder
+
+LOG_NAME = "log.json"
+PROBE_NAME = ".writable"
+MAX_ENTRY_BYTES = 64 * 1024
+"""An entry is read up to here; it is a few hundred bytes, 12 KiB with the longest description."""
+
+_ENTRY = re.compile(r"([0-9]{12})\.json")
+_BUNDLE = re.compile(r"([0-9a-f]{64})\.tar\.zst")
+_LOG_ID = re.compile(r"[0-9a-f]{32}")
+
+
+class LocalStore(Store):
+    """A store in the folder ``root``, which exists."""
+
+    def __init__(self, root: str) -> None:
+        self._root = root
+
+    def prepare(self, deployment: str) -> None:
+        """Make the deployment's folders, with a new log id if it has none, and sweep what an earlier run left over."""
+        with storage_errors(f"Preparing the store of {deployment}"):
+            for folder in (self._folder(deployment), self._deploys(deployment), self._bundles(deployment)):
+                make_folder(folder)
+                sweep(folder)
+            # A run that was killed may have named things and not synced the names.
+            sync_folder(self._folder(deployment))
+            self._sweep_halves(deployment)
+        try:
+            self.log_id(deployment)
+        except StoreFailed as error:
+            if isinstance(error.__cause__, OSError) and not isinstance(error.__cause__, FileNotFoundError):
+                raise  # it may be there, only out of reach for a moment
+            # With deploys in it, this is a log of unknown origin: sidecars follow a new id, with a warning.
+            if self.sequences(deployment):
+                log_failure("The log id cannot be read; the log gets a new one", error, deployment=deployment)
+            self.new_log_id(deployment)
+
+    def log_id(self, deployment: str) -> str:
+        """Return the random name of the deployment's log."""
+        action = f"Reading the log id of {deployment}"
+        with storage_errors(action), open(os.path.join(self._folder(deployment), LOG_NAME), "rb") as file:
+            data = file.read(MAX_ENTRY_BYTES)
+        try:
+            log_id = str(json.loads(data)["log_id"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise StoreFailed(f"{action} failed: {LOG_NAME} is damaged.") from error
+        if not _LOG_ID.fullmatch(log_id):
+            raise StoreFailed(f"{action} failed: {log_id[:40]!r} is none.")
+        return log_id
+
+    def new_log_id(self, deployment: str) -> str:
+        """Give the log a new name and return it."""
+        log_id = secrets.token_hex(16)
+        folder = self._folder(deployment)
+        with storage_errors(f"Writing the log id of {deployment}"):
+            publish(folder, LOG_NAME, lambda file: file.write(json.dumps({"log_id": log_id}).encode() + b"\n"))
+            sync_folder(folder)
+        return log_id
+
+    def sequences(self, deployment: str) -> list[int]:
+        """Return the sequences of all entries in ascending order."""
+        with storage_errors(f"Listing the deploys of {deployment}"):
+            # Whoever is told of an entry relies on it, also of one whose writer was killed before it synced the name.
+            sync_folder(self._deploys(deployment))
+            names = os.listdir(self._deploys(deployment))
+        return sorted(int(match[1]) for match in map(_ENTRY.fullmatch, names) if match)
+
+    def read_entry(self, deployment: str, sequence: int) -> bytes:
+        """Return an entry as it was stored."""
+        with (
+            storage_errors(f"Reading deploy {sequence} of {deployment}"),
+            open(self._entry(deployment, sequence), "rb") as file,
+        ):
+            return file.read(MAX_ENTRY_BYTES)
+
+    def create_entry(self, deployment: str, sequence: int, data: bytes) -> bool:
+        """Store an entry unless the sequence is taken already."""
+        path = self._entry(deployment, sequence)
+        folder, name = os.path.split(path)
+        with storage_errors(f"Writing deploy {sequence} of {deployment}"):
+            if not publish(folder, name, lambda file: file.write(data), exclusive=True):
+                return False
+            try:
+                sync_folder(folder)
+            except OSError:
+                remove(path)
+                raise
+        return True
+
+    def bundles(self, deployment: str) -> dict[str, int]:
+        """Return the digest of every stored bundle and the bytes it takes, its index included."""
+        found = {}
+        with storage_errors(f"Listing the bundles of {deployment}"), os.scandir(self._bundles(deployment)) as entries:
+            sizes = {entry.name: entry.stat().st_size for entry in entries}
+        for name, size in sizes.items():
+            if match := _BUNDLE.fullmatch(name):
+                found[f"sha256:{match[1]}"] = size + sizes.get(f"{match[1]}.index", 0)
+        return found
+
+    def has_bundle(self, deployment: str, digest: str) -> bool:
+        """Tell whether the bundle is stored."""
+        if not all(map(os.path.isfile, self._bundle(deployment, digest))):
+            return False
+        with storage_errors(f"Looking for a bundle of {deployment}"):
+            sync_folder(self._bundles(deployment))  # as for entries: its writer may not have come to that
+        return True
+
+    def put_bundle(self, deployment: str, digest: str, write: Callable[[BinaryIO], bytes]) -> None:
+        """Store a bundle; see ``Store``."""
+        bundle, index = self._bundle(deployment, digest)
+        folder = self._bundles(deployment)
+        encoded = b""
+
+        def write_and_keep_index(file: BinaryIO) -> None:
+            nonlocal encoded
+            encoded = write(file)
+            # Inside of publish, so that the index has its name before the bundle gets one.
+            publish(folder, os.path.basename(index), lambda out: out.write(encoded))
+
+        with storage_errors(f"Storing a bundle of {deployment}"):
+            try:
+                publish(folder, os.path.basename(bundle), write_and_keep_index)
+                sync_folder(folder)
+            except BaseException:
+                if not os.path.exists(bundle):
+                    remove(index)
+                raise
+
+    def open_bundle(self, deployment: str, digest: str) -> StoredBundle:
+        """Open a bundle; ``BundleGone`` if it is not there."""
+        bundle, index = self._bundle(deployment, digest)
+        try:
+            with storage_errors(f"Opening a bundle of {deployment}"):
+                with open(index, "rb") as file:
+                    encoded = file.read()
+                return StoredBundle(FileIO(bundle), encoded)
+        except StoreFailed as error:
+            if isinstance(error.__cause__, FileNotFoundError):
+                raise BundleGone(f"The bundle {digest} of {deployment} is not stored any more.") from error
+            raise
+
+    def delete_bundle(self, deployment: str, digest: str) -> None:
+        """Delete a bundle, if it is there."""
+        with storage_errors(f"Deleting a bundle of {deployment}"):
+            # The bundle goes first: an index alone is swept at the next start.
+            for path in self._bundle(deployment, digest):
+                remove(path)
+
+    def capacity_bytes(self) -> int:
+        """Return the size of the volume."""
+        with storage_errors("Asking the volume for its size"):
+            volume = os.statvfs(self._root)
+        return volume.f_frsize * volume.f_blocks
+
+    def check_writable(self) -> None:
+        """Write and remove a small file."""
+        with storage_errors("Writing to the data folder"):
+            publish(self._root, PROBE_NAME, lambda file: file.write(b"writable\n"))
+            remove(os.path.join(self._root, PROBE_NAME))
+
+    def _sweep_halves(self, deployment: str) -> None:
+        folder = self._bundles(deployment)
+        names = set(os.listdir(folder))
+        for name in names:
+            if name.endswith(".index") and name.removesuffix(".index") + ".tar.zst" not in names:
+                remove(os.path.join(folder, name))
+
+    def _folder(self, deployment: str) -> str:
+        return os.path.join(self._root, check_deployment(deployment))
+
+    def _deploys(self, deployment: str) -> str:
+        return os.path.join(self._folder(deployment), "deploys")
+
+    def _bundles(self, deployment: str) -> str:
+        return os.path.join(self._folder(deployment), "bundles")
+
+    def _entry(self, deployment: str, sequence: int) -> str:
+        if not 1 <= sequence <= MAX_SEQUENCE:
+            raise StoreFailed(f"{sequence} is no sequence of a deploy.")
+        return os.path.join(self._deploys(deployment), f"{sequence:012d}.json")
+
+    def _bundle(self, deployment: str, digest: str) -> tuple[str, str]:
+        if not is_digest(digest):
+            raise StoreFailed(f"{digest[:80]!r} is no digest.")
+        stem = os.path.join(self._bundles(deployment), digest.removeprefix("sha256:"))
+        return stem + ".tar.zst", stem + ".index"

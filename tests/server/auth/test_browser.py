@@ -1,0 +1,69 @@
+"""Web pages of other origins are kept out; commands and the server's own pages are not."""
+
+import pytest
+
+from dagferry_core.errors import OriginRefused
+from dagferry_server.auth.browser import refuse_web_pages
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Host": "127.0.0.1:8000"},
+        {"Host": "localhost:8000"},
+        {"Host": "localhost"},
+        {"Host": "LOCALHOST:8000"},
+        {"Host": "127.1.2.3"},
+        {"Host": "[::1]:8000"},
+        {"Host": "localhost:8000", "Sec-Fetch-Site": "none"},
+        {"Host": "localhost:8000", "Sec-Fetch-Site": "same-origin", "Origin": "http://localhost:8000"},
+    ],
+)
+def test_a_command_on_this_machine_gets_through(headers: dict[str, str]) -> None:
+    refuse_web_pages(headers, loopback_only=True)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Host": "localhost:8000", "Origin": "https://evil.example"},
+        {"Host": "localhost:8000", "Origin": "null"},
+        {"Host": "localhost:8000", "Origin": ""},
+        {"Host": "localhost:8000", "Origin": "http://localhost:3000"},
+        {"Host": "localhost:8000", "Origin": "http://localhost:8000.evil.example"},
+        {"Host": "localhost:8000", "Sec-Fetch-Site": "cross-site"},
+        {"Host": "localhost:8000", "Sec-Fetch-Site": "same-site"},
+        {"Host": "localhost:8000", "Sec-Fetch-Site": "cross-site", "Origin": "http://localhost:8000"},
+        {"Host": "localhost:8000", "Sec-Fetch-Site": "same-origin", "Origin": "https://evil.example"},
+    ],
+)
+@pytest.mark.parametrize("loopback_only", [True, False])
+def test_a_page_of_another_origin_does_not(headers: dict[str, str], *, loopback_only: bool) -> None:
+    with pytest.raises(OriginRefused):
+        refuse_web_pages(headers, loopback_only=loopback_only)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "",
+        "evil.example:8000",
+        "127.0.0.1.evil.example",
+        "localhost.evil.example",
+        "0.0.0.0:8000",
+        "10.0.0.1",
+        "[::1",
+        "[::2]:8000",
+        "evil.example@",
+        "localhost:8000@evil.example",
+        "127.0.0.1:8000.evil.example",
+        "localhost:",
+    ],
+)
+def test_a_name_pointed_at_this_machine_does_not(host: str) -> None:
+    with pytest.raises(OriginRefused):
+        refuse_web_pages({"Host": host, "Origin": f"http://{host}"}, loopback_only=True)
+
+
+def test_a_server_that_others_may_reach_has_many_names() -> None:
+    refuse_web_pages({"Host": "dagferry.airflow.svc:8000"}, loopback_only=False)

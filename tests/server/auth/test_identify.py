@@ -1,0 +1,166 @@
+"""Who calls: every kind of credentials, from the headers of a request."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+from multidict import CIMultiDict
+
+from dagferry_core.errors import CredentialsRefused, OriginRefused
+from dagferry_server.auth import watched
+from dagferry_server.auth.access import ANYBODY, Caller
+from dagferry_server.auth.fetch import fetch_keys
+from dagferry_server.auth.headers import bearer
+from dagferry_server.auth.identify import Identifier
+from dagferry_server.auth.issuers import parse_issuers
+from dagferry_server.auth.jwts import TrustedIssuer
+from dagferry_server.auth.keys import IssuerKeys
+from dagferry_server.auth.proxy import PROXY_SECRET_HEADER, Proxy, parse_secret
+from dagferry_server.auth.tokens import new_token, parse_tokens
+from dagferry_server.auth.watched import WatchedFile
+from issuer import LocalIssuer
+
+SECRET, ENTRY = new_token("ci", ["deploy"], ["prod"])
+PROXY_SECRET = "p" * 32
+USERS = 'users = [ { name = "ann", scopes = ["read"], deployments = ["prod"] } ]'
+
+
+class Setup:
+    """A server's credentials: a tokens file, an issuer, a proxy."""
+
+    def __init__(self, folder: Path, issuer: LocalIssuer) -> None:
+        self.issuer = issuer
+        self.tokens = folder / "tokens.toml"
+        self.tokens.write_text(f"tokens = [\n{ENTRY}\n]\n{USERS}")
+        (folder / "proxy").write_text(PROXY_SECRET)
+        trusted = parse_issuers(
+            f"""
+            [[issuers]]
+            name = "local"
+            kind = "generic"
+            issuer = "{issuer.url}"
+            audience = "dagferry"
+            [[issuers.rules]]
+            claims = {{ sub = "somebody" }}
+            scopes = ["sync"]
+            deployments = ["prod"]
+            """.encode()
+        )[0]
+        self.identifier = Identifier(
+            tokens=WatchedFile(str(self.tokens), partial(parse_tokens, with_users=True)),
+            issuers=[TrustedIssuer(trusted, IssuerKeys("local", partial(fetch_keys, trusted)))],
+            proxy=Proxy("X-User", WatchedFile(str(folder / "proxy"), parse_secret)),
+        )
+
+    async def caller(self, *headers: tuple[str, str]) -> Caller | None:
+        return await self.identifier.identify(CIMultiDict(headers))
+
+
+async def until(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not true():
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.001)
+
+
+@pytest.fixture
+async def setup(tmp_path: Path) -> AsyncIterator[Setup]:
+    async with LocalIssuer().served() as issuer:
+        yield Setup(tmp_path, issuer)
+
+
+async def test_a_server_without_credentials_lets_in_anybody_but_web_pages() -> None:
+    open_to_all = Identifier()
+    assert not open_to_all.closed
+    assert await open_to_all.identify(CIMultiDict({"Host": "localhost:1"})) is ANYBODY
+    assert await open_to_all.identify(CIMultiDict({"Host": "localhost:1", "Authorization": "any"})) is ANYBODY
+    for headers in ({"Host": "localhost:1", "Origin": "https://evil.example"}, {"Host": "evil.example"}):
+        with pytest.raises(OriginRefused):
+            await open_to_all.identify(CIMultiDict(headers))
+    assert await Identifier(loopback_only=False).identify(CIMultiDict({"Host": "dagferry"})) is ANYBODY
+
+
+@pytest.mark.parametrize("form", [SECRET, f"Bearer {SECRET}", f"bearer {SECRET}", f"BEARER   {SECRET} "])
+async def test_a_token_comes_bare_or_as_bearer(setup: Setup, form: str) -> None:
+    caller = await setup.caller(("Authorization", form))
+    assert caller
+    assert caller.actor == "token:ci"
+
+
+@pytest.mark.parametrize("form", ["{}", "Bearer {}"])
+async def test_a_jwt_does_too(setup: Setup, form: str) -> None:
+    caller = await setup.caller(("Authorization", form.format(setup.issuer.token())))
+    assert caller
+    assert caller.actor == "local:somebody"
+
+
+async def test_a_proxy_s_word_counts_before_what_the_caller_sent_along(setup: Setup) -> None:
+    caller = await setup.caller(("Authorization", "Basic abc"), (PROXY_SECRET_HEADER, PROXY_SECRET), ("X-User", "ann"))
+    assert caller
+    assert caller.actor == "proxy:ann"
+
+
+async def test_a_name_without_the_proxy_s_secret_is_no_credential(setup: Setup) -> None:
+    assert await setup.caller(("X-User", "ann")) is None
+    assert await setup.caller() is None
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [("Authorization", "dgf_unknown")],
+        [("Authorization", SECRET[:-1])],
+        [("Authorization", "a.b.c")],
+        [("Authorization", "")],
+        [("Authorization", "Bearer")],
+        [("Authorization", "Bearer ")],
+        [("Authorization", f"Basic {SECRET}")],
+        [("Authorization", f"Bearer Bearer {SECRET}")],
+        [("Authorization", f"{SECRET} x")],
+        [("Authorization", SECRET), ("Authorization", SECRET)],
+        [("Authorization", SECRET), (PROXY_SECRET_HEADER, "wrong")],
+        [("Authorization", "\udcff")],
+    ],
+)
+async def test_credentials_that_are_no_good_are_refused_and_not_shown(
+    setup: Setup, headers: list[tuple[str, str]]
+) -> None:
+    with pytest.raises(CredentialsRefused) as caught:
+        await setup.caller(*headers)
+    assert SECRET not in caught.value.message
+
+
+async def test_without_issuers_a_jwt_is_an_unknown_token(tmp_path: Path) -> None:
+    (tmp_path / "tokens").write_text(f"tokens = [{ENTRY}]")
+    only_tokens = Identifier(tokens=WatchedFile(str(tmp_path / "tokens"), partial(parse_tokens, with_users=False)))
+    with pytest.raises(CredentialsRefused, match="does not know"):
+        await only_tokens.identify(CIMultiDict({"Authorization": "a.b.c"}))
+    caller = await only_tokens.identify(
+        CIMultiDict({"Authorization": SECRET, PROXY_SECRET_HEADER: "x", "X-User": "ann"})
+    )
+    assert caller
+    assert caller.actor == "token:ci"
+
+
+async def test_while_it_runs_a_revoked_token_ends_and_a_fault_is_told(
+    setup: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watched, "LOOK_EVERY_SECONDS", 0.001)
+    assert await setup.caller(("Authorization", SECRET))
+    async with setup.identifier.kept_fresh():
+        setup.tokens.write_text("tokens = [")
+        await until(lambda: bool(setup.identifier.faults))
+        assert list(setup.identifier.faults) == [str(setup.tokens)]
+        assert await setup.caller(("Authorization", SECRET))
+        setup.tokens.write_text("tokens = []\n" + USERS)
+        await until(lambda: not setup.identifier.faults)
+        with pytest.raises(CredentialsRefused):
+            await setup.caller(("Authorization", SECRET))
+        await until(lambda: len(setup.issuer.asked) > 0)  # its keys, before anybody needed them
+
+
+def test_no_header_is_no_token() -> None:
+    assert bearer(CIMultiDict()) is None

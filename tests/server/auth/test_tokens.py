@@ -1,0 +1,155 @@
+"""The tokens file: what it says is what counts, and half of it is nothing."""
+
+import hashlib
+import re
+from pathlib import Path
+
+import pytest
+
+from dagferry_core.errors import CredentialsRefused, SetupError
+from dagferry_server.auth.access import Scope
+from dagferry_server.auth.tokens import MAX_TOKENS, new_token, parse_tokens, token_caller
+from dagferry_server.auth.watched import WatchedFile
+
+SHA = hashlib.sha256(b"s3cret").hexdigest()
+OTHER_SHA = hashlib.sha256(b"other").hexdigest()
+ENTRY = f'{{ name = "ci", sha256 = "{SHA}", scopes = ["deploy"], deployments = ["prod", "team-*"] }}'
+USERS = 'users = [ { name = "*@example.com", scopes = ["read"], deployments = ["*"] } ]'
+FILE = f"""# who may do what
+tokens = [
+  {ENTRY},
+  {{ name = "pods", sha256 = "{OTHER_SHA}", scopes = ["sync"], deployments = ["*"], expires = 2027-01-31T00:00:00Z }},
+]
+"""
+EXPIRES = 1801353600.0
+
+
+def test_a_secret_gives_its_entry_s_name_scopes_and_deployments() -> None:
+    caller = token_caller(parse_tokens(FILE.encode(), with_users=False).tokens, "s3cret", now=0)
+    assert caller
+    assert (caller.actor, caller.expires) == ("token:ci", None)
+    assert caller.scopes("team-a") == {"deploy", "read"}
+    assert not caller.scopes("other")
+
+
+@pytest.mark.parametrize("secret", ["", "S3cret", "s3cret ", SHA, "s3cre", "\udcff"])
+def test_any_other_secret_is_nobody_s(secret: str) -> None:
+    assert token_caller(parse_tokens(FILE.encode(), with_users=False).tokens, secret, now=0) is None
+
+
+def test_a_token_ends_at_the_second_its_entry_says() -> None:
+    tokens = parse_tokens(FILE.encode(), with_users=False).tokens
+    caller = token_caller(tokens, "other", now=EXPIRES - 0.001)
+    assert caller
+    assert caller.expires == EXPIRES
+    with pytest.raises(CredentialsRefused, match="'pods' has expired"):
+        token_caller(tokens, "other", now=EXPIRES)
+
+
+def test_a_token_is_rotated_by_two_entries_of_one_name() -> None:
+    text = f"tokens = [{ENTRY}, {ENTRY.replace(SHA, OTHER_SHA)}]"
+    tokens = parse_tokens(text.encode(), with_users=False).tokens
+    assert [token_caller(tokens, secret, now=0) for secret in ("s3cret", "other")] == [
+        token_caller(tokens, "s3cret", now=0)
+    ] * 2
+
+
+def test_no_beginning_of_a_file_is_a_file() -> None:
+    for text, with_users in ((FILE, False), (FILE + USERS, True), (USERS + "\n" + FILE, True)):
+        data = text.encode()
+        assert parse_tokens(data, with_users=with_users).tokens
+        for length in range(len(data.rstrip())):
+            with pytest.raises(SetupError):
+                parse_tokens(data[:length], with_users=with_users)
+
+
+def test_a_file_written_slowly_is_taken_when_it_is_whole_and_never_before(tmp_path: Path) -> None:
+    path = tmp_path / "tokens.toml"
+    path.write_text(FILE)
+    file = WatchedFile(str(path), lambda data: parse_tokens(data, with_users=False))
+    before = file.value
+    changed = FILE.replace('"deploy"', '"read"')
+    for length in range(0, len(changed.rstrip()), 7):
+        path.write_text(changed[:length])
+        file.look()
+        file.look()
+        assert file.value is before
+    path.write_text(changed)
+    file.look()
+    file.look()
+    assert file.value.tokens[0].grant.scopes == {"read"}
+    assert file.fault is None
+
+
+def with_entry(old: str, new: str) -> str:
+    assert old in ENTRY
+    return f"tokens = [{ENTRY.replace(old, new)}]"
+
+
+def entries(count: int) -> str:
+    return "tokens = [" + ",".join(ENTRY.replace(SHA, f"{number:064x}") for number in range(count)) + "]"
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("", "tokens: Field required"),
+        ("tokens = 1", "valid tuple"),
+        (f'[[tokens]]\nname = "ci"\nsha256 = "{SHA}"\nscopes = ["deploy"]\ndeployments = ["prod"]', "tables"),
+        (f"tokens = [{ENTRY}, {ENTRY}]", "same sha256"),
+        (with_entry("deploy", "admin"), "tokens.0.scopes"),
+        (with_entry('"deploy"', ""), "tokens.0.scopes"),
+        (with_entry('"prod", "team-*"', ""), "tokens.0.deployments"),
+        (with_entry("team-*", "Team-*"), "tokens.0.deployments.1"),
+        (with_entry("team-*", "../x"), "tokens.0.deployments.1"),
+        (with_entry("team-*", "x\\n"), "tokens.0.deployments.1"),
+        (with_entry(SHA, SHA[:-1]), "tokens.0.sha256"),
+        (with_entry(SHA, SHA.upper()), "tokens.0.sha256"),
+        (with_entry("sha256", "secret"), "tokens.0.sha256"),
+        (with_entry('"ci"', '""'), "tokens.0.name"),
+        (with_entry('"ci"', '"a\\nb"'), "tokens.0.name"),
+        (with_entry("}", ", expires = 2027-01-31 }"), "tokens.0.expires"),
+        (with_entry("}", ", expires = 2027-01-31T00:00:00 }"), "tokens.0.expires"),
+        (with_entry("}", ", expires = 1801353600 }"), "tokens.0.expires"),
+        (with_entry("}", ", expiry = 1 }"), "tokens.0.expiry"),
+        (f"tokens = [{ENTRY}]\nother = 1", "other"),
+        (f"tokens = [{ENTRY}]\n{USERS}", "no forwarding proxy"),
+        ("tokens = [" + "[" * 100_000, "TOML"),
+        (entries(MAX_TOKENS + 1), "at most 1000"),
+        ("\xff", "TOML"),
+    ],
+)
+def test_what_is_not_exactly_right_is_refused_and_the_key_is_named(text: str, why: str) -> None:
+    with pytest.raises(SetupError, match=re.escape(why)):
+        parse_tokens(text.encode("latin-1"), with_users=False)
+
+
+def test_an_error_never_shows_what_stands_in_the_file() -> None:
+    with pytest.raises(SetupError) as caught:
+        parse_tokens(with_entry(SHA, "s3cret-put-here-by-mistake").encode(), with_users=False)
+    assert "s3cret" not in caught.value.message
+
+
+def test_users_are_wanted_if_and_only_if_there_is_a_proxy() -> None:
+    assert parse_tokens(f"tokens = []\n{USERS}".encode(), with_users=True).users[0].name == "*@example.com"
+    with pytest.raises(SetupError, match="no users"):
+        parse_tokens(FILE.encode(), with_users=True)
+
+
+def test_a_new_token_is_known_by_the_entry_printed_with_it() -> None:
+    scopes: list[Scope] = ["deploy", "override"]
+    secret, entry = new_token("ci", scopes, ["prod", "team-*"])
+    assert re.fullmatch("dgf_[A-Za-z0-9_-]{43}", secret)
+    assert secret not in entry
+    caller = token_caller(parse_tokens(f"tokens = [\n{entry}\n]".encode(), with_users=False).tokens, secret, now=0)
+    assert caller
+    assert caller.scopes("team-a") == {"deploy", "override", "read"}
+    assert new_token("ci", scopes, ["prod"]).secret != secret
+
+
+@pytest.mark.parametrize(
+    ("name", "deployments"), [('a"', ["prod"]), ("", ["prod"]), ("a", []), ("a", ["Prod"]), ("a", ['x"], b = ["'])]
+)
+def test_a_new_token_is_refused_if_its_entry_would_be(name: str, deployments: list[str]) -> None:
+    with pytest.raises(SetupError):
+        new_token(name, ["read"], deployments)

@@ -1,0 +1,152 @@
+"""The store on a local disk: what is durable when, and what it makes of damage and leftovers."""
+
+import errno
+import json
+import logging
+import os
+from pathlib import Path
+
+import pytest
+
+from dagferry_core.errors import StoreFailed, StoreFull
+from dagferry_server.store import files
+from dagferry_server.store.base import storage_errors
+from dagferry_server.store.local import LocalStore
+
+DIGEST = "sha256:" + "a" * 64
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> LocalStore:
+    store = LocalStore(str(tmp_path))
+    store.prepare("prod")
+    return store
+
+
+def put(store: LocalStore, content: bytes = b"bundle") -> None:
+    store.put_bundle("prod", DIGEST, lambda out: b"index"[: out.write(content)])
+
+
+def test_the_layout_is_the_documented_one(store, tmp_path) -> None:
+    put(store)
+    store.create_entry("prod", 42, b"{}")
+    found = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
+    hexadecimal = "a" * 64
+    assert found == {
+        "prod/log.json",
+        "prod/deploys/000000000042.json",
+        f"prod/bundles/{hexadecimal}.tar.zst",
+        f"prod/bundles/{hexadecimal}.index",
+    }
+
+
+def test_foreign_files_are_nothing_to_the_store(store, tmp_path) -> None:
+    for name in ("prod/deploys/42.json", "prod/deploys/000000000001.json.bak", "prod/deploys/README"):
+        (tmp_path / name).write_text("x")
+    for name in ("prod/bundles/x.tar.zst", "prod/bundles/" + "g" * 64 + ".tar.zst"):
+        (tmp_path / name).write_text("x")
+    assert store.sequences("prod") == []
+    assert store.bundles("prod") == {}
+
+
+def test_leftovers_of_an_earlier_run_are_swept(store, tmp_path) -> None:
+    for folder in ("prod", "prod/deploys", "prod/bundles"):
+        (tmp_path / folder / (files.TEMPORARY + "0123")).write_text("half")
+    (tmp_path / "prod/bundles" / ("b" * 64 + ".index")).write_text("an index without its bundle")
+    store.prepare("prod")
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["log.json"]
+
+
+def test_a_leftover_is_never_listed(store, tmp_path) -> None:
+    (tmp_path / "prod/deploys" / (files.TEMPORARY + "0123")).write_text("half")
+    (tmp_path / "prod/bundles" / (files.TEMPORARY + "0123")).write_text("half")
+    assert store.sequences("prod") == []
+    assert store.bundles("prod") == {}
+
+
+@pytest.mark.parametrize("damage", [b"", b"{}", b"[]", b'{"log_id": 7}', b'{"log_id": "../x"}', b"\xff"])
+def test_a_damaged_log_id_is_replaced_and_reported_if_there_are_deploys(store, tmp_path, damage, caplog) -> None:
+    first = store.log_id("prod")
+    store.create_entry("prod", 1, b"{}")
+    (tmp_path / "prod/log.json").write_bytes(damage)
+    with pytest.raises(StoreFailed):
+        store.log_id("prod")
+    store.prepare("prod")
+    assert store.log_id("prod") != first
+    assert [record.levelno for record in caplog.records] == [logging.ERROR]
+
+
+def test_everything_is_synced_before_it_has_its_name_and_the_folder_after(store, monkeypatch) -> None:
+    calls: list[str] = []
+
+    def note(name: str) -> None:
+        real = getattr(os, name)
+
+        def noted(*arguments: object, **options: object) -> object:
+            calls.append(name)
+            return real(*arguments, **options)
+
+        monkeypatch.setattr(os, name, noted)
+
+    for name in ("fsync", "link", "rename"):
+        note(name)
+    store.create_entry("prod", 1, b"{}")
+    assert calls == ["fsync", "link", "fsync"]
+    calls.clear()
+    put(store)
+    assert calls == ["fsync", "rename", "fsync", "rename", "fsync"]
+
+
+def test_an_entry_whose_name_could_not_be_synced_is_taken_back(store, monkeypatch) -> None:
+    def fail(folder: str) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("dagferry_server.store.local.sync_folder", fail)
+    with pytest.raises(StoreFailed, match="Writing deploy 1 of prod failed: Input/output error"):
+        store.create_entry("prod", 1, b"{}")
+    monkeypatch.undo()
+    assert store.sequences("prod") == []
+
+
+def test_what_a_killed_writer_named_but_did_not_sync_is_synced_before_anybody_is_told_of_it(store, monkeypatch) -> None:
+    put(store)
+    store.create_entry("prod", 1, b"{}")
+    synced = []
+    monkeypatch.setattr(
+        "dagferry_server.store.local.sync_folder", lambda folder: synced.append(os.path.basename(folder))
+    )
+    store.prepare("prod")
+    assert store.sequences("prod") == [1]
+    assert store.has_bundle("prod", DIGEST)
+    assert synced == ["prod", "deploys", "bundles"]
+
+
+@pytest.mark.parametrize(
+    ("number", "kind"), [(errno.ENOSPC, StoreFull), (errno.EDQUOT, StoreFull), (errno.EIO, StoreFailed)]
+)
+def test_a_failed_write_leaves_nothing_and_says_why(store, tmp_path, monkeypatch, number, kind) -> None:
+    before = {path for path in tmp_path.rglob("*")}
+
+    def fail(descriptor: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(kind):
+        put(store)
+    with pytest.raises(kind):
+        store.create_entry("prod", 1, b"{}")
+    with pytest.raises(kind):
+        store.check_writable()
+    assert {path for path in tmp_path.rglob("*")} == before
+
+
+def test_an_error_says_what_failed() -> None:
+    with (
+        pytest.raises(StoreFailed, match="Feeding the cat failed: Permission denied"),
+        storage_errors("Feeding the cat"),
+    ):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+
+def test_the_log_id_is_a_line_of_json(store, tmp_path) -> None:
+    assert json.loads((tmp_path / "prod/log.json").read_text()) == {"log_id": store.log_id("prod")}

@@ -1,0 +1,104 @@
+"""Bundles as they lie in the store."""
+
+import errno
+import io
+import os
+
+import pytest
+import zstandard
+
+from dagferry_core.archive import ArchiveRules, check_archive
+from dagferry_core.bundle import Index
+from dagferry_core.errors import BundleGone, StoreFailed
+from dagferry_core.imports import ANYTHING
+from dagferry_server import bundles
+from dagferry_server.bundles import known_imports, opened, put_bundle
+from dagferry_server.store.local import LocalStore
+from harness import pack
+
+FILES = {"a.py": b"import b\n", "b.py": b"x = 1\n", "c.txt": b"import no\n", "empty.py": b""}
+
+
+@pytest.fixture
+def store(tmp_path) -> LocalStore:
+    store = LocalStore(str(tmp_path))
+    store.prepare("prod")
+    return store
+
+
+def put(store: LocalStore, tmp_path, files: dict[str, bytes], known=()) -> str:
+    with open(tmp_path / "spool", "w+b") as spool:
+        checked = check_archive(io.BytesIO(pack(files)), spool, ArchiveRules())
+        put_bundle(store, "prod", checked, spool, dict(known))
+    return checked.manifest.digest
+
+
+def test_what_was_put_is_read_again(store, tmp_path) -> None:
+    files = {**FILES, "big.bin": bytes(range(256)) * 3000}
+    digest = put(store, tmp_path, files)
+    with opened(store, "prod", digest) as bundle:
+        assert bundle.manifest.digest == digest
+        assert {path: bundle.read(path) for path in bundle.manifest.files} == files
+
+
+def test_beside_it_stands_what_each_source_imports(store, tmp_path) -> None:
+    digest = put(store, tmp_path, FILES)
+    with opened(store, "prod", digest) as bundle:
+        assert bundle.imports == {"a.py": ("b",), "b.py": (), "empty.py": ()}
+        assert set(known_imports(bundle).values()) == {("b",), ()}
+    assert known_imports(None) == {}
+
+
+def test_a_source_that_is_too_large_to_look_into_counts_as_importing_everything(store, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(bundles, "MAX_SOURCE_BYTES", 8)
+    digest = put(store, tmp_path, FILES)
+    with opened(store, "prod", digest) as bundle:
+        assert bundle.imports["a.py"] == (ANYTHING,)
+        assert bundle.imports["b.py"] == ()
+
+
+def test_what_is_known_of_a_content_is_not_looked_for_again(store, tmp_path, monkeypatch) -> None:
+    digest = put(store, tmp_path, FILES)
+    with opened(store, "prod", digest) as bundle:
+        known = known_imports(bundle)
+
+    def never(source: bytes) -> None:
+        raise AssertionError(source)
+
+    monkeypatch.setattr(bundles, "imported_names", never)
+    again = put(store, tmp_path, {"renamed.py": FILES["a.py"], "also.py": FILES["b.py"]}, known)
+    with opened(store, "prod", again) as bundle:
+        assert bundle.imports == {"renamed.py": ("b",), "also.py": ()}
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"x" * 600, b"manifest.txt".ljust(124, b"\0") + b"00000000007\0" + b"x" * 900]
+)
+def test_a_bundle_of_another_content_is_an_error_of_the_store(store, tmp_path, content) -> None:
+    digest = put(store, tmp_path, FILES)
+    frame = zstandard.compress(content)
+    store.put_bundle("prod", digest, lambda out: Index([0, out.write(frame)], {}).encode())
+    with pytest.raises(StoreFailed), opened(store, "prod", digest):
+        pass
+
+
+def test_a_disk_that_fails_while_a_bundle_is_read_is_an_error_of_the_store(store, tmp_path, monkeypatch) -> None:
+    def fail(*arguments: object) -> bytes:
+        raise OSError(errno.EIO, "Input/output error")
+
+    digest = put(store, tmp_path, FILES)
+    with pytest.raises(StoreFailed, match="Input/output error"), opened(store, "prod", digest) as bundle:
+        bundle._last = (-1, b"")
+        monkeypatch.setattr(os, "pread", fail)
+        bundle.read("a.py")
+
+
+def test_a_bundle_that_is_gone_or_damaged_is_an_error_of_the_store(store, tmp_path) -> None:
+    digest = put(store, tmp_path, FILES)
+    (path,) = (tmp_path / "prod" / "bundles").glob("*.index")
+    path.write_bytes(b"not an index")
+    with pytest.raises(StoreFailed), opened(store, "prod", digest):
+        pass
+    store.delete_bundle("prod", digest)
+    with pytest.raises(BundleGone), opened(store, "prod", digest):
+        pass

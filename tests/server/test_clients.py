@@ -1,0 +1,358 @@
+"""What real clients of the upload protocol do on the wire, byte by byte, and how the server survives it.
+
+DESIGN §5 lists what was read in their code: they take only 200 for success, repeat a 5xx, and after a broken
+connection send an empty file.
+"""
+
+import asyncio
+import io
+import json
+import socket
+import struct
+import tarfile
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from dagferry_core.limits import MIB
+from dagferry_server import body
+from dagferry_server.openapi import errors_of
+from dagferry_server.routes import ROUTES
+from harness import pack
+from running import A, B, Running, eventually
+
+BOUNDARY = "d0f13a5e"
+
+
+class Wire:
+    """One raw connection."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+
+    async def send(self, *pieces: bytes) -> None:
+        for piece in pieces:
+            self.writer.write(piece)
+            await self.writer.drain()
+
+    async def answer(self) -> tuple[int, dict[str, str], Any]:
+        """Status, headers and JSON of the next answer."""
+        head = (await self.reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+        headers = dict(line.lower().split(": ", 1) for line in head[1:] if line)
+        length = int(headers.get("content-length", "0"))
+        content = await self.reader.readexactly(length)
+        return int(head[0].split()[1]), headers, json.loads(content) if content else None
+
+    async def silent(self, seconds: float = 0.05) -> bool:
+        """Tell whether nothing comes for a moment."""
+        try:
+            await asyncio.wait_for(self.reader.readexactly(1), seconds)
+        except asyncio.TimeoutError:
+            return True
+        return False
+
+    def reset(self) -> None:
+        """Break the connection as a crash does."""
+        self.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.writer.close()
+
+
+@asynccontextmanager
+async def connected(server: Running) -> AsyncIterator[Wire]:
+    reader, writer = await asyncio.open_connection(server.host, server.port)
+    try:
+        yield Wire(reader, writer)
+    finally:
+        writer.close()
+
+
+def post(length: int | str, *headers: str, path: str = "/default/dags/upload") -> bytes:
+    framing = f"Content-Length: {length}" if isinstance(length, int) else length
+    return "\r\n".join([f"POST {path} HTTP/1.1", "Host: dagferry", framing, *headers, "", ""]).encode()
+
+
+def multipart(file: bytes, *, end: str = "--\r\n") -> bytes:
+    head = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="file"; filename="/home/me/dags.tar.gz"\r\n\r\n'
+    return head.encode() + file + f"\r\n--{BOUNDARY}{end}".encode()
+
+
+FORM = f"Content-Type: multipart/form-data; boundary={BOUNDARY}"
+
+
+async def sequence(server: Running) -> int:
+    return (await server.get("/default/dags/current")).json["sequence"]
+
+
+# --- only 200 is success, a 5xx is repeated, a 4xx is final --------------------------------------------------------
+
+
+def test_try_again_is_503_or_507_never_429_and_nothing_is_ever_redirected() -> None:
+    for route in ROUTES:
+        if route.takes_file:
+            statuses = {error.status for error in errors_of(route)}
+            assert statuses <= {400, 401, 403, 404, 405, 413, 422, 500, 503, 507}
+
+
+# --- after a broken connection the retry carries a file part of 0 bytes ---------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        post(len(multipart(b"")), FORM) + multipart(b""),
+        post("Transfer-Encoding: chunked", FORM) + b"%x\r\n%b\r\n0\r\n\r\n" % (len(multipart(b"")), multipart(b"")),
+        post(0),
+        post("Transfer-Encoding: chunked") + b"0\r\n\r\n",
+        post("X-Nothing: 1"),
+    ],
+    ids=["form", "chunked form", "raw", "chunked raw", "no body at all"],
+)
+async def test_an_empty_file_is_503_and_never_changes_anything(start, request_bytes) -> None:
+    server = await start("--allow-empty")
+    await server.deploy(A)
+    async with connected(server) as wire:
+        await wire.send(request_bytes)
+        status, _, told = await wire.answer()
+        assert (status, told["code"]) == (503, "upload_empty_body")
+        assert await sequence(server) == 1
+        await wire.send(post(len(pack(B))), pack(B))
+        assert (await wire.answer())[0] == 200
+
+
+# --- a reply before the body is read, followed by a close, provokes exactly that ------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("path", "size", "status"),
+    [("/nowhere/dags/upload", 5 * MIB, 404), ("/nothing", 5 * MIB, 404), ("/default/dags/upload", 20 * MIB, 413)],
+)
+async def test_a_client_that_sends_everything_before_it_reads_gets_its_refusal(server, path, size, status) -> None:
+    async with connected(server) as wire:
+        await wire.send(post(size, path=path), *pieces(size))
+        found, headers, _ = await wire.answer()
+        assert found == status
+        # All of the body was taken, so the connection is as good as new.
+        assert "connection" not in headers
+        await wire.send(post(len(pack(A))), pack(A))
+        assert (await wire.answer())[0] == 200
+
+
+def pieces(size: int) -> Iterable[bytes]:
+    return (bytes(min(MIB, size - start)) for start in range(0, size, MIB))
+
+
+async def test_the_answer_waits_until_the_body_was_sent(server) -> None:
+    async with connected(server) as wire:
+        await wire.send(post(2 * MIB, path="/nowhere/dags/upload"), bytes(MIB))
+        assert await wire.silent()
+        await wire.send(bytes(MIB))
+        assert (await wire.answer())[0] == 404
+
+
+async def test_a_body_without_end_is_discarded_up_to_a_limit_then_answered_and_half_closed(server, monkeypatch) -> None:
+    monkeypatch.setattr(body, "DISCARD_BYTES", 2 * MIB)
+    size = 30 * MIB
+    async with connected(server) as wire:
+        # More than any buffer in between holds, and none of it is answered with a reset.
+        await wire.send(post(size), *pieces(size))
+        status, headers, _ = await wire.answer()
+        assert (status, headers["connection"]) == (413, "close")
+        assert await wire.reader.read() == b""
+
+
+async def test_a_slow_body_is_discarded_for_a_while_then_answered_and_half_closed(server, monkeypatch) -> None:
+    monkeypatch.setattr(body, "DISCARD_SECONDS", 0.05)
+    async with connected(server) as wire:
+        await wire.send(post(20 * MIB), bytes(MIB))
+        status, headers, _ = await wire.answer()
+        assert (status, headers["connection"]) == (413, "close")
+        assert await wire.reader.read() == b""
+        # The server's half is closed, the client's is not: what it still sends breaks nothing.
+        await wire.send(bytes(1000))
+
+
+async def test_the_server_does_not_linger_for_ever(server, monkeypatch) -> None:
+    monkeypatch.setattr(body, "DISCARD_SECONDS", 0.01)
+    monkeypatch.setattr(body, "LINGER_SECONDS", 0.01)
+    async with connected(server) as wire:
+        await wire.send(post(20 * MIB), bytes(1000))
+        assert (await wire.answer())[0] == 413
+        await eventually("the request to be over", lambda: not server.service.busy._count)
+
+
+async def test_a_file_over_the_limit_that_content_length_hides_is_refused_all_the_same(server) -> None:
+    async with connected(server) as wire:
+        await wire.send(post("Transfer-Encoding: chunked"))
+        for piece in pieces(16 * MIB):
+            await wire.send(b"%x\r\n%b\r\n" % (len(piece), piece))
+        await wire.send(b"0\r\n\r\n")
+        status, _, told = await wire.answer()
+        assert (status, told["code"]) == (413, "upload_too_large")
+
+
+# --- Expect: 100-continue -------------------------------------------------------------------------------------------
+
+
+async def test_a_client_that_asks_first_is_told_to_go_on_when_all_is_well(server) -> None:
+    async with connected(server) as wire:
+        await wire.send(post(len(pack(A)), "Expect: 100-continue"))
+        assert await wire.reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        await wire.send(pack(A))
+        assert (await wire.answer())[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "length", "status"), [("/nowhere/dags/upload", 9, 404), ("/default/dags/upload", 20 * MIB, 413)]
+)
+async def test_a_client_that_asks_first_is_refused_at_once(server, path, length, status) -> None:
+    async with connected(server) as wire:
+        await wire.send(post(length, "Expect: 100-continue", path=path))
+        found, headers, _ = await wire.answer()
+        assert (found, headers["connection"]) == (status, "close")
+        assert await wire.reader.read() == b""
+
+
+async def test_http_1_0_knows_no_100_continue(server) -> None:
+    async with connected(server) as wire:
+        head = post(len(pack(A)), "Expect: 100-continue").replace(b"HTTP/1.1", b"HTTP/1.0")
+        await wire.send(head, pack(A))
+        assert (await wire.answer())[0] == 200
+
+
+# --- what Content-Length says, and what comes -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", [False, True])
+@pytest.mark.parametrize("chunked", [False, True])
+async def test_a_body_that_is_cut_changes_nothing_and_leaves_nothing(server, form, chunked) -> None:
+    file = pack(A)
+    whole = multipart(file) if form else file
+    headers = [FORM] if form else []
+    outcome = server.service.metrics.uploads.labels("default", "upload_incomplete")
+    for breaking in ("close", "reset"):
+        before = outcome._value.get()
+        async with connected(server) as wire:
+            if chunked:
+                await wire.send(post("Transfer-Encoding: chunked", *headers), b"%x\r\n%b\r\n" % (len(whole), whole))
+            else:
+                await wire.send(post(len(whole) + 1, *headers), whole)
+            await eventually("the upload to begin", lambda: server.service.busy._count)
+            if breaking == "reset":
+                wire.reset()
+        await eventually("the end of it", lambda before=before: outcome._value.get() > before)
+    assert await sequence(server) == 0
+
+
+async def test_a_content_length_that_is_too_short_cuts_the_archive(server) -> None:
+    async with connected(server) as wire:
+        await wire.send(post(len(pack(A)) - 10), pack(A)[:-10])
+        status, _, told = await wire.answer()
+        assert (status, told["code"]) == (422, "archive_truncated")
+        # What comes behind is taken for the next request, and is none.
+        await wire.send(pack(A)[-10:] + b"\r\n\r\n")
+        status, _, told = await wire.answer()
+        assert (status, told["code"]) == (400, "request_invalid")
+        assert await wire.reader.read() == b""
+    assert await sequence(server) == 0
+
+
+@pytest.mark.parametrize("end", ["", "\r\n", "-", "x"])
+async def test_a_form_without_its_end_is_refused(server, end) -> None:
+    async with connected(server) as wire:
+        form = multipart(pack(A), end=end)
+        await wire.send(post(len(form), FORM), form)
+        status, _, told = await wire.answer()
+        assert (status, told["code"]) == (400, "multipart_invalid")
+    assert await sequence(server) == 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "form"),
+    [
+        ("multipart/form-data", multipart(b"x")),
+        ("multipart/form-data; boundary=", multipart(b"x")),
+        ("multipart/form-data; boundary=" + "x" * 71, multipart(b"x")),
+        ("multipart/form-data; boundary=other", multipart(b"x")),
+        (f"multipart/form-data; boundary={BOUNDARY}", b"no form at all"),
+        (f"multipart/form-data; boundary={BOUNDARY}", b""),
+        (
+            f"multipart/form-data; boundary={BOUNDARY}",
+            f"--{BOUNDARY}\r\nContent-Type: multipart/mixed; boundary=y\r\n\r\n--y--\r\n--{BOUNDARY}--\r\n".encode(),
+        ),
+        (
+            f"multipart/form-data; boundary={BOUNDARY}",
+            f"--{BOUNDARY}\r\nContent-Disposition: {'x' * 9000}\r\n\r\n\r\n--{BOUNDARY}--\r\n".encode(),
+        ),
+        (
+            f"multipart/form-data; boundary={BOUNDARY}",
+            f'--{BOUNDARY}\r\nContent-Disposition: "\r\n\r\nx\r\n--{BOUNDARY}--\r\n'.encode(),
+        ),
+    ],
+)
+async def test_a_malformed_form_is_refused_in_words(server, kind, form) -> None:
+    async with connected(server) as wire:
+        await wire.send(post(len(form), f"Content-Type: {kind}"), form)
+        status, _, told = await wire.answer()
+        assert (status, told["code"]) == (400, "multipart_invalid")
+
+
+async def test_an_upload_of_which_nothing_more_comes_is_given_up(server, monkeypatch) -> None:
+    monkeypatch.setattr("dagferry_server.receiving.UPLOAD_IDLE_SECONDS", 0.05)
+    monkeypatch.setattr(body, "DISCARD_SECONDS", 0.01)
+    async with connected(server) as wire:
+        await wire.send(post(1000), b"x")
+        status, _, told = await wire.answer()
+        assert (status, told["code"]) == (400, "upload_incomplete")
+
+
+async def test_the_bytes_of_a_file_are_taken_as_they_are_whatever_is_said_of_their_encoding(server) -> None:
+    async with connected(server) as wire:
+        await wire.send(post(len(pack(A)), "Content-Encoding: gzip", "Content-Type: application/gzip"), pack(A))
+        assert (await wire.answer())[0] == 200
+
+
+# --- there is no idempotency key ------------------------------------------------------------------------------------
+
+
+async def test_the_same_upload_after_a_lost_answer_is_unchanged_and_adds_no_entry(server) -> None:
+    async with connected(server) as wire:
+        await wire.send(post(len(pack(A))), pack(A))
+        await eventually("the deploy", lambda: server.service.deployments["default"].current)
+        wire.reset()
+    async with connected(server) as wire:
+        await wire.send(post(len(multipart(pack(A))), FORM), multipart(pack(A)))
+        status, _, told = await wire.answer()
+    assert (status, told["unchanged"], told["sequence"]) == (200, True, 1)
+
+
+# --- an empty, missing or linked dags folder ------------------------------------------------------------------------
+
+
+async def test_a_dags_folder_that_is_a_link_is_refused_by_name(server) -> None:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as archive:
+        member = tarfile.TarInfo("dags")
+        member.type, member.linkname = tarfile.SYMTYPE, "/home/me/dags"
+        archive.addfile(member)
+    link = packed.getvalue()
+    async with connected(server) as wire:
+        await wire.send(post(len(link)), link)
+        status, _, told = await wire.answer()
+    assert (status, told["code"]) == (422, "root_is_link")
+
+
+# --- slow clients ---------------------------------------------------------------------------------------------------
+
+
+async def test_slow_clients_hold_up_nobody_else(server) -> None:
+    slow = [await asyncio.open_connection(server.host, server.port) for _ in range(100)]
+    for _, writer in slow:
+        writer.write(post(1000) + b"x")
+    await eventually("the slow ones to be there", lambda: server.service.busy._count == 100)
+    assert (await server.upload(pack(A))).status == 200
+    for _, writer in slow:
+        writer.close()
+    await eventually("the slow ones to be gone", lambda: server.service.busy._count == 0)

@@ -1,0 +1,176 @@
+"""The command ``dagferry-server`` as a process."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from harness import Server, eventually, free_port, pack
+from running import A, B
+
+PATIENCE_SECONDS = 30
+
+
+def run(*arguments: str, code: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, *(["-c", code] if code else ["-m", "dagferry_server"]), *arguments]
+    return subprocess.run(
+        command,
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SECONDS,
+        env={**os.environ, **environment},
+    )
+
+
+def test_start_up_says_every_limit_and_where_it_listens(serve) -> None:
+    server = serve("--tiers", "3", "--deployments", "prod,staging")
+    told = {line["message"]: line for line in server.logged()}
+    assert told["Limits"]["upload_bytes"] == 3 * 15 * 1024 * 1024
+    assert told["Limits"]["upload_rule"] == "3 tiers of 15 MiB"
+    assert told["Limits"]["max_store_bytes"] > 0
+    assert told["Listening"]["listen"] == f"127.0.0.1:{server.port}"
+    assert [line["deployment"] for line in server.logged() if line["message"] == "Deployment"] == ["prod", "staging"]
+
+
+def test_a_setting_may_come_from_the_environment(tmp_path, started) -> None:
+    server = Server(tmp_path / "data", DAGFERRY_DEPLOYMENTS="prod", DAGFERRY_PORT="tcp://10.0.0.1:80")
+    started.append(server)
+    server.ready()
+    assert server.get("/prod/dags/current")[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--listen", "nonsense"], "--listen='nonsense'"),
+        (["--no-such-flag"], "--no-such-flag"),
+        (["--listen", "0.0.0.0:0"], "--insecure-no-auth"),
+        (["--deployments", "Prod"], "Prod"),
+        (["new-log-id", "--no-such-flag"], "--no-such-flag"),
+    ],
+)
+def test_a_bad_setting_is_exit_code_2_and_one_line(arguments, words, tmp_path) -> None:
+    ended = run(*arguments, DAGFERRY_DATA_DIR=str(tmp_path / "data"))
+    assert ended.returncode == 2
+    assert words in ended.stderr
+    assert len(ended.stderr.splitlines()) == 1
+    assert not (tmp_path / "data").exists()
+
+
+def test_an_address_in_use_is_exit_code_2_and_one_line(serve, tmp_path) -> None:
+    server = serve()
+    ended = run("--listen", f"127.0.0.1:{server.port}", "--data-dir", str(tmp_path / "other"))
+    assert ended.returncode == 2
+    (line,) = [line for line in ended.stderr.splitlines() if not line.startswith("{")]
+    assert "in use" in line
+
+
+def test_a_data_folder_has_one_server_at_a_time(serve) -> None:
+    server = serve()
+    for arguments in ((), ("new-log-id",)):
+        ended = run(*arguments, "--data-dir", str(server.data), "--listen", f"127.0.0.1:{free_port()}")
+        assert ended.returncode == 5
+        assert "Another server uses the data folder" in ended.stderr
+    assert server.get("/readyz")[0] == 200
+
+
+def test_a_missing_library_is_exit_code_2_and_names_the_extra(tmp_path) -> None:
+    code = "import sys; sys.modules['aiohttp'] = None; from dagferry_server.__main__ import main; sys.exit(main())"
+    ended = run("--data-dir", str(tmp_path), code=code)
+    assert ended.returncode == 2
+    assert 'pip install "dagferry[server]"' in ended.stderr
+    assert "aiohttp" in ended.stderr
+
+
+def test_help_and_version(tmp_path) -> None:
+    for flag, words in (("--help", "DAGFERRY_DATA_DIR"), ("--version", "dagferry-server 0.")):
+        ended = run(flag)
+        assert (ended.returncode, ended.stderr) == (0, "")
+        assert words in ended.stdout
+
+
+@pytest.mark.parametrize("signal_name", ["SIGTERM", "SIGINT"])
+def test_a_signal_ends_it_with_exit_code_0_and_nothing_is_lost(serve, signal_name) -> None:
+    import signal
+
+    server = serve()
+    told = server.deploy(A)
+    server.process.send_signal(getattr(signal, signal_name))
+    assert server.process.wait(PATIENCE_SECONDS) == 0
+    again = serve()
+    assert again.current()["version"] == told["version"]
+    assert again.deploy(A)["unchanged"] is True
+
+
+def test_new_log_id_renames_the_logs_and_nothing_else(serve) -> None:
+    server = serve("--deployments", "prod,staging")
+    server.deploy(A, "prod")
+    before = {name: server.current(name) for name in ("prod", "staging")}
+    server.stop()
+    ended = run("new-log-id", "--data-dir", str(server.data), "--deployments", "prod")
+    assert ended.returncode == 0
+    name, log_id = ended.stdout.split()
+    server = serve("--deployments", "prod,staging")
+    assert server.current("prod") == {**before["prod"], "log_id": log_id}
+    assert name == "prod"
+    assert log_id != before["prod"]["log_id"]
+    assert server.current("staging") == before["staging"]
+
+
+def test_leftovers_of_a_killed_server_are_swept_at_the_start(serve) -> None:
+    server = serve()
+    server.deploy(A)
+    server.kill()
+    (server.data / "default" / "bundles" / ".new-0123").write_bytes(b"half")
+    (server.data / "default" / "deploys" / ".new-0123").write_bytes(b"half")
+    (server.data / "default" / "incoming" / ".new-0123").write_bytes(b"half")
+    again = serve()
+    assert [path for path in server.data.rglob("*") if path.name.startswith(".new-")] == []
+    assert again.deploy(B)["sequence"] == 2
+
+
+def test_every_line_of_the_log_is_json_also_when_clients_send_nonsense(serve) -> None:
+    server = serve()
+    server.request("/default/dags/upload", b"--x\r\nContent-Disposition: ;;\r\n\r\n\r\n--x--\r\n",
+                   Content_Type="multipart/form-data; boundary=x")  # fmt: skip
+    server.request("/default/dags/upload", b"nonsense")
+    server.stop()
+    lines = server.log.read_text().splitlines()
+    assert len(lines) == len(server.logged())
+    for line in lines:
+        assert {"time", "level", "message"} <= set(json.loads(line))
+
+
+def test_promtool_finds_nothing_to_complain_about(serve) -> None:
+    if not shutil.which("promtool"):
+        pytest.skip("promtool (Debian: prometheus) is not installed")
+    server = serve()
+    server.deploy(A)
+    text = server.get("/metrics")[1]
+    checked = subprocess.run(["promtool", "check", "metrics"], check=False, input=text, capture_output=True)
+    assert (checked.returncode, checked.stdout + checked.stderr) == (0, b"")
+
+
+def test_an_upload_that_is_under_way_at_the_end_is_finished(serve) -> None:
+    import http.client
+    import signal
+
+    server = serve()
+    body = pack(A)
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE_SECONDS)
+    connection.putrequest("POST", "/default/dags/upload")
+    connection.putheader("Content-Length", str(len(body)))
+    connection.endheaders(body[:10])
+    # The server has begun with it when it has answered somebody who came later.
+    server.get("/healthz")
+    server.process.send_signal(signal.SIGTERM)
+    eventually("the end to begin", lambda: any(line["message"] == "Stopping" for line in server.logged()))
+    connection.send(body[10:])
+    assert connection.getresponse().status == 200
+    connection.close()
+    assert server.process.wait(PATIENCE_SECONDS) == 0
+    assert serve().current()["sequence"] == 1

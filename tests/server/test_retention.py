@@ -1,0 +1,119 @@
+"""Which bundles are deleted, and which never."""
+
+import asyncio
+
+from dagferry_server.retention import apply_retention
+from running import A, B, Running
+
+DAY = 86400
+
+
+async def stored(server: Running, deployment: str = "default") -> set[str]:
+    return set(await asyncio.to_thread(server.service.store.bundles, deployment))
+
+
+async def settled(server: Running) -> None:
+    """Wait for the retention that a deploy starts."""
+    await server.service.close()
+
+
+class Clock:
+    now = 1_800_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+async def test_the_newest_deploys_and_the_young_ones_keep_their_bundles_and_the_log_stays(start) -> None:
+    clock = Clock()
+    server = await start("--keep-deploys", "2", "--keep-days", "10", clock=clock)
+    told = []
+    for number in range(5):
+        told.append((await server.deploy({"dag.py": b"n = %d\n" % number}))["digest"])
+        clock.now += 4 * DAY
+    await apply_retention(server.service)
+    # They are 20, 16, 12, 8 and 4 days old.
+    assert await stored(server) == set(told[3:])
+    clock.now += 100 * DAY
+    await apply_retention(server.service)
+    assert await stored(server) == set(told[3:])
+    assert len((await server.get("/default/dags/deploys")).json["deploys"]) == 5
+
+
+async def test_it_runs_after_each_deploy_and_at_the_start(start) -> None:
+    server = await start("--keep-deploys", "1", "--keep-days", "0", clock=(clock := Clock()))
+    await server.deploy(A)
+    clock.now += DAY
+    new = await server.deploy(B)
+    await settled(server)
+    assert await stored(server) == {new["digest"]}
+    assert await server.metric('stored_bundles{deployment="default"}') == 1
+    stored_bytes = await asyncio.to_thread(server.service.store.bundles, "default")
+    assert await server.metric('stored_bytes{deployment="default"}') == sum(stored_bytes.values())
+
+
+async def test_beyond_max_store_bytes_only_the_newest_stay(start) -> None:
+    server = await start("--keep-deploys", "2", "--max-store-bytes", "1")
+    told = [(await server.deploy({"dag.py": b"n = %d\n" % number}))["digest"] for number in range(4)]
+    await settled(server)
+    assert await stored(server) == set(told[2:])
+
+
+async def test_an_old_bundle_that_a_new_deploy_names_again_stays(start) -> None:
+    clock = Clock()
+    server = await start("--keep-deploys", "1", "--keep-days", "0", clock=clock)
+    first = await server.deploy(A)
+    await settled(server)
+    clock.now += DAY
+    async with server.service.deployments["default"].lock:
+        again = asyncio.create_task(server.deploy(B))
+        await asyncio.sleep(0.01)
+    await again
+    clock.now += DAY
+    assert (await server.deploy(A))["digest"] == first["digest"]
+    await settled(server)
+    assert await stored(server) == {first["digest"]}
+    assert (await server.get("/default/dags/download")).status == 200
+
+
+async def test_a_bundle_that_no_deploy_names_goes(server) -> None:
+    digest = "sha256:" + "a" * 64
+    await asyncio.to_thread(server.service.store.put_bundle, "default", digest, lambda out: b"")
+    await apply_retention(server.service)
+    assert await stored(server) == set()
+
+
+async def test_with_an_unreadable_entry_a_bundle_that_no_deploy_names_stays(server) -> None:
+    digest = "sha256:" + "a" * 64
+    await asyncio.to_thread(server.service.store.put_bundle, "default", digest, lambda out: b"")
+    server.service.deployments["default"].unreadable.add(7)
+    await apply_retention(server.service)
+    assert await stored(server) == {digest}
+
+
+async def test_a_bundle_that_is_being_sent_is_sent_to_its_end(start) -> None:
+    clock = Clock()
+    server = await start("--keep-deploys", "1", "--keep-days", "0", clock=clock)
+    import random
+
+    files = {"noise": random.Random(1).randbytes(9_000_000)}
+    old = await server.deploy(files)
+    path = f"/default/dags/versions/{old['version']}"
+    async with server.session.get(path) as response:
+        clock.now += DAY
+        await server.deploy(B)
+        await settled(server)
+        assert await stored(server) == {(await server.get("/default/dags/current")).json["digest"]}
+        body = await response.read()
+    assert len(body) == int(response.headers["Content-Length"])
+
+
+async def test_a_failure_is_reported_and_stops_nothing(server, monkeypatch, caplog) -> None:
+    from dagferry_core.errors import StoreFailed
+
+    def fail(deployment: str) -> None:
+        raise StoreFailed("The disk is on fire.")
+
+    monkeypatch.setattr(server.service.store, "bundles", fail)
+    await apply_retention(server.service)
+    assert [record.message for record in caplog.records] == ["Retention failed"]

@@ -1,0 +1,114 @@
+"""The server's settings."""
+
+import logging
+
+import pytest
+
+from dagferry_core.errors import EXIT_USAGE, SetupError
+from dagferry_core.limits import GIB, INGRESS_UPLOAD_BYTES, MIB
+from dagferry_server.settings import SETTINGS, Settings, read_settings, shown_address
+
+
+def settings(*arguments: str, container: tuple[float | None, int | None] = (None, None), **env: str) -> Settings:
+    return read_settings(arguments, env, container=lambda: container)
+
+
+def test_the_defaults_are_the_documented_ones() -> None:
+    found = settings()
+    assert found.listen == ("127.0.0.1", 8000)
+    assert found.admin_listen is None
+    assert found.deployments == ("default",)
+    assert (found.tiers, found.upload_limit.bytes) == (1, 15 * MIB)
+    assert (found.max_expanded_bytes, found.max_files) == (GIB, 100_000)
+    assert ".git/" in found.exclude
+    assert (found.keep_deploys, found.keep_days) == (20, 90)
+    assert not found.allow_empty
+
+
+def test_the_names_are_those_that_others_script_against() -> None:
+    assert {setting.flag for setting in SETTINGS} >= {
+        "--listen", "--admin-listen", "--data-dir", "--deployments", "--tiers", "--third-party-ingress",
+        "--max-expanded-bytes", "--max-files", "--exclude", "--allow-empty", "--keep-deploys", "--keep-days",
+        "--max-store-bytes", "--insecure-no-auth",
+    }  # fmt: skip
+
+
+def test_tiers_come_from_the_container_unless_they_are_given() -> None:
+    assert settings(container=(4.0, 5 * GIB)).tiers == 3
+    assert settings("--tiers", "auto", container=(2.0, None)).tiers == 2
+    assert settings("--tiers", "7", container=(2.0, None)).upload_limit.bytes == 7 * 15 * MIB
+
+
+def test_behind_a_third_party_ingress_8_mib_pass() -> None:
+    assert settings("--tiers", "7", "--third-party-ingress").upload_limit.bytes == INGRESS_UPLOAD_BYTES
+
+
+def test_lists_are_comma_separated() -> None:
+    found = settings("--deployments", "prod, staging,prod", "--exclude", ".git/, *.bak")
+    assert found.deployments == ("prod", "staging")
+    assert found.exclude == (".git/", "*.bak")
+    assert settings("--exclude", "").exclude == ()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--deployments", "Prod"),
+        ("--deployments", ""),
+        ("--deployments", "prod,,x"),
+        ("--tiers", "0"),
+        ("--tiers", "many"),
+        ("--max-files", "0"),
+        ("--keep-deploys", "0"),
+        ("--max-store-bytes", "lots"),
+        ("--listen", "8000"),
+        ("--no-such-flag",),
+    ],
+)
+def test_a_bad_value_is_one_line_and_exit_code_2(arguments) -> None:
+    with pytest.raises(SetupError) as caught:
+        settings(*arguments)
+    assert caught.value.exit_code == EXIT_USAGE
+    assert "\n" not in caught.value.message
+
+
+@pytest.mark.parametrize("flag", ["--listen", "--admin-listen"])
+@pytest.mark.parametrize("host", ["0.0.0.0:80", ":80", "[::]:80", "10.0.0.1:80", "example.com:80"])
+def test_without_credentials_nobody_else_can_reach_it(flag, host) -> None:
+    with pytest.raises(SetupError, match="no credentials"):
+        settings(flag, host)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:0", "127.1.2.3:80", "[::1]:80", "localhost:80"])
+def test_loopback_is_open_to_this_machine(host) -> None:
+    assert settings("--listen", host, "--admin-listen", host).insecure_no_auth is False
+
+
+def test_insecure_no_auth_listens_anywhere_and_says_so_loudly(caplog) -> None:
+    caplog.set_level(logging.INFO)
+    found = settings("--listen", "0.0.0.0:80", "--insecure-no-auth")
+    found.log(found.retention(100))
+    warnings = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert len(warnings) == 1
+    assert "ANYBODY" in warnings[0].message
+
+
+def test_every_limit_that_came_out_is_logged(caplog) -> None:
+    caplog.set_level(logging.INFO)
+    found = settings("--max-files", "7", "--keep-days", "3")
+    found.log(found.retention(1000))
+    assert [record.levelno for record in caplog.records] == [logging.INFO]
+    told = caplog.records[0].fields
+    assert (told["upload_bytes"], told["tiers"], told["upload_rule"]) == (15 * MIB, 1, "1 tier of 15 MiB")
+    assert (told["max_files"], told["max_expanded_bytes"], told["keep_days"]) == (7, GIB, 3)
+    assert told["max_store_bytes"] == 800
+
+
+def test_the_store_takes_80_per_cent_of_its_volume_unless_told_otherwise() -> None:
+    assert settings().retention(1000).max_store_bytes == 800
+    assert settings("--max-store-bytes", "5MiB").retention(1000).max_store_bytes == 5 * MIB
+
+
+def test_an_address_is_shown_as_it_is_given() -> None:
+    assert shown_address(("127.0.0.1", 80)) == "127.0.0.1:80"
+    assert shown_address(("::1", 80)) == "[::1]:80"
