@@ -125,15 +125,14 @@ def show(url: str, processes: dict[str, subprocess.Popen[bytes]]) -> None:
     dags = WORK / "dags"
     shutil.copytree(HOME / "examples" / "dags", dags)
     deploy(url, dags, live, processes)
-    for file in sorted(path for path in (roots[PODS[0]] / "current/").rglob("*") if path.is_file()):
-        say(f"    {file.relative_to(WORK)}")
+    for root in roots.values():
+        say(f"    {(root / 'current').relative_to(HOME)} -> {os.readlink(root / 'current')}")
     changed = min(dags.glob("*.py"))
     changed.write_text(changed.read_text() + "\n# changed by make run\n")
     say(f"changed one line of {changed.name}")
     deploy(url, dags, live, processes)
-    say(
-        f"the old version is still there for tasks that run: {len(list((roots[PODS[0]] / '.trees').glob('*/2*')))} trees"
-    )
+    trees = len(list((roots[PODS[0]] / ".trees").glob("*/2*")))
+    say(f"the old version is still there for tasks that run: {trees} trees")
 
 
 def main() -> int:

@@ -4,8 +4,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
+from fakeserver import FakeServer
 from harness import Process, Server, Sidecar
+
+# The same examples in every run, and no test that fails because a machine is slow.
+settings.register_profile("dagferry", derandomize=True, deadline=None)
+settings.load_profile("dagferry")
 
 
 @pytest.fixture
@@ -40,3 +46,11 @@ def follow(tmp_path: Path, started: list[Process]) -> Callable[..., Sidecar]:
         return sidecar
 
     return start
+
+
+@pytest.fixture
+def fake() -> Iterator[FakeServer]:
+    """A server that does what the test tells it, also what no server should."""
+    server = FakeServer()
+    yield server
+    server.stop()

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import tarfile
@@ -17,6 +18,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 PATIENCE_SECONDS = 30
+OTHER_USER = ("setpriv", "--reuid=4321", "--regid=4321", "--clear-groups")
+"""What runs a command as somebody else, for root."""
 Found = TypeVar("Found")
 
 
@@ -24,6 +27,13 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
+
+
+def others_can_run_python() -> bool:
+    """Tell whether this test may play another user: it is root, and this Python is not in a closed home folder."""
+    if os.geteuid() != 0:
+        return False
+    return subprocess.run([*OTHER_USER, sys.executable, "-c", "import dagferry_core"], check=False).returncode == 0
 
 
 def eventually(what: str, look: Callable[[], Found], seconds: float = PATIENCE_SECONDS) -> Found:
@@ -61,8 +71,13 @@ class Process:
 
     def __init__(self, log: Path, *command: str, wrapper: tuple[str, ...] = (), **environment: str) -> None:
         self.log = log
-        with log.open("ab") as out:
-            self.process = subprocess.Popen(
+        self.process = self._launch(command, wrapper, environment)
+
+    def _launch(
+        self, command: tuple[str, ...], wrapper: tuple[str, ...], environment: Mapping[str, str]
+    ) -> "subprocess.Popen[bytes]":
+        with self.log.open("ab") as out:
+            return subprocess.Popen(
                 [*wrapper, sys.executable, "-m", *command],
                 stdin=subprocess.DEVNULL,
                 stdout=out,
@@ -90,12 +105,14 @@ class Process:
 
 
 class Server(Process):
-    """``dagferry-server`` on a data folder."""
+    """``dagferry-server`` on a data folder. ``headers`` are sent with every request; ``ca_file`` is whom to trust."""
 
     def __init__(self, data: Path, *flags: str, port: int | None = None, **options: Any) -> None:
         self.data = data
         self.port = port or free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.ca_file = flags[flags.index("--tls-cert") + 1] if "--tls-cert" in flags else None
+        self.url = f"{'https' if self.ca_file else 'http'}://127.0.0.1:{self.port}"
+        self.headers: dict[str, str] = {}
         super().__init__(
             data.with_suffix(".log"), "dagferry_server", "--data-dir", str(data), "--listen", f"127.0.0.1:{self.port}",
             *flags, **options,
@@ -105,7 +122,7 @@ class Server(Process):
         def look() -> bool:
             assert self.process.poll() is None, self.log.read_text()
             try:
-                return self.get("/readyz")[0] == 200
+                return self.get("/healthz")[0] == 200
             except OSError:
                 return False
 
@@ -114,9 +131,11 @@ class Server(Process):
 
     def request(self, path: str, body: bytes | None = None, **headers: str) -> tuple[int, bytes]:
         """Status and body of a call; an error status is no exception."""
-        request = urllib.request.Request(self.url + path, body, {k.replace("_", "-"): v for k, v in headers.items()})
+        sent = {**self.headers, **{name.replace("_", "-"): value for name, value in headers.items()}}
+        request = urllib.request.Request(self.url + path, body, sent)
+        context = ssl.create_default_context(cafile=self.ca_file) if self.ca_file else None
         try:
-            with urllib.request.urlopen(request, timeout=PATIENCE_SECONDS) as answer:
+            with urllib.request.urlopen(request, timeout=PATIENCE_SECONDS, context=context) as answer:
                 return answer.status, answer.read()
         except urllib.error.HTTPError as error:
             with error:

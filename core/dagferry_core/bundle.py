@@ -4,8 +4,9 @@ The tar holds ``manifest.txt`` and then every file as ``dags/<path>`` in the ord
 function of the file's manifest entry. So a reader does not parse headers: it compares them with what must be there,
 and anything else is refused. ``zstd -d`` and ``tar`` read it too.
 
-The tar is cut into pieces of exactly 1 MiB, each a zstd frame of its own; the ``Index`` beside the bundle says where
-they start. That gives the server single files out of a bundle without decompressing the rest, which a patch needs.
+The tar is cut into pieces of exactly 1 MiB, each a zstd frame of its own with a checksum; the ``Index`` beside the
+bundle says where they start. That gives the server single files out of a bundle without decompressing the rest, which
+a patch needs.
 """
 
 import json
@@ -74,7 +75,7 @@ def write_bundle(
     """
     frames = [0]
     pending = bytearray()
-    compressor = zstandard.ZstdCompressor(level=LEVEL)
+    compressor = zstandard.ZstdCompressor(level=LEVEL, write_checksum=True)
 
     def put(data: bytes | memoryview) -> None:
         pending.extend(data)
@@ -108,7 +109,8 @@ class Index(NamedTuple):
 
     def encode(self) -> bytes:
         """Return the index as it is stored."""
-        return zstandard.compress(json.dumps(self._asdict(), ensure_ascii=False).encode())
+        text = json.dumps(self._asdict(), ensure_ascii=False).encode()
+        return zstandard.ZstdCompressor(write_checksum=True).compress(text)
 
     @classmethod
     def decode(cls, data: bytes) -> "Index":
@@ -161,6 +163,11 @@ class BundleFile:
     def read(self, path: str) -> bytes:
         """Return the content of a file."""
         return b"".join(self.contents(path))
+
+    def verify(self) -> None:
+        """Read all of it; raise ``StoreFailed`` if any byte is damaged."""
+        for number in range(len(self._frames) - 1):
+            self._frame(number)
 
     def close(self) -> None:
         """Give the file back."""

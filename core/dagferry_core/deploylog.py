@@ -118,7 +118,7 @@ def kept_bundles(stored: Iterable[StoredDeploy], rules: Retention, now: float) -
     The newest ``keep_deploys`` of each deployment stay whatever their size, and so the current one. Then come the
     younger ones, newest first over all deployments, until the next would take the store over ``max_store_bytes``.
     """
-    ordered = sorted(stored, key=lambda item: (item.deploy.time, item.deploy.sequence), reverse=True)
+    ordered = sorted(stored, key=lambda item: item.deploy.sequence, reverse=True)
     seen: dict[str, int] = {}
     young: list[StoredDeploy] = []
     kept: set[tuple[str, str]] = set()
@@ -131,6 +131,7 @@ def kept_bundles(stored: Iterable[StoredDeploy], rules: Retention, now: float) -
             kept.add(key)
         elif item.deploy.time >= now - rules.keep_days * 86400:
             young.append(item)
+    young.sort(key=lambda item: (item.deploy.time, item.deploy.sequence), reverse=True)
     for item in young:
         key = (item.deployment, item.deploy.digest)
         if key in kept:

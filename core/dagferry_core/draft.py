@@ -161,15 +161,20 @@ class Draft:
             folder, name = self._enter_old(path)
             fd = os.open(name, OPEN_FILE, dir_fd=folder)
         except OSError as error:
-            raise _torn(path) from error
+            raise self._unread(path, error) from error
         try:
             if entry and not as_published(os.fstat(fd), entry, mtime):
                 raise _torn(path)
             yield from pieces_of(fd)
         except OSError as error:
-            raise _torn(path) from error
+            raise self._unread(path, error) from error
         finally:
             os.close(fd)
+
+    def _unread(self, path: str, error: OSError) -> TreeDamaged | VolumeFailed:
+        if error.errno in TORN_ERRORS:
+            return _torn(path)
+        return VolumeFailed(f"{path} in the published tree cannot be read: {error.strerror}.")
 
     def _failed(self, path: str, error: OSError) -> VolumeFailed:
         where = f"{self.folder}/{path}"

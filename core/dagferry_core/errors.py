@@ -334,6 +334,12 @@ class ShuttingDown(ServerError):
     code = "shutting_down"
 
 
+class TooManyUploads(ServerError):
+    """As many uploads to the deployment are under way as it takes at a time."""
+
+    code = "too_many_uploads"
+
+
 class IssuerUnavailable(ServerError):
     """A token may be good, but its issuer's keys cannot be had at the moment to tell."""
 
@@ -381,12 +387,22 @@ class ServerUnreachable(SyncError):
     default_hint = "Check --server, the network, and the server's log. The sidecar tries again by itself."
 
 
+class TokenUnreadable(SyncError):
+    """The file that should hold the token cannot be read, or holds none."""
+
+    code = "token_unreadable"
+    exit_code = EXIT_LOCAL
+    default_hint = "Check --token-file and who may read it. The sidecar tries again by itself."
+
+
 class ServerRefused(SyncError):
     """The server answered with an error; ``answered`` is its HTTP status."""
 
     code = "server_refused"
     answered = 0
-    default_hint = "Check --server and --deployment, and the server's log. The sidecar tries again by itself."
+    default_hint = (
+        "Check --server, --deployment and --token-file, and the server's log. The sidecar tries again by itself."
+    )
 
 
 class AnswerInvalid(SyncError):

@@ -11,14 +11,17 @@ or ``AnswerInvalid``.
 import contextlib
 import http.client
 import json
+import os
 import re
 import socket
+import threading
 import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple, NoReturn
 from urllib.parse import quote, urlsplit
 
 from dagferry_core import __version__
+from dagferry_core.connecting import Access, connect
 from dagferry_core.errors import AnswerInvalid, DagferryError, RequestError, ServerRefused, ServerUnreachable
 from dagferry_core.limits import PIECE_BYTES
 from dagferry_core.names import is_digest, version_sequence
@@ -27,7 +30,9 @@ from dagferry_core.records import DeployRef
 
 CONNECT_SECONDS = 10.0
 SILENCE_SECONDS = 20.0
-"""How long the server may send nothing, beyond the wait it was asked for."""
+"""How long the server may send nothing, beyond the wait it was asked for; and how long a small answer may take."""
+DOWNLOAD_SECONDS = 900.0
+"""How long a bundle may take. What drips never falls silent, so it has to be limited as a whole."""
 GOODBYE_SECONDS = 2.0
 STALE_SECONDS = 1.0
 """A kept connection that breaks this soon after a request was closed by the server before it; that is no failure."""
@@ -35,6 +40,8 @@ MAX_ANSWER_BYTES = 64 * 1024
 MAX_LOG_ID_CHARACTERS = 200
 MAX_ERROR_BYTES = 300
 MAX_SHOWN_CHARACTERS = 300
+
+NO_ACCESS = Access()
 
 WHOLE, PATCH = "whole", "patch"
 """The kinds of ``Download``."""
@@ -84,8 +91,7 @@ class Download:
 class Server:
     """One deployment of one server, as a follower sees it.
 
-    ``agent`` names the program; ``instance`` and ``component`` the pod, in reports. ``token`` is sent if there is one,
-    and ``ca_file`` says whom to trust instead of the machine's own certificate authorities.
+    ``agent`` names the program; ``instance`` and ``component`` the pod, in reports. ``access`` is what lets it in.
     """
 
     def __init__(
@@ -96,8 +102,7 @@ class Server:
         component: str = "",
         *,
         agent: str,
-        token: str = "",
-        ca_file: str | None = None,
+        access: Access = NO_ACCESS,
     ) -> None:
         self._url = urlsplit(url)
         self._path = f"{self._url.path.rstrip('/')}/{deployment}/dags"
@@ -107,22 +112,36 @@ class Server:
             "Cache-Control": "no-cache",
             **({"Dagferry-Instance": instance} if instance else {}),
             **({"Dagferry-Component": component} if component else {}),
-            **({"Authorization": f"Bearer {token}"} if token else {}),
         }
-        self._ca_file = ca_file
-        self._log_id = ""
+        self._access = access
+        self._before, self._for_proxy = "", dict[str, str]()
         self._connection: http.client.HTTPConnection | None = None
         self._socket: socket.socket | None = None
+        self._timer: threading.Timer | None = None
 
     def close(self) -> None:
         """Close the connection, also under a thread that reads from it."""
         connection, self._connection = self._connection, None
-        if self._socket:
-            with contextlib.suppress(OSError):  # the other side may have been faster
-                self._socket.shutdown(socket.SHUT_RDWR)
+        if self._timer:
+            self._timer.cancel()
+        self._cut()
         if connection:
             connection.close()
         self._socket = None
+
+    def _cut(self) -> None:
+        if self._socket:
+            with contextlib.suppress(OSError):  # the other side may have been faster
+                self._socket.shutdown(socket.SHUT_RDWR)
+
+    def _limit(self, seconds: float) -> None:
+        """Cut the connection after ``seconds``, unless another limit replaces this one before."""
+        if self._timer:
+            self._timer.cancel()
+        self._timer = threading.Timer(seconds, self._cut)
+        self._timer.daemon = True
+        with contextlib.suppress(RuntimeError):  # no thread to be had: the limit on silence has to do
+            self._timer.start()
 
     # --- the calls ---------------------------------------------------------------------------------------------------
 
@@ -134,22 +153,19 @@ class Server:
         headers = self._report(report)
         if seen:
             headers["If-None-Match"] = f'"{seen}"'
-            # The restored log of a backup has known versions; its new log id is news all the same.
-            headers["Dagferry-Log"] = self._log_id or None
         if wait:
             headers["Prefer"] = f"wait={wait}"
-        response = self._get("/current", headers, wait + SILENCE_SECONDS)
+        response = self._get("/current", headers, wait + SILENCE_SECONDS, CONNECT_SECONDS)
         if response.status == http.client.NOT_MODIFIED:
             response.read()
             return None
-        deploy = _deploy_of(self._read_answer(response))
-        self._log_id = deploy.log_id
-        return deploy
+        return _deploy_of(self._read_answer(response))
 
     def download(self, version: str, have: str) -> Download:
         """Start the download of ``version``: a patch if the server has one from the version ``have``, else all."""
         query = f"?from={have}" if have else ""
-        response = self._get(f"/versions/{version}{query}", {}, SILENCE_SECONDS)
+        response = self._get(f"/versions/{version}{query}", {}, SILENCE_SECONDS, CONNECT_SECONDS)
+        self._limit(DOWNLOAD_SECONDS)
         content_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
         if response.headers.get("Content-Encoding", "identity") != "identity":
             content_type = "something that was compressed on the way"
@@ -178,18 +194,19 @@ class Server:
         return headers
 
     def _get(
-        self, path: str, headers: Mapping[str, str | None], silence: float, connect: float = CONNECT_SECONDS
+        self, path: str, headers: Mapping[str, str | None], silence: float, connect_seconds: float
     ) -> http.client.HTTPResponse:
         """Return the answer with its body unread; its status is 200, or 304 if that was possible."""
+        self._limit(connect_seconds + silence)
         kept = self._connection is not None
         started = time.monotonic()
         try:
-            response = self._send(path, headers, silence, connect)
+            response = self._send(path, headers, silence, connect_seconds)
         except (OSError, ValueError, http.client.HTTPException) as error:
             self.close()
             broke = isinstance(error, ConnectionError)
             if kept and broke and time.monotonic() - started < STALE_SECONDS:
-                return self._get(path, headers, silence, connect)
+                return self._get(path, headers, silence, connect_seconds)
             raise ServerUnreachable(f"{self._url.geturl()} does not answer: {_reason(error)}.") from error
         if response.status == http.client.OK or (
             response.status == http.client.NOT_MODIFIED and "If-None-Match" in headers
@@ -201,29 +218,24 @@ class Server:
             self.close()
 
     def _send(
-        self, path: str, headers: Mapping[str, str | None], silence: float, connect: float
+        self, path: str, headers: Mapping[str, str | None], silence: float, connect_seconds: float
     ) -> http.client.HTTPResponse:
+        together = {**self._headers, **headers, **self._access.headers()}
         if self._connection is None:
-            self._connection = self._connect(connect)
+            self._connection, self._before, self._for_proxy = connect(
+                self._url, self._access, os.environ, connect_seconds
+            )
             self._connection.connect()
             self._socket = self._connection.sock
         if self._connection.sock:
             self._connection.sock.settimeout(silence)
-        merged = {name: value for name, value in {**self._headers, **headers}.items() if value is not None}
-        self._connection.request("GET", self._path + path, headers=merged)
+        together.update(self._for_proxy)
+        merged = {name: value for name, value in together.items() if value is not None}
+        self._connection.request("GET", self._before + self._path + path, headers=merged)
         response = self._connection.getresponse()
         if response.will_close:
             self._connection = None
         return response
-
-    def _connect(self, seconds: float) -> http.client.HTTPConnection:
-        host, port = self._url.hostname or "", self._url.port
-        if self._url.scheme != "https":
-            return http.client.HTTPConnection(host, port, timeout=seconds)
-        import ssl  # noqa: PLC0415 - it takes a third of a start-up, and many a server speaks plain HTTP
-
-        context = ssl.create_default_context(cafile=self._ca_file)
-        return http.client.HTTPSConnection(host, port, timeout=seconds, context=context)
 
     def _refuse(self, response: http.client.HTTPResponse) -> NoReturn:
         status = response.status

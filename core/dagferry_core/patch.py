@@ -167,7 +167,8 @@ class Patch(NamedTuple):
 
     def apply_to(self, old: Manifest) -> Manifest:
         """Return the manifest that comes out; raise ``PatchMismatch`` unless its digest is the promised one."""
-        files = {path: entry for path, entry in old.files.items() if path not in set(self.removed)}
+        removed = set(self.removed)
+        files = {path: entry for path, entry in old.files.items() if path not in removed}
         files.update((entry.path, entry) for entry in (*self.copied, *self.written))
         new = Manifest(files.values())
         if new.digest != self.digest:

@@ -72,6 +72,8 @@ class Volume:
         self.root = root
         self.live: Live | None = None
         self.old: list[OldTree] = []
+        self._unfinished: list[str] = []
+        """What failed attempts left, where it could not be removed at once."""
         self._trees = f"{root}/{TREES}"
         self._link = f"{root}/{CURRENT}"
         try:
@@ -165,7 +167,8 @@ class Volume:
     ) -> list[str]:
         """Build a tree of ``manifest`` aside by ``fill``, make it live, and return the paths of its fresh files.
 
-        Whatever fails, what was live stays live and nothing is left behind. ``clock`` gives seconds since the epoch.
+        Whatever fails, what was live stays live and nothing is left behind; what cannot be removed at once, ``retire``
+        removes later. ``clock`` gives seconds since the epoch.
         """
         unique = os.urandom(8).hex()
         folder = f"{self._trees}/{unique}"
@@ -188,7 +191,8 @@ class Volume:
             except BaseException:
                 # Asked of the volume itself: a signal may have struck right after the rename.
                 if not os.path.islink(self._link) or os.readlink(self._link) != target:
-                    trees.remove(folder)
+                    self._unfinished.append(unique)
+                    self._remove_unfinished()
                 raise
             if self.live:
                 self.old.insert(0, OldTree(self.live.unique, self.live.record, now))
@@ -241,6 +245,7 @@ class Volume:
 
     def retire(self, rules: TreeRules, now: float) -> int:
         """Remove the old trees that ``rules`` do not keep, and return how many."""
+        self._remove_unfinished()
         if not self.live:
             return 0
         for place, tree in enumerate(self.old):
@@ -251,6 +256,12 @@ class Volume:
         kept = count_kept(self.live.record, self.old, rules, now)
         removed, self.old = self.old[kept:], self.old[:kept]
         return sum(self._remove(tree.unique) for tree in reversed(removed))
+
+    def _remove_unfinished(self) -> None:
+        for unique in tuple(self._unfinished):
+            with contextlib.suppress(OSError):
+                trees.remove(f"{self._trees}/{unique}")
+                self._unfinished.remove(unique)
 
     def _remove(self, name: str) -> bool:
         path = f"{self._trees}/{name}"

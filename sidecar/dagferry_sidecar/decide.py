@@ -113,7 +113,7 @@ def _must_not_wait(state: State, now: float) -> bool:
 def _started(state: State, event: Started, now: float) -> State:
     state = state._replace(live=event.live, damage=event.damage)
     if event.damage:
-        state = state._replace(deploy_error=TreeDamaged("What is published is not what was published."))
+        state = state._replace(deploy_error=TreeDamaged(event.text))
     if state.live and state.damage != TORN:
         state = state._replace(seen=state.live.version if state.live.sequence else NO_VERSION)
     if event.ages:
@@ -238,11 +238,10 @@ def _take_failed(state: State, event: TakeFailed, now: float, chance: float) -> 
     if how in {PATCH, SAME} and isinstance(event.error, _WHOLE_HELPS):
         state = state._replace(pending_whole=True)
         return state, _take(state, deploy)
-    if deploy == state.live and state.pending not in {None, deploy}:
-        return _next(state, now)  # the repair failed too; what is pending has its time already
+    repair = deploy == state.live and state.pending is not None
     failures = state.take_failures + 1
     state = state._replace(
-        pending=deploy,
+        pending=state.pending if repair else deploy,
         take_failures=failures,
         retry_at=now + _backoff(state, failures, chance),
         deploy_error=event.error,

@@ -32,6 +32,7 @@ class HookCommand:
         told = {"VERSION": deploy.version, "DIGEST": deploy.digest, "SEQUENCE": str(deploy.sequence)}
         environment = {**os.environ, **{f"DAGFERRY_{name}": value for name, value in told.items()}}
         environment["DAGFERRY_FOLDER"] = self._folder
+        environment.pop("DAGFERRY_TOKEN", None)  # it is the sidecar's, not the command's
         try:
             self._process = subprocess.Popen(  # noqa: S603 - the command is the operator's own
                 self._words, env=environment, stdin=subprocess.DEVNULL, stdout=STDERR, start_new_session=True

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dagferry_core import tree as trees
 from dagferry_core.command import fields
 from dagferry_core.draft import Draft
-from dagferry_core.errors import DagferryError
+from dagferry_core.errors import DagferryError, RootUnusable, VolumeFailed
 from dagferry_core.fetch import CONNECT_SECONDS, PATCH, SILENCE_SECONDS, Report, Server
 from dagferry_core.records import DeployRef
 from dagferry_core.taking import opened
@@ -43,6 +43,7 @@ from dagferry_sidecar.state import (
     Touch,
 )
 from dagferry_sidecar.stats import LOCAL_SECONDS, OK, Stats
+from dagferry_sidecar.stopping import Stopping
 
 MAX_SHOWN_PATHS = 3
 REQUEST_SECONDS = 2 * (CONNECT_SECONDS + SILENCE_SECONDS)
@@ -62,6 +63,7 @@ class Loop:
         server: Server,
         stats: Stats,
         *,
+        stopping: Stopping,
         hooks: Sequence[AfterSwap] = (),
     ) -> None:
         self._settings = settings
@@ -69,6 +71,7 @@ class Loop:
         self._damage = damage
         self._server = server
         self._stats = stats
+        self._stopping = stopping
         self._hooks = hooks
         self._rules = settings.tree_rules()
         deadline = time.monotonic() + settings.once_timeout
@@ -76,16 +79,19 @@ class Loop:
 
     def run(self) -> int:
         """Follow the deployment until there is an exit code."""
-        event: Event = self._started()
-        while True:
-            before = self._state
-            self._state, action = decide(before, event, time.monotonic(), random.random())  # noqa: S311 - only jitter
-            if not isinstance(event, TakeFailed):  # that is counted where it happened
-                self._count(before.deploy_error, self._state.deploy_error)
-            self._tell(before, self._state)
-            if isinstance(action, Exit):
-                return action.code
-            event = self._do(action)
+        action = self._next(self._started())
+        while not isinstance(action, Exit):
+            self._stopping.check()
+            action = self._next(self._do(action))
+        return action.code
+
+    def _next(self, event: Event) -> Action:
+        before = self._state
+        self._state, action = decide(before, event, time.monotonic(), random.random())  # noqa: S311 - only jitter
+        if not isinstance(event, TakeFailed):  # that is counted where it happened
+            self._count(before.deploy_error, self._state.deploy_error)
+        self._tell(before, self._state)
+        return action
 
     def say_goodbye(self) -> None:
         """Tell the server, if it can be reached at once, that this sidecar ends."""
@@ -99,9 +105,10 @@ class Loop:
         ages: dict[str, float] = {}
         if live and self._volume.old:  # a first tree replaced nothing that Airflow could have been parsing
             now = time.time()
-            ages = {path: now - mtime / trees.SECOND_NS for path, mtime in live.tree.mtimes.items()}
+            ages = {path: now - live.tree.mtimes[path] / trees.SECOND_NS for path in live.tree.manifest.files}
             ages = {path: age for path, age in ages.items() if 0 <= age < TOUCH_AGAIN_SECONDS[-1]}
-        return Started(live.record.deploy if live else None, _kind_of(self._damage), ages)
+        deploy = live.record.deploy if live else None
+        return Started(deploy, _kind_of(self._damage), _text_of(self._damage), ages)
 
     def _do(self, action: Action) -> Event:
         self._stats.expect_life_within(LOCAL_SECONDS)
@@ -129,7 +136,7 @@ class Loop:
             # With --once there will be nobody to hear from later, so the server is not to expect it.
             deploy = self._server.current(ask.seen, ask.wait, None if self._settings.once else self._report())
         except DagferryError as error:
-            self._stats.syncs[error.code] += 1
+            self._stats.count_sync(error.code)
             return AskFailed(error)
         self._stats.last_contact = time.time()
         if deploy is None:
@@ -150,17 +157,17 @@ class Loop:
             deploy, how, received, fresh = self._publish(take)
         except DagferryError as error:
             self._server.close()
-            self._stats.syncs[error.code] += 1
+            self._stats.count_sync(error.code)
             log.debug("%s could not be taken: %s", take.deploy.version, error.message)
             return TakeFailed(take, error)
         except Exception as error:
             # A defect must cost this deploy, not the pod: a crash would only repeat it.
             self._server.close()
-            self._stats.syncs[DagferryError.code] += 1
+            self._stats.count_sync(DagferryError.code)
             log.exception("A deploy could not be taken because of a defect")
             return TakeFailed(take, DagferryError(f"{type(error).__name__}: {error}"))
         seconds = time.monotonic() - started
-        self._stats.syncs[OK] += 1
+        self._stats.count_sync(OK)
         self._stats.sync_count += 1
         self._stats.sync_seconds += seconds
         log.info(
@@ -207,15 +214,17 @@ class Loop:
 
     # --- the volume --------------------------------------------------------------------------------------------------
 
-    def _check(self) -> Checked:
+    def _check(self) -> Event:
         self._retire()
         try:
             damage = self._volume.check()
-        except DagferryError as error:
+        except RootUnusable as error:  # something took the place of the link
             return Checked(ODD, error.message)
-        paths = [*damage.torn, *damage.odd]
-        more = f" and {len(paths) - MAX_SHOWN_PATHS} more" if len(paths) > MAX_SHOWN_PATHS else ""
-        return Checked(_kind_of(damage), f"Not as published: {', '.join(paths[:MAX_SHOWN_PATHS])}{more}.")
+        except VolumeFailed as error:  # that says nothing about the tree
+            self._stats.count_sync(error.code)
+            log.debug("The live tree could not be looked at: %s", error.message)
+            return Done()
+        return Checked(_kind_of(damage), _text_of(damage))
 
     def _touch(self, action: Touch) -> None:
         if not self._volume.live:
@@ -243,7 +252,7 @@ class Loop:
 
     def _count(self, before: DagferryError | None, after: DagferryError | None) -> None:
         if after is not None and after is not before:
-            self._stats.syncs[after.code] += 1
+            self._stats.count_sync(after.code)
 
     def _tell(self, before: State, after: State) -> None:
         self._stats.live = after.live
@@ -260,3 +269,9 @@ class Loop:
 
 def _kind_of(damage: Damage) -> str:
     return TORN if damage.torn else ODD if damage.odd else SOUND
+
+
+def _text_of(damage: Damage) -> str:
+    paths = [*damage.torn, *damage.odd]
+    more = f" and {len(paths) - MAX_SHOWN_PATHS} more" if len(paths) > MAX_SHOWN_PATHS else ""
+    return f"Not as published: {', '.join(paths[:MAX_SHOWN_PATHS])}{more}."

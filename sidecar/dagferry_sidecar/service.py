@@ -4,9 +4,7 @@ import functools
 import importlib.util
 import logging
 import os
-import signal
 from collections.abc import Mapping, Sequence
-from types import FrameType
 
 from dagferry_core import __version__
 from dagferry_core.command import fields, set_up_logs
@@ -19,6 +17,7 @@ from dagferry_sidecar.loop import Loop
 from dagferry_sidecar.probes import Probes
 from dagferry_sidecar.settings import Settings, read_settings
 from dagferry_sidecar.stats import Stats
+from dagferry_sidecar.stopping import Stopped, Stopping
 
 UMASK = 0o022
 HOOK_STOP_SECONDS = 2.0
@@ -27,32 +26,22 @@ HOOK_STOP_SECONDS = 2.0
 log = logging.getLogger(__name__)
 
 
-class Stopped(BaseException):
-    """SIGTERM or SIGINT came. Every step may be broken off, so the work at hand is."""
-
-
-def _stop(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001 - what a handler is given
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)
-    raise Stopped
-
-
 def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     """Run the sidecar and return its exit code: 0 after a signal, or what ``--once`` came to."""
     settings = read_settings(arguments, environment)
     set_up_logs()
     os.umask(UMASK)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _stop)
+    stopping = Stopping()
+    stopping.listen()
     try:
-        return _run(settings)
+        return _run(settings, stopping)
     except Stopped:
         log.info("Stopped", extra=fields(deployment=settings.deployment, instance=settings.instance))
         # Whoever waits for --once must not take a tree for granted that is not there.
         return ServerUnreachable.exit_code if settings.once else 0
 
 
-def _run(settings: Settings) -> int:
+def _run(settings: Settings, stopping: Stopping) -> int:
     stats = Stats()
     probes = None
     if not settings.once:
@@ -69,10 +58,15 @@ def _run(settings: Settings) -> int:
         if probes:
             probes.volume = volume
         server = Server(
-            settings.server, settings.deployment, settings.instance, settings.component, agent="dagferry-sidecar"
+            settings.server,
+            settings.deployment,
+            settings.instance,
+            settings.component,
+            agent="dagferry-sidecar",
+            access=settings.access,
         )
         hooks = _start_hooks(settings, stats)
-        loop = Loop(settings, volume, damage, server, stats, hooks=hooks)
+        loop = Loop(settings, volume, damage, server, stats, stopping=stopping, hooks=hooks)
         try:
             return loop.run()
         except Stopped:
@@ -110,6 +104,7 @@ def _say_start(settings: Settings, volume: Volume, damage: Damage, leftovers: in
                 **settings._asdict(),
                 "listen": ":".join(map(str, settings.listen)),
                 "max_tree_bytes": rules.max_tree_bytes,
+                "token": "given" if settings.token else None,
                 "hook_command": settings.hook_command and settings.hook_command[0],  # the rest may be a secret
             },
             program_version=__version__,

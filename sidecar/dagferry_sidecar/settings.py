@@ -4,10 +4,11 @@ import os
 import re
 import socket
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from dagferry_core.command import Setting, address, parse, seconds, size, whole
+from dagferry_core.connecting import Access, is_token
 from dagferry_core.errors import DeploymentNotFound, SetupError, VolumeFailed
 from dagferry_core.names import check_deployment
 from dagferry_core.records import TreeRules
@@ -114,6 +115,16 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting("--instance", _name, None, "NAME", "This pod's name in the server's eyes; by default the host name."),
     Setting("--component", _component, "", "NAME", "What this pod is, say scheduler or worker."),
+    Setting("--token", str, "", "TOKEN", "What the server asks for; better from a file, or from DAGFERRY_TOKEN."),
+    Setting("--token-file", _folder, None, "FILE", "A file with the token, read anew for each request."),
+    Setting("--ca-file", _folder, None, "FILE", "Whose certificates to trust, in PEM, instead of this machine's CAs."),
+    Setting(
+        "--allow-plain-http",
+        None,
+        default=False,
+        metavar="",
+        help="Send the token over plain http to another machine too, as inside a cluster.",
+    ),
     Setting(
         "--airflow-url",
         _server,
@@ -155,9 +166,18 @@ class Settings(NamedTuple):
     max_tree_bytes: int | None
     instance: str
     component: str
+    token: str
+    token_file: str | None
+    ca_file: str | None
+    allow_plain_http: bool
     airflow_url: str | None
     airflow_credentials: str | None
     hook_command: list[str] | None
+
+    @property
+    def access(self) -> Access:
+        """What lets this sidecar in."""
+        return Access(self.token, self.token_file, self.ca_file)
 
     def tree_rules(self) -> TreeRules:
         """Return which old trees stay; ``VolumeFailed`` if the volume of the root does not say its size."""
@@ -179,5 +199,21 @@ def read_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> S
         raise SetupError(f"--seed={values['seed']!r}: there is no such folder.")
     if (values["airflow_url"] is None) != (values["airflow_credentials"] is None):
         raise SetupError("--airflow-url and --airflow-credentials belong together.")
+    _check_access(values)
     values["instance"] = values["instance"] or socket.gethostname()
-    return Settings(**values)
+    settings = Settings(**values)
+    settings.access.check(settings.server, allow_plain_http=settings.allow_plain_http)
+    if settings.airflow_url:
+        secret = Access(token_file=settings.airflow_credentials)
+        secret.check(settings.airflow_url, allow_plain_http=settings.allow_plain_http)
+    return settings
+
+
+def _check_access(values: Mapping[str, Any]) -> None:
+    # A token is checked here and not by its Setting, whose errors show what was given.
+    if values["token"] and not is_token(values["token"]):
+        raise SetupError("--token: one word of printable ASCII is expected.")
+    if values["token"] and values["token_file"]:
+        raise SetupError("--token and --token-file exclude each other.")
+    if values["ca_file"] and not os.path.isfile(values["ca_file"]):
+        raise SetupError(f"--ca-file={values['ca_file']!r}: there is no such file.")

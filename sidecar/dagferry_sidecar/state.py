@@ -68,6 +68,7 @@ class Started(NamedTuple):
 
     live: DeployRef | None
     damage: str
+    text: str
     ages: Mapping[str, float]
 
 

@@ -38,6 +38,10 @@ class Stats:
         """Count a run of a hook."""
         self.hooks[hook, outcome] = self.hooks.get((hook, outcome), 0) + 1
 
+    def count_sync(self, outcome: str) -> None:
+        """Count what came of asking for a deploy or of taking one over: ``ok``, or the code of an error."""
+        self.syncs[outcome if outcome in self.syncs else DagferryError.code] += 1
+
     def expect_life_within(self, seconds: float) -> None:
         """Give a sign of life; if the next one takes longer than ``seconds``, the loop hangs."""
         self._alive_until = time.monotonic() + seconds

@@ -18,6 +18,7 @@ from dagferry_core.errors import AnswerInvalid, DigestMismatch, PatchMismatch, T
 from dagferry_core.manifest import Entry, Manifest
 from dagferry_core.patch import Patch
 from dagferry_core.tree import Tree, check, read_and_check
+from harness import OTHER_USER, others_can_run_python
 from treemaker import Stored, manifest_of
 
 A = {
@@ -273,7 +274,7 @@ def test_a_copy_of_what_is_torn_is_not_made(volume, monkeypatch) -> None:
         volume.patched(A, B)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can play another user")
+@pytest.mark.skipif(not others_can_run_python(), reason="cannot play another user here")
 def test_another_users_files_are_copied_as_fs_protected_hardlinks_wants_it(volume, tmp_path) -> None:
     old = volume.aged(A)
     for parent in [tmp_path, *tmp_path.parents][:-1]:
@@ -298,9 +299,8 @@ def test_another_users_files_are_copied_as_fs_protected_hardlinks_wants_it(volum
         print(draft.new_bytes)
         """
     )
-    as_other = ["setpriv", "--reuid=4321", "--regid=4321", "--clear-groups"]
     done = subprocess.run(
-        [*as_other, sys.executable, "-c", program, old.folder, str(tmp_path / "tree-1")],
+        [*OTHER_USER, sys.executable, "-c", program, old.folder, str(tmp_path / "tree-1")],
         input=old.manifest.text,
         capture_output=True,
         check=False,
@@ -325,6 +325,20 @@ def test_a_patch_over_a_torn_tree_is_given_up(volume, harm) -> None:
         if harm == "link":
             path.symlink_to("other.bak")
     with pytest.raises(TreeDamaged, match=r"other\.py"):
+        volume.patched(A, B)
+
+
+def test_a_lack_of_descriptors_says_nothing_about_the_old_tree(volume, monkeypatch) -> None:
+    real = os.open
+
+    def refuse(path: str, flags: int, *more: object, **how: object) -> int:
+        if path == "helper.py" and not flags & os.O_CREAT:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return real(path, flags, *more, **how)
+
+    volume.aged(A)
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(VolumeFailed, match=r"team/helper\.py.*Too many open files"):
         volume.patched(A, B)
 
 

@@ -142,6 +142,39 @@ def test_silence_ends(fake, server, monkeypatch) -> None:
         over.set()
 
 
+@pytest.mark.parametrize("what", ["headers", "body"])
+def test_an_answer_that_drips_ends_too(fake, server, monkeypatch, what) -> None:
+    monkeypatch.setattr(fetch, "SILENCE_SECONDS", 0.3)
+    monkeypatch.setattr(fetch, "CONNECT_SECONDS", 0.1)
+    fake.meddle = lambda _kind, handler: drip(handler, b"X: y\r\n" if what == "headers" else b"\r\n")
+    with pytest.raises((ServerUnreachable, AnswerInvalid)):
+        server.current("", 0, LIVE)
+    fake.meddle = lambda _kind, _handler: False
+    assert server.current("", 0, LIVE)
+
+
+def test_a_download_that_drips_ends_too(fake, server, monkeypatch) -> None:
+    monkeypatch.setattr(fetch, "DOWNLOAD_SECONDS", 0.3)
+    version = fake.deploy(FILES)
+    fake.meddle = lambda _kind, handler: drip(handler, b"Content-Type: application/zstd\r\n\r\n")
+    with pytest.raises(ServerUnreachable, match="The download broke after"):
+        read_all(server.download(version, ""))
+    fake.meddle = lambda _kind, _handler: False
+    assert read_all(server.download(version, ""))
+
+
+def drip(handler, start: bytes) -> bool:
+    """Answer with ``start``, and then byte by byte until nobody takes them any more."""
+    handler.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 999999\r\n" + start)
+    while True:
+        try:
+            handler.wfile.write(b"x")
+            handler.wfile.flush()
+        except OSError:
+            return True
+        time.sleep(0.01)
+
+
 # --- answers that are none -------------------------------------------------------------------------------------------
 
 

@@ -50,6 +50,7 @@ def test_a_command_at_work_holds_up_neither_a_swap_nor_the_end(serve, follow, tm
         (("--hook-command", "'"), "No closing quotation"),
         (("--airflow-url", "http://airflow:8080"), "belong together"),
         (("--airflow-credentials", "/etc/airflow"), "belong together"),
+        (("--airflow-url", "http://airflow:8080", "--airflow-credentials", "/etc/airflow"), "is plain HTTP"),
     ],
 )
 def test_a_wrong_setting_ends_with_2_and_one_line(follow, flags, said) -> None:

@@ -59,7 +59,7 @@ class Player:
         self.now = 0.0
 
     def start(self, live: DeployRef | None = None, damage: str = SOUND, ages: dict[str, float] | None = None):
-        return self.tell(Started(live, damage, ages or {}))
+        return self.tell(Started(live, damage, "a.py", ages or {}))
 
     def tell(self, event, after: float = 0.0, chance: float = 1.0):
         self.now += after
@@ -302,6 +302,17 @@ def test_odd_things_that_went_by_themselves_are_forgotten() -> None:
     player.tell(NothingNew(), after=1)
     player.tell(Checked(SOUND, ""))
     assert player.state.error is None
+
+
+def test_a_repair_that_fails_while_a_newer_deploy_is_pending_makes_no_hot_loop() -> None:
+    player = Player().follow(deploy(3))
+    take = player.tell(Answered(deploy(4)))
+    player.fail(take, VolumeFailed("full"))
+    player.tell(NothingNew(), after=5)
+    take = player.tell(Checked(ODD, "extra.py"))
+    assert take == Take(deploy(3), SAME)
+    assert player.fail(take, VolumeFailed("full")) == Ask("v-4", 10)
+    assert player.state.pending == deploy(4)
 
 
 def test_a_damaged_seed_with_torn_files_is_seeded_again_not_downloaded() -> None:

@@ -24,6 +24,14 @@ def test_it_is_told_version_digest_sequence_and_folder(tmp_path) -> None:
     assert (tmp_path / "told").read_text() == f"{DEPLOY.version} {DEPLOY.digest} 42 /dags/current"
 
 
+def test_it_does_not_get_the_sidecars_token(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("DAGFERRY_TOKEN", "dgf_secret")
+    code = f"import os; open({str(tmp_path / 'told')!r}, 'w').write(' '.join(os.environ.values()))"
+    HookCommand(python(code), "/dags/current").run(DEPLOY)
+    assert "/dags/current" in (tmp_path / "told").read_text()
+    assert "dgf_secret" not in (tmp_path / "told").read_text()
+
+
 def test_a_failure_is_told_with_its_exit_code() -> None:
     with pytest.raises(HookFailed, match="ended with 3"):
         HookCommand(python("raise SystemExit(3)"), "").run(DEPLOY)

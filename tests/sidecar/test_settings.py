@@ -1,9 +1,11 @@
 """The sidecar's settings: the names others script against, their defaults, and one clear line on a mistake."""
 
+import os
 import socket
 
 import pytest
 
+from dagferry_core.connecting import Access
 from dagferry_core.errors import SetupError
 from dagferry_sidecar.settings import SETTINGS, read_settings
 
@@ -76,3 +78,20 @@ def test_a_mistake_is_one_line_that_names_the_flag(arguments, named) -> None:
     assert named in caught.value.message
     assert "\n" not in caught.value.message
     assert caught.value.exit_code == 2
+
+
+def test_a_token_is_given_or_in_a_file_and_never_in_an_error(tmp_path) -> None:
+    assert read_settings(["--root", "/r", "--token-file", "t"], {}).access.token_file == os.path.abspath("t")
+    assert read_settings(["--root", "/r"], {"DAGFERRY_TOKEN": "dgf_x"}).access == Access("dgf_x")
+    for arguments in (["--token", "two words"], ["--token", "dgf_x", "--token-file", "t"], ["--ca-file", "/nowhere"]):
+        with pytest.raises(SetupError) as caught:
+            read_settings(["--root", "/r", *arguments], {})
+        assert "words" not in caught.value.message
+        assert "dgf_x" not in caught.value.message
+
+
+def test_a_token_over_plain_http_needs_a_word(tmp_path) -> None:
+    arguments = ["--root", "/r", "--server", "http://dagferry-server:8000", "--token", "dgf_x"]
+    with pytest.raises(SetupError, match="plain HTTP"):
+        read_settings(arguments, {})
+    assert read_settings([*arguments, "--allow-plain-http"], {}).allow_plain_http

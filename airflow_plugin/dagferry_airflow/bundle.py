@@ -1,0 +1,218 @@
+"""The DAG bundle of Airflow 3: a deployment, versioned, so that a DAG run keeps its version to its last task.
+
+::
+
+    <storage>/<name>/live/                 a sidecar's volume: the newest version, at live/current
+    <storage>/<name>/versions/<version>/   a version that runs are pinned to; Airflow removes it when it is stale
+    <storage>/<name>/building-<random>/    one that is being built
+
+The dag processor follows the newest version at a path that never changes. A task gets the version its run was made
+with, from the disk if it is there, else from the server. A task that can have it neither way is rescheduled.
+
+``versions/`` is Airflow's to clean up. It only looks at versions that have a tracking file, which it writes when a
+task begins; so one is written here as soon as the folder is made, and nothing stays behind for good.
+"""
+
+import datetime as dt
+import logging
+import os
+import time
+from pathlib import Path
+from typing import Any, NoReturn
+
+from airflow.configuration import conf
+from airflow.dag_processing.bundles import base
+
+from dagferry_airflow import pin
+from dagferry_airflow.live import LiveTree, build, live_version
+from dagferry_core import tree as trees
+from dagferry_core.connecting import Access
+from dagferry_core.errors import DagferryError, ServerRefused, ServerUnreachable, SetupError
+from dagferry_core.fetch import Server
+from dagferry_core.names import check_deployment, version_sequence
+from dagferry_core.volume import CURRENT
+
+AGENT = "dagferry-airflow"
+TOUCH_AGAIN_SECONDS = (10.0, 60.0)
+"""As the sidecar does: a parse that was under way during the swap may end after it and hide it."""
+SERVER_ERRORS = 500
+DEFAULT_RETRY_SECONDS = 60
+
+log = logging.getLogger(__name__)
+
+
+class DagferryBundle(base.BaseDagBundle):  # type: ignore[misc] # Airflow is not installed where types are checked
+    """A deployment of a Dagferry server as a DAG bundle.
+
+    ``server`` is the server's URL, ``deployment`` the deployment's name; ``token_file`` has a token of scope ``sync``,
+    if the server wants one, which goes over plain HTTP only with ``allow_plain_http``; ``ca_file`` has the certificate
+    authorities to trust with https. ``view_url_template`` is where people can look at a version, with ``{version}`` in
+    it. The rest is Airflow's own.
+    """
+
+    supports_versioning = True
+
+    def __init__(
+        self,
+        *,
+        server: str,
+        deployment: str = "default",
+        token_file: str | None = None,
+        ca_file: str | None = None,
+        allow_plain_http: bool = False,
+        view_url_template: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.server = server
+        self.deployment = check_deployment(deployment)
+        self._access = Access(token_file=token_file, ca_file=ca_file)
+        self._allow_plain_http = allow_plain_http
+        self._template = view_url_template
+        self._live = f"{self.base_dir}/live"
+        self._path = Path(self.versions_dir, self.version) if self.version else Path(self._live, CURRENT)
+        self._touches: list[tuple[float, tuple[str, ...]]] = []
+        self._is_sound = False  # the live tree was checked with its contents
+
+    # --- what Airflow calls ------------------------------------------------------------------------------------------
+
+    @property
+    def path(self) -> Path:
+        """The folder of the files: always the same for the dag processor, a real tree for a task."""
+        return self._path
+
+    def get_current_version(self) -> Any:
+        """Return the version of the files at ``path``, as this Airflow wants it; ``None`` if there are none."""
+        version = self.version or live_version(self._live)
+        kind = getattr(base, "BundleVersion", None)  # since 3.3
+        return kind(version) if kind and version else version or None
+
+    def initialize(self) -> None:
+        """Make the files ready: those of ``version``, or the newest, or what was live when the server is away."""
+        try:
+            if self.version:
+                self._make_version(self.version)
+            else:
+                self._follow()
+        except DagferryError as error:
+            if not self._path.is_dir():
+                self._give_up(error)
+            log.warning("%s Bundle %s stays as it was.", error.message, self.name)
+        if pin.is_task() and not self.version:
+            # A run without a version gets the newest; this task is to see no later one.
+            self._path = Path(os.path.realpath(self._path))
+        super().initialize()
+
+    def refresh(self) -> None:
+        """Make the newest version live, if it is not."""
+        if self.version:
+            raise SetupError(f"Bundle {self.name} at version {self.version} cannot be refreshed.", "")
+        self._follow()
+
+    def view_url_template(self) -> str | None:
+        """Return where people can look at a version."""
+        return self._template
+
+    def view_url(self, version: str | None = None) -> str | None:
+        """Return the same for one version; Airflow 3.0 asks so."""
+        return self._template.format(version=version) if self._template and version else None
+
+    # --- the newest version ------------------------------------------------------------------------------------------
+
+    def _follow(self) -> None:
+        server = self._connect()
+        try:
+            seen = live_version(self._live)
+            newest = server.current(seen if self._is_sound and self._is_a_version(seen) else "", 0, None)
+            touches = self._touches_due()
+            if newest is None and not touches:
+                return
+            with self.lock(), LiveTree(self._live) as live:
+                if newest and (fresh := live.take(newest, server)):
+                    now = time.monotonic()
+                    self._touches += [(now + seconds, tuple(fresh)) for seconds in TOUCH_AGAIN_SECONDS]
+                for paths in touches:
+                    live.touch(paths)
+            self._is_sound = True
+        finally:
+            server.close()
+
+    def _touches_due(self) -> list[tuple[str, ...]]:
+        now = time.monotonic()
+        due = [paths for moment, paths in self._touches if moment <= now]
+        self._touches = [(moment, paths) for moment, paths in self._touches if moment > now]
+        return due
+
+    @staticmethod
+    def _is_a_version(text: str) -> bool:
+        try:
+            return version_sequence(text) > 0
+        except DagferryError:
+            return False
+
+    # --- one version -------------------------------------------------------------------------------------------------
+
+    def _make_version(self, version: str) -> None:
+        if self._path.is_dir():
+            return
+        version_sequence(version)  # it becomes a file name
+        server = self._connect()
+        try:
+            with self.lock():
+                if not self._path.is_dir():
+                    self._build(version, server)
+        finally:
+            server.close()
+
+    def _build(self, version: str, server: Server) -> None:
+        for leftover in self.base_dir.glob("building-*"):
+            trees.remove(str(leftover))
+        folder = self.base_dir / f"building-{os.urandom(8).hex()}"
+        folder.mkdir(parents=True)
+        folder.chmod(trees.FOLDER_MODE)
+        try:
+            with LiveTree(self._live) as live:
+                if not live.live or live.live.record.version != version:
+                    newest = server.current("", 0, None)
+                    # Most runs are pinned to the newest version; then the live tree is what the next patch is for.
+                    if newest and newest.version == version:
+                        live.take(newest, server)
+                build(str(folder), version, live.live, server)
+            self.versions_dir.mkdir(parents=True, exist_ok=True)
+            self._track(version)
+            folder.rename(self._path)
+        except BaseException:
+            trees.remove(str(folder))
+            raise
+
+    def _track(self, version: str) -> None:
+        """Write the tracking file that Airflow's own clean-up goes by, unless there is one."""
+        file = base.get_bundle_tracking_file(self.name, version)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        if not file.exists():
+            file.write_text(_now().isoformat())
+
+    # --- the server --------------------------------------------------------------------------------------------------
+
+    def _connect(self) -> Server:
+        self._access.check(self.server, allow_plain_http=self._allow_plain_http)
+        return Server(self.server, self.deployment, agent=AGENT, access=self._access)
+
+    def _give_up(self, error: DagferryError) -> NoReturn:
+        """Raise ``error``, or in a task, if waiting helps, what makes Airflow (3.1.7 and later) reschedule it."""
+        refused = isinstance(error, ServerRefused) and error.answered < SERVER_ERRORS
+        if refused or not pin.is_task() or not isinstance(error, (ServerRefused, ServerUnreachable)):
+            raise error
+        try:
+            from airflow.sdk.exceptions import AirflowRescheduleException  # noqa: PLC0415 - where it moved to
+        except ImportError:
+            from airflow.exceptions import AirflowRescheduleException  # noqa: PLC0415
+
+        seconds = conf.getint("workers", "missing_dag_retry_delay", fallback=DEFAULT_RETRY_SECONDS)
+        moment = _now() + dt.timedelta(seconds=seconds)
+        log.warning("%s This task is rescheduled to %s.", error.message, moment)
+        raise AirflowRescheduleException(reschedule_date=moment) from error
+
+
+def _now() -> dt.datetime:
+    return dt.datetime.now(tz=dt.timezone.utc)

@@ -1,0 +1,138 @@
+"""The newest tree of a DAG bundle on a host: a sidecar's volume, kept by whichever process of Airflow asks.
+
+It keeps the sidecar's rules (docs/concepts.md) with the same code: the mtimes of files that changed, or import what
+changed, are the moment of the swap and are touched again; a patch is taken where that does; within one log id it
+never goes back; what was published stays when the server is away.
+
+The caller holds the bundle's lock, so of many processes on a host one is at work at a time.
+"""
+
+import logging
+import os
+import time
+
+from dagferry_core import tree as trees
+from dagferry_core.draft import Draft
+from dagferry_core.errors import (
+    AnswerInvalid,
+    DigestMismatch,
+    PatchMismatch,
+    SequenceRegressed,
+    TreeDamaged,
+)
+from dagferry_core.fetch import Server
+from dagferry_core.manifest import Manifest
+from dagferry_core.records import DeployRef, TreeRules
+from dagferry_core.taking import opened
+from dagferry_core.tree import Damage
+from dagferry_core.volume import CURRENT, Live, Volume
+
+KEEP_TREES = 3
+KEEP_HOURS = 24.0
+TREE_SHARE = 0.8
+"""The sidecar's defaults."""
+EMPTY = "empty"
+
+log = logging.getLogger(__name__)
+
+
+def live_version(root: str) -> str:
+    """Return the version that is live under ``root``; ``""`` if none is."""
+    try:
+        return os.path.basename(os.readlink(f"{root}/{CURRENT}"))
+    except OSError:
+        return ""
+
+
+class LiveTree:
+    """The volume under ``root``, owned until ``close``; a context manager. It is loaded and checked at once."""
+
+    def __init__(self, root: str) -> None:
+        self._volume = Volume(root)
+        try:
+            self._damage = self._volume.load()
+            self._volume.sweep()
+        except BaseException:
+            self._volume.close()
+            raise
+
+    def __enter__(self) -> "LiveTree":  # noqa: PYI034 - typing.Self came with Python 3.11
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._volume.close()
+
+    @property
+    def live(self) -> Live | None:
+        """What is live; ``None`` if nothing is, or if files of it are not what they should be."""
+        return None if self._damage.torn else self._volume.live
+
+    def take(self, newest: DeployRef, server: Server) -> list[str]:
+        """Make ``newest`` live unless it is, and return the files whose mtimes that changed in a tree that was live.
+
+        Raises ``SequenceRegressed`` if it is older than the live one, or other errors if it cannot be had.
+        """
+        live = self._volume.live.record.deploy if self._volume.live else None
+        if newest.sequence == 0 and live:
+            if not self._damage:
+                return []  # an empty store says nothing about what should be here
+            newest = live
+        if live and live.log_id == newest.log_id and newest.sequence < live.sequence:
+            raise SequenceRegressed(f"The server offers {newest.version}, but {live.version} was live already.")
+        if live == newest and not self._damage:
+            return []
+        fresh = self._publish(newest, server)
+        self._damage = Damage([], [])
+        self._volume.retire(self._rules(), time.time())
+        log.info("Version %s is live", newest.version or EMPTY)
+        return fresh if live else []
+
+    def touch(self, paths: tuple[str, ...]) -> None:
+        """Touch files of the live tree again."""
+        if self._volume.live:
+            trees.touch(self._volume.live.tree, paths, time.time())
+
+    def _publish(self, newest: DeployRef, server: Server) -> list[str]:
+        live = self.live
+        if newest.sequence == 0:
+            nothing = Manifest(())
+            deploy = newest._replace(version=EMPTY, digest=nothing.digest)
+            return self._volume.publish(deploy, nothing, lambda draft: draft.fill_from_bundle(()), time.time)
+        if live and live.record.digest == newest.digest:
+            return self._volume.publish(newest, live.tree.manifest, Draft.fill_same, time.time)
+        if live and live.record.sequence:
+            try:
+                return self._publish_download(newest, server, live)
+            except (PatchMismatch, DigestMismatch, TreeDamaged, AnswerInvalid) as error:
+                server.close()
+                log.warning("%s The whole bundle is fetched instead.", error.message)
+        return self._publish_download(newest, server, None)
+
+    def _publish_download(self, newest: DeployRef, server: Server, live: Live | None) -> list[str]:
+        download = server.download(newest.version, live.record.version if live else "")
+        with opened(download, live.tree.manifest if live else None, newest.digest, server.close) as (manifest, fill):
+            return self._volume.publish(newest, manifest, fill, time.time)
+
+    def _rules(self) -> TreeRules:
+        volume = os.statvfs(self._volume.root)
+        return TreeRules(KEEP_TREES, KEEP_HOURS, int(volume.f_blocks * volume.f_frsize * TREE_SHARE))
+
+
+def build(folder: str, version: str, live: Live | None, server: Server) -> None:
+    """Build the tree of a version in ``folder``, an empty one, with links to the live tree for what is the same.
+
+    Without the server if that is the live version; else it may be any that the server still has.
+    """
+    tree = live.tree if live else None
+    if live and live.record.version == version:
+        with Draft(folder, live.tree.manifest, live.tree) as draft:
+            draft.fill_same()
+            draft.stamp(time.time())
+        return
+    download = server.download(version, live.record.version if live and live.record.sequence else "")
+    with (
+        opened(download, tree.manifest if tree else None, "", server.close) as (manifest, fill),
+        Draft(folder, manifest, tree) as draft,
+    ):
+        fill(draft)
+        draft.stamp(time.time())

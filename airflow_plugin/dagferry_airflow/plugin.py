@@ -1,0 +1,42 @@
+"""The plugin that Airflow finds by its entry point: it pins each task's process before the DAG file is read.
+
+``on_starting`` is called in the process of the task, right before it parses its DAG file, by Airflow 2.10 and later
+(``airflow tasks run``) and by Airflow 3 (the task runner), whatever the executor.
+"""
+
+import logging
+import os
+import sys
+
+from airflow.configuration import conf
+from airflow.listeners import hookimpl
+from airflow.plugins_manager import AirflowPlugin
+
+from airflow import settings
+from dagferry_airflow.pin import note_task, pin
+
+log = logging.getLogger(__name__)
+
+TASK_MARKERS = frozenset({"TaskCommandMarker", "TaskRunnerMarker"})
+"""What stands for a task where Airflow says which component starts; other components go on following ``current``."""
+
+
+@hookimpl  # type: ignore[untyped-decorator] # Airflow is not installed where types are checked
+def on_starting(component: object) -> None:
+    """Pin this process if it is a task's. Never raises: an unpinned task is better than none."""
+    if type(component).__name__ not in TASK_MARKERS:
+        return
+    note_task()
+    try:
+        bundles = conf.getjson("dag_processor", "dag_bundle_config_list", fallback=None)
+        if version := pin(settings, bundles, os.environ, sys.path):
+            log.info("This task runs on version %s of its DAGs to its end", version)
+    except Exception:
+        log.exception("This task could not be pinned to a version of its DAGs")
+
+
+class DagferryPlugin(AirflowPlugin):  # type: ignore[misc] # the same
+    """The plugin's entry in Airflow's list of plugins."""
+
+    name = "dagferry"
+    listeners = (sys.modules[__name__],)

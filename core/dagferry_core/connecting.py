@@ -1,0 +1,113 @@
+"""How a follower reaches its server: directly or through the environment's proxy, over TLS, and with which token.
+
+A token is never sent where somebody on the way could read it: over plain HTTP only to this machine, or to any other
+when whoever runs the command has said so. Requests to this machine never go through a proxy.
+"""
+
+import base64
+import http.client
+import ssl
+from collections.abc import Mapping
+from typing import NamedTuple
+from urllib.parse import SplitResult, unquote, urlsplit
+
+from dagferry_core.errors import SetupError, TokenUnreadable
+from dagferry_core.loopback import is_loopback
+
+MAX_TOKEN_BYTES = 16 * 1024
+
+
+class Access(NamedTuple):
+    """What lets a follower in: a token, or a file that has it, and whom to trust instead of the machine's own CAs.
+
+    The files are read again for every request and every connection, so whatever renews them needs to tell nobody.
+    """
+
+    token: str = ""
+    token_file: str | None = None
+    ca_file: str | None = None
+
+    def headers(self) -> dict[str, str]:
+        """Return the header that carries the token, if there is one; ``TokenUnreadable`` if its file has none."""
+        token = self.token if self.token_file is None else read_token(self.token_file)
+        return {"Authorization": f"Bearer {token}"} if token else {}
+
+    def check(self, url: str, *, allow_plain_http: bool) -> None:
+        """Raise ``SetupError`` if a request to ``url`` would show the token to whoever is on the way."""
+        parts = urlsplit(url)
+        if not (self.token or self.token_file) or allow_plain_http:
+            return
+        if parts.scheme != "https" and not is_loopback(parts.hostname or ""):
+            raise SetupError(
+                f"{url} is plain HTTP: whoever is on the way there could read the token.",
+                "Use https, or add --allow-plain-http if the network is your own, as inside a cluster.",
+            )
+
+
+def read_token(path: str) -> str:
+    """Return the token that a file holds; raise ``TokenUnreadable`` if it holds none."""
+    try:
+        with open(path, "rb") as file:
+            content = file.read(MAX_TOKEN_BYTES + 1)
+    except OSError as error:
+        raise TokenUnreadable(f"The token file {path} cannot be read: {error.strerror}.") from error
+    token = content.decode("ascii", "replace").strip()
+    if not is_token(token):
+        raise TokenUnreadable(f"The token file {path} does not hold a token.")
+    return token
+
+
+def is_token(text: str) -> bool:
+    """Tell whether ``text`` can be sent as a token: one word of printable ASCII, not too long."""
+    return text.isascii() and text.isprintable() and " " not in text and 0 < len(text) <= MAX_TOKEN_BYTES
+
+
+def proxy_for(url: SplitResult, environment: Mapping[str, str]) -> SplitResult | None:
+    """Return the proxy that the environment names for ``url``, ``None`` if there is none.
+
+    As elsewhere: ``https_proxy`` or ``http_proxy``, else ``all_proxy``, small or capital letters; ``no_proxy`` lists
+    hosts, domains with all below them, or ``*``.
+    """
+
+    def named(name: str) -> str:
+        return environment.get(name) or environment.get(name.upper()) or ""
+
+    host = (url.hostname or "").lower()
+    proxy = named(f"{url.scheme}_proxy") or named("all_proxy")
+    if not proxy or is_loopback(host):
+        return None
+    for entry in named("no_proxy").lower().split(","):
+        domain = entry.strip().removeprefix("*").lstrip(".")
+        if entry.strip() == "*" or (domain and (host == domain or host.endswith("." + domain))):
+            return None
+    return urlsplit(proxy if "://" in proxy else "http://" + proxy)
+
+
+def connect(
+    url: SplitResult, access: Access, environment: Mapping[str, str], seconds: float
+) -> tuple[http.client.HTTPConnection, str, dict[str, str]]:
+    """Return an unopened connection for ``url``, what stands before every path, and headers for the proxy.
+
+    Whatever is wrong with the proxy's address or the CA file is an ``OSError`` or ``ValueError``.
+    """
+    host, port = url.hostname or "", url.port
+    proxy = proxy_for(url, environment)
+    via, secret = _proxy_address(proxy) if proxy else ((host, port), {})
+    if url.scheme != "https":
+        before = f"http://{url.netloc}" if proxy else ""
+        return http.client.HTTPConnection(*via, timeout=seconds), before, secret
+    context = ssl.create_default_context(cafile=access.ca_file)
+    connection = http.client.HTTPSConnection(*via, timeout=seconds, context=context)
+    if proxy:
+        connection.set_tunnel(host, port or http.client.HTTPS_PORT, secret)
+    return connection, "", {}
+
+
+def _proxy_address(proxy: SplitResult) -> tuple[tuple[str, int | None], dict[str, str]]:
+    if proxy.scheme != "http" or not proxy.hostname:
+        raise ValueError("the environment names a proxy that is no http:// address")
+    secret = {}
+    if proxy.username is not None:
+        login = f"{unquote(proxy.username)}:{unquote(proxy.password or '')}"
+        secret["Proxy-Authorization"] = "Basic " + base64.b64encode(login.encode()).decode()
+    return (proxy.hostname, proxy.port), secret

@@ -1,0 +1,128 @@
+"""The live tree of a DAG bundle keeps a sidecar's rules, with a real server."""
+
+import os
+
+import pytest
+
+from dagferry_airflow.live import LiveTree, build, live_version
+from dagferry_core.errors import SequenceRegressed, ServerRefused, ServerUnreachable
+from dagferry_core.fetch import Server as Connection
+from harness import tree
+
+A = {"etl.py": b"import shop\n", "shop.py": b"rate = 1\n", "plain.py": b"pass\n", "sql/load.sql": b"select 1\n"}
+B = {**A, "shop.py": b"rate = 2\n"}
+C = {**A, "plain.py": b"pass  # c\n"}
+
+
+@pytest.fixture
+def server(serve):
+    return serve()
+
+
+@pytest.fixture
+def connection(server):
+    connection = Connection(server.url, "default", agent="test")
+    yield connection
+    connection.close()
+
+
+@pytest.fixture
+def root(tmp_path) -> str:
+    return str(tmp_path / "live")
+
+
+def take(root: str, connection: Connection) -> list[str]:
+    with LiveTree(root) as live:
+        return live.take(connection.current("", 0, None), connection)
+
+
+def test_what_is_deployed_becomes_live_and_touches_only_what_changed(root, server, connection) -> None:
+    server.deploy(A)
+    assert take(root, connection) == []
+    before = os.stat(f"{root}/current/plain.py")
+    version = server.deploy(B)["version"]
+    assert sorted(take(root, connection)) == ["etl.py", "shop.py"]
+    assert live_version(root) == version
+    assert tree(f"{root}/current") == B
+    assert os.stat(f"{root}/current/plain.py").st_mtime_ns == before.st_mtime_ns
+    assert take(root, connection) == []
+
+
+def test_nothing_deployed_is_an_empty_tree_but_never_takes_one_away(root, server, connection, serve) -> None:
+    take(root, connection)
+    assert live_version(root) == "empty"
+    assert tree(f"{root}/current") == {}
+    server.deploy(A)
+    take(root, connection)
+    other = serve(data="other")
+    emptied = Connection(other.url, "default", agent="test")
+    assert take(root, emptied) == []
+    assert tree(f"{root}/current") == A
+    other.deploy(B)
+    take(root, emptied)
+    emptied.close()
+    assert tree(f"{root}/current") == B
+
+
+def test_it_never_goes_back_within_one_log(root, server, connection) -> None:
+    server.deploy(A)
+    older = connection.current("", 0, None)
+    server.deploy(B)
+    take(root, connection)
+    with LiveTree(root) as live, pytest.raises(SequenceRegressed):
+        live.take(older, connection)
+    assert tree(f"{root}/current") == B
+
+
+def test_a_torn_tree_is_built_again(root, server, connection) -> None:
+    server.deploy(A)
+    take(root, connection)
+    with open(f"{root}/current/shop.py", "w") as file:
+        file.write("by hand\n")
+    with LiveTree(root) as live:
+        assert live.live is None
+    take(root, connection)
+    assert tree(f"{root}/current") == A
+
+
+def test_a_file_is_touched_again(root, server, connection) -> None:
+    server.deploy(A)
+    take(root, connection)
+    before = os.stat(f"{root}/current/shop.py").st_mtime_ns
+    with LiveTree(root) as live:
+        live.touch(("shop.py", "not there"))
+    assert os.stat(f"{root}/current/shop.py").st_mtime_ns > before
+    with LiveTree(root) as live:
+        assert live.live
+
+
+@pytest.mark.parametrize("live_at", [None, 0, 1, 2])
+def test_any_version_can_be_built_whatever_is_live(root, server, connection, tmp_path, live_at) -> None:
+    versions = []
+    for number, files in enumerate((A, B, C)):
+        versions.append(server.deploy(files)["version"])
+        if number == live_at:
+            take(root, connection)
+    for version, files in zip(versions, (A, B, C), strict=True):
+        folder = tmp_path / version
+        folder.mkdir()
+        with LiveTree(root) as live:
+            build(str(folder), version, live.live, connection)
+        assert tree(folder) == files
+
+
+def test_the_live_version_is_built_without_the_server_and_no_other(root, server, connection, tmp_path) -> None:
+    other = server.deploy(B)["version"]
+    version = server.deploy(A)["version"]
+    take(root, connection)
+    with pytest.raises(ServerRefused) as caught, LiveTree(root) as live:
+        build(str(tmp_path), "20261120T064501Z-000099", live.live, connection)
+    assert caught.value.answered == 404
+    server.stop()
+    for name in ("same", "other"):
+        (tmp_path / name).mkdir()
+    with LiveTree(root) as live:
+        build(str(tmp_path / "same"), version, live.live, connection)
+        with pytest.raises(ServerUnreachable):
+            build(str(tmp_path / "other"), other, live.live, connection)
+    assert tree(tmp_path / "same") == A

@@ -1,0 +1,170 @@
+"""The loop in this process, with a real volume and a real server: what processes cannot be asked in a short time."""
+
+import itertools
+import logging
+import os
+import time
+
+import pytest
+
+from dagferry_core.errors import DagferryError
+from dagferry_core.fetch import Server
+from dagferry_core.volume import Volume
+from dagferry_sidecar import decide, loop
+from dagferry_sidecar.loop import Loop
+from dagferry_sidecar.settings import read_settings
+from dagferry_sidecar.state import Answered, Checked, NothingNew, Published, Take, TakeFailed, Touch
+from dagferry_sidecar.stats import Stats
+from dagferry_sidecar.stopping import Stopping
+from harness import PATIENCE_SECONDS
+
+A = {"dag.py": b"import helper\n", "helper.py": b"rate = 1\n", "other.py": b"pass\n"}
+B = {**A, "helper.py": b"rate = 2\n"}
+
+
+class Watched(Loop):
+    """Does one step at a time, and notes what was done and what came of it."""
+
+    def __init__(self, root: str, url: str, *flags: str) -> None:
+        flags = ("--root", root, "--server", url, "--poll-wait", "1", "--poll-interval", "0.05", *flags)
+        self.stats = Stats()
+        self.volume = Volume(root)
+        self.server = Server(url, "default", "pod", agent="test")
+        damage = self.volume.load()
+        self.volume.sweep()
+        super().__init__(read_settings(flags, {}), self.volume, damage, self.server, self.stats, stopping=Stopping())
+        self.done: list[tuple[object, object]] = []
+        self.action = self._next(self._started())
+
+    def until(self, seen) -> "Watched":
+        """Go on until what ``seen`` finds in the last step is true."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            event = self._do(self.action)
+            self.done.append((self.action, event))
+            self.action = self._next(event)
+            if seen(*self.done[-1]):
+                return self
+            assert time.monotonic() < deadline, self.done[-5:]
+
+    def close(self) -> None:
+        self.server.close()
+        self.volume.close()
+
+
+@pytest.fixture
+def watched(fake, tmp_path):
+    made: list[Watched] = []
+
+    def start(*flags: str) -> Watched:
+        for before in made:
+            before.close()
+        made[:] = [Watched(str(tmp_path / "root"), fake.url, *flags)]
+        return made[0]
+
+    yield start
+    for last in made:
+        last.close()
+
+
+def published(action, event) -> bool:
+    return isinstance(event, Published)
+
+
+def mtimes(tmp_path) -> dict[str, int]:
+    current = tmp_path / "root" / "current"
+    return {name: (current / name).stat().st_mtime_ns for name in os.listdir(current)}
+
+
+def test_fresh_files_are_touched_again_twice_and_no_other(fake, tmp_path, watched, monkeypatch) -> None:
+    monkeypatch.setattr(decide, "TOUCH_AGAIN_SECONDS", (0.3, 1.2))
+    fake.deploy(A)
+    watched().until(published)
+    fake.deploy(B)
+    looping = watched().until(published)
+    seen = [mtimes(tmp_path)]
+    # As if the swap had been in the past: its mtimes may be up to a second ahead of the clock.
+    clock = time.time
+    monkeypatch.setattr(loop.time, "time", lambda: clock() + 10)
+    for _ in range(2):
+        looping.until(lambda action, _: isinstance(action, Touch))
+        seen.append(mtimes(tmp_path))
+    for before, after in itertools.pairwise(seen):
+        assert {name for name in A if after[name] > before[name]} == {"dag.py", "helper.py"}
+    looping.until(lambda _, event: isinstance(event, Checked))
+    assert looping.done[-1][1].damage == "", "its own touch is no damage"
+
+
+def test_files_a_swap_made_fresh_are_touched_again_although_the_sidecar_was_restarted(
+    fake, tmp_path, watched, monkeypatch
+) -> None:
+    monkeypatch.setattr(decide, "TOUCH_AGAIN_SECONDS", (3.6, 60.0))
+    fake.deploy(A)
+    watched().until(published)
+    long_ago = time.time() - 1000
+    for name in A:
+        os.utime(tmp_path / "root" / "current" / name, (long_ago, long_ago))
+    watched()
+    fake.deploy(B)
+    watched().until(published)
+    clock = time.time
+    monkeypatch.setattr(loop.time, "time", lambda: clock() + 3)
+    again = watched().until(lambda action, _: isinstance(action, Touch))
+    assert again.done[-1][0] == Touch(("dag.py", "helper.py"))
+
+
+def test_a_defect_costs_the_deploy_and_not_the_pod(fake, watched, monkeypatch, caplog) -> None:
+    def break_down(*_args: object) -> None:
+        raise RuntimeError("nobody thought of that")
+
+    fake.deploy(A)
+    looping = watched()
+    monkeypatch.setattr(looping.volume, "publish", break_down)
+    looping.until(lambda _, event: isinstance(event, TakeFailed))
+    assert "nobody thought of that" in caplog.text
+    assert looping.stats.syncs[DagferryError.code] == 1
+    monkeypatch.undo()
+    looping.until(published)
+
+
+def test_a_failure_is_logged_once_and_its_end_too(fake, watched, caplog) -> None:
+    fake.deploy(A)
+    looping = watched().until(published)
+    fake.stop()
+    caplog.set_level(logging.INFO)
+    looping.until(lambda *_: looping.stats.syncs["server_unreachable"] >= 4)
+    fake.start()
+    looping.until(lambda _, event: isinstance(event, (Answered, NothingNew)))
+    told = [record.message for record in caplog.records]
+    assert len([message for message in told if "does not answer" in message]) == 1
+    assert told.count("All is well again") == 1
+
+
+def test_what_the_outside_sees_is_what_is(fake, watched) -> None:
+    version = fake.deploy(A)
+    looping = watched().until(published)
+    looping.until(lambda _, event: isinstance(event, NothingNew))
+    stats = looping.stats
+    assert stats.live is not None
+    assert (stats.live.version, stats.sound, stats.error) == (version, True, None)
+    assert stats.syncs["ok"] == stats.sync_count == 1
+    assert stats.sync_seconds > 0
+    assert (stats.trees, stats.tree_bytes) == (1, sum(map(len, A.values())))
+    assert stats.download_bytes == {"whole": len(fake.deploys[0][1].body), "patch": 0}
+    assert stats.last_contact > 1e9
+
+
+def test_old_trees_are_retired_after_a_swap(fake, tmp_path, watched) -> None:
+    looping = watched("--keep-trees", "1", "--keep-hours", "0")
+    for number in range(5):
+        fake.deploy({**A, "number.py": b"n = %d\n" % number})
+        looping.until(published)
+    assert len(list((tmp_path / "root" / ".trees").glob("*/deploy.json"))) == 2
+    assert looping.stats.trees == 2
+
+
+def test_a_deploy_is_taken_from_the_log_of_what_was_done(fake, watched) -> None:
+    fake.deploy(A)
+    looping = watched().until(published)
+    assert [type(action).__name__ for action, _ in looping.done] == ["Ask", "Take"]
+    assert isinstance(looping.done[-1][0], Take)

@@ -1,0 +1,36 @@
+"""Bundles for tests, made by core alone: from a dict of paths and contents."""
+
+import hashlib
+import io
+import os
+
+from dagferry_core.bundle import BundleFile, Index, write_bundle
+from dagferry_core.imports import imported_names, touched
+from dagferry_core.manifest import Entry, Manifest
+from dagferry_core.patch import MAX_PATCH_BYTES, make_patch
+
+
+def manifest_of(files: dict[str, bytes], modes: dict[str, int] | None = None) -> Manifest:
+    return Manifest(
+        Entry(path, len(content), (modes or {}).get(path, 0o644), hashlib.sha256(content).hexdigest())
+        for path, content in files.items()
+    )
+
+
+class Stored:
+    """A bundle as the server stores it."""
+
+    def __init__(self, files: dict[str, bytes], modes: dict[str, int] | None = None) -> None:
+        self.manifest = manifest_of(files, modes)
+        out = io.BytesIO()
+        frames = write_bundle(self.manifest, lambda entry: [files[entry.path]], out)
+        self.body = out.getvalue()
+        names = {path: imported_names(text) for path, text in files.items() if path.endswith(".py")}
+        fd = os.memfd_create("bundle")
+        os.write(fd, self.body)
+        self.bundle = BundleFile(fd, Index(frames, names))
+
+    def patch_from(self, old: "Stored") -> bytes | None:
+        """The patch as a server makes it, with the files to touch."""
+        touch = touched(old.manifest, self.manifest, self.bundle.imports)
+        return make_patch(old.bundle, self.bundle, touch, MAX_PATCH_BYTES)
