@@ -58,6 +58,7 @@ pins: $(VENV)/bin/python
 	$(COMPILE) --extra server -c requirements/check.txt -o requirements/server.txt
 	$(COMPILE) --extra sidecar -c requirements/check.txt -o requirements/sidecar.txt
 	$(COMPILE) --group build -c requirements/check.txt -o requirements/build.txt
+	$(COMPILE) --group fuzz -o requirements/fuzz.txt
 
 clean:
 	rm -rf .venv* .run build dist

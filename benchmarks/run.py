@@ -157,8 +157,8 @@ def fleet() -> list[Row]:
     version, *_ = upload(server, packed(folder))
     sidecars = []
     for number in range(SIDECARS):
+        (WORK / "fleet-pods").mkdir(exist_ok=True)
         sidecars.append(Sidecar(server.url, WORK / "fleet-pods" / f"pod-{number}"))
-        sidecars[-1].root.parent.mkdir(exist_ok=True)
         sidecars[-1].runs(version)
     told, live = [], []
     for number in range(3):
@@ -373,7 +373,7 @@ def waiters() -> list[Row]:
 
     async def wait(ready: asyncio.Semaphore) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port, limit=4096)
-        head = f"GET /default/dags/current HTTP/1.1\r\nHost: x\r\nIf-None-Match: \"{version}\"\r\nPrefer: wait=50\r\n\r\n"
+        head = f"GET /default/dags/current HTTP/1.1\r\nHost: 127.0.0.1\r\nIf-None-Match: \"{version}\"\r\nPrefer: wait=50\r\n\r\n"
         writer.write(head.encode())
         ready.release()
         line = await reader.readline()

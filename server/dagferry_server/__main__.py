@@ -1,4 +1,4 @@
-"""The command ``dagferry-server``: serve, or give the deploy logs new ids after a backup was restored."""
+"""The command ``dagferry-server``: serve, make a token, or give the deploy logs new ids after a backup was restored."""
 
 import os
 import sys

@@ -1,7 +1,8 @@
-"""What every request goes through: route, deployment and caller first, then the handler; errors become answers here.
+"""What every request goes through: route, caller and deployment first, then the handler; errors become answers here.
 
-The body of a request is not read before all three are known, so a stranger's upload costs nothing but the discarding
-of what arrives.
+The body of a request is not read, and the store not touched, before all three are known and in order. So a stranger's
+upload costs nothing but the discarding of what arrives. Whatever becomes of a call that would change something, it is
+one line in the log: see ``audit``.
 """
 
 import asyncio
@@ -13,11 +14,17 @@ from aiohttp import web
 from dagferry_core.command import fields
 from dagferry_core.errors import DagferryError, MethodNotAllowed
 from dagferry_server.answers import error_response
+from dagferry_server.audit import BROKEN_OFF, Audit
+from dagferry_server.auth.access import decide, refusal
 from dagferry_server.body import Body
-from dagferry_server.callers import caller_of
 from dagferry_server.calls import Call
+from dagferry_server.metrics import OUTCOME_OK
 from dagferry_server.routing import Route, Table
 from dagferry_server.service import Service
+
+RETRY_AFTER_SECONDS = 5
+"""What a client is told to wait when the server cannot do something now."""
+UNAUTHORIZED, UNAVAILABLE = 401, 503
 
 log = logging.getLogger(__name__)
 
@@ -34,36 +41,50 @@ class App:
         with self._service.busy:
             body = Body(request)
             try:
-                route, call = self._admit(request, body)
+                route, parts = self._table.match(request.method, request.rel_url.raw_path)
             except DagferryError as error:
                 return await self._refuse(request, body, error)
-            answering = self._answer(route, call)
+            answering = self._answer(route, request, body, parts)
             if route.method == "GET":
                 return await answering
             # What changes something is brought to its end, also if the client does not wait for it.
             return await asyncio.shield(self._service.spawn(answering))
 
-    def _admit(self, request: web.BaseRequest, body: Body) -> tuple[Route, Call]:
-        """Decide about a request by its first line and headers."""
-        route, parts = self._table.match(request.method, request.rel_url.raw_path)
-        name = parts.get("deployment", route.deployment)
-        caller = caller_of(request, route.scope, name)
-        target = None if name is None else self._service.deployment(name)
-        return route, Call(request, body, self._service, target, caller, parts)
-
-    async def _answer(self, route: Route, call: Call) -> web.StreamResponse:
+    async def _answer(
+        self, route: Route, request: web.BaseRequest, body: Body, parts: dict[str, str]
+    ) -> web.StreamResponse:
+        audit = Audit(request, route, parts.get("deployment", route.deployment))
         try:
-            response = await route.handler(call)
+            response = await route.handler(await self._admit(route, request, body, parts, audit))
         except DagferryError as error:
-            return await self._refuse(call.request, call.body, error)
+            audit.log(error.code, error.message)
+            return await self._refuse(request, body, error)
         except (ConnectionError, asyncio.TimeoutError, TimeoutError):
             # The client is gone, or takes nothing any more.
+            audit.log(BROKEN_OFF)
             raise ConnectionResetError from None
         except Exception:
-            log.exception("A request failed", extra=_of(call.request))
+            audit.log(DagferryError.code)
+            log.exception("A request failed", extra=_of(request))
             failure = DagferryError("The server failed to answer this request.")
-            return await self._refuse(call.request, call.body, failure)
+            return await self._refuse(request, body, failure)
+        audit.log(OUTCOME_OK)
         return self._last(response)
+
+    async def _admit(
+        self, route: Route, request: web.BaseRequest, body: Body, parts: dict[str, str], audit: Audit
+    ) -> Call:
+        """Decide about a request by its first line and headers: the one place where that is done."""
+        name = parts.get("deployment", route.deployment)
+        caller = None
+        # A web page gets nothing at all of a server that anybody on this machine may call.
+        if route.scope or not self._service.identifier.closed:
+            caller = await self._service.identifier.identify(request.headers)
+            audit.caller = caller
+        if error := refusal(decide(route.scope, name or "", caller), route.scope, name or "", caller):
+            raise error
+        target = None if name is None else self._service.deployment(name)
+        return Call(request, body, self._service, target, caller, parts)
 
     async def _refuse(self, request: web.BaseRequest, body: Body, error: DagferryError) -> web.StreamResponse:
         if request.writer.output_size:
@@ -72,6 +93,10 @@ class App:
         headers = {}
         if isinstance(error, MethodNotAllowed):
             headers["Allow"] = self._table.allowed(request.rel_url.raw_path)
+        if error.status == UNAUTHORIZED:
+            headers["WWW-Authenticate"] = "Bearer"
+        if error.status == UNAVAILABLE:
+            headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
         return await body.refuse(self._last(error_response(error, headers)))
 
     def _last(self, response: web.StreamResponse) -> web.StreamResponse:

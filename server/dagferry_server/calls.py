@@ -5,8 +5,8 @@ from typing import NamedTuple
 from aiohttp import web
 
 from dagferry_core.errors import RequestError
+from dagferry_server.auth.access import Caller
 from dagferry_server.body import Body
-from dagferry_server.callers import Caller
 from dagferry_server.deployments import Deployment
 from dagferry_server.service import Service
 
@@ -18,7 +18,7 @@ class Call(NamedTuple):
     body: Body
     service: Service
     target: Deployment | None
-    caller: Caller
+    identified: Caller | None
     parts: dict[str, str]
 
     @property
@@ -27,6 +27,13 @@ class Call(NamedTuple):
         if self.target is None:
             raise LookupError("this route has no deployment")
         return self.target
+
+    @property
+    def caller(self) -> Caller:
+        """Who calls a route that has a scope."""
+        if self.identified is None:
+            raise LookupError("this route is open to everybody")
+        return self.identified
 
     def whole(self, name: str, default: int, low: int, high: int) -> int:
         """Return a whole number of the query; ``RequestError`` if it is none, or not from ``low`` to ``high``."""

@@ -1,4 +1,4 @@
-"""What ``dagferry-server`` does: serve, or ``new-log-id``."""
+"""What ``dagferry-server`` does: serve, ``new-log-id``, or ``token new``."""
 
 import asyncio
 import logging
@@ -8,6 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 from dagferry_core.command import set_up_logs
+from dagferry_server.auth.identify import Identifier
+from dagferry_server.auth.setup import make_identifier
 from dagferry_server.datafolder import DataFolder
 from dagferry_server.listeners import serve
 from dagferry_server.memory import return_large_blocks
@@ -15,24 +17,30 @@ from dagferry_server.retention import apply_retention
 from dagferry_server.service import Service
 from dagferry_server.settings import Settings, read_settings
 from dagferry_server.store.local import LocalStore
+from dagferry_server.tokencommand import token_new
 
 NEW_LOG_ID = "new-log-id"
+TOKEN_NEW = ["token", "new"]
 THREADS = 8
 """What blocks runs in these: checks, syncs, reads. More would only compete for the same disk."""
 
 
 def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     """Run ``dagferry-server ARGUMENTS``."""
+    if list(arguments[:2]) == TOKEN_NEW:
+        return token_new(arguments[2:], environment)
     rename = list(arguments[:1]) == [NEW_LOG_ID]
     settings = read_settings(arguments[1:] if rename else arguments, environment)
     set_up_logs()
     logging.captureWarnings(capture=True)
     return_large_blocks()
-    with closing(DataFolder(settings.data_dir)) as folder:
-        if rename:
+    if rename:
+        with closing(DataFolder(settings.data_dir)) as folder:
             new_log_ids(settings, folder)
-        else:
-            asyncio.run(_serve(settings, folder))
+    else:
+        identifier = make_identifier(settings)
+        with closing(DataFolder(settings.data_dir)) as folder:
+            asyncio.run(_serve(settings, folder, identifier))
     return 0
 
 
@@ -44,8 +52,8 @@ def new_log_ids(settings: Settings, folder: DataFolder) -> None:
         sys.stdout.write(f"{deployment} {store.new_log_id(deployment)}\n")
 
 
-async def _serve(settings: Settings, folder: DataFolder) -> None:
+async def _serve(settings: Settings, folder: DataFolder, identifier: Identifier) -> None:
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS, "blocking"))
-    service = await Service.open(settings, folder, LocalStore(folder.root))
+    service = await Service.open(settings, folder, LocalStore(folder.root), identifier)
     service.spawn(apply_retention(service))
     await serve(settings, service)

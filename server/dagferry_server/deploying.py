@@ -25,6 +25,7 @@ from dagferry_server.deployments import Deployment
 from dagferry_server.failures import log_failure
 from dagferry_server.patches import Key, patch_between
 from dagferry_server.receiving import Received
+from dagferry_server.secretfiles import secret_warnings
 from dagferry_server.service import Service
 from dagferry_server.store.base import Store, storage_errors
 
@@ -80,7 +81,7 @@ async def deploy_upload(
         added=deploy.added if deploy else 0,
         changed=deploy.changed if deploy else 0,
         removed=deploy.removed if deploy else 0,
-        warnings=checked.warnings,
+        warnings=[*checked.warnings, *secret_warnings(checked.manifest.files)],
         left_out=checked.left_out_files,
         left_out_paths=checked.left_out,
     )
@@ -134,13 +135,9 @@ def _write(
     digest = checked.manifest.digest
     with ExitStack() as stack:
         old = _open_current(stack, store, head)
-        unchanged = current is not None and current.digest == digest
-        if unchanged and old:
-            return _Commit(None, None)
-        if unchanged or not store.has_bundle(deployment, digest):
+        if not _has_whole_bundle(store, deployment, digest):
             put_bundle(store, deployment, checked, spool, known_imports(old))
-        if unchanged:
-            # The bundle was lost or damaged, and this upload brought it back.
+        if current is not None and current.digest == digest:
             return _Commit(None, None)
         deploy = entry(changes=checked.manifest.changes_from(old.manifest if old else EMPTY))
         patch = None
@@ -150,6 +147,19 @@ def _write(
     if not store.create_entry(deployment, deploy.sequence, deploy.encode()):
         raise StoreFailed(f"Sequence {deploy.sequence} of {deployment} is taken already.")
     return _Commit(deploy, patch)
+
+
+def _has_whole_bundle(store: Store, deployment: str, digest: str) -> bool:
+    if not store.has_bundle(deployment, digest):
+        return False
+    try:
+        with opened(store, deployment, digest) as bundle:
+            bundle.verify()
+    except (BundleGone, StoreFailed) as error:
+        # This very upload can bring it back.
+        log_failure("A stored bundle is damaged and stored anew", error, deployment=deployment, digest=digest)
+        return False
+    return True
 
 
 def _open_current(stack: ExitStack, store: Store, head: _Head) -> BundleFile | None:

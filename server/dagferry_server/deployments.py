@@ -63,6 +63,7 @@ class Deployment:
         self.lock = asyncio.Lock()
         self.waiters = Waiters()
         self.sidecars = Sidecars(name)
+        self.uploads = 0  # that are under way
         self._store = store
         self._take(loaded)
 

@@ -3,7 +3,9 @@
 import asyncio
 import logging
 import signal
+import ssl
 from collections.abc import Iterable
+from contextlib import AsyncExitStack
 
 from aiohttp import web
 
@@ -11,15 +13,21 @@ from dagferry_core.command import fields
 from dagferry_core.errors import RequestError, SetupError
 from dagferry_server.answers import error_response
 from dagferry_server.app import App
+from dagferry_server.auth.watched import running, watch
 from dagferry_server.routes import ROUTES
 from dagferry_server.routing import Route
 from dagferry_server.service import Service
 from dagferry_server.settings import Settings, shown_address
+from dagferry_server.tls import listening_context, watched_certificate
 
 SHUTDOWN_SECONDS = 25
 """How long requests that are under way may take to end. Kubernetes kills after 30 s, if not told otherwise."""
 KEEPALIVE_SECONDS = 75
-"""A connection on which nothing is asked for so long is closed."""
+"""A connection on which nothing is asked for so long is closed, also one that never asked for anything."""
+MAX_LINE_BYTES = 8 * 1024
+MAX_FIELD_BYTES = 8 * 1024
+MAX_HEADERS = 100
+"""Of a request: its first line, one header, and how many of them. A token of GitHub's has about 2 KiB."""
 BACKLOG = 1024
 """Connections that wait to be accepted: every sidecar of a large deployment may come at once."""
 READ_BUFFER_BYTES = 64 * 1024
@@ -68,6 +76,9 @@ class _Server(web.Server):
             # An upload is counted as it arrives; what is compressed around it is not ours to undo.
             auto_decompress=False,
             read_bufsize=READ_BUFFER_BYTES,
+            max_line_size=MAX_LINE_BYTES,
+            max_field_size=MAX_FIELD_BYTES,
+            max_headers=MAX_HEADERS,
         )
 
 
@@ -77,26 +88,44 @@ class Listeners:
     def __init__(self, service: Service) -> None:
         self._service = service
         self._runners: list[web.ServerRunner] = []
+        self._kept = AsyncExitStack()
 
     async def open(self) -> list[tuple[str, int]]:
         """Listen where the settings say, and return the addresses: the public one, and the admin one if it is apart."""
         settings = self._service.settings
-        public = [route for route in ROUTES if route.public or settings.admin_listen is None]
-        addresses = [await self._listen("--listen", settings.listen, public)]
+        context = None
+        if settings.tls_cert and settings.tls_key:
+            certificate = await asyncio.to_thread(watched_certificate, settings.tls_cert, settings.tls_key)
+            self._service.certificate = certificate
+            context = listening_context(certificate)
+            await self._kept.enter_async_context(running(watch([certificate])))
+        await self._kept.enter_async_context(self._service.identifier.kept_fresh())
+        # What the admin listener has tells nobody's secrets, but where callers have to prove who they are, it is no
+        # stranger's business: without that listener it is not served.
+        with_admin = settings.admin_listen is None and not settings.closed
+        public = [route for route in ROUTES if route.public or with_admin]
+        addresses = [await self._listen("--listen", settings.listen, public, context)]
         if settings.admin_listen:
             admin = [route for route in ROUTES if route.admin]
-            addresses.append(await self._listen("--admin-listen", settings.admin_listen, admin))
+            addresses.append(await self._listen("--admin-listen", settings.admin_listen, admin, None))
         log.info(
             "Listening",
-            extra=fields(listen=shown_address(addresses[0]), admin_listen=shown_address(addresses[-1])),
+            extra=fields(
+                listen=shown_address(addresses[0]),
+                admin_listen=shown_address(addresses[-1]),
+                tls=context is not None,
+                credentials=settings.closed,
+            ),
         )
         return addresses
 
-    async def _listen(self, flag: str, address: tuple[str, int], routes: Iterable[Route]) -> tuple[str, int]:
+    async def _listen(
+        self, flag: str, address: tuple[str, int], routes: Iterable[Route], context: ssl.SSLContext | None
+    ) -> tuple[str, int]:
         runner = web.ServerRunner(_Server(App(self._service, routes)), shutdown_timeout=1)
         await runner.setup()
         self._runners.append(runner)
-        site = web.TCPSite(runner, *address, backlog=BACKLOG)
+        site = web.TCPSite(runner, *address, backlog=BACKLOG, ssl_context=context)
         try:
             await site.start()
         except OSError as error:
@@ -114,6 +143,7 @@ class Listeners:
             log.warning("Requests are cut off", extra=fields(seconds=SHUTDOWN_SECONDS))
         for runner in self._runners:
             await runner.cleanup()
+        await self._kept.aclose()
 
 
 async def serve(settings: Settings, service: Service) -> None:

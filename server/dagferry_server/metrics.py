@@ -56,6 +56,9 @@ class Metrics:
         self.unreadable = make(Gauge, "unreadable_deploys", "Entries of the deploy log that cannot be read.", of)
         self.stored_bytes = make(Gauge, "stored_bytes", "Bytes of stored bundles.", of)
         self.stored_bundles = make(Gauge, "stored_bundles", "Stored bundles.", of)
+        self.credential_faults = make(
+            Gauge, "credential_faults", "Files and issuers that cannot be read now; what they said last is in force."
+        )
         make(Gauge, "upload_limit_bytes", "The most bytes an upload may have.").set(upload_limit.bytes)
         make(Gauge, "info", "Always 1; the label has the server's version.", "version").labels(__version__).set(1)
 
@@ -66,7 +69,7 @@ class Metrics:
         for metric in (self.received_bytes, self.bundle_sent_bytes, self.patch_sent_bytes):
             metric.labels(deployment)
 
-    def render(self, deployments: Iterable[Deployment]) -> bytes:
+    def render(self, deployments: Iterable[Deployment], credential_faults: int) -> bytes:
         """Return the text of a scrape; called in a thread."""
         for deployment in deployments:
             current = deployment.current
@@ -78,6 +81,7 @@ class Metrics:
                 (self.unreadable, len(deployment.unreadable)),
             ):
                 metric.labels(deployment.name).set(value)
+        self.credential_faults.set(credential_faults)
         return generate_latest(self.registry)
 
 

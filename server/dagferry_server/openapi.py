@@ -8,10 +8,23 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from dagferry_core import __version__
-from dagferry_core.errors import DagferryError, DeploymentNotFound, MethodNotAllowed, RouteNotFound
+from dagferry_core.errors import (
+    CredentialsRefused,
+    DagferryError,
+    DeploymentNotFound,
+    Forbidden,
+    IssuerUnavailable,
+    MethodNotAllowed,
+    OriginRefused,
+    RequestError,
+    RouteNotFound,
+    Unauthenticated,
+)
 from dagferry_server.answers import ErrorAnswer
 from dagferry_server.routing import Parameter, Route
 
+COMMON_ERRORS = (RequestError, RouteNotFound, MethodNotAllowed, OriginRefused, DagferryError)
+WHO_ERRORS = (Unauthenticated, CredentialsRefused, Forbidden, IssuerUnavailable)
 _REFERENCE = "#/components/schemas/"
 _BINARY = {"type": "string", "format": "binary"}
 
@@ -29,15 +42,17 @@ def describe(routes: Iterable[Route]) -> dict[str, Any]:
         "openapi": "3.1.0",
         "info": {"title": "Dagferry", "version": __version__, "license": {"name": "Apache-2.0"}},
         "paths": paths,
-        "components": {"schemas": schemas["$defs"]},
+        "components": {
+            "schemas": schemas["$defs"],
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+        },
     }
 
 
 def errors_of(route: Route) -> list[type[DagferryError]]:
     """Return every error that ``route`` may answer with, those of all routes included."""
-    has_deployment = (DeploymentNotFound,) if route.scope else ()
-    common = (RouteNotFound, MethodNotAllowed, DagferryError)
-    return list(dict.fromkeys((*has_deployment, *route.errors, *common)))
+    of_callers = (*WHO_ERRORS, DeploymentNotFound) if route.scope else ()
+    return list(dict.fromkeys((*of_callers, *route.errors, *COMMON_ERRORS)))
 
 
 def _operation(route: Route) -> dict[str, Any]:
@@ -50,6 +65,8 @@ def _operation(route: Route) -> dict[str, Any]:
             *map(_parameter, route.parameters),
         ],
         "responses": _responses(route),
+        # The empty alternative: a server without credentials asks for none.
+        "security": [{"token": []}, {}] if route.scope else [],
     }
     if route.takes_file:
         form = {"type": "object", "properties": {"file": _BINARY, "description": {"type": "string"}}}

@@ -6,6 +6,7 @@ says about its file: not the field's name, not the file's name.
 
 import asyncio
 import hashlib
+import time
 from collections.abc import Awaitable
 from typing import Any, BinaryIO, NamedTuple
 
@@ -19,6 +20,9 @@ from dagferry_server.store.base import storage_errors
 
 UPLOAD_IDLE_SECONDS = 60
 """An upload of which no byte arrives for as long is given up."""
+MIN_UPLOAD_BYTES_PER_SECOND = 1024
+UPLOAD_GRACE_SECONDS = 60
+"""An upload that, after the grace, has come slower than this on the whole is given up: a line of 9600 baud deploys."""
 MAX_FORM_BYTES = 64 * 1024
 """What a form may have beside its file: fields, headers, boundaries."""
 MAX_DESCRIPTION_BYTES = 4 * MAX_DESCRIPTION_CHARACTERS
@@ -43,15 +47,16 @@ def check_length(request: web.BaseRequest, limit: UploadLimit) -> None:
 async def receive(request: web.BaseRequest, file: BinaryIO, limit: UploadLimit) -> Received:
     """Receive the body of ``request`` into the empty ``file``.
 
-    Raises ``UploadTooLarge``, ``UploadIncomplete`` (the body was cut, or nothing arrived for
-    ``UPLOAD_IDLE_SECONDS``), ``MultipartInvalid``, and ``UploadEmptyBody`` if the file has no bytes.
+    Raises ``UploadTooLarge``, ``UploadIncomplete`` (the body was cut, or comes too slowly), ``MultipartInvalid``,
+    and ``UploadEmptyBody`` if the file has no bytes.
     """
     sink = _Sink(file, limit)
+    pace = _Pace()
     if _is_form(request):
-        description = await _receive_form(request, sink)
+        description = await _receive_form(request, sink, pace)
     else:
         description = request.query.get("description", "")
-        while piece := await _arriving(request.content.read(PIECE_BYTES)):
+        while piece := await pace.arriving(request.content.read(PIECE_BYTES)):
             await sink.write(piece)
     await sink.finish()
     if not sink.size:
@@ -89,7 +94,33 @@ class _Sink:
             await self._file.write(pending)
 
 
-async def _receive_form(request: web.BaseRequest, sink: _Sink) -> str:
+class _Pace:
+    """Waits for what a client sends, but not for ever: neither for a silent one nor for one that sends drop by drop."""
+
+    def __init__(self) -> None:
+        self._deadline = time.monotonic() + UPLOAD_GRACE_SECONDS
+
+    async def arriving(self, read: Awaitable[Any]) -> Any:
+        """Return what ``read`` comes to; turn the ways in which it can fail into our errors."""
+        left = self._deadline - time.monotonic()
+        try:
+            came = await asyncio.wait_for(read, min(left, UPLOAD_IDLE_SECONDS))
+        except (TimeoutError, asyncio.TimeoutError) as error:
+            if left > UPLOAD_IDLE_SECONDS:
+                raise UploadIncomplete(f"No byte of the upload arrived for {UPLOAD_IDLE_SECONDS} s.") from error
+            raise UploadIncomplete(
+                f"The upload arrives at less than {MIN_UPLOAD_BYTES_PER_SECOND} bytes a second."
+            ) from error
+        except (ConnectionError, web.RequestPayloadError) as error:
+            raise UploadIncomplete("The connection broke before the upload was complete.") from error
+        except Exception as error:  # the reader of forms raises whatever it stumbles over
+            raise MultipartInvalid(f"The form data is malformed: {str(error)[:200]}.") from error
+        if isinstance(came, bytes | bytearray):
+            self._deadline += len(came) / MIN_UPLOAD_BYTES_PER_SECOND
+        return came
+
+
+async def _receive_form(request: web.BaseRequest, sink: _Sink, pace: _Pace) -> str:
     """Receive a form's file into ``sink`` and return its description, which may come before or after it."""
     try:
         reader = await request.multipart()
@@ -97,7 +128,7 @@ async def _receive_form(request: web.BaseRequest, sink: _Sink) -> str:
         raise MultipartInvalid("The form data has no boundary.") from error
     fields: dict[str | None, bytearray] = {}
     fields_bytes = files = 0
-    while part := await _arriving(reader.next()):
+    while part := await pace.arriving(reader.next()):
         if not isinstance(part, BodyPartReader):
             raise MultipartInvalid("The form has a form inside.")
         is_file = part.filename is not None
@@ -106,7 +137,7 @@ async def _receive_form(request: web.BaseRequest, sink: _Sink) -> str:
             raise MultipartInvalid("The form has more than one file.")
         field = fields.setdefault(part.name, bytearray())
         while not part.at_eof():
-            piece = await _arriving(part.read_chunk(PIECE_BYTES))
+            piece = await pace.arriving(part.read_chunk(PIECE_BYTES))
             if is_file:
                 await sink.write(piece)
                 continue
@@ -121,18 +152,6 @@ async def _receive_form(request: web.BaseRequest, sink: _Sink) -> str:
 
 def _is_form(request: web.BaseRequest) -> bool:
     return request.content_type.startswith("multipart/")
-
-
-async def _arriving(read: Awaitable[Any]) -> Any:
-    """Wait for what a client sends; turn the ways in which it can fail into our errors."""
-    try:
-        return await asyncio.wait_for(read, UPLOAD_IDLE_SECONDS)
-    except (TimeoutError, asyncio.TimeoutError) as error:
-        raise UploadIncomplete(f"No byte of the upload arrived for {UPLOAD_IDLE_SECONDS} s.") from error
-    except (ConnectionError, web.RequestPayloadError) as error:
-        raise UploadIncomplete("The connection broke before the upload was complete.") from error
-    except Exception as error:  # the reader of forms raises whatever it stumbles over
-        raise MultipartInvalid(f"The form data is malformed: {str(error)[:200]}.") from error
 
 
 def _too_large(limit: UploadLimit, seen: str) -> UploadTooLarge:

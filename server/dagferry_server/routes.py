@@ -30,6 +30,7 @@ from dagferry_core.errors import (
     StoreFailed,
     StoreFull,
     TooManyFiles,
+    TooManyUploads,
     UploadEmptyBody,
     UploadIncomplete,
     UploadTooLarge,
@@ -70,6 +71,7 @@ _UPLOAD_ERRORS: tuple[type[DagferryError], ...] = (
     TooManyFiles,
     RatioTooHigh,
     ShuttingDown,
+    TooManyUploads,
     StoreFull,
     StoreFailed,
 )
@@ -113,7 +115,6 @@ ROUTES: tuple[Route, ...] = (
         parameters=(
             Parameter("If-None-Match", "header", "The ETag last seen: the version in quotes."),
             Parameter("Prefer", "header", f"`wait=N`: wait up to N seconds for a change, {MAX_WAIT_SECONDS} at most."),
-            Parameter("Dagferry-Log", "header", "The log id last seen; another one is a change too."),
             Parameter("Dagferry-Instance", "header", "Who asks."),
             Parameter("Dagferry-Component", "header", "Which part of Airflow it serves."),
             Parameter("Dagferry-Live", "header", "The version that is live there."),

@@ -7,7 +7,7 @@ from aiohttp import web
 from pydantic import BaseModel
 
 from dagferry_core.errors import DagferryError, MethodNotAllowed, RouteNotFound
-from dagferry_server.callers import Scope
+from dagferry_server.auth.access import Scope
 from dagferry_server.calls import Call
 
 Handler = Callable[[Call], Awaitable[web.StreamResponse]]

@@ -7,6 +7,7 @@ from io import FileIO
 
 from aiohttp import web
 
+from dagferry_core.limits import PIECE_BYTES
 from dagferry_server.answers import FIXED_HEADERS
 
 SEND_SECONDS = 3600
@@ -46,12 +47,21 @@ async def send_file(
         await response.prepare(request)
         if request.transport is None:
             raise ConnectionResetError
-        await asyncio.wait_for(loop.sendfile(request.transport, file, 0, size), SEND_SECONDS)
+        # The kernel cannot encrypt; what asyncio does instead loses the body.
+        encrypted = request.transport.get_extra_info("sslcontext") is not None
+        sending = _copy(file, response) if encrypted else loop.sendfile(request.transport, file, 0, size)
+        await asyncio.wait_for(sending, SEND_SECONDS)
         await response.write_eof()
     finally:
         # The client may go away at any moment, and with it this task; the file is closed all the same.
         opening.add_done_callback(_close)
     return response
+
+
+async def _copy(file: FileIO, response: web.StreamResponse) -> None:
+    await asyncio.to_thread(file.seek, 0)
+    while piece := await asyncio.to_thread(file.read, PIECE_BYTES):
+        await response.write(piece)
 
 
 def _close(opening: "asyncio.Future[FileIO]") -> None:

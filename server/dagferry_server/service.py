@@ -2,12 +2,15 @@
 
 import asyncio
 import logging
+import ssl
 import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 from dagferry_core.command import fields
-from dagferry_core.errors import DeploymentNotFound
+from dagferry_server.auth.access import no_deployment
+from dagferry_server.auth.identify import Identifier
+from dagferry_server.auth.watched import WatchedFile
 from dagferry_server.datafolder import DataFolder
 from dagferry_server.deployments import Deployment, read_log
 from dagferry_server.metrics import Metrics
@@ -51,11 +54,20 @@ class Service:
     """The server without its listeners. Made on the event loop, with ``open``."""
 
     def __init__(
-        self, settings: Settings, folder: DataFolder, store: Store, capacity_bytes: int, clock: Callable[[], float]
+        self,
+        settings: Settings,
+        folder: DataFolder,
+        store: Store,
+        identifier: Identifier,
+        *,
+        capacity_bytes: int,
+        clock: Callable[[], float],
     ) -> None:
         self.settings = settings
         self.folder = folder
         self.store = store
+        self.identifier = identifier
+        self.certificate: WatchedFile[ssl.SSLContext] | None = None
         self.clock = clock
         self.deployments: dict[str, Deployment] = {}
         self.patches = Patches(store)
@@ -68,10 +80,16 @@ class Service:
 
     @classmethod
     async def open(
-        cls, settings: Settings, folder: DataFolder, store: Store, clock: Callable[[], float] = time.time
+        cls,
+        settings: Settings,
+        folder: DataFolder,
+        store: Store,
+        identifier: Identifier,
+        clock: Callable[[], float] = time.time,
     ) -> "Service":
         """Read every deployment's log from ``store``. ``folder`` stays the caller's to close."""
-        service = cls(settings, folder, store, await asyncio.to_thread(store.capacity_bytes), clock)
+        capacity = await asyncio.to_thread(store.capacity_bytes)
+        service = cls(settings, folder, store, identifier, capacity_bytes=capacity, clock=clock)
         for name in settings.deployments:
             await asyncio.to_thread(folder.prepare, name)
             await asyncio.to_thread(store.prepare, name)
@@ -90,12 +108,17 @@ class Service:
             )
         return service
 
+    @property
+    def credential_faults(self) -> int:
+        """How many files and issuers cannot be read now, so that what they said last is in force."""
+        return len(self.identifier.faults) + bool(self.certificate and self.certificate.fault)
+
     def deployment(self, name: str) -> Deployment:
         """Return a deployment by its name; ``DeploymentNotFound`` if it is not one of this server's."""
         try:
             return self.deployments[name]
         except KeyError:
-            raise DeploymentNotFound(f"This server has no deployment {name[:63]!r}.") from None
+            raise no_deployment(name) from None
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> "asyncio.Task[Any]":
         """Start work that goes on even if whoever asked for it goes away; ``close`` waits for it."""

@@ -1,6 +1,7 @@
 """The server's settings: every flag, and the checked values that the rest of the server sees."""
 
 import logging
+import re
 from collections.abc import Callable, Mapping, Sequence
 
 from pydantic import BaseModel, ConfigDict, model_validator
@@ -10,17 +11,22 @@ from dagferry_core.command import Setting, address, fields, parse, size, whole
 from dagferry_core.deploylog import Retention
 from dagferry_core.errors import DeploymentNotFound, SetupError
 from dagferry_core.limits import MAX_EXPANDED_BYTES, MAX_FILES, UploadLimit, tiers_from, upload_limit
+from dagferry_core.loopback import is_loopback
 from dagferry_core.names import check_deployment
 from dagferry_core.paths import DEFAULT_EXCLUDES
 from dagferry_server.cgroup import available
-from dagferry_server.loopback import is_loopback
 
 MAX_TIERS = 10_000
 MAX_KEEP_DEPLOYS = 10_000
 MAX_KEEP_DAYS = 36_500
 AUTO = "auto"
+ABOUT = (
+    "Receives, checks, stores and serves DAGs. Other commands: dagferry-server token new, dagferry-server new-log-id."
+)
 STORE_SHARE = 0.8
 """The part of its volume that the store fills by default; the rest is for what is being received."""
+
+_HEADER = re.compile(r"[A-Za-z0-9-]{1,100}")
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +49,12 @@ def _tiers(text: str) -> int | str:
     return text if text == AUTO else whole(1, MAX_TIERS)(text)
 
 
+def _header(text: str) -> str:
+    if not _HEADER.fullmatch(text):
+        raise ValueError("the name of a header such as X-Forwarded-User is expected")
+    return text
+
+
 def _switch(flag: str, what: str) -> Setting:
     return Setting(flag, parse=None, default=False, metavar="", help=what)
 
@@ -54,7 +66,8 @@ SETTINGS: tuple[Setting, ...] = (
         address,
         None,
         "HOST:PORT",
-        "Where /readyz, /metrics and /openapi.json are served, by default with everything else.",
+        "Where /readyz, /metrics and /openapi.json are served, without TLS and to anybody. Without it they are served "
+        "with everything else if no credentials are configured, and nowhere if there are.",
     ),
     Setting("--data-dir", str, "/var/lib/dagferry", "DIR", "The data folder, of this server alone."),
     Setting("--deployments", _names, ("default",), "NAME,…", "The deployments that this server has."),
@@ -85,6 +98,24 @@ SETTINGS: tuple[Setting, ...] = (
         "BYTES",
         "Beyond it only the newest deploys' bundles stay; by default 80 % of the volume of --data-dir.",
     ),
+    Setting("--tokens-file", str, None, "FILE", "Who may call with a token; read again when it changes."),
+    Setting("--issuers-file", str, None, "FILE", "Whose JWTs are trusted, and what their subjects may do."),
+    Setting(
+        "--proxy-user-header",
+        _header,
+        None,
+        "NAME",
+        "The header with the caller's name, from a proxy that has checked it; with --proxy-secret-file.",
+    ),
+    Setting(
+        "--proxy-secret-file",
+        str,
+        None,
+        "FILE",
+        "The secret that the proxy must send in Dagferry-Proxy-Secret; read again when it changes.",
+    ),
+    Setting("--tls-cert", str, None, "FILE", "Serve --listen over TLS: the certificate and its chain, in PEM."),
+    Setting("--tls-key", str, None, "FILE", "The certificate's key; both are read again when they are renewed."),
     _switch("--insecure-no-auth", "Listen on any address, although nobody has to prove who they are."),
 )
 
@@ -107,20 +138,43 @@ class Settings(BaseModel):
     keep_deploys: int
     keep_days: int
     max_store_bytes: int | None
+    tokens_file: str | None
+    issuers_file: str | None
+    proxy_user_header: str | None
+    proxy_secret_file: str | None
+    tls_cert: str | None
+    tls_key: str | None
     insecure_no_auth: bool
+
+    @model_validator(mode="after")
+    def _belong_together(self) -> "Settings":
+        if (self.proxy_user_header is None) != (self.proxy_secret_file is None):
+            raise SetupError("--proxy-user-header and --proxy-secret-file belong together.")
+        if self.proxy_secret_file and not self.tokens_file:
+            raise SetupError("--proxy-secret-file needs --tokens-file, which says what the proxy's callers may do.")
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise SetupError("--tls-cert and --tls-key belong together.")
+        if self.closed and self.insecure_no_auth:
+            raise SetupError("--insecure-no-auth contradicts the credentials that are configured.")
+        return self
 
     @model_validator(mode="after")
     def _closed_by_default(self) -> "Settings":
         # The admin listener has no secrets, but what it tells is nobody else's business either.
         for flag, listener in (("--listen", self.listen), ("--admin-listen", self.admin_listen)):
-            if listener and not self.insecure_no_auth and not is_loopback(listener[0]):
+            if listener and not self.closed and not self.insecure_no_auth and not is_loopback(listener[0]):
                 raise SetupError(
                     f"{flag} {shown_address(listener)} can be reached from elsewhere, and no credentials are "
                     "configured: anybody could deploy code.",
-                    "Listen on 127.0.0.1, or add --insecure-no-auth if something in front of the server keeps "
-                    "strangers out.",
+                    "Add --tokens-file or --issuers-file (docs/security.md), listen on 127.0.0.1, or add "
+                    "--insecure-no-auth if something in front of the server keeps strangers out.",
                 )
         return self
+
+    @property
+    def closed(self) -> bool:
+        """Whether callers have to prove who they are."""
+        return bool(self.tokens_file or self.issuers_file or self.proxy_secret_file)
 
     @property
     def upload_limit(self) -> UploadLimit:
@@ -168,7 +222,7 @@ def read_settings(
     container: Callable[[], tuple[float | None, int | None]] = available,
 ) -> Settings:
     """Return the settings of ``dagferry-server ARGUMENTS``; ``container`` tells its CPU and memory limits."""
-    values = parse("dagferry-server", "Receives, checks, stores and serves DAGs.", SETTINGS, arguments, environment)
+    values = parse("dagferry-server", ABOUT, SETTINGS, arguments, environment)
     if values["tiers"] == AUTO:
         values["tiers"] = tiers_from(*container())
     return Settings(**values)

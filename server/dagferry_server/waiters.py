@@ -6,6 +6,9 @@ an ``await`` in between, so nothing can change unnoticed; ``tell`` wakes everybo
 
 import asyncio
 
+MAX_WAITERS = 10_000
+"""Of one deployment; who comes then is answered at once, and a sidecar takes to polling. Each costs about 3 KB."""
+
 
 class Waiters:
     """Those who wait. Each costs one future and one timer."""
@@ -20,8 +23,8 @@ class Waiters:
         return len(self._futures)
 
     async def wait(self, seconds: float) -> None:
-        """Return when told, after ``seconds``, or at once if nobody is to wait any more."""
-        if self._closed or seconds <= 0:
+        """Return when told, after ``seconds``, or at once if nobody is to wait any more or too many do."""
+        if self._closed or seconds <= 0 or len(self._futures) >= MAX_WAITERS:
             return
         loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = loop.create_future()

@@ -1,6 +1,10 @@
 """What deploy/ writes on a command line is what the commands of this version take."""
 
+import os
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +17,7 @@ from dagferry_core.command import parse
 from dagferry_core.errors import SetupError
 from dagferry_server.listeners import SHUTDOWN_SECONDS
 from deployfiles import FILES, HOME, containers, documents
+from harness import pack
 
 COMMANDS = {
     "dagferry-server": dagferry_server.settings.SETTINGS,
@@ -44,7 +49,8 @@ def test_the_command_takes_the_arguments_and_variables(path: Path, container: di
 
 
 def test_the_server_has_time_to_finish_what_it_receives() -> None:
-    [_, server, _] = documents(HOME / "deploy" / "kubernetes" / "server.yaml")
+    manifests = documents(HOME / "deploy" / "kubernetes" / "server.yaml")
+    [server] = [document for document in manifests if document["kind"] == "StatefulSet"]
     [compose] = documents(HOME / "deploy" / "compose.yaml")
     assert server["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] > SHUTDOWN_SECONDS
     assert int(compose["services"]["server"]["stop_grace_period"].removesuffix("s")) > SHUTDOWN_SECONDS
@@ -56,6 +62,23 @@ def test_a_flag_that_is_gone_would_be_noticed() -> None:
 
 
 @pytest.mark.parametrize(("path", "container"), FOUND, ids=name)
-def test_a_server_that_is_open_to_others_says_so_loudly(path: Path, container: dict[str, Any]) -> None:
-    if "--insecure-no-auth" in (container.get("args") or container["command"]):
-        assert "!! There is no authentication yet" in path.read_text()
+def test_every_server_asks_who_calls_and_every_sidecar_says_who_it_is(path: Path, container: dict[str, Any]) -> None:
+    given = {argument.partition("=")[0] for argument in container.get("args") or container["command"]}
+    assert "--insecure-no-auth" not in given
+    assert given & {"--tokens-file", "--token-file"}
+
+
+def test_new_secrets_makes_what_the_compose_file_mounts(tmp_path: Path, serve: Any) -> None:
+    shutil.copy(HOME / "deploy" / "new-secrets", tmp_path)
+    environment = {**os.environ, "DAGFERRY_SERVER": f"{sys.executable} -m dagferry_server"}
+    subprocess.run([tmp_path / "new-secrets"], check=True, env=environment, capture_output=True)
+    [compose] = documents(HOME / "deploy" / "compose.yaml")
+    for secret in compose["secrets"].values():
+        assert (tmp_path / secret["file"]).is_file()
+    server = serve("--tokens-file", str(tmp_path / "secrets" / "tokens.toml"))
+    sidecar, deploy = ((tmp_path / "secrets" / f"{name}-token").read_text().strip() for name in ("sidecar", "deploy"))
+    assert server.get("/default/dags/current", Authorization=sidecar)[0] == 200
+    assert server.get("/default/dags/deploys", Authorization=sidecar)[0] == 403
+    assert server.request("/default/dags/upload", pack({"dag.py": b""}), Authorization=deploy)[0] == 200
+    again = subprocess.run([tmp_path / "new-secrets"], check=False, env=environment, capture_output=True)
+    assert again.returncode == 1

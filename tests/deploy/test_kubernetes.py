@@ -9,6 +9,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from dagferry_server.auth.issuers import parse_issuers
 from deployfiles import KUBERNETES, containers, documents, run, tool
 
 VERSIONS = ("1.29", kubernetes_validate.latest_version())
@@ -160,5 +161,34 @@ def test_airflow_mounts_the_whole_volume_read_only_and_reads_current() -> None:
     assert base["env"] == [FOLDER]
     assert VALUES["config"]["core"]["dags_folder"] == FOLDER["value"]
     for container in [*containers(PATCH), *containers(VALUES), *containers(TASK)]:
-        assert container["volumeMounts"] == [{"name": "dagferry", "mountPath": "/dags"}]
+        assert container["volumeMounts"][0] == {"name": "dagferry", "mountPath": "/dags"}
         assert "--root=/dags" in container["args"]
+
+
+def test_a_sidecar_shows_the_pods_own_identity_and_airflow_does_not_get_it() -> None:
+    for container in [*containers(PATCH), *containers(VALUES), *containers(TASK)]:
+        [_, token] = container["volumeMounts"]
+        assert token == {"name": "dagferry-token", "mountPath": "/var/run/secrets/dagferry", "readOnly": True}
+        assert "--token-file=/var/run/secrets/dagferry/token" in container["args"]
+    for volumes in (PATCH["spec"]["template"]["spec"]["volumes"], VALUES["volumes"], TASK["spec"]["volumes"]):
+        [volume] = [volume for volume in volumes if volume["name"] == "dagferry-token"]
+        [source] = volume["projected"]["sources"]
+        assert source["serviceAccountToken"]["audience"] == "dagferry"
+        assert source["serviceAccountToken"]["path"] == "token"
+    assert VALUES["volumeMounts"] == [MOUNT]
+
+
+def test_the_servers_issuers_are_taken_and_let_pods_sync_and_nothing_else() -> None:
+    [issuer] = parse_issuers(SERVER["ConfigMap"]["data"]["issuers.toml"].encode())
+    [rule] = issuer.rules
+    assert rule.grant.scopes == {"sync"}
+    pod = SERVER["StatefulSet"]["spec"]["template"]["spec"]
+    mounts = {mount["name"]: mount for mount in pod["containers"][0]["volumeMounts"]}
+    for name, flag in (("tokens", "--tokens-file"), ("issuers", "--issuers-file")):
+        assert f"{flag}={mounts[name]['mountPath']}/{name}.toml" in pod["containers"][0]["args"]
+        assert "subPath" not in mounts[name]
+    account = SERVER["ServiceAccount"]["metadata"]["name"]
+    assert (pod["serviceAccountName"], pod["automountServiceAccountToken"]) == (account, True)
+    assert issuer.source.bearer_token_file == "/var/run/secrets/kubernetes.io/serviceaccount/token"
+    reached = {port["port"] for rule in SERVER["NetworkPolicy"]["spec"]["egress"] for port in rule["ports"]}
+    assert reached == {443, 6443, 53}

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from blockbuster import blockbuster_ctx
 
+from dagferry_server.auth.setup import make_identifier
 from dagferry_server.datafolder import DataFolder
 from dagferry_server.listeners import Listeners
 from dagferry_server.retention import apply_retention
@@ -35,7 +36,8 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
         settings = await asyncio.to_thread(read_settings, arguments, {}, lambda: (None, None))
         folder = await asyncio.to_thread(DataFolder, settings.data_dir)
         store = options.pop("store", None) or LocalStore(folder.root)
-        service = await Service.open(settings, folder, store, **options)
+        identifier = await asyncio.to_thread(make_identifier, settings)
+        service = await Service.open(settings, folder, store, identifier, **options)
         listeners = Listeners(service)
         server = Running(service, listeners)
         running.append(server)

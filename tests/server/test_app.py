@@ -50,17 +50,16 @@ async def test_no_answer_may_be_cached(server, route) -> None:
 async def test_the_caller_is_decided_once_before_the_body_and_the_store(server, monkeypatch, route) -> None:
     asked = []
 
-    def nobody(request, scope, deployment) -> None:
-        asked.append((scope, deployment, request.content.total_bytes))
+    def nobody(scope, deployment, caller) -> None:
+        asked.append((scope, deployment))
         raise Forbidden("No.")
 
-    monkeypatch.setattr(app, "caller_of", nobody)
+    monkeypatch.setattr(app, "decide", nobody)
     monkeypatch.setattr(server.service, "store", None)
     path = route.path.replace("{deployment}", "default").replace("{version}", "20200101T000000Z-000001")
     answer = await server.call(route.method, path, data=pack(A) if route.method == "POST" else None)
     assert (answer.status, answer.json["code"]) == (403, "forbidden")
-    (decided,) = asked
-    assert decided[:2] == (route.scope, "default" if route.scope else None)
+    assert asked == [(route.scope, "default" if route.scope else "")]
 
 
 async def test_a_defect_is_500_without_details(server, monkeypatch, caplog) -> None:

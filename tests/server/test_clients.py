@@ -71,7 +71,7 @@ async def connected(server: Running) -> AsyncIterator[Wire]:
 
 def post(length: int | str, *headers: str, path: str = "/default/dags/upload") -> bytes:
     framing = f"Content-Length: {length}" if isinstance(length, int) else length
-    return "\r\n".join([f"POST {path} HTTP/1.1", "Host: dagferry", framing, *headers, "", ""]).encode()
+    return "\r\n".join([f"POST {path} HTTP/1.1", "Host: 127.0.0.1", framing, *headers, "", ""]).encode()
 
 
 def multipart(file: bytes, *, end: str = "--\r\n") -> bytes:

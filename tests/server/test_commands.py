@@ -1,13 +1,16 @@
 """The command ``dagferry-server`` as a process."""
 
+import http.client
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 
 import pytest
 
+from credentials import issuers_file
 from harness import Server, eventually, free_port, pack
 from running import A, B
 
@@ -95,8 +98,6 @@ def test_help_and_version(tmp_path) -> None:
 
 @pytest.mark.parametrize("signal_name", ["SIGTERM", "SIGINT"])
 def test_a_signal_ends_it_with_exit_code_0_and_nothing_is_lost(serve, signal_name) -> None:
-    import signal
-
     server = serve()
     told = server.deploy(A)
     server.process.send_signal(getattr(signal, signal_name))
@@ -156,9 +157,6 @@ def test_promtool_finds_nothing_to_complain_about(serve) -> None:
 
 
 def test_an_upload_that_is_under_way_at_the_end_is_finished(serve) -> None:
-    import http.client
-    import signal
-
     server = serve()
     body = pack(A)
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE_SECONDS)
@@ -174,3 +172,43 @@ def test_an_upload_that_is_under_way_at_the_end_is_finished(serve) -> None:
     connection.close()
     assert server.process.wait(PATIENCE_SECONDS) == 0
     assert serve().current()["sequence"] == 1
+
+
+def test_token_new_prints_a_secret_once_and_an_entry_that_lets_it_in(serve, tmp_path) -> None:
+    ended = run("token", "new", "--name", "ci", "--scopes", "deploy,sync", "--deployments", "default,team-*")
+    assert ended.returncode == 0
+    secret, entry = ended.stdout.splitlines()
+    assert secret.startswith("dgf_")
+    assert secret not in entry + ended.stderr
+    (tmp_path / "tokens.toml").write_text(f"tokens = [\n{entry}\n]\n")
+    server = serve("--tokens-file", str(tmp_path / "tokens.toml"))
+    assert server.get("/default/dags/deploys", Authorization=secret)[0] == 200
+    assert server.get("/default/dags/deploys")[0] == 401
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["token", "new"], "--name is required"),
+        (["token", "new", "--name", "x", "--scopes", "root", "--deployments", "*"], "scopes are expected"),
+        (["token", "new", "--name", "x y", "--scopes", "sync", "--deployments", "*"], "name"),
+        (["token", "new", "--name", "x", "--scopes", "sync", "--deployments", "Prod"], "deployments"),
+        (["--tokens-file", "/nowhere/tokens.toml"], "/nowhere/tokens.toml cannot be read"),
+        (["--issuers-file", "/nowhere/issuers.toml"], "/nowhere/issuers.toml cannot be read"),
+        (["--tls-cert", "/nowhere/a", "--tls-key", "/nowhere/b"], "/nowhere/a cannot be read"),
+    ],
+)
+def test_credentials_that_cannot_be_used_are_exit_code_2_and_one_line(arguments, words, tmp_path) -> None:
+    ended = run(*arguments, DAGFERRY_DATA_DIR=str(tmp_path / "data"), DAGFERRY_LISTEN="127.0.0.1:0")
+    assert ended.returncode == 2
+    (line,) = [line for line in ended.stderr.splitlines() if not line.startswith("{")]
+    assert words in line
+
+
+def test_a_rule_that_binds_nobody_is_exit_code_2(tmp_path) -> None:
+    rule = 'claims = { ref = "refs/heads/main" }\nscopes = ["deploy"]\ndeployments = ["prod"]'
+    issuers = issuers_file(tmp_path / "issuers.toml", "https://token.actions.githubusercontent.com", rule)
+    ended = run("--issuers-file", issuers, "--data-dir", str(tmp_path / "data"))
+    assert ended.returncode == 2
+    assert "does not bind who asks" in ended.stderr
+    assert not (tmp_path / "data").exists()

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from dagferry_core.errors import StoreFailed
+from dagferry_server import bundles, deploying
 from harness import pack
 from running import A, B
 
@@ -75,8 +76,6 @@ async def test_the_version_never_runs_backwards_even_if_the_clock_does(start) ->
 
 
 async def test_checking_goes_on_for_two_at_a_time(server, monkeypatch) -> None:
-    from dagferry_server import deploying
-
     running, most = [0], [0]
     real = deploying._check
 
@@ -94,8 +93,6 @@ async def test_checking_goes_on_for_two_at_a_time(server, monkeypatch) -> None:
 
 
 async def test_what_a_source_imports_is_read_once_for_each_content(server, monkeypatch) -> None:
-    from dagferry_server import bundles
-
     read = []
     real = bundles.imported_names
     monkeypatch.setattr(bundles, "imported_names", lambda source: read.append(source) or real(source))

@@ -46,11 +46,11 @@ async def test_new_connections_are_refused_and_open_ones_take_no_uploads(server)
     upload = asyncio.create_task(server.upload(slowly(release)))
     await eventually("the upload to begin", lambda: server.service.busy._count)
     reader, writer = await asyncio.open_connection(server.host, server.port)
-    writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+    writer.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
     assert b"200 OK" in await reader.readuntil(b"\r\n\r\n")
     closing = asyncio.create_task(server.listeners.close())
     await eventually("the end to begin", lambda: server.service.stopping)
-    writer.write(b"POST /default/dags/upload HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx")
+    writer.write(b"POST /default/dags/upload HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n\r\nx")
     assert b"503 Service Unavailable" in (told := await reader.read())
     assert b"shutting_down" in told
     writer.close()
@@ -75,7 +75,7 @@ async def test_what_takes_too_long_is_cut_off_and_changes_nothing(server, monkey
 
 
 async def test_an_address_in_use_is_said_in_one_line(server, start) -> None:
-    with pytest.raises(SetupError, match="--listen 127.0.0.1:.*in use"):
+    with pytest.raises(SetupError, match=r"--listen 127\.0\.0\.1:.*in use"):
         await start("--listen", f"127.0.0.1:{server.port}", "--data-dir", f"{server.service.folder.root}-2")
 
 

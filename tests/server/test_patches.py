@@ -85,7 +85,7 @@ async def test_a_failure_is_told_to_all_who_wait_and_not_kept(monkeypatch) -> No
 @pytest.mark.parametrize("error", [BundleGone("gone"), StoreFailed("damaged")])
 async def test_where_a_bundle_cannot_be_read_the_whole_one_has_to_do(error) -> None:
     class Failing:
-        def open_bundle(self, deployment: str, digest: str) -> None:
+        def open_bundle(self, *_: str) -> None:
             raise error
 
     assert await Patches(Failing()).get(key(1)) is None

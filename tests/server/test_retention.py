@@ -1,7 +1,9 @@
 """Which bundles are deleted, and which never."""
 
 import asyncio
+import random
 
+from dagferry_core.errors import StoreFailed
 from dagferry_server.retention import apply_retention
 from running import A, B, Running
 
@@ -78,14 +80,14 @@ async def test_an_old_bundle_that_a_new_deploy_names_again_stays(start) -> None:
 
 async def test_a_bundle_that_no_deploy_names_goes(server) -> None:
     digest = "sha256:" + "a" * 64
-    await asyncio.to_thread(server.service.store.put_bundle, "default", digest, lambda out: b"")
+    await asyncio.to_thread(server.service.store.put_bundle, "default", digest, lambda _: b"")
     await apply_retention(server.service)
     assert await stored(server) == set()
 
 
 async def test_with_an_unreadable_entry_a_bundle_that_no_deploy_names_stays(server) -> None:
     digest = "sha256:" + "a" * 64
-    await asyncio.to_thread(server.service.store.put_bundle, "default", digest, lambda out: b"")
+    await asyncio.to_thread(server.service.store.put_bundle, "default", digest, lambda _: b"")
     server.service.deployments["default"].unreadable.add(7)
     await apply_retention(server.service)
     assert await stored(server) == {digest}
@@ -94,8 +96,6 @@ async def test_with_an_unreadable_entry_a_bundle_that_no_deploy_names_stays(serv
 async def test_a_bundle_that_is_being_sent_is_sent_to_its_end(start) -> None:
     clock = Clock()
     server = await start("--keep-deploys", "1", "--keep-days", "0", clock=clock)
-    import random
-
     files = {"noise": random.Random(1).randbytes(9_000_000)}
     old = await server.deploy(files)
     path = f"/default/dags/versions/{old['version']}"
@@ -109,8 +109,6 @@ async def test_a_bundle_that_is_being_sent_is_sent_to_its_end(start) -> None:
 
 
 async def test_a_failure_is_reported_and_stops_nothing(server, monkeypatch, caplog) -> None:
-    from dagferry_core.errors import StoreFailed
-
     def fail(deployment: str) -> None:
         raise StoreFailed("The disk is on fire.")
 

@@ -19,9 +19,19 @@ def test_every_route_is_found_by_its_own_path(route) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["", "/", "//dags/current", "/prod/dags/current/", "/prod/dags", "/prod/DAGS/current", "/healthz/", "/prod//current",
-     "/prod/dags/versions/", "/prod/dags/versions/a/b"],
-)  # fmt: skip
+    [
+        "",
+        "/",
+        "//dags/current",
+        "/prod//current",
+        "/prod/dags/current/",
+        "/prod/dags",
+        "/prod/DAGS/current",
+        "/prod/dags/versions/",
+        "/prod/dags/versions/a/b",
+        "/healthz/",
+    ],
+)
 def test_anything_else_is_not_there(path) -> None:
     with pytest.raises(RouteNotFound):
         TABLE.match("GET", path)

@@ -112,3 +112,33 @@ def test_the_store_takes_80_per_cent_of_its_volume_unless_told_otherwise() -> No
 def test_an_address_is_shown_as_it_is_given() -> None:
     assert shown_address(("127.0.0.1", 80)) == "127.0.0.1:80"
     assert shown_address(("::1", 80)) == "[::1]:80"
+
+
+CREDENTIALS = [
+    ("--tokens-file", "t"),
+    ("--issuers-file", "i"),
+    ("--tokens-file", "t", "--proxy-user-header", "X-User", "--proxy-secret-file", "p"),
+]
+
+
+@pytest.mark.parametrize("flags", CREDENTIALS, ids=" ".join)
+def test_with_credentials_it_may_listen_anywhere(flags) -> None:
+    assert settings("--listen", "0.0.0.0:80", "--admin-listen", "0.0.0.0:81", *flags).closed
+    assert not settings().closed
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (("--proxy-user-header", "X-User", "--tokens-file", "t"), "belong together"),
+        (("--proxy-secret-file", "p", "--tokens-file", "t"), "belong together"),
+        (("--proxy-user-header", "X-User", "--proxy-secret-file", "p"), "needs --tokens-file"),
+        (("--proxy-user-header", "X User"), "name of a header"),
+        (("--tls-cert", "c"), "belong together"),
+        (("--tls-key", "c"), "belong together"),
+        (("--tokens-file", "t", "--insecure-no-auth"), "contradicts"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(flags, words) -> None:
+    with pytest.raises(SetupError, match=words):
+        settings(*flags)

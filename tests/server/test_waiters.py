@@ -3,11 +3,11 @@
 import asyncio
 
 from dagferry_server.waiters import Waiters
+from running import eventually
 
 
 async def waiting(waiters: Waiters, count: int) -> None:
-    while len(waiters) < count:
-        await asyncio.sleep(0)
+    await eventually(f"{count} to wait", lambda: len(waiters) == count)
 
 
 async def test_everybody_who_waits_is_told() -> None:

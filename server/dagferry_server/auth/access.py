@@ -45,6 +45,9 @@ class Caller(NamedTuple):
         return frozenset(held)
 
 
+MAX_NAME_CHARACTERS = 63
+"""How much is said back of a name that somebody made up; a real one is no longer."""
+
 ANYBODY = Caller("anonymous", (Grant(frozenset(SCOPES), ("*",)),))
 """The caller of a server without credentials: its address is the guard."""
 
@@ -75,7 +78,7 @@ def decide(scope: Scope | None, deployment: str, caller: Caller | None) -> Decis
 
 def no_deployment(name: str) -> DeploymentNotFound:
     """Return the one error for a deployment that does not exist, or that the caller may not see."""
-    return DeploymentNotFound(f"There is no deployment {name!r} on this server.")
+    return DeploymentNotFound(f"There is no deployment {name[:MAX_NAME_CHARACTERS]!r} on this server.")
 
 
 def refusal(decision: Decision, scope: Scope | None, deployment: str, caller: Caller | None) -> DagferryError | None:

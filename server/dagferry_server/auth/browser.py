@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 
 from dagferry_core.errors import OriginRefused
-from dagferry_server.loopback import is_loopback
+from dagferry_core.loopback import is_loopback
 
 _OWN_SITES = {"same-origin", "none"}
 """Of Sec-Fetch-Site (W3C Fetch Metadata); ``none`` is an address somebody typed. ``same-site`` is another port."""

@@ -1,11 +1,9 @@
 """Says who makes a request, from its headers alone: the one place where all kinds of credentials come together."""
 
-import asyncio
-import logging
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, NoReturn
+from typing import Any
 
 from dagferry_core.errors import CredentialsRefused
 from dagferry_server.auth.access import ANYBODY, Caller
@@ -14,14 +12,7 @@ from dagferry_server.auth.headers import Headers, bearer
 from dagferry_server.auth.jwts import TrustedIssuer, is_jwt, jwt_caller
 from dagferry_server.auth.proxy import Proxy, proxy_caller
 from dagferry_server.auth.tokens import Tokens, token_caller
-from dagferry_server.auth.watched import WatchedFile, watch
-
-log = logging.getLogger(__name__)
-
-
-def _tell_if_it_broke(task: asyncio.Task[NoReturn]) -> None:
-    if not task.cancelled() and (error := task.exception()):
-        log.critical("Changes of credentials are not seen any more: restart the server", exc_info=error)
+from dagferry_server.auth.watched import WatchedFile, running, watch
 
 
 class Identifier:
@@ -63,17 +54,8 @@ class Identifier:
     @asynccontextmanager
     async def kept_fresh(self) -> AsyncIterator[None]:
         """Re-read files and fetch keys in the background while the server runs."""
-        tasks = [asyncio.create_task(keys.keep_fresh()) for _, keys in self._issuers]
-        if self._files:
-            tasks.append(asyncio.create_task(watch(self._files)))
-        for task in tasks:
-            task.add_done_callback(_tell_if_it_broke)
-        try:
+        async with running(watch(self._files), *(keys.keep_fresh() for _, keys in self._issuers)):
             yield
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def identify(self, headers: Headers) -> Caller | None:
         """Return who calls, ``None`` if the request has no credentials and needs some.

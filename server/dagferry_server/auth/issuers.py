@@ -27,9 +27,9 @@ from urllib.parse import urlsplit
 from pydantic import Field, StringConstraints, model_validator
 
 from dagferry_core.errors import SetupError
+from dagferry_core.loopback import is_loopback
 from dagferry_server.auth.configfile import Entry, GrantEntry, checked, parse_toml
 from dagferry_server.auth.rules import Kind, Rule, claim_text, unbound
-from dagferry_server.loopback import is_loopback
 
 DISCOVERY_PATH = "/.well-known/openid-configuration"
 MAX_ISSUERS = 100

@@ -7,7 +7,8 @@ tick of a file system's clock have the same, and to read a few kilobytes each se
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, Generic, NoReturn, TypeVar
 
 from dagferry_core.command import fields
@@ -64,6 +65,25 @@ class WatchedFile(Generic[Value]):
                     "A changed file cannot be used; what it said before stays in force",
                     extra=fields(path=self.path, error=error.message),
                 )
+
+
+@asynccontextmanager
+async def running(*work: Coroutine[Any, Any, NoReturn]) -> AsyncIterator[None]:
+    """Do ``work`` in the background until the end of the block; say it loudly if it breaks."""
+    tasks = [asyncio.create_task(one) for one in work]
+    for task in tasks:
+        task.add_done_callback(_tell_if_it_broke)
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _tell_if_it_broke(task: "asyncio.Task[NoReturn]") -> None:
+    if not task.cancelled() and (error := task.exception()):
+        log.critical("Changes of credentials are not seen any more: restart the server", exc_info=error)
 
 
 async def watch(files: Sequence[WatchedFile[Any]]) -> NoReturn:

@@ -28,5 +28,6 @@ async def readyz(call: Call) -> web.StreamResponse:
 async def metrics(call: Call) -> web.StreamResponse:
     """Send the metrics in Prometheus' text format."""
     service = call.service
-    text = await asyncio.to_thread(service.metrics.render, list(service.deployments.values()))
+    deployments = list(service.deployments.values())
+    text = await asyncio.to_thread(service.metrics.render, deployments, service.credential_faults)
     return web.Response(body=text, headers={**FIXED_HEADERS, "Content-Type": CONTENT_TYPE_LATEST})

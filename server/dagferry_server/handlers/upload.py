@@ -7,7 +7,8 @@ import time
 from aiohttp import web
 
 from dagferry_core.command import fields
-from dagferry_core.errors import DagferryError, ShuttingDown
+from dagferry_core.errors import DagferryError, ShuttingDown, StoreFailed, StoreFull, TooManyUploads
+from dagferry_core.limits import UploadLimit
 from dagferry_server.answers import UploadAnswer, json_response
 from dagferry_server.calls import Call
 from dagferry_server.deploying import deploy_upload
@@ -15,11 +16,14 @@ from dagferry_server.metrics import OUTCOME_OK, OUTCOME_UNCHANGED
 from dagferry_server.receiving import Received, check_length, receive
 from dagferry_server.retention import apply_retention
 
+MAX_UPLOADS = 250
+"""To one deployment at the same time, slow ones included; each takes up to 1 MiB of memory, and its size on disk."""
+
 log = logging.getLogger(__name__)
 
 
 async def upload(call: Call) -> web.StreamResponse:
-    """Receive, check and deploy. Whatever comes of it is one line in the log and one count in the metrics."""
+    """Receive, check and deploy. Whatever comes of it is one count in the metrics."""
     name = call.deployment.name
     outcome = DagferryError.code
     try:
@@ -27,10 +31,6 @@ async def upload(call: Call) -> web.StreamResponse:
         outcome = OUTCOME_UNCHANGED if answer.unchanged else OUTCOME_OK
     except DagferryError as error:
         outcome = error.code
-        log.warning(
-            "Upload refused",
-            extra=fields(deployment=name, actor=call.caller.actor, code=error.code, error=error.message),
-        )
         raise
     finally:
         call.service.metrics.uploads.labels(name, outcome).inc()
@@ -52,8 +52,19 @@ async def _upload(call: Call) -> UploadAnswer:
     service, deployment = call.service, call.deployment
     if service.stopping:
         raise ShuttingDown("The server is stopping.")
+    if deployment.uploads >= MAX_UPLOADS:
+        raise TooManyUploads(f"{MAX_UPLOADS} uploads to {deployment.name} are under way.")
     limit = service.settings.upload_limit
     check_length(call.request, limit)
+    deployment.uploads += 1
+    try:
+        return await _receive_and_deploy(call, limit)
+    finally:
+        deployment.uploads -= 1
+
+
+async def _receive_and_deploy(call: Call, limit: UploadLimit) -> UploadAnswer:
+    service, deployment = call.service, call.deployment
     file = await asyncio.to_thread(service.folder.scratch_file, deployment.name)
     try:
         call.body.invite()
@@ -68,6 +79,10 @@ async def _upload(call: Call) -> UploadAnswer:
             # A member beside dags/ is refused unless the client says that the archive is meant as it is.
             keep_root=call.request.query.get("root") == ".",
         )
+    except (StoreFailed, StoreFull):
+        # A bundle may have been stored that no deploy names; on a full volume its space is needed.
+        service.spawn(apply_retention(service))
+        raise
     finally:
         await asyncio.to_thread(service.folder.discard, file)
     if not answer.unchanged:

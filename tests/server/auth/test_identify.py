@@ -69,7 +69,7 @@ async def until(true: Callable[[], bool]) -> None:
 @pytest.fixture
 async def setup(tmp_path: Path) -> AsyncIterator[Setup]:
     async with LocalIssuer().served() as issuer:
-        yield Setup(tmp_path, issuer)
+        yield await asyncio.to_thread(Setup, tmp_path, issuer)
 
 
 async def test_a_server_without_credentials_lets_in_anybody_but_web_pages() -> None:
@@ -135,7 +135,8 @@ async def test_credentials_that_are_no_good_are_refused_and_not_shown(
 
 async def test_without_issuers_a_jwt_is_an_unknown_token(tmp_path: Path) -> None:
     (tmp_path / "tokens").write_text(f"tokens = [{ENTRY}]")
-    only_tokens = Identifier(tokens=WatchedFile(str(tmp_path / "tokens"), partial(parse_tokens, with_users=False)))
+    parse = partial(parse_tokens, with_users=False)
+    only_tokens = Identifier(tokens=await asyncio.to_thread(WatchedFile, str(tmp_path / "tokens"), parse))
     with pytest.raises(CredentialsRefused, match="does not know"):
         await only_tokens.identify(CIMultiDict({"Authorization": "a.b.c"}))
     caller = await only_tokens.identify(

@@ -80,15 +80,6 @@ async def test_who_waits_is_told_of_the_change(server) -> None:
     assert waiting(server) == 0
 
 
-async def test_another_log_id_is_a_change_although_the_version_was_seen(server) -> None:
-    version = (await server.deploy(A))["version"]
-    log_id = (await server.get("/default/dags/current")).json["log_id"]
-    seen = f'"{version}"'
-    assert (await server.get("/default/dags/current", If_None_Match=seen, Dagferry_Log=log_id)).status == 304
-    answer = await server.get("/default/dags/current", If_None_Match=seen, Dagferry_Log="0" * 32, Prefer="wait=50")
-    assert (answer.status, answer.json["log_id"]) == (200, log_id)
-
-
 async def test_who_has_seen_something_else_does_not_wait(server) -> None:
     version = (await server.deploy(A))["version"]
     assert (await (await wait_for(server, "20200101T000000Z-000009"))).json["version"] == version

@@ -5,7 +5,13 @@ import io
 import os
 import tarfile
 
+import aiohttp
+import pytest
+
+from dagferry_core.bundle import BundleFile
+from dagferry_core.errors import StoreFailed
 from dagferry_core.manifest import Entry
+from dagferry_server.handlers.download import _header
 from running import A, B
 
 
@@ -53,12 +59,6 @@ async def test_a_lost_bundle_is_said_before_anything_is_sent(server) -> None:
 
 
 async def test_a_bundle_that_turns_out_damaged_on_the_way_is_cut_not_ended(server, monkeypatch) -> None:
-    import aiohttp
-    import pytest
-
-    from dagferry_core.bundle import BundleFile
-    from dagferry_core.errors import StoreFailed
-
     await server.deploy({"a": os.urandom(700_000), "b": b"x"})
     real = BundleFile.contents
 
@@ -73,8 +73,6 @@ async def test_a_bundle_that_turns_out_damaged_on_the_way_is_cut_not_ended(serve
 
 
 def test_entries_are_tar_members() -> None:
-    from dagferry_server.handlers.download import _header
-
     header = _header(Entry("a.py", 3, 0o755, "0" * 64), 7)
     member = tarfile.TarInfo.frombuf(header, "utf-8", "strict")
     assert (member.name, member.size, member.mode, member.mtime) == ("dags/a.py", 3, 0o755, 7)

@@ -192,8 +192,8 @@ async def test_an_upload_is_followed_through_the_log(server, caplog) -> None:
 
 async def test_a_refusal_is_in_the_log(server, caplog) -> None:
     await server.upload(b"hello")
-    record = next(record for record in caplog.records if record.message == "Upload refused")
-    assert record.fields["code"] == "archive_not_recognized"
+    record = next(record for record in caplog.records if record.message == "Audit")
+    assert record.fields["outcome"] == "archive_not_recognized"
 
 
 async def test_uploads_are_counted_by_outcome(server) -> None:

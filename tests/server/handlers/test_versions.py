@@ -3,6 +3,7 @@
 import asyncio
 import io
 import logging
+import random
 
 import pytest
 
@@ -113,8 +114,6 @@ async def test_who_asked_first_may_go_away(server, monkeypatch) -> None:
 
 
 async def test_large_patches_are_sent_whole_too(server) -> None:
-    import random
-
     noise = random.Random(1).randbytes
     old = await server.deploy({"a": noise(300_000), "b": noise(300_000)})
     new = await server.deploy({"a": noise(300_000), "b": noise(300_000), "c": noise(300_000)})

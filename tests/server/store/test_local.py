@@ -125,7 +125,7 @@ def test_what_a_killed_writer_named_but_did_not_sync_is_synced_before_anybody_is
     ("number", "kind"), [(errno.ENOSPC, StoreFull), (errno.EDQUOT, StoreFull), (errno.EIO, StoreFailed)]
 )
 def test_a_failed_write_leaves_nothing_and_says_why(store, tmp_path, monkeypatch, number, kind) -> None:
-    before = {path for path in tmp_path.rglob("*")}
+    before = set(tmp_path.rglob("*"))
 
     def fail(descriptor: int) -> None:
         raise OSError(number, os.strerror(number))
@@ -137,7 +137,7 @@ def test_a_failed_write_leaves_nothing_and_says_why(store, tmp_path, monkeypatch
         store.create_entry("prod", 1, b"{}")
     with pytest.raises(kind):
         store.check_writable()
-    assert {path for path in tmp_path.rglob("*")} == before
+    assert set(tmp_path.rglob("*")) == before
 
 
 def test_an_error_says_what_failed() -> None:

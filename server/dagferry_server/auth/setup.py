@@ -1,0 +1,37 @@
+"""Makes the ``Identifier`` that the settings describe. Reads every file it needs, so a bad one ends the command."""
+
+from functools import partial
+
+from dagferry_core.loopback import is_loopback
+from dagferry_server.auth.fetch import fetch_keys
+from dagferry_server.auth.identify import Identifier
+from dagferry_server.auth.issuers import Issuer, parse_issuers
+from dagferry_server.auth.jwts import TrustedIssuer
+from dagferry_server.auth.keys import IssuerKeys
+from dagferry_server.auth.proxy import Proxy, parse_secret
+from dagferry_server.auth.tokens import parse_tokens
+from dagferry_server.auth.watched import WatchedFile
+from dagferry_server.settings import Settings
+
+
+def make_identifier(settings: Settings) -> Identifier:
+    """Return what tells callers apart. Blocks; raises ``SetupError`` if a file cannot be used."""
+    proxy = None
+    if settings.proxy_user_header and settings.proxy_secret_file:
+        proxy = Proxy(settings.proxy_user_header, WatchedFile(settings.proxy_secret_file, parse_secret))
+    tokens = None
+    if settings.tokens_file:
+        tokens = WatchedFile(settings.tokens_file, partial(parse_tokens, with_users=proxy is not None))
+    return Identifier(
+        tokens=tokens,
+        issuers=_trusted(settings.issuers_file),
+        proxy=proxy,
+        loopback_only=is_loopback(settings.listen[0]),
+    )
+
+
+def _trusted(path: str | None) -> list[TrustedIssuer]:
+    if path is None:
+        return []
+    issuers: tuple[Issuer, ...] = WatchedFile(path, parse_issuers).value  # read once: rules are part of the start
+    return [TrustedIssuer(issuer, IssuerKeys(issuer.name, partial(fetch_keys, issuer))) for issuer in issuers]

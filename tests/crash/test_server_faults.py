@@ -1,0 +1,188 @@
+"""A server that is killed, or whose volume refuses, at any system call: the log stays whole, and a yes stays a yes.
+
+Each promise is tried at every call that one clean run makes in the data folder: see ``faults``.
+"""
+
+import json
+import shutil
+import signal
+from pathlib import Path
+
+import pytest
+
+from faults import calls, error_points, injecting, kill_points, needs_strace, recording, struck, try_each
+from harness import pack
+from invariants import check_log, check_server, no_server_leftovers
+
+pytestmark = needs_strace
+
+A = {"etl.py": b"import shop\n", "shop.py": b"rate = 1\n", "sql/load.sql": b"select 1\n"}
+B = {**A, "shop.py": b"rate = 2\n", "new/dag.py": b"pass\n"}
+KEEP_ONE = ("--keep-deploys", "1", "--keep-days", "0")
+"""So that each deploy is followed by a deletion."""
+REFUSED = {503, 507}
+
+
+class Run:
+    """The data folders of one test: each attempt starts from the same one."""
+
+    def __init__(self, fork_server, folder: Path) -> None:
+        self.start = lambda data, **options: fork_server(data, *KEEP_ONE, **options)
+        self.folder = folder
+        self.prepared = folder / "prepared"
+        self.trace = folder / "trace"
+        self.attempts = 0
+
+    def fresh(self) -> Path:
+        self.attempts += 1
+        data = self.folder / f"data-{self.attempts}"
+        if self.prepared.exists():
+            shutil.copytree(self.prepared, data)
+        return data
+
+    def deployed_once(self) -> None:
+        server = self.start(self.prepared).ready()
+        server.deploy(A)
+        server.stop()
+
+
+@pytest.fixture
+def run(fork_server, tmp_path) -> Run:
+    return Run(fork_server, tmp_path)
+
+
+def upload(server, files) -> int:
+    """The status of the answer, 0 if there was none."""
+    try:
+        return server.request("/upload", pack(files))[0]
+    except OSError:
+        return 0
+
+
+def record_upload(run: Run):
+    data = run.fresh()
+    server = run.start(data).ready()
+    with recording(server.process.pid, run.trace):
+        assert upload(server, B) == 200
+        server.stop()
+    return calls(run.trace, data)
+
+
+def record_start(run: Run):
+    data = run.fresh()
+    server = run.start(data, stopped=True)
+    with recording(server.process.pid, run.trace):
+        assert starts(server)
+    return calls(run.trace, data)
+
+
+def starts(server) -> bool:
+    """Let a stopped server go on; tell whether it got ready, and stop it then."""
+    server.process.send_signal(signal.SIGCONT)
+    try:
+        server.ready()
+    except AssertionError:
+        return False
+    server.stop(expected=None)
+    return True
+
+
+def holds(run: Run, data: Path, answered: int, sequence: int = 2) -> None:
+    """After the next start all is well, nothing is left over, and the same upload leads where it should."""
+    server = run.start(data).ready()
+    log = check_server(server)
+    assert len(log) == sequence if answered == 200 else len(log) in {sequence - 1, sequence}
+    no_server_leftovers(server)
+    assert server.deploy(B)["sequence"] == sequence
+    assert len(check_server(server)) == sequence
+    server.stop()
+    check_log(server.log)
+
+
+def test_an_upload_and_its_retention_may_be_killed_at_any_call(run) -> None:
+    run.deployed_once()
+
+    def attempt(call, what) -> None:
+        data = run.fresh()
+        server = run.start(data).ready()
+        with injecting(server.process.pid, run.trace, call, what):
+            answered = upload(server, B)
+            server.stop(expected=None)
+        assert struck(run.trace)
+        assert server.process.returncode == -signal.SIGKILL
+        holds(run, data, answered)
+
+    assert try_each(kill_points(record_upload(run)), attempt) > 15
+
+
+def test_an_upload_survives_an_error_at_any_call_and_the_next_try_is_deployed(run) -> None:
+    run.deployed_once()
+
+    def attempt(call, what) -> None:
+        data = run.fresh()
+        server = run.start(data).ready()
+        with injecting(server.process.pid, run.trace, call, what):
+            answered = upload(server, B)
+            assert answered in {200, *REFUSED}
+            assert len(check_server(server)) == 2 if answered == 200 else 1
+            assert server.deploy(B)["sequence"] == 2
+            check_server(server)
+            server.stop()
+        assert struck(run.trace)
+        holds(run, data, 200)
+
+    assert try_each(error_points(record_upload(run)), attempt) > 50
+
+
+@pytest.fixture
+def littered(run) -> Run:
+    """A folder with everything that a killed server may have left."""
+    run.deployed_once()
+    data = run.prepared
+    for folder in (".", "default", "default/deploys", "default/bundles", "default/incoming"):
+        (data / folder / ".new-0123456789abcdef").write_bytes(b"half")
+    for name in ("1" * 64 + ".index", "2" * 64 + ".index", "2" * 64 + ".tar.zst"):
+        (data / "default/bundles" / name).write_bytes(b"of no entry")
+    return run
+
+
+def test_a_start_that_sweeps_may_be_killed_at_any_call(littered) -> None:
+    def attempt(call, what) -> None:
+        data = littered.fresh()
+        server = littered.start(data, stopped=True)
+        with injecting(server.process.pid, littered.trace, call, what):
+            starts(server)
+        assert struck(littered.trace)
+        holds(littered, data, 0)
+
+    assert try_each(kill_points(record_start(littered)), attempt) > 10
+
+
+def test_a_start_that_meets_an_error_at_any_call_serves_or_says_why_and_the_next_one_serves(littered) -> None:
+    log_id = json.loads((littered.prepared / "default/log.json").read_text())["log_id"]
+
+    def attempt(call, what) -> None:
+        data = littered.fresh()
+        server = littered.start(data, stopped=True)
+        with injecting(server.process.pid, littered.trace, call, what):
+            if not starts(server):
+                assert server.process.returncode == 5, server.log.read_text()
+                assert "dagferry-server: " in server.log.read_text().splitlines()[-1]
+        assert struck(littered.trace)
+        check_log(server.log)
+        assert json.loads((data / "default/log.json").read_text())["log_id"] == log_id
+        holds(littered, data, 0)
+
+    assert try_each(error_points(record_start(littered)), attempt) > 50
+
+
+def test_the_first_start_of_all_may_be_killed_at_any_call(run) -> None:
+    def attempt(call, what) -> None:
+        data = run.fresh()
+        server = run.start(data, stopped=True)
+        with injecting(server.process.pid, run.trace, call, what):
+            starts(server)
+        assert struck(run.trace)
+        holds(run, data, 0, sequence=1)
+
+    assert try_each(kill_points(record_start(run)), attempt) > 10

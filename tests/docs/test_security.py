@@ -1,0 +1,54 @@
+"""What docs/security.md shows can be used as it stands, and docs/threat-model.md names tests that exist."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from dagferry_server.auth.issuers import parse_issuers
+from dagferry_server.auth.tokens import parse_tokens
+from dagferry_server.openapi import WHO_ERRORS
+
+HOME = Path(__file__).parents[2]
+SECURITY = (HOME / "docs" / "security.md").read_text()
+THREATS = (HOME / "docs" / "threat-model.md").read_text()
+BLOCKS = re.findall(r"```toml\n(.*?)```", SECURITY, re.DOTALL)
+ISSUERS = [block for block in BLOCKS if "[[issuers]]" in block]
+TOKENS = [block for block in BLOCKS if "tokens = [" in block]
+
+
+def test_the_tokens_files_are_taken() -> None:
+    plain, with_users = TOKENS
+    for number in range(2):
+        plain = plain.replace("…", f"{number}" * 64, 1)
+    assert [token.name for token in parse_tokens(plain.encode(), with_users=False).tokens] == ["ci", "pods"]
+    assert len(parse_tokens(with_users.encode(), with_users=True).users) == 2
+
+
+def test_the_issuers_are_taken_and_every_rule_binds_who_and_which_branch_or_environment() -> None:
+    issuers = parse_issuers("\n".join(ISSUERS).encode())
+    assert {issuer.kind for issuer in issuers} == {"github", "gitlab", "kubernetes"}
+    for issuer in issuers:
+        for rule in issuer.rules:
+            if issuer.kind == "kubernetes":
+                assert set(rule.claims) == {"sub"}
+            else:
+                assert set(rule.claims) & {"ref", "environment"}
+                assert set(rule.claims) & {"repository_id", "project_id"}
+
+
+@pytest.mark.parametrize("error", WHO_ERRORS, ids=lambda error: error.code)
+def test_the_errors_of_callers_are_in_the_table(error) -> None:
+    assert f"`{error.code}`" in (HOME / "docs" / "errors.md").read_text()
+
+
+def test_every_threat_names_a_test_that_exists() -> None:
+    rows = [line for line in THREATS.splitlines() if line.startswith("| ") and "`tests/" in line]
+    assert len(rows) >= 25
+    for path, name in re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", THREATS):
+        assert (HOME / path).exists(), path
+        assert not name or f"def {name}(" in (HOME / path).read_text(), f"{path}::{name}"
+    table = THREATS.partition("## Threats")[2].partition("\n## ")[0]
+    for line in table.splitlines():
+        if line.startswith("| ") and not line.startswith(("| threat", "| ---", "|---")):
+            assert "`tests/" in line, line

@@ -1,0 +1,129 @@
+"""Limits against abuse: slow uploads, too many of them, too many who wait, headers that are too large."""
+
+import asyncio
+import contextlib
+
+import pytest
+
+from dagferry_server import listeners, receiving, waiters
+from dagferry_server.handlers import upload
+from dagferry_server.listeners import MAX_FIELD_BYTES, MAX_HEADERS, MAX_LINE_BYTES
+from harness import pack
+from issuer import make_certificate
+from running import A, eventually
+
+HEAD = "POST /default/dags/upload HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n"
+
+
+async def test_an_upload_that_comes_drop_by_drop_is_given_up(server, monkeypatch) -> None:
+    monkeypatch.setattr(receiving, "UPLOAD_GRACE_SECONDS", 0.05)
+    reader, writer = await asyncio.open_connection(server.host, server.port)
+    writer.write(HEAD.encode())
+
+    async def drip() -> None:
+        while True:
+            writer.write(b"x")
+            await asyncio.sleep(0.005)
+
+    dripping = asyncio.create_task(drip())
+    await eventually("the upload to begin", lambda: server.service.deployments["default"].uploads)
+    await eventually("the upload to be given up", lambda: not server.service.deployments["default"].uploads)
+    dripping.cancel()
+    writer.write(b"x" * 1000)
+    head = await reader.readuntil(b"\r\n\r\n")
+    assert b" 400 " in head
+    assert b"less than 1024 bytes a second" in await reader.readuntil(b"}")
+    writer.close()
+
+
+async def test_the_pace_asks_no_more_than_a_bad_line_has(server, monkeypatch) -> None:
+    monkeypatch.setattr(receiving, "UPLOAD_GRACE_SECONDS", 0.2)
+    monkeypatch.setattr(receiving, "MIN_UPLOAD_BYTES_PER_SECOND", 100)
+    body = pack(A)
+
+    async def slowly():
+        for start in range(0, len(body), 20):
+            yield body[start : start + 20]
+            await asyncio.sleep(0.02)  # 1,000 bytes a second: longer than the grace, but fast enough
+
+    assert (await server.upload(slowly())).status == 200
+
+
+async def test_more_uploads_than_the_limit_are_told_to_come_back(server, monkeypatch) -> None:
+    monkeypatch.setattr(upload, "MAX_UPLOADS", 1)
+    release = asyncio.Event()
+    body = pack(A)
+
+    async def held():
+        yield body[:10]
+        await release.wait()
+        yield body[10:]
+
+    first = asyncio.create_task(server.upload(held()))
+    await eventually("the upload to begin", lambda: server.service.deployments["default"].uploads)
+    second = await server.upload(body)
+    assert (second.status, second.json["code"]) == (503, "too_many_uploads")
+    assert int(second.headers["Retry-After"]) > 0
+    release.set()
+    assert (await first).status == 200
+    assert (await server.upload(body)).status == 200
+
+
+async def test_whoever_would_wait_as_one_too_many_is_answered_at_once(server, monkeypatch) -> None:
+    monkeypatch.setattr(waiters, "MAX_WAITERS", 1)
+    path = "/default/dags/current"
+    first = asyncio.create_task(server.get(path, If_None_Match='"none"', Prefer="wait=50"))
+    await eventually("the first to wait", lambda: len(server.service.deployments["default"].waiters))
+    assert (await server.get(path, If_None_Match='"none"', Prefer="wait=50")).status == 304
+    assert not first.done()
+    await server.deploy(A)
+    assert (await first).status == 200
+
+
+@pytest.mark.parametrize(
+    "sent", [b"", b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX: "], ids=["nothing", "half a head"]
+)
+async def test_a_connection_on_which_nothing_is_asked_is_closed(monkeypatch, start, sent) -> None:
+    monkeypatch.setattr(listeners, "KEEPALIVE_SECONDS", 0.2)
+    server = await start()
+    reader, writer = await asyncio.open_connection(server.host, server.port)
+    writer.write(sent)
+
+    async def trickle() -> None:
+        while True:
+            writer.write(b"x" if sent else b"")
+            await asyncio.sleep(0.01)
+
+    trickling = asyncio.create_task(trickle())
+    with contextlib.suppress(ConnectionResetError):
+        assert await asyncio.wait_for(reader.read(), 20) == b""
+    trickling.cancel()
+    writer.close()
+
+
+async def test_what_is_no_tls_is_no_noise(start, tmp_path, caplog) -> None:
+    certificate, key = make_certificate(tmp_path)
+    server = await start("--tls-cert", certificate, "--tls-key", key)
+    reader, writer = await asyncio.open_connection(server.host, server.port)
+    writer.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    await asyncio.wait_for(reader.read(), 20)
+    writer.close()
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "GET /" + "x" * 2 * MAX_LINE_BYTES + " HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        "GET /healthz HTTP/1.1\r\nHost: localhost\r\nX: " + "x" * 2 * MAX_FIELD_BYTES + "\r\n\r\n",
+        "GET /healthz HTTP/1.1\r\nHost: localhost\r\n" + "X: y\r\n" * MAX_HEADERS + "\r\n",
+    ],
+    ids=["first line", "one header", "many headers"],
+)
+async def test_headers_have_limits(server, head) -> None:
+    reader, writer = await asyncio.open_connection(server.host, server.port)
+    writer.write(head.encode())
+    answer = await asyncio.wait_for(reader.readuntil(b"}"), 20)
+    assert b" 400 " in answer
+    assert b"request_invalid" in answer
+    writer.close()
