@@ -133,7 +133,7 @@ def test_what_fails_is_tried_again_after_pauses_that_grow(meddled, kind) -> None
     line.meddler.moods[kind] = bad_gateway
     since = time.monotonic()
     line.server.deploy(B)
-    attempts = 5
+    attempts = 4
     eventually("some attempts", lambda: line.meddler.asked(kind, since) >= attempts)
     moments = [request.moment for request in line.meddler.requests if request.kind == kind and request.moment >= since]
     for number, (one, next_one) in enumerate(itertools.pairwise(moments)):
