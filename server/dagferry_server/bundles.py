@@ -18,6 +18,8 @@ from dagferry_server.store.base import Store, storage_errors
 
 MAX_SOURCE_BYTES = 4 * MIB
 """A larger .py file is not looked into: it counts as importing everything."""
+MAX_IMPORTS_BYTES = 64 * MIB
+"""What the names that a bundle's files import may come to; files beyond it count as importing everything too."""
 
 
 @contextmanager
@@ -63,8 +65,13 @@ def put_bundle(
 
     def write(out: BinaryIO) -> bytes:
         frames = write_bundle(checked.manifest, pieces, out)
-        sources = [entry for path, entry in checked.manifest.files.items() if path.endswith(".py")]
-        found = {entry.path: imports(entry) for entry in sources}
+        found: dict[str, tuple[str, ...]] = {}
+        found_bytes = 0
+        for path, entry in checked.manifest.files.items():
+            if path.endswith(".py"):
+                names = imports(entry) if found_bytes <= MAX_IMPORTS_BYTES else (ANYTHING,)
+                found_bytes += sum(map(len, names))
+                found[path] = names
         return Index(frames, found).encode()
 
     store.put_bundle(deployment, checked.manifest.digest, write)

@@ -57,6 +57,13 @@ def test_a_source_that_is_too_large_to_look_into_counts_as_importing_everything(
         assert bundle.imports["b.py"] == ()
 
 
+def test_sources_beyond_what_all_names_may_come_to_count_as_importing_everything(store, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(bundles, "MAX_IMPORTS_BYTES", 3)
+    digest = put(store, tmp_path, {"a.py": b"import long_name\n", "b.py": b"import c\n"})
+    with opened(store, "prod", digest) as bundle:
+        assert bundle.imports == {"a.py": ("long_name",), "b.py": (ANYTHING,)}
+
+
 def test_what_is_known_of_a_content_is_not_looked_for_again(store, tmp_path, monkeypatch) -> None:
     digest = put(store, tmp_path, FILES)
     with opened(store, "prod", digest) as bundle:

@@ -3,16 +3,18 @@
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dagferry_core.errors import CredentialsRefused
 from dagferry_server.auth.access import ANYBODY, Caller
 from dagferry_server.auth.browser import refuse_web_pages
 from dagferry_server.auth.headers import Headers, bearer
-from dagferry_server.auth.jwts import TrustedIssuer, is_jwt, jwt_caller
 from dagferry_server.auth.proxy import Proxy, proxy_caller
 from dagferry_server.auth.tokens import Tokens, token_caller
 from dagferry_server.auth.watched import WatchedFile, running, watch
+
+if TYPE_CHECKING:
+    from dagferry_server.auth.jwts import TrustedIssuer
 
 
 class Identifier:
@@ -24,7 +26,7 @@ class Identifier:
         self,
         *,
         tokens: WatchedFile[Tokens] | None = None,
-        issuers: Sequence[TrustedIssuer] = (),
+        issuers: Sequence["TrustedIssuer"] = (),
         proxy: Proxy | None = None,
         loopback_only: bool = True,
         now: Callable[[], float] = time.time,
@@ -73,6 +75,9 @@ class Identifier:
             return None
         if caller := token_caller(tokens.tokens, secret, self._now()):
             return caller
-        if self._issuers and is_jwt(secret):
-            return await jwt_caller(self._issuers, secret)
+        if self._issuers:
+            from dagferry_server.auth import jwts  # noqa: PLC0415 - 9 MiB of libraries for those with issuers alone
+
+            if jwts.is_jwt(secret):
+                return await jwts.jwt_caller(self._issuers, secret)
         raise CredentialsRefused("This server does not know this token.")

@@ -1,17 +1,18 @@
 """Makes the ``Identifier`` that the settings describe. Reads every file it needs, so a bad one ends the command."""
 
 from functools import partial
+from typing import TYPE_CHECKING
 
 from dagferry_core.loopback import is_loopback
-from dagferry_server.auth.fetch import fetch_keys
 from dagferry_server.auth.identify import Identifier
 from dagferry_server.auth.issuers import Issuer, parse_issuers
-from dagferry_server.auth.jwts import TrustedIssuer
-from dagferry_server.auth.keys import IssuerKeys
 from dagferry_server.auth.proxy import Proxy, parse_secret
 from dagferry_server.auth.tokens import parse_tokens
 from dagferry_server.auth.watched import WatchedFile
 from dagferry_server.settings import Settings
+
+if TYPE_CHECKING:
+    from dagferry_server.auth.jwts import TrustedIssuer
 
 
 def make_identifier(settings: Settings) -> Identifier:
@@ -30,8 +31,13 @@ def make_identifier(settings: Settings) -> Identifier:
     )
 
 
-def _trusted(path: str | None) -> list[TrustedIssuer]:
+def _trusted(path: str | None) -> "list[TrustedIssuer]":
     if path is None:
         return []
+    # Their libraries weigh 9 MiB, which a server without issuers need not carry.
+    from dagferry_server.auth.fetch import fetch_keys  # noqa: PLC0415
+    from dagferry_server.auth.jwts import TrustedIssuer  # noqa: PLC0415
+    from dagferry_server.auth.keys import IssuerKeys  # noqa: PLC0415
+
     issuers: tuple[Issuer, ...] = WatchedFile(path, parse_issuers).value  # read once: rules are part of the start
     return [TrustedIssuer(issuer, IssuerKeys(issuer.name, partial(fetch_keys, issuer))) for issuer in issuers]
