@@ -1,6 +1,6 @@
 """A draft: a tree that is being built aside, from a whole bundle, from a patch, or from the published tree alone.
 
-Promises (DESIGN §6): every file that is written is checked against its sha256. An unchanged file is a hard link, or a
+Promises: every file that is written is checked against its sha256. An unchanged file is a hard link, or a
 copy with the same mtime where linking is refused. A fresh file (changed, or importing what changed) is a new inode,
 never a link, because setting its mtime must not touch the tree that is still live. Every folder is 0755 and every
 file 0644 or 0755 whatever the umask. Nothing is synced: the server has the truth, and ``tree.check`` finds what a
@@ -246,7 +246,7 @@ class Draft:
     def stamp(self, now: float) -> tuple[Tree, list[str]]:
         """Set the mtimes of the fresh files to ``now``, seconds since the epoch; return the tree and their paths.
 
-        To be called right before the swap, the moment the mtimes stand for (AIRFLOW.md). A file that replaces one is
+        To be called right before the swap, the moment the mtimes stand for. A file that replaces one is
         at least a whole second later: a .pyc kept elsewhere is valid for a path, a size and an mtime in seconds.
         Where no tree was before, no file is fresh: nobody can have read one, so the mtime of writing will do.
         """

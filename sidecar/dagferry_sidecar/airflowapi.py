@@ -1,7 +1,7 @@
 """The hook of ``--airflow-url``: asks Airflow 3 to list the dags folder again, so that new and removed DAGs show.
 
 Airflow lists a folder every 5 minutes by default; a request to parse any one file of it makes it list the folder at
-once (AIRFLOW.md). So this asks for the file of one DAG that is still there, for each of Airflow's DAG bundles that
+once (docs/airflow.md). So this asks for the file of one DAG that is still there, for each of Airflow's DAG bundles that
 has one. Where Airflow knows no DAG of this folder yet there is nothing to ask for, and its interval counts.
 """
 

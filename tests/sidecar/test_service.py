@@ -1,6 +1,6 @@
 """A real sidecar and a server that misbehaves: what was published stays, probes tell the truth, the next cycle heals.
 
-The sentences of issue "Sidecar" and of DESIGN §6, one test each.
+What docs/concepts.md promises, one test each.
 """
 
 import json
