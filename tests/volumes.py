@@ -41,13 +41,15 @@ needs_mounts = pytest.mark.skipif(bool(_reason_to_skip()), reason=_reason_to_ski
 
 @contextmanager
 def mounted(folder: Path, *options: object) -> Iterator[Path]:
-    """Mount something at ``folder``, and unmount it whatever happens."""
+    """Mount something at ``folder``, and unmount it whatever happens; fail if somebody still uses it."""
     folder.mkdir(exist_ok=True)
     _run("mount", *options, folder)
     try:
         yield folder
     finally:
-        _run("umount", folder)
+        if subprocess.run(["umount", folder], capture_output=True, check=False).returncode:
+            _run("umount", "--lazy", folder)
+            pytest.fail(f"{folder} was still in use when the test ended")
 
 
 @contextmanager

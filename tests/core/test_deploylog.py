@@ -75,6 +75,11 @@ def stored(*days_and_digits: tuple[int, str], size: int = 10, deployment: str = 
     ]
 
 
+def test_the_newest_are_those_with_the_highest_sequences_whatever_their_times_say() -> None:
+    assert kept(stored((0, "a"), (0, "b"), (400, "c"), (300, "d"))) == {"a", "b", "c", "d"}
+    assert kept(stored((91, "a"), (91, "b"), (400, "c"), (300, "d"))) == {"c", "d"}
+
+
 def test_the_newest_stay_however_old_they_are() -> None:
     assert kept(stored((900, "a"), (800, "b"), (700, "c"))) == {"b", "c"}
 

@@ -337,6 +337,15 @@ def test_the_lock_is_a_flock_on_the_documented_file(root, opened) -> None:
         fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
 
 
+def test_a_volume_without_locks_is_not_taken_for_one_that_is_in_use(root, opened, monkeypatch) -> None:
+    def no_locks(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    with pytest.raises(RootUnusable, match="lock cannot be locked: No locks available"):
+        opened()
+
+
 # --- looking ---------------------------------------------------------------------------------------------------------
 
 
