@@ -440,7 +440,7 @@ def main(words: list[str]) -> int:
         for name, measure in ROWS.items():
             if not words or any(word in name for word in words):
                 for line in measure():
-                    print("| " + " | ".join(line) + " |", flush=True)
+                    print("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |", flush=True)
     finally:
         shutil.rmtree(WORK, ignore_errors=True)
     return 0
