@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tarfile
 import zipfile
 from pathlib import Path
 
@@ -74,8 +73,8 @@ def test_what_people_download_can_be_deployed_again(serve, tmp_path) -> None:
     digest = server.deploy(A)["digest"]
     packed = server.get("/default/dags/download")[1]
     (tmp_path / "down.tar.gz").write_bytes(packed)
-    with tarfile.open(tmp_path / "down.tar.gz") as archive:
-        archive.extractall(tmp_path / "down")
+    (tmp_path / "down").mkdir()
+    subprocess.run(["tar", "-xzf", tmp_path / "down.tar.gz", "-C", tmp_path / "down"], check=True)
     assert tree(tmp_path / "down" / "dags") == A
     assert server.deploy(packed)["digest"] == digest
 
