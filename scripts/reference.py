@@ -40,7 +40,10 @@ def errors() -> str:
     """Return the table of errors."""
     return table(
         ["code", "HTTP status", "exit code", "what happened", "what to do next"],
-        [[f"`{e.code}`", e.status, e.exit_code, " ".join((e.__doc__ or "").split()), e.default_hint] for e in ALL_ERRORS],
+        [
+            [f"`{e.code}`", e.status, e.exit_code, " ".join((e.__doc__ or "").split()), e.default_hint]
+            for e in ALL_ERRORS
+        ],
     )
 
 
