@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dagferry_core.bundle import read_bundle
+from dagferry_core.bundle import decompressed, read_tar
 from harness import Server, eventually, tree
 
 
@@ -27,7 +27,7 @@ def check_server(server: Server) -> list[dict[str, Any]]:
             assert deploy is not log[0]
             continue
         assert status == 200, body
-        manifest, files = read_bundle(io.BytesIO(body).read)
+        manifest, files = read_tar(decompressed(io.BytesIO(body).read))
         assert manifest.digest == deploy["digest"]
         for entry, content in files:
             assert hashlib.sha256(b"".join(content)).hexdigest() == entry.sha256

@@ -127,7 +127,7 @@ class Index(NamedTuple):
 class BundleFile:
     """A stored bundle, open for reading single files. Several threads may read at once.
 
-    Takes over ``fd``. Holds at most one decompressed frame.
+    ``fd`` stays the caller's to close. Holds at most one decompressed frame.
     """
 
     def __init__(self, fd: int, index: Index) -> None:
@@ -168,10 +168,6 @@ class BundleFile:
         """Read all of it; raise ``StoreFailed`` if any byte is damaged."""
         for number in range(len(self._frames) - 1):
             self._frame(number)
-
-    def close(self) -> None:
-        """Give the file back."""
-        os.close(self._fd)
 
     def _range(self, start: int, length: int) -> bytes:
         pieces = []
@@ -259,8 +255,3 @@ def read_tar(read: Read) -> tuple[Manifest, Iterator[tuple[Entry, Iterator[memor
             raise DigestMismatch("The bundle is not in its canonical form at its end.")
 
     return manifest, files()
-
-
-def read_bundle(read: Read) -> tuple[Manifest, Iterator[tuple[Entry, Iterator[memoryview]]]]:
-    """Read a canonical bundle as it comes over the wire; see ``read_tar``."""
-    return read_tar(decompressed(read))

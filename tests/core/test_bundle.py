@@ -8,7 +8,7 @@ import subprocess
 import pytest
 import zstandard
 
-from dagferry_core.bundle import FRAME_BYTES, BundleFile, Index, member_header, read_bundle, write_bundle
+from dagferry_core.bundle import FRAME_BYTES, BundleFile, Index, decompressed, member_header, read_tar, write_bundle
 from dagferry_core.errors import AnswerInvalid, DigestMismatch, StoreFailed
 from dagferry_core.manifest import Entry, Manifest
 
@@ -29,7 +29,7 @@ def bundle_of(files: dict[str, bytes]) -> tuple[Manifest, bytes, list[int]]:
 
 
 def read_all(data: bytes) -> tuple[Manifest, dict[str, bytes]]:
-    manifest, entries = read_bundle(io.BytesIO(data).read)
+    manifest, entries = read_tar(decompressed(io.BytesIO(data).read))
     return manifest, {entry.path: b"".join(pieces) for entry, pieces in entries}
 
 
@@ -100,21 +100,19 @@ def test_single_files_are_read_without_the_rest(tmp_path) -> None:
     manifest, data, frames = bundle_of(FILES)
     (tmp_path / "bundle").write_bytes(data)
     index = Index(frames, {"team/etl.py": ("os", ".x")})
-    stored = BundleFile(os.open(tmp_path / "bundle", os.O_RDONLY), Index.decode(index.encode()))
-    assert {path: stored.read(path) for path in FILES} == FILES
+    with open(tmp_path / "bundle", "rb") as file:
+        stored = BundleFile(file.fileno(), Index.decode(index.encode()))
+        assert {path: stored.read(path) for path in FILES} == FILES
     assert stored.manifest.digest == manifest.digest
     assert stored.imports == {"team/etl.py": ("os", ".x")}
     assert stored.stored_bytes == len(data)
-    stored.close()
 
 
 def test_a_damaged_stored_bundle_is_reported_as_such(tmp_path) -> None:
     _, data, frames = bundle_of(FILES)
     (tmp_path / "bundle").write_bytes(data[: frames[1]] + b"damage" + data[frames[1] + 6 :])
-    stored = BundleFile(os.open(tmp_path / "bundle", os.O_RDONLY), Index(frames, {}))
-    with pytest.raises(StoreFailed, match="damaged in frame 1"):
-        stored.read("zz.bin")
-    stored.close()
+    with open(tmp_path / "bundle", "rb") as file, pytest.raises(StoreFailed, match="damaged in frame 1"):
+        BundleFile(file.fileno(), Index(frames, {})).read("zz.bin")
     with pytest.raises(StoreFailed, match="index of a stored bundle is damaged"):
         Index.decode(b"no index")
 
@@ -126,14 +124,12 @@ def test_no_flipped_bit_in_a_stored_bundle_goes_unseen(tmp_path) -> None:
     for place in small:
         flipped = data[:place] + bytes([data[place] ^ 1 << place % 8]) + data[place + 1 :]
         (tmp_path / "bundle").write_bytes(flipped)
-        descriptor = os.open(tmp_path / "bundle", os.O_RDONLY)
-        try:
-            stored = BundleFile(descriptor, Index(frames, {}))
-            stored.verify()
-        except StoreFailed:
-            os.close(descriptor)
-            continue
-        # A bit of the format that means nothing.
-        assert {path: stored.read(path) for path in files} == files
+        with open(tmp_path / "bundle", "rb") as file:
+            try:
+                stored = BundleFile(file.fileno(), Index(frames, {}))
+                stored.verify()
+            except StoreFailed:
+                continue
+            # A bit of the format that means nothing.
+            assert {path: stored.read(path) for path in files} == files
         assert stored.manifest.digest == manifest.digest
-        stored.close()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from dagferry_core.bundle import read_bundle
+from dagferry_core.bundle import decompressed, read_tar
 from dagferry_core.draft import Draft
 from dagferry_core.errors import AnswerInvalid, DigestMismatch, PatchMismatch, TreeDamaged, VolumeFailed
 from dagferry_core.manifest import Entry, Manifest
@@ -50,7 +50,7 @@ class Volume:
 
     def whole(self, files: dict[str, bytes], now: float = 2e9, *, alone: bool = False) -> Tree:
         stored = Stored(files, {path: mode for path, mode in MODES.items() if path in files})
-        manifest, content = read_bundle(io.BytesIO(stored.body).read)
+        manifest, content = read_tar(decompressed(io.BytesIO(stored.body).read))
         with self.draft(manifest, alone=alone) as draft:
             draft.fill_from_bundle(content)
             return self.stamped(draft, now)

@@ -40,12 +40,12 @@ def stored(tmp_path):
         frames = write_bundle(manifest, lambda entry: [files[entry.path]], out)
         path = tmp_path / f"{len(opened)}"
         path.write_bytes(out.getvalue())
-        opened.append(BundleFile(os.open(path, os.O_RDONLY), Index(frames, {})))
-        return opened[-1]
+        opened.append(path.open("rb"))
+        return BundleFile(opened[-1].fileno(), Index(frames, {}))
 
     yield make
-    for bundle in opened:
-        bundle.close()
+    for file in opened:
+        file.close()
 
 
 def patched(old: BundleFile, body: bytes) -> dict[str, bytes]:

@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from dagferry_core.bundle import read_bundle
+from dagferry_core.bundle import decompressed, read_tar
 from dagferry_core.manifest import Manifest
 from dagferry_core.patch import Patch
 from dagferry_server import patches
@@ -17,7 +17,7 @@ WHOLE, PATCH = "application/zstd", "application/vnd.dagferry.patch"
 
 
 def unpacked(body: bytes) -> tuple[Manifest, dict[str, bytes]]:
-    manifest, files = read_bundle(io.BytesIO(body).read)
+    manifest, files = read_tar(decompressed(io.BytesIO(body).read))
     return manifest, {entry.path: b"".join(pieces) for entry, pieces in files}
 
 
