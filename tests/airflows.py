@@ -5,6 +5,7 @@ import os
 import pwd
 import shutil
 import subprocess
+import tempfile
 import time
 import urllib.request
 from pathlib import Path
@@ -37,22 +38,22 @@ def environment_of(major: int) -> Path:
 
 
 class Postgres:
-    """A PostgreSQL server in ``folder`` that keeps nothing safe, so that it is fast."""
+    """A PostgreSQL server that keeps nothing safe, so that it is fast, and leaves nothing behind."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self) -> None:
         self.port = free_port()
         self.binaries = max(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
         # PostgreSQL refuses to run as root.
         self.user = pwd.getpwnam("postgres").pw_name if os.getuid() == 0 else None
-        self.folder = folder
-        folder.mkdir()
-        for parent in (folder, *folder.parents[:3]):
-            parent.chmod(0o755)
+        # Not below pytest's own folder: each session of pytest that starts closes that one to other users.
+        self.folder = Path(tempfile.mkdtemp(prefix="dagferry-postgres-"))
         if self.user:
-            shutil.chown(folder, self.user)
-        self._run("initdb", "-A", "trust", "-U", "airflow", "--no-sync", "-D", str(folder / "data"))
-        options = f"-p {self.port} -k {folder} -c fsync=off -c full_page_writes=off -c max_connections=300"
-        self._run("pg_ctl", "-w", "-D", str(folder / "data"), "-l", str(folder / "log"), "-o", options, "start")
+            shutil.chown(self.folder, self.user)
+        self._run("initdb", "-A", "trust", "-U", "airflow", "--no-sync", "-D", str(self.folder / "data"))
+        options = f"-p {self.port} -k {self.folder} -c fsync=off -c full_page_writes=off -c max_connections=300"
+        self._run(
+            "pg_ctl", "-w", "-D", str(self.folder / "data"), "-l", str(self.folder / "log"), "-o", options, "start"
+        )
 
     def _run(self, command: str, *words: str) -> None:
         subprocess.run(
@@ -70,6 +71,7 @@ class Postgres:
 
     def stop(self) -> None:
         self._run("pg_ctl", "-m", "immediate", "-D", str(self.folder / "data"), "stop")
+        shutil.rmtree(self.folder)
 
 
 class Airflow:

@@ -14,9 +14,9 @@ from harness import Server, Sidecar, eventually
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory) -> Iterator[Postgres]:
+def postgres() -> Iterator[Postgres]:
     environment_of(3)  # nothing is started where the tests are skipped
-    server = Postgres(tmp_path_factory.mktemp("postgres") / "server")
+    server = Postgres()
     yield server
     server.stop()
 
