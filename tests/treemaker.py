@@ -4,9 +4,10 @@ import hashlib
 import io
 import os
 
-from dagferry_core.bundle import BundleFile, Index, write_bundle
+from dagferry_core.bundle import BundleFile, Index
 from dagferry_core.imports import imported_names, touched
 from dagferry_core.manifest import Entry, Manifest
+from dagferry_core.packing import write_bundle
 from dagferry_core.patch import MAX_PATCH_BYTES, make_patch
 
 

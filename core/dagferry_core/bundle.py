@@ -12,8 +12,8 @@ a patch needs.
 import json
 import os
 import struct
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, BinaryIO, NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import zstandard
 
@@ -25,11 +25,10 @@ MANIFEST_NAME = "manifest.txt"
 FOLDER = "dags/"
 FRAME_BYTES = 1 << 20
 BLOCK_BYTES = 512
-LEVEL = 3
+END = bytes(2 * BLOCK_BYTES)
 MAX_MANIFEST_BYTES = 256 << 20
 """A hundred thousand files with paths of 1 KiB come to less than half of this."""
 
-_END = bytes(2 * BLOCK_BYTES)
 _USTAR = struct.Struct("100s 8s 8s 8s 12s 12s 8s 1s 100s 8s 32s 32s 8s 8s 155s 12x")
 _NAME_BYTES = 100
 
@@ -44,7 +43,8 @@ def _block(name: bytes, size: int, mode: int, kind: bytes) -> bytes:
     return _USTAR.pack(*fields)
 
 
-def _padding(size: int) -> int:
+def padding(size: int) -> int:
+    """Return how many zeros follow ``size`` bytes of content, to fill its last block."""
     return -size % BLOCK_BYTES
 
 
@@ -57,52 +57,22 @@ def member_header(path: str, size: int, mode: int) -> bytes:
     length = len(record) + len(str(len(record)))
     length = len(record) + len(str(length))
     record = b"%d%b" % (length, record)
-    extension = _block(b"long-path", len(record), 0o644, b"x") + record + bytes(_padding(len(record)))
+    extension = _block(b"long-path", len(record), 0o644, b"x") + record + bytes(padding(len(record)))
     return extension + _block(name[:_NAME_BYTES], size, mode, b"0")
 
 
-def _entry_header(entry: Entry) -> bytes:
+def entry_header(entry: Entry) -> bytes:
+    """Return the tar header of a file of the bundle."""
     return member_header(FOLDER + entry.path, entry.size, entry.mode)
 
 
-def write_bundle(
-    manifest: Manifest, read_content: Callable[[Entry], Iterable[bytes | memoryview]], out: BinaryIO
-) -> list[int]:
-    """Write the bundle of ``manifest`` to ``out`` and return its frames, for the ``Index``.
-
-    ``read_content`` gives the bytes of a file in pieces. The frames are the offsets in ``out`` at which each frame
-    starts, and last the offset at which the bundle ends.
-    """
-    frames = [0]
-    pending = bytearray()
-    compressor = zstandard.ZstdCompressor(level=LEVEL, write_checksum=True)
-
-    def put(data: bytes | memoryview) -> None:
-        pending.extend(data)
-        while len(pending) >= FRAME_BYTES:
-            flush()
-
-    def flush() -> None:
-        frame = compressor.compress(pending[:FRAME_BYTES])
-        del pending[:FRAME_BYTES]
-        out.write(frame)
-        frames.append(frames[-1] + len(frame))
-
-    put(member_header(MANIFEST_NAME, len(manifest.text), 0o644))
-    put(manifest.text + bytes(_padding(len(manifest.text))))
-    for entry in manifest.files.values():
-        put(_entry_header(entry))
-        for piece in read_content(entry):
-            put(piece)
-        put(bytes(_padding(entry.size)))
-    put(_END)
-    if pending:
-        flush()
-    return frames
+def _header_bytes(entry: Entry) -> int:
+    is_short = len(FOLDER + entry.path) <= _NAME_BYTES and entry.path.isascii()
+    return BLOCK_BYTES if is_short else len(entry_header(entry))
 
 
 class Index(NamedTuple):
-    """What is stored beside a bundle: its frames (see ``write_bundle``) and what each Python file imports."""
+    """What is stored beside a bundle: its frames (see ``dagferry_core.packing``) and what each Python file imports."""
 
     frames: list[int]
     imports: dict[str, tuple[str, ...]]
@@ -141,11 +111,11 @@ class BundleFile:
         except (ValueError, AnswerInvalid) as error:
             raise StoreFailed(f"A stored bundle has no manifest: {error}.") from error
         self._offsets: dict[str, int] = {}
-        offset = BLOCK_BYTES + size + _padding(size)
+        offset = BLOCK_BYTES + size + padding(size)
         for entry in self.manifest.files.values():
-            offset += len(_entry_header(entry))
+            offset += _header_bytes(entry)
             self._offsets[entry.path] = offset
-            offset += entry.size + _padding(entry.size)
+            offset += entry.size + padding(entry.size)
 
     @property
     def stored_bytes(self) -> int:
@@ -233,25 +203,25 @@ def read_tar(read: Read) -> tuple[Manifest, Iterator[tuple[Entry, Iterator[memor
     size = int(header[124:135], 8) if header[124:135].isdigit() else 0
     if header != member_header(MANIFEST_NAME, size, 0o644) or size > MAX_MANIFEST_BYTES:
         raise AnswerInvalid("The download is no bundle: it does not start with a manifest.")
-    manifest = Manifest.parse(bytes(_exactly(read, size + _padding(size))[:size]))
+    manifest = Manifest.parse(bytes(_exactly(read, size + padding(size))[:size]))
 
     def pieces(first: memoryview, size: int) -> Iterator[memoryview]:
         while size:
-            piece = (first or _exactly(read, min(size + _padding(size), PIECE_BYTES)))[:size]
+            piece = (first or _exactly(read, min(size + padding(size), PIECE_BYTES)))[:size]
             first = first[:0]
             size -= len(piece)
             yield piece
 
     def files() -> Iterator[tuple[Entry, Iterator[memoryview]]]:
         for entry in manifest.files.values():
-            expected = _entry_header(entry)
-            padded = entry.size + _padding(entry.size)
+            expected = entry_header(entry)
+            padded = entry.size + padding(entry.size)
             # Header and first piece come in one read: calls are what costs here.
             data = _exactly(read, len(expected) + min(padded, PIECE_BYTES))
             if data[: len(expected)] != expected:
                 raise DigestMismatch(f"The bundle is not in its canonical form at {entry.path!r}.")
             yield entry, pieces(data[len(expected) :], entry.size)
-        if _exactly(read, len(_END)) != _END or read(1):
+        if _exactly(read, len(END)) != END or read(1):
             raise DigestMismatch("The bundle is not in its canonical form at its end.")
 
     return manifest, files()

@@ -6,11 +6,11 @@ readers do not promise that: zstandard's ``stream_reader`` hides a truncated fra
 bound on its output, so the blocks of a zstd frame (RFC 8878 §3.1.1) are fed to it one by one.
 """
 
-import zlib
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
 import zstandard
+from zlib_ng import zlib_ng
 
 from dagferry_core.errors import (
     ArchiveCorrupt,
@@ -103,12 +103,12 @@ def _plain(file: BinaryIO, head: bytes) -> Iterator[bytes]:
 
 
 def _gzip(file: BinaryIO, head: bytes) -> Iterator[bytes]:
-    inflate = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
+    inflate = zlib_ng.decompressobj(wbits=zlib_ng.MAX_WBITS | 16)
     data = head
     while not inflate.eof:
         try:
             piece = inflate.decompress(data, PIECE_BYTES)
-        except zlib.error as error:
+        except zlib_ng.error as error:  # type: ignore[misc]  # its stub has it as an instance
             raise ArchiveCorrupt(f"The gzip data is damaged ({error}).") from error
         if piece:
             yield piece

@@ -9,11 +9,12 @@ from contextlib import contextmanager
 from typing import BinaryIO
 
 from dagferry_core.archive import CheckedArchive
-from dagferry_core.bundle import BundleFile, Index, write_bundle
+from dagferry_core.bundle import BundleFile, Index
 from dagferry_core.errors import AnswerInvalid, StoreFailed
 from dagferry_core.imports import ANYTHING, imported_names
 from dagferry_core.limits import MIB, PIECE_BYTES
 from dagferry_core.manifest import Entry
+from dagferry_core.packing import write_bundle
 from dagferry_server.store.base import Store, storage_errors
 
 MAX_SOURCE_BYTES = 4 * MIB
@@ -51,27 +52,29 @@ def put_bundle(
     spool.flush()
     fd = spool.fileno()
 
-    def pieces(entry: Entry) -> Iterator[bytes]:
-        start = checked.offsets[entry.path]
-        for offset in range(start, start + entry.size, PIECE_BYTES):
-            yield os.pread(fd, min(PIECE_BYTES, start + entry.size - offset), offset)
+    imports: dict[str, tuple[str, ...]] = {}
+    imports_bytes = 0
 
-    def imports(entry: Entry) -> tuple[str, ...]:
+    def imported(entry: Entry) -> tuple[str, ...]:
+        if imports_bytes > MAX_IMPORTS_BYTES:
+            return (ANYTHING,)
         if entry.sha256 in known:
             return known[entry.sha256]
         if entry.size > MAX_SOURCE_BYTES:
             return (ANYTHING,)
         return imported_names(os.pread(fd, entry.size, checked.offsets[entry.path]))
 
+    def contents(entry: Entry) -> Iterator[bytes]:
+        nonlocal imports_bytes
+        # Here, because this goes on while the files before are compressed.
+        if entry.path.endswith(".py"):
+            names = imports[entry.path] = imported(entry)
+            imports_bytes += sum(map(len, names))
+        start = checked.offsets[entry.path]
+        for offset in range(start, start + entry.size, PIECE_BYTES):
+            yield os.pread(fd, min(PIECE_BYTES, start + entry.size - offset), offset)
+
     def write(out: BinaryIO) -> bytes:
-        frames = write_bundle(checked.manifest, pieces, out)
-        found: dict[str, tuple[str, ...]] = {}
-        found_bytes = 0
-        for path, entry in checked.manifest.files.items():
-            if path.endswith(".py"):
-                names = imports(entry) if found_bytes <= MAX_IMPORTS_BYTES else (ANYTHING,)
-                found_bytes += sum(map(len, names))
-                found[path] = names
-        return Index(frames, found).encode()
+        return Index(write_bundle(checked.manifest, contents, out), imports).encode()
 
     store.put_bundle(deployment, checked.manifest.digest, write)

@@ -8,9 +8,10 @@ import subprocess
 import pytest
 import zstandard
 
-from dagferry_core.bundle import FRAME_BYTES, BundleFile, Index, decompressed, member_header, read_tar, write_bundle
+from dagferry_core.bundle import FRAME_BYTES, BundleFile, Index, decompressed, member_header, read_tar
 from dagferry_core.errors import AnswerInvalid, DigestMismatch, StoreFailed
 from dagferry_core.manifest import Entry, Manifest
+from dagferry_core.packing import write_bundle
 
 FILES = {
     "empty.py": b"",

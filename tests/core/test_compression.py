@@ -66,6 +66,39 @@ def test_gzip_with_every_optional_field_is_read():
     assert read_all(start + (zlib.crc32(start) & 0xFFFF).to_bytes(2, "little") + body) == PLAIN
 
 
+DAMAGE = st.tuples(st.integers(0, 1 << 16), st.sampled_from(["flip", "cut", "insert"]), st.integers(0, 255))
+
+
+@given(
+    content=st.one_of(st.binary(max_size=3000), st.integers(0, 300_000).map(bytes), st.text("ab \n").map(str.encode)),
+    level=st.sampled_from([0, 1, 6, 9]),
+    strategy=st.sampled_from([zlib.Z_DEFAULT_STRATEGY, zlib.Z_HUFFMAN_ONLY, zlib.Z_RLE, zlib.Z_FIXED]),
+    damage=st.lists(DAMAGE, max_size=3),
+)
+def test_gzip_is_read_and_refused_as_by_zlib_itself(content, level, strategy, damage):
+    deflate = zlib.compressobj(level, wbits=31, strategy=strategy)
+    data = bytearray(deflate.compress(tar(file(b"dags/a", content))) + deflate.flush())
+    for where, kind, byte in damage:
+        at = where % len(data)
+        if kind == "flip":
+            data[at] ^= 1 << byte % 8
+        elif kind == "insert":
+            data.insert(at, byte)
+        else:
+            del data[at + 1 :]
+
+    def outcome():
+        try:
+            return read_all(bytes(data))
+        except ArchiveError as error:
+            return type(error)
+
+    ours = outcome()
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(compression, "zlib_ng", zlib)
+        assert outcome() == ours
+
+
 @given(st.lists(st.binary(min_size=1, max_size=20)), st.lists(st.integers(0, 30)))
 def test_a_stream_cuts_as_asked_whatever_the_pieces(pieces, sizes):
     def endless():

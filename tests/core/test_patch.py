@@ -8,9 +8,10 @@ import random
 import pytest
 import zstandard
 
-from dagferry_core.bundle import BundleFile, Index, write_bundle
+from dagferry_core.bundle import BundleFile, Index
 from dagferry_core.errors import AnswerInvalid, PatchMismatch
 from dagferry_core.manifest import EMPTY, Entry, Manifest
+from dagferry_core.packing import write_bundle
 from dagferry_core.patch import BATCH_BYTES, MAX_PATCH_BYTES, Patch, make_patch
 
 RANDOM = random.Random(7)
