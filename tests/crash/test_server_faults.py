@@ -159,7 +159,7 @@ def test_a_start_that_sweeps_may_be_killed_at_any_call(littered) -> None:
 
 
 def test_a_start_that_meets_an_error_at_any_call_serves_or_says_why_and_the_next_one_serves(littered) -> None:
-    log_id = json.loads((littered.prepared / "default/log.json").read_text())["log_id"]
+    before = log_id(littered.prepared)
 
     def attempt(call, what) -> None:
         data = littered.fresh()
@@ -170,7 +170,7 @@ def test_a_start_that_meets_an_error_at_any_call_serves_or_says_why_and_the_next
                 assert "dagferry-server: " in server.log.read_text().splitlines()[-1]
         assert struck(littered.trace)
         check_log(server.log)
-        assert json.loads((data / "default/log.json").read_text())["log_id"] == log_id
+        assert log_id(data) == before
         holds(littered, data, 0)
 
     assert try_each(error_points(record_start(littered)), attempt) > 50
@@ -186,3 +186,40 @@ def test_the_first_start_of_all_may_be_killed_at_any_call(run) -> None:
         holds(run, data, 0, sequence=1)
 
     assert try_each(kill_points(record_start(run)), attempt) > 10
+
+
+def test_new_log_id_may_be_killed_at_any_call_and_run_again(run, forker) -> None:
+    run.deployed_once()
+    before = log_id(run.prepared)
+
+    def start(data):
+        log = run.folder / "new-log-id.log"
+        return forker.start("dagferry_server", "new-log-id", "--data-dir", str(data), log=log, stopped=True)
+
+    data = run.fresh()
+    command = start(data)
+    with recording(command.pid, run.trace):
+        assert goes_on(command) == 0
+    assert log_id(data) != before
+    recorded = calls(run.trace, data)
+
+    def attempt(call, what) -> None:
+        data = run.fresh()
+        command = start(data)
+        with injecting(command.pid, run.trace, call, what):
+            assert goes_on(command) == -signal.SIGKILL
+        killed = log_id(data)
+        assert goes_on(start(data)) == 0
+        assert log_id(data) not in {before, killed}
+        holds(run, data, 0)
+
+    assert try_each(kill_points(recorded), attempt) > 3
+
+
+def goes_on(command) -> int:
+    command.send_signal(signal.SIGCONT)
+    return command.wait(30)
+
+
+def log_id(data: Path) -> str:
+    return json.loads((data / "default/log.json").read_text())["log_id"]
