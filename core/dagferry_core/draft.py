@@ -254,7 +254,7 @@ class Draft:
         folders = Folders(self.folder)
         try:
             for path in self._fresh:
-                earliest = (before[path] // SECOND_NS + 1) * SECOND_NS if path in before else 0
+                earliest = before[path] + SECOND_NS if path in before else 0
                 self._mtimes[path] = set_mtime(*folders.enter(path), max(int(now * SECOND_NS), earliest))
         finally:
             folders.close()
