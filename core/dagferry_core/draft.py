@@ -24,6 +24,7 @@ from dagferry_core.tree import (
     Tree,
     as_published,
     check,
+    on_disk,
     pieces_of,
     set_mtime,
 )
@@ -51,7 +52,7 @@ class Draft:
         self.manifest = manifest
         self.old = old
         self.new_bytes = 0
-        """Bytes in files that are not links."""
+        """What the files that are not links take on disk."""
         self._fresh: list[str] = []
         self._mtimes: dict[str, int] = {}
         self._new = Folders(folder, make=True)
@@ -126,7 +127,7 @@ class Draft:
             os.fchmod(fd, entry.mode)  # open obeys the umask
             if digest.hexdigest() != entry.sha256:
                 raise DigestMismatch(f"The content of {entry.path} is not what the manifest says.")
-            self.new_bytes += entry.size
+            self.new_bytes += on_disk(entry.size)
             return os.fstat(fd).st_mtime_ns
         except DagferryError:
             os.unlink(name, dir_fd=folder)
@@ -252,7 +253,11 @@ class Draft:
         """
         before = self.old.mtimes if self.old else {}
         folders = Folders(self.folder)
+        fresh = set(self._fresh)
         try:
+            for path, mtime in self._mtimes.items():  # some may have been touched while this tree was built
+                if path not in fresh and mtime != before.get(path, mtime):
+                    self._mtimes[path] = set_mtime(*folders.enter(path), before[path])
             for path in self._fresh:
                 earliest = before[path] + SECOND_NS if path in before else 0
                 self._mtimes[path] = set_mtime(*folders.enter(path), max(int(now * SECOND_NS), earliest))

@@ -1,16 +1,18 @@
 """What is recorded of each tree on a volume, and which old trees stay."""
 
+import contextlib
 import errno
 import json
 import os
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import zstandard
 
 from dagferry_core.bundle import MAX_MANIFEST_BYTES
 from dagferry_core.manifest import Manifest
-from dagferry_core.tree import SECOND_NS
+from dagferry_core.tree import BLOCK_BYTES, SECOND_NS, folders_of, on_disk
 
 MANIFEST = "manifest.zst"
 RECORD = "deploy.json"
@@ -30,8 +32,8 @@ class DeployRef(NamedTuple):
 class Record(NamedTuple):
     """What ``deploy.json`` says of a tree.
 
-    ``serial`` counts the swaps on this volume, so that trees have an order whatever the clock does. ``size`` is in
-    bytes; ``new_bytes`` of them are in files that are not links into the tree before.
+    ``serial`` counts the swaps on this volume, so that trees have an order whatever the clock does. ``size`` is what
+    the tree takes on disk, in bytes; ``new_bytes`` of them are not in files that are links into the tree before.
     """
 
     log_id: str
@@ -68,8 +70,19 @@ def stored_bytes(newest_first: Sequence[Record]) -> int:
     """Return the bytes of these trees together, a file that several share counted once.
 
     A tree links into the one before it, so all that the oldest does not have is in the ``new_bytes`` of a newer one.
+    (Where ``repaired`` left a gap it may be a little more: what the tree that is gone had, and its repair has still.)
     """
     return sum(record.new_bytes for record in newest_first[:-1]) + sum(record.size for record in newest_first[-1:])
+
+
+def repaired(old: Sequence[OldTree], rules: TreeRules) -> list[OldTree]:
+    """Return those of the ``old`` trees, newest first, that only their number would keep, and does not.
+
+    They gave way to a tree of the same deploy. If someone writes into the dags folder all the time there are many;
+    kept for hours they would fill the volume.
+    """
+    first = max(rules.keep_trees, 1)
+    return [tree for after, tree in pairwise(old[first - 1 :]) if tree.record.deploy == after.record.deploy]
 
 
 def count_kept(live: Record, old: Sequence[OldTree], rules: TreeRules, now: float) -> int:
@@ -83,9 +96,23 @@ def count_kept(live: Record, old: Sequence[OldTree], rules: TreeRules, now: floa
     return len(old)
 
 
-def write_records(folder: str, record: Record, manifest: Manifest) -> None:
-    """Write both into ``folder``, for a tree that is about to be published."""
-    _write(f"{folder}/{MANIFEST}", zstandard.compress(manifest.text))
+def write_records(folder: str, record: Record, manifest: Manifest) -> Record:
+    """Write both into ``folder``, for a tree that is about to be published, and return the record as written.
+
+    That counts what every tree has for itself, too: its folders, and what is written here.
+    """
+    packed = zstandard.compress(manifest.text)
+    own = on_disk(len(packed)) + BLOCK_BYTES * (1 + 2 + len(folders_of(manifest)))  # the record, and the two on top
+    record = record._replace(size=record.size + own, new_bytes=record.new_bytes + own)
+    _write(f"{folder}/{MANIFEST}", packed)
+    write_record(folder, record)
+    return record
+
+
+def write_record(folder: str, record: Record) -> None:
+    """Write the record alone, in place of one that cannot be read."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(f"{folder}/{RECORD}")
     _write(f"{folder}/{RECORD}", json.dumps(record._asdict()).encode())
 
 

@@ -20,6 +20,8 @@ from dagferry_core.manifest import Entry, Manifest
 FOLDER_MODE = 0o755
 SECOND_NS = 10**9
 CACHE = "__pycache__"
+BLOCK_BYTES = 4096
+"""What the smallest file takes on most volumes, and a folder."""
 
 OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # O_NONBLOCK: a FIFO that took the place of a file must not hold up the reader.
@@ -123,6 +125,11 @@ def as_published(status: os.stat_result, entry: Entry, mtime: int | None) -> boo
     )
 
 
+def on_disk(size: int) -> int:
+    """Return what a file of ``size`` bytes takes on disk."""
+    return -(-size // BLOCK_BYTES) * BLOCK_BYTES
+
+
 def pieces_of(fd: int) -> Iterator[bytes]:
     """Yield what an open file holds, in pieces."""
     while piece := os.read(fd, PIECE_BYTES):
@@ -191,7 +198,7 @@ class _Comparison:
 
     def __init__(self, manifest: Manifest, fits: _Fits) -> None:
         self._files = manifest.files
-        self._folders = _folders_of(manifest)
+        self._folders = folders_of(manifest)
         self._fits = fits
         self.sound: set[str] = set()
         self.odd: list[str] = []
@@ -225,7 +232,8 @@ class _Comparison:
             self.odd.append(path)
 
 
-def _folders_of(manifest: Manifest) -> set[str]:
+def folders_of(manifest: Manifest) -> set[str]:
+    """Return the folders that the files of a manifest lie in, but for the top one."""
     folders: set[str] = set()
     for path in manifest.files:
         parent = path.rpartition("/")[0]
@@ -263,30 +271,54 @@ def set_mtime(folder: int, name: str, mtime: int) -> int:
 
 
 def remove(folder: str) -> None:
-    """Remove a folder and all in it, also where a hand took our right to write; raise ``OSError`` if that fails."""
+    """Remove a folder and all in it, also where a hand took our right to write.
+
+    What is refused stays, as bytecode of another user does, and the rest goes; then raises one of the ``OSError``s.
+    """
     try:
         fd = os.open(folder, OPEN_FOLDER)
     except FileNotFoundError:
         return
     try:
-        _empty(fd)
+        refusal = _empty(fd)
     finally:
         os.close(fd)
+    if refusal:
+        raise refusal
     os.rmdir(folder)
 
 
-def _empty(fd: int) -> None:
-    if os.fstat(fd).st_mode & stat.S_IRWXU != stat.S_IRWXU:
-        os.fchmod(fd, FOLDER_MODE)
-    with os.scandir(fd) as items:
-        names = [(item.name, item.is_dir(follow_symlinks=False)) for item in items]
+def _empty(fd: int) -> OSError | None:
+    try:
+        if os.fstat(fd).st_mode & stat.S_IRWXU != stat.S_IRWXU:
+            os.fchmod(fd, FOLDER_MODE)
+        with os.scandir(fd) as items:
+            names = [(item.name, item.is_dir(follow_symlinks=False)) for item in items]
+    except OSError as error:
+        return error
+    refusal: OSError | None = None
     for name, is_folder in names:
-        if not is_folder:
-            os.unlink(name, dir_fd=fd)
-            continue
-        inner = os.open(name, OPEN_FOLDER, dir_fd=fd)
+        refusal = (_remove_folder(name, fd) if is_folder else _remove_file(name, fd)) or refusal
+    return refusal
+
+
+def _remove_folder(name: str, parent: int) -> OSError | None:
+    try:
+        fd = os.open(name, OPEN_FOLDER, dir_fd=parent)
         try:
-            _empty(inner)
+            refusal = _empty(fd)
         finally:
-            os.close(inner)
-        os.rmdir(name, dir_fd=fd)
+            os.close(fd)
+        if not refusal:
+            os.rmdir(name, dir_fd=parent)
+    except OSError as error:
+        return error
+    return refusal
+
+
+def _remove_file(name: str, parent: int) -> OSError | None:
+    try:
+        os.unlink(name, dir_fd=parent)
+    except OSError as error:
+        return error
+    return None

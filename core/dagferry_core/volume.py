@@ -20,13 +20,14 @@ import fcntl
 import logging
 import os
 import re
+import stat
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from dagferry_core import tree as trees
 from dagferry_core.draft import Draft
 from dagferry_core.errors import DagferryError, RootInUse, RootUnusable, VolumeFailed
-from dagferry_core.manifest import Manifest
+from dagferry_core.manifest import EMPTY, Manifest
 from dagferry_core.records import (
     ENDED,
     DeployRef,
@@ -37,14 +38,20 @@ from dagferry_core.records import (
     mark_ended,
     read_manifest,
     read_record,
+    repaired,
     stored_bytes,
+    write_record,
     write_records,
 )
-from dagferry_core.tree import FOLDER_MODE, Damage, Tree
+from dagferry_core.tree import FOLDER_MODE, Damage, Tree, on_disk
 
 CURRENT = "current"
 TREES = ".trees"
 LOCK = "lock"
+REMOVE_AGAIN_SECONDS = 600.0
+"""How often it is tried to remove what could not be removed."""
+FULL_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT})
+FEWEST = TreeRules(0, 0, 0)
 
 _UNIQUE = re.compile(r"[0-9a-f]{16}")
 _TEMPORARY_LINK = re.compile(r"link-[0-9a-f]{16}")
@@ -72,58 +79,114 @@ class Volume:
         self.root = root
         self.live: Live | None = None
         self.old: list[OldTree] = []
-        self._unfinished: list[str] = []
-        """What failed attempts left, where it could not be removed at once."""
+        self._unremoved: set[str] = set()
+        """What could not be removed."""
+        self._removed_at = 0.0
+        self._unknown = ""
+        """What the link named at the start if that could not be checked: Airflow may have read its files."""
         self._trees = f"{root}/{TREES}"
         self._link = f"{root}/{CURRENT}"
+        self._lock = -1
+        self._own()
+
+    def _own(self) -> None:
+        """Have the folders and the lock; again if a hand removed them."""
+        path = f"{self._trees}/{LOCK}"
+        with contextlib.suppress(OSError):
+            if os.path.samestat(os.fstat(self._lock), os.lstat(path)):
+                return
+        if self._lock >= 0:
+            log.warning("%s is gone. It is made again.", path)
         try:
-            if not os.path.isdir(root):
-                os.makedirs(root, FOLDER_MODE)
-                os.chmod(root, FOLDER_MODE)
-            with contextlib.suppress(FileExistsError):
-                os.mkdir(self._trees)
-                os.chmod(self._trees, FOLDER_MODE)
-            self._target()
-            self._lock = os.open(f"{self._trees}/{LOCK}", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+            self._make_folders()
+            lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
         except OSError as error:
-            raise RootUnusable(f"{error.filename or root} cannot be used: {error.strerror}.") from error
+            raise RootUnusable(f"{error.filename or self.root} cannot be used: {error.strerror}.") from error
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            os.close(self._lock)
-            raise RootInUse(f"Another sidecar owns {root}.") from error
+            os.close(lock)
+            raise RootInUse(f"Another sidecar owns {self.root}.") from error
         except OSError as error:
-            os.close(self._lock)
-            raise RootUnusable(f"{self._trees}/{LOCK} cannot be locked: {error.strerror}.") from error
+            os.close(lock)
+            raise RootUnusable(f"{path} cannot be locked: {error.strerror}.") from error
+        self.close()
+        self._lock = lock
+
+    def _make_folders(self) -> None:
+        if not os.path.isdir(self.root):
+            os.makedirs(self.root, FOLDER_MODE)
+            os.chmod(self.root, FOLDER_MODE)
+        mode = stat.S_IMODE(os.stat(self.root).st_mode)
+        if not mode & 0o055:
+            try:
+                os.chmod(self.root, mode | 0o055)  # noqa: S103 - that is the point
+                log.warning("%s was closed to all other users. It is open to them now.", self.root)
+            except PermissionError:
+                log.warning("%s is closed to all other users, and its owner is another one.", self.root)
+        if not self._target() and os.path.lexists(self._link):
+            if self._lock < 0 and not os.path.isdir(self._trees):
+                raise RootUnusable(
+                    f"{self._link} is not a link that a sidecar made.", "Move it away, or use another --root."
+                )
+            log.warning("%s is not a link that a sidecar made. It is replaced.", self._link)
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(self._trees)
+            os.chmod(self._trees, FOLDER_MODE)
+            self.old = []
 
     def close(self) -> None:
         """Give up the ownership."""
-        os.close(self._lock)
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
 
     # --- reading -----------------------------------------------------------------------------------------------------
 
     def load(self) -> Damage:
         """Find out what is published, and check it with its contents.
 
-        A published tree about which too little is known to check it is damage without a ``live`` tree. Raises
-        ``RootUnusable`` if ``current`` is not ours to change.
+        Where ``current`` leads nowhere, it is led to the newest tree that is whole. A published tree about which too
+        little is known to check it is damage without a ``live`` tree. Raises ``RootUnusable`` if ``current`` is not
+        ours to change.
         """
         with _failures(self.root):
             target = self._target()
             if not target or not os.path.isdir(f"{self.root}/{target}"):
-                return Damage([], [])
+                self._unknown = target
+                return self._take_newest_whole()
             _, unique, version = target.split("/")
             try:
-                record = read_record(f"{self._trees}/{unique}")
-                manifest = read_manifest(f"{self._trees}/{unique}")
-                if (record.version, record.digest) != (version, manifest.digest):
-                    raise ValueError("the records of a tree contradict each other")
+                self.live, damage = self._read(unique, version)
             except (DagferryError, OSError, ValueError) as error:
                 log.warning("What is published cannot be checked: %s", error)
+                self._unknown = target
                 return Damage([target], [])
-            tree, damage = trees.read_and_check(f"{self.root}/{target}", manifest)
-            self.live = Live(unique, record, tree)
             return damage
+
+    def _read(self, unique: str, version: str | None = None) -> tuple[Live, Damage]:
+        """Return a tree and what is wrong with it; raise whatever its records are damaged by."""
+        record = read_record(f"{self._trees}/{unique}")
+        manifest = read_manifest(f"{self._trees}/{unique}")
+        if (record.version, record.digest) != (version or record.version, manifest.digest):
+            raise ValueError("the records of a tree contradict each other")
+        tree, damage = trees.read_and_check(f"{self.root}/{self._target_of(unique, record.version)}", manifest)
+        return Live(unique, record, tree), damage
+
+    def _take_newest_whole(self) -> Damage:
+        serials: dict[str, int] = {}
+        for name in filter(_UNIQUE.fullmatch, os.listdir(self._trees)):
+            with contextlib.suppress(OSError, ValueError):
+                serials[name] = read_record(f"{self._trees}/{name}").serial
+        for unique in sorted(serials, key=serials.__getitem__, reverse=True):
+            with contextlib.suppress(DagferryError, OSError, ValueError):
+                live, damage = self._read(unique)
+                if not damage.torn:
+                    self._point_at(self._target_of(unique, live.record.version))
+                    self.live = live
+                    log.warning("%s led nowhere. It leads to %s now.", self._link, live.record.version)
+                    return damage
+        return Damage([], [])
 
     def check(self) -> Damage:
         """Compare what is published with what should be, without reading contents."""
@@ -144,6 +207,7 @@ class Volume:
         return ""
 
     def _target(self) -> str:
+        """Return where the link leads, or ``""`` if there is none, or something that can be replaced by it."""
         try:
             target = os.readlink(self._link)
         except FileNotFoundError:
@@ -151,10 +215,13 @@ class Volume:
         except OSError as error:
             if error.errno != errno.EINVAL:
                 raise
-            raise RootUnusable(f"{self._link} is not a link. Move it away, or use another --root.", "") from error
-        if not _TARGET.fullmatch(target):
-            raise RootUnusable(f"{self._link} leads to {target}, which is no tree of a sidecar. Remove the link.", "")
-        return target
+            if os.path.isdir(self._link):
+                raise self._in_the_way() from error
+            return ""
+        return target if _TARGET.fullmatch(target) else ""
+
+    def _in_the_way(self) -> RootUnusable:
+        return RootUnusable(f"{self._link} is a folder and no link.", "Move it away, or use another --root.")
 
     @staticmethod
     def _target_of(unique: str, version: str) -> str:
@@ -170,6 +237,7 @@ class Volume:
         Whatever fails, what was live stays live and nothing is left behind; what cannot be removed at once, ``retire``
         removes later. ``clock`` gives seconds since the epoch.
         """
+        self._own()
         unique = os.urandom(8).hex()
         folder = f"{self._trees}/{unique}"
         target = self._target_of(unique, deploy.version)
@@ -179,32 +247,63 @@ class Volume:
                 os.chmod(folder, FOLDER_MODE)
                 os.mkdir(f"{self.root}/{target}")
                 os.chmod(f"{self.root}/{target}", FOLDER_MODE)
-                before = self.live.tree if self.live and self.live.tree.manifest.files else None
-                with Draft(f"{self.root}/{target}", manifest, before) as draft:
+                with Draft(f"{self.root}/{target}", manifest, self._before()) as draft:
                     fill(draft)
-                serial = 1 + max((tree.record.serial for tree in self._all()), default=0)
-                record = Record(*deploy, serial, manifest.size, draft.new_bytes)
-                write_records(folder, record, manifest)
+                ending = self._ending()
+                known = [tree.record.serial for tree in (self.live, ending, *self.old) if tree]
+                size = sum(on_disk(entry.size) for entry in manifest.files.values())
+                record = Record(*deploy, 1 + max(known, default=0), size, draft.new_bytes)
+                record = write_records(folder, record, manifest)
                 now = clock()
                 tree, fresh = draft.stamp(now)
-                self._swap(target, now)
-            except BaseException:
+                if ending:
+                    # First the mark, then the swap: a live tree with a mark is harmless, an old one without would be
+                    # swept. Where the old tree belongs to another user, or is gone, nothing of ours is to be swept.
+                    with contextlib.suppress(PermissionError, FileNotFoundError):
+                        mark_ended(f"{self._trees}/{ending.unique}", now)
+                self._point_at(target)
+            except BaseException as error:
                 # Asked of the volume itself: a signal may have struck right after the rename.
                 if not os.path.islink(self._link) or os.readlink(self._link) != target:
-                    self._unfinished.append(unique)
-                    self._remove_unfinished()
+                    self._remove(unique)
+                    self._make_room(error, clock())
                 raise
-            if self.live:
-                self.old.insert(0, OldTree(self.live.unique, self.live.record, now))
-            self.live = Live(unique, record, tree)
+            if ending:
+                self.old.insert(0, ending._replace(ended=now))
+            self.live, self._unknown = Live(unique, record, tree), ""
             return fresh
 
-    def _swap(self, target: str, now: float) -> None:
+    def _before(self) -> Tree | None:
+        """Return the tree whose files Airflow may have read, for a draft to compare with."""
         if self.live:
-            # First the mark, then the swap: a live tree with a mark is harmless, an old one without would be swept.
-            # Where the old tree belongs to another user, or is gone, there is no mark and nothing of ours to sweep.
-            with contextlib.suppress(PermissionError, FileNotFoundError):
-                mark_ended(f"{self._trees}/{self.live.unique}", now)
+            return self.live.tree if self.live.tree.manifest.files else None
+        return Tree(f"{self.root}/{self._unknown}", EMPTY, {}) if self._unknown else None
+
+    def _ending(self) -> OldTree | None:
+        """Return what a swap now will end, as far as it is still there."""
+        unique = self.live.unique if self.live else self._unknown.split("/")[1] if self._unknown else ""
+        folder = f"{self._trees}/{unique}"
+        if not unique or not os.path.isdir(folder):
+            return None
+        if self.live:
+            return OldTree(unique, self.live.record, 0)
+        try:
+            record = read_record(folder)
+        except (OSError, ValueError):
+            # Without a record the next start would sweep the tree, though tasks may still run on it.
+            serial = 1 + max((tree.record.serial for tree in self.old), default=0)
+            record = Record("", 0, self._unknown.rpartition("/")[2], "", serial, 0, 0)
+            with contextlib.suppress(PermissionError):
+                write_record(folder, record)
+        return OldTree(unique, record, 0)
+
+    def _make_room(self, error: BaseException, now: float) -> None:
+        """Remove every tree that may go, if ``error`` is that the volume is full: the next attempt may have it."""
+        reason = error if isinstance(error, OSError) else error.__cause__
+        if isinstance(reason, OSError) and reason.errno in FULL_ERRORS and (removed := self.retire(FEWEST, now)):
+            log.warning("The volume is full. %d old trees were removed before their time.", removed)
+
+    def _point_at(self, target: str) -> None:
         temporary = f"{self._trees}/link-{os.urandom(8).hex()}"
         os.symlink(target, temporary)
         try:
@@ -213,7 +312,7 @@ class Volume:
             with contextlib.suppress(FileNotFoundError):  # a signal may strike right after the rename
                 os.unlink(temporary)
             if isinstance(error, IsADirectoryError):
-                raise RootUnusable(f"{self._link} is not a link. Move it away, or use another --root.", "") from error
+                raise self._in_the_way() from error
             raise
 
     # --- removing ----------------------------------------------------------------------------------------------------
@@ -245,7 +344,10 @@ class Volume:
 
     def retire(self, rules: TreeRules, now: float) -> int:
         """Remove the old trees that ``rules`` do not keep, and return how many."""
-        self._remove_unfinished()
+        if self._unremoved and not 0 <= now - self._removed_at < REMOVE_AGAIN_SECONDS:
+            self._removed_at = now
+            for unique in tuple(self._unremoved):
+                self._remove(unique)
         if not self.live:
             return 0
         for place, tree in enumerate(self.old):
@@ -253,15 +355,12 @@ class Volume:
                 self.old[place] = tree._replace(ended=now)
                 with contextlib.suppress(OSError):
                     mark_ended(f"{self._trees}/{tree.unique}", now)
+        removed = repaired(self.old, rules)
+        self.old = [tree for tree in self.old if tree not in removed]
         kept = count_kept(self.live.record, self.old, rules, now)
-        removed, self.old = self.old[kept:], self.old[:kept]
+        removed += self.old[kept:]
+        self.old = self.old[:kept]
         return sum(self._remove(tree.unique) for tree in reversed(removed))
-
-    def _remove_unfinished(self) -> None:
-        for unique in tuple(self._unfinished):
-            with contextlib.suppress(OSError):
-                trees.remove(f"{self._trees}/{unique}")
-                self._unfinished.remove(unique)
 
     def _remove(self, name: str) -> bool:
         path = f"{self._trees}/{name}"
@@ -270,23 +369,26 @@ class Volume:
                 os.unlink(path)
                 return True
             # Without its mark it is a leftover, should the removal be cut short.
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(FileNotFoundError, PermissionError):
                 os.unlink(f"{path}/{ENDED}")
             trees.remove(path)
         except OSError as error:
-            log.warning("%s cannot be removed: %s", path, error.strerror)
+            if name not in self._unremoved:
+                log.warning("%s cannot be removed: %s", path, error.strerror)
+                self._unremoved.add(name)
             return False
+        self._unremoved.discard(name)
         return True
 
     # --- counting ----------------------------------------------------------------------------------------------------
 
-    def _all(self) -> list[Live | OldTree]:
-        return [*([self.live] if self.live else []), *self.old]
-
     def stored(self) -> tuple[int, int]:
-        """Return the number of trees on the volume, the live one included, and their bytes."""
-        records = [tree.record for tree in self._all()]
-        return len(records), stored_bytes(records)
+        """Return the number of trees on the volume, with the live one and what could not be removed, and their bytes.
+
+        What could not be removed has no bytes here: nobody knows how much of it is left.
+        """
+        records = [tree.record for tree in ([self.live] if self.live else []) + self.old]
+        return len(records) + len(self._unremoved), stored_bytes(records)
 
 
 @contextlib.contextmanager

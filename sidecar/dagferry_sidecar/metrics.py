@@ -49,8 +49,18 @@ LIVE_SEQUENCE = Metric(
     PREFIX + "live_sequence", "gauge", (), "Sequence of the live deploy; 0: a seed, an empty tree or nothing."
 )
 LIVE_INFO = Metric(PREFIX + "live_info", "gauge", ("version", "digest"), "The live deploy; always 1.")
-TREES = Metric(PREFIX + "trees", "gauge", (), "Trees on the volume, the live one included.")
-TREE_BYTES = Metric(PREFIX + "trees_bytes", "gauge", (), "Their bytes; a file that several share counts once.")
+TREES = Metric(
+    PREFIX + "trees",
+    "gauge",
+    (),
+    "Trees on the volume, with the live one and what is left of those that could not be removed.",
+)
+TREE_BYTES = Metric(
+    PREFIX + "trees_bytes",
+    "gauge",
+    (),
+    "What they take on disk, in blocks of 4096 bytes; a file that several share counts once, what is left not at all.",
+)
 
 METRICS: tuple[Metric, ...] = (
     SYNCS,

@@ -17,7 +17,7 @@ from dagferry_core.draft import Draft
 from dagferry_core.errors import AnswerInvalid, DigestMismatch, PatchMismatch, TreeDamaged, VolumeFailed
 from dagferry_core.manifest import Entry, Manifest
 from dagferry_core.patch import Patch
-from dagferry_core.tree import Tree, check, read_and_check
+from dagferry_core.tree import Tree, check, read_and_check, touch
 from harness import OTHER_USER, others_can_run_python
 from treemaker import Stored, manifest_of
 
@@ -95,6 +95,11 @@ def inode(tree: Tree, path: str) -> int:
     return os.stat(Path(tree.folder, path)).st_ino
 
 
+def blocks(files: dict[str, bytes]) -> int:
+    """What files take on disk."""
+    return sum(-(-len(text) // 4096) * 4096 for text in files.values())
+
+
 def linked(new: Tree, old: Tree) -> set[str]:
     return {path for path in new.manifest.files if path in old.manifest.files and inode(new, path) == inode(old, path)}
 
@@ -107,7 +112,7 @@ def test_a_first_tree_is_written_whole_and_nothing_in_it_counts_as_fresh(volume)
     assert holds(tree, A)
     assert not check(tree)
     assert volume.fresh == []
-    assert volume.new_bytes == tree.manifest.size
+    assert volume.new_bytes == blocks(A)
 
 
 def test_from_a_patch_unchanged_files_are_links_with_their_mtimes(volume) -> None:
@@ -117,7 +122,7 @@ def test_from_a_patch_unchanged_files_are_links_with_their_mtimes(volume) -> Non
     assert not check(new)
     assert linked(new, old) == set(A) - {"team/helper.py", "dag.py"}
     assert new.mtimes["other.py"] == LONG_AGO * 10**9
-    assert volume.new_bytes == len(B["team/helper.py"]) + len(B["dag.py"])
+    assert volume.new_bytes == blocks({path: B[path] for path in ("team/helper.py", "dag.py")})
 
 
 def test_what_changed_and_what_imports_it_is_a_new_inode_with_the_moment_of_the_swap(volume) -> None:
@@ -143,6 +148,20 @@ def test_that_holds_too_if_the_clock_was_set_back(volume) -> None:
     old = volume.aged(A)
     new = volume.patched(A, B, now=LONG_AGO - 1000)
     assert new.mtimes["dag.py"] == old.mtimes["dag.py"] + 10**9
+
+
+@pytest.mark.parametrize("links", [True, False], ids=["links", "copies"])
+def test_files_that_are_touched_while_the_draft_is_built_keep_that_mtime(volume, monkeypatch, links) -> None:
+    if not links:
+        monkeypatch.setattr(os, "link", lambda *_, **_kinds: (_ for _ in ()).throw(OSError(errno.EPERM, "no")))
+    old = volume.aged(A)
+    with volume.draft(old.manifest) as draft:
+        draft.fill_same()
+        touch(old, ["other.py"], LONG_AGO + 10)
+        new = volume.stamped(draft, 2e9)
+    assert new.mtimes == old.mtimes
+    assert new.mtimes["other.py"] == (LONG_AGO + 10) * 10**9
+    assert not check(new)
 
 
 @pytest.mark.parametrize(
@@ -258,7 +277,7 @@ def test_where_linking_is_refused_unchanged_files_are_copies_with_their_mtimes(v
     assert linked(new, old) == set()
     assert new.mtimes["other.py"] == LONG_AGO * 10**9
     assert volume.fresh == ["dag.py", "team/helper.py"]
-    assert volume.new_bytes == new.manifest.size
+    assert volume.new_bytes == blocks(B)
 
 
 def test_a_copy_of_what_is_torn_is_not_made(volume, monkeypatch) -> None:
@@ -307,7 +326,7 @@ def test_another_users_files_are_copied_as_fs_protected_hardlinks_wants_it(volum
     )
     assert done.returncode == 0, done.stderr.decode()
     protected = Path("/proc/sys/fs/protected_hardlinks").read_text().strip() == "1"
-    assert int(done.stdout) == (old.manifest.size if protected else 0)
+    assert int(done.stdout) == (blocks(A) if protected else 0)
 
 
 # --- what is refused -------------------------------------------------------------------------------------------------

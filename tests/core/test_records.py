@@ -17,6 +17,7 @@ from dagferry_core.records import (
     mark_ended,
     read_manifest,
     read_record,
+    repaired,
     stored_bytes,
     write_records,
 )
@@ -65,6 +66,18 @@ def test_what_stays_has_no_gap_so_that_shared_files_are_counted_right() -> None:
     assert count_kept(LIVE, trees, TreeRules(1, 24, NO_LIMIT), NOW) == 1
 
 
+def test_of_repairs_of_one_deploy_only_the_newest_stay_however_young() -> None:
+    def repair(serial: int) -> OldTree:
+        tree = old(serial, 1)
+        return tree._replace(record=tree.record._replace(sequence=8, version="v-8", digest="sha256:8"))
+
+    trees = [repair(8), repair(7), repair(6), repair(5), old(4, 1), old(3, 1)]
+    assert repaired(trees, TreeRules(2, 24, NO_LIMIT)) == trees[2:4]
+    assert repaired(trees, TreeRules(0, 24, NO_LIMIT)) == trees[1:4], "the one before the live one stays"
+    assert repaired(trees, TreeRules(9, 24, NO_LIMIT)) == []
+    assert repaired([], TreeRules(0, 24, NO_LIMIT)) == []
+
+
 def test_nothing_on_the_volume_has_no_bytes() -> None:
     assert stored_bytes([]) == 0
 
@@ -79,7 +92,8 @@ def test_what_is_written_is_read_again_and_readable_for_all(tmp_path) -> None:
         write_records(str(tmp_path), LIVE, manifest)
     finally:
         os.umask(before)
-    assert read_record(str(tmp_path)) == LIVE
+    # On top of its files, whole blocks for the manifest, the record, and three folders: two that every tree has, and b.
+    assert read_record(str(tmp_path)) == LIVE._replace(size=LIVE.size + 5 * 4096, new_bytes=LIVE.new_bytes + 5 * 4096)
     assert read_manifest(str(tmp_path)).files == manifest.files
     assert {os.stat(tmp_path / name).st_mode & 0o777 for name in (RECORD, MANIFEST)} == {0o644}
     assert LIVE.deploy == ("log", 9, "v-9", "sha256:9")

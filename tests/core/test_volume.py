@@ -17,7 +17,7 @@ from dagferry_core.draft import Draft
 from dagferry_core.errors import DigestMismatch, RootInUse, RootUnusable, VolumeFailed
 from dagferry_core.manifest import EMPTY
 from dagferry_core.records import DeployRef, TreeRules
-from dagferry_core.volume import Volume
+from dagferry_core.volume import FEWEST, Volume
 from treemaker import manifest_of
 
 HOUR = 3600.0
@@ -227,6 +227,27 @@ def test_a_published_tree_without_its_records_counts_as_torn_and_unknown(root, o
     assert live_files(root) == files_of(2)
 
 
+@pytest.mark.parametrize("name", ["deploy.json", "manifest.zst"])
+def test_what_replaces_a_tree_without_its_records_is_all_fresh_and_the_tree_stays_for_its_tasks(
+    root, opened, name
+) -> None:
+    publish(opened(), 1)
+    publish(opened(), 2)
+    before = (root / "current").resolve()
+    (before.parent / name).write_bytes(b"")
+    volume = opened()
+    volume.load()
+    volume.sweep()
+    assert set(publish(volume, 2)) == set(files_of(2))
+    for again in (volume, opened()):
+        if again is not volume:
+            assert not again.load()
+            assert again.sweep() == 0
+        assert [tree.record.version for tree in again.old] == ["v-2"]
+        assert again.retire(TreeRules(1, 24, 1 << 60), 2e9 + HOUR) == 0
+    assert (before / "same.py").exists()
+
+
 def test_records_of_another_tree_are_not_believed(root, opened) -> None:
     volume = opened()
     publish(volume, 1)
@@ -247,6 +268,58 @@ def test_a_link_to_a_tree_that_is_gone_is_no_tree(root, opened) -> None:
     assert volume.published_version() == ""
     publish(volume, 2)
     assert live_files(root) == files_of(2)
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        lambda link: link.unlink(),
+        lambda link: (link.unlink(), link.symlink_to(".trees/0123456789abcdef/v-9")),
+        lambda link: (link.unlink(), link.symlink_to(link.parent / ".trees")),
+        lambda link: (link.unlink(), link.write_text("a file")),
+    ],
+    ids=["gone", "dangling", "foreign", "a file"],
+)
+def test_a_link_that_leads_nowhere_is_led_to_the_newest_tree_before_any_is_swept(root, opened, harm, caplog) -> None:
+    volume = opened()
+    for number in (1, 2):
+        publish(volume, number)
+    known = trees_of(root)
+    harm(root / "current")
+    volume = opened()
+    assert not volume.load()
+    assert volume.live is not None
+    assert volume.live.record.version == "v-2"
+    assert volume.sweep() == 0
+    assert live_files(root) == files_of(2)
+    assert trees_of(root) == known
+    assert "It leads to v-2 now" in caplog.text
+
+
+@pytest.mark.parametrize("harm", ["content", "record", "manifest", "gone"])
+def test_a_tree_that_is_not_whole_is_not_what_the_link_is_led_to(root, opened, harm) -> None:
+    volume = opened()
+    for number in (1, 2):
+        publish(volume, number)
+    newest = (root / "current").resolve()
+    (root / "current").unlink()
+    if harm == "gone":
+        shutil.rmtree(newest)
+    else:
+        places = {"content": newest / "dag.py", "record": newest.parent / "deploy.json"}
+        places.get(harm, newest.parent / "manifest.zst").write_bytes(b"")
+    volume = opened()
+    assert not volume.load()
+    volume.sweep()
+    assert live_files(root) == files_of(1)
+
+
+def test_where_a_dangling_link_was_and_no_tree_is_whole_all_files_are_fresh(root, opened) -> None:
+    publish(opened(), 1)
+    shutil.rmtree((root / "current").resolve())
+    volume = opened()
+    volume.load()
+    assert set(publish(volume, 2)) == set(files_of(2))
 
 
 def test_leftovers_of_an_earlier_run_are_swept_and_foreign_files_are_not(root, opened) -> None:
@@ -284,17 +357,19 @@ def test_a_left_over_temporary_link_blocks_no_later_swap(root, opened) -> None:
 def test_a_real_folder_in_the_place_of_current_is_not_touched_and_the_error_says_what_to_do(root) -> None:
     (root / "current").mkdir(parents=True)
     (root / "current" / "mine.py").write_text("mine")
-    with pytest.raises(RootUnusable, match=r"current is not a link\. Move it away"):
+    with pytest.raises(RootUnusable, match=r"current is a folder and no link") as refused:
         Volume(str(root))
+    assert "Move it away" in refused.value.hint
     assert (root / "current" / "mine.py").read_text() == "mine"
 
 
 @pytest.mark.parametrize("target", ["/opt/dags", "worktree", ".trees/../x/y", ".trees/0123456789abcdef/../../.."])
-def test_somebody_elses_link_is_not_touched(root, target) -> None:
+def test_somebody_elses_link_is_not_touched_where_no_sidecar_has_been(root, target) -> None:
     root.mkdir()
     (root / "current").symlink_to(target)
-    with pytest.raises(RootUnusable, match="no tree of a sidecar"):
-        Volume(str(root))
+    for _ in range(2):
+        with pytest.raises(RootUnusable, match="not a link that a sidecar made"):
+            Volume(str(root))
     assert os.readlink(root / "current") == target
 
 
@@ -311,6 +386,53 @@ def test_a_folder_that_took_the_place_of_current_later_is_an_error_until_it_is_g
     (root / "current").rmdir()
     publish(volume, 2)
     assert live_files(root) == files_of(2)
+
+
+@pytest.mark.parametrize("gone", ["", ".trees", ".trees/lock"], ids=["the root", "the trees", "the lock"])
+def test_folders_that_a_hand_removed_are_made_again_and_locked(root, opened, gone) -> None:
+    volume = opened()
+    for number in (1, 2):
+        publish(volume, number)
+    subprocess.run(["rm", "-r", root / gone], check=True)
+    assert bool(volume.check()) == (gone != ".trees/lock")
+    publish(volume, 3)
+    assert live_files(root) == files_of(3)
+    assert volume.stored()[0] == len(trees_of(root)) == (3 if gone == ".trees/lock" else 1)
+    with pytest.raises(RootInUse):
+        Volume(str(root))
+
+
+def test_a_root_that_another_sidecar_took_meanwhile_is_not_written_to(root, opened) -> None:
+    volume = opened()
+    publish(volume, 1)
+    shutil.rmtree(root)
+    other = Volume(str(root))
+    publish(other, 2)
+    with pytest.raises(RootInUse):
+        publish(volume, 3)
+    assert live_files(root) == files_of(2)
+    other.close()
+
+
+@pytest.mark.parametrize("mode", [0o700, 0o2700, 0o711, 0o770])
+def test_a_root_that_was_closed_to_all_others_is_opened(root, opened, mode, caplog) -> None:
+    root.mkdir()
+    root.chmod(mode)
+    publish(opened(), 1)
+    closed = not mode & 0o077
+    assert stat.S_IMODE(root.stat().st_mode) == (mode | 0o055 if closed else mode)
+    assert ("was closed to all other users" in caplog.text) == closed
+
+
+def test_a_closed_root_of_somebody_else_is_said_to_be_closed(root, opened, monkeypatch, caplog) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    opened()
+    root.chmod(0o700)
+    monkeypatch.setattr(os, "chmod", refuse)
+    opened()
+    assert "is closed to all other users" in caplog.text
 
 
 def test_a_root_that_is_a_file_is_refused_by_name(tmp_path) -> None:
@@ -408,17 +530,17 @@ def test_a_clock_that_was_a_year_ahead_keeps_no_tree_for_a_year(opened) -> None:
     assert volume.retire(rules, 2e9 + 25 * HOUR) == 1
 
 
-def test_files_that_trees_share_count_once(root, opened) -> None:
+def test_trees_count_as_what_they_take_on_disk_and_files_that_they_share_once(root, opened) -> None:
     volume = opened()
     for number in range(1, 6):
         publish(volume, number)
 
     def on_disk() -> int:
         found = {
-            (status.st_ino, status.st_size)
+            (status.st_ino, 4096 if path.is_dir() else -(-status.st_size // 4096) * 4096)
             for tree in trees_of(root)
-            for path in (root / ".trees" / tree).glob("v-*/**/*")
-            if stat.S_ISREG((status := path.lstat()).st_mode)
+            for path in [root / ".trees" / tree, *(root / ".trees" / tree).rglob("*")]
+            if (status := path.lstat())
         }
         return sum(size for _, size in found)
 
@@ -439,6 +561,61 @@ def test_a_removal_that_was_cut_short_is_finished_by_the_next_sweep(root, opened
     volume.load()
     assert volume.sweep() == 1
     assert [tree.record.sequence for tree in volume.old] == [2]
+
+
+@pytest.mark.parametrize("reason", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
+@pytest.mark.parametrize("step", ["write", "mkdir"])
+def test_a_full_volume_costs_the_old_trees_but_the_one_before(root, opened, monkeypatch, reason, step) -> None:
+    def full(*_args: object, **_kinds: object) -> None:
+        raise OSError(reason, os.strerror(reason))
+
+    volume = opened()
+    for number in range(1, 6):
+        publish(volume, number)
+    monkeypatch.setattr(os, step, full)
+    with pytest.raises(VolumeFailed, match=os.strerror(reason)):
+        publish(volume, 6)
+    monkeypatch.undo()
+    assert len(trees_of(root)) == (5 if reason == errno.EIO else 2)
+    assert live_files(root) == files_of(5)
+    publish(volume, 6)
+    assert live_files(root) == files_of(6)
+
+
+def test_many_trees_of_one_deploy_do_not_stay_for_hours_nor_cost_those_of_others(root, opened) -> None:
+    volume = opened()
+    for number in (1, 2, 2, 2, 2, 2, 2, 3):
+        publish(volume, number)
+    assert volume.retire(TreeRules(3, 24, 1 << 60), 2e9 + HOUR) == 3
+    assert [tree.record.sequence for tree in volume.old] == [2, 2, 2, 1]
+
+
+def test_what_could_not_be_removed_counts_as_a_tree_and_is_tried_again(root, opened, monkeypatch, caplog) -> None:
+    volume = opened()
+    for number in range(1, 4):
+        publish(volume, number)
+    unlink = os.unlink
+
+    def refuse(path: str, **kinds: object) -> None:
+        if path == "same.sql":
+            raise PermissionError(errno.EACCES, "Permission denied")
+        unlink(path, **kinds)
+
+    monkeypatch.setattr(os, "unlink", refuse)
+    assert volume.retire(FEWEST, 3e9) == 0
+    (left,) = (path for path in (root / ".trees").iterdir() if not (path / "deploy.json").exists() and path.is_dir())
+    assert [path.name for path in left.rglob("*") if path.is_file()] == ["same.sql"], "the rest is gone"
+    assert volume.stored()[0] == 3
+    volume.retire(FEWEST, 3e9 + 1)
+    volume.retire(FEWEST, 3e9 + 2)
+    assert caplog.text.count("cannot be removed: Permission denied") == 1
+    again = opened()
+    again.load()
+    assert again.sweep() == 0
+    assert again.stored()[0] == 3
+    monkeypatch.undo()
+    again.retire(FEWEST, 3e9 + 2)
+    assert again.stored()[0] == len(trees_of(root)) == 2
 
 
 def test_a_tree_that_cannot_be_removed_stops_nothing(opened, monkeypatch, caplog) -> None:
