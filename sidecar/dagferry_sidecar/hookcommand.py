@@ -10,6 +10,7 @@ from dagferry_core.records import DeployRef
 
 MAX_HOOK_SECONDS = 300.0
 STDERR = 2
+INIT = 1
 
 
 class HookCommand:
@@ -44,6 +45,8 @@ class HookCommand:
         except subprocess.TimeoutExpired as error:
             self.stop()
             raise HookFailed(f"{self._words[0]} took over {self._max_seconds:g} s.") from error
+        finally:
+            _bury_orphans()
         if code:
             raise HookFailed(f"{self._words[0]} ended with {code}.")
 
@@ -53,3 +56,11 @@ class HookCommand:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
+
+
+def _bury_orphans() -> None:
+    """Take note of the ends of what commands left in the background: in a container, nobody else does."""
+    if os.getpid() == INIT:
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass

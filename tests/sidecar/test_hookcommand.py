@@ -1,6 +1,8 @@
 """The command of ``--hook-command`` is told what is live, and its end is what counts."""
 
+import subprocess
 import sys
+import textwrap
 import threading
 
 import pytest
@@ -9,6 +11,7 @@ from dagferry_core.errors import HookFailed
 from dagferry_core.records import DeployRef
 from dagferry_sidecar.hookcommand import HookCommand
 from harness import eventually
+from volumes import only_root
 
 DEPLOY = DeployRef("log", 42, "20261120T064501Z-000042", "sha256:" + "0" * 64)
 
@@ -67,6 +70,29 @@ def test_a_command_at_work_is_stopped(tmp_path) -> None:
     eventually("the command to begin", (tmp_path / "began").exists)
     hook.stop()
     assert failed.wait(10)
+
+
+@only_root
+def test_as_the_first_process_of_a_container_it_leaves_no_zombies() -> None:
+    code = textwrap.dedent(
+        """
+        import os, time
+        from dagferry_core.records import DeployRef
+        from dagferry_sidecar.hookcommand import HookCommand
+
+        assert os.getpid() == 1
+        hook = HookCommand(["sh", "-c", "sleep 0.1 & sleep 0.1 & :"], "")
+        hook.run(DeployRef("log", 1, "v-1", "sha256:1"))
+        for _ in range(2):
+            os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
+            time.sleep(0.3)
+            hook.run(DeployRef("log", 1, "v-1", "sha256:1"))
+            assert os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT | os.WNOHANG) is None, "the first two are buried"
+        """
+    )
+    command = ["unshare", "--fork", "--pid", "--kill-child", sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+    assert done.returncode == 0, done.stderr
 
 
 def assert_unlocked(path) -> None:
