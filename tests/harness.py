@@ -175,7 +175,7 @@ class Sidecar(Process):
         """The live version: what ``current`` points at."""
         try:
             return os.path.basename(os.readlink(self.root / "current"))
-        except FileNotFoundError:
+        except OSError:  # not there, or no link
             return None
 
     def runs(self, version: str) -> "Sidecar":

@@ -11,12 +11,13 @@ or ``AnswerInvalid``.
 import contextlib
 import http.client
 import json
+import math
 import os
 import re
 import socket
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, NoReturn
 from urllib.parse import quote, urlsplit
 
@@ -33,6 +34,8 @@ SILENCE_SECONDS = 20.0
 """How long the server may send nothing, beyond the wait it was asked for; and how long a small answer may take."""
 DOWNLOAD_SECONDS = 900.0
 """How long a bundle may take. What drips never falls silent, so it has to be limited as a whole."""
+PATCH_PIECE_BYTES = 1024
+"""Little enough not to take long on a line where it drips."""
 GOODBYE_SECONDS = 2.0
 STALE_SECONDS = 1.0
 """A kept connection that breaks this soon after a request was closed by the server before it; that is no failure."""
@@ -78,10 +81,12 @@ class Download:
             raise ServerUnreachable(f"The download broke after {self.received} of {self._expected} bytes.")
         return data
 
-    def read_patch(self) -> bytes:
-        """Return all of a patch, which is small."""
+    def read_patch(self, alive: Callable[[], None] | None = None) -> bytes:
+        """Return all of a patch, which is small; call ``alive`` for each piece that comes."""
         pieces = []
-        while piece := self.read():
+        while piece := self.read(PATCH_PIECE_BYTES):
+            if alive:
+                alive()
             pieces.append(piece)
             if self.received > MAX_PATCH_BYTES:
                 raise AnswerInvalid(f"The patch has over {MAX_PATCH_BYTES} bytes.")
@@ -145,31 +150,37 @@ class Server:
 
     # --- the calls ---------------------------------------------------------------------------------------------------
 
-    def current(self, seen: str, wait: int, report: Report | None) -> DeployRef | None:
+    def current(self, seen: str, wait: int, report: Report | None, within: float = math.inf) -> DeployRef | None:
         """Return the newest deploy (sequence 0: none yet), or ``None`` if it still is ``seen``, a version.
 
         The server waits up to ``wait`` seconds for another one. Without a ``report`` it does not count this sidecar.
+        It is given up after ``within`` seconds, if not before.
         """
         headers = self._report(report)
         if seen:
             headers["If-None-Match"] = f'"{seen}"'
         if wait:
             headers["Prefer"] = f"wait={wait}"
-        response = self._get("/current", headers, wait + SILENCE_SECONDS, CONNECT_SECONDS)
+        response = self._get("/current", headers, wait + SILENCE_SECONDS, CONNECT_SECONDS, within)
         if response.status == http.client.NOT_MODIFIED:
             response.read()
             return None
         return _deploy_of(self._read_answer(response))
 
-    def download(self, version: str, have: str) -> Download:
-        """Start the download of ``version``: a patch if the server has one from the version ``have``, else all."""
+    def download(self, version: str, have: str, within: float = math.inf) -> Download:
+        """Start the download of ``version``: a patch if the server has one from the version ``have``, else all.
+
+        It is given up if it has not begun after ``within`` seconds, if not before.
+        """
         query = f"?from={have}" if have else ""
-        response = self._get(f"/versions/{version}{query}", {}, SILENCE_SECONDS, CONNECT_SECONDS)
+        response = self._get(f"/versions/{version}{query}", {}, SILENCE_SECONDS, CONNECT_SECONDS, within)
         self._limit(DOWNLOAD_SECONDS)
         content_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
         if response.headers.get("Content-Encoding", "identity") != "identity":
             content_type = "something that was compressed on the way"
         if content_type == WHOLE_TYPE:
+            if self._socket:
+                self._socket.settimeout(SILENCE_SECONDS)
             return Download(response, WHOLE)
         if content_type == PATCH_TYPE and have:
             return Download(response, PATCH)
@@ -180,7 +191,7 @@ class Server:
         """Tell the server that this sidecar ends."""
         self.close()
         headers = {**self._report(report), "Dagferry-Goodbye": "1"}
-        self._read_answer(self._get("/current", headers, GOODBYE_SECONDS, GOODBYE_SECONDS))
+        self._read_answer(self._get("/current", headers, GOODBYE_SECONDS, GOODBYE_SECONDS, 2 * GOODBYE_SECONDS))
 
     # --- one request -------------------------------------------------------------------------------------------------
 
@@ -194,10 +205,11 @@ class Server:
         return headers
 
     def _get(
-        self, path: str, headers: Mapping[str, str | None], silence: float, connect_seconds: float
+        self, path: str, headers: Mapping[str, str | None], silence: float, connect_seconds: float, within: float
     ) -> http.client.HTTPResponse:
         """Return the answer with its body unread; its status is 200, or 304 if that was possible."""
-        self._limit(connect_seconds + silence)
+        silence, connect_seconds = min(silence, within), min(connect_seconds, within)
+        self._limit(min(connect_seconds + silence, within))
         kept = self._connection is not None
         started = time.monotonic()
         try:
@@ -206,7 +218,7 @@ class Server:
             self.close()
             broke = isinstance(error, ConnectionError)
             if kept and broke and time.monotonic() - started < STALE_SECONDS:
-                return self._get(path, headers, silence, connect_seconds)
+                return self._get(path, headers, silence, connect_seconds, within)
             raise ServerUnreachable(f"{self._url.geturl()} does not answer: {_reason(error)}.") from error
         if response.status == http.client.OK or (
             response.status == http.client.NOT_MODIFIED and "If-None-Match" in headers

@@ -4,6 +4,7 @@ A cold start is what every task pod of Airflow's KubernetesExecutor waits for, a
 threads hand a few buffers to and fro; what malloc would keep of fresh ones, the sidecar would hold for its whole life.
 """
 
+import contextlib
 import queue
 import threading
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from dagferry_core.limits import MAX_ZSTD_WINDOW_BYTES, PIECE_BYTES
 
 BUFFERS = 8
 """Of ``PIECE_BYTES`` each: how far decompressing may be ahead of writing."""
+ALIVE_SECONDS = 1.0
 COMPRESSED_BYTES = 64 * 1024
 """How much is received at a time."""
 
@@ -30,12 +32,16 @@ class _Source(NamedTuple):
 class Inflated:
     """The tar inside a compressed bundle that ``read`` gives; a context manager that ends its thread.
 
-    ``cut`` must make a ``read`` that is under way in the other thread return or raise.
+    ``cut`` must make a ``read`` that is under way in the other thread return or raise. ``alive`` is called in this
+    thread, for each piece and every second while none comes.
     """
 
-    __slots__ = ("_cut", "_empty", "_ended", "_filled", "_piece", "_read", "_start", "_stopped", "_thread")
+    __slots__ = ("_alive", "_cut", "_empty", "_ended", "_filled", "_piece", "_read", "_start", "_stopped", "_thread")
 
-    def __init__(self, read: Callable[[int], bytes], cut: Callable[[], None]) -> None:
+    def __init__(
+        self, read: Callable[[int], bytes], cut: Callable[[], None], alive: Callable[[], None] | None = None
+    ) -> None:
+        self._alive = alive or (lambda: None)
         self._read = read
         self._cut = cut
         self._empty: queue.SimpleQueue[bytearray] = queue.SimpleQueue()
@@ -76,9 +82,15 @@ class Inflated:
         except BaseException as error:  # noqa: BLE001 - whatever it is, the other thread has to hear of it
             self._filled.put(error)
 
+    def _wait(self) -> memoryview | BaseException:
+        while True:
+            self._alive()
+            with contextlib.suppress(queue.Empty):
+                return self._filled.get(timeout=ALIVE_SECONDS)
+
     def _take(self, size: int) -> bytes:
         if self._start == len(self._piece) and not self._ended:
-            piece = self._filled.get()
+            piece = self._wait()
             if isinstance(piece, BaseException):
                 raise piece
             if isinstance(self._piece.obj, bytearray):

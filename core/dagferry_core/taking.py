@@ -25,22 +25,17 @@ def opened(
     """Open a bundle, or a patch to ``old``, that is coming in.
 
     Raises ``DigestMismatch`` unless the manifest's digest is ``digest`` (``""``: any), ``PatchMismatch`` if a patch
-    is not for ``old``. ``cut`` breaks the download off; ``alive`` is called for each piece that comes.
+    is not for ``old``. ``cut`` breaks the download off; ``alive`` is called now and then, in this thread.
     """
     if download.kind == PATCH:
-        patch = Patch.parse(download.read_patch())
+        patch = Patch.parse(download.read_patch(alive))
         if old is None:
             raise PatchMismatch("The server sent a patch where there is nothing to apply it to.")
         _check(patch.digest, digest)
         yield patch.apply_to(old), lambda draft: draft.fill_from_patch(patch)
         return
 
-    def read(size: int) -> bytes:
-        if alive:
-            alive()
-        return download.read(size)
-
-    with Inflated(read, cut) as read_inflated:
+    with Inflated(download.read, cut, alive) as read_inflated:
         manifest, files = read_tar(read_inflated)
         _check(manifest.digest, digest)
         yield manifest, lambda draft: draft.fill_from_bundle(files)

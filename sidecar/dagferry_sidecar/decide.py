@@ -7,11 +7,12 @@ The rules of docs/concepts.md that are decided here:
 - Nothing deployed is an answer too: only then, and only if nothing is published, comes the seed or an empty tree.
 - A patch that does not fit is followed at once by the whole bundle. What fails then is tried again with a growing,
   jittered delay, or as soon as the server has a newer deploy; never in a hot loop.
-- A damaged tree is built again: by links if its files are sound, else from the whole of what the server has.
+- A damaged tree is built again: by links if its files are sound, also without the server, else from the whole of what
+  the server has. If that happens again and again, it pauses longer and longer.
 - It waits by long-poll. Where waiting does not work, because something between cuts it or answers at once, it polls.
 - Fresh files are touched again 10 s and 60 s after the swap, also if another swap came between.
-- ``--once`` ends with 0 when it is done, or when the server is away and a whole tree is there; else it tries until
-  the timeout, and ends with the exit code of what went wrong.
+- ``--once`` ends with 0 when it is done, or when the server cannot be asked and a whole tree is there; else it tries
+  until the timeout, and ends with the exit code of what went wrong.
 """
 
 import math
@@ -55,6 +56,9 @@ from dagferry_sidecar.state import (
 MAX_BACKOFF_SECONDS = 60.0
 TOUCH_AGAIN_SECONDS = (10.0, 60.0)
 """A parse that was under way during the swap may end after it and hide it; the longest takes 50 s by default."""
+TOUCH_LATE_SECONDS = 2.0
+"""How late a touch may be because a server that was to answer before does not."""
+MIN_REQUEST_SECONDS = 1.0
 MAX_CUT_WAITS = 3
 PLAIN_SECONDS = 300.0
 """After so many waits in a row that did not come to their end, it polls for so long before it waits again."""
@@ -75,7 +79,7 @@ def decide(  # noqa: PLR0911 - one way out for each event
             if isinstance(state.deploy_error, SequenceRegressed):
                 # The log id may have changed under the same version: so a restored backup is to be followed.
                 state = state._replace(seen="")
-            return (state, Exit(0)) if state.rules.once else (state, Check())
+            return (state, Exit(0)) if state.rules.once else (state._replace(looked_at=now), Check())
         case Checked():
             return _next(_checked(state, event, now), now)
         case AskFailed():
@@ -83,22 +87,39 @@ def decide(  # noqa: PLR0911 - one way out for each event
         case TakeFailed():
             return _take_failed(state, event, now, chance)
         case Published():
-            state = _published(state, event, now)
+            state = _published(state, event, now, chance)
             return (state, Exit(0)) if state.rules.once and state.met and not state.pending else _next(state, now)
         case Done():
             return _next(state, now)
 
 
-def _next(state: State, now: float) -> tuple[State, Action]:
+def touch_due(state: State, now: float) -> tuple[State, Touch | None]:
+    """Return the touch whose time has come, if there is one. It may be done whatever else is under way."""
     for number, (due, paths) in enumerate(state.touches):
         if due <= now:
             return state._replace(touches=state.touches[:number] + state.touches[number + 1 :]), Touch(paths)
+    return state, None
+
+
+def patience(state: State, now: float) -> float:
+    """Return for how many seconds at most the server may be waited for: something else may be due then."""
+    if state.rules.once:
+        return max(state.rules.deadline - now, MIN_REQUEST_SECONDS)
+    due = min((due for due, _ in state.touches), default=math.inf)
+    return max(due - now, 0.0) + TOUCH_LATE_SECONDS
+
+
+def _next(state: State, now: float) -> tuple[State, Action]:
+    state, touch = touch_due(state, now)
+    if touch:
+        return state, touch
     if now >= state.retry_at:
-        if state.live and state.damage == ODD:
+        if state.live and state.damage == ODD and now >= state.repair_at:
             return state, Take(state.live, SAME)
         if state.pending and not state.ask_failures:
             return state, _take(state, state.pending)
-    moments = [due for due, _ in state.touches] + ([state.retry_at] if state.retry_at > now else [])
+    moments = [due for due, _ in state.touches]
+    moments += [moment for moment in (state.retry_at, state.repair_at if state.damage else 0.0) if moment > now]
     if now < state.ask_at:
         return state, Sleep(min([state.ask_at, *moments]) - now)
     patience = min([float(state.rules.poll_wait), *(moment - now for moment in moments)])
@@ -111,7 +132,7 @@ def _must_not_wait(state: State, now: float) -> bool:
 
 
 def _started(state: State, event: Started, now: float) -> State:
-    state = state._replace(live=event.live, damage=event.damage)
+    state = state._replace(live=event.live, damage=event.damage, looked_at=now)
     if event.damage:
         state = state._replace(deploy_error=TreeDamaged(event.text))
     if state.live and state.damage != TORN:
@@ -131,8 +152,15 @@ def _checked(state: State, event: Checked, now: float) -> State:
         return state
     state = state._replace(damage=event.damage, deploy_error=state.deploy_error or TreeDamaged(event.text))
     if event.damage == TORN:  # what is the newest now? It is to be taken whole in any case
-        state = state._replace(seen="", ask_at=now)
+        state = state._replace(seen="", ask_at=state.ask_at if state.ask_failures else now)
     return state
+
+
+def _look(state: State, now: float) -> tuple[State, Action]:
+    """Look at the tree although there is no answer, or none that changes anything; but not too often."""
+    if state.rules.once or now < state.looked_at + state.rules.poll_interval:
+        return _next(state, now)
+    return state._replace(looked_at=now), Check()
 
 
 # --- the server's word -----------------------------------------------------------------------------------------------
@@ -153,13 +181,15 @@ def _contact(state: State, now: float, *, quickly: bool) -> State:
 def _answered(state: State, deploy: DeployRef, now: float) -> tuple[State, Action]:
     other_log = state.live is not None and state.live.log_id != deploy.log_id
     refusal, warning = _refusal(state, deploy)
+    if now < state.repair_at and _is_live(state, deploy) and _wanted(state, deploy):
+        state = state._replace(pending=deploy, retry_at=max(state.retry_at, state.repair_at))
     too_early = deploy == state.pending and now < state.retry_at
     takes = not (refusal or warning or too_early) and _wanted(state, deploy)
     # Servers that contradict each other, or do not heed If-None-Match, must not make a hot loop of asking or swapping.
     state = _contact(state, now, quickly=not takes or other_log)
     state = state._replace(seen=deploy.version or NO_VERSION, warning=warning)
     if too_early:
-        return _next(state, now)
+        return _look(state, now)
     if deploy != state.pending:
         state = state._replace(pending=None, pending_whole=False, take_failures=0, retry_at=now)
     if takes:
@@ -170,7 +200,7 @@ def _answered(state: State, deploy: DeployRef, now: float) -> tuple[State, Actio
     if refusal or state.damage == SOUND:
         state = state._replace(deploy_error=refusal)
     if not state.rules.once:
-        return _next(state, now)
+        return _look(state, now)
     if state.damage != TORN:
         return state, Exit(0)
     return _try_again(state, state.error, now, now + state.rules.poll_interval)
@@ -202,6 +232,11 @@ def _wanted(state: State, deploy: DeployRef) -> bool:
     return deploy != state.live
 
 
+def _is_live(state: State, deploy: DeployRef) -> bool:
+    """Tell by log id and sequence; the version of a seed is known only when it is published."""
+    return state.live is not None and state.live[:2] == deploy[:2]
+
+
 def _take(state: State, deploy: DeployRef) -> Take:
     live = state.live
     if deploy.sequence == 0:
@@ -216,10 +251,13 @@ def _take(state: State, deploy: DeployRef) -> Take:
 # --- success and failure ---------------------------------------------------------------------------------------------
 
 
-def _published(state: State, event: Published, now: float) -> State:
-    # Not by version: that of a seed is known only when it is published.
-    caught_up = state.pending is None or state.pending[:2] == event.deploy[:2]
-    state = state._replace(live=event.deploy, damage=SOUND)
+def _published(state: State, event: Published, now: float, chance: float) -> State:
+    repairs = state.repairs + 1 if _is_live(state, event.deploy) else 0
+    if repairs and now > state.repair_at + _longest_pause(state):
+        repairs = 1  # it stayed whole for long enough
+    repair_at = now + _backoff(state, repairs, chance) if repairs else 0.0
+    state = state._replace(live=event.deploy, damage=SOUND, repairs=repairs, repair_at=repair_at)
+    caught_up = state.pending is None or _is_live(state, state.pending)
     if caught_up:
         state = state._replace(pending=None, pending_whole=False, take_failures=0, retry_at=now, deploy_error=None)
     if event.fresh:
@@ -263,9 +301,9 @@ def _ask_failed(state: State, error: DagferryError, now: float, chance: float) -
         if state.cut_waits >= MAX_CUT_WAITS:
             state = state._replace(plain_until=now + PLAIN_SECONDS, cut_waits=MAX_CUT_WAITS - 1)
     if not state.rules.once:
-        return _next(state, now)
+        return _look(state, now)
     if state.live and state.damage != TORN:
-        return state._replace(warning="The server is away. What is published stays."), Exit(0)
+        return state._replace(warning=f"{error.message.rstrip('.')}. What is published stays."), Exit(0)
     return _try_again(state, error, now, state.ask_at)
 
 
@@ -276,6 +314,9 @@ def _try_again(state: State, error: DagferryError | None, now: float, at: float)
     return state._replace(ask_at=at, retry_at=at, seen=""), Sleep(at - now)
 
 
+def _longest_pause(state: State) -> float:
+    return max(MAX_BACKOFF_SECONDS, state.rules.poll_interval)
+
+
 def _backoff(state: State, failures: int, chance: float) -> float:
-    longest = max(MAX_BACKOFF_SECONDS, state.rules.poll_interval)
-    return min(longest, state.rules.poll_interval * 2.0 ** min(failures - 1, 30)) * (0.5 + chance / 2)
+    return min(_longest_pause(state), state.rules.poll_interval * 2.0 ** min(failures - 1, 30)) * (0.5 + chance / 2)

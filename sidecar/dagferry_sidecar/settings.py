@@ -84,7 +84,7 @@ SETTINGS: tuple[Setting, ...] = (
         seconds(0, MAX_ONCE_SECONDS),
         300.0,
         "SECONDS",
-        "How long --once tries if the server is away and no whole tree is there.",
+        "How long --once tries if no whole tree is there; else it ends with 0 when the server cannot be asked.",
     ),
     Setting(
         "--seed", _folder, None, "DIR", "What to publish as long as nothing is deployed, say the image's own DAGs."

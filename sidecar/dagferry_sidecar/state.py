@@ -40,6 +40,9 @@ class State(NamedTuple):
     pending_whole: bool = False
     take_failures: int = 0
     retry_at: float = 0.0
+    repairs: int = 0
+    """How often in a row the live deploy was built again because of damage; the next time not before ``repair_at``."""
+    repair_at: float = 0.0
     met: bool = False
     """Whether the server has answered since it was last found away: only then is it asked to wait."""
     ask_failures: int = 0
@@ -49,6 +52,8 @@ class State(NamedTuple):
     """The seconds the server was asked to wait."""
     cut_waits: int = 0
     plain_until: float = 0.0
+    looked_at: float = 0.0
+    """When the tree was last looked at, though the server had nothing new to say, or nothing at all."""
     touches: tuple[tuple[float, tuple[str, ...]], ...] = ()
     contact_error: DagferryError | None = None
     deploy_error: DagferryError | None = None

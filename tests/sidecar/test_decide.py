@@ -1,5 +1,8 @@
 """What a sidecar does next: each test is a promise of docs/concepts.md, played without sockets, clocks or chance."""
 
+import itertools
+import math
+
 import pytest
 
 from dagferry_core.errors import (
@@ -13,7 +16,15 @@ from dagferry_core.errors import (
     VolumeFailed,
 )
 from dagferry_core.records import DeployRef
-from dagferry_sidecar.decide import MAX_BACKOFF_SECONDS, PLAIN_SECONDS, decide
+from dagferry_sidecar.decide import (
+    MAX_BACKOFF_SECONDS,
+    MIN_REQUEST_SECONDS,
+    PLAIN_SECONDS,
+    TOUCH_LATE_SECONDS,
+    decide,
+    patience,
+    touch_due,
+)
 from dagferry_sidecar.state import (
     NO_VERSION,
     ODD,
@@ -304,6 +315,90 @@ def test_odd_things_that_went_by_themselves_are_forgotten() -> None:
     assert player.state.error is None
 
 
+def test_without_the_server_the_tree_is_looked_at_at_most_once_in_a_poll_interval() -> None:
+    player = Player(interval=5.0).follow(deploy(3))
+    assert player.tell(AWAY, after=4.9) == Sleep(5.0)
+    assert player.tell(Done(), after=0.2) == Sleep(pytest.approx(4.8))
+    player.tell(Done(), after=4.8)
+    assert player.tell(AWAY) == Check()
+    once = Player(once=True)
+    once.start()
+    assert isinstance(once.tell(AWAY, after=100), Sleep), "--once has no time for that"
+
+
+def test_odd_things_are_put_right_without_the_server() -> None:
+    player = Player().follow(deploy(3))
+    player.tell(AWAY, after=30)
+    assert player.tell(Checked(ODD, "current")) == Take(deploy(3), SAME)
+    assert player.tell(Published(deploy(3), ())) == Sleep(5.0)
+    assert isinstance(player.state.error, ServerUnreachable)
+
+
+def test_torn_files_are_noticed_without_the_server_which_is_not_asked_sooner_for_it() -> None:
+    player = Player().follow(deploy(3))
+    player.tell(AWAY, after=30)
+    assert player.tell(Checked(TORN, "a.py")) == Sleep(5.0)
+    assert player.state.damage == TORN
+    assert isinstance(player.state.error, TreeDamaged)
+    assert player.tell(Done(), after=5) == Ask("", 0)
+    assert player.tell(AWAY) == Check()
+    assert player.tell(Checked(TORN, "a.py")) == Sleep(10.0)
+    player.tell(Done(), after=10)
+    assert player.tell(Answered(deploy(3))) == Take(deploy(3), WHOLE)
+
+
+def test_a_server_that_answers_the_same_again_and_again_does_not_keep_the_tree_from_being_looked_at() -> None:
+    player = Player(wait=0)
+    player.start(deploy(3))
+    assert player.tell(Answered(deploy(3))) == Sleep(5.0)
+    player.tell(Done(), after=5)
+    assert player.tell(Answered(deploy(3))) == Check()
+
+
+@pytest.mark.parametrize("damage", [ODD, TORN])
+def test_if_somebody_writes_into_the_tree_all_the_time_it_is_built_again_ever_less_often(damage) -> None:
+    player = Player(wait=0, interval=1.0)
+    built = []
+    action = player.start(deploy(3))
+    while len(built) < 10:
+        if isinstance(action, Take):
+            assert action == Take(deploy(3), SAME if damage == ODD else WHOLE)
+            built.append(player.now)
+            action = player.tell(Published(deploy(3), ()))
+        elif isinstance(action, Check):
+            action = player.tell(Checked(damage, "a.py"))
+        elif isinstance(action, Ask):
+            action = player.tell(NothingNew() if action.seen == "v-3" else Answered(deploy(3)))
+        else:
+            assert isinstance(action, Sleep)
+            action = player.tell(Done(), after=action.seconds)
+    pauses = [later - earlier for earlier, later in itertools.pairwise(built)]
+    assert pauses == [1, 2, 4, 8, 16, 32, MAX_BACKOFF_SECONDS, 60, 60]
+
+
+def test_a_pause_between_repairs_holds_up_no_newer_deploy_and_is_over_with_it() -> None:
+    player = Player().follow(deploy(3))
+    player.tell(NothingNew(), after=30)
+    player.tell(Checked(ODD, "extra.py"))
+    player.tell(Published(deploy(3), ()))
+    player.tell(NothingNew(), after=3)
+    assert isinstance(player.tell(Checked(TORN, "a.py")), Ask)
+    assert player.tell(Answered(deploy(3))) == Sleep(2.0), "too early"
+    assert player.tell(Answered(deploy(4))) == Take(deploy(4), WHOLE)
+    player.tell(Published(deploy(4), ()))
+    player.tell(NothingNew(), after=1)
+    assert player.tell(Checked(ODD, "extra.py")) == Take(deploy(4), SAME)
+
+
+def test_a_tree_that_stayed_whole_for_long_is_built_again_at_once() -> None:
+    player = Player().follow(deploy(3))
+    for _ in range(5):
+        player.tell(NothingNew(), after=200)
+        assert player.tell(Checked(ODD, "extra.py")) == Take(deploy(3), SAME)
+        player.tell(Published(deploy(3), ()))
+    assert player.state.repairs == 1
+
+
 def test_a_repair_that_fails_while_a_newer_deploy_is_pending_makes_no_hot_loop() -> None:
     player = Player().follow(deploy(3))
     take = player.tell(Answered(deploy(4)))
@@ -390,8 +485,12 @@ def test_pauses_are_jittered_by_up_to_half() -> None:
 def test_a_server_that_is_away_is_asked_less_and_less_often_and_no_tree_changes() -> None:
     player = Player().follow(deploy(3))
     pauses = []
-    for _ in range(7):
-        pauses.append(player.tell(AWAY).seconds)
+    for number in range(7):
+        action = player.tell(AWAY)
+        if number:
+            assert action == Check(), "somebody may write into the tree meanwhile, and old trees expire"
+            action = player.tell(Checked(SOUND, ""))
+        pauses.append(action.seconds)
         assert player.tell(Done(), after=pauses[-1]) == Ask("v-3", 0)
     assert pauses == [5, 10, 20, 40, MAX_BACKOFF_SECONDS, 60, 60]
     assert player.state.live == deploy(3)
@@ -472,10 +571,24 @@ def test_they_are_also_while_the_server_is_away() -> None:
     player = Player().follow(deploy(3))
     player.tell(Answered(deploy(4)))
     player.tell(Published(deploy(4), ("a.py",)))
-    player.tell(AWAY, after=6)
+    assert player.tell(AWAY, after=6) == Check()
+    player.tell(Checked(SOUND, ""))
     player.tell(Done(), after=1)
     assert player.tell(AWAY) == Sleep(3.0)
     assert player.tell(Done(), after=3) == Touch(("a.py",))
+
+
+def test_no_request_takes_so_long_that_a_touch_would_be_late() -> None:
+    player = Player().follow(deploy(3))
+    assert patience(player.state, player.now) == math.inf
+    player.tell(Answered(deploy(4)))
+    player.tell(Published(deploy(4), ("a.py",)))
+    assert patience(player.state, player.now) == 10 + TOUCH_LATE_SECONDS
+    assert patience(player.state, player.now + 15) == TOUCH_LATE_SECONDS
+    assert touch_due(player.state, player.now + 9.9)[1] is None
+    state, touch = touch_due(player.state, player.now + 10)
+    assert touch == Touch(("a.py",))
+    assert touch_due(state, player.now + 10)[1] is None
 
 
 def test_a_swap_that_made_nothing_fresh_is_followed_by_no_touch() -> None:
@@ -512,7 +625,14 @@ def test_once_ends_well_with_a_warning_when_the_server_is_away_and_a_whole_tree_
     player = Player(once=True)
     player.start(deploy(3))
     assert player.tell(AWAY) == Exit(0)
-    assert "away" in player.state.warning
+    assert player.state.warning == "away. What is published stays."
+
+
+def test_no_request_takes_longer_than_once_has_time_for() -> None:
+    player = Player(once=True, deadline=3.0)
+    player.start()
+    assert patience(player.state, 0.5) == 2.5
+    assert patience(player.state, 99) == MIN_REQUEST_SECONDS, "one attempt is made in any case"
 
 
 @pytest.mark.parametrize("offered", [deploy(2), NOTHING, NOTHING._replace(log_id="new")])

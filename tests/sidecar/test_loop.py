@@ -3,10 +3,13 @@
 import itertools
 import logging
 import os
+import random
+import threading
 import time
 
 import pytest
 
+from dagferry_core import inflate
 from dagferry_core.errors import DagferryError
 from dagferry_core.fetch import Server
 from dagferry_core.volume import Volume
@@ -113,6 +116,68 @@ def test_files_a_swap_made_fresh_are_touched_again_although_the_sidecar_was_rest
     assert again.done[-1][0] == Touch(("dag.py", "helper.py"))
 
 
+def trickle(fake, kind: str):
+    """Send a body of this kind in twenty pieces, one every 0.1 s."""
+
+    def meddle(asked: str, handler) -> bool:
+        if asked != kind:
+            return False
+        new, old = fake.deploys[-1][1], fake.deploys[-2][1]
+        body = new.body if kind == "whole" else new.patch_from(old)
+        handler.send_response(200)
+        content_type = "application/zstd" if kind == "whole" else "application/vnd.dagferry.patch"
+        handler.send_header("Content-Type", content_type)
+        handler.send_header("Content-Length", str(len(body)))
+        handler.end_headers()
+        for start in range(0, len(body), len(body) // 20):
+            handler.wfile.write(body[start : start + len(body) // 20])
+            handler.wfile.flush()
+            time.sleep(0.1)
+        return True
+
+    return meddle
+
+
+@pytest.mark.parametrize("kind", ["whole", "patch"])
+def test_files_are_touched_in_time_though_a_download_drips(fake, tmp_path, watched, monkeypatch, kind) -> None:
+    monkeypatch.setattr(decide, "TOUCH_AGAIN_SECONDS", (0.5, 60.0))
+    monkeypatch.setattr(inflate, "ALIVE_SECONDS", 0.1)
+    fake.deploy(A)
+    watched().until(published)
+    fake.deploy(B)
+    looping = watched().until(published)
+    clock = time.time
+    monkeypatch.setattr(loop.time, "time", lambda: clock() + 10)
+    fake.meddle = trickle(fake, kind)
+    if kind == "whole":
+        fake.corrupt = lambda _kind, _body: b"no patch"
+    touched: list[str] = []
+    touch = looping._touch
+    monkeypatch.setattr(
+        looping, "_touch", lambda action: (touched.append(looping.volume.live.record.version), touch(action))
+    )
+    fake.deploy({**B, "data.bin": random.Random(1).randbytes(60_000)})
+    looping.until(lambda action, event: isinstance(action, Take) and isinstance(event, Published))
+    assert touched == [fake.deploys[1][0]["version"]], "before the swap, and once"
+    assert not looping.volume.check(), "what was touched meanwhile is no damage in the new tree"
+    assert mtimes(tmp_path)["dag.py"] > (clock() + 5) * 1e9, "the new tree has it too"
+
+
+def test_files_are_touched_in_time_though_the_server_says_nothing(fake, watched, monkeypatch) -> None:
+    monkeypatch.setattr(decide, "TOUCH_AGAIN_SECONDS", (0.3, 60.0))
+    monkeypatch.setattr(decide, "TOUCH_LATE_SECONDS", 0.5)
+    fake.deploy(A)
+    watched().until(published)
+    fake.deploy(B)
+    looping = watched().until(published)
+    swapped = time.monotonic()
+    over = threading.Event()
+    fake.meddle = lambda *_: over.wait(PATIENCE_SECONDS)
+    looping.until(lambda action, _: isinstance(action, Touch))
+    assert time.monotonic() - swapped < 10, "long before a silence is too long"
+    over.set()
+
+
 def test_a_defect_costs_the_deploy_and_not_the_pod(fake, watched, monkeypatch, caplog) -> None:
     def break_down(*_args: object) -> None:
         raise RuntimeError("nobody thought of that")
@@ -149,7 +214,7 @@ def test_what_the_outside_sees_is_what_is(fake, watched) -> None:
     assert (stats.live.version, stats.sound, stats.error) == (version, True, None)
     assert stats.syncs["ok"] == stats.sync_count == 1
     assert stats.sync_seconds > 0
-    assert (stats.trees, stats.tree_bytes) == (1, sum(map(len, A.values())))
+    assert (stats.trees, stats.tree_bytes) == (1, 7 * 4096), "three files, two folders, two records"
     assert stats.download_bytes == {"whole": len(fake.deploys[0][1].body), "patch": 0}
     assert stats.last_contact > 1e9
 

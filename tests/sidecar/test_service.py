@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -301,6 +302,15 @@ HARMS = {
     "the tree removed": lambda root: shutil.rmtree((root / "current").resolve()),
     "a file added": lambda root: (root / "current/extra.py").write_bytes(b""),
     "the link removed": lambda root: (root / "current").unlink(),
+    "the link made a file": lambda root: [(root / "current").unlink(), (root / "current").write_text("")],
+    "the link made another": lambda root: [(root / "current").unlink(), (root / "current").symlink_to("/nowhere")],
+    "the link made absolute": lambda root: [
+        tree := (root / "current").resolve(),
+        (root / "current").unlink(),
+        (root / "current").symlink_to(tree),
+    ],
+    "the trees' folder removed": lambda root: shutil.rmtree(root / ".trees"),
+    "the root removed": shutil.rmtree,
     "all removed": lambda root: [
         shutil.rmtree(root / ".trees" / name) for name in os.listdir(root / ".trees") if name != "lock"
     ],
@@ -322,6 +332,59 @@ def test_a_damaged_tree_is_healed_by_the_next_cycle(fake, pod, tmp_path, harm, r
     eventually("readiness", lambda: ready(sidecar)["ready"] and ready(sidecar)["error"] is None)
     sidecar.runs(fake.deploy(B))
     assert sidecar.tree() == B
+
+
+NEEDS_NO_SERVER = [harm for harm in HARMS if harm == "a file added" or harm.startswith("the link")]
+
+
+@pytest.mark.parametrize("harm", [HARMS[harm] for harm in NEEDS_NO_SERVER], ids=NEEDS_NO_SERVER)
+@pytest.mark.parametrize("restarted", [False, True], ids=["while it runs", "while it was away"])
+def test_what_needs_no_server_is_healed_without_one(fake, pod, tmp_path, harm, restarted) -> None:
+    root = tmp_path / "pod"
+    version = fake.deploy(A)
+    sidecar = pod().runs(version)
+    eventually("readiness", lambda: ready(sidecar)["ready"])
+    if restarted:
+        sidecar.stop()
+    fake.stop()
+    harm(root)
+    if restarted:
+        sidecar = pod()
+    eventually("the tree to be whole", lambda: sidecar.live == version and tree(root / "current") == A)
+    eventually("readiness", lambda: ready(sidecar)["ready"])
+
+
+@pytest.mark.parametrize("harm", ["a file rewritten", "a file removed", "a folder removed"])
+def test_torn_files_make_it_unready_without_a_server_too(fake, pod, tmp_path, harm) -> None:
+    version = fake.deploy(A)
+    sidecar = pod().runs(version)
+    eventually("readiness", lambda: ready(sidecar)["ready"])
+    fake.stop()
+    HARMS[harm](tmp_path / "pod")
+    eventually("the finding", lambda: (ready(sidecar)["error"] or {}).get("code") == "tree_damaged")
+    assert sidecar.probe("/readyz")[0] == 503
+    assert sidecar.metric("dagferry_sidecar_published") == 0
+    assert sidecar.live == version, "Airflow goes on with what there is"
+    before = sidecar.cpu_seconds()
+    attempts = outcome(sidecar, "server_unreachable")
+    fake.start()
+    eventually("readiness", lambda: ready(sidecar)["ready"])
+    assert sidecar.tree() == A
+    assert sidecar.cpu_seconds() - before < 1
+    assert attempts < 20
+
+
+def test_a_folder_in_the_place_of_the_link_is_said_with_what_to_do(fake, pod, tmp_path) -> None:
+    version = fake.deploy(A)
+    sidecar = pod().runs(version)
+    link = tmp_path / "pod" / "current"
+    link.unlink()
+    link.mkdir()
+    error = eventually("the error", lambda: (ready(sidecar)["error"] or {}).get("hint") and ready(sidecar)["error"])
+    assert (error["code"], error["message"]) == ("root_unusable", f"{link} is a folder and no link.")
+    assert error["hint"].startswith("Move it away")
+    link.rmdir()
+    eventually("readiness", lambda: ready(sidecar)["ready"])
 
 
 def test_bytecode_in_the_live_tree_is_left_alone(fake, pod, tmp_path) -> None:
@@ -468,7 +531,32 @@ def test_once_without_a_server_but_with_a_whole_tree_ends_well_with_a_warning(fa
     fake.stop()
     sidecar = pod("--once")
     assert ended(sidecar) == 0
-    assert any(line["level"] == "warning" and "away" in line["message"] for line in sidecar.logged())
+    told = [line["message"] for line in sidecar.logged() if line["level"] == "warning"]
+    assert any("does not answer" in message and "What is published stays." in message for message in told)
+
+
+def test_once_with_a_whole_tree_says_what_keeps_it_from_the_server(fake, pod) -> None:
+    fake.deploy(A)
+    assert ended(pod("--once")) == 0
+    fake.meddle = lambda _kind, handler: fake.send(handler, 401, b'{"code":"token_unknown","message":"No."}') or True
+    sidecar = pod("--once")
+    assert ended(sidecar) == 0
+    assert "The server answered 401: No. (token_unknown). What is published stays." in [
+        line["message"] for line in sidecar.logged()
+    ]
+
+
+@pytest.mark.parametrize("has_tree", [True, False])
+def test_once_waits_no_longer_than_its_timeout_for_a_server_that_says_nothing(fake, pod, has_tree) -> None:
+    fake.deploy(A)
+    if has_tree:
+        assert ended(pod("--once")) == 0
+    over = threading.Event()
+    fake.meddle = lambda _kind, _handler: over.wait(30)
+    started = time.monotonic()
+    assert ended(pod("--once", "--once-timeout", "1.5")) == (0 if has_tree else 5)
+    assert time.monotonic() - started < 10
+    over.set()
 
 
 def test_once_without_a_server_and_without_a_tree_ends_with_the_errors_code_after_its_timeout(fake, pod) -> None:
