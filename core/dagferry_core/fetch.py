@@ -34,6 +34,8 @@ SILENCE_SECONDS = 20.0
 """How long the server may send nothing, beyond the wait it was asked for; and how long a small answer may take."""
 DOWNLOAD_SECONDS = 900.0
 """How long a bundle may take. What drips never falls silent, so it has to be limited as a whole."""
+LIMIT_SECONDS = 0.5
+"""How much later the whole is cut than what is silent, so that silence is what the error says."""
 PATCH_PIECE_BYTES = 1024
 """Little enough not to take long on a line where it drips."""
 GOODBYE_SECONDS = 2.0
@@ -209,7 +211,7 @@ class Server:
     ) -> http.client.HTTPResponse:
         """Return the answer with its body unread; its status is 200, or 304 if that was possible."""
         silence, connect_seconds = min(silence, within), min(connect_seconds, within)
-        self._limit(min(connect_seconds + silence, within))
+        self._limit(min(connect_seconds + silence, within + LIMIT_SECONDS))
         kept = self._connection is not None
         started = time.monotonic()
         try:

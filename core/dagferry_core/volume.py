@@ -49,7 +49,7 @@ CURRENT = "current"
 TREES = ".trees"
 LOCK = "lock"
 REMOVE_AGAIN_SECONDS = 600.0
-"""How often it is tried to remove what could not be removed."""
+"""How often it is tried to remove what could not be removed; besides, after each swap."""
 FULL_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT})
 FEWEST = TreeRules(0, 0, 0)
 
@@ -271,6 +271,7 @@ class Volume:
             if ending:
                 self.old.insert(0, ending._replace(ended=now))
             self.live, self._unknown = Live(unique, record, tree), ""
+            self._removed_at = 0.0
             return fresh
 
     def _before(self) -> Tree | None:
