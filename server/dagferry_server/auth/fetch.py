@@ -87,8 +87,11 @@ async def _get(session: aiohttp.ClientSession, url: str, bearer: str | None) -> 
                     raise FetchFailed(f"{url} has more than {MAX_DOCUMENT_BYTES} bytes")
     except asyncio.TimeoutError as error:
         raise FetchFailed(f"{url} took longer than {FETCH_SECONDS:g} s") from error
-    except (aiohttp.ClientError, OSError, ValueError) as error:
+    except (aiohttp.ClientError, OSError) as error:
         raise FetchFailed(f"{url}: {type(error).__name__}: {error}") from error
+    except ValueError:
+        # Its text may show what stands in the proxy's address, and so a password.
+        raise FetchFailed(f"{url}: it, or the proxy that the environment names, is no address") from None
     return _json(bytes(content), url)
 
 
