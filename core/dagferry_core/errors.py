@@ -315,6 +315,7 @@ class OriginRefused(RequestError):
 class ServerError(DagferryError):
     """The server cannot do it now; the same request may work later."""
 
+    retry_after = 5  # seconds
     code = "unavailable"
     status = 503
     exit_code = EXIT_UNAVAILABLE
@@ -345,6 +346,10 @@ class IssuerUnavailable(ServerError):
 
     code = "issuer_unavailable"
     default_hint = "Try again in a minute. If it lasts, look at the server's log."
+
+    def __init__(self, message: str, hint: str | None = None, *, retry_after: int) -> None:
+        super().__init__(message, hint)
+        self.retry_after = retry_after
 
 
 class StoreFull(ServerError):
