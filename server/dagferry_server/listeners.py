@@ -11,6 +11,7 @@ from aiohttp import web
 
 from dagferry_core.command import fields
 from dagferry_core.errors import RequestError, SetupError
+from dagferry_core.loopback import is_loopback
 from dagferry_server.answers import error_response
 from dagferry_server.app import App
 from dagferry_server.auth.watched import running, watch
@@ -122,7 +123,9 @@ class Listeners:
     async def _listen(
         self, flag: str, address: tuple[str, int], routes: Iterable[Route], context: ssl.SSLContext | None
     ) -> tuple[str, int]:
-        runner = web.ServerRunner(_Server(App(self._service, routes)), shutdown_timeout=1)
+        loopback_only = not self._service.settings.closed and is_loopback(address[0])
+        app = App(self._service, routes, loopback_only=loopback_only)
+        runner = web.ServerRunner(_Server(app), shutdown_timeout=1)
         await runner.setup()
         self._runners.append(runner)
         site = web.TCPSite(runner, *address, backlog=BACKLOG, ssl_context=context)

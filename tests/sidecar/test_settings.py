@@ -81,7 +81,9 @@ def test_a_mistake_is_one_line_that_names_the_flag(arguments, named) -> None:
 
 
 @pytest.mark.parametrize("flag", ["--server", "--airflow-url"])
-@pytest.mark.parametrize("url", ["http://u:CANARY@host:1", "http://u:CAN/ARY@host", "u:CANARY@host", "ftp://CANARY@host"])
+@pytest.mark.parametrize(
+    "url", ["http://u:CANARY@host:1", "http://u:CAN/ARY@host", "u:CANARY@host", "ftp://CANARY@host"]
+)
 def test_a_password_in_a_url_is_not_shown(flag, url) -> None:
     with pytest.raises(SetupError, match="…@host") as caught:
         read_settings(["--root", "/d", flag, url], {})
