@@ -180,8 +180,11 @@ def test_token_new_prints_a_secret_once_and_an_entry_that_lets_it_in(serve, tmp_
     [
         (["token", "new"], "--name is required"),
         (["token", "new", "--name", "x", "--scopes", "root", "--deployments", "*"], "scopes are expected"),
-        (["token", "new", "--name", "x y", "--scopes", "sync", "--deployments", "*"], "name"),
-        (["token", "new", "--name", "x", "--scopes", "sync", "--deployments", "Prod"], "deployments"),
+        (["token", "new", "--name", "x y", "--scopes", "sync", "--deployments", "*"], "--name='x y': 1 to 100 letters"),
+        (["token", "new", "--name", 'a"b', "--scopes", "sync", "--deployments", "*"], "--name='a\"b': 1 to 100"),
+        (["token", "new", "--name", "x", "--scopes", "sync", "--deployments", "Prod"], "--deployments='Prod': names"),
+        (["token", "new", "--name", "x", "--scopes", "sync", "--deployments", 'p"'], "--deployments='p\"': names"),
+        (["--tls-cert=c.pem", "--tls-key="], "--tls-key='': a path is expected"),
         (["--tokens-file", "/nowhere/tokens.toml"], "/nowhere/tokens.toml cannot be read"),
         (["--issuers-file", "/nowhere/issuers.toml"], "/nowhere/issuers.toml cannot be read"),
         (["--tls-cert", "/nowhere/a", "--tls-key", "/nowhere/b"], "/nowhere/a cannot be read"),
