@@ -56,6 +56,14 @@ class Report(NamedTuple):
     error: DagferryError | None
 
 
+class Patience(NamedTuple):
+    """How many seconds the server has: to be connected to, to answer what is the newest, to send a bundle."""
+
+    connect: float
+    answer: float
+    download: float
+
+
 class Download:
     """A bundle or a patch that is coming in. To be read to its end, or ``Server.close``d."""
 
@@ -91,7 +99,8 @@ class Download:
 class Server:
     """One deployment of one server, as a follower sees it.
 
-    ``agent`` names the program; ``instance`` and ``component`` the pod, in reports. ``access`` is what lets it in.
+    ``agent`` names the program; ``instance`` and ``component`` the pod, in reports. ``access`` is what lets it in,
+    ``patience`` is for those who cannot wait as long as a sidecar.
     """
 
     def __init__(
@@ -103,7 +112,9 @@ class Server:
         *,
         agent: str,
         access: Access = NO_ACCESS,
+        patience: Patience | None = None,
     ) -> None:
+        self._patience = patience or Patience(CONNECT_SECONDS, SILENCE_SECONDS, DOWNLOAD_SECONDS)
         self._url = urlsplit(url)
         self._path = f"{self._url.path.rstrip('/')}/{deployment}/dags"
         self._headers = {
@@ -155,7 +166,7 @@ class Server:
             headers["If-None-Match"] = f'"{seen}"'
         if wait:
             headers["Prefer"] = f"wait={wait}"
-        response = self._get("/current", headers, wait + SILENCE_SECONDS, CONNECT_SECONDS)
+        response = self._get("/current", headers, wait + self._patience.answer, self._patience.connect)
         if response.status == http.client.NOT_MODIFIED:
             response.read()
             return None
@@ -164,8 +175,8 @@ class Server:
     def download(self, version: str, have: str) -> Download:
         """Start the download of ``version``: a patch if the server has one from the version ``have``, else all."""
         query = f"?from={have}" if have else ""
-        response = self._get(f"/versions/{version}{query}", {}, SILENCE_SECONDS, CONNECT_SECONDS)
-        self._limit(DOWNLOAD_SECONDS)
+        response = self._get(f"/versions/{version}{query}", {}, SILENCE_SECONDS, self._patience.connect)
+        self._limit(self._patience.download)
         content_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
         if response.headers.get("Content-Encoding", "identity") != "identity":
             content_type = "something that was compressed on the way"
