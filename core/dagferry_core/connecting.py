@@ -47,6 +47,20 @@ class Access(NamedTuple):
             )
 
 
+def check_url(text: str) -> str:
+    """Return the URL of a server without a slash at its end; ``ValueError`` unless it is one."""
+    url = urlsplit(text)
+    try:
+        port_is_fine = url.port is None or url.port > 0
+    except ValueError:
+        port_is_fine = False
+    if url.scheme not in {"http", "https"} or not url.hostname or not port_is_fine or url.query or url.fragment:
+        raise ValueError("a URL such as http://dagferry-server:8000 is expected")
+    if "@" in url.netloc:
+        raise ValueError("a URL without a user name is expected")
+    return text.rstrip("/")
+
+
 def read_token(path: str) -> str:
     """Return the token that a file holds; raise ``TokenUnreadable`` if it holds none."""
     try:

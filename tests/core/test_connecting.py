@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from dagferry_core.connecting import MAX_TOKEN_BYTES, Access, connect, proxy_for, read_token
+from dagferry_core.connecting import MAX_TOKEN_BYTES, Access, check_url, connect, proxy_for, read_token
 from dagferry_core.errors import SetupError, TokenUnreadable
 from dagferry_core.fetch import Server
 
@@ -168,3 +168,13 @@ def test_a_proxy_s_password_is_not_shown(proxy) -> None:
     with pytest.raises(ValueError, match="a proxy that is no http:// address") as caught:
         connect(urlsplit("https://dags.example.com"), Access(), {"https_proxy": proxy}, 1)
     assert "CAN" not in str(caught.value)
+
+
+# --- the server's URL ------------------------------------------------------------------------------------------------
+
+
+def test_a_servers_url_has_a_scheme_a_host_and_nothing_that_would_be_dropped() -> None:
+    assert check_url("https://dagferry.example.com:8443/prefix/") == "https://dagferry.example.com:8443/prefix"
+    for text in ("", "nohttp", "ftp://x", "http://", "http://x:port", "http://x?y", "http://x#y", "http://me@x"):
+        with pytest.raises(ValueError, match="is expected"):
+            check_url(text)
