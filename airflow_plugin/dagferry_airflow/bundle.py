@@ -30,7 +30,7 @@ from dagferry_airflow import pin
 from dagferry_airflow.following import HURRIED, LOCK_SECONDS, Follower
 from dagferry_airflow.live import LiveTree, build, live_version, locked
 from dagferry_core import tree as trees
-from dagferry_core.connecting import Access, check_url
+from dagferry_core.connecting import Access, Patience, check_url
 from dagferry_core.errors import (
     AnswerInvalid,
     DagferryError,
@@ -42,7 +42,7 @@ from dagferry_core.errors import (
     TokenUnreadable,
     VolumeFailed,
 )
-from dagferry_core.fetch import DOWNLOAD_SECONDS, Patience, Server
+from dagferry_core.fetch import DOWNLOAD_SECONDS, Server
 from dagferry_core.names import check_deployment, version_sequence
 from dagferry_core.records import DeployRef
 from dagferry_core.volume import CURRENT

@@ -11,8 +11,9 @@ import time
 from collections.abc import Callable
 
 from dagferry_airflow.live import EMPTY, LiveTree, live_target, live_version, locked
+from dagferry_core.connecting import Patience
 from dagferry_core.errors import DagferryError, VolumeFailed
-from dagferry_core.fetch import DOWNLOAD_SECONDS, Patience, Server
+from dagferry_core.fetch import DOWNLOAD_SECONDS, Server
 from dagferry_core.names import version_sequence
 
 ASK_SECONDS = 1.5

@@ -20,6 +20,14 @@ MAX_TOKEN_BYTES = 16 * 1024
 _PORTS = {"http": http.client.HTTP_PORT, "https": http.client.HTTPS_PORT}
 
 
+class Patience(NamedTuple):
+    """How many seconds the server has: to be connected to, to answer what is the newest, to send a bundle."""
+
+    connect: float
+    answer: float
+    download: float
+
+
 class Access(NamedTuple):
     """What lets a follower in: a token, or a file that has it, and whom to trust instead of the machine's own CAs.
 

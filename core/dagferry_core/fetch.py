@@ -21,7 +21,7 @@ from typing import Any, NamedTuple, NoReturn
 from urllib.parse import quote, urlsplit
 
 from dagferry_core import __version__
-from dagferry_core.connecting import Access, connect
+from dagferry_core.connecting import Access, Patience, connect
 from dagferry_core.errors import AnswerInvalid, DagferryError, RequestError, ServerRefused, ServerUnreachable
 from dagferry_core.limits import PIECE_BYTES
 from dagferry_core.names import is_digest, version_sequence
@@ -54,14 +54,6 @@ class Report(NamedTuple):
 
     live: str
     error: DagferryError | None
-
-
-class Patience(NamedTuple):
-    """How many seconds the server has: to be connected to, to answer what is the newest, to send a bundle."""
-
-    connect: float
-    answer: float
-    download: float
 
 
 class Download:

@@ -7,7 +7,8 @@ import pytest
 
 from dagferry_airflow.following import MAX_SECONDS, Follower
 from dagferry_airflow.live import live_version, locked
-from dagferry_core.fetch import Patience, Server
+from dagferry_core.connecting import Patience
+from dagferry_core.fetch import Server
 from harness import tree
 
 A = {"etl.py": b"import shop\n", "shop.py": b"rate = 1\n", "plain.py": b"pass\n"}

@@ -6,8 +6,9 @@ import time
 
 import pytest
 
+from dagferry_core.connecting import Patience
 from dagferry_core.errors import AnswerInvalid, ServerRefused, ServerUnreachable, VolumeFailed
-from dagferry_core.fetch import MAX_ANSWER_BYTES, Patience, Report, Server
+from dagferry_core.fetch import MAX_ANSWER_BYTES, Report, Server
 from dagferry_core.patch import MAX_PATCH_BYTES
 
 FILES = {"dag.py": b"x = 1\n" * 1000}
