@@ -57,21 +57,21 @@ class Follower:
 
         ``patiently`` takes as long as it takes: a task has nothing else to do. What fails is logged and ``error``.
         """
+        if patiently or self._clock() >= self._ask_at:
+            self._attempt(patiently=patiently)
+        if not patiently:  # a task ends before anything is due
+            self._try(self._touch_again)
+
+    def _attempt(self, *, patiently: bool) -> None:
         started = self._clock()
-        if started < self._ask_at and not patiently:
-            self._try(lambda: self._touch_again(LOCK_SECONDS))
-            return
-        lock_seconds = DOWNLOAD_SECONDS if patiently else LOCK_SECONDS
-        failure = self._try(lambda: self._take_newest(lock_seconds, patiently=patiently))
-        if failure:
+        self.error = self._try(lambda: self._take_newest(patiently=patiently))
+        if self.error:
             self._failures += 1
             factor = PAUSE_FACTOR * 2.0 ** min(self._failures - 1, MAX_DOUBLINGS)
             now = self._clock()
             self._ask_at = now + min(MAX_SECONDS, factor * (now - started))
         else:
             self._failures, self._ask_at = 0, started
-        self.error = failure
-        self._try(lambda: self._touch_again(lock_seconds))
 
     def _try(self, work: Callable[[], None]) -> DagferryError | None:
         try:
@@ -82,15 +82,16 @@ class Follower:
             failure = VolumeFailed(f"{error.filename or self._root}: {error.strerror}.")
         else:
             return None
-        log.warning("%s What is live under %s stays.", failure.message, self._root)
+        log.warning("%s %s stays as it is.", failure.message, self._root)
         return failure
 
-    def _take_newest(self, lock_seconds: float, *, patiently: bool) -> None:
+    def _take_newest(self, *, patiently: bool) -> None:
         download = min(MAX_SECONDS, FIRST_DOWNLOAD_SECONDS * 2.0 ** min(self._failures, MAX_DOUBLINGS))
         server = self._connect(HURRIED._replace(download=DOWNLOAD_SECONDS if patiently else download))
         try:
             newest = server.current(self._seen(), 0, None)
             if newest:
+                lock_seconds = DOWNLOAD_SECONDS if patiently else LOCK_SECONDS
                 with locked(self._root, lock_seconds), LiveTree(self._root) as live:
                     live.take(newest, server)
                     self._look(live)
@@ -107,9 +108,9 @@ class Follower:
 
     # --- touching ----------------------------------------------------------------------------------------------------
 
-    def _touch_again(self, lock_seconds: float) -> None:
+    def _touch_again(self) -> None:
         if live_target(self._root) != self._known or any(self._is_due(touch) for touch in self._touches):
-            with locked(self._root, lock_seconds), LiveTree(self._root) as live:
+            with locked(self._root, LOCK_SECONDS), LiveTree(self._root) as live:
                 self._look(live)
                 due = [touch for touch in self._touches if self._is_due(touch)]
                 self._touches = [touch for touch in self._touches if touch not in due]
