@@ -170,11 +170,19 @@ class ExpandedTooLarge(BundleError):
 
 
 class TooManyFiles(BundleError):
-    """The archive has more members than ``--max-files``."""
+    """The archive has more files and folders than ``--max-files``."""
 
     code = "too_many_files"
     status = 413
     default_hint = "Remove files that are not DAGs, or raise --max-files on the server."
+
+
+class PathsTooLarge(BundleError):
+    """The paths in the archive, with the targets of its links, are too many bytes together."""
+
+    code = "paths_too_large"
+    status = 413
+    default_hint = "Remove files that are not DAGs, or shorten the names of the folders they are in."
 
 
 class RatioTooHigh(BundleError):

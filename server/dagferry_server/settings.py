@@ -92,7 +92,7 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     _switch("--third-party-ingress", "Uploads come through somebody else's ingress: 8 MiB at the most."),
     Setting("--max-expanded-bytes", size, MAX_EXPANDED_BYTES, "BYTES", "The most bytes an archive may expand to."),
-    Setting("--max-files", whole(1), MAX_FILES, "N", "The most members an archive may have."),
+    Setting("--max-files", whole(1), MAX_FILES, "N", "The most files and folders an archive may have."),
     Setting(
         "--exclude",
         _patterns,
