@@ -10,10 +10,19 @@ from dagferry_core.archive import ArchiveRules
 from dagferry_core.command import Setting, address, fields, parse, size, whole
 from dagferry_core.deploylog import Retention
 from dagferry_core.errors import DeploymentNotFound, SetupError
-from dagferry_core.limits import MAX_EXPANDED_BYTES, MAX_FILES, UploadLimit, tiers_from, upload_limit
+from dagferry_core.limits import (
+    MAX_EXPANDED_BYTES,
+    MAX_FILES,
+    MAX_PATHS_BYTES,
+    MAX_RATIO,
+    RATIO_FREE_BYTES,
+    UploadLimit,
+    tiers_from,
+    upload_limit,
+)
 from dagferry_core.loopback import is_loopback
 from dagferry_core.names import check_deployment
-from dagferry_core.paths import DEFAULT_EXCLUDES
+from dagferry_core.paths import DEFAULT_EXCLUDES, Excludes
 from dagferry_server.auth.proxy import PROXY_SECRET_HEADER
 from dagferry_server.cgroup import available
 
@@ -34,18 +43,24 @@ _NO_NAME = {"authorization", "cookie", "host", "proxy-authorization", PROXY_SECR
 log = logging.getLogger(__name__)
 
 
-def _names(text: str) -> tuple[str, ...]:
-    names = tuple(dict.fromkeys(name.strip() for name in text.split(",")))
+def names(text: str) -> tuple[str, ...]:
+    """Read names of deployments, separated by commas."""
+    found = tuple(dict.fromkeys(name.strip() for name in text.split(",")))
     try:
-        for name in names:
+        for name in found:
             check_deployment(name)
     except DeploymentNotFound as error:
         raise ValueError(error.message) from error
-    return names
+    return found
 
 
 def _patterns(text: str) -> tuple[str, ...]:
-    return tuple(pattern.strip() for pattern in text.split(",") if pattern.strip())
+    patterns = tuple(pattern.strip() for pattern in text.split(",") if pattern.strip())
+    try:
+        Excludes(patterns)
+    except SetupError as error:
+        raise ValueError(error.message) from error
+    return patterns
 
 
 def _tiers(text: str) -> int | str:
@@ -82,7 +97,7 @@ SETTINGS: tuple[Setting, ...] = (
         "with everything else if no credentials are configured, and nowhere if there are.",
     ),
     Setting("--data-dir", _path, "/var/lib/dagferry", "DIR", "The data folder, of this server alone."),
-    Setting("--deployments", _names, ("default",), "NAME,…", "The deployments that this server has."),
+    Setting("--deployments", names, ("default",), "NAME,…", "The deployments that this server has."),
     Setting(
         "--tiers",
         _tiers,
@@ -213,6 +228,9 @@ class Settings(BaseModel):
                 tiers=self.tiers,
                 max_expanded_bytes=self.max_expanded_bytes,
                 max_files=self.max_files,
+                max_paths_bytes=MAX_PATHS_BYTES,
+                max_ratio=MAX_RATIO,
+                ratio_free_bytes=RATIO_FREE_BYTES,
                 exclude=",".join(self.exclude),
                 allow_empty=self.allow_empty,
                 keep_deploys=retention.keep_deploys,
