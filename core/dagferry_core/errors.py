@@ -213,7 +213,7 @@ class MultipartInvalid(RequestError):
 
 
 class UploadIncomplete(RequestError):
-    """The request body ended before it was complete."""
+    """The connection broke before the request body was complete."""
 
     code = "upload_incomplete"
     default_hint = "The connection broke while the upload was being sent. Upload again."
@@ -335,6 +335,13 @@ class UploadEmptyBody(ServerError):
 
     code = "upload_empty_body"
     default_hint = "Send the file again: this request carried none of it."
+
+
+class UploadTooSlow(ServerError):
+    """An upload came to a stop, or comes too slowly, and was given up; its connection was not broken."""
+
+    code = "upload_too_slow"
+    default_hint = "Upload again, from a place with a better connection if this lasts. Nothing was deployed."
 
 
 class ShuttingDown(ServerError):

@@ -62,18 +62,28 @@ class App:
             response = await route.handler(await self._admit(route, request, body, parts, audit))
         except DagferryError as error:
             audit.log(error.code, error.message)
+            self._count_failed(route, parts, audit, error.code)
             return await self._refuse(request, body, error)
         except (ConnectionError, asyncio.TimeoutError, TimeoutError):
             # The client is gone, or takes nothing any more.
             audit.log(BROKEN_OFF)
+            self._count_failed(route, parts, audit, BROKEN_OFF)
             raise ConnectionResetError from None
         except Exception:
             audit.log(DagferryError.code)
+            self._count_failed(route, parts, audit, DagferryError.code)
             log.exception("A request failed", extra=_of(request))
             failure = DagferryError("The server failed to answer this request.")
             return await self._refuse(request, body, failure)
         audit.log(OUTCOME_OK)
         return self._last(response)
+
+    def _count_failed(self, route: Route, parts: dict[str, str], audit: Audit, outcome: str) -> None:
+        """Count an upload that led to nothing, from whomever it came; its handler counts the others."""
+        if route.takes_file:
+            name = parts.get("deployment", route.deployment) or ""
+            known = audit.caller and audit.caller.scopes(name) and name in self._service.deployments
+            self._service.metrics.uploads.labels(name if known else "", outcome).inc()
 
     async def _admit(
         self, route: Route, request: web.BaseRequest, body: Body, parts: dict[str, str], audit: Audit

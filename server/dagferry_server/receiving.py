@@ -7,14 +7,14 @@ says about its file: not the field's name, not the file's name.
 import asyncio
 import hashlib
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Any, BinaryIO, NamedTuple
 
 from aiofiles.threadpool import wrap
 from aiohttp import BodyPartReader, MultipartReader, StreamReader, web
 
 from dagferry_core.deploylog import MAX_DESCRIPTION_CHARACTERS
-from dagferry_core.errors import MultipartInvalid, UploadEmptyBody, UploadIncomplete, UploadTooLarge
+from dagferry_core.errors import MultipartInvalid, UploadEmptyBody, UploadIncomplete, UploadTooLarge, UploadTooSlow
 from dagferry_core.limits import PIECE_BYTES, UploadLimit
 from dagferry_server.store.base import storage_errors
 
@@ -45,13 +45,15 @@ def check_length(request: web.BaseRequest, limit: UploadLimit) -> None:
         raise _too_large(limit, f"{length:,} bytes")
 
 
-async def receive(request: web.BaseRequest, file: BinaryIO, limit: UploadLimit) -> Received:
-    """Receive the body of ``request`` into the empty ``file``.
+async def receive(
+    request: web.BaseRequest, file: BinaryIO, limit: UploadLimit, count: Callable[[int], object]
+) -> Received:
+    """Receive the body of ``request`` into the empty ``file``; ``count`` is told of the file's bytes as they arrive.
 
-    Raises ``UploadTooLarge``, ``UploadIncomplete`` (the body was cut, or comes too slowly), ``MultipartInvalid``,
-    and ``UploadEmptyBody`` if the file has no bytes.
+    Raises ``UploadTooLarge``, ``UploadIncomplete`` (the body was cut), ``UploadTooSlow``, ``MultipartInvalid``, and
+    ``UploadEmptyBody`` if the file has no bytes.
     """
-    sink = _Sink(file, limit)
+    sink = _Sink(file, limit, count)
     pace = _Pace()
     if _is_form(request):
         description = await _receive_form(request, sink, pace)
@@ -68,17 +70,19 @@ async def receive(request: web.BaseRequest, file: BinaryIO, limit: UploadLimit) 
 class _Sink:
     """Counts, hashes and writes what arrives, in pieces large enough to be worth a trip to a thread."""
 
-    def __init__(self, file: BinaryIO, limit: UploadLimit) -> None:
+    def __init__(self, file: BinaryIO, limit: UploadLimit, count: Callable[[int], object]) -> None:
         self.size = 0
         self.sha256 = hashlib.sha256()
         self._limit = limit
+        self._count = count
         self._pending = bytearray()
         self._file: Any = wrap(file)
 
     async def write(self, piece: bytes) -> None:
         self.size += len(piece)
+        self._count(len(piece))
         if self.size > self._limit.bytes:
-            raise _too_large(self._limit, f"more than {self._limit.bytes:,} bytes")
+            raise _too_large(self._limit, f"at least {self.size:,} bytes")
         self._pending += piece
         if len(self._pending) >= PIECE_BYTES:
             await self._flush()
@@ -110,8 +114,8 @@ class _Pace:
         except (TimeoutError, asyncio.TimeoutError) as error:
             # Before the first byte the grace ends before the silence is as long, by what it took to get here.
             if self._silent or left > UPLOAD_IDLE_SECONDS:
-                raise UploadIncomplete(f"No byte of the upload arrived for {UPLOAD_IDLE_SECONDS} s.") from error
-            raise UploadIncomplete(
+                raise UploadTooSlow(f"No byte of the upload arrived for {UPLOAD_IDLE_SECONDS} s.") from error
+            raise UploadTooSlow(
                 f"The upload arrives at less than {MIN_UPLOAD_BYTES_PER_SECOND} bytes a second."
             ) from error
         except (ConnectionError, web.RequestPayloadError) as error:

@@ -35,6 +35,7 @@ from dagferry_core.errors import (
     UploadEmptyBody,
     UploadIncomplete,
     UploadTooLarge,
+    UploadTooSlow,
     VersionNotFound,
     WindowTooLarge,
 )
@@ -50,8 +51,10 @@ from dagferry_server.openapi import describe
 from dagferry_server.routing import Parameter, Route
 
 _UPLOAD_ERRORS: tuple[type[DagferryError], ...] = (
+    RequestError,
     MultipartInvalid,
     UploadIncomplete,
+    UploadTooSlow,
     UploadEmptyBody,
     UploadTooLarge,
     ArchiveNotRecognized,
@@ -97,7 +100,9 @@ _UPLOAD = Route(
     answer=UploadAnswer,
     errors=_UPLOAD_ERRORS,
     parameters=(
-        Parameter("root", "query", "`.`: take the archive as it is, also if its members lie under `dags/`."),
+        Parameter(
+            "root", "query", "`.`, and nothing else: take the archive as it is, also if its members lie under `dags/`."
+        ),
         Parameter("description", "query", "What to say about a deploy whose file is the body."),
     ),
     takes_file=True,
