@@ -25,9 +25,10 @@ EXIT_LOCAL = 6
 
 
 class DagferryError(Exception):
-    """Something went wrong, in words for the person who has to act: what happened to what, and what to do next.
+    """Something went wrong that no other error here stands for.
 
-    ``message`` says what happened to which file or request; ``hint`` what to do next, by default the class's own.
+    The root of all errors. They are in words for the person who has to act: ``message`` says what happened to which
+    file or request; ``hint`` what to do next, by default the class's own.
     """
 
     code: ClassVar[str] = "internal"
@@ -80,7 +81,10 @@ class ArchiveTrailingData(ArchiveError):
     """Something follows the end of the archive or of its one compression frame."""
 
     code = "archive_trailing_data"
-    default_hint = "Upload one archive, compressed once: nothing may be appended to it."
+    default_hint = (
+        "Upload one archive, compressed once: nothing may be appended to it. bsdtar, which is the tar of macOS, pads "
+        "what it writes to a pipe: write the archive to a file (-f dags.tar.gz) and upload that."
+    )
 
 
 class ArchiveUnsupported(ArchiveError):
@@ -416,7 +420,10 @@ class TokenUnreadable(SyncError):
 
 
 class ServerRefused(SyncError):
-    """The server answered with an error; ``answered`` is its HTTP status."""
+    """The server answered with an error.
+
+    ``answered`` is its HTTP status.
+    """
 
     code = "server_refused"
     answered = 0
