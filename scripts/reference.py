@@ -14,7 +14,7 @@ import dagferry_server.settings
 import dagferry_sidecar.metrics
 import dagferry_sidecar.settings
 from dagferry_core.command import Setting
-from dagferry_core.errors import ALL_ERRORS, DagferryError, SetupError, SyncError
+from dagferry_core.errors import ALL_ERRORS, DagferryError, SetupError, StoreInUse, SyncError
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 
@@ -48,7 +48,7 @@ def errors() -> str:
 
 
 def _status(error: type[DagferryError]) -> int | str:
-    return "" if issubclass(error, SyncError | SetupError) else error.status
+    return "" if issubclass(error, SyncError | SetupError | StoreInUse) else error.status
 
 
 def _first_paragraph(text: str) -> str:

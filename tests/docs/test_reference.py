@@ -23,11 +23,8 @@ def test_the_tables_in_the_docs_are_those_of_the_code() -> None:
 def test_errors_that_only_a_command_meets_have_no_http_status() -> None:
     rows = [line.split(" | ") for line in (HOME / "docs" / "errors.md").read_text().splitlines()]
     statuses = {row[0].strip("| `"): row[1] for row in rows if row[0].startswith("| `")}
-    assert {code: statuses[code] for code in ("setting_invalid", "root_in_use")} == {
-        "setting_invalid": "",
-        "root_in_use": "",
-    }
-    assert statuses["store_in_use"] == "503"
+    assert {statuses[code] for code in ("setting_invalid", "root_in_use", "store_in_use")} == {""}
+    assert statuses["store_failed"] == "503"
 
 
 @pytest.mark.parametrize(("first", "answer"), [("version", UploadAnswer), ("log_id", CurrentAnswer)])
