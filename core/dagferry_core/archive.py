@@ -199,11 +199,11 @@ class _Contents:
                 raise PathConflict(f"{shown(path)} is in the archive both as {before.value} and as {node.value}.")
             raise PathDuplicate(f"{shown(path)} is in the archive twice.")
         if before is None:
-            self._count(path)
+            self._count(path, path)
         self._nodes[path] = node
         above = path.rpartition("/")[0]
         while above and above not in self._nodes:
-            self._count(above)
+            self._count(above, path)
             self._nodes[above] = Node.IMPLIED
             above = above.rpartition("/")[0]
         if above and self._nodes[above] not in _FOLDERS:
@@ -211,10 +211,10 @@ class _Contents:
                 f"{shown(above)} is {self._nodes[above].value} in the archive, but has {shown(path)} below it."
             )
 
-    def _count(self, path: str) -> None:
+    def _count(self, path: str, member: str) -> None:
         if len(self._nodes) == self._max_files:
             raise TooManyFiles(
-                f"The archive has at least {self._max_files + 1:,} files and folders, at {shown(path)}; the limit is "
+                f"The archive has at least {self._max_files + 1:,} files and folders, at {shown(member)}; the limit is "
                 f"{self._max_files:,} (--max-files)."
             )
         self._meter.add_path(path.encode())

@@ -27,7 +27,7 @@ FRAME_BYTES = 1 << 20
 BLOCK_BYTES = 512
 END = bytes(2 * BLOCK_BYTES)
 MAX_MANIFEST_BYTES = 256 << 20
-"""A hundred thousand files with paths of 1 KiB come to less than half of this."""
+"""Far more than a server's limits on files and paths let through: with the defaults, 25 MB."""
 
 _USTAR = struct.Struct("100s 8s 8s 8s 12s 12s 8s 1s 100s 8s 32s 32s 8s 8s 155s 12x")
 _NAME_BYTES = 100

@@ -198,7 +198,7 @@ def test_refusals_by_size_name_what_was_counted_and_the_limit():
     with pytest.raises(TooManyFiles, match=r"at least 4 files and folders, at 'dags/a/b/c'; the limit is 3"):
         check(tar(file(b"dags/a/b/c")), max_files=3)
     with pytest.raises(TooManyFiles, match=r"at least 4 members or extended headers; the limit is 3"):
-        check(tar(*[folder(b"dags/")] * 4), max_files=3)
+        check(tar(*[file(b".git/%d" % n) for n in range(4)]), max_files=3)
 
 
 class Nothing(io.RawIOBase):
