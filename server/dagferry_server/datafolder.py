@@ -33,8 +33,11 @@ class DataFolder:
         with storage_errors(f"Making the data folder {self.root}"):
             try:
                 make_folder(self.root)
-            except (FileExistsError, NotADirectoryError) as error:
-                raise SetupError(f"--data-dir {self.root} is no folder, or is below something that is none.") from error
+            except FileExistsError as error:
+                # Nor does a folder look like one whose volume fails; that is no mistake in the setting.
+                if not os.path.exists(error.filename) or os.path.isdir(error.filename):
+                    raise
+                raise SetupError(f"--data-dir {self.root}: {error.filename} is no folder.") from error
             self._lock = os.open(os.path.join(self.root, LOCK_NAME), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
             try:
                 fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
