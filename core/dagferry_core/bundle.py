@@ -155,7 +155,11 @@ class BundleFile:
         if cached != number:
             try:
                 start, end = self._frames[number : number + 2]
-                content = zstandard.decompress(os.pread(self._fd, end - start, start), max_output_size=FRAME_BYTES)
+                frame = os.pread(self._fd, end - start, start)
+                # What a damaged one says of its own size would be allocated.
+                if not 0 <= (size := zstandard.frame_content_size(frame)) <= FRAME_BYTES:
+                    raise ValueError(f"it claims to hold {size} bytes")
+                content = zstandard.decompress(frame)
             except (OSError, ValueError, zstandard.ZstdError) as error:
                 raise StoreFailed(f"A stored bundle is damaged in frame {number}: {error}.") from error
             self._last = (number, content)

@@ -118,6 +118,14 @@ def test_a_damaged_stored_bundle_is_reported_as_such(tmp_path) -> None:
         Index.decode(b"no index")
 
 
+def test_a_damaged_frame_that_claims_a_terabyte_takes_none_of_it(tmp_path) -> None:
+    _, data, frames = bundle_of({"a.py": b"x = 1\n"})
+    claim = b"\x28\xb5\x2f\xfd\xe0" + (1 << 40).to_bytes(8, "little")
+    (tmp_path / "bundle").write_bytes(claim + data[len(claim) :])
+    with open(tmp_path / "bundle", "rb") as file, pytest.raises(StoreFailed, match="claims to hold 1099511627776"):
+        BundleFile(file.fileno(), Index(frames, {}))
+
+
 def test_no_flipped_bit_in_a_stored_bundle_goes_unseen(tmp_path) -> None:
     files = {"etl.py": b"import shop\n", "shop.py": bytes(range(256)), "zz.bin": os.urandom(FRAME_BYTES)}
     manifest, data, frames = bundle_of(files)
