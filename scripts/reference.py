@@ -14,7 +14,7 @@ import dagferry_server.settings
 import dagferry_sidecar.metrics
 import dagferry_sidecar.settings
 from dagferry_core.command import Setting
-from dagferry_core.errors import ALL_ERRORS
+from dagferry_core.errors import ALL_ERRORS, DagferryError, SetupError, StoreInUse, SyncError
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 
@@ -41,10 +41,18 @@ def errors() -> str:
     return table(
         ["code", "HTTP status", "exit code", "what happened", "what to do next"],
         [
-            [f"`{e.code}`", e.status, e.exit_code, " ".join((e.__doc__ or "").split()), e.default_hint]
+            [f"`{e.code}`", _status(e), e.exit_code, _first_paragraph(e.__doc__ or ""), e.default_hint]
             for e in ALL_ERRORS
         ],
     )
+
+
+def _status(error: type[DagferryError]) -> int | str:
+    return "" if issubclass(error, SyncError | SetupError | StoreInUse) else error.status
+
+
+def _first_paragraph(text: str) -> str:
+    return " ".join(text.partition("\n\n")[0].split())
 
 
 TABLES = {

@@ -3,6 +3,7 @@
 ::
 
     <storage>/<name>/live/                 a sidecar's volume: the newest version, at live/current
+    <storage>/<name>/live.lock             held by the process that works on any of it
     <storage>/<name>/versions/<version>/   a version that runs are pinned to; Airflow removes it when it is stale
     <storage>/<name>/building-<random>/    one that is being built
 
@@ -13,28 +14,41 @@ with, from the disk if it is there, else from the server. A task that can have i
 task begins; so one is written here as soon as the folder is made, and nothing stays behind for good.
 """
 
+import contextlib
 import datetime as dt
 import logging
 import os
-import time
+import ssl
 from pathlib import Path
 from typing import Any, NoReturn
 
 from airflow.configuration import conf
 from airflow.dag_processing.bundles import base
+from airflow.exceptions import AirflowException
 
 from dagferry_airflow import pin
-from dagferry_airflow.live import LiveTree, build, live_version
+from dagferry_airflow.following import HURRIED, LOCK_SECONDS, Follower
+from dagferry_airflow.live import LiveTree, build, live_version, locked
+from dagferry_core import removing
 from dagferry_core import tree as trees
-from dagferry_core.connecting import Access
-from dagferry_core.errors import DagferryError, ServerRefused, ServerUnreachable, SetupError
-from dagferry_core.fetch import Server
+from dagferry_core.connecting import Access, Patience, check_url
+from dagferry_core.errors import (
+    AnswerInvalid,
+    DagferryError,
+    RootInUse,
+    SequenceRegressed,
+    ServerRefused,
+    ServerUnreachable,
+    SetupError,
+    TokenUnreadable,
+    VolumeFailed,
+)
+from dagferry_core.fetch import DOWNLOAD_SECONDS, Server
 from dagferry_core.names import check_deployment, version_sequence
-from dagferry_core.volume import CURRENT
+from dagferry_core.records import DeployRef
+from dagferry_core.root import CURRENT
 
 AGENT = "dagferry-airflow"
-TOUCH_AGAIN_SECONDS = (10.0, 60.0)
-"""As the sidecar does: a parse that was under way during the swap may end after it and hide it."""
 SERVER_ERRORS = 500
 DEFAULT_RETRY_SECONDS = 60
 
@@ -71,8 +85,7 @@ class DagferryBundle(base.BaseDagBundle):  # type: ignore[misc] # Airflow is not
         self._template = view_url_template
         self._live = f"{self.base_dir}/live"
         self._path = Path(self.versions_dir, self.version) if self.version else Path(self._live, CURRENT)
-        self._touches: list[tuple[float, tuple[str, ...]]] = []
-        self._is_sound = False  # the live tree was checked with its contents
+        self._follower = Follower(self._live, self._connect)
 
     # --- what Airflow calls ------------------------------------------------------------------------------------------
 
@@ -89,15 +102,15 @@ class DagferryBundle(base.BaseDagBundle):  # type: ignore[misc] # Airflow is not
 
     def initialize(self) -> None:
         """Make the files ready: those of ``version``, or the newest, or what was live when the server is away."""
-        try:
-            if self.version:
+        if self.version:
+            try:
                 self._make_version(self.version)
-            else:
-                self._follow()
-        except DagferryError as error:
-            if not self._path.is_dir():
+            except DagferryError as error:
                 self._give_up(error)
-            log.warning("%s Bundle %s stays as it was.", error.message, self.name)
+            except OSError as error:
+                self._give_up(VolumeFailed(f"{error.filename or self.base_dir}: {error.strerror}."))
+        else:
+            self._follow()
         if pin.is_task() and not self.version:
             # A run without a version gets the newest; this task is to see no later one.
             self._path = Path(os.path.realpath(self._path))
@@ -106,8 +119,13 @@ class DagferryBundle(base.BaseDagBundle):  # type: ignore[misc] # Airflow is not
     def refresh(self) -> None:
         """Make the newest version live, if it is not."""
         if self.version:
-            raise SetupError(f"Bundle {self.name} at version {self.version} cannot be refreshed.", "")
+            raise AirflowException(f"Bundle {self.name} at version {self.version} cannot be refreshed.")
         self._follow()
+
+    def _follow(self) -> None:
+        self._follower.follow(patiently=pin.is_task())
+        if self._follower.error and not self._path.is_dir():
+            self._give_up(self._follower.error)
 
     def view_url_template(self) -> str | None:
         """Return where people can look at a version."""
@@ -117,72 +135,41 @@ class DagferryBundle(base.BaseDagBundle):  # type: ignore[misc] # Airflow is not
         """Return the same for one version; Airflow 3.0 asks so."""
         return self._template.format(version=version) if self._template and version else None
 
-    # --- the newest version ------------------------------------------------------------------------------------------
-
-    def _follow(self) -> None:
-        server = self._connect()
-        try:
-            seen = live_version(self._live)
-            newest = server.current(seen if self._is_sound and self._is_a_version(seen) else "", 0, None)
-            touches = self._touches_due()
-            if newest is None and not touches:
-                return
-            with self.lock(), LiveTree(self._live) as live:
-                if newest and (fresh := live.take(newest, server)):
-                    now = time.monotonic()
-                    self._touches += [(now + seconds, tuple(fresh)) for seconds in TOUCH_AGAIN_SECONDS]
-                for paths in touches:
-                    live.touch(paths)
-            self._is_sound = True
-        finally:
-            server.close()
-
-    def _touches_due(self) -> list[tuple[str, ...]]:
-        now = time.monotonic()
-        due = [paths for moment, paths in self._touches if moment <= now]
-        self._touches = [(moment, paths) for moment, paths in self._touches if moment > now]
-        return due
-
-    @staticmethod
-    def _is_a_version(text: str) -> bool:
-        try:
-            return version_sequence(text) > 0
-        except DagferryError:
-            return False
-
     # --- one version -------------------------------------------------------------------------------------------------
 
     def _make_version(self, version: str) -> None:
         if self._path.is_dir():
             return
         version_sequence(version)  # it becomes a file name
-        server = self._connect()
+        patient = pin.is_task()  # else this may be the loop of the dag processor, for a callback
+        server = self._connect(None if patient else HURRIED)
         try:
-            with self.lock():
+            # Asked before the lock is held: with a server that hangs, tasks would wait for it one after the other.
+            newest = None if live_version(self._live) == version else server.current("", 0, None)
+            with locked(self._live, DOWNLOAD_SECONDS if patient else LOCK_SECONDS):
                 if not self._path.is_dir():
-                    self._build(version, server)
+                    self._build(version, newest, server)
         finally:
             server.close()
 
-    def _build(self, version: str, server: Server) -> None:
+    def _build(self, version: str, newest: DeployRef | None, server: Server) -> None:
         for leftover in self.base_dir.glob("building-*"):
-            trees.remove(str(leftover))
+            removing.remove(str(leftover))
         folder = self.base_dir / f"building-{os.urandom(8).hex()}"
         folder.mkdir(parents=True)
         folder.chmod(trees.FOLDER_MODE)
         try:
             with LiveTree(self._live) as live:
-                if not live.live or live.live.record.version != version:
-                    newest = server.current("", 0, None)
-                    # Most runs are pinned to the newest version; then the live tree is what the next patch is for.
-                    if newest and newest.version == version:
+                # Most runs are pinned to the newest version; then the live tree is what the next patch is for.
+                if newest and newest.version == version:
+                    with contextlib.suppress(SequenceRegressed):  # another process has taken a newer one meanwhile
                         live.take(newest, server)
                 build(str(folder), version, live.live, server)
             self.versions_dir.mkdir(parents=True, exist_ok=True)
             self._track(version)
             folder.rename(self._path)
         except BaseException:
-            trees.remove(str(folder))
+            removing.remove(str(folder))
             raise
 
     def _track(self, version: str) -> None:
@@ -194,15 +181,23 @@ class DagferryBundle(base.BaseDagBundle):  # type: ignore[misc] # Airflow is not
 
     # --- the server --------------------------------------------------------------------------------------------------
 
-    def _connect(self) -> Server:
+    def _connect(self, patience: Patience | None = None) -> Server:
+        try:
+            check_url(self.server)
+            if self._access.ca_file:
+                ssl.create_default_context(cafile=self._access.ca_file)
+        except ValueError as error:
+            raise SetupError(f"server is {self.server!r}: {error}.") from error
+        except OSError as error:
+            raise SetupError(f"The CA file {self._access.ca_file} cannot be used: {error.strerror}.") from error
         self._access.check(self.server, allow_plain_http=self._allow_plain_http)
-        return Server(self.server, self.deployment, agent=AGENT, access=self._access)
+        return Server(self.server, self.deployment, agent=AGENT, access=self._access, patience=patience)
 
     def _give_up(self, error: DagferryError) -> NoReturn:
-        """Raise ``error``, or in a task, if waiting helps, what makes Airflow (3.1.7 and later) reschedule it."""
-        refused = isinstance(error, ServerRefused) and error.answered < SERVER_ERRORS
-        if refused or not pin.is_task() or not isinstance(error, (ServerRefused, ServerUnreachable)):
-            raise error
+        """Raise ``error`` as Airflow's, or in a task, if waiting helps, what makes Airflow (3.1.7 on) reschedule it."""
+        if not pin.is_task() or not _waiting_helps(error):
+            # Airflow before 3.3 survives no other type.
+            raise AirflowException(error.message + self._hint(error)) from error
         try:
             from airflow.sdk.exceptions import AirflowRescheduleException  # noqa: PLC0415 - where it moved to
         except ImportError:
@@ -212,6 +207,23 @@ class DagferryBundle(base.BaseDagBundle):  # type: ignore[misc] # Airflow is not
         moment = _now() + dt.timedelta(seconds=seconds)
         log.warning("%s This task is rescheduled to %s.", error.message, moment)
         raise AirflowRescheduleException(reschedule_date=moment) from error
+
+    def _hint(self, error: DagferryError) -> str:
+        # Not the error's own, which is the sidecar's: it names flags.
+        if not isinstance(error, (SetupError, TokenUnreadable, ServerUnreachable, ServerRefused, AnswerInvalid)):
+            return ""
+        return (
+            f" Check the kwargs of bundle {self.name} in [dag_processor] dag_bundle_config_list: server, deployment, "
+            "token_file, ca_file, allow_plain_http; then the server's log."
+        )
+
+
+def _waiting_helps(error: DagferryError) -> bool:
+    if isinstance(error, ServerRefused):
+        return error.answered >= SERVER_ERRORS
+    if isinstance(error, ServerUnreachable):
+        return not isinstance(error.__cause__, ssl.SSLCertVerificationError)
+    return isinstance(error, RootInUse)
 
 
 def _now() -> dt.datetime:

@@ -4,12 +4,15 @@ It keeps the sidecar's rules (docs/concepts.md) with the same code: the mtimes o
 changed, are the moment of the swap and are touched again; a patch is taken where that does; within one log id it
 never goes back; what was published stays when the server is away.
 
-The caller holds the bundle's lock, so of many processes on a host one is at work at a time.
+Whoever works on it holds its lock, so of many processes on a host one is at work at a time.
 """
 
+import contextlib
+import fcntl
 import logging
 import os
 import time
+from collections.abc import Iterator
 
 from dagferry_core import tree as trees
 from dagferry_core.draft import Draft
@@ -17,31 +20,62 @@ from dagferry_core.errors import (
     AnswerInvalid,
     DigestMismatch,
     PatchMismatch,
+    RootInUse,
     SequenceRegressed,
     TreeDamaged,
 )
 from dagferry_core.fetch import Server
 from dagferry_core.manifest import Manifest
 from dagferry_core.records import DeployRef, TreeRules
+from dagferry_core.root import CURRENT
 from dagferry_core.taking import opened
 from dagferry_core.tree import Damage
-from dagferry_core.volume import CURRENT, Live, Volume
+from dagferry_core.volume import Live, Volume
 
 KEEP_TREES = 3
 KEEP_HOURS = 24.0
 TREE_SHARE = 0.8
 """The sidecar's defaults."""
 EMPTY = "empty"
+LOCK_POLL_SECONDS = 0.05
+SWAP_SECONDS = 5.0
+"""More than there can be between the mtimes of a swap and the swap."""
 
 log = logging.getLogger(__name__)
 
 
-def live_version(root: str) -> str:
-    """Return the version that is live under ``root``; ``""`` if none is."""
+def live_target(root: str) -> str:
+    """Return where ``current`` under ``root`` leads; no two trees have the same. ``""`` if it is not there."""
     try:
-        return os.path.basename(os.readlink(f"{root}/{CURRENT}"))
+        return os.readlink(f"{root}/{CURRENT}")
     except OSError:
         return ""
+
+
+def live_version(root: str) -> str:
+    """Return the version that is live under ``root``; ``""`` if none is."""
+    return os.path.basename(live_target(root))
+
+
+@contextlib.contextmanager
+def locked(root: str, seconds: float) -> Iterator[None]:
+    """Keep other processes from working on ``root``; raise ``RootInUse`` if one does so for over ``seconds``."""
+    # Not Airflow's own lock of the bundle: that one waits for ever.
+    os.makedirs(os.path.dirname(root), exist_ok=True)
+    deadline = time.monotonic() + seconds
+    with open(f"{root}.lock", "w") as file:
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as error:
+                if time.monotonic() > deadline:
+                    raise RootInUse(f"Another process works on {root}, for over {seconds:g} s.") from error
+            time.sleep(LOCK_POLL_SECONDS)
+        try:
+            yield
+        finally:
+            fcntl.flock(file, fcntl.LOCK_UN)  # closing is not enough if a child was forked
 
 
 class LiveTree:
@@ -67,51 +101,63 @@ class LiveTree:
         """What is live; ``None`` if nothing is, or if files of it are not what they should be."""
         return None if self._damage.torn else self._volume.live
 
-    def take(self, newest: DeployRef, server: Server) -> list[str]:
-        """Make ``newest`` live unless it is, and return the files whose mtimes that changed in a tree that was live.
+    def take(self, newest: DeployRef, server: Server) -> None:
+        """Make ``newest`` live unless it is.
 
         Raises ``SequenceRegressed`` if it is older than the live one, or other errors if it cannot be had.
         """
         live = self._volume.live.record.deploy if self._volume.live else None
         if newest.sequence == 0 and live:
             if not self._damage:
-                return []  # an empty store says nothing about what should be here
+                return  # an empty store says nothing about what should be here
             newest = live
         if live and live.log_id == newest.log_id and newest.sequence < live.sequence:
             raise SequenceRegressed(f"The server offers {newest.version}, but {live.version} was live already.")
         if live == newest and not self._damage:
-            return []
-        fresh = self._publish(newest, server)
+            return
+        self._publish(newest, server)
         self._damage = Damage([], [])
         self._volume.retire(self._rules(), time.time())
         log.info("Version %s is live", newest.version or EMPTY)
-        return fresh if live else []
+
+    def ages(self, since: float) -> dict[str, float]:
+        """Return the files that swaps after ``since``, seconds since the epoch, made fresh, and for how long."""
+        live = self._volume.live
+        if not live:
+            return {}
+        now = time.time()
+        ages = {path: max(now - mtime / trees.SECOND_NS, 0.0) for path, mtime in live.tree.mtimes.items()}
+        return {path: age for path, age in ages.items() if now - age >= since - SWAP_SECONDS}
 
     def touch(self, paths: tuple[str, ...]) -> None:
         """Touch files of the live tree again."""
         if self._volume.live:
             trees.touch(self._volume.live.tree, paths, time.time())
 
-    def _publish(self, newest: DeployRef, server: Server) -> list[str]:
+    def _publish(self, newest: DeployRef, server: Server) -> None:
         live = self.live
         if newest.sequence == 0:
             nothing = Manifest(())
             deploy = newest._replace(version=EMPTY, digest=nothing.digest)
-            return self._volume.publish(deploy, nothing, lambda draft: draft.fill_from_bundle(()), time.time)
+            self._volume.publish(deploy, nothing, lambda draft: draft.fill_from_bundle(()), time.time)
+            return
         if live and live.record.digest == newest.digest:
-            return self._volume.publish(newest, live.tree.manifest, Draft.fill_same, time.time)
+            self._volume.publish(newest, live.tree.manifest, Draft.fill_same, time.time)
+            return
         if live and live.record.sequence:
             try:
-                return self._publish_download(newest, server, live)
+                self._publish_download(newest, server, live)
             except (PatchMismatch, DigestMismatch, TreeDamaged, AnswerInvalid) as error:
                 server.close()
                 log.warning("%s The whole bundle is fetched instead.", error.message)
-        return self._publish_download(newest, server, None)
+            else:
+                return
+        self._publish_download(newest, server, None)
 
-    def _publish_download(self, newest: DeployRef, server: Server, live: Live | None) -> list[str]:
+    def _publish_download(self, newest: DeployRef, server: Server, live: Live | None) -> None:
         download = server.download(newest.version, live.record.version if live else "")
         with opened(download, live.tree.manifest if live else None, newest.digest, server.close) as (manifest, fill):
-            return self._volume.publish(newest, manifest, fill, time.time)
+            self._volume.publish(newest, manifest, fill, time.time)
 
     def _rules(self) -> TreeRules:
         volume = os.statvfs(self._volume.root)
@@ -119,20 +165,21 @@ class LiveTree:
 
 
 def build(folder: str, version: str, live: Live | None, server: Server) -> None:
-    """Build the tree of a version in ``folder``, an empty one, with links to the live tree for what is the same.
+    """Build the tree of a version in ``folder``, an empty one, with copies from the live tree of what is the same.
 
-    Without the server if that is the live version; else it may be any that the server still has.
+    No links: a task may write into its folder. Without the server if that is the live version; else it may be any
+    that the server still has.
     """
     tree = live.tree if live else None
     if live and live.record.version == version:
-        with Draft(folder, live.tree.manifest, live.tree) as draft:
+        with Draft(folder, live.tree.manifest, live.tree, links=False) as draft:
             draft.fill_same()
             draft.stamp(time.time())
         return
     download = server.download(version, live.record.version if live and live.record.sequence else "")
     with (
         opened(download, tree.manifest if tree else None, "", server.close) as (manifest, fill),
-        Draft(folder, manifest, tree) as draft,
+        Draft(folder, manifest, tree, links=False) as draft,
     ):
         fill(draft)
         draft.stamp(time.time())

@@ -23,23 +23,32 @@ from dagferry_core.errors import (
     PathConflict,
     PathDuplicate,
     PathRefused,
+    PathsTooLarge,
     RatioTooHigh,
     RootIsLink,
     RootMixed,
+    TooManyFiles,
 )
-from dagferry_core.limits import MAX_EXPANDED_BYTES, MAX_FILES, MAX_LEFT_OUT_SHOWN, MAX_RATIO, MIB, ratio_too_high
+from dagferry_core.limits import (
+    MAX_EXPANDED_BYTES,
+    MAX_FILES,
+    MAX_LEFT_OUT_SHOWN,
+    MAX_PATHS_BYTES,
+    MAX_RATIO,
+    MIB,
+    ratio_too_high,
+)
 from dagferry_core.links import Links, Node
 from dagferry_core.manifest import Entry, Manifest
-from dagferry_core.paths import DEFAULT_EXCLUDES, Excludes, check_path, shown, twins
+from dagferry_core.paths import DEFAULT_EXCLUDES, ROOT, Excludes, check_length, check_path, shown, twins
 from dagferry_core.tar import Kind, Member, members
 
-_ROOT = "dags"
 _OWNER_MAY_EXECUTE = 0o100
 _FOLDERS = {Node.FOLDER, Node.IMPLIED}
 
 
 class ArchiveRules(NamedTuple):
-    """The settings of the check: bytes an archive may expand to, members it may have, what is left out."""
+    """The settings of the check: bytes an archive may expand to, files and folders it may have, what is left out."""
 
     max_expanded_bytes: int = MAX_EXPANDED_BYTES
     max_files: int = MAX_FILES
@@ -69,15 +78,16 @@ class _Content(NamedTuple):
 
 
 class _Meter:
-    """Counts what the archive expands to, the copies that its links make included."""
+    """Counts what the archive expands to and what its paths come to, the copies that its links make included."""
 
-    __slots__ = ("_expanded", "_max_expanded_bytes", "_read", "_upload_bytes")
+    __slots__ = ("_expanded", "_max_expanded_bytes", "_paths", "_read", "_upload_bytes")
 
     def __init__(self, read: Callable[[int], bytes], upload_bytes: int, max_expanded_bytes: int) -> None:
         self._read = read
         self._upload_bytes = upload_bytes
         self._max_expanded_bytes = max_expanded_bytes
         self._expanded = 0
+        self._paths = 0
 
     def read(self, size: int) -> bytes:
         data = self._read(size)
@@ -87,11 +97,22 @@ class _Meter:
     def add(self, size: int) -> None:
         self._expanded += size
         if self._expanded > self._max_expanded_bytes:
-            raise ExpandedTooLarge(f"The archive expands to more than {self._max_expanded_bytes:,} bytes.")
+            raise ExpandedTooLarge(
+                f"The archive expands to at least {self._expanded:,} bytes; the limit is "
+                f"{self._max_expanded_bytes:,} bytes (--max-expanded-bytes)."
+            )
         if ratio_too_high(self._expanded, self._upload_bytes):
             raise RatioTooHigh(
                 f"The archive has {self._upload_bytes:,} bytes and expands to more than {MAX_RATIO} times as many, "
                 f"at least {self._expanded // MIB} MiB."
+            )
+
+    def add_path(self, path: bytes) -> None:
+        self._paths += len(path)
+        if self._paths > MAX_PATHS_BYTES:
+            raise PathsTooLarge(
+                f"The paths in the archive have at least {self._paths:,} bytes together; the limit is "
+                f"{MAX_PATHS_BYTES:,} bytes."
             )
 
 
@@ -103,6 +124,7 @@ class _Contents:
         "_beside_root",
         "_excludes",
         "_files",
+        "_max_files",
         "_meter",
         "_nodes",
         "_offset",
@@ -112,11 +134,12 @@ class _Contents:
         "left_out_files",
     )
 
-    def __init__(self, spool: BinaryIO, meter: _Meter, excludes: Excludes) -> None:
+    def __init__(self, spool: BinaryIO, meter: _Meter, rules: ArchiveRules) -> None:
         self._spool = spool
         self._offset = spool.tell()
         self._meter = meter
-        self._excludes = excludes
+        self._max_files = rules.max_files
+        self._excludes = Excludes(rules.exclude)
         self._nodes: dict[str, Node] = {}
         self._files: dict[str, _Content] = {}
         self._targets: dict[str, str] = {}
@@ -137,7 +160,7 @@ class _Contents:
         if top is not None:
             self._leave_out(top, member)
             return
-        if path.startswith(f"{_ROOT}/") or (path == _ROOT and member.kind is Kind.FOLDER):
+        if path.startswith(f"{ROOT}/") or (path == ROOT and member.kind is Kind.FOLDER):
             self._below_root = self._below_root or path
         else:
             self._beside_root = self._beside_root or path
@@ -152,6 +175,7 @@ class _Contents:
             self._files[path] = original
         else:
             self._place(path, Node.LINK)
+            self._meter.add_path(member.target)
             try:
                 self._targets[path] = member.target.decode()
             except UnicodeDecodeError as error:
@@ -174,12 +198,26 @@ class _Contents:
             if (before in _FOLDERS) != (node in _FOLDERS) or Node.LEFT_OUT in {before, node}:
                 raise PathConflict(f"{shown(path)} is in the archive both as {before.value} and as {node.value}.")
             raise PathDuplicate(f"{shown(path)} is in the archive twice.")
+        if before is None:
+            self._count(path, path)
         self._nodes[path] = node
         above = path.rpartition("/")[0]
-        while above and (found := self._nodes.setdefault(above, Node.IMPLIED)) is not Node.FOLDER:
-            if found is not Node.IMPLIED:
-                raise PathConflict(f"{shown(above)} is {found.value} in the archive, but has {shown(path)} below it.")
+        while above and above not in self._nodes:
+            self._count(above, path)
+            self._nodes[above] = Node.IMPLIED
             above = above.rpartition("/")[0]
+        if above and self._nodes[above] not in _FOLDERS:
+            raise PathConflict(
+                f"{shown(above)} is {self._nodes[above].value} in the archive, but has {shown(path)} below it."
+            )
+
+    def _count(self, path: str, member: str) -> None:
+        if len(self._nodes) == self._max_files:
+            raise TooManyFiles(
+                f"The archive has at least {self._max_files + 1:,} files and folders, at {shown(member)}; the limit is "
+                f"{self._max_files:,} (--max-files)."
+            )
+        self._meter.add_path(path.encode())
 
     def _store(self, member: Member) -> _Content:
         start = self._offset
@@ -210,18 +248,22 @@ class _Contents:
         self._meter.add(content.size)
         return content
 
-    def finish(self, *, max_copies: int, keep_root: bool) -> dict[str, _Content]:
+    def finish(self, *, keep_root: bool) -> dict[str, _Content]:
         """Return the files of the bundle by their paths in it, links resolved."""
-        if not self._files and self._targets.keys() == {_ROOT}:
-            raise RootIsLink(f"The archive has nothing but a link named {_ROOT!r}.")
-        root = _ROOT if self._below_root and not keep_root else ""
+        if not self._files and self._targets.keys() == {ROOT}:
+            raise RootIsLink(f"The archive has nothing but a link named {ROOT!r}.")
+        root = ROOT if self._below_root and not keep_root else ""
         if root and self._beside_root:
             raise RootMixed(
-                f"{shown(self._below_root)} lies under the top folder {_ROOT}/, {shown(self._beside_root)} beside it."
+                f"{shown(self._below_root)} lies under the top folder {ROOT}/, {shown(self._beside_root)} beside it."
             )
-        for copy, original in Links(self._nodes, self._targets, root).copies(max_copies):
+        if not root:
+            for path in self._files:
+                check_length(path)
+        for copy, original in Links(self._nodes, self._targets, root).copies(self._max_files - len(self._nodes)):
             content = self._files[original]
             self._meter.add(content.size)
+            self._meter.add_path(copy.encode())
             self._files[copy] = content
         start = len(f"{root}/") if root else 0
         return {path[start:]: content for path, content in self._files.items()}
@@ -237,12 +279,10 @@ def check_archive(upload: BinaryIO, spool: BinaryIO, rules: ArchiveRules, *, kee
     upload_bytes = upload.seek(0, os.SEEK_END)
     upload.seek(0)
     meter = _Meter(open_stream(upload).read, upload_bytes, rules.max_expanded_bytes)
-    contents = _Contents(spool, meter, Excludes(rules.exclude))
-    count = 0
+    contents = _Contents(spool, meter, rules)
     for member in members(meter.read, rules.max_files):
         contents.take(member)
-        count += 1
-    files = contents.finish(max_copies=rules.max_files - count, keep_root=keep_root)
+    files = contents.finish(keep_root=keep_root)
     if not files and not rules.allow_empty:
         left = f" ({contents.left_out_files} were left out)" if contents.left_out_files else ""
         raise BundleEmpty(f"The archive has no files{left}.")

@@ -27,7 +27,7 @@ FRAME_BYTES = 1 << 20
 BLOCK_BYTES = 512
 END = bytes(2 * BLOCK_BYTES)
 MAX_MANIFEST_BYTES = 256 << 20
-"""A hundred thousand files with paths of 1 KiB come to less than half of this."""
+"""Far more than a server's limits on files and paths let through: with the defaults, 25 MB."""
 
 _USTAR = struct.Struct("100s 8s 8s 8s 12s 12s 8s 1s 100s 8s 32s 32s 8s 8s 155s 12x")
 _NAME_BYTES = 100
@@ -116,6 +116,7 @@ class BundleFile:
             offset += _header_bytes(entry)
             self._offsets[entry.path] = offset
             offset += entry.size + padding(entry.size)
+        self._size = offset + len(END)
 
     @property
     def stored_bytes(self) -> int:
@@ -136,8 +137,9 @@ class BundleFile:
 
     def verify(self) -> None:
         """Read all of it; raise ``StoreFailed`` if any byte is damaged."""
-        for number in range(len(self._frames) - 1):
-            self._frame(number)
+        size = sum(len(self._frame(number)) for number in range(len(self._frames) - 1))
+        if size != self._size:  # as of a frame that, by one flipped bit, claims to hold nothing
+            raise StoreFailed(f"A stored bundle is damaged: it has {size} bytes, and should have {self._size}.")
 
     def _range(self, start: int, length: int) -> bytes:
         pieces = []
@@ -155,7 +157,11 @@ class BundleFile:
         if cached != number:
             try:
                 start, end = self._frames[number : number + 2]
-                content = zstandard.decompress(os.pread(self._fd, end - start, start), max_output_size=FRAME_BYTES)
+                frame = os.pread(self._fd, end - start, start)
+                # What a damaged one says of its own size would be allocated.
+                if not 0 <= (size := zstandard.frame_content_size(frame)) <= FRAME_BYTES:
+                    raise ValueError(f"it claims to hold {size} bytes")
+                content = zstandard.decompress(frame)
             except (OSError, ValueError, zstandard.ZstdError) as error:
                 raise StoreFailed(f"A stored bundle is damaged in frame {number}: {error}.") from error
             self._last = (number, content)

@@ -58,7 +58,9 @@ class Setting(NamedTuple):
         try:
             return (self.parse or _switch)(text)
         except ValueError as error:
-            raise SetupError(f"{source}={text!r}: {error}") from error
+            # In front of an @ may stand a password, as in a URL; what is behind it says enough.
+            _, at, shown = text.rpartition("@")
+            raise SetupError(f"{source}={'…' * bool(at) + at + shown!r}: {error}") from error
 
 
 def _switch(text: str) -> bool:

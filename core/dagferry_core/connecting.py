@@ -6,6 +6,7 @@ when whoever runs the command has said so. Requests to this machine never go thr
 
 import base64
 import http.client
+import ipaddress
 import ssl
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -15,6 +16,16 @@ from dagferry_core.errors import SetupError, TokenUnreadable
 from dagferry_core.loopback import is_loopback
 
 MAX_TOKEN_BYTES = 16 * 1024
+
+_PORTS = {"http": http.client.HTTP_PORT, "https": http.client.HTTPS_PORT}
+
+
+class Patience(NamedTuple):
+    """How many seconds the server has: to be connected to, to answer what is the newest, to send a bundle."""
+
+    connect: float
+    answer: float
+    download: float
 
 
 class Access(NamedTuple):
@@ -44,6 +55,20 @@ class Access(NamedTuple):
             )
 
 
+def check_url(text: str) -> str:
+    """Return the URL of a server without a slash at its end; ``ValueError`` unless it is one."""
+    url = urlsplit(text)
+    try:
+        port_is_fine = url.port is None or url.port > 0
+    except ValueError:
+        port_is_fine = False
+    if url.scheme not in {"http", "https"} or not url.hostname or not port_is_fine or url.query or url.fragment:
+        raise ValueError("a URL such as http://dagferry-server:8000 is expected")
+    if "@" in url.netloc:
+        raise ValueError("a URL without a user name is expected")
+    return text.rstrip("/")
+
+
 def read_token(path: str) -> str:
     """Return the token that a file holds; raise ``TokenUnreadable`` if it holds none."""
     try:
@@ -66,21 +91,42 @@ def proxy_for(url: SplitResult, environment: Mapping[str, str]) -> SplitResult |
     """Return the proxy that the environment names for ``url``, ``None`` if there is none.
 
     As elsewhere: ``https_proxy`` or ``http_proxy``, else ``all_proxy``, small or capital letters; ``no_proxy`` lists
-    hosts, domains with all below them, or ``*``.
+    hosts and domains with all below them, each with a port or for all, networks such as ``10.0.0.0/8``, or ``*``.
+    Raises ``ValueError`` if what the environment names is no address.
     """
 
     def named(name: str) -> str:
         return environment.get(name) or environment.get(name.upper()) or ""
 
-    host = (url.hostname or "").lower()
     proxy = named(f"{url.scheme}_proxy") or named("all_proxy")
-    if not proxy or is_loopback(host):
+    if not proxy or is_loopback(url.hostname or ""):
         return None
-    for entry in named("no_proxy").lower().split(","):
-        domain = entry.strip().removeprefix("*").lstrip(".")
-        if entry.strip() == "*" or (domain and (host == domain or host.endswith("." + domain))):
-            return None
-    return urlsplit(proxy if "://" in proxy else "http://" + proxy)
+    if any(_passes_by(entry.strip(), url) for entry in named("no_proxy").lower().split(",")):
+        return None
+    return _split(proxy if "://" in proxy else "http://" + proxy)
+
+
+def _passes_by(entry: str, url: SplitResult) -> bool:
+    host = (url.hostname or "").lower()
+    if entry == "*":
+        return True
+    try:
+        return ipaddress.ip_address(host) in ipaddress.ip_network(entry, strict=False)
+    except ValueError:
+        domain, _, port = entry.removeprefix("*").lstrip(".").partition(":")
+    if port and port != str(url.port or _PORTS.get(url.scheme)):
+        return False
+    return bool(domain) and (host == domain or host.endswith("." + domain))
+
+
+def _split(proxy: str) -> SplitResult:
+    # What the library says of a bad address shows part of it, which may be part of a password.
+    try:
+        parts = urlsplit(proxy)
+        _ = parts.port
+    except ValueError:
+        raise ValueError("the environment names a proxy that is no http:// address") from None
+    return parts
 
 
 def connect(

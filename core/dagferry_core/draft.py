@@ -42,17 +42,18 @@ class Draft:
 
     Fill it by one of ``fill_same``, ``fill_from_patch`` and ``fill_from_bundle``, then ``stamp`` it. A context
     manager that gives its descriptors back; the folder is the caller's to remove. Raises ``VolumeFailed`` with the
-    path where the volume refuses.
+    path where the volume refuses. Without ``links`` nothing is shared with ``old``: files are copied.
     """
 
-    __slots__ = ("_fresh", "_mtimes", "_new", "_old_folders", "folder", "manifest", "new_bytes", "old")
+    __slots__ = ("_fresh", "_links", "_mtimes", "_new", "_old_folders", "folder", "manifest", "new_bytes", "old")
 
-    def __init__(self, folder: str, manifest: Manifest, old: Tree | None) -> None:
+    def __init__(self, folder: str, manifest: Manifest, old: Tree | None, *, links: bool = True) -> None:
         self.folder = folder
         self.manifest = manifest
         self.old = old
         self.new_bytes = 0
         """What the files that are not links take on disk."""
+        self._links = links
         self._fresh: list[str] = []
         self._mtimes: dict[str, int] = {}
         self._new = Folders(folder, make=True)
@@ -76,6 +77,8 @@ class Draft:
             return False
         folder, name = self._enter(entry)
         mtime = self.old.mtimes[entry.path]
+        if not self._links:
+            return self._copy_with_mtime(entry, mtime)
         try:
             source, _ = self._enter_old(entry.path)
             os.link(name, name, src_dir_fd=source, dst_dir_fd=folder, follow_symlinks=False)

@@ -25,9 +25,10 @@ EXIT_LOCAL = 6
 
 
 class DagferryError(Exception):
-    """Something went wrong, in words for the person who has to act: what happened to what, and what to do next.
+    """Something went wrong that no other error here stands for.
 
-    ``message`` says what happened to which file or request; ``hint`` what to do next, by default the class's own.
+    The root of all errors. They are in words for the person who has to act: ``message`` says what happened to which
+    file or request; ``hint`` what to do next, by default the class's own.
     """
 
     code: ClassVar[str] = "internal"
@@ -80,7 +81,10 @@ class ArchiveTrailingData(ArchiveError):
     """Something follows the end of the archive or of its one compression frame."""
 
     code = "archive_trailing_data"
-    default_hint = "Upload one archive, compressed once: nothing may be appended to it."
+    default_hint = (
+        "Upload one archive, compressed once: nothing may be appended to it. bsdtar, which is the tar of macOS, pads "
+        "what it writes to a pipe: write the archive to a file (-f dags.tar.gz) and upload that."
+    )
 
 
 class ArchiveUnsupported(ArchiveError):
@@ -170,11 +174,19 @@ class ExpandedTooLarge(BundleError):
 
 
 class TooManyFiles(BundleError):
-    """The archive has more members than ``--max-files``."""
+    """The archive has more files and folders than ``--max-files``."""
 
     code = "too_many_files"
     status = 413
     default_hint = "Remove files that are not DAGs, or raise --max-files on the server."
+
+
+class PathsTooLarge(BundleError):
+    """The paths in the archive, with the targets of its links, are too many bytes together."""
+
+    code = "paths_too_large"
+    status = 413
+    default_hint = "Remove files that are not DAGs, or shorten the names of the folders they are in."
 
 
 class RatioTooHigh(BundleError):
@@ -205,7 +217,7 @@ class MultipartInvalid(RequestError):
 
 
 class UploadIncomplete(RequestError):
-    """The request body ended before it was complete."""
+    """The connection broke before the request body was complete."""
 
     code = "upload_incomplete"
     default_hint = "The connection broke while the upload was being sent. Upload again."
@@ -315,6 +327,7 @@ class OriginRefused(RequestError):
 class ServerError(DagferryError):
     """The server cannot do it now; the same request may work later."""
 
+    retry_after = 5  # seconds
     code = "unavailable"
     status = 503
     exit_code = EXIT_UNAVAILABLE
@@ -326,6 +339,13 @@ class UploadEmptyBody(ServerError):
 
     code = "upload_empty_body"
     default_hint = "Send the file again: this request carried none of it."
+
+
+class UploadTooSlow(ServerError):
+    """An upload came to a stop, or comes too slowly, and was given up; its connection was not broken."""
+
+    code = "upload_too_slow"
+    default_hint = "Upload again, from a place with a better connection if this lasts. Nothing was deployed."
 
 
 class ShuttingDown(ServerError):
@@ -345,6 +365,10 @@ class IssuerUnavailable(ServerError):
 
     code = "issuer_unavailable"
     default_hint = "Try again in a minute. If it lasts, look at the server's log."
+
+    def __init__(self, message: str, hint: str | None = None, *, retry_after: int) -> None:
+        super().__init__(message, hint)
+        self.retry_after = retry_after
 
 
 class StoreFull(ServerError):
@@ -396,7 +420,10 @@ class TokenUnreadable(SyncError):
 
 
 class ServerRefused(SyncError):
-    """The server answered with an error; ``answered`` is its HTTP status."""
+    """The server answered with an error.
+
+    ``answered`` is its HTTP status.
+    """
 
     code = "server_refused"
     answered = 0

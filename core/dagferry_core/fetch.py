@@ -22,7 +22,7 @@ from typing import Any, NamedTuple, NoReturn
 from urllib.parse import quote, urlsplit
 
 from dagferry_core import __version__
-from dagferry_core.connecting import Access, connect
+from dagferry_core.connecting import Access, Patience, connect
 from dagferry_core.errors import AnswerInvalid, DagferryError, RequestError, ServerRefused, ServerUnreachable
 from dagferry_core.limits import PIECE_BYTES
 from dagferry_core.names import is_digest, version_sequence
@@ -34,10 +34,7 @@ SILENCE_SECONDS = 20.0
 """How long the server may send nothing, beyond the wait it was asked for; and how long a small answer may take."""
 DOWNLOAD_SECONDS = 900.0
 """How long a bundle may take. What drips never falls silent, so it has to be limited as a whole."""
-LIMIT_SECONDS = 0.5
-"""How much later the whole is cut than what is silent, so that silence is what the error says."""
-PATCH_PIECE_BYTES = 1024
-"""Little enough not to take long on a line where it drips."""
+PATCH_PIECE_BYTES = 1024  # does not take long even where it drips
 GOODBYE_SECONDS = 2.0
 STALE_SECONDS = 1.0
 """A kept connection that breaks this soon after a request was closed by the server before it; that is no failure."""
@@ -83,12 +80,11 @@ class Download:
             raise ServerUnreachable(f"The download broke after {self.received} of {self._expected} bytes.")
         return data
 
-    def read_patch(self, alive: Callable[[], None] | None = None) -> bytes:
+    def read_patch(self, alive: Callable[[], None] = lambda: None) -> bytes:
         """Return all of a patch, which is small; call ``alive`` for each piece that comes."""
         pieces = []
         while piece := self.read(PATCH_PIECE_BYTES):
-            if alive:
-                alive()
+            alive()
             pieces.append(piece)
             if self.received > MAX_PATCH_BYTES:
                 raise AnswerInvalid(f"The patch has over {MAX_PATCH_BYTES} bytes.")
@@ -98,7 +94,8 @@ class Download:
 class Server:
     """One deployment of one server, as a follower sees it.
 
-    ``agent`` names the program; ``instance`` and ``component`` the pod, in reports. ``access`` is what lets it in.
+    ``agent`` names the program; ``instance`` and ``component`` the pod, in reports. ``access`` is what lets it in,
+    ``patience`` is for those who cannot wait as long as a sidecar; ``within`` bounds the seconds any answer may take.
     """
 
     def __init__(
@@ -110,7 +107,10 @@ class Server:
         *,
         agent: str,
         access: Access = NO_ACCESS,
+        patience: Patience | None = None,
     ) -> None:
+        self.within = math.inf
+        self._patience = patience or Patience(CONNECT_SECONDS, SILENCE_SECONDS, DOWNLOAD_SECONDS)
         self._url = urlsplit(url)
         self._path = f"{self._url.path.rstrip('/')}/{deployment}/dags"
         self._headers = {
@@ -152,31 +152,27 @@ class Server:
 
     # --- the calls ---------------------------------------------------------------------------------------------------
 
-    def current(self, seen: str, wait: int, report: Report | None, within: float = math.inf) -> DeployRef | None:
+    def current(self, seen: str, wait: int, report: Report | None) -> DeployRef | None:
         """Return the newest deploy (sequence 0: none yet), or ``None`` if it still is ``seen``, a version.
 
         The server waits up to ``wait`` seconds for another one. Without a ``report`` it does not count this sidecar.
-        It is given up after ``within`` seconds, if not before.
         """
         headers = self._report(report)
         if seen:
             headers["If-None-Match"] = f'"{seen}"'
         if wait:
             headers["Prefer"] = f"wait={wait}"
-        response = self._get("/current", headers, wait + SILENCE_SECONDS, CONNECT_SECONDS, within)
+        response = self._get("/current", headers, wait + self._patience.answer, self._patience.connect)
         if response.status == http.client.NOT_MODIFIED:
             response.read()
             return None
         return _deploy_of(self._read_answer(response))
 
-    def download(self, version: str, have: str, within: float = math.inf) -> Download:
-        """Start the download of ``version``: a patch if the server has one from the version ``have``, else all.
-
-        It is given up if it has not begun after ``within`` seconds, if not before.
-        """
+    def download(self, version: str, have: str) -> Download:
+        """Start the download of ``version``: a patch if the server has one from the version ``have``, else all."""
         query = f"?from={have}" if have else ""
-        response = self._get(f"/versions/{version}{query}", {}, SILENCE_SECONDS, CONNECT_SECONDS, within)
-        self._limit(DOWNLOAD_SECONDS)
+        response = self._get(f"/versions/{version}{query}", {}, SILENCE_SECONDS, self._patience.connect)
+        self._limit(self._patience.download)
         content_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
         if response.headers.get("Content-Encoding", "identity") != "identity":
             content_type = "something that was compressed on the way"
@@ -193,7 +189,7 @@ class Server:
         """Tell the server that this sidecar ends."""
         self.close()
         headers = {**self._report(report), "Dagferry-Goodbye": "1"}
-        self._read_answer(self._get("/current", headers, GOODBYE_SECONDS, GOODBYE_SECONDS, 2 * GOODBYE_SECONDS))
+        self._read_answer(self._get("/current", headers, GOODBYE_SECONDS, GOODBYE_SECONDS))
 
     # --- one request -------------------------------------------------------------------------------------------------
 
@@ -207,11 +203,11 @@ class Server:
         return headers
 
     def _get(
-        self, path: str, headers: Mapping[str, str | None], silence: float, connect_seconds: float, within: float
+        self, path: str, headers: Mapping[str, str | None], silence: float, connect_seconds: float
     ) -> http.client.HTTPResponse:
         """Return the answer with its body unread; its status is 200, or 304 if that was possible."""
-        silence, connect_seconds = min(silence, within), min(connect_seconds, within)
-        self._limit(min(connect_seconds + silence, within + LIMIT_SECONDS))
+        silence, connect_seconds = min(silence, self.within), min(connect_seconds, self.within)
+        self._limit(min(connect_seconds + silence, self.within + 0.5))  # silence is to be called so
         kept = self._connection is not None
         started = time.monotonic()
         try:
@@ -220,7 +216,7 @@ class Server:
             self.close()
             broke = isinstance(error, ConnectionError)
             if kept and broke and time.monotonic() - started < STALE_SECONDS:
-                return self._get(path, headers, silence, connect_seconds, within)
+                return self._get(path, headers, silence, connect_seconds)
             raise ServerUnreachable(f"{self._url.geturl()} does not answer: {_reason(error)}.") from error
         if response.status == http.client.OK or (
             response.status == http.client.NOT_MODIFIED and "If-None-Match" in headers

@@ -162,10 +162,10 @@ def touched(old: Manifest, new: Manifest, imports: Mapping[str, Sequence[str]]) 
         return []
     importers = _Importers(old, new, imports)
     found = set(changed)
-    wave = dict.fromkeys([*importers.of_anything, *importers.of(changed)])
-    while fresh := wave.keys() - found:
+    fresh = set(importers.of(changed)).union(importers.of_anything) - found
+    while fresh:
         found |= fresh
-        wave = dict.fromkeys(importers.of(fresh))
+        fresh = set(importers.of(fresh)) - found
     return sorted(found - changed)
 
 
@@ -186,15 +186,25 @@ class _Importers:
         self.of_anything = self._paths.pop(ANYTHING, [])
         self._names = sorted(self._paths)
         self._by_step: dict[str, list[str]] = {}
+        # What was answered already: all modules of a folder share the importers of its star, which may be many.
+        self._asked: set[str] = set()
+        self._found: set[tuple[str, str]] = set()
         self._told: set[str] = set()
 
     def of(self, paths: Iterable[str]) -> Iterator[str]:
-        """Yield the files that import one of the modules at ``paths`` directly, some of them twice."""
+        """Yield the files that import one of the modules at ``paths`` directly, some of them twice.
+
+        Those that were yielded for the same module, folder or name before, also by an earlier call, are left out.
+        """
         for path in paths:
             *folders, last = _location(path).split("/")
             for end in (last, "*"):
                 steps = [*folders, end]
-                yield from self._by_location.get("/".join(steps), ())
+                place = "/".join(steps)
+                if place in self._asked:
+                    continue
+                self._asked.add(place)
+                yield from self._by_location.get(place, ())
                 for cut in range(len(steps)):
                     yield from self._finding("/".join(steps[:cut]), steps[cut], ".".join(steps[cut:]))
 
@@ -208,7 +218,10 @@ class _Importers:
                 folders = path.split("/")[: len(rest) - len(name)] if name[0] == "." else []
                 steps = [*folders, *filter(None, rest.split("."))]
                 for length in range(len(folders), len(steps) + 1):
-                    files["/".join(steps[:length])].append(path)
+                    place = "/".join(steps[:length])
+                    if place and place not in self._places and not place.endswith("*"):
+                        break  # nothing is below it either
+                    files[place].append(path)
         return files
 
     def _below(self, name: str) -> list[str]:
@@ -219,14 +232,20 @@ class _Importers:
         """Yield the files that import ``name``, which starts with ``first``, and may find it in the folder ``root``."""
         if name not in self._by_step:
             names = [name, *self._below(name)] if name else []  # who imports a.b imports a too
-            self._by_step[name] = sorted({path for name in names for path in self._paths.get(name, ())})
+            importers = {path for name in names for path in self._paths.get(name, ())}
+            if not importers:
+                return  # and not kept: hardly any part of a path is imported, and a bundle may have millions
+            self._by_step[name] = sorted(importers)
+        if (root, name) in self._found:
+            return
+        self._found.add((root, name))
         paths = self._by_step[name]
         if not root:
             yield from paths
             return
         # The character after "/" is "0", and so these are the files below the folder.
         yield from paths[bisect_left(paths, root + "/") : bisect_left(paths, root + "0")]
-        if paths and name not in self._told and first not in _NEVER_ELSEWHERE:
+        if name not in self._told and first not in _NEVER_ELSEWHERE:
             self._told.add(name)  # the other files that may find it are the same whatever the root
             yield from (path for path in paths if not self._is_above(path, first))
 

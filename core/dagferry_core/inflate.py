@@ -39,9 +39,9 @@ class Inflated:
     __slots__ = ("_alive", "_cut", "_empty", "_ended", "_filled", "_piece", "_read", "_start", "_stopped", "_thread")
 
     def __init__(
-        self, read: Callable[[int], bytes], cut: Callable[[], None], alive: Callable[[], None] | None = None
+        self, read: Callable[[int], bytes], cut: Callable[[], None], alive: Callable[[], None] = lambda: None
     ) -> None:
-        self._alive = alive or (lambda: None)
+        self._alive = alive
         self._read = read
         self._cut = cut
         self._empty: queue.SimpleQueue[bytearray] = queue.SimpleQueue()

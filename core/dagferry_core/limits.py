@@ -25,12 +25,17 @@ MAX_EXPANDED_BYTES = 1 * GIB
 """Default of ``--max-expanded-bytes``: what all files of a bundle may weigh together."""
 
 MAX_FILES = 100_000
-"""Default of ``--max-files``: how many members an archive may have."""
+"""Default of ``--max-files``: how many files and folders an archive may have, those included that are only implied."""
 
 MAX_PATH_BYTES = 1024
 MAX_COMPONENT_BYTES = 255
 MAX_DEPTH = 64
 """What a path may be long, and how many components it may have: below what Linux and every pod's volume take."""
+
+MAX_PATHS_BYTES = 16 * MIB
+"""What all paths and link targets of an archive may have together. They are held in memory, several times over, here
+and in every pod: 99,000 paths of 990 bytes, in an upload of 1.5 MiB, took 1.6 GB. A hundred thousand of 100 bytes fit.
+"""
 
 MAX_ZSTD_WINDOW_BYTES = 8 * MIB
 """RFC 8878 §3.1.1.1.2 recommends it as the window every decoder supports; a reader must hold it in memory."""

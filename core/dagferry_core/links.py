@@ -48,8 +48,9 @@ class Links:
         ``TooManyFiles`` after ``max_copies`` files, folders and links below the links themselves.
         """
         if self._targets:
-            for path in self._nodes:
-                self._children.setdefault(path.rpartition("/")[0], []).append(path)
+            for path, node in self._nodes.items():
+                if node is not Node.LEFT_OUT:
+                    self._children.setdefault(path.rpartition("/")[0], []).append(path)
         self._copies_left = max_copies
         for link in self._targets:
             yield from self._walk(link, link, set())
@@ -59,7 +60,7 @@ class Links:
 
         ``inside`` has the folders whose copies are under way.
         """
-        check_length(path)
+        check_length(path.removeprefix(f"{self._root}/"))
         end = original
         if self._nodes[original] is Node.LINK:
             end, _ = self._follow(original)
@@ -70,11 +71,12 @@ class Links:
             return
         inside.add(end)
         for child in self._children.get(end, ()):
-            if self._nodes[child] is Node.LEFT_OUT:
-                continue
             self._copies_left -= 1
             if self._copies_left < 0:
-                raise TooManyFiles(f"With what its links bring in, the archive has too many files, at {shown(path)}.")
+                raise TooManyFiles(
+                    f"With what its links bring in, the archive has more files and folders than --max-files allows, at "
+                    f"{shown(path)}."
+                )
             yield from self._walk(f"{path}/{child.rpartition('/')[2]}", child, inside)
         inside.discard(end)
 
@@ -123,9 +125,9 @@ class Links:
         if target.startswith("/"):
             raise LinkRefused(f"{says}, an absolute path.")
         components = target.split("/")
-        # Bounds the work; from the deepest folder up to the top and down again takes no more.
-        if len(components) > 2 * MAX_DEPTH:
-            raise LinkRefused(f"{says}, a path of more than {2 * MAX_DEPTH} components.")
+        # Bounds the work; from the deepest folder up to the top and down again takes no more, dags/ included.
+        if len(components) > 2 * MAX_DEPTH + 1:
+            raise LinkRefused(f"{says}, a path of more than {2 * MAX_DEPTH + 1} components.")
         return components
 
     def _node(self, path: str, says: str) -> Node:

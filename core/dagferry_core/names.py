@@ -13,9 +13,14 @@ _VERSION = re.compile(r"[0-9]{8}T[0-9]{6}Z-([0-9]{6,12})")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
+def is_deployment(name: str) -> bool:
+    """Tell whether ``name`` can name a deployment."""
+    return _DEPLOYMENT.fullmatch(name) is not None
+
+
 def check_deployment(name: str) -> str:
     """Return ``name`` if it can name a deployment (a DNS label: 1 to 63 of ``a-z0-9-``, no hyphen at either end)."""
-    if not _DEPLOYMENT.fullmatch(name):
+    if not is_deployment(name):
         raise DeploymentNotFound(f"{name!r} is no name of a deployment: it has 1 to 63 of a-z, 0-9 and inner hyphens.")
     return name
 

@@ -34,6 +34,9 @@ BATCH_BYTES = 4 * MIB
 MAX_FILE_BYTES = 16 * MIB
 """A larger file that changed is not worth a patch: it would have to be held in memory."""
 
+MAX_TEXT_BYTES = 16 * MIB
+"""The same holds for the first part: a hundred thousand files with long paths can come to more."""
+
 _LENGTH_BYTES = 4
 _SMALL_BYTES = 256 * 1024
 """Up to here a batch is compressed as well as can be; beyond, time counts more than the last per cent."""
@@ -96,7 +99,10 @@ def make_patch(old: BundleFile, new: BundleFile, touch: Sequence[str], max_bytes
     for batch in batches:
         lines += [f"batch {len(batch)}", *(f"file {entry.line()}" for entry in batch)]
     lines += [f"touch {path}" for path in touch]
-    parts = [_part("\n".join(lines).encode())]
+    text = "\n".join(lines).encode()
+    if len(text) > MAX_TEXT_BYTES:
+        return None
+    parts = [_part(text)]
     limit = min(max_bytes, new.stored_bytes)
     for batch in batches:
         if sum(map(len, parts)) > limit:
@@ -138,7 +144,7 @@ class Patch(NamedTuple):
     @classmethod
     def _parse(cls, body: bytes) -> "Patch":
         parts = list(_parts(body))
-        header, to, *lines = _decompress(parts[0], None, MAX_FILE_BYTES).decode().split("\n")
+        header, to, *lines = _decompress(parts[0], None, MAX_TEXT_BYTES).decode().split("\n")
         if header != HEADER:
             raise ValueError(f"it starts with {header[:40]!r}")
         patch = cls("sha256:" + to.removeprefix("to "), [], [], [], [], parts[1:])

@@ -11,6 +11,9 @@ from collections.abc import Iterable
 from dagferry_core.errors import PathRefused, SetupError
 from dagferry_core.limits import MAX_COMPONENT_BYTES, MAX_DEPTH, MAX_PATH_BYTES, MAX_WARNINGS
 
+ROOT = "dags"
+"""The top folder that is dropped from the paths of a bundle if it holds them all."""
+
 DEFAULT_EXCLUDES = (".git/", "__pycache__/", "*.pyc", "._*", ".DS_Store")
 """Default of ``--exclude``: what only weighs on every pod. ``._*`` and ``.DS_Store`` are what macOS adds."""
 
@@ -29,7 +32,8 @@ def check_path(raw: bytes) -> str:
     """Return a member's path as the bundle has it, or ``""`` for the top folder itself (``.`` or ``./``).
 
     One leading ``./`` and one trailing slash are dropped. ``PathRefused`` if the rest is absolute, has an empty, ``.``
-    or ``..`` component, a backslash or a control character, is not UTF-8, or is longer or deeper than the limits.
+    or ``..`` component, a backslash or a control character, is not UTF-8, or is longer or deeper than the limits. The
+    top folder ``dags/`` counts for neither: a bundle must pass with it and without it.
     """
     try:
         path = raw.decode()
@@ -46,7 +50,7 @@ def check_path(raw: bytes) -> str:
     for component in path.split("/"):
         if component in {"", ".", ".."}:
             raise PathRefused(f"The path {shown(raw)} has an empty, '.' or '..' component.")
-    check_length(path)
+    check_length(path.removeprefix(f"{ROOT}/"))
     return path
 
 

@@ -20,7 +20,7 @@ def opened(
     old: Manifest | None,
     digest: str,
     cut: Callable[[], None],
-    alive: Callable[[], None] | None = None,
+    alive: Callable[[], None] = lambda: None,
 ) -> Iterator[tuple[Manifest, Fill]]:
     """Open a bundle, or a patch to ``old``, that is coming in.
 

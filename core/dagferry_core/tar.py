@@ -33,8 +33,8 @@ _BLOCK_BYTES = 512
 _ZEROS = bytes(_BLOCK_BYTES)
 _POSIX = b"ustar\x0000"
 _GNU = b"ustar  \0"
-# In GNU's format there is no prefix, but two times and then what only sparse files and volumes have.
-_GNU_SPARSE = 369
+# In GNU's format there is no prefix, but what only incremental archives, sparse files and volumes have.
+_GNU_RARE = 345
 _NUMBER = re.compile(rb" *([0-7]*)[ \0]*")
 _BINARY_NUMBER = 0x80
 
@@ -60,7 +60,8 @@ class Kind(enum.Enum):
     HARD_LINK = "hard link"
 
 
-_KINDS = {b"0": Kind.FILE, b"\0": Kind.FILE, b"1": Kind.HARD_LINK, b"2": Kind.SYMLINK, b"5": Kind.FOLDER}
+_OLD_FILE = b"\0"
+_KINDS = {b"0": Kind.FILE, _OLD_FILE: Kind.FILE, b"1": Kind.HARD_LINK, b"2": Kind.SYMLINK, b"5": Kind.FOLDER}
 
 
 class _Header(NamedTuple):
@@ -116,7 +117,10 @@ def members(read: Callable[[int], bytes], max_members: int) -> Iterator[Member]:
         else:
             found += 1
         if max(found, extended) > max_members:
-            raise TooManyFiles(f"The archive has more than {max_members:,} members or extended headers.")
+            raise TooManyFiles(
+                f"The archive has at least {max_members + 1:,} members or extended headers; the limit is "
+                f"{max_members:,} (--max-files)."
+            )
         if header.kind in _EXTENSIONS:
             continue
         member = extension.member(header, exact)
@@ -155,9 +159,9 @@ def _parse(block: bytes) -> _Header:
         path = prefix + b"/" + path if prefix else path
     elif magic != _GNU:
         raise ArchiveUnsupported(f"The tar header of {shown(path)} is neither of the POSIX nor of the GNU format.")
-    elif block[_GNU_SPARSE:].strip(b"\0"):
-        # libarchive (bsdtar) believes these fields whatever the type of the member.
-        raise ArchiveUnsupported(f"The tar header of {shown(path)} has the fields of a sparse file.")
+    elif block[_GNU_RARE:].strip(b"\0"):
+        # tarfile takes them for a prefix, and libarchive (bsdtar) for those of a sparse file, whatever the type.
+        raise ArchiveUnsupported(f"The tar header of {shown(path)} has fields of an incremental or sparse archive.")
     return _Header(
         path=path,
         mode=_number(block[100:108], "mode"),
@@ -230,7 +234,10 @@ class _Extension:
             )
         if kind is not Kind.FILE and header.size:
             raise ArchiveUnsupported(f"{shown(path)} is a {kind.value} with a size; some programs read content there.")
-        if kind is not Kind.FOLDER and path.endswith(b"/"):
+        # tarfile makes a folder of an old file by its short name alone (CVE-2025-13462). In files of the newer type a
+        # long name may be cut there anywhere.
+        folder_to_some = path.endswith(b"/") or (header.kind == _OLD_FILE and header.path.endswith(b"/"))
+        if kind is not Kind.FOLDER and folder_to_some:
             raise ArchiveUnsupported(f"{shown(path)} is a {kind.value}, but some programs take it for a folder.")
         target = names.get(b"linkpath") or names.get(_GNU_LINK) or header.target
         return Member(kind, path, target, header, exact)

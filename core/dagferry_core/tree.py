@@ -1,4 +1,4 @@
-"""A tree: the files of one bundle in a folder. Checking one, touching its files, removing it.
+"""A tree: the files of one bundle in a folder. Checking one, touching its files.
 
 ``check`` finds what a hand, a power cut or a failing disk did to a published tree. ``__pycache__`` folders and group
 bits are no damage: Airflow writes the first, and Kubernetes sets the second for the ``fsGroup`` of a pod.
@@ -243,7 +243,7 @@ def folders_of(manifest: Manifest) -> set[str]:
     return folders
 
 
-# --- touching and removing -------------------------------------------------------------------------------------------
+# --- touching --------------------------------------------------------------------------------------------------------
 
 
 def touch(tree: Tree, paths: Iterable[str], now: float) -> None:
@@ -268,57 +268,3 @@ def set_mtime(folder: int, name: str, mtime: int) -> int:
     """Set the mtime of a file in ns, and return what the volume made of it: some keep whole seconds only."""
     os.utime(name, ns=(mtime, mtime), dir_fd=folder, follow_symlinks=False)
     return os.stat(name, dir_fd=folder, follow_symlinks=False).st_mtime_ns
-
-
-def remove(folder: str) -> None:
-    """Remove a folder and all in it, also where a hand took our right to write.
-
-    What is refused stays, as bytecode of another user does, and the rest goes; then raises one of the ``OSError``s.
-    """
-    try:
-        fd = os.open(folder, OPEN_FOLDER)
-    except FileNotFoundError:
-        return
-    try:
-        refusal = _empty(fd)
-    finally:
-        os.close(fd)
-    if refusal:
-        raise refusal
-    os.rmdir(folder)
-
-
-def _empty(fd: int) -> OSError | None:
-    try:
-        if os.fstat(fd).st_mode & stat.S_IRWXU != stat.S_IRWXU:
-            os.fchmod(fd, FOLDER_MODE)
-        with os.scandir(fd) as items:
-            names = [(item.name, item.is_dir(follow_symlinks=False)) for item in items]
-    except OSError as error:
-        return error
-    refusal: OSError | None = None
-    for name, is_folder in names:
-        refusal = (_remove_folder(name, fd) if is_folder else _remove_file(name, fd)) or refusal
-    return refusal
-
-
-def _remove_folder(name: str, parent: int) -> OSError | None:
-    try:
-        fd = os.open(name, OPEN_FOLDER, dir_fd=parent)
-        try:
-            refusal = _empty(fd)
-        finally:
-            os.close(fd)
-        if not refusal:
-            os.rmdir(name, dir_fd=parent)
-    except OSError as error:
-        return error
-    return refusal
-
-
-def _remove_file(name: str, parent: int) -> OSError | None:
-    try:
-        os.unlink(name, dir_fd=parent)
-    except OSError as error:
-        return error
-    return None

@@ -16,17 +16,16 @@ Nothing outside ``.trees`` is touched but ``current``.
 
 import contextlib
 import errno
-import fcntl
 import logging
 import os
 import re
-import stat
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+from dagferry_core import removing
 from dagferry_core import tree as trees
 from dagferry_core.draft import Draft
-from dagferry_core.errors import DagferryError, RootInUse, RootUnusable, VolumeFailed
+from dagferry_core.errors import DagferryError, VolumeFailed
 from dagferry_core.manifest import EMPTY, Manifest
 from dagferry_core.records import (
     ENDED,
@@ -43,11 +42,9 @@ from dagferry_core.records import (
     write_record,
     write_records,
 )
+from dagferry_core.root import TREES, Root
 from dagferry_core.tree import FOLDER_MODE, Damage, Tree, on_disk
 
-CURRENT = "current"
-TREES = ".trees"
-LOCK = "lock"
 REMOVE_AGAIN_SECONDS = 600.0
 """How often it is tried to remove what could not be removed; besides, after each swap."""
 FULL_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -55,7 +52,6 @@ FEWEST = TreeRules(0, 0, 0)
 
 _UNIQUE = re.compile(r"[0-9a-f]{16}")
 _TEMPORARY_LINK = re.compile(r"link-[0-9a-f]{16}")
-_TARGET = re.compile(r"\.trees/([0-9a-f]{16})/([A-Za-z0-9-]+)")
 
 log = logging.getLogger(__name__)
 
@@ -68,15 +64,13 @@ class Live(NamedTuple):
     tree: Tree
 
 
-class Volume:
+class Volume(Root):
     """A root folder and its trees, owned until ``close``.
 
     ``live`` is the tree that is published, and ``old`` are those before it, newest first; ``load`` finds both.
-    Raises ``RootUnusable`` if the folder cannot be used, ``RootInUse`` if it has an owner.
     """
 
     def __init__(self, root: str) -> None:
-        self.root = root
         self.live: Live | None = None
         self.old: list[OldTree] = []
         self._unremoved: set[str] = set()
@@ -84,62 +78,7 @@ class Volume:
         self._removed_at = 0.0
         self._unknown = ""
         """What the link named at the start if that could not be checked: Airflow may have read its files."""
-        self._trees = f"{root}/{TREES}"
-        self._link = f"{root}/{CURRENT}"
-        self._lock = -1
-        self._own()
-
-    def _own(self) -> None:
-        """Have the folders and the lock; again if a hand removed them."""
-        path = f"{self._trees}/{LOCK}"
-        with contextlib.suppress(OSError):
-            if os.path.samestat(os.fstat(self._lock), os.lstat(path)):
-                return
-        if self._lock >= 0:
-            log.warning("%s is gone. It is made again.", path)
-        try:
-            self._make_folders()
-            lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
-        except OSError as error:
-            raise RootUnusable(f"{error.filename or self.root} cannot be used: {error.strerror}.") from error
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            os.close(lock)
-            raise RootInUse(f"Another sidecar owns {self.root}.") from error
-        except OSError as error:
-            os.close(lock)
-            raise RootUnusable(f"{path} cannot be locked: {error.strerror}.") from error
-        self.close()
-        self._lock = lock
-
-    def _make_folders(self) -> None:
-        if not os.path.isdir(self.root):
-            os.makedirs(self.root, FOLDER_MODE)
-            os.chmod(self.root, FOLDER_MODE)
-        mode = stat.S_IMODE(os.stat(self.root).st_mode)
-        if not mode & 0o055:
-            try:
-                os.chmod(self.root, mode | 0o055)  # noqa: S103 - that is the point
-                log.warning("%s was closed to all other users. It is open to them now.", self.root)
-            except PermissionError:
-                log.warning("%s is closed to all other users, and its owner is another one.", self.root)
-        if not self._target() and os.path.lexists(self._link):
-            if self._lock < 0 and not os.path.isdir(self._trees):
-                raise RootUnusable(
-                    f"{self._link} is not a link that a sidecar made.", "Move it away, or use another --root."
-                )
-            log.warning("%s is not a link that a sidecar made. It is replaced.", self._link)
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(self._trees)
-            os.chmod(self._trees, FOLDER_MODE)
-            self.old = []
-
-    def close(self) -> None:
-        """Give up the ownership."""
-        if self._lock >= 0:
-            os.close(self._lock)
-            self._lock = -1
+        super().__init__(root)
 
     # --- reading -----------------------------------------------------------------------------------------------------
 
@@ -198,35 +137,6 @@ class Volume:
                 damage.odd.append(self._link)
             return damage
 
-    def published_version(self) -> str:
-        """Return the version that ``current`` leads to right now, or ``""``; safe to call from any thread."""
-        with contextlib.suppress(OSError, RootUnusable):
-            target = self._target()
-            if target and os.path.isdir(f"{self.root}/{target}"):
-                return target.rpartition("/")[2]
-        return ""
-
-    def _target(self) -> str:
-        """Return where the link leads, or ``""`` if there is none, or something that can be replaced by it."""
-        try:
-            target = os.readlink(self._link)
-        except FileNotFoundError:
-            return ""
-        except OSError as error:
-            if error.errno != errno.EINVAL:
-                raise
-            if os.path.isdir(self._link):
-                raise self._in_the_way() from error
-            return ""
-        return target if _TARGET.fullmatch(target) else ""
-
-    def _in_the_way(self) -> RootUnusable:
-        return RootUnusable(f"{self._link} is a folder and no link.", "Move it away, or use another --root.")
-
-    @staticmethod
-    def _target_of(unique: str, version: str) -> str:
-        return f"{TREES}/{unique}/{version}"
-
     # --- publishing --------------------------------------------------------------------------------------------------
 
     def publish(
@@ -237,7 +147,8 @@ class Volume:
         Whatever fails, what was live stays live and nothing is left behind; what cannot be removed at once, ``retire``
         removes later. ``clock`` gives seconds since the epoch.
         """
-        self._own()
+        if self._own():
+            self.old = []
         unique = os.urandom(8).hex()
         folder = f"{self._trees}/{unique}"
         target = self._target_of(unique, deploy.version)
@@ -304,18 +215,6 @@ class Volume:
         if isinstance(reason, OSError) and reason.errno in FULL_ERRORS and (removed := self.retire(FEWEST, now)):
             log.warning("The volume is full. %d old trees were removed before their time.", removed)
 
-    def _point_at(self, target: str) -> None:
-        temporary = f"{self._trees}/link-{os.urandom(8).hex()}"
-        os.symlink(target, temporary)
-        try:
-            os.rename(temporary, self._link)
-        except BaseException as error:
-            with contextlib.suppress(FileNotFoundError):  # a signal may strike right after the rename
-                os.unlink(temporary)
-            if isinstance(error, IsADirectoryError):
-                raise self._in_the_way() from error
-            raise
-
     # --- removing ----------------------------------------------------------------------------------------------------
 
     def sweep(self) -> int:
@@ -372,7 +271,7 @@ class Volume:
             # Without its mark it is a leftover, should the removal be cut short.
             with contextlib.suppress(FileNotFoundError, PermissionError):
                 os.unlink(f"{path}/{ENDED}")
-            trees.remove(path)
+            removing.remove(path)
         except OSError as error:
             if name not in self._unremoved:
                 log.warning("%s cannot be removed: %s", path, error.strerror)

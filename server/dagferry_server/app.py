@@ -12,29 +12,32 @@ from collections.abc import Iterable
 from aiohttp import web
 
 from dagferry_core.command import fields
-from dagferry_core.errors import DagferryError, MethodNotAllowed
+from dagferry_core.errors import DagferryError, MethodNotAllowed, ServerError
 from dagferry_server.answers import error_response
 from dagferry_server.audit import BROKEN_OFF, Audit
 from dagferry_server.auth.access import decide, refusal
+from dagferry_server.auth.browser import refuse_web_pages
 from dagferry_server.body import Body
 from dagferry_server.calls import Call
 from dagferry_server.metrics import OUTCOME_OK
 from dagferry_server.routing import Route, Table
 from dagferry_server.service import Service
 
-RETRY_AFTER_SECONDS = 5
-"""What a client is told to wait when the server cannot do something now."""
 UNAUTHORIZED, UNAVAILABLE = 401, 503
 
 log = logging.getLogger(__name__)
 
 
 class App:
-    """The handler of one listener: the routes it has, in front of the service."""
+    """The handler of one listener: the routes it has, in front of the service.
 
-    def __init__(self, service: Service, routes: Iterable[Route]) -> None:
+    ``loopback_only`` says that nobody but this machine can reach it, and that whoever does is let in.
+    """
+
+    def __init__(self, service: Service, routes: Iterable[Route], *, loopback_only: bool) -> None:
         self._service = service
         self._table = Table(routes)
+        self._loopback_only = loopback_only
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request."""
@@ -43,6 +46,7 @@ class App:
             try:
                 route, parts = self._table.match(request.method, request.rel_url.raw_path)
             except DagferryError as error:
+                Audit(request, request.rel_url.raw_path).log(error.code, error.message)
                 return await self._refuse(request, body, error)
             answering = self._answer(route, request, body, parts)
             if route.method == "GET":
@@ -53,23 +57,33 @@ class App:
     async def _answer(
         self, route: Route, request: web.BaseRequest, body: Body, parts: dict[str, str]
     ) -> web.StreamResponse:
-        audit = Audit(request, route, parts.get("deployment", route.deployment))
+        audit = Audit(request, route.path, parts.get("deployment", route.deployment))
         try:
             response = await route.handler(await self._admit(route, request, body, parts, audit))
         except DagferryError as error:
             audit.log(error.code, error.message)
+            self._count_failed(route, parts, audit, error.code)
             return await self._refuse(request, body, error)
         except (ConnectionError, asyncio.TimeoutError, TimeoutError):
             # The client is gone, or takes nothing any more.
             audit.log(BROKEN_OFF)
+            self._count_failed(route, parts, audit, BROKEN_OFF)
             raise ConnectionResetError from None
         except Exception:
             audit.log(DagferryError.code)
+            self._count_failed(route, parts, audit, DagferryError.code)
             log.exception("A request failed", extra=_of(request))
             failure = DagferryError("The server failed to answer this request.")
             return await self._refuse(request, body, failure)
         audit.log(OUTCOME_OK)
         return self._last(response)
+
+    def _count_failed(self, route: Route, parts: dict[str, str], audit: Audit, outcome: str) -> None:
+        """Count an upload that led to nothing, from whomever it came; its handler counts the others."""
+        if route.takes_file:
+            name = parts.get("deployment", route.deployment) or ""
+            known = audit.caller and audit.caller.scopes(name) and name in self._service.deployments
+            self._service.metrics.uploads.labels(name if known else "", outcome).inc()
 
     async def _admit(
         self, route: Route, request: web.BaseRequest, body: Body, parts: dict[str, str], audit: Audit
@@ -81,6 +95,8 @@ class App:
         if route.scope or not self._service.identifier.closed:
             caller = await self._service.identifier.identify(request.headers)
             audit.caller = caller
+            if caller and caller.by_browser:
+                refuse_web_pages(request.headers, loopback_only=self._loopback_only)
         if error := refusal(decide(route.scope, name or "", caller), route.scope, name or "", caller):
             raise error
         target = None if name is None else self._service.deployment(name)
@@ -95,8 +111,8 @@ class App:
             headers["Allow"] = self._table.allowed(request.rel_url.raw_path)
         if error.status == UNAUTHORIZED:
             headers["WWW-Authenticate"] = "Bearer"
-        if error.status == UNAVAILABLE:
-            headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+        if isinstance(error, ServerError) and error.status == UNAVAILABLE:
+            headers["Retry-After"] = str(error.retry_after)
         return await body.refuse(self._last(error_response(error, headers)))
 
     def _last(self, response: web.StreamResponse) -> web.StreamResponse:

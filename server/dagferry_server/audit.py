@@ -7,22 +7,25 @@ from aiohttp import web
 from dagferry_core.command import fields
 from dagferry_server.auth.access import MAX_NAME_CHARACTERS, Caller
 from dagferry_server.metrics import OUTCOME_OK
-from dagferry_server.routing import Route
 
 BROKEN_OFF = "broken_off"
 """The outcome if the client went away before its answer; a deploy that was logged before stands."""
+_READS = {"GET", "HEAD", "OPTIONS"}
 
 log = logging.getLogger(__name__)
 
 
 class Audit:
-    """The line about one request. ``caller`` is set as soon as it is known; a request that only reads has no line."""
+    """The line about one request for ``path``: its route's, or its own if it has none.
 
-    __slots__ = ("_deployment", "_path", "_peer", "_reads", "caller")
+    ``caller`` is set as soon as it is known. A request that only reads has no line.
+    """
 
-    def __init__(self, request: web.BaseRequest, route: Route, deployment: str | None) -> None:
-        self._reads = route.method == "GET"
-        self._path = route.path
+    __slots__ = ("_call", "_deployment", "_peer", "_reads", "caller")
+
+    def __init__(self, request: web.BaseRequest, path: str, deployment: str | None = None) -> None:
+        self._reads = request.method in _READS
+        self._call = f"{request.method[:20]} {path[:200]}"
         self._peer = request.remote
         self._deployment = (deployment or "")[:MAX_NAME_CHARACTERS]
         self.caller: Caller | None = None
@@ -36,7 +39,7 @@ class Audit:
             "Audit",
             extra=fields(
                 deployment=self._deployment,
-                call=f"POST {self._path}",
+                call=self._call,
                 actor=self.caller.actor if self.caller else "",
                 outcome=outcome,
                 error=error,

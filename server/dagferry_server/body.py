@@ -5,7 +5,8 @@ connection come earlier, they see a broken connection, and try again with an emp
 and discards what arrives, within limits; then it answers, closes its own half of the connection, and reads on for a
 little, so that the answer is not lost in a reset.
 
-A client that sent ``Expect: 100-continue`` waits for a word before it sends the body; it is refused at once.
+A client that sent ``Expect: 100-continue`` waits for a word before it sends the body; it is refused at once. So is one
+whose body is given up because it comes too slowly.
 """
 
 import asyncio
@@ -26,11 +27,12 @@ LINGER_SECONDS = 2
 class Body:
     """The body of one request, for those who refuse it."""
 
-    __slots__ = ("_request", "_waits")
+    __slots__ = ("_at_once", "_request", "_waits")
 
     def __init__(self, request: web.BaseRequest) -> None:
         self._request = request
         expected = request.headers.get("Expect", "").lower()
+        self._at_once = False
         self._waits = expected == "100-continue" and request.version >= HttpVersion11
 
     def invite(self) -> None:
@@ -39,9 +41,13 @@ class Body:
             self._request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         self._waits = False
 
+    def give_up(self) -> None:
+        """Answer a refusal at once: what is still to come takes too long."""
+        self._at_once = True
+
     async def refuse(self, response: web.StreamResponse) -> web.StreamResponse:
         """Answer with ``response``, which says that the request is refused."""
-        if not self._waits and await self._discard(DISCARD_BYTES, DISCARD_SECONDS):
+        if not self._waits and not self._at_once and await self._discard(DISCARD_BYTES, DISCARD_SECONDS):
             return response
         response.force_close()
         await response.prepare(self._request)

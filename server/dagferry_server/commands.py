@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -12,6 +11,7 @@ from dagferry_server.auth.identify import Identifier
 from dagferry_server.auth.setup import make_identifier
 from dagferry_server.datafolder import DataFolder
 from dagferry_server.listeners import serve
+from dagferry_server.logidcommand import new_log_id
 from dagferry_server.memory import return_large_blocks
 from dagferry_server.retention import apply_retention
 from dagferry_server.service import Service
@@ -29,27 +29,16 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     """Run ``dagferry-server ARGUMENTS``."""
     if list(arguments[:2]) == TOKEN_NEW:
         return token_new(arguments[2:], environment)
-    rename = list(arguments[:1]) == [NEW_LOG_ID]
-    settings = read_settings(arguments[1:] if rename else arguments, environment)
+    if list(arguments[:1]) == [NEW_LOG_ID]:
+        return new_log_id(arguments[1:], environment)
+    settings = read_settings(arguments, environment)
     set_up_logs()
     logging.captureWarnings(capture=True)
     return_large_blocks()
-    if rename:
-        with closing(DataFolder(settings.data_dir)) as folder:
-            new_log_ids(settings, folder)
-    else:
-        identifier = make_identifier(settings)
-        with closing(DataFolder(settings.data_dir)) as folder:
-            asyncio.run(_serve(settings, folder, identifier))
+    identifier = make_identifier(settings)
+    with closing(DataFolder(settings.data_dir)) as folder:
+        asyncio.run(_serve(settings, folder, identifier))
     return 0
-
-
-def new_log_ids(settings: Settings, folder: DataFolder) -> None:
-    """Give the log of every deployment a new id, and print them: for a store that was restored from a backup."""
-    store = LocalStore(folder.root)
-    for deployment in settings.deployments:
-        store.prepare(deployment)
-        sys.stdout.write(f"{deployment} {store.new_log_id(deployment)}\n")
 
 
 async def _serve(settings: Settings, folder: DataFolder, identifier: Identifier) -> None:

@@ -14,7 +14,7 @@ import os
 import tempfile
 from typing import BinaryIO
 
-from dagferry_core.errors import StoreInUse
+from dagferry_core.errors import SetupError, StoreInUse
 from dagferry_core.limits import PIECE_BYTES
 from dagferry_server.store.base import storage_errors
 from dagferry_server.store.files import TEMPORARY, make_folder, sweep, sync_folder
@@ -25,13 +25,19 @@ LOCK_NAME = ".lock"
 class DataFolder:
     """The folder ``root``, made if it is not there, and its lock; ``StoreInUse`` if another server holds that.
 
-    The lock goes with the process, however it ends.
+    ``SetupError`` if something else stands there. The lock goes with the process, however it ends.
     """
 
     def __init__(self, root: str) -> None:
         self.root = os.path.abspath(root)
         with storage_errors(f"Making the data folder {self.root}"):
-            make_folder(self.root)
+            try:
+                make_folder(self.root)
+            except FileExistsError as error:
+                # Nor does a folder look like one whose volume fails; that is no mistake in the setting.
+                if not os.path.exists(error.filename) or os.path.isdir(error.filename):
+                    raise
+                raise SetupError(f"--data-dir {self.root}: {error.filename} is no folder.") from error
             self._lock = os.open(os.path.join(self.root, LOCK_NAME), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
             try:
                 fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

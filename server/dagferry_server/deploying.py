@@ -69,7 +69,7 @@ async def deploy_upload(
                         actor=actor,
                         now=service.clock(),
                     )
-                    deploy = await _commit(service, deployment, checked, spool, entry)
+                    deploy = await _commit(service, deployment, checked, spool, entry, sha256=received.sha256)
         finally:
             await asyncio.to_thread(service.folder.discard, spool)
     current = deploy or deployment.current_deploy()
@@ -95,9 +95,18 @@ def _check(upload: BinaryIO, spool: BinaryIO, rules: ArchiveRules, *, keep_root:
 
 
 async def _commit(
-    service: Service, deployment: Deployment, checked: CheckedArchive, spool: BinaryIO, entry: Callable[..., Deploy]
+    service: Service,
+    deployment: Deployment,
+    checked: CheckedArchive,
+    spool: BinaryIO,
+    entry: Callable[..., Deploy],
+    *,
+    sha256: str,
 ) -> Deploy | None:
-    """Commit under the lock, and return the new deploy, or ``None`` if the content was there."""
+    """Commit under the lock, and return the new deploy, or ``None`` if the content was there.
+
+    ``sha256`` is the upload's, for the log.
+    """
     started = time.monotonic()
     head = _Head(deployment.name, deployment.current)
     try:
@@ -114,6 +123,7 @@ async def _commit(
             "Deployed",
             extra=fields(
                 deployment=deployment.name,
+                sha256=sha256,
                 version=deploy.version,
                 digest=deploy.digest,
                 actor=deploy.actor,

@@ -4,13 +4,14 @@ import asyncio
 import logging
 import signal
 import ssl
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import AsyncExitStack
 
-from aiohttp import web
+from aiohttp import http_exceptions, web
 
 from dagferry_core.command import fields
 from dagferry_core.errors import RequestError, SetupError
+from dagferry_core.loopback import is_loopback
 from dagferry_server.answers import error_response
 from dagferry_server.app import App
 from dagferry_server.auth.watched import running, watch
@@ -26,12 +27,24 @@ KEEPALIVE_SECONDS = 75
 """A connection on which nothing is asked for so long is closed, also one that never asked for anything."""
 MAX_LINE_BYTES = 8 * 1024
 MAX_FIELD_BYTES = 8 * 1024
-MAX_HEADERS = 100
-"""Of a request: its first line, one header, and how many of them. A token of GitHub's has about 2 KiB."""
+MAX_HEADERS = 64
+"""Of a request: its first line, one header, and how many of them. A token of GitHub's has about 2 KiB, and what stands
+between a browser and the server adds some thirty headers. Until its headers end, a request keeps them all in memory."""
 BACKLOG = 1024
 """Connections that wait to be accepted: every sidecar of a large deployment may come at once."""
 READ_BUFFER_BYTES = 64 * 1024
 """What a connection may have received ahead of being read is about twice this."""
+
+_NO_HTTP: Sequence[tuple[type[Exception], str]] = (
+    (http_exceptions.LineTooLong, f"its first line or a header is longer than {MAX_LINE_BYTES} bytes"),
+    (http_exceptions.InvalidHeader, "a header is malformed"),
+    (http_exceptions.InvalidURLError, "its path is malformed"),
+    (http_exceptions.BadStatusLine, "its first line is malformed"),
+    (
+        http_exceptions.BadHttpMessage,
+        f"it has more than {MAX_HEADERS} headers, or some that are malformed or contradict each other, or a bad chunk",
+    ),
+)
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +65,8 @@ class _Connection(web.RequestHandler):
             raise exc
         if status != RequestError.status:
             return super().handle_error(request, status, exc, message)
-        why = (message or "").partition("\n")[0][:200].rstrip(":.")
+        # Nothing of aiohttp's message: it shows what was sent, which may be a token.
+        why = next((why for kind, why in _NO_HTTP if isinstance(exc, kind)), "it cannot be read")
         response = error_response(RequestError(f"This is not HTTP as it must be: {why}."))
         response.force_close()
         return response
@@ -122,7 +136,9 @@ class Listeners:
     async def _listen(
         self, flag: str, address: tuple[str, int], routes: Iterable[Route], context: ssl.SSLContext | None
     ) -> tuple[str, int]:
-        runner = web.ServerRunner(_Server(App(self._service, routes)), shutdown_timeout=1)
+        loopback_only = not self._service.settings.closed and is_loopback(address[0])
+        app = App(self._service, routes, loopback_only=loopback_only)
+        runner = web.ServerRunner(_Server(app), shutdown_timeout=1)
         await runner.setup()
         self._runners.append(runner)
         site = web.TCPSite(runner, *address, backlog=BACKLOG, ssl_context=context)

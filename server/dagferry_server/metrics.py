@@ -33,9 +33,16 @@ class Metrics:
 
         of = "deployment"
         self.uploads = make(
-            Counter, "uploads_total", "Uploads by outcome: ok, unchanged, or the code of the error.", of, "outcome"
+            Counter,
+            "uploads_total",
+            "Uploads by outcome: ok, unchanged, broken_off, or the code of the error. The deployment is empty if there "
+            "is none of the name, or if the caller may not know of it.",
+            of,
+            "outcome",
         )
-        self.received_bytes = make(Counter, "upload_received_bytes_total", "Bytes of files that were uploaded.", of)
+        self.received_bytes = make(
+            Counter, "upload_received_bytes_total", "Bytes of files as they arrive, also of uploads that then fail.", of
+        )
         self.receive_seconds = make(
             Histogram, "upload_receive_seconds", "Time to receive an upload.", of, buckets=_SECONDS
         )

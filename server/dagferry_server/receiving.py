@@ -7,14 +7,14 @@ says about its file: not the field's name, not the file's name.
 import asyncio
 import hashlib
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Any, BinaryIO, NamedTuple
 
 from aiofiles.threadpool import wrap
-from aiohttp import BodyPartReader, web
+from aiohttp import BodyPartReader, MultipartReader, StreamReader, web
 
 from dagferry_core.deploylog import MAX_DESCRIPTION_CHARACTERS
-from dagferry_core.errors import MultipartInvalid, UploadEmptyBody, UploadIncomplete, UploadTooLarge
+from dagferry_core.errors import MultipartInvalid, UploadEmptyBody, UploadIncomplete, UploadTooLarge, UploadTooSlow
 from dagferry_core.limits import PIECE_BYTES, UploadLimit
 from dagferry_server.store.base import storage_errors
 
@@ -24,7 +24,8 @@ MIN_UPLOAD_BYTES_PER_SECOND = 1024
 UPLOAD_GRACE_SECONDS = 60
 """An upload that, after the grace, has come slower than this on the whole is given up: a line of 9600 baud deploys."""
 MAX_FORM_BYTES = 64 * 1024
-"""What a form may have beside its file: fields, headers, boundaries."""
+MAX_FORM_LINES = 1000
+"""What a form may have beside its file: fields, headers, boundaries, what stands before them and behind the last."""
 MAX_DESCRIPTION_BYTES = 4 * MAX_DESCRIPTION_CHARACTERS
 
 
@@ -44,13 +45,15 @@ def check_length(request: web.BaseRequest, limit: UploadLimit) -> None:
         raise _too_large(limit, f"{length:,} bytes")
 
 
-async def receive(request: web.BaseRequest, file: BinaryIO, limit: UploadLimit) -> Received:
-    """Receive the body of ``request`` into the empty ``file``.
+async def receive(
+    request: web.BaseRequest, file: BinaryIO, limit: UploadLimit, count: Callable[[int], object]
+) -> Received:
+    """Receive the body of ``request`` into the empty ``file``; ``count`` is told of the file's bytes as they arrive.
 
-    Raises ``UploadTooLarge``, ``UploadIncomplete`` (the body was cut, or comes too slowly), ``MultipartInvalid``,
-    and ``UploadEmptyBody`` if the file has no bytes.
+    Raises ``UploadTooLarge``, ``UploadIncomplete`` (the body was cut), ``UploadTooSlow``, ``MultipartInvalid``, and
+    ``UploadEmptyBody`` if the file has no bytes.
     """
-    sink = _Sink(file, limit)
+    sink = _Sink(file, limit, count)
     pace = _Pace()
     if _is_form(request):
         description = await _receive_form(request, sink, pace)
@@ -67,17 +70,19 @@ async def receive(request: web.BaseRequest, file: BinaryIO, limit: UploadLimit) 
 class _Sink:
     """Counts, hashes and writes what arrives, in pieces large enough to be worth a trip to a thread."""
 
-    def __init__(self, file: BinaryIO, limit: UploadLimit) -> None:
+    def __init__(self, file: BinaryIO, limit: UploadLimit, count: Callable[[int], object]) -> None:
         self.size = 0
         self.sha256 = hashlib.sha256()
         self._limit = limit
+        self._count = count
         self._pending = bytearray()
         self._file: Any = wrap(file)
 
     async def write(self, piece: bytes) -> None:
         self.size += len(piece)
+        self._count(len(piece))
         if self.size > self._limit.bytes:
-            raise _too_large(self._limit, f"more than {self._limit.bytes:,} bytes")
+            raise _too_large(self._limit, f"at least {self.size:,} bytes")
         self._pending += piece
         if len(self._pending) >= PIECE_BYTES:
             await self._flush()
@@ -99,6 +104,7 @@ class _Pace:
 
     def __init__(self) -> None:
         self._deadline = time.monotonic() + UPLOAD_GRACE_SECONDS
+        self._silent = True
 
     async def arriving(self, read: Awaitable[Any]) -> Any:
         """Return what ``read`` comes to; turn the ways in which it can fail into our errors."""
@@ -106,28 +112,61 @@ class _Pace:
         try:
             came = await asyncio.wait_for(read, min(left, UPLOAD_IDLE_SECONDS))
         except (TimeoutError, asyncio.TimeoutError) as error:
-            if left > UPLOAD_IDLE_SECONDS:
-                raise UploadIncomplete(f"No byte of the upload arrived for {UPLOAD_IDLE_SECONDS} s.") from error
-            raise UploadIncomplete(
+            # Before the first byte the grace ends before the silence is as long, by what it took to get here.
+            if self._silent or left > UPLOAD_IDLE_SECONDS:
+                raise UploadTooSlow(f"No byte of the upload arrived for {UPLOAD_IDLE_SECONDS} s.") from error
+            raise UploadTooSlow(
                 f"The upload arrives at less than {MIN_UPLOAD_BYTES_PER_SECOND} bytes a second."
             ) from error
         except (ConnectionError, web.RequestPayloadError) as error:
             raise UploadIncomplete("The connection broke before the upload was complete.") from error
+        except MultipartInvalid:
+            raise
         except Exception as error:  # the reader of forms raises whatever it stumbles over
             raise MultipartInvalid(f"The form data is malformed: {str(error)[:200]}.") from error
         if isinstance(came, bytes | bytearray):
             self._deadline += len(came) / MIN_UPLOAD_BYTES_PER_SECOND
+            self._silent = self._silent and not came
         return came
+
+
+class _FormBody:
+    """A request's body as aiohttp reads a form from it, which counts what is no file.
+
+    All but the contents of parts comes line by line, and as long as there are lines in the buffer the event loop gets
+    no turn: so there may be few.
+    """
+
+    def __init__(self, content: StreamReader) -> None:
+        self.read = content.read
+        self.at_eof = content.at_eof
+        self.unread_data = content.unread_data
+        self._content = content
+        self._bytes = self._lines = 0
+
+    async def readline(self, *, max_line_length: int = MAX_FORM_BYTES) -> bytes:
+        self._lines += 1
+        if self._lines > MAX_FORM_LINES:
+            raise MultipartInvalid(f"The form has more than {MAX_FORM_LINES} lines beside its file.")
+        line = await self._content.readline(max_line_length=max_line_length)
+        self.count(line)
+        return line
+
+    def count(self, piece: bytes) -> None:
+        self._bytes += len(piece)
+        if self._bytes > MAX_FORM_BYTES:
+            raise MultipartInvalid(f"The form has more than {MAX_FORM_BYTES} bytes beside its file.")
 
 
 async def _receive_form(request: web.BaseRequest, sink: _Sink, pace: _Pace) -> str:
     """Receive a form's file into ``sink`` and return its description, which may come before or after it."""
+    body = _FormBody(request.content)
     try:
-        reader = await request.multipart()
+        reader = MultipartReader(request.headers, body)  # type: ignore[arg-type] # it has what the reader uses
     except (ValueError, AssertionError) as error:
         raise MultipartInvalid("The form data has no boundary.") from error
     fields: dict[str | None, bytearray] = {}
-    fields_bytes = files = 0
+    files = 0
     while part := await pace.arriving(reader.next()):
         if not isinstance(part, BodyPartReader):
             raise MultipartInvalid("The form has a form inside.")
@@ -141,10 +180,10 @@ async def _receive_form(request: web.BaseRequest, sink: _Sink, pace: _Pace) -> s
             if is_file:
                 await sink.write(piece)
                 continue
-            fields_bytes += len(piece)
-            if fields_bytes > MAX_FORM_BYTES:
-                raise MultipartInvalid(f"The form's fields have more than {MAX_FORM_BYTES} bytes.")
+            body.count(piece)
             field += piece
+    while piece := await pace.arriving(request.content.read(PIECE_BYTES)):
+        body.count(piece)
     if not files:
         raise MultipartInvalid("The form has no file.")
     return fields.get("description", b"")[:MAX_DESCRIPTION_BYTES].decode(errors="replace")

@@ -22,6 +22,7 @@ from dagferry_core.errors import (
     PathConflict,
     PathDuplicate,
     PathRefused,
+    PathsTooLarge,
     RatioTooHigh,
     RequestError,
     RootIsLink,
@@ -34,6 +35,7 @@ from dagferry_core.errors import (
     UploadEmptyBody,
     UploadIncomplete,
     UploadTooLarge,
+    UploadTooSlow,
     VersionNotFound,
     WindowTooLarge,
 )
@@ -49,8 +51,10 @@ from dagferry_server.openapi import describe
 from dagferry_server.routing import Parameter, Route
 
 _UPLOAD_ERRORS: tuple[type[DagferryError], ...] = (
+    RequestError,
     MultipartInvalid,
     UploadIncomplete,
+    UploadTooSlow,
     UploadEmptyBody,
     UploadTooLarge,
     ArchiveNotRecognized,
@@ -69,6 +73,7 @@ _UPLOAD_ERRORS: tuple[type[DagferryError], ...] = (
     BundleEmpty,
     ExpandedTooLarge,
     TooManyFiles,
+    PathsTooLarge,
     RatioTooHigh,
     ShuttingDown,
     TooManyUploads,
@@ -95,7 +100,9 @@ _UPLOAD = Route(
     answer=UploadAnswer,
     errors=_UPLOAD_ERRORS,
     parameters=(
-        Parameter("root", "query", "`.`: take the archive as it is, also if its members lie under `dags/`."),
+        Parameter(
+            "root", "query", "`.`, and nothing else: take the archive as it is, also if its members lie under `dags/`."
+        ),
         Parameter("description", "query", "What to say about a deploy whose file is the body."),
     ),
     takes_file=True,

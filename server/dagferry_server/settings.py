@@ -10,10 +10,20 @@ from dagferry_core.archive import ArchiveRules
 from dagferry_core.command import Setting, address, fields, parse, size, whole
 from dagferry_core.deploylog import Retention
 from dagferry_core.errors import DeploymentNotFound, SetupError
-from dagferry_core.limits import MAX_EXPANDED_BYTES, MAX_FILES, UploadLimit, tiers_from, upload_limit
+from dagferry_core.limits import (
+    MAX_EXPANDED_BYTES,
+    MAX_FILES,
+    MAX_PATHS_BYTES,
+    MAX_RATIO,
+    RATIO_FREE_BYTES,
+    UploadLimit,
+    tiers_from,
+    upload_limit,
+)
 from dagferry_core.loopback import is_loopback
 from dagferry_core.names import check_deployment
-from dagferry_core.paths import DEFAULT_EXCLUDES
+from dagferry_core.paths import DEFAULT_EXCLUDES, Excludes
+from dagferry_server.auth.proxy import PROXY_SECRET_HEADER
 from dagferry_server.cgroup import available
 
 MAX_TIERS = 10_000
@@ -27,22 +37,30 @@ STORE_SHARE = 0.8
 """The part of its volume that the store fills by default; the rest is for what is being received."""
 
 _HEADER = re.compile(r"[A-Za-z0-9-]{1,100}")
+_NO_NAME = {"authorization", "cookie", "host", "proxy-authorization", PROXY_SECRET_HEADER.lower()}
+"""Headers that hold a secret or something else than a caller's name: it would stand in the deploy log."""
 
 log = logging.getLogger(__name__)
 
 
-def _names(text: str) -> tuple[str, ...]:
-    names = tuple(dict.fromkeys(name.strip() for name in text.split(",")))
+def names(text: str) -> tuple[str, ...]:
+    """Read names of deployments, separated by commas."""
+    found = tuple(dict.fromkeys(name.strip() for name in text.split(",")))
     try:
-        for name in names:
+        for name in found:
             check_deployment(name)
     except DeploymentNotFound as error:
         raise ValueError(error.message) from error
-    return names
+    return found
 
 
 def _patterns(text: str) -> tuple[str, ...]:
-    return tuple(pattern.strip() for pattern in text.split(",") if pattern.strip())
+    patterns = tuple(pattern.strip() for pattern in text.split(",") if pattern.strip())
+    try:
+        Excludes(patterns)
+    except SetupError as error:
+        raise ValueError(error.message) from error
+    return patterns
 
 
 def _tiers(text: str) -> int | str:
@@ -52,6 +70,15 @@ def _tiers(text: str) -> int | str:
 def _header(text: str) -> str:
     if not _HEADER.fullmatch(text):
         raise ValueError("the name of a header such as X-Forwarded-User is expected")
+    if text.lower() in _NO_NAME:
+        raise ValueError("this header holds no caller's name; X-Forwarded-User is usual")
+    return text
+
+
+def _path(text: str) -> str:
+    # An empty variable, as compose makes of one that is not set, must not switch off what the file is for.
+    if not text:
+        raise ValueError("a path is expected; leave the setting out to do without")
     return text
 
 
@@ -69,8 +96,8 @@ SETTINGS: tuple[Setting, ...] = (
         "Where /readyz, /metrics and /openapi.json are served, without TLS and to anybody. Without it they are served "
         "with everything else if no credentials are configured, and nowhere if there are.",
     ),
-    Setting("--data-dir", str, "/var/lib/dagferry", "DIR", "The data folder, of this server alone."),
-    Setting("--deployments", _names, ("default",), "NAME,…", "The deployments that this server has."),
+    Setting("--data-dir", _path, "/var/lib/dagferry", "DIR", "The data folder, of this server alone."),
+    Setting("--deployments", names, ("default",), "NAME,…", "The deployments that this server has."),
     Setting(
         "--tiers",
         _tiers,
@@ -80,7 +107,7 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     _switch("--third-party-ingress", "Uploads come through somebody else's ingress: 8 MiB at the most."),
     Setting("--max-expanded-bytes", size, MAX_EXPANDED_BYTES, "BYTES", "The most bytes an archive may expand to."),
-    Setting("--max-files", whole(1), MAX_FILES, "N", "The most members an archive may have."),
+    Setting("--max-files", whole(1), MAX_FILES, "N", "The most files and folders an archive may have."),
     Setting(
         "--exclude",
         _patterns,
@@ -98,8 +125,8 @@ SETTINGS: tuple[Setting, ...] = (
         "BYTES",
         "Beyond it only the newest deploys' bundles stay; by default 80 % of the volume of --data-dir.",
     ),
-    Setting("--tokens-file", str, None, "FILE", "Who may call with a token; read again when it changes."),
-    Setting("--issuers-file", str, None, "FILE", "Whose JWTs are trusted, and what their subjects may do."),
+    Setting("--tokens-file", _path, None, "FILE", "Who may call with a token; read again when it changes."),
+    Setting("--issuers-file", _path, None, "FILE", "Whose JWTs are trusted, and what their subjects may do."),
     Setting(
         "--proxy-user-header",
         _header,
@@ -109,13 +136,13 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting(
         "--proxy-secret-file",
-        str,
+        _path,
         None,
         "FILE",
         "The secret that the proxy must send in Dagferry-Proxy-Secret; read again when it changes.",
     ),
-    Setting("--tls-cert", str, None, "FILE", "Serve --listen over TLS: the certificate and its chain, in PEM."),
-    Setting("--tls-key", str, None, "FILE", "The certificate's key; both are read again when they are renewed."),
+    Setting("--tls-cert", _path, None, "FILE", "Serve --listen over TLS: the certificate and its chain, in PEM."),
+    Setting("--tls-key", _path, None, "FILE", "The certificate's key; both are read again when they are renewed."),
     _switch("--insecure-no-auth", "Listen on any address, although nobody has to prove who they are."),
 )
 
@@ -201,6 +228,9 @@ class Settings(BaseModel):
                 tiers=self.tiers,
                 max_expanded_bytes=self.max_expanded_bytes,
                 max_files=self.max_files,
+                max_paths_bytes=MAX_PATHS_BYTES,
+                max_ratio=MAX_RATIO,
+                ratio_free_bytes=RATIO_FREE_BYTES,
                 exclude=",".join(self.exclude),
                 allow_empty=self.allow_empty,
                 keep_deploys=retention.keep_deploys,

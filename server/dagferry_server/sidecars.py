@@ -14,7 +14,8 @@ MAX_NAME_CHARACTERS = 253
 """An instance or component longer than this is cut; a pod's name may have as many."""
 MAX_ERROR_CHARACTERS = 300
 
-_UNPRINTABLE = re.compile(r"[^\x20-\x7e\xa0-\uffff]")
+_UNPRINTABLE = re.compile(r"[^\x20-\x7e\xa0-\ud7ff\ue000-\uffff]")
+"""Also lone surrogates, which is what bytes of a header that are not UTF-8 become."""
 
 log = logging.getLogger(__name__)
 

@@ -27,6 +27,7 @@ from dagferry_core.errors import (
 )
 from dagferry_core.fetch import PATCH, WHOLE
 from dagferry_core.records import DeployRef
+from dagferry_sidecar.pace import backoff, longest_pause, touch_due
 from dagferry_sidecar.state import (
     NO_VERSION,
     ODD,
@@ -50,15 +51,10 @@ from dagferry_sidecar.state import (
     State,
     Take,
     TakeFailed,
-    Touch,
 )
 
-MAX_BACKOFF_SECONDS = 60.0
 TOUCH_AGAIN_SECONDS = (10.0, 60.0)
 """A parse that was under way during the swap may end after it and hide it; the longest takes 50 s by default."""
-TOUCH_LATE_SECONDS = 2.0
-"""How late a touch may be because a server that was to answer before does not."""
-MIN_REQUEST_SECONDS = 1.0
 MAX_CUT_WAITS = 3
 PLAIN_SECONDS = 300.0
 """After so many waits in a row that did not come to their end, it polls for so long before it waits again."""
@@ -91,22 +87,6 @@ def decide(  # noqa: PLR0911 - one way out for each event
             return (state, Exit(0)) if state.rules.once and state.met and not state.pending else _next(state, now)
         case Done():
             return _next(state, now)
-
-
-def touch_due(state: State, now: float) -> tuple[State, Touch | None]:
-    """Return the touch whose time has come, if there is one. It may be done whatever else is under way."""
-    for number, (due, paths) in enumerate(state.touches):
-        if due <= now:
-            return state._replace(touches=state.touches[:number] + state.touches[number + 1 :]), Touch(paths)
-    return state, None
-
-
-def patience(state: State, now: float) -> float:
-    """Return for how many seconds at most the server may be waited for: something else may be due then."""
-    if state.rules.once:
-        return max(state.rules.deadline - now, MIN_REQUEST_SECONDS)
-    due = min((due for due, _ in state.touches), default=math.inf)
-    return max(due - now, 0.0) + TOUCH_LATE_SECONDS
 
 
 def _next(state: State, now: float) -> tuple[State, Action]:
@@ -253,9 +233,9 @@ def _take(state: State, deploy: DeployRef) -> Take:
 
 def _published(state: State, event: Published, now: float, chance: float) -> State:
     repairs = state.repairs + 1 if _is_live(state, event.deploy) else 0
-    if repairs and now > state.repair_at + _longest_pause(state):
+    if repairs and now > state.repair_at + longest_pause(state):
         repairs = 1  # it stayed whole for long enough
-    repair_at = now + _backoff(state, repairs, chance) if repairs else 0.0
+    repair_at = now + backoff(state, repairs, chance) if repairs else 0.0
     state = state._replace(live=event.deploy, damage=SOUND, repairs=repairs, repair_at=repair_at)
     caught_up = state.pending is None or _is_live(state, state.pending)
     if caught_up:
@@ -281,7 +261,7 @@ def _take_failed(state: State, event: TakeFailed, now: float, chance: float) -> 
     state = state._replace(
         pending=state.pending if repair else deploy,
         take_failures=failures,
-        retry_at=now + _backoff(state, failures, chance),
+        retry_at=now + backoff(state, failures, chance),
         deploy_error=event.error,
     )
     if state.rules.once:
@@ -294,7 +274,7 @@ def _take_failed(state: State, event: TakeFailed, now: float, chance: float) -> 
 def _ask_failed(state: State, error: DagferryError, now: float, chance: float) -> tuple[State, Action]:
     failures = state.ask_failures + 1
     state = state._replace(
-        met=False, ask_failures=failures, ask_at=now + _backoff(state, failures, chance), contact_error=error
+        met=False, ask_failures=failures, ask_at=now + backoff(state, failures, chance), contact_error=error
     )
     if state.waiting:
         state = state._replace(cut_waits=state.cut_waits + 1)
@@ -312,11 +292,3 @@ def _try_again(state: State, error: DagferryError | None, now: float, at: float)
         return state, Exit(error.exit_code if error else TreeDamaged.exit_code)
     at = min(at, state.rules.deadline)
     return state._replace(ask_at=at, retry_at=at, seen=""), Sleep(at - now)
-
-
-def _longest_pause(state: State) -> float:
-    return max(MAX_BACKOFF_SECONDS, state.rules.poll_interval)
-
-
-def _backoff(state: State, failures: int, chance: float) -> float:
-    return min(_longest_pause(state), state.rules.poll_interval * 2.0 ** min(failures - 1, 30)) * (0.5 + chance / 2)

@@ -14,8 +14,9 @@ from dagferry_core.records import DeployRef
 from dagferry_core.taking import opened
 from dagferry_core.tree import Damage
 from dagferry_core.volume import Volume
-from dagferry_sidecar.decide import TOUCH_AGAIN_SECONDS, decide, patience, touch_due
+from dagferry_sidecar.decide import TOUCH_AGAIN_SECONDS, decide
 from dagferry_sidecar.hooks import AfterSwap
+from dagferry_sidecar.pace import patience, touch_due
 from dagferry_sidecar.settings import Settings
 from dagferry_sidecar.state import (
     ODD,
@@ -135,7 +136,8 @@ class Loop:
         try:
             # With --once there will be nobody to hear from later, so the server is not to expect it.
             report = None if self._settings.once else self._report()
-            deploy = self._server.current(ask.seen, ask.wait, report, self._patience())
+            self._server.within = patience(self._state, time.monotonic())
+            deploy = self._server.current(ask.seen, ask.wait, report)
         except DagferryError as error:
             self._stats.count_sync(error.code)
             return AskFailed(error)
@@ -202,7 +204,8 @@ class Loop:
         if take.how == SAME and live:
             return deploy, SAME, 0, self._volume.publish(deploy, live.tree.manifest, Draft.fill_same, time.time)
         base = live if take.how == PATCH else None
-        download = self._server.download(deploy.version, base.record.version if base else "", self._patience())
+        self._server.within = patience(self._state, time.monotonic())
+        download = self._server.download(deploy.version, base.record.version if base else "")
         old = base.tree.manifest if base else None
         try:
             with opened(download, old, deploy.digest, self._server.close, self._live_on) as (manifest, fill):
@@ -216,9 +219,6 @@ class Loop:
         self._state, touch = touch_due(self._state, time.monotonic())
         if touch:
             self._touch(touch)
-
-    def _patience(self) -> float:
-        return patience(self._state, time.monotonic())
 
     # --- the volume --------------------------------------------------------------------------------------------------
 

@@ -10,8 +10,9 @@ from dagferry_core import __version__
 from dagferry_core.command import fields, set_up_logs
 from dagferry_core.errors import ServerUnreachable
 from dagferry_core.fetch import Server
+from dagferry_core.root import CURRENT
 from dagferry_core.tree import Damage
-from dagferry_core.volume import CURRENT, Volume
+from dagferry_core.volume import Volume
 from dagferry_sidecar.hooks import AfterSwap, Hook
 from dagferry_sidecar.loop import Loop
 from dagferry_sidecar.probes import Probes

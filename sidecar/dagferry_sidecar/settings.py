@@ -5,10 +5,9 @@ import re
 import socket
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
 
 from dagferry_core.command import Setting, address, parse, seconds, size, whole
-from dagferry_core.connecting import Access, is_token
+from dagferry_core.connecting import Access, check_url, is_token
 from dagferry_core.errors import DeploymentNotFound, SetupError, VolumeFailed
 from dagferry_core.names import check_deployment
 from dagferry_core.records import TreeRules
@@ -27,19 +26,6 @@ TREE_SHARE = 0.8
 """The part of its volume that trees fill by default; the rest is for the one that is being built."""
 
 _NAME = re.compile(r"[!-~]{1,253}")
-
-
-def _server(text: str) -> str:
-    url = urlsplit(text)
-    try:
-        port_is_fine = url.port is None or url.port > 0
-    except ValueError:
-        port_is_fine = False
-    if url.scheme not in {"http", "https"} or not url.hostname or not port_is_fine or url.query or url.fragment:
-        raise ValueError("a URL such as http://dagferry-server:8000 is expected")
-    if "@" in url.netloc:
-        raise ValueError("a URL without a user name is expected")
-    return text.rstrip("/")
 
 
 def _deployment(text: str) -> str:
@@ -75,7 +61,7 @@ def _command(text: str) -> list[str]:
 
 
 SETTINGS: tuple[Setting, ...] = (
-    Setting("--server", _server, "http://127.0.0.1:8000", "URL", "The server; a path prefix is kept."),
+    Setting("--server", check_url, "http://127.0.0.1:8000", "URL", "The server; a path prefix is kept."),
     Setting("--deployment", _deployment, "default", "NAME", "The deployment to follow."),
     Setting("--root", _folder, None, "DIR", "The folder to publish to; Airflow reads DIR/current. Required."),
     Setting("--once", None, default=False, metavar="", help="Sync once and end, as an init container does."),
@@ -127,7 +113,7 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting(
         "--airflow-url",
-        _server,
+        check_url,
         None,
         "URL",
         "Airflow 3's API server, to be asked after each swap to list the folder again; beside the dag processor only.",

@@ -1,17 +1,19 @@
 """The live tree of a DAG bundle keeps a sidecar's rules, with a real server."""
 
 import os
+import time
 
 import pytest
 
-from dagferry_airflow.live import LiveTree, build, live_version
-from dagferry_core.errors import SequenceRegressed, ServerRefused, ServerUnreachable
+from dagferry_airflow.live import LiveTree, build, live_version, locked
+from dagferry_core.errors import RootInUse, SequenceRegressed, ServerRefused, ServerUnreachable
 from dagferry_core.fetch import Server as Connection
 from harness import tree
 
 A = {"etl.py": b"import shop\n", "shop.py": b"rate = 1\n", "plain.py": b"pass\n", "sql/load.sql": b"select 1\n"}
 B = {**A, "shop.py": b"rate = 2\n"}
 C = {**A, "plain.py": b"pass  # c\n"}
+LONG_AGO = 1_600_000_000
 
 
 @pytest.fixture
@@ -32,19 +34,23 @@ def root(tmp_path) -> str:
 
 
 def take(root: str, connection: Connection) -> list[str]:
+    """Take the newest, and return what that made fresh."""
+    began = time.time()
     with LiveTree(root) as live:
-        return live.take(connection.current("", 0, None), connection)
+        live.take(connection.current("", 0, None), connection)
+        return sorted(path for path, age in live.ages(began).items() if age <= time.time() - began)
 
 
 def test_what_is_deployed_becomes_live_and_touches_only_what_changed(root, server, connection) -> None:
     server.deploy(A)
-    assert take(root, connection) == []
-    before = os.stat(f"{root}/current/plain.py")
+    take(root, connection)
+    for path in A:
+        os.utime(f"{root}/current/{path}", (LONG_AGO, LONG_AGO))
     version = server.deploy(B)["version"]
-    assert sorted(take(root, connection)) == ["etl.py", "shop.py"]
+    assert take(root, connection) == ["etl.py", "shop.py"]
     assert live_version(root) == version
     assert tree(f"{root}/current") == B
-    assert os.stat(f"{root}/current/plain.py").st_mtime_ns == before.st_mtime_ns
+    assert os.stat(f"{root}/current/plain.py").st_mtime == LONG_AGO
     assert take(root, connection) == []
 
 
@@ -56,7 +62,7 @@ def test_nothing_deployed_is_an_empty_tree_but_never_takes_one_away(root, server
     take(root, connection)
     other = serve(data="other")
     emptied = Connection(other.url, "default", agent="test")
-    assert take(root, emptied) == []
+    take(root, emptied)
     assert tree(f"{root}/current") == A
     other.deploy(B)
     take(root, emptied)
@@ -96,6 +102,13 @@ def test_a_file_is_touched_again(root, server, connection) -> None:
         assert live.live
 
 
+def test_one_process_works_at_a_time_and_the_others_do_not_wait_for_ever(root) -> None:
+    with locked(root, 0), pytest.raises(RootInUse, match="Another process works on"), locked(root, 0.1):
+        pass
+    with locked(root, 0):
+        pass
+
+
 @pytest.mark.parametrize("live_at", [None, 0, 1, 2])
 def test_any_version_can_be_built_whatever_is_live(root, server, connection, tmp_path, live_at) -> None:
     versions = []
@@ -109,6 +122,17 @@ def test_any_version_can_be_built_whatever_is_live(root, server, connection, tmp
         with LiveTree(root) as live:
             build(str(folder), version, live.live, connection)
         assert tree(folder) == files
+
+
+def test_what_a_task_writes_into_its_version_is_not_live(root, server, connection, tmp_path) -> None:
+    older, version = (server.deploy(files)["version"] for files in (A, C))
+    take(root, connection)
+    for made in (older, version):
+        (tmp_path / made).mkdir()
+        with LiveTree(root) as live:
+            build(str(tmp_path / made), made, live.live, connection)
+        (tmp_path / made / "shop.py").write_bytes(b"by a task\n")
+    assert tree(f"{root}/current") == C
 
 
 def test_the_live_version_is_built_without_the_server_and_no_other(root, server, connection, tmp_path) -> None:

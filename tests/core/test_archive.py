@@ -7,9 +7,9 @@ import tracemalloc
 import pytest
 
 from dagferry_core.archive import ArchiveRules, check_archive
-from dagferry_core.errors import BundleEmpty, LinkRefused, RootMixed
+from dagferry_core.errors import BundleEmpty, ExpandedTooLarge, LinkRefused, RootMixed, TooManyFiles
 from dagferry_core.limits import MIB, PIECE_BYTES
-from tarmaker import check, code, file, folder, gz, hard_link, pax, symlink, tar, tree, zst
+from tarmaker import check, code, file, folder, gnu_name, gz, hard_link, pax, symlink, tar, tree, zst
 
 A = file(b"dags/a.py", b"a = 1\n")
 
@@ -173,8 +173,32 @@ def test_members_are_counted_left_out_ones_and_copies_included():
     assert code(tar(*parts), max_files=4) == ["a.py"]
     assert code(tar(*parts), max_files=3) == "too_many_files"
     parts = [file(b"dags/x/a"), file(b"dags/x/b"), symlink(b"dags/y", b"x")]
-    assert code(tar(*parts), max_files=5) == ["x/a", "x/b", "y/a", "y/b"]
-    assert code(tar(*parts), max_files=4) == "too_many_files"
+    assert code(tar(*parts), max_files=7) == ["x/a", "x/b", "y/a", "y/b"]
+    assert code(tar(*parts), max_files=6) == "too_many_files"
+
+
+def test_folders_that_are_only_implied_count_once():
+    parts = [file(b"dags/x/y/a"), file(b"dags/x/y/b"), folder(b"dags/x/y"), file(b"dags/x/z/.git/c")]
+    assert code(tar(*parts), max_files=7) == ["x/y/a", "x/y/b"]
+    assert code(tar(*parts), max_files=6) == "too_many_files"
+
+
+@pytest.mark.parametrize(
+    "longest", [b"/".join([b"d"] * 64), b"/".join([b"n" * 204] * 5)], ids=["the deepest", "the longest"]
+)
+def test_what_is_accepted_without_the_top_folder_is_accepted_with_it(longest):
+    for prefix in (b"", b"dags/"):
+        assert code(tar(gnu_name(prefix + longest), file(b"x"))) == [longest.decode()]
+    assert code(tar(gnu_name(b"dags/" + longest), file(b"x")), keep_root=True) == "path_refused"
+
+
+def test_refusals_by_size_name_what_was_counted_and_the_limit():
+    with pytest.raises(ExpandedTooLarge, match=r"at least 5,512 bytes; the limit is 4,000 bytes"):
+        check(tar(file(content=bytes(5000))), max_expanded_bytes=4000)
+    with pytest.raises(TooManyFiles, match=r"at least 4 files and folders, at 'dags/a/b/c'; the limit is 3"):
+        check(tar(file(b"dags/a/b/c")), max_files=3)
+    with pytest.raises(TooManyFiles, match=r"at least 4 members or extended headers; the limit is 3"):
+        check(tar(*[file(b".git/%d" % n) for n in range(4)]), max_files=3)
 
 
 class Nothing(io.RawIOBase):

@@ -118,6 +118,25 @@ def test_a_damaged_stored_bundle_is_reported_as_such(tmp_path) -> None:
         Index.decode(b"no index")
 
 
+def test_a_damaged_frame_that_claims_a_terabyte_takes_none_of_it(tmp_path) -> None:
+    _, data, frames = bundle_of({"a.py": b"x = 1\n"})
+    claim = b"\x28\xb5\x2f\xfd\xe0" + (1 << 40).to_bytes(8, "little")
+    (tmp_path / "bundle").write_bytes(claim + data[len(claim) :])
+    with open(tmp_path / "bundle", "rb") as file, pytest.raises(StoreFailed, match="claims to hold 1099511627776"):
+        BundleFile(file.fileno(), Index(frames, {}))
+
+
+def test_a_damaged_frame_that_claims_to_be_empty_is_seen(tmp_path) -> None:
+    _, data, frames = bundle_of({"a.bin": os.urandom(2 * FRAME_BYTES)})
+    start = frames[1]
+    assert data[start + 4] == 0b10100100, "its size has four bytes, the lowest of which is 0"
+    (tmp_path / "bundle").write_bytes(data[: start + 4] + b"\x24" + data[start + 5 :])
+    with open(tmp_path / "bundle", "rb") as file:
+        stored = BundleFile(file.fileno(), Index(frames, {}))
+        with pytest.raises(StoreFailed, match="bytes, and should have"):
+            stored.verify()
+
+
 def test_no_flipped_bit_in_a_stored_bundle_goes_unseen(tmp_path) -> None:
     files = {"etl.py": b"import shop\n", "shop.py": bytes(range(256)), "zz.bin": os.urandom(FRAME_BYTES)}
     manifest, data, frames = bundle_of(files)

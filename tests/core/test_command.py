@@ -41,6 +41,7 @@ def test_a_variable_can_leave_a_switch_off(text: str) -> None:
         (["--keep-trees", "many"], {}, "--keep-trees='many': a whole number"),
         ([], {"DAGFERRY_POLL_WAIT": "nan"}, "DAGFERRY_POLL_WAIT='nan': a number of seconds from 0 to 50 is expected"),
         ([], {"DAGFERRY_ONCE": "maybe"}, "DAGFERRY_ONCE='maybe': a switch takes true or false"),
+        (["--keep-trees", "http://me:pass/word@host"], {}, "--keep-trees='…@host': a whole number"),
         (["--unknown"], {}, "Unrecognized arguments: --unknown."),
         (["--keep"], {}, "Unrecognized arguments: --keep."),
         (["--keep-trees"], {}, "Argument --keep-trees: expected one argument."),

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from dagferry_core.connecting import MAX_TOKEN_BYTES, Access, connect, proxy_for, read_token
+from dagferry_core.connecting import MAX_TOKEN_BYTES, Access, check_url, connect, proxy_for, read_token
 from dagferry_core.errors import SetupError, TokenUnreadable
 from dagferry_core.fetch import Server
 
@@ -112,6 +112,14 @@ def test_but_to_this_machine_and_over_tls(url) -> None:
         ("https://dags.example.com", {"all_proxy": "http://proxy", "no_proxy": "*.example.com"}, None),
         ("https://dags.example.com", {"all_proxy": "http://proxy", "no_proxy": "*"}, None),
         ("https://dags.example.com", {"all_proxy": "http://proxy", "no_proxy": "ample.com,"}, "http://proxy"),
+        ("http://dags:8000", {"all_proxy": "http://proxy", "no_proxy": "dags:8000"}, None),
+        ("http://dags:8000", {"all_proxy": "http://proxy", "no_proxy": "dags:8001"}, "http://proxy"),
+        ("https://a.dags", {"all_proxy": "http://proxy", "no_proxy": ".dags:443"}, None),
+        ("http://10.1.2.3:8000", {"all_proxy": "http://proxy", "no_proxy": "x,10.0.0.0/8"}, None),
+        ("http://10.1.2.3:8000", {"all_proxy": "http://proxy", "no_proxy": "10.1.2.3"}, None),
+        ("http://10.1.2.3:8000", {"all_proxy": "http://proxy", "no_proxy": "10.1.2.3:8000"}, None),
+        ("http://10.1.2.3:8000", {"all_proxy": "http://proxy", "no_proxy": "10.2.0.0/16,fd00::/8"}, "http://proxy"),
+        ("http://[fd00::7]:8000", {"all_proxy": "http://proxy", "no_proxy": "fd00::/8"}, None),
         ("http://127.0.0.1:8000", {"http_proxy": "http://proxy:3128"}, None),
         ("http://localhost:8000", {"all_proxy": "http://proxy:3128"}, None),
     ],
@@ -150,3 +158,23 @@ def test_tls_goes_through_a_tunnel_and_the_proxy_does_not_see_the_token(monkeypa
 def test_a_proxy_of_another_kind_is_an_error_and_not_passed_by(proxy) -> None:
     with pytest.raises(ValueError, match="proxy"):
         connect(urlsplit("https://dags.example.com"), Access(), {"https_proxy": proxy}, 1)
+
+
+@pytest.mark.parametrize(
+    "proxy",
+    ["http://u:CANARY/PW@proxy:3128", "http://u:CAN#ARY@proxy", "http://u:CANARY\u2100@proxy", "http://[CANARY"],
+)
+def test_a_proxy_s_password_is_not_shown(proxy) -> None:
+    with pytest.raises(ValueError, match="a proxy that is no http:// address") as caught:
+        connect(urlsplit("https://dags.example.com"), Access(), {"https_proxy": proxy}, 1)
+    assert "CAN" not in str(caught.value)
+
+
+# --- the server's URL ------------------------------------------------------------------------------------------------
+
+
+def test_a_servers_url_has_a_scheme_a_host_and_nothing_that_would_be_dropped() -> None:
+    assert check_url("https://dagferry.example.com:8443/prefix/") == "https://dagferry.example.com:8443/prefix"
+    for text in ("", "nohttp", "ftp://x", "http://", "http://x:port", "http://x?y", "http://x#y", "http://me@x"):
+        with pytest.raises(ValueError, match="is expected"):
+            check_url(text)

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from dagferry_core import fetch
+from dagferry_core.connecting import Patience
 from dagferry_core.errors import AnswerInvalid, ServerRefused, ServerUnreachable, VolumeFailed
 from dagferry_core.fetch import MAX_ANSWER_BYTES, Report, Server
 from dagferry_core.patch import MAX_PATCH_BYTES
@@ -16,10 +16,17 @@ LIVE = Report("v-1", None)
 
 
 @pytest.fixture
-def server(fake):
-    made = Server(fake.url, "default", "pod-1", "worker", agent="test")
+def server(fake, request):
+    """The test may say how patient it is, with ``with_patience``."""
+    patience = getattr(request, "param", None)
+    made = Server(fake.url, "default", "pod-1", "worker", agent="test", patience=patience)
     yield made
     made.close()
+
+
+def with_patience(**seconds: float):
+    patience = Patience(10, 20, 900)._replace(**seconds)
+    return pytest.mark.parametrize("server", [patience], indirect=True, ids=[""])
 
 
 def raw(answer: bytes):
@@ -131,8 +138,8 @@ def test_a_name_that_leads_nowhere_is_unreachable() -> None:
         Server("http://no-such-host.invalid", "default", agent="test").current("", 0, LIVE)
 
 
-def test_silence_ends(fake, server, monkeypatch) -> None:
-    monkeypatch.setattr(fetch, "SILENCE_SECONDS", 0.05)
+@with_patience(answer=0.05)
+def test_silence_ends(fake, server) -> None:
     over = threading.Event()
     fake.meddle = lambda _kind, _handler: over.wait(30)
     try:
@@ -142,10 +149,9 @@ def test_silence_ends(fake, server, monkeypatch) -> None:
         over.set()
 
 
+@with_patience(connect=0.1, answer=0.3)
 @pytest.mark.parametrize("what", ["headers", "body"])
-def test_an_answer_that_drips_ends_too(fake, server, monkeypatch, what) -> None:
-    monkeypatch.setattr(fetch, "SILENCE_SECONDS", 0.3)
-    monkeypatch.setattr(fetch, "CONNECT_SECONDS", 0.1)
+def test_an_answer_that_drips_ends_too(fake, server, what) -> None:
     fake.meddle = lambda _kind, handler: drip(handler, b"X: y\r\n" if what == "headers" else b"\r\n")
     with pytest.raises((ServerUnreachable, AnswerInvalid)):
         server.current("", 0, LIVE)
@@ -153,8 +159,8 @@ def test_an_answer_that_drips_ends_too(fake, server, monkeypatch, what) -> None:
     assert server.current("", 0, LIVE)
 
 
-def test_a_download_that_drips_ends_too(fake, server, monkeypatch) -> None:
-    monkeypatch.setattr(fetch, "DOWNLOAD_SECONDS", 0.3)
+@with_patience(download=0.3)
+def test_a_download_that_drips_ends_too(fake, server) -> None:
     version = fake.deploy(FILES)
     fake.meddle = lambda _kind, handler: drip(handler, b"Content-Type: application/zstd\r\n\r\n")
     with pytest.raises(ServerUnreachable, match="The download broke after"):

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dagferry_core.imports import ANYTHING, MAX_IMPORT_BYTES, imported_names, touched
+from dagferry_core.imports import ANYTHING, MAX_IMPORT_BYTES, _Importers, imported_names, touched
 from dagferry_core.limits import MAX_PATH_BYTES
 from dagferry_core.manifest import EMPTY, Entry, Manifest
 
@@ -392,3 +392,29 @@ def test_a_helper_of_all_and_a_thousand_modules_of_one_name_are_no_trouble():
     files["h/x.py"] = "import b"
     changed = {f"f{n}/a.py": "import a, os" for n in range(1000)}
     assert touched_by(changed, files) == sorted(f"g{n}/dag.py" for n in range(1000))
+
+
+@pytest.mark.parametrize("text", ["from p import *", "from ..p import *", "import p.m0, p", "from dags.p import *"])
+def test_the_work_grows_with_the_bundle_and_not_with_its_square(text):
+    """A hundred modules and a hundred importers of all of them are not ten thousand pairs."""
+    modules = {f"p/m{n}.py": "" for n in range(100)}
+    old = bundle(modules | {f"q/f{n}.py": "" for n in range(100)})
+    new = bundle(dict.fromkeys(modules, "x = 1") | {f"q/f{n}.py": "" for n in range(100)})
+    importers = _Importers(old, new, {f"q/f{n}.py": imported_names(text.encode()) for n in range(100)})
+    found = [path for _ in range(2) for path in importers.of(modules)]
+    assert set(found) == {f"q/f{n}.py" for n in range(100)}
+    assert len(found) <= 500
+
+
+def test_names_of_one_spelling_in_many_folders_are_answered_once():
+    """With dots in the names of folders, a.b.c may be in four places."""
+    modules = {f"a{first}b{second}c.py": "" for first in "./" for second in "./"}
+    importers = _Importers(EMPTY, bundle(modules), {"dag.py": ("a.b.c",)})
+    assert list(importers.of(modules)) == ["dag.py"]
+
+
+def test_parts_of_paths_that_nobody_imports_take_no_memory():
+    modules = {f"{'a/' * 60}m{n}.py": "" for n in range(100)}
+    importers = _Importers(EMPTY, bundle(modules), {"dag.py": ("b",)})
+    assert list(importers.of(modules)) == []
+    assert not importers._by_step

@@ -135,6 +135,15 @@ def test_a_patch_that_is_no_smaller_than_the_bundle_is_not_made(stored) -> None:
     assert make_patch(stored({}), stored({"a.bin": os.urandom(5000)}), [], 4000) is None
 
 
+def test_a_patch_whose_text_no_sidecar_would_read_is_not_made(stored, monkeypatch) -> None:
+    old, new = stored(FILES), stored(CHANGES["many files"])
+    text = 81 * len(FILES)
+    monkeypatch.setattr("dagferry_core.patch.MAX_TEXT_BYTES", text)
+    assert make_patch(old, new, [], MAX_PATCH_BYTES) is None
+    monkeypatch.setattr("dagferry_core.patch.MAX_TEXT_BYTES", 2 * text)
+    assert patched(old, whole(old, new)) == CHANGES["many files"]
+
+
 def test_a_patch_for_another_tree_is_refused_before_anything_is_built(stored) -> None:
     old, new = stored(FILES), stored(CHANGES["one line"])
     body = whole(old, new)

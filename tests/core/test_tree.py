@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from dagferry_core.errors import AnswerInvalid
-from dagferry_core.tree import Folders, Tree, check, read_and_check, remove, touch
+from dagferry_core.removing import remove
+from dagferry_core.tree import Folders, Tree, check, read_and_check, touch
 from treemaker import manifest_of
 
 FILES = {

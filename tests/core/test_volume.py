@@ -553,7 +553,7 @@ def test_a_removal_that_was_cut_short_is_finished_by_the_next_sweep(root, opened
     volume = opened()
     for number in range(1, 4):
         publish(volume, number)
-    monkeypatch.setattr("dagferry_core.tree.remove", lambda _folder: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr("dagferry_core.removing.remove", lambda _folder: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         volume.retire(TreeRules(0, 0, 1), 3e9)
     monkeypatch.undo()
@@ -629,7 +629,7 @@ def test_a_tree_that_cannot_be_removed_stops_nothing(opened, monkeypatch, caplog
     volume = opened()
     for number in range(1, 4):
         publish(volume, number)
-    monkeypatch.setattr("dagferry_core.tree.remove", refuse)
+    monkeypatch.setattr("dagferry_core.removing.remove", refuse)
     assert volume.retire(TreeRules(0, 0, 1), 3e9) == 0
     assert "cannot be removed: Permission denied" in caplog.text
     publish(volume, 4)

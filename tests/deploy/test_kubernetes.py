@@ -20,6 +20,7 @@ SERVER = {document["kind"]: document for document in documents(KUBERNETES / "ser
 READERS = {"dag-processor", "scheduler", "triggerer", "worker"}
 MOUNT = {"name": "dagferry", "mountPath": "/dags", "readOnly": True}
 FOLDER = {"name": "AIRFLOW__CORE__DAGS_FOLDER", "value": "/dags/current"}
+IMPORTS = {"name": "PYTHONPATH", "value": FOLDER["value"]}
 
 
 def workload(kind: str, component: str, init: list[Any]) -> dict[str, Any]:
@@ -133,6 +134,7 @@ def test_a_pod_that_reads_dags_syncs_once_then_follows(customized: dict[str, Any
     airflow, groomer = pod["containers"]
     assert MOUNT in airflow["volumeMounts"]
     assert FOLDER in airflow["env"]
+    assert (IMPORTS in airflow["env"]) == (component == "triggerer")
     assert "volumeMounts" not in groomer
     assert "dagferry" in {volume["name"] for volume in pod["volumes"]}
 
@@ -160,6 +162,7 @@ def test_airflow_mounts_the_whole_volume_read_only_and_reads_current() -> None:
     assert base["volumeMounts"] == [MOUNT]
     assert base["env"] == [FOLDER]
     assert VALUES["config"]["core"]["dags_folder"] == FOLDER["value"]
+    assert VALUES["triggerer"]["env"] == [IMPORTS]
     for container in [*containers(PATCH), *containers(VALUES), *containers(TASK)]:
         assert container["volumeMounts"][0] == {"name": "dagferry", "mountPath": "/dags"}
         assert "--root=/dags" in container["args"]

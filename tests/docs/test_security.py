@@ -1,9 +1,12 @@
 """What docs/security.md shows can be used as it stands, and docs/threat-model.md names tests that exist."""
 
+import os
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 
 from dagferry_server.auth.issuers import parse_issuers
 from dagferry_server.auth.tokens import parse_tokens
@@ -35,6 +38,32 @@ def test_the_issuers_are_taken_and_every_rule_binds_who_and_which_branch_or_envi
             else:
                 assert set(rule.claims) & {"ref", "environment"}
                 assert set(rule.claims) & {"repository_id", "project_id"}
+
+
+def test_the_jobs_ask_for_the_audience_of_the_issuers_and_print_why_they_are_refused(tmp_path) -> None:
+    audiences = {issuer.kind: issuer.audience for issuer in parse_issuers("\n".join(ISSUERS).encode())}
+    github, gitlab = (yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", SECURITY, re.DOTALL))
+    [run] = [step["run"] for step in github["steps"] if "run" in step]
+    assert f"&audience={audiences['github']}" in run
+    job = gitlab["deploy-dags"]
+    assert job["id_tokens"] == {"DAGFERRY_TOKEN": {"aud": audiences["gitlab"]}}
+    # A curl that asks for nothing and is refused.
+    curl = tmp_path / "curl"
+    curl.write_text(
+        '#!/bin/sh\ncase "$*" in\n'
+        '*--fail-with-body*"Bearer secret"*/prod/dags/upload) echo \'{"code":"forbidden"}\'; exit 22;;\n'
+        """*'&audience=dagferry') echo '{"value": "secret"}';;\n*) exit 99;;\nesac\n"""
+    )
+    curl.chmod(0o755)
+    (tmp_path / "jq").write_text("#!/bin/sh\ncat >/dev/null\necho secret\n")
+    (tmp_path / "jq").chmod(0o755)
+    (tmp_path / "dags").mkdir()
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "DAGFERRY_TOKEN": "secret"}
+    for script in (run, "\n".join(job["script"])):
+        ended = subprocess.run(
+            ["bash", "-e", "-c", script], cwd=tmp_path, env=environment, check=False, capture_output=True, text=True
+        )
+        assert (ended.returncode, ended.stdout) == (22, '{"code":"forbidden"}\n'), ended.stderr
 
 
 @pytest.mark.parametrize("error", WHO_ERRORS, ids=lambda error: error.code)

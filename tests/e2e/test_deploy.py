@@ -3,6 +3,7 @@
 import concurrent.futures
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -116,6 +117,44 @@ def test_airflows_own_example_dags_are_published_unchanged(serve, follow, tmp_pa
         subprocess.run(["tar", *options, tmp_path / "dags.tar", "-C", tmp_path, "dags"], check=True)
         told = server.deploy((tmp_path / "dags.tar").read_bytes())
         assert pod.runs(told["version"]).tree() == expected
+
+
+@pytest.mark.parametrize("program", ["tar", "bsdtar"])
+def test_the_commands_of_the_docs_deploy_with_the_tar_of_macos_too(serve, tmp_path, program) -> None:
+    found = shutil.which(program)
+    if not found or not shutil.which("curl"):
+        assert not os.environ.get("CI"), "apt-get install curl libarchive-tools"
+        pytest.skip(f"{program} or curl is not installed")
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "tar").symlink_to(found)
+    (tmp_path / "dags").mkdir()
+    server = serve("--deployments", "default,prod")
+    commands = [
+        line.replace("http://127.0.0.1:8000", f"http://127.0.0.1:{server.port}")
+        for page in ("README.md", "docs/protocol.md")
+        for line in (HOME / page).read_text().splitlines()
+        if re.match(" {4}(tar|curl) .*(dags.tar.gz|upload)", line)
+    ]
+    assert len(commands) >= 4
+    environment = os.environ | {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", "NO_PROXY": "*"}
+    for number, command in enumerate(commands):
+        (tmp_path / "dags" / "dag.py").write_text(f"n = {number}\n")
+        done = subprocess.run(command, shell=True, cwd=tmp_path, env=environment, check=True, capture_output=True)
+        assert b"curl" not in command.encode() or json.loads(done.stdout)["version"], done.stdout
+
+
+def test_a_padded_pipe_of_bsdtar_is_refused_with_what_to_do(serve, tmp_path) -> None:
+    if not shutil.which("bsdtar"):
+        assert not os.environ.get("CI"), "apt-get install libarchive-tools"
+        pytest.skip("bsdtar is not installed (Debian: libarchive-tools)")
+    (tmp_path / "dags").mkdir()
+    (tmp_path / "dags" / "dag.py").write_text("")
+    piped = subprocess.run(["bsdtar", "-czf", "-", "dags"], cwd=tmp_path, check=True, capture_output=True).stdout
+    status, body = serve().request("/default/dags/upload", piped)[:2]
+    told = json.loads(body)
+    assert (status, told["code"]) == (422, "archive_trailing_data")
+    assert "bsdtar" in told["hint"]
+    assert "-f dags.tar.gz" in told["hint"]
 
 
 def test_a_sidecar_waits_for_a_server_that_is_not_there_yet(serve, follow) -> None:

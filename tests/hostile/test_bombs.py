@@ -99,6 +99,30 @@ def test_folders_and_links_and_what_is_left_out_count_as_members():
         assert code(tar(*[part(b"dags/%d" % n) for n in range(11)]), max_files=10) == "too_many_files"
 
 
+def test_folders_that_are_only_implied_count_too():
+    """Each file below folders of its own: 493 KiB made 6 million folders, in every pod."""
+    files = [header(b"dags/%d/" % number + b"d/" * 40 + b"a") for number in range(3000)]
+    assert outcome(gz(tar(*files)), memory=32 * MIB) == "too_many_files"
+    assert code(tar(*files[:20]), max_files=20 * 42) == "too_many_files"
+    assert len(code(tar(*files[:20]), max_files=20 * 42 + 1)) == 20
+
+
+def test_many_long_paths_are_refused_by_their_bytes():
+    long = b"/".join([b"n" * 240] * 4)
+    files = [pax((b"path", b"dags/%s%d" % (long, number))) + header() for number in range(20_000)]
+    assert outcome(gz(tar(*files)), memory=64 * MIB) == "paths_too_large"
+    links = [pax((b"linkpath", b"./" * 30_000)) + symlink(b"dags/%d" % number, b"") for number in range(300)]
+    assert outcome(gz(tar(*links)), memory=64 * MIB) == "paths_too_large"
+
+
+def test_paths_that_links_make_are_counted_too():
+    files = [file(b"dags/d/%03d" % number) for number in range(200)]
+    links = [
+        gnu_name(b"dags/%s/%s%d" % (b"x" * 250, b"y" * 240, number)) + symlink(b"", b"../d") for number in range(200)
+    ]
+    assert outcome(tar(*files, *links), memory=64 * MIB) == "paths_too_large"
+
+
 def test_links_that_double_with_each_level_are_refused():
     levels = [symlink(b"dags/d%d/%s" % (n, side), b"../d%d" % (n - 1)) for n in range(1, 60) for side in (b"x", b"y")]
     assert outcome(gz(tar(file(b"dags/d0/a.py"), *levels)), max_files=5000) == "too_many_files"

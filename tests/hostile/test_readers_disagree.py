@@ -110,9 +110,23 @@ HIDDEN = tar(file(b"dags/hidden.py"))
         pytest.param([gnu_name(b"dags/b")], CORRUPT, id="a name without a member"),
         pytest.param([pax((b"path", b"dags/b"))], CORRUPT, id="a PAX header without a member"),
         pytest.param(
-            [gnu_name(b"dags/x/" + b"y" * 600 + b"/"), header(b"dags/x/", kind=b"\0")],
+            [gnu_name(b"dags/x.py"), header(b"dags/x/", len(HIDDEN), kind=b"\0", magic=GNU), HIDDEN],
             UNSUPPORTED,
-            id="CVE-2025-13462: a file of the old type, with a slash behind a long name",
+            id="CVE-2025-13462: a file of the old type, with a slash behind its short name",
+        ),
+        pytest.param(
+            [pax((b"path", b"dags/x.py")), header(b"dags/x/", len(HIDDEN), kind=b"\0"), HIDDEN],
+            UNSUPPORTED,
+            id="CVE-2025-13462, with a PAX path",
+        ),
+        pytest.param([gnu_name(b"dags/x/"), header(b"dags/x", kind=b"\0")], UNSUPPORTED, id="a slash in a long name"),
+        pytest.param(
+            [file(b"a.py", magic=GNU, prefix=b"dags")], UNSUPPORTED, id="tarfile: a prefix in a header of GNU's format"
+        ),
+        pytest.param(
+            [file(b"dags/a.py", magic=GNU, prefix=b"15006000000\x0015006000000\0")],
+            UNSUPPORTED,
+            id="tarfile: a prefix that is times",
         ),
         pytest.param([file(b"dags/a/", kind=b"\0")], UNSUPPORTED, id="an old folder, or a file"),
         pytest.param([file(b"dags/a/")], UNSUPPORTED, id="a file with a slash"),

@@ -6,16 +6,29 @@ from typing import NamedTuple
 import pytest
 
 from credentials import SCOPES, TokensFile, issuers_file
+from dagferry_server.auth.proxy import PROXY_SECRET_HEADER
 from dagferry_server.routes import ROUTES
 from dagferry_server.waiters import Waiters
 from harness import pack
-from issuer import LocalIssuer, github_claims, make_key
+from issuer import LocalIssuer, github_claims, kubernetes_claims, make_key
 from running import A, Answer
 
 SCOPED = [route for route in ROUTES if route.scope]
 OPEN = [route for route in ROUTES if not route.scope]
 DEPLOYMENTS = "default,other"
 RULE = 'claims = {{ repository_id = "123", ref = "refs/heads/main" }}\nscopes = ["{}"]\ndeployments = ["default"]'
+CLUSTER_RULE = 'claims = {{ sub = "system:serviceaccount:airflow:*" }}\nscopes = ["{}"]\ndeployments = ["default"]'
+PROXY_SECRET = "p" * 32
+UNSURE = "issuer_unavailable"
+
+
+def proxy_flags(folder: Path, tokens: TokensFile, *scopes: str) -> list[str]:
+    """A forwarding proxy, of whose callers only ann has an entry."""
+    listed = ", ".join(f'"{scope}"' for scope in scopes)
+    tokens.users = [f'{{ name = "ann", scopes = [{listed}], deployments = ["default"] }}']
+    tokens.write()
+    (folder / "proxy-secret").write_text(PROXY_SECRET)
+    return ["--proxy-user-header", "X-User", "--proxy-secret-file", str(folder / "proxy-secret")]
 
 
 def covers(held: str, needed: str) -> bool:
@@ -31,20 +44,27 @@ class Kind(NamedTuple):
     code: str | None
 
 
-async def kinds(route, tokens: TokensFile, issuer: LocalIssuer) -> list[Kind]:
+async def kinds(route, tokens: TokensFile, issuer: LocalIssuer, cluster: LocalIssuer, away: LocalIssuer) -> list[Kind]:
     """Every kind of caller of a route that has a scope."""
     claims = github_claims()
     good = issuer.token(**claims)
+    pod = cluster.token(**kubernetes_claims())
 
     def bearer(name: str, token: str, status: int | None = 401, code: str | None = "credentials_refused") -> Kind:
         return Kind(name, {"Authorization": f"Bearer {token}"}, status, code)
+
+    def proxied(user: str, secret: str, status: int | None, code: str | None) -> Kind:
+        return Kind(f"{user!r} by a proxy: {status}", {"X-User": user, PROXY_SECRET_HEADER: secret}, status, code)
 
     found = [
         Kind("no credentials", {}, 401, "unauthenticated"),
         Kind("an empty header", {"Authorization": ""}, 401, "credentials_refused"),
         Kind("another scheme", {"Authorization": "Basic YTpi"}, 401, "credentials_refused"),
-        Kind("a proxy's header alone", {"X-Forwarded-User": "ann"}, 401, "unauthenticated"),
-        Kind("a proxy nobody set up", {"Dagferry-Proxy-Secret": "x" * 32}, 401, "unauthenticated"),
+        Kind("a proxy's header alone", {"X-User": "ann"}, 401, "unauthenticated"),
+        proxied("ann", "x" * 32, 401, "credentials_refused"),
+        proxied("", PROXY_SECRET, 401, "credentials_refused"),
+        proxied("bob, who has no entry", PROXY_SECRET, 404, "deployment_not_found"),
+        proxied("ann", PROXY_SECRET, None, None),
         bearer("an unknown token", "dgf_" + "x" * 43),
         bearer("an expired token", tokens.add("old", [route.scope], expires="2020-01-01T00:00:00Z")),
         bearer("a token of another deployment", tokens.add("far", SCOPES, ["other"]), 404, "deployment_not_found"),
@@ -55,6 +75,11 @@ async def kinds(route, tokens: TokensFile, issuer: LocalIssuer) -> list[Kind]:
         bearer("a JWT of another repository", issuer.token(**github_claims("999"))),
         bearer("a JWT of another branch", issuer.token(**github_claims(ref="refs/heads/fork"))),
         bearer("a good JWT", good, None, None),
+        bearer("a JWT with a key that was not among those just fetched", issuer.token(kid="k9", **claims), 503, UNSURE),
+        bearer("a JWT of an issuer that is away", away.token(**claims), 503, UNSURE),
+        bearer("a pod's JWT", pod, None, None),
+        bearer("a pod's JWT, of another namespace", cluster.token(**kubernetes_claims("default"))),
+        bearer("a pod's JWT from another issuer", issuer.token(**kubernetes_claims())),
         bearer("the right token", tokens.add("right", [route.scope], ["default"]), None, None),
         bearer("the right token by pattern", tokens.add("wide", [route.scope], ["def*"]), None, None),
         Kind("the right token, bare", {"Authorization": tokens.add("bare", [route.scope])}, None, None),
@@ -71,10 +96,24 @@ async def test_every_kind_of_caller_gets_what_is_theirs(start, tmp_path: Path, r
     path = route.path.replace("{deployment}", "default").replace("{version}", "20200101T000000Z-000001")
     tokens = TokensFile(tmp_path / "tokens.toml")
     body = pack(A) if route.method == "POST" else None
-    async with LocalIssuer().served() as issuer:
-        issuers = issuers_file(tmp_path / "issuers.toml", issuer.url, RULE.format(route.scope))
-        callers = await kinds(route, tokens, issuer)
-        server = await start("--tokens-file", str(tokens.path), "--issuers-file", issuers, "--deployments", DEPLOYMENTS)
+    async with LocalIssuer().served() as away:
+        pass
+    async with LocalIssuer().served() as issuer, LocalIssuer().served() as cluster:
+        trusted = tmp_path / "issuers.toml"
+        texts = []
+        for name, at, kind, rule in (
+            ("ci", issuer, "github", RULE),
+            ("cluster", cluster, "kubernetes", CLUSTER_RULE),
+            ("away", away, "github", RULE),
+        ):
+            issuers_file(trusted, at.url, rule.format(route.scope), kind=kind, name=name)
+            texts.append(trusted.read_text())
+        trusted.write_text("".join(texts))
+        callers = await kinds(route, tokens, issuer, cluster, away)
+        proxy = proxy_flags(tmp_path, tokens, route.scope)
+        server = await start(
+            *("--tokens-file", str(tokens.path), "--issuers-file", str(trusted), "--deployments", DEPLOYMENTS, *proxy)
+        )
         for kind in callers:
             before = server.service.deployments["default"].highest
             answer = await server.call(route.method, path, headers=kind.headers, data=body)
@@ -84,7 +123,14 @@ async def test_every_kind_of_caller_gets_what_is_theirs(start, tmp_path: Path, r
                 continue
             assert (answer.status, answer.json["code"]) == (kind.status, kind.code), kind.name
             assert (answer.headers.get("WWW-Authenticate") == "Bearer") == (kind.status == 401), kind.name
+            assert ("Retry-After" in answer.headers) == (kind.status == 503), kind.name
             assert server.service.deployments["default"].highest == before, kind.name
+
+
+async def test_a_proxy_that_nobody_set_up_proves_nothing(start, tmp_path: Path) -> None:
+    server = await start("--tokens-file", str(TokensFile(tmp_path / "tokens.toml").path))
+    answer = await server.get("/default/dags/current", X_User="ann", Dagferry_Proxy_Secret=PROXY_SECRET)
+    assert (answer.status, answer.json["code"]) == (401, "unauthenticated")
 
 
 async def test_a_deployment_that_is_not_to_be_seen_is_one_that_does_not_exist(start, tmp_path: Path) -> None:
@@ -139,6 +185,34 @@ async def test_without_credentials_a_web_page_gets_nothing(server, route, header
     assert server.service.deployments["default"].current is None
 
 
+def audited(caplog) -> list[dict[str, str]]:
+    return [record.fields for record in caplog.records if record.message == "Audit"]
+
+
+@pytest.mark.parametrize("header", [("Sec-Fetch-Site", "cross-site"), ("Origin", "https://evil.example")])
+async def test_a_web_page_cannot_use_the_login_that_the_proxy_sees(start, tmp_path: Path, caplog, header) -> None:
+    caplog.set_level("INFO")
+    tokens = TokensFile(tmp_path / "tokens.toml")
+    server = await start("--tokens-file", str(tokens.path), *proxy_flags(tmp_path, tokens, "deploy"))
+    login = {"X-User": "ann", PROXY_SECRET_HEADER: PROXY_SECRET, "Host": "dagferry.example.com"}
+    path = "/default/dags/upload"
+    answer = await server.call("POST", path, headers={**login, header[0]: header[1]}, data=pack(A))
+    assert (answer.status, answer.json["code"]) == (403, "origin_refused")
+    assert (await server.call("POST", path, headers=login, data=pack(A))).status == 200
+    assert [(line["actor"], line["outcome"]) for line in audited(caplog)] == [
+        ("proxy:ann", "origin_refused"),
+        ("proxy:ann", "ok"),
+    ]
+
+
+async def test_only_the_listener_of_this_machine_alone_wants_to_be_called_so(start) -> None:
+    server = await start("--insecure-no-auth", "--admin-listen", "0.0.0.0:0")
+    called = {"Host": "10.0.0.7:8001"}
+    assert (await server.call("GET", "/healthz", headers=called)).status == 403
+    async with server.session.get(f"http://127.0.0.1:{server.admin_port}/metrics", headers=called) as answer:
+        assert answer.status == 200
+
+
 async def test_every_attempt_to_change_something_is_one_audit_line(start, tmp_path: Path, caplog) -> None:
     caplog.set_level("INFO")
     tokens = TokensFile(tmp_path / "tokens.toml")
@@ -149,7 +223,7 @@ async def test_every_attempt_to_change_something_is_one_audit_line(start, tmp_pa
         await server.call("POST", "/default/dags/upload", headers=headers, data=body)
     await server.call("POST", "/neverwas/dags/upload", headers={"Authorization": right}, data=pack(A))
     await server.call("GET", "/default/dags/current", headers={"Authorization": reader})
-    lines = [record.fields for record in caplog.records if record.message == "Audit"]
+    lines = audited(caplog)
     assert [(line["actor"], line["deployment"], line["outcome"]) for line in lines] == [
         ("token:ci", "default", "ok"),
         ("token:ci", "default", "archive_not_recognized"),
@@ -159,6 +233,27 @@ async def test_every_attempt_to_change_something_is_one_audit_line(start, tmp_pa
         ("token:ci", "neverwas", "deployment_not_found"),
     ]
     assert {(line["call"], line["peer"]) for line in lines} == {("POST /{deployment}/dags/upload", "127.0.0.1")}
+
+
+async def test_an_attempt_at_what_no_call_is_for_is_one_too(start, tmp_path: Path, caplog) -> None:
+    caplog.set_level("INFO")
+    server = await start("--tokens-file", str(TokensFile(tmp_path / "tokens.toml").path))
+    attempts = [
+        ("PUT", "/prod/dags/upload", "method_not_allowed"),
+        ("DELETE", "/prod/dags/upload", "method_not_allowed"),
+        ("PATCH", "/prod/dags/current", "method_not_allowed"),
+        ("POST", "/prod/dags/rollback", "route_not_found"),
+        ("POST", "/prod/dags/upload/", "route_not_found"),
+        ("MKCOL", "/%0A" + "x" * 500, "route_not_found"),
+    ]
+    for method, path, _ in attempts:
+        await server.call(method, path + "?token=dgf_secret")
+    for method in ("GET", "HEAD", "OPTIONS"):
+        await server.call(method, "/prod/dags/upload")
+    assert [(line["call"], line["outcome"]) for line in audited(caplog)] == [
+        (f"{method} {path[:200]}", outcome) for method, path, outcome in attempts
+    ]
+    assert "dgf_secret" not in str(audited(caplog))
 
 
 async def test_the_actor_is_in_the_deploy_log_and_in_no_metric(start, tmp_path: Path) -> None:

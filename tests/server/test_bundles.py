@@ -64,6 +64,13 @@ def test_sources_beyond_what_all_names_may_come_to_count_as_importing_everything
         assert bundle.imports == {"a.py": ("long_name",), "b.py": (ANYTHING,)}
 
 
+def test_many_short_names_are_counted_as_what_they_take(store, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(bundles, "MAX_IMPORTS_BYTES", 1000)
+    digest = put(store, tmp_path, {"a.py": b"import " + b",".join(b"n%d" % n for n in range(20)), "b.py": b"import c"})
+    with opened(store, "prod", digest) as bundle:
+        assert bundle.imports["b.py"] == (ANYTHING,)
+
+
 def test_what_is_known_of_a_content_is_not_looked_for_again(store, tmp_path, monkeypatch) -> None:
     digest = put(store, tmp_path, FILES)
     with opened(store, "prod", digest) as bundle:

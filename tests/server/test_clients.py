@@ -299,13 +299,72 @@ async def test_a_malformed_form_is_refused_in_words(server, kind, form) -> None:
         assert (status, told["code"]) == (400, "multipart_invalid")
 
 
+FIELD = b'--%b\r\nContent-Disposition: form-data; name="n"\r\n\r\n\r\n' % BOUNDARY.encode()
+
+
+@pytest.mark.parametrize(
+    ("begin", "endless"),
+    [
+        (b"", b"x\r\n"),
+        (b"", b"x" * 77 + b"\r\n"),
+        (b"", b"x" * 1000),
+        (b"", FIELD),
+        (FIELD[:-2], b"x" * 77 + b"\r\n"),
+        (multipart(b"x"), b"x\r\n"),
+        (multipart(b"x"), b"x" * 1000),
+    ],
+    ids=["lines", "long lines", "no line at all", "fields", "one field", "lines behind the end", "bytes behind it"],
+)
+async def test_a_form_that_never_comes_to_its_file_or_its_end_is_refused_early(
+    server, monkeypatch, begin, endless
+) -> None:
+    monkeypatch.setattr(body, "DISCARD_BYTES", 100_000)
+    piece = endless * (50_000 // len(endless))
+
+    async def send(wire: Wire) -> None:
+        await wire.send(post("Transfer-Encoding: chunked", FORM))
+        await wire.send(b"%x\r\n%b\r\n" % (len(begin), begin) if begin else b"")
+        while True:
+            await wire.send(b"%x\r\n%b\r\n" % (len(piece), piece))
+
+    async with connected(server) as wire:
+        sending = asyncio.create_task(send(wire))
+        try:
+            status, headers, told = await asyncio.wait_for(wire.answer(), 20)
+        finally:
+            sending.cancel()
+        assert (status, headers["connection"], told["code"]) == (400, "close", "multipart_invalid")
+    assert await sequence(server) == 0
+
+
+async def test_what_stands_before_and_behind_a_form_is_not_looked_at(server) -> None:
+    async with connected(server) as wire:
+        form = b"hello\r\n" * 100 + multipart(pack(A)) + b"bye\r\n" * 100
+        await wire.send(post(len(form), FORM), form)
+        assert (await wire.answer())[0] == 200
+        await wire.send(post(len(form), FORM), form)
+        assert (await wire.answer())[0] == 200
+
+
 async def test_an_upload_of_which_nothing_more_comes_is_given_up(server, monkeypatch) -> None:
     monkeypatch.setattr("dagferry_server.receiving.UPLOAD_IDLE_SECONDS", 0.05)
-    monkeypatch.setattr(body, "DISCARD_SECONDS", 0.01)
+    monkeypatch.setattr(body, "DISCARD_SECONDS", 3600)
     async with connected(server) as wire:
         await wire.send(post(1000), b"x")
+        status, headers, told = await asyncio.wait_for(wire.answer(), 20)
+        assert (status, headers["connection"], told["code"]) == (503, "close", "upload_too_slow")
+        assert "broke" not in told["hint"]
+
+
+@pytest.mark.parametrize("sent", [post(1000), post(1000, FORM), post(1000, FORM) + multipart(b"", end="")[:-12]])
+async def test_an_upload_of_which_nothing_ever_comes_is_told_so(server, monkeypatch, sent) -> None:
+    monkeypatch.setattr("dagferry_server.receiving.UPLOAD_IDLE_SECONDS", 0.05)
+    monkeypatch.setattr("dagferry_server.receiving.UPLOAD_GRACE_SECONDS", 0.05)
+    monkeypatch.setattr(body, "DISCARD_SECONDS", 0.01)
+    async with connected(server) as wire:
+        await wire.send(sent)
         status, _, told = await wire.answer()
-        assert (status, told["code"]) == (400, "upload_incomplete")
+        assert (status, told["message"]) == (503, "No byte of the upload arrived for 0.05 s.")
 
 
 async def test_the_bytes_of_a_file_are_taken_as_they_are_whatever_is_said_of_their_encoding(server) -> None:

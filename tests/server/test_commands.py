@@ -34,6 +34,8 @@ def test_start_up_says_every_limit_and_where_it_listens(serve) -> None:
     assert told["Limits"]["upload_bytes"] == 3 * 15 * 1024 * 1024
     assert told["Limits"]["upload_rule"] == "3 tiers of 15 MiB"
     assert told["Limits"]["max_store_bytes"] > 0
+    assert (told["Limits"]["max_ratio"], told["Limits"]["ratio_free_bytes"]) == (250, 64 * 1024 * 1024)
+    assert told["Limits"]["max_paths_bytes"] == 16 * 1024 * 1024
     assert told["Listening"]["listen"] == f"127.0.0.1:{server.port}"
     assert [line["deployment"] for line in server.logged() if line["message"] == "Deployment"] == ["prod", "staging"]
 
@@ -52,7 +54,10 @@ def test_a_setting_may_come_from_the_environment(tmp_path, started) -> None:
         (["--no-such-flag"], "--no-such-flag"),
         (["--listen", "0.0.0.0:0"], "--insecure-no-auth"),
         (["--deployments", "Prod"], "Prod"),
+        (["--exclude", "*.pyc,tests/sub"], "'tests/sub' is no exclude rule"),
+        (["--data-dir="], "--data-dir='': a path is expected"),
         (["new-log-id", "--no-such-flag"], "--no-such-flag"),
+        (["new-log-id", "--data-dir="], "--data-dir='': a path is expected"),
     ],
 )
 def test_a_bad_setting_is_exit_code_2_and_one_line(arguments, words, tmp_path) -> None:
@@ -61,6 +66,15 @@ def test_a_bad_setting_is_exit_code_2_and_one_line(arguments, words, tmp_path) -
     assert words in ended.stderr
     assert len(ended.stderr.splitlines()) == 1
     assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize("place", ["file", "file/data"])
+def test_a_data_folder_that_is_a_file_is_exit_code_2_and_one_line(place, tmp_path) -> None:
+    (tmp_path / "file").write_text("")
+    ended = run("--data-dir", str(tmp_path / place), "--listen", "127.0.0.1:0")
+    assert ended.returncode == 2
+    (line,) = [line for line in ended.stderr.splitlines() if not line.startswith("{")]
+    assert f"--data-dir {tmp_path / place}: {tmp_path / 'file'} is no folder" in line
 
 
 def test_an_address_in_use_is_exit_code_2_and_one_line(serve, tmp_path) -> None:
@@ -73,8 +87,8 @@ def test_an_address_in_use_is_exit_code_2_and_one_line(serve, tmp_path) -> None:
 
 def test_a_data_folder_has_one_server_at_a_time(serve) -> None:
     server = serve()
-    for arguments in ((), ("new-log-id",)):
-        ended = run(*arguments, "--data-dir", str(server.data), "--listen", f"127.0.0.1:{free_port()}")
+    for arguments in (("--listen", f"127.0.0.1:{free_port()}"), ("new-log-id",)):
+        ended = run(*arguments, "--data-dir", str(server.data))
         assert ended.returncode == 5
         assert "Another server uses the data folder" in ended.stderr
     assert server.get("/readyz")[0] == 200
@@ -119,6 +133,37 @@ def test_new_log_id_renames_the_logs_and_nothing_else(serve) -> None:
     assert name == "prod"
     assert log_id != before["prod"]["log_id"]
     assert server.current("staging") == before["staging"]
+
+
+def test_new_log_id_takes_all_logs_that_are_there(serve) -> None:
+    server = serve("--deployments", "prod,staging")
+    before = {name: server.current(name)["log_id"] for name in ("prod", "staging")}
+    server.stop()
+    (server.data / "staging" / "log.json").unlink()
+    (server.data / "lost+found").mkdir()
+    (server.data / "empty").mkdir()
+    ended = run("new-log-id", "--data-dir", str(server.data))
+    assert ended.returncode == 0
+    told = dict(line.split() for line in ended.stdout.splitlines())
+    assert told.keys() == before.keys()
+    assert not told.items() & before.items()
+    server = serve("--deployments", "prod,staging")
+    assert {name: server.current(name)["log_id"] for name in before} == told
+
+
+def test_new_log_id_makes_nothing_where_no_log_is(serve, tmp_path) -> None:
+    server = serve()
+    server.stop()
+    for arguments, words in (
+        (["--data-dir", str(tmp_path / "mistyped")], "no deploy log of any deployment"),
+        (["--data-dir", str(server.data), "--deployments", "default,prod"], "no deploy log of prod"),
+    ):
+        before = sorted(tmp_path.rglob("*"))
+        ended = run("new-log-id", *arguments)
+        assert (ended.returncode, ended.stdout) == (2, "")
+        assert words in ended.stderr
+        assert len(ended.stderr.splitlines()) == 1
+        assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_leftovers_of_a_killed_server_are_swept_at_the_start(serve) -> None:
@@ -180,8 +225,11 @@ def test_token_new_prints_a_secret_once_and_an_entry_that_lets_it_in(serve, tmp_
     [
         (["token", "new"], "--name is required"),
         (["token", "new", "--name", "x", "--scopes", "root", "--deployments", "*"], "scopes are expected"),
-        (["token", "new", "--name", "x y", "--scopes", "sync", "--deployments", "*"], "name"),
-        (["token", "new", "--name", "x", "--scopes", "sync", "--deployments", "Prod"], "deployments"),
+        (["token", "new", "--name", "x y", "--scopes", "sync", "--deployments", "*"], "--name='x y': 1 to 100 letters"),
+        (["token", "new", "--name", 'a"b', "--scopes", "sync", "--deployments", "*"], "--name='a\"b': 1 to 100"),
+        (["token", "new", "--name", "x", "--scopes", "sync", "--deployments", "Prod"], "--deployments='Prod': names"),
+        (["token", "new", "--name", "x", "--scopes", "sync", "--deployments", 'p"'], "--deployments='p\"': names"),
+        (["--tls-cert=c.pem", "--tls-key="], "--tls-key='': a path is expected"),
         (["--tokens-file", "/nowhere/tokens.toml"], "/nowhere/tokens.toml cannot be read"),
         (["--issuers-file", "/nowhere/issuers.toml"], "/nowhere/issuers.toml cannot be read"),
         (["--tls-cert", "/nowhere/a", "--tls-key", "/nowhere/b"], "/nowhere/a cannot be read"),

@@ -5,7 +5,7 @@ from contextlib import closing
 
 import pytest
 
-from dagferry_core.errors import StoreFailed, StoreInUse
+from dagferry_core.errors import SetupError, StoreInUse
 from dagferry_server.datafolder import DataFolder
 from dagferry_server.store.files import TEMPORARY
 
@@ -23,8 +23,9 @@ def test_a_second_server_is_refused_until_the_first_is_gone(tmp_path) -> None:
 
 def test_a_place_that_is_no_folder_is_refused_in_words(tmp_path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(StoreFailed, match="Making the data folder"):
-        DataFolder(str(tmp_path / "file" / "data"))
+    for place in ("file", "file/data"):
+        with pytest.raises(SetupError, match="is no folder"):
+            DataFolder(str(tmp_path / place))
 
 
 def test_a_scratch_file_has_no_name(tmp_path) -> None:

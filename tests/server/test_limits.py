@@ -32,7 +32,7 @@ async def test_an_upload_that_comes_drop_by_drop_is_given_up(server, monkeypatch
     dripping.cancel()
     writer.write(b"x" * 1000)
     head = await reader.readuntil(b"\r\n\r\n")
-    assert b" 400 " in head
+    assert b" 503 " in head
     assert b"less than 1024 bytes a second" in await reader.readuntil(b"}")
     writer.close()
 

@@ -90,3 +90,28 @@ async def test_what_is_no_http_is_400_and_no_noise(server, request_line, caplog)
     assert b'"code":"request_invalid"' in answer
     writer.close()
     assert caplog.records == []
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        "GET / HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer CANARY" + "x" * 9000 + "\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: x\r\n" + "CANARY" * 2000 + ": x\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: x\r\nAuthorization: CANARY\x00\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: x\r\nCANARY x: y\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: x\r\nContent-Length: CANARY\r\n\r\n",
+        "GET http://CANARY:99999/ HTTP/1.1\r\nHost: x\r\n\r\n",
+        "GET /" + "CANARY" * 2000 + " HTTP/1.1\r\nHost: x\r\n\r\n",
+        "CANARY / HTTP/1.1\r\nHost: x\r\n\r\n",
+        "GET / CANARY\r\n\r\n",
+    ],
+)
+async def test_nothing_of_what_is_no_http_is_said_back_or_logged(server, sent, caplog) -> None:
+    reader, writer = await asyncio.open_connection(server.host, server.port)
+    writer.write(sent.encode())
+    answer = await reader.read()
+    writer.close()
+    assert b" 400 " in answer
+    assert b"This is not HTTP as it must be: " in answer
+    assert b"CANARY" not in answer
+    assert caplog.records == []

@@ -42,7 +42,8 @@ def file(monkeypatch) -> Counted:
 
 
 async def test_small_pieces_are_written_together_and_hashed_as_one(file) -> None:
-    sink = _Sink(file, LIMIT)
+    arrived: list[int] = []
+    sink = _Sink(file, LIMIT, arrived.append)
     for number in range(1000):
         await sink.write(b"%07d\n" % number * 90)
     await sink.finish()
@@ -53,8 +54,10 @@ async def test_small_pieces_are_written_together_and_hashed_as_one(file) -> None
 
 
 async def test_one_byte_over_the_limit_is_too_much(file) -> None:
-    sink = _Sink(file, LIMIT)
+    arrived: list[int] = []
+    sink = _Sink(file, LIMIT, arrived.append)
     await sink.write(bytes(LIMIT.bytes))
-    with pytest.raises(UploadTooLarge, match="a rule") as caught:
+    with pytest.raises(UploadTooLarge, match=r"at least 786,433 bytes; the limit is .* \(a rule\)") as caught:
         await sink.write(b"x")
     assert caught.value.hint == "a hint"
+    assert arrived == [LIMIT.bytes, 1]

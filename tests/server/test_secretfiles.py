@@ -7,7 +7,11 @@ from running import A
 
 
 @pytest.mark.parametrize(
-    "path", [".env", "a/.env", ".env.prod", "tls/server.pem", "x.key", "keys/id_rsa", "id_ed25519", ".netrc"]
+    "path",
+    [
+        *(".env", "a/.env", ".env.prod", "conf/.ENV", "prod.env", "tls/server.pem", "k.PEM", "x.key", "a.p12", "A.Pfx"),
+        *("keys/id_rsa", "id_ed25519", "id_ed25519_sk", "id_deploy", "ID_RSA", "id_rsa.bak", "id_rsa.pem", ".netrc"),
+    ],
 )
 def test_what_looks_like_a_secret_is_named(path) -> None:
     [warning] = secret_warnings(["dag.py", path])
@@ -15,7 +19,11 @@ def test_what_looks_like_a_secret_is_named(path) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["dag.py", "id_mapping.py", "env.py", "environment/.envrc.py", "keys.py", "pem.sql", "id_rsa.py"]
+    "path",
+    [
+        *("dag.py", "id_mapping.py", "env.py", "environment/.envrc.py", "keys.py", "pem.sql", "id_rsa.py"),
+        *("id_map.CSV", "id_list.txt", "id_rsa.pub", "sql/id_lookup.sql", "grid_key", "keyenv"),
+    ],
 )
 def test_and_nothing_else_is(path) -> None:
     assert secret_warnings([path]) == []

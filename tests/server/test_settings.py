@@ -137,8 +137,25 @@ def test_with_credentials_it_may_listen_anywhere(flags) -> None:
         (("--tls-cert", "c"), "belong together"),
         (("--tls-key", "c"), "belong together"),
         (("--tokens-file", "t", "--insecure-no-auth"), "contradicts"),
+        (("--proxy-user-header", "Authorization"), "no caller's name"),
+        (("--proxy-user-header", "cookie"), "no caller's name"),
+        (("--proxy-user-header", "HOST"), "no caller's name"),
+        (("--proxy-user-header", "Proxy-Authorization"), "no caller's name"),
+        (("--proxy-user-header", "dagferry-proxy-secret"), "no caller's name"),
     ],
 )
 def test_what_does_not_go_together_is_refused(flags, words) -> None:
     with pytest.raises(SetupError, match=words):
         settings(*flags)
+
+
+@pytest.mark.parametrize(
+    "flag", ["--data-dir", "--tokens-file", "--issuers-file", "--proxy-secret-file", "--tls-cert", "--tls-key"]
+)
+def test_no_protection_is_switched_off_by_an_empty_setting(flag) -> None:
+    together = ["--tls-cert=c.pem", "--tls-key=k.pem", "--proxy-user-header=X-User", "--proxy-secret-file=s"]
+    name = "DAGFERRY_" + flag.strip("-").replace("-", "_").upper()
+    with pytest.raises(SetupError, match=f"{flag}='': a path is expected"):
+        settings(*together, "--tokens-file=t", f"{flag}=")
+    with pytest.raises(SetupError, match=f"{name}='': a path is expected"):
+        settings(**{name: ""})

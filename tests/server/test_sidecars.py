@@ -34,6 +34,9 @@ def test_what_is_too_long_is_cut_and_what_a_terminal_would_obey_is_replaced() ->
     assert len(found.instance) == MAX_NAME_CHARACTERS
     assert len(found.error) == MAX_ERROR_CHARACTERS
     assert found.error.startswith("?[2J?y")
+    odd = report_of({"Dagferry-Instance": "a\tb\udce9\ud800é\ue000"})
+    assert odd is not None
+    assert odd.instance == "a?b??é\ue000"
 
 
 def test_the_last_report_counts() -> None:

@@ -16,15 +16,8 @@ from dagferry_core.errors import (
     VolumeFailed,
 )
 from dagferry_core.records import DeployRef
-from dagferry_sidecar.decide import (
-    MAX_BACKOFF_SECONDS,
-    MIN_REQUEST_SECONDS,
-    PLAIN_SECONDS,
-    TOUCH_LATE_SECONDS,
-    decide,
-    patience,
-    touch_due,
-)
+from dagferry_sidecar.decide import PLAIN_SECONDS, decide
+from dagferry_sidecar.pace import MAX_BACKOFF_SECONDS, MIN_REQUEST_SECONDS, TOUCH_LATE_SECONDS, patience, touch_due
 from dagferry_sidecar.state import (
     NO_VERSION,
     ODD,

@@ -13,7 +13,7 @@ from dagferry_core import inflate
 from dagferry_core.errors import DagferryError
 from dagferry_core.fetch import Server
 from dagferry_core.volume import Volume
-from dagferry_sidecar import decide, loop
+from dagferry_sidecar import decide, loop, pace
 from dagferry_sidecar.loop import Loop
 from dagferry_sidecar.settings import read_settings
 from dagferry_sidecar.state import Answered, Checked, NothingNew, Published, Take, TakeFailed, Touch
@@ -165,7 +165,7 @@ def test_files_are_touched_in_time_though_a_download_drips(fake, tmp_path, watch
 
 def test_files_are_touched_in_time_though_the_server_says_nothing(fake, watched, monkeypatch) -> None:
     monkeypatch.setattr(decide, "TOUCH_AGAIN_SECONDS", (0.3, 60.0))
-    monkeypatch.setattr(decide, "TOUCH_LATE_SECONDS", 0.5)
+    monkeypatch.setattr(pace, "TOUCH_LATE_SECONDS", 0.5)
     fake.deploy(A)
     watched().until(published)
     fake.deploy(B)

@@ -80,6 +80,16 @@ def test_a_mistake_is_one_line_that_names_the_flag(arguments, named) -> None:
     assert caught.value.exit_code == 2
 
 
+@pytest.mark.parametrize("flag", ["--server", "--airflow-url"])
+@pytest.mark.parametrize(
+    "url", ["http://u:CANARY@host:1", "http://u:CAN/ARY@host", "u:CANARY@host", "ftp://CANARY@host"]
+)
+def test_a_password_in_a_url_is_not_shown(flag, url) -> None:
+    with pytest.raises(SetupError, match="…@host") as caught:
+        read_settings(["--root", "/d", flag, url], {})
+    assert "CAN" not in caught.value.message
+
+
 def test_a_token_is_given_or_in_a_file_and_never_in_an_error(tmp_path) -> None:
     assert read_settings(["--root", "/r", "--token-file", "t"], {}).access.token_file == os.path.abspath("t")
     assert read_settings(["--root", "/r"], {"DAGFERRY_TOKEN": "dgf_x"}).access == Access("dgf_x")

@@ -27,12 +27,14 @@ class Caller(NamedTuple):
     """Who made a request.
 
     ``actor`` is the name that stands in the deploy log and in the logs; ``expires`` is when the credentials end
-    (seconds since the epoch), ``None`` if they do not.
+    (seconds since the epoch), ``None`` if they do not. ``by_browser`` says that a browser's request is theirs without
+    anything that a page would have to know: pages of other origins must not make any.
     """
 
     actor: str
     grants: tuple[Grant, ...]
     expires: float | None = None
+    by_browser: bool = False
 
     def scopes(self, deployment: str) -> frozenset[Scope]:
         """Return what the caller may do with ``deployment``; nothing at all if they may not even know of it."""
@@ -48,7 +50,7 @@ class Caller(NamedTuple):
 MAX_NAME_CHARACTERS = 63
 """How much is said back of a name that somebody made up; a real one is no longer."""
 
-ANYBODY = Caller("anonymous", (Grant(frozenset(SCOPES), ("*",)),))
+ANYBODY = Caller("anonymous", (Grant(frozenset(SCOPES), ("*",)),), by_browser=True)
 """The caller of a server without credentials: its address is the guard."""
 
 

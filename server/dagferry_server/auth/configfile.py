@@ -13,7 +13,8 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-DeploymentPattern = Annotated[str, StringConstraints(pattern=r"^[a-z0-9*]([a-z0-9*-]{0,61}[a-z0-9*])?$")]
+DEPLOYMENT_PATTERN = r"^[a-z0-9*]([a-z0-9*-]{0,61}[a-z0-9*])?$"
+DeploymentPattern = Annotated[str, StringConstraints(pattern=DEPLOYMENT_PATTERN)]
 
 ModelType = TypeVar("ModelType", bound=BaseModel)
 

@@ -1,4 +1,4 @@
-"""Fetches an issuer's keys: from its discovery document, a URL or a file. Bounded in time and size, and off the loop.
+"""Fetches an issuer's keys: from its discovery document or a URL. Bounded in time and size, and off the loop.
 
 No redirect is followed, a proxy of the environment is honoured, and the bearer token goes to the host that the issuers
 file names and to no other. Everything that can go wrong is a ``FetchFailed``, whose text is for the server's log only.
@@ -29,9 +29,7 @@ class FetchFailed(Exception):
 async def fetch_keys(issuer: Issuer) -> dict[str, Any]:
     """Return the JWKS document of ``issuer``; raise ``FetchFailed``."""
     source = issuer.source
-    if source.jwks_file:
-        return _json(await asyncio.to_thread(_read, source.jwks_file, MAX_DOCUMENT_BYTES), source.jwks_file)
-    context, bearer = await asyncio.to_thread(_credentials, source)
+    context, bearer = await asyncio.to_thread(credentials, source)
     async with aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(ssl=context),
         timeout=aiohttp.ClientTimeout(total=FETCH_SECONDS),
@@ -49,7 +47,8 @@ async def fetch_keys(issuer: Issuer) -> dict[str, Any]:
         return await _get(session, url, bearer if same_host else None)
 
 
-def _credentials(source: KeySource) -> tuple[ssl.SSLContext, str | None]:
+def credentials(source: KeySource) -> tuple[ssl.SSLContext, str | None]:
+    """Return whom a fetch trusts, and the token it sends; blocks. Raises ``FetchFailed`` if a file cannot be used."""
     # Both are read at every fetch, because a cluster rotates its CA and the server's token.
     try:
         context = ssl.create_default_context(cafile=source.ca_file)
@@ -87,8 +86,11 @@ async def _get(session: aiohttp.ClientSession, url: str, bearer: str | None) -> 
                     raise FetchFailed(f"{url} has more than {MAX_DOCUMENT_BYTES} bytes")
     except asyncio.TimeoutError as error:
         raise FetchFailed(f"{url} took longer than {FETCH_SECONDS:g} s") from error
-    except (aiohttp.ClientError, OSError, ValueError) as error:
+    except (aiohttp.ClientError, OSError) as error:
         raise FetchFailed(f"{url}: {type(error).__name__}: {error}") from error
+    except ValueError:
+        # Its text may show what stands in the proxy's address, and so a password.
+        raise FetchFailed(f"{url}: it, or the proxy that the environment names, is no address") from None
     return _json(bytes(content), url)
 
 

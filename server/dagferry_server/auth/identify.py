@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from dagferry_core.errors import CredentialsRefused
 from dagferry_server.auth.access import ANYBODY, Caller
-from dagferry_server.auth.browser import refuse_web_pages
 from dagferry_server.auth.headers import Headers, bearer
 from dagferry_server.auth.proxy import Proxy, proxy_caller
 from dagferry_server.auth.tokens import Tokens, token_caller
@@ -18,9 +17,7 @@ if TYPE_CHECKING:
 
 
 class Identifier:
-    """Tells callers apart by whatever is set up: tokens, trusted issuers, a forwarding proxy. With none, anybody is
-    let in, and ``loopback_only`` says that the server can be reached from this machine alone.
-    """
+    """Tells callers apart by whatever is set up: tokens, trusted issuers, a proxy. With none, everybody is anybody."""
 
     def __init__(
         self,
@@ -28,13 +25,11 @@ class Identifier:
         tokens: WatchedFile[Tokens] | None = None,
         issuers: Sequence["TrustedIssuer"] = (),
         proxy: Proxy | None = None,
-        loopback_only: bool = True,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._tokens = tokens
         self._issuers = tuple(issuers)
         self._proxy = proxy
-        self._loopback_only = loopback_only
         self._now = now
 
     @property
@@ -62,10 +57,9 @@ class Identifier:
     async def identify(self, headers: Headers) -> Caller | None:
         """Return who calls, ``None`` if the request has no credentials and needs some.
 
-        Raises ``CredentialsRefused`` (401), ``OriginRefused`` (403) or ``IssuerUnavailable`` (503).
+        Raises ``CredentialsRefused`` (401) or ``IssuerUnavailable`` (503).
         """
         if not self.closed:
-            refuse_web_pages(headers, loopback_only=self._loopback_only)
             return ANYBODY
         tokens = self._tokens.value if self._tokens else Tokens((), ())
         if self._proxy and (caller := proxy_caller(self._proxy, tokens.users, headers)):

@@ -12,7 +12,7 @@ import jwt
 from dagferry_core.errors import CredentialsRefused
 from dagferry_server.auth.access import Caller
 from dagferry_server.auth.issuers import Issuer
-from dagferry_server.auth.keys import ALGORITHMS, IssuerKeys
+from dagferry_server.auth.keys import ALGORITHMS, FileKeys, IssuerKeys
 from dagferry_server.auth.rules import Kind, claim_text
 
 LEEWAY_SECONDS = 60
@@ -32,7 +32,7 @@ class TrustedIssuer(NamedTuple):
     """An issuer and its keys."""
 
     issuer: Issuer
-    keys: IssuerKeys
+    keys: IssuerKeys | FileKeys
 
 
 def is_jwt(credentials: str) -> bool:

@@ -2,11 +2,14 @@
 
 A known key is used without waiting for anything. An unknown one leads to a fetch, if the last was a minute ago; all
 who need it wait for the same one. When the issuer answers, what it answers is in force, so a key it withdraws is
-refused. ``keep_fresh`` asks every ten minutes, so that this does not hang on somebody using a new key.
+refused. ``keep_fresh`` asks every ten minutes, so that this does not hang on somebody using a new key. Keys in a file
+are read again when it changes, so what is not among them is refused at once.
 """
 
 import asyncio
+import json
 import logging
+import math
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, NoReturn
@@ -14,8 +17,9 @@ from typing import Any, NoReturn
 import jwt
 
 from dagferry_core.command import fields
-from dagferry_core.errors import CredentialsRefused, IssuerUnavailable
+from dagferry_core.errors import CredentialsRefused, IssuerUnavailable, SetupError
 from dagferry_server.auth.fetch import FetchFailed
+from dagferry_server.auth.watched import WatchedFile, watch
 
 FETCH_EVERY_SECONDS = 60.0
 REFRESH_EVERY_SECONDS = 600.0
@@ -63,6 +67,52 @@ def parse_keys(document: Mapping[str, Any]) -> Keys:
     return keys
 
 
+def parse_keys_file(data: bytes) -> Keys:
+    """Return the keys in a file; raise ``SetupError`` if it holds no key set."""
+    try:
+        document = json.loads(data)
+        return parse_keys(document if isinstance(document, dict) else {})
+    except (ValueError, RecursionError):
+        raise SetupError("A file with an issuer's keys is no JSON.") from None
+    except FetchFailed as error:
+        raise SetupError(f"A file with an issuer's keys cannot be used: {error}.") from None
+
+
+def _chosen(keys: Keys, issuer: str, key_id: str, algorithm: str) -> jwt.PyJWK | None:
+    key = keys.get((key_id, algorithm))
+    if key is None and any(known == key_id for known, _ in keys):
+        raise CredentialsRefused(f"The token's key at {issuer!r} is not for the algorithm {algorithm}.")
+    return key
+
+
+def _unknown(keys: Keys, issuer: str) -> CredentialsRefused:
+    none = "" if keys else " It has none that can be used."
+    return CredentialsRefused(f"The token's key is none of the keys of {issuer!r}.{none}")
+
+
+class FileKeys:
+    """The keys of the issuer called ``name`` in a file; ``SetupError`` if it cannot be used at first."""
+
+    def __init__(self, name: str, path: str) -> None:
+        self.name = name
+        self._file = WatchedFile(path, parse_keys_file)
+
+    @property
+    def fault(self) -> str | None:
+        """Why the file as it is now was not taken."""
+        return self._file.fault
+
+    async def find(self, key_id: str, algorithm: str) -> jwt.PyJWK:
+        """Return the key of this id for this algorithm; raise ``CredentialsRefused`` if the file has none."""
+        if key := _chosen(self._file.value, self.name, key_id, algorithm):
+            return key
+        raise _unknown(self._file.value, self.name)
+
+    async def keep_fresh(self) -> NoReturn:
+        """Look at the file until cancelled."""
+        await watch([self._file])
+
+
 class IssuerKeys:
     """The keys of the issuer called ``name``; ``fetch`` gets its JWKS document or raises ``FetchFailed``.
 
@@ -79,6 +129,7 @@ class IssuerKeys:
         self._keys: Keys = {}
         self._fetch: asyncio.Task[None] | None = None
         self._next_fetch = clock()
+        self._fetched = clock()
 
     async def find(self, key_id: str, algorithm: str) -> jwt.PyJWK:
         """Return the key of this id for this algorithm.
@@ -89,15 +140,22 @@ class IssuerKeys:
         if key := self._keys.get((key_id, algorithm)):
             return key
         asked = await self.refresh()
-        if key := self._keys.get((key_id, algorithm)):
+        if key := _chosen(self._keys, self.name, key_id, algorithm):
             return key
-        if any(known == key_id for known, _ in self._keys):
-            raise CredentialsRefused(f"The token's key at {self.name!r} is not for the algorithm {algorithm}.")
         if asked and self.fault is None:
-            none = "" if self._keys else " It has none that can be used."
-            raise CredentialsRefused(f"The token's key is none of the keys of {self.name!r}.{none}")
+            raise _unknown(self._keys, self.name)
+        wait = max(1, math.ceil(self._next_fetch - self._clock()))
+        if self.fault:
+            raise IssuerUnavailable(
+                f"The token's key is not known, and the keys of {self.name!r} cannot be fetched at the moment.",
+                retry_after=wait,
+            )
+        ago = int(self._clock() - self._fetched)
         raise IssuerUnavailable(
-            f"The token's key is not known, and the keys of {self.name!r} cannot be fetched at the moment."
+            f"The token's key is not among the keys of {self.name!r} fetched {ago} s ago; "
+            f"they are asked for again in {wait} s.",
+            "Try again then. If the key is not among them either, the token is refused: get one from this issuer.",
+            retry_after=wait,
         )
 
     async def refresh(self) -> bool:
@@ -114,6 +172,7 @@ class IssuerKeys:
     async def _replace_keys(self) -> None:
         try:
             self._keys = parse_keys(await self._fetch_document())
+            self._fetched = self._clock()
             self.fault = None
         except FetchFailed as error:
             self.fault = str(error)

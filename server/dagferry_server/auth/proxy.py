@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 from dagferry_core.errors import CredentialsRefused, SetupError
 from dagferry_server.auth.access import Caller
-from dagferry_server.auth.browser import refuse_web_pages
 from dagferry_server.auth.headers import Headers
 from dagferry_server.auth.patterns import matches
 from dagferry_server.auth.tokens import User
@@ -44,7 +43,7 @@ def proxy_caller(proxy: Proxy, users: tuple[User, ...], headers: Headers) -> Cal
     """Return whom the proxy vouches for, ``None`` if the request does not come from it.
 
     A caller's name without the secret counts for nothing. Raises ``CredentialsRefused`` if the secret is wrong or the
-    name is missing, there twice or unreadable, and ``OriginRefused`` if a web page used the caller's login.
+    name is missing, there twice or unreadable.
     """
     sent = headers.getall(PROXY_SECRET_HEADER, [])
     if not sent:
@@ -57,5 +56,5 @@ def proxy_caller(proxy: Proxy, users: tuple[User, ...], headers: Headers) -> Cal
             f"The proxy must send one caller's name in {proxy.user_header}; it sent {len(names)} or an unreadable one.",
             "Check what the proxy sets this header from.",
         )
-    refuse_web_pages(headers, loopback_only=False)
-    return Caller(f"proxy:{names[0]}", tuple(user.grant for user in users if matches(user.name, names[0])))
+    grants = tuple(user.grant for user in users if matches(user.name, names[0]))
+    return Caller(f"proxy:{names[0]}", grants, by_browser=True)

@@ -3,7 +3,7 @@
 from functools import partial
 from typing import TYPE_CHECKING
 
-from dagferry_core.loopback import is_loopback
+from dagferry_core.errors import SetupError
 from dagferry_server.auth.identify import Identifier
 from dagferry_server.auth.issuers import Issuer, parse_issuers
 from dagferry_server.auth.proxy import Proxy, parse_secret
@@ -27,7 +27,6 @@ def make_identifier(settings: Settings) -> Identifier:
         tokens=tokens,
         issuers=_trusted(settings.issuers_file),
         proxy=proxy,
-        loopback_only=is_loopback(settings.listen[0]),
     )
 
 
@@ -35,9 +34,18 @@ def _trusted(path: str | None) -> "list[TrustedIssuer]":
     if path is None:
         return []
     # Their libraries weigh 9 MiB, which a server without issuers need not carry.
-    from dagferry_server.auth.fetch import fetch_keys  # noqa: PLC0415
+    from dagferry_server.auth.fetch import FetchFailed, credentials, fetch_keys  # noqa: PLC0415
     from dagferry_server.auth.jwts import TrustedIssuer  # noqa: PLC0415
-    from dagferry_server.auth.keys import IssuerKeys  # noqa: PLC0415
+    from dagferry_server.auth.keys import FileKeys, IssuerKeys  # noqa: PLC0415
+
+    def keys_of(issuer: Issuer) -> IssuerKeys | FileKeys:
+        if issuer.source.jwks_file:
+            return FileKeys(issuer.name, issuer.source.jwks_file)
+        try:
+            credentials(issuer.source)
+        except FetchFailed as error:
+            raise SetupError(f"The issuer {issuer.name!r}: {error}.") from error
+        return IssuerKeys(issuer.name, partial(fetch_keys, issuer))
 
     issuers: tuple[Issuer, ...] = WatchedFile(path, parse_issuers).value  # read once: rules are part of the start
-    return [TrustedIssuer(issuer, IssuerKeys(issuer.name, partial(fetch_keys, issuer))) for issuer in issuers]
+    return [TrustedIssuer(issuer, keys_of(issuer)) for issuer in issuers]

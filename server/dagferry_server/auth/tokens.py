@@ -31,12 +31,13 @@ SECRET_BYTES = 32
 MAX_TOKENS = 1000
 """Each is compared with at every request, which takes about 0.2 µs."""
 MAX_USERS = 1000
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,99}$"
 
 _TABLE_HEADER = re.compile(rb"^[ \t]*\[", re.MULTILINE)
 
 
 class _TokenEntry(GrantEntry):
-    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,99}$")]
+    name: Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
     sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
     expires: Annotated[AwareDatetime, Strict()] | None = None
 

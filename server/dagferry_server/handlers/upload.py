@@ -7,7 +7,7 @@ import time
 from aiohttp import web
 
 from dagferry_core.command import fields
-from dagferry_core.errors import DagferryError, ShuttingDown, StoreFailed, StoreFull, TooManyUploads
+from dagferry_core.errors import RequestError, ShuttingDown, StoreFailed, StoreFull, TooManyUploads, UploadTooSlow
 from dagferry_core.limits import UploadLimit
 from dagferry_server.answers import UploadAnswer, json_response
 from dagferry_server.calls import Call
@@ -23,28 +23,10 @@ log = logging.getLogger(__name__)
 
 
 async def upload(call: Call) -> web.StreamResponse:
-    """Receive, check and deploy. Whatever comes of it is one count in the metrics."""
-    name = call.deployment.name
-    outcome = DagferryError.code
-    try:
-        answer = await _upload(call)
-        outcome = OUTCOME_UNCHANGED if answer.unchanged else OUTCOME_OK
-    except DagferryError as error:
-        outcome = error.code
-        raise
-    finally:
-        call.service.metrics.uploads.labels(name, outcome).inc()
-    log.info(
-        "Upload answered",
-        extra=fields(
-            deployment=name,
-            version=answer.version,
-            digest=answer.digest,
-            unchanged=answer.unchanged,
-            warnings=len(answer.warnings),
-            left_out=answer.left_out,
-        ),
-    )
+    """Receive, check and deploy. An upload that fails is counted where its error becomes an answer."""
+    answer = await _upload(call)
+    outcome = OUTCOME_UNCHANGED if answer.unchanged else OUTCOME_OK
+    call.service.metrics.uploads.labels(call.deployment.name, outcome).inc()
     return json_response(answer)
 
 
@@ -54,6 +36,9 @@ async def _upload(call: Call) -> UploadAnswer:
         raise ShuttingDown("The server is stopping.")
     if deployment.uploads >= MAX_UPLOADS:
         raise TooManyUploads(f"{MAX_UPLOADS} uploads to {deployment.name} are under way.")
+    root = call.request.query.get("root", ".")
+    if root != ".":
+        raise RequestError(f"root={root[:40]!r} is not known; root=. takes the archive as it is.")
     limit = service.settings.upload_limit
     check_length(call.request, limit)
     deployment.uploads += 1
@@ -69,7 +54,8 @@ async def _receive_and_deploy(call: Call, limit: UploadLimit) -> UploadAnswer:
     try:
         call.body.invite()
         started = time.monotonic()
-        received = await receive(call.request, file, limit)
+        count = service.metrics.received_bytes.labels(deployment.name).inc
+        received = await receive(call.request, file, limit, count)
         _note(call, received, time.monotonic() - started)
         answer = await deploy_upload(
             service,
@@ -77,8 +63,11 @@ async def _receive_and_deploy(call: Call, limit: UploadLimit) -> UploadAnswer:
             received,
             actor=call.caller.actor,
             # A member beside dags/ is refused unless the client says that the archive is meant as it is.
-            keep_root=call.request.query.get("root") == ".",
+            keep_root="root" in call.request.query,
         )
+    except UploadTooSlow:
+        call.body.give_up()
+        raise
     except (StoreFailed, StoreFull):
         # A bundle may have been stored that no deploy names; on a full volume its space is needed.
         service.spawn(apply_retention(service))
@@ -87,13 +76,24 @@ async def _receive_and_deploy(call: Call, limit: UploadLimit) -> UploadAnswer:
         await asyncio.to_thread(service.folder.discard, file)
     if not answer.unchanged:
         service.spawn(apply_retention(service))
+    log.info(
+        "Upload answered",
+        extra=fields(
+            deployment=deployment.name,
+            sha256=received.sha256,
+            version=answer.version,
+            digest=answer.digest,
+            unchanged=answer.unchanged,
+            warnings=len(answer.warnings),
+            left_out=answer.left_out,
+        ),
+    )
     return answer
 
 
 def _note(call: Call, received: Received, seconds: float) -> None:
-    name, metrics = call.deployment.name, call.service.metrics
-    metrics.received_bytes.labels(name).inc(received.size)
-    metrics.receive_seconds.labels(name).observe(seconds)
+    name = call.deployment.name
+    call.service.metrics.receive_seconds.labels(name).observe(seconds)
     log.info(
         "Upload received",
         extra=fields(

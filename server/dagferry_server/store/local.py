@@ -22,7 +22,7 @@ from io import FileIO
 from typing import BinaryIO
 
 from dagferry_core.errors import BundleGone, StoreFailed
-from dagferry_core.names import MAX_SEQUENCE, check_deployment, is_digest
+from dagferry_core.names import MAX_SEQUENCE, check_deployment, is_deployment, is_digest
 from dagferry_server.failures import log_failure
 from dagferry_server.store.base import Store, StoredBundle, storage_errors
 from dagferry_server.store.files import make_folder, publish, remove, sweep, sync_folder
@@ -42,6 +42,13 @@ class LocalStore(Store):
 
     def __init__(self, root: str) -> None:
         self._root = root
+
+    def deployments(self) -> list[str]:
+        """Return the names of all folders that have a log."""
+        with storage_errors(f"Listing the deployments in {self._root}"):
+            names = filter(is_deployment, sorted(os.listdir(self._root)))
+            # A backup may have been taken before a log id was written, or without it.
+            return [name for name in names if any(map(os.path.exists, (self._id(name), self._deploys(name))))]
 
     def prepare(self, deployment: str) -> None:
         """Make the deployment's folders, with a new log id if it has none, and sweep what an earlier run left over."""
@@ -65,7 +72,7 @@ class LocalStore(Store):
     def log_id(self, deployment: str) -> str:
         """Return the random name of the deployment's log."""
         action = f"Reading the log id of {deployment}"
-        with storage_errors(action), open(os.path.join(self._folder(deployment), LOG_NAME), "rb") as file:
+        with storage_errors(action), open(self._id(deployment), "rb") as file:
             data = file.read(MAX_ENTRY_BYTES)
         try:
             log_id = str(json.loads(data)["log_id"])
@@ -194,6 +201,9 @@ class LocalStore(Store):
 
     def _folder(self, deployment: str) -> str:
         return os.path.join(self._root, check_deployment(deployment))
+
+    def _id(self, deployment: str) -> str:
+        return os.path.join(self._folder(deployment), LOG_NAME)
 
     def _deploys(self, deployment: str) -> str:
         return os.path.join(self._folder(deployment), "deploys")

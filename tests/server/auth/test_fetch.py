@@ -1,6 +1,5 @@
 """Fetching keys: bounded, without redirects, and the server's own token only to the host that was configured."""
 
-import json
 import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -22,17 +21,15 @@ async def local() -> AsyncIterator[LocalIssuer]:
 
 def issuer_at(local: LocalIssuer, *, url: str | None = None, **source: str | None) -> Issuer:
     nothing = dict.fromkeys(KeySource._fields)
-    if not source.keys() & {"jwks_url", "jwks_file"}:
+    if "jwks_url" not in source:
         source["discovery"] = local.url + DISCOVERY_PATH
     return Issuer("local", "generic", url or local.url, "dagferry", KeySource(**{**nothing, **source}), ())
 
 
-async def test_keys_come_by_discovery_by_url_or_from_a_file(local: LocalIssuer, tmp_path: Path) -> None:
-    (tmp_path / "keys.json").write_text(json.dumps({"keys": local.keys}))
+async def test_keys_come_by_discovery_or_by_url(local: LocalIssuer) -> None:
     assert await fetch_keys(issuer_at(local)) == {"keys": local.keys}
     assert [path for path, _ in local.asked] == [DISCOVERY_PATH, "/keys"]
     assert await fetch_keys(issuer_at(local, jwks_url=local.url + "/elsewhere")) == {"keys": local.keys}
-    assert await fetch_keys(issuer_at(local, jwks_file=str(tmp_path / "keys.json"))) == {"keys": local.keys}
     assert [path for path, _ in local.asked[2:]] == ["/elsewhere"]
 
 
@@ -127,6 +124,15 @@ async def test_a_proxy_of_the_environment_is_honoured(local: LocalIssuer, monkey
     monkeypatch.setenv("http_proxy", local.url)
     monkeypatch.delenv("no_proxy", raising=False)
     assert await fetch_keys(issuer_at(local, jwks_url="http://localhost:1/through-the-proxy")) == {"keys": local.keys}
+
+
+@pytest.mark.parametrize("proxy", ["http://u:CANARY/PW@127.0.0.1:1", "http://u:CANARY\u2100@127.0.0.1"])
+async def test_a_proxy_s_password_is_not_shown(local: LocalIssuer, monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
+    monkeypatch.setenv("http_proxy", proxy)
+    monkeypatch.delenv("no_proxy", raising=False)
+    with pytest.raises(FetchFailed, match="the proxy") as caught:
+        await fetch_keys(issuer_at(local, jwks_url="http://localhost:1/keys"))
+    assert "CANARY" not in str(caught.value)
 
 
 @pytest.mark.parametrize("content", [None, "no certificate"])

@@ -3,15 +3,16 @@
 import asyncio
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import jwt
 import pytest
 
-from dagferry_core.errors import CredentialsRefused, IssuerUnavailable
+from dagferry_core.errors import CredentialsRefused, IssuerUnavailable, SetupError
 from dagferry_server.auth import keys as keys_module
 from dagferry_server.auth.fetch import FetchFailed
-from dagferry_server.auth.keys import FETCH_EVERY_SECONDS, MAX_KEYS_PER_ISSUER, IssuerKeys, parse_keys
+from dagferry_server.auth.keys import FETCH_EVERY_SECONDS, MAX_KEYS_PER_ISSUER, FileKeys, IssuerKeys, parse_keys
 from issuer import make_key, public_jwk
 
 K1, K2 = public_jwk(make_key(), "k1"), public_jwk(make_key(), "k2")
@@ -92,9 +93,23 @@ async def test_within_the_minute_the_answer_is_try_again_and_then_it_is_found() 
     upstream = Upstream(K1)
     await upstream.knows("k1")
     upstream.keys = [K2]
-    assert await upstream.knows("k2") == "issuer_unavailable"
-    upstream.now += FETCH_EVERY_SECONDS
+    upstream.now += 12
+    with pytest.raises(IssuerUnavailable, match=r"fetched 12 s ago; they are asked for again in 48 s\.") as caught:
+        await upstream.cache.find("k2", "RS256")
+    assert caught.value.retry_after == 48
+    assert "log" not in caught.value.hint
+    upstream.now += 48
     assert await upstream.knows("k2") == "k2"
+
+
+async def test_a_failed_fetch_is_called_one_and_says_when_the_next_is() -> None:
+    upstream = Upstream()
+    upstream.keys = None
+    await upstream.knows("k1")
+    upstream.now += 15.5
+    with pytest.raises(IssuerUnavailable, match="cannot be fetched") as caught:
+        await upstream.cache.find("k1", "RS256")
+    assert caught.value.retry_after == 45
 
 
 async def test_a_key_that_the_issuer_just_said_it_does_not_have_is_refused() -> None:
@@ -153,6 +168,48 @@ async def test_keys_are_fetched_before_anybody_needs_them_and_again_sooner_after
         await cache.keep_fresh()
     assert naps == [keys_module.REFRESH_EVERY_SECONDS, FETCH_EVERY_SECONDS, keys_module.REFRESH_EVERY_SECONDS]
     assert upstream.fetches == 3
+
+
+# --- keys in a file --------------------------------------------------------------------------------------------------
+
+
+async def test_of_keys_in_a_file_an_unknown_one_is_refused_at_once_and_a_new_one_taken(tmp_path: Path) -> None:
+    file = tmp_path / "keys.json"
+
+    def write(*keys: dict[str, Any]) -> None:
+        file.write_text(json.dumps({"keys": keys}))
+
+    write(K1)
+    keys = await asyncio.to_thread(FileKeys, "local", str(file))
+    assert (await keys.find("k1", "RS256")).key_id == "k1"
+    for kid, algorithm in (("k2", "RS256"), ("k1", "ES256")):
+        with pytest.raises(CredentialsRefused):
+            await keys.find(kid, algorithm)
+    write(K2)
+    for _ in range(2):
+        await asyncio.to_thread(keys._file.look)
+    assert (await keys.find("k2", "RS256")).key_id == "k2"
+    with pytest.raises(CredentialsRefused, match="none of the keys of 'local'"):
+        await keys.find("k1", "RS256")
+
+
+@pytest.mark.parametrize("content", [None, "", "[]", "{}", "{" * 100_000, '{"keys": 1}'])
+async def test_a_file_without_keys_is_refused_at_the_start_and_changes_nothing_later(
+    tmp_path: Path, content: str | None
+) -> None:
+    file = tmp_path / "keys.json"
+    file.write_text(json.dumps({"keys": [K1]}))
+    keys = await asyncio.to_thread(FileKeys, "local", str(file))
+    if content is None:
+        file.unlink()
+    else:
+        file.write_text(content)
+    with pytest.raises(SetupError):
+        await asyncio.to_thread(FileKeys, "local", str(file))
+    for _ in range(2):
+        await asyncio.to_thread(keys._file.look)
+    assert keys.fault
+    assert (await keys.find("k1", "RS256")).key_id == "k1"
 
 
 # --- key sets --------------------------------------------------------------------------------------------------------

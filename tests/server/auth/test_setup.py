@@ -50,3 +50,15 @@ def test_a_file_that_cannot_be_used_ends_the_command(tmp_path, broken) -> None:
     (tmp_path / broken).write_text("short")
     with pytest.raises(SetupError):
         make_identifier(read_settings(every[kind], {}))
+
+
+@pytest.mark.parametrize("key", ["jwks_file", "ca_file", "bearer_token_file"])
+@pytest.mark.parametrize("content", [None, ""])
+def test_a_file_that_an_issuer_needs_does_too(tmp_path, key, content) -> None:
+    if content is not None:
+        (tmp_path / "file").write_text(content)
+    issuers = issuers_file(
+        tmp_path / "issuers", "https://issuer.example", RULE, kind="generic", keys=f'{key} = "{tmp_path}/file"'
+    )
+    with pytest.raises(SetupError):
+        make_identifier(read_settings(["--issuers-file", issuers], {}))

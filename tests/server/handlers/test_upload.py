@@ -7,10 +7,12 @@ import hashlib
 import io
 import logging
 import os
+import re
 
 import aiohttp
 import pytest
 
+from credentials import SCOPES, TokensFile
 from dagferry_core.errors import StoreFailed
 from dagferry_core.limits import MIB
 from dagferry_server.receiving import MAX_FORM_BYTES
@@ -101,6 +103,13 @@ async def test_root_dot_takes_the_archive_as_it_is(server) -> None:
     assert (await server.upload(mixed, "/default/dags/upload?root=.")).json["added"] == 2
 
 
+@pytest.mark.parametrize("root", ["", "dags", "./", ".."])
+async def test_another_root_than_a_dot_is_refused(server, root) -> None:
+    answer = await server.upload(pack(A), f"/default/dags/upload?root={root}")
+    assert (answer.status, answer.json["code"]) == (400, "request_invalid")
+    assert f"root='{root}' is not known" in answer.json["message"]
+
+
 async def test_what_was_left_out_is_said(server) -> None:
     told = await server.deploy({**A, "__pycache__/etl.cpython-311.pyc": b"x", ".DS_Store": b"x"})
     assert (told["added"], told["left_out"]) == (3, 2)
@@ -163,6 +172,8 @@ async def test_the_answer_to_too_large_an_upload_names_limit_rule_size_and_what_
         answer = await server.upload(body)
         assert (answer.status, answer.json["code"]) == (413, "upload_too_large")
         assert "15,728,640 bytes (1 tier of 15 MiB)" in answer.json["message"]
+        seen = int(re.search(r"has (?:at least )?([0-9,]+) bytes;", answer.json["message"])[1].replace(",", ""))
+        assert seen > 15 * MIB
         assert "--tiers" in answer.json["hint"]
     assert scratch_files() == []
 
@@ -186,6 +197,7 @@ async def test_an_upload_is_followed_through_the_log(server, caplog) -> None:
     assert lines["Upload received"]["sha256"] == hashlib.sha256(body).hexdigest()
     assert lines["Upload received"]["bytes"] == len(body)
     for message in ("Deployed", "Upload answered"):
+        assert lines[message]["sha256"] == lines["Upload received"]["sha256"]
         assert lines[message]["version"] == told["version"]
         assert lines[message]["deployment"] == "default"
 
@@ -205,6 +217,52 @@ async def test_uploads_are_counted_by_outcome(server) -> None:
     assert await server.metric('uploads_total{deployment="default",outcome="unchanged"}') == 1
     assert await server.metric('upload_received_bytes_total{deployment="default"}') == 2 * len(body) + len(pack(B))
     assert await server.metric('upload_check_seconds_count{deployment="default"}') == 3
+
+
+async def test_bytes_are_counted_as_they_arrive_also_of_uploads_that_fail(server) -> None:
+    received = 'upload_received_bytes_total{deployment="default"}'
+    more = asyncio.Event()
+
+    async def slowly():
+        yield b"x" * 1000
+        await more.wait()
+        yield b"x" * 234
+
+    upload = asyncio.create_task(server.upload(slowly()))
+    count = server.service.metrics.received_bytes.labels("default")._value
+    await eventually("the first bytes", lambda: count.get() == 1000)
+    more.set()
+    assert (await upload).status == 422
+    assert await server.metric(received) == 1234
+
+
+async def test_uploads_that_are_refused_before_they_are_looked_at_are_counted_too(start, tmp_path) -> None:
+    """Under the deployment's name only if there is one, and the caller may know of it."""
+    tokens = TokensFile(tmp_path / "tokens.toml")
+    headers = {
+        "reader": {"Authorization": tokens.add("reader", ["read"], ["default", "team-*"])},
+        "stranger": {"Authorization": tokens.add("stranger", SCOPES, ["other"])},
+        "nobody": {},
+    }
+    server = await start("--tokens-file", str(tokens.path), "--deployments", "default,other")
+    for name, deployment, code, label in (
+        ("nobody", "default", "unauthenticated", ""),
+        ("stranger", "default", "deployment_not_found", ""),
+        ("reader", "default", "forbidden", "default"),
+        ("reader", "team-a", "forbidden", ""),
+    ):
+        counter = server.service.metrics.uploads.labels(label, code)._value
+        before = counter.get()
+        answer = await server.call("POST", f"/{deployment}/dags/upload", headers=headers[name], data=pack(A))
+        assert (answer.json["code"], counter.get()) == (code, before + 1)
+
+
+async def test_uploads_of_web_pages_are_counted_too(server) -> None:
+    page = {"Origin": "https://elsewhere.example"}
+    answer = await server.call("POST", "/default/dags/upload", headers=page, data=pack(A))
+    assert answer.json["code"] == "origin_refused"
+    counted = [sample for metric in server.service.metrics.uploads.collect() for sample in metric.samples]
+    assert [sample.value for sample in counted if sample.labels["outcome"] == "origin_refused"][:1] == [1]
 
 
 async def test_many_uploads_at_once_to_one_deployment_leave_a_log_without_gaps(server) -> None:

@@ -1,0 +1,37 @@
+"""``dagferry-server new-log-id``: gives deploy logs new ids, after a backup was restored."""
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+
+from dagferry_core.command import Setting, parse, set_up_logs
+from dagferry_core.errors import SetupError
+from dagferry_server.datafolder import DataFolder
+from dagferry_server.settings import SETTINGS as OF_SERVER
+from dagferry_server.settings import names
+from dagferry_server.store.local import LocalStore
+
+SETTINGS: tuple[Setting, ...] = (
+    *(setting for setting in OF_SERVER if setting.flag == "--data-dir"),
+    Setting("--deployments", names, None, "NAME,…", "Whose logs; by default of all that are in the data folder."),
+)
+
+
+def new_log_id(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
+    """Give the logs new ids, and print them. Nothing is made where there is no log: a folder may be mistyped."""
+    values = parse("dagferry-server new-log-id", "Give deploy logs new ids.", SETTINGS, arguments, environment)
+    set_up_logs()
+    root = os.path.abspath(values["data_dir"])
+    there = LocalStore(root).deployments() if os.path.isdir(root) else []
+    deployments = there if values["deployments"] is None else values["deployments"]
+    missing = [name for name in deployments if name not in there]
+    if missing or not there:
+        what = f"of {', '.join(missing)}" if missing else "of any deployment"
+        raise SetupError(f"{root} has no deploy log {what}.", "Check --data-dir and --deployments.")
+    with closing(DataFolder(root)):
+        store = LocalStore(root)
+        for deployment in deployments:
+            store.prepare(deployment)
+            sys.stdout.write(f"{deployment} {store.new_log_id(deployment)}\n")
+    return 0

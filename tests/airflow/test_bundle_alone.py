@@ -1,0 +1,199 @@
+"""The DAG bundle by itself, in Airflow's environment: what it asks for, and what it raises where it cannot go on."""
+
+import json
+import os
+import signal
+import subprocess
+
+import pytest
+
+from airflows import HOME, environment_of
+from credentials import TokensFile
+from dagferry_airflow.live import locked
+from harness import free_port
+from issuer import make_certificate
+
+pytestmark = pytest.mark.airflow
+
+A = {"etl.py": b"import shop\n", "shop.py": b"rate = 1\n"}
+B = {**A, "shop.py": b"rate = 2\n"}
+
+HEAD = """
+import json, sys
+from airflow.exceptions import AirflowException
+from dagferry_airflow import DagferryBundle, pin
+from dagferry_core import fetch
+
+def made(version=None, name="prod", **kwargs):
+    return DagferryBundle(name=name, version=version, refresh_interval=5, **kwargs)
+
+def raised(call):
+    try:
+        call()
+    except AirflowException as error:  # all that Airflow 3.0 to 3.2 survive
+        return type(error).__name__, str(error)
+    return "", ""
+
+def say(what):
+    print("\\n" + json.dumps(what), flush=True)
+"""
+
+
+@pytest.fixture
+def python(tmp_path):
+    """Run code in Airflow's environment, and return what it said last; ``during`` is called when it said something."""
+    environment = environment_of(3)
+    folders = [HOME / "core", HOME / "airflow_plugin", environment / "plugin"]
+    variables = {
+        **{name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "PYTHON"))},
+        "AIRFLOW_HOME": str(tmp_path / "airflow"),
+        "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_STORAGE_PATH": str(tmp_path / "bundles"),
+        "PYTHONPATH": os.pathsep.join(map(str, folders)),
+    }
+
+    def run(code: str, during=lambda: None):
+        with subprocess.Popen(
+            [environment / "bin/python", "-c", HEAD + code], env=variables, text=True, stdin=-1, stdout=-1, stderr=-1
+        ) as process:
+            first = ""
+            while process.stdout and not first.startswith(("[", "{", '"')):
+                first = process.stdout.readline()
+                assert first, process.communicate()
+            during()
+            out, errors = process.communicate("go on\n", timeout=60)
+            assert process.returncode == 0, errors
+            return json.loads((first + out).strip().splitlines()[-1])
+
+    return run
+
+
+def test_with_nothing_on_the_disk_what_goes_wrong_is_an_exception_of_airflows_that_names_the_setting(
+    python, serve, tmp_path
+) -> None:
+    tokens = TokensFile(tmp_path / "tokens.toml")
+    server = serve("--tokens-file", str(tokens.path))
+    (tmp_path / "wrong").write_text("dgf_wrong")
+    (tmp_path / "bundles").mkdir()
+    (tmp_path / "bundles/volume").write_text("in the way")
+    cases = {
+        "away": {"server": f"http://127.0.0.1:{free_port()}"},
+        "URL": {"server": "nohttp"},
+        "scheme": {"server": "ftp://x"},
+        "token": {"server": server.url, "token_file": str(tmp_path / "wrong")},
+        "no token": {"server": server.url, "token_file": str(tmp_path / "none")},
+        "CA": {"server": server.url, "ca_file": str(tmp_path / "none")},
+        "plain": {"server": "http://dagferry.example.com", "token_file": str(tmp_path / "wrong")},
+        "volume": {"server": serve(data="open").url},
+    }
+    code = f"""
+cases = {cases!r}
+say({{name: raised(made(name=name, **kwargs).initialize) for name, kwargs in cases.items()}})
+"""
+    said = python(code)
+    assert {kind for kind, _ in said.values()} == {"AirflowException"}
+    for name, (_, text) in said.items():
+        assert ("token_file, ca_file, allow_plain_http" in text) == (name != "volume")
+        assert "--" not in text
+        assert "sidecar" not in text
+    assert "server is 'nohttp': a URL such as" in said["URL"][1]
+    assert "none cannot be used: No such file" in said["CA"][1]
+
+
+def test_a_task_is_rescheduled_only_where_waiting_helps(python, serve, tmp_path) -> None:
+    certificate, key = make_certificate(tmp_path)
+    server = serve("--tls-cert", certificate, "--tls-key", key)
+    version = server.deploy(A)["version"]
+    cases = {
+        "away": {"server": f"http://127.0.0.1:{free_port()}"},
+        "URL": {"server": "http://"},
+        "CA": {"server": server.url, "ca_file": str(tmp_path / "none")},
+        "not trusted": {"server": server.url},
+        "unknown": {"server": server.url, "ca_file": certificate, "version": "20260101T000000Z-000099"},
+    }
+    code = f"""
+pin.note_task()
+cases = {cases!r}
+versions = {{name: kwargs.pop("version", {version!r}) for name, kwargs in cases.items()}}
+say({{name: raised(made(versions[name], name, **kwargs).initialize)[0] for name, kwargs in cases.items()}})
+"""
+    expected = {**dict.fromkeys(cases, "AirflowException"), "away": "AirflowRescheduleException"}
+    assert python(code) == expected
+
+
+def test_a_token_a_ca_and_a_link_for_people(python, serve, tmp_path) -> None:
+    certificate, key = make_certificate(tmp_path)
+    tokens = TokensFile(tmp_path / "tokens.toml")
+    (tmp_path / "token").write_text(tokens.add("airflow", ["sync"]) + "\n")
+    secret = tokens.add("ci", ["deploy"])
+    server = serve("--tokens-file", str(tokens.path), "--tls-cert", certificate, "--tls-key", key)
+    server.headers = {"Authorization": f"Bearer {secret}"}
+    older, newest = (server.deploy(files)["version"] for files in (A, B))
+    kwargs = {
+        "server": server.url, "token_file": str(tmp_path / "token"), "ca_file": certificate,
+        "view_url_template": "https://git.example.com/{version}",
+    }  # fmt: skip
+    code = f"""
+seen = []
+for version in (None, {older!r}):
+    bundle = made(version, **{kwargs!r})
+    bundle.initialize()
+    seen.append((bundle.get_current_version().version, (bundle.path / "shop.py").read_text()))
+say([seen, bundle.view_url_template(), bundle.view_url({older!r})])
+"""
+    assert python(code) == [
+        [[newest, "rate = 2\n"], [older, "rate = 1\n"]],
+        "https://git.example.com/{version}",
+        f"https://git.example.com/{older}",
+    ]
+
+
+def test_a_server_that_hangs_does_not_stop_the_loop_that_refreshes(python, serve) -> None:
+    server = serve()
+    server.deploy(A)
+    code = f"""
+bundle = made(server={server.url!r})
+bundle.initialize()
+bundle.refresh()
+say("the server may hang now")
+sys.stdin.readline()
+asked = []
+ask = fetch.Server.current
+fetch.Server.current = lambda *args: asked.append(1) or ask(*args)
+for _ in range(100):
+    bundle.refresh()
+say([len(asked), (bundle.path / "shop.py").read_text()])
+"""
+    try:
+        assert python(code, lambda: server.process.send_signal(signal.SIGSTOP)) == [1, "rate = 1\n"]
+    finally:
+        server.process.send_signal(signal.SIGCONT)
+
+
+def test_a_dag_processor_that_starts_while_the_server_is_away_has_what_is_on_the_disk(python, serve) -> None:
+    server = serve()
+    version = server.deploy(A)["version"]
+    code = f"""
+bundle = made(server={server.url!r})
+bundle.initialize()
+bundle.refresh()  # Airflow lists no files of a bundle that has not been refreshed
+say(bundle.get_current_version().version)
+"""
+    assert python(code) == version
+    server.stop()
+    assert python(code) == version
+
+
+def test_tasks_ask_a_server_that_hangs_at_once_not_one_after_the_other(python, serve, tmp_path) -> None:
+    server = serve()
+    version = server.deploy(A)["version"]
+    server.process.send_signal(signal.SIGSTOP)
+    try:
+        with locked(str(tmp_path / "bundles/prod/live"), 0):
+            code = f"""
+pin.note_task()
+fetch.SILENCE_SECONDS = 0.5
+say(raised(made({version!r}, server={server.url!r}).initialize)[0])
+"""
+            assert python(code) == "AirflowRescheduleException"
+    finally:
+        server.process.send_signal(signal.SIGCONT)
