@@ -283,10 +283,7 @@ class Volume(Root):
     # --- counting ----------------------------------------------------------------------------------------------------
 
     def stored(self) -> tuple[int, int]:
-        """Return the number of trees on the volume, with the live one and what could not be removed, and their bytes.
-
-        What could not be removed has no bytes here: nobody knows how much of it is left.
-        """
+        """Return how many trees are on the volume, with what could not be removed, and the bytes of the others."""
         records = [tree.record for tree in ([self.live] if self.live else []) + self.old]
         return len(records) + len(self._unremoved), stored_bytes(records)
 
