@@ -24,6 +24,8 @@ from dagferry_core.limits import MAX_ZSTD_BLOCKS, MAX_ZSTD_WINDOW_BYTES, MIB, PI
 
 _HEAD_BYTES = 512
 _INPUT_BYTES = 32 * 1024
+_OUTPUT_BYTES = 120 * 1024
+"""Of gzip at a time: malloc keeps blocks of up to 128 KiB for the next piece, larger ones are fresh from the system."""
 _GZIP = b"\x1f\x8b"
 _ZSTD = b"\x28\xb5\x2f\xfd"
 _SKIPPABLE = b"\x2a\x4d\x18"
@@ -107,7 +109,7 @@ def _gzip(file: BinaryIO, head: bytes) -> Iterator[bytes]:
     data = head
     while not inflate.eof:
         try:
-            piece = inflate.decompress(data, PIECE_BYTES)
+            piece = inflate.decompress(data, _OUTPUT_BYTES)
         except zlib_ng.error as error:  # type: ignore[misc]  # its stub has it as an instance
             raise ArchiveCorrupt(f"The gzip data is damaged ({error}).") from error
         if piece:

@@ -3,6 +3,7 @@
 A module of its own, because only who stores bundles needs it: a sidecar starts without importing thread pools.
 """
 
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,6 +17,10 @@ from dagferry_core.manifest import Entry, Manifest
 LEVEL = 3
 COMPRESSORS = 2
 """Threads that compress one bundle."""
+BUFFERS = 4
+"""Of one frame each: two are being compressed, one is filled, and one waits."""
+
+_thread = threading.local()
 
 
 def write_bundle(
@@ -27,19 +32,25 @@ def write_bundle(
     the offsets in ``out`` at which each frame starts, and last the offset at which the bundle ends.
     """
     frames = [0]
+    spare = [memoryview(bytearray(FRAME_BYTES)) for _ in range(BUFFERS)]
+    pending: deque[tuple[memoryview, Future[bytes]]] = deque()
 
-    def write(frame: Future[bytes]) -> None:
+    def write_next() -> None:
+        content, frame = pending.popleft()
         frames.append(frames[-1] + out.write(frame.result()))
+        spare.append(content)
+
+    def take_spare() -> memoryview:
+        if not spare:
+            write_next()
+        return spare.pop()
 
     # Frames do not depend on each other, and compressing holds no lock of the interpreter.
-    with ThreadPoolExecutor(COMPRESSORS, "compress") as pool:
-        pending: deque[Future[bytes]] = deque()
-        for content in _frames(_tar(manifest, read_content)):
-            if len(pending) > COMPRESSORS:
-                write(pending.popleft())
-            pending.append(pool.submit(_compressed, content))
-        for frame in pending:
-            write(frame)
+    with ThreadPoolExecutor(COMPRESSORS, "compress", _prepare) as pool:
+        for content, size in _frames(_tar(manifest, read_content), take_spare):
+            pending.append((content, pool.submit(_compressed, content[:size])))
+        while pending:
+            write_next()
     return frames
 
 
@@ -56,21 +67,29 @@ def _tar(
     yield END
 
 
-def _frames(pieces: Iterable[bytes | memoryview]) -> Iterator[bytes]:
-    """Cut what ``pieces`` come to into frames."""
-    parts: list[bytes | memoryview] = []
-    missing = FRAME_BYTES
+def _frames(
+    pieces: Iterable[bytes | memoryview], take_spare: Callable[[], memoryview]
+) -> Iterator[tuple[memoryview, int]]:
+    """Cut what ``pieces`` come to into frames, in spare buffers; yield each with the bytes that are in it."""
+    buffer, size = take_spare(), 0
     for piece in pieces:
-        rest = piece
-        while len(rest) >= missing:
-            yield b"".join([*parts, rest[:missing]])
-            rest = memoryview(rest)[missing:]
-            parts, missing = [], FRAME_BYTES
-        parts.append(rest)
-        missing -= len(rest)
-    if missing < FRAME_BYTES:
-        yield b"".join(parts)
+        start = 0
+        while start < len(piece):
+            if size == FRAME_BYTES:
+                yield buffer, size
+                buffer, size = take_spare(), 0
+            part = piece[start : start + FRAME_BYTES - size]
+            buffer[size : size + len(part)] = part
+            size += len(part)
+            start += len(part)
+    yield buffer, size
 
 
-def _compressed(content: bytes) -> bytes:
-    return zstandard.ZstdCompressor(level=LEVEL, write_checksum=True).compress(content)
+def _prepare() -> None:
+    # Once in each thread, because to make a compressor costs a tenth of a frame.
+    _thread.compressor = zstandard.ZstdCompressor(level=LEVEL, write_checksum=True)
+
+
+def _compressed(content: memoryview) -> bytes:
+    compressed: bytes = _thread.compressor.compress(content)
+    return compressed
