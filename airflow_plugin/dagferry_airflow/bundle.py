@@ -164,7 +164,16 @@ class DagferryBundle(base.BaseDagBundle):  # type: ignore[misc] # Airflow is not
                 if newest and newest.version == version:
                     with contextlib.suppress(SequenceRegressed):  # another process has taken a newer one meanwhile
                         live.take(newest, server)
-                build(str(folder), version, live.live, server)
+                try:
+                    build(str(folder), version, live.live, server)
+                except (DagferryError, OSError) as error:
+                    if not live.make_room(error):
+                        raise
+                    server.close()
+                    removing.remove(str(folder))
+                    folder.mkdir()
+                    folder.chmod(trees.FOLDER_MODE)
+                    build(str(folder), version, live.live, server)
             self.versions_dir.mkdir(parents=True, exist_ok=True)
             self._track(version)
             folder.rename(self._path)

@@ -6,6 +6,7 @@ the loop at first, and less with each further failure.
 """
 
 import logging
+import math
 import os
 import time
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from dagferry_core.connecting import Patience
 from dagferry_core.errors import DagferryError, VolumeFailed
 from dagferry_core.fetch import DOWNLOAD_SECONDS, Server
 from dagferry_core.names import version_sequence
+from dagferry_core.root import CURRENT
 
 ASK_SECONDS = 1.5
 """To connect in, and to be answered in."""
@@ -26,6 +28,8 @@ MAX_SECONDS = 300.0
 HURRIED = Patience(ASK_SECONDS, ASK_SECONDS, FIRST_DOWNLOAD_SECONDS)
 PAUSE_FACTOR = 10
 MAX_DOUBLINGS = 4
+CHECK_SECONDS = 60.0
+"""How long what is live is taken for whole; then its contents are checked again, which takes 30 ms for 60 MB."""
 TOUCH_AGAIN_SECONDS = (10.0, 60.0)
 """As the sidecar does: a parse that was under way during the swap may end after it and hide it."""
 
@@ -46,8 +50,8 @@ class Follower:
         self._connect = connect
         self._clock = clock
         self._failures = 0
-        self._ask_at = clock()
-        self._is_sound = False  # what is live was checked with its contents
+        self._ask_at = self._touch_at = clock()
+        self._sound_until = -math.inf  # what is live was checked with its contents
         self._known = ""  # where ``current`` led when it was looked at last
         self._looked = time.time()
         self._touches: list[tuple[float, tuple[str, ...]]] = []
@@ -59,17 +63,18 @@ class Follower:
         """
         if patiently or self._clock() >= self._ask_at:
             self._attempt(patiently=patiently)
-        if not patiently:  # a task ends before anything is due
-            self._try(self._touch_again)
+        started = self._clock()
+        if not patiently and started >= self._touch_at and self._try(self._touch_again):  # a task ends before it is due
+            self._touch_at = self._clock() + PAUSE_FACTOR * (self._clock() - started)
 
     def _attempt(self, *, patiently: bool) -> None:
         started = self._clock()
         self.error = self._try(lambda: self._take_newest(patiently=patiently))
         if self.error:
             self._failures += 1
-            factor = PAUSE_FACTOR * 2.0 ** min(self._failures - 1, MAX_DOUBLINGS)
             now = self._clock()
-            self._ask_at = now + min(MAX_SECONDS, factor * (now - started))
+            pause = PAUSE_FACTOR * (now - started)
+            self._ask_at = now + max(pause, min(MAX_SECONDS, pause * 2.0 ** min(self._failures - 1, MAX_DOUBLINGS)))
         else:
             self._failures, self._ask_at = 0, started
 
@@ -95,12 +100,13 @@ class Follower:
                 with locked(self._root, lock_seconds), LiveTree(self._root) as live:
                     live.take(newest, server)
                     self._look(live)
-                self._is_sound = True
+                self._sound_until = self._clock() + CHECK_SECONDS
         finally:
             server.close()
 
     def _seen(self) -> str:
-        version = live_version(self._root) if self._is_sound else ""
+        is_sound = self._clock() < self._sound_until and os.path.isdir(f"{self._root}/{CURRENT}")
+        version = live_version(self._root) if is_sound else ""
         try:
             return version if version_sequence(version) else ""
         except DagferryError:  # EMPTY, or nothing

@@ -104,14 +104,16 @@ class LiveTree:
     def take(self, newest: DeployRef, server: Server) -> None:
         """Make ``newest`` live unless it is.
 
-        Raises ``SequenceRegressed`` if it is older than the live one, or other errors if it cannot be had.
+        Raises ``SequenceRegressed`` if the log went on from another deploy than that, or other errors if it cannot be
+        had.
         """
         live = self._volume.live.record.deploy if self._volume.live else None
         if newest.sequence == 0 and live:
             if not self._damage:
                 return  # an empty store says nothing about what should be here
             newest = live
-        if live and live.log_id == newest.log_id and newest.sequence < live.sequence:
+        going_back = live and newest != live and newest.sequence <= live.sequence != 0
+        if live and going_back and live.log_id == newest.log_id:
             raise SequenceRegressed(f"The server offers {newest.version}, but {live.version} was live already.")
         if live == newest and not self._damage:
             return
@@ -128,6 +130,10 @@ class LiveTree:
         now = time.time()
         ages = {path: max(now - mtime / trees.SECOND_NS, 0.0) for path, mtime in live.tree.mtimes.items()}
         return {path: age for path, age in ages.items() if now - age >= since - SWAP_SECONDS}
+
+    def make_room(self, error: Exception) -> bool:
+        """Remove what may go if ``error`` is that the volume is full; tell whether there was anything."""
+        return self._volume.make_room(error, time.time())
 
     def touch(self, paths: tuple[str, ...]) -> None:
         """Touch files of the live tree again."""

@@ -57,11 +57,12 @@ class Access(NamedTuple):
 
 def check_url(text: str) -> str:
     """Return the URL of a server without a slash at its end; ``ValueError`` unless it is one."""
-    url = urlsplit(text)
     try:
+        url = urlsplit(text)
         port_is_fine = url.port is None or url.port > 0
     except ValueError:
-        port_is_fine = False
+        # What the library says may show part of a password.
+        raise ValueError("a URL such as http://dagferry-server:8000 is expected") from None
     if url.scheme not in {"http", "https"} or not url.hostname or not port_is_fine or url.query or url.fragment:
         raise ValueError("a URL such as http://dagferry-server:8000 is expected")
     if "@" in url.netloc:

@@ -91,7 +91,7 @@ class ArchiveUnsupported(ArchiveError):
     """The archive uses a feature that different programs read differently."""
 
     code = "archive_unsupported"
-    default_hint = "Pack the dags folder with a plain tar (ustar, PAX or GNU), without sparse files."
+    default_hint = "Pack the dags folder with a plain tar (ustar, PAX or GNU), without sparse files or access times."
 
 
 class WindowTooLarge(ArchiveError):

@@ -7,8 +7,9 @@ import logging
 import os
 import re
 import stat
+from collections.abc import Iterator
 
-from dagferry_core.errors import RootInUse, RootUnusable
+from dagferry_core.errors import RootInUse, RootUnusable, VolumeFailed
 from dagferry_core.tree import FOLDER_MODE
 
 CURRENT = "current"
@@ -127,3 +128,14 @@ class Root:
             if isinstance(error, IsADirectoryError):
                 raise self._in_the_way() from error
             raise
+
+
+@contextlib.contextmanager
+def failures(path: str) -> Iterator[None]:
+    """Turn an ``OSError`` into ``VolumeFailed`` that names the file, or ``path`` where the error knows no file."""
+    try:
+        yield
+    except OSError as error:
+        # Calls by folder descriptor know no more than a last name, or a number.
+        known = isinstance(error.filename, str) and os.path.isabs(error.filename)
+        raise VolumeFailed(f"{error.filename if known else path}: {error.strerror}.") from error

@@ -19,13 +19,14 @@ import errno
 import logging
 import os
 import re
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable
 from typing import NamedTuple
 
 from dagferry_core import removing
 from dagferry_core import tree as trees
 from dagferry_core.draft import Draft
-from dagferry_core.errors import DagferryError, VolumeFailed
+from dagferry_core.errors import DagferryError
 from dagferry_core.manifest import EMPTY, Manifest
 from dagferry_core.records import (
     ENDED,
@@ -42,7 +43,7 @@ from dagferry_core.records import (
     write_record,
     write_records,
 )
-from dagferry_core.root import TREES, Root
+from dagferry_core.root import TREES, Root, failures
 from dagferry_core.tree import FOLDER_MODE, Damage, Tree, on_disk
 
 REMOVE_AGAIN_SECONDS = 600.0
@@ -89,7 +90,7 @@ class Volume(Root):
         little is known to check it is damage without a ``live`` tree. Raises ``RootUnusable`` if ``current`` is not
         ours to change.
         """
-        with _failures(self.root):
+        with failures(self.root):
             target = self._target()
             if not target or not os.path.isdir(f"{self.root}/{target}"):
                 self._unknown = target
@@ -124,14 +125,21 @@ class Volume(Root):
                     self._point_at(self._target_of(unique, live.record.version))
                     self.live = live
                     log.warning("%s led nowhere. It leads to %s now.", self._link, live.record.version)
-                    return damage
-        return Damage([], [])
+                    break
+        else:
+            damage = Damage([], [])
+        for unique in serials.keys() - {self.live.unique if self.live else ""}:
+            # One of them was live, and tasks may run on it: without a mark it would be swept.
+            if not os.path.lexists(f"{self._trees}/{unique}/{ENDED}"):
+                with contextlib.suppress(OSError):
+                    mark_ended(f"{self._trees}/{unique}", time.time())
+        return damage
 
     def check(self) -> Damage:
         """Compare what is published with what should be, without reading contents."""
         if not self.live:
             return Damage([], [])
-        with _failures(self.root):
+        with failures(self.root):
             damage = trees.check(self.live.tree)
             if self._target() != self._target_of(self.live.unique, self.live.record.version):
                 damage.odd.append(self._link)
@@ -152,7 +160,7 @@ class Volume(Root):
         unique = os.urandom(8).hex()
         folder = f"{self._trees}/{unique}"
         target = self._target_of(unique, deploy.version)
-        with _failures(folder):
+        with failures(folder):
             try:
                 os.mkdir(folder)
                 os.chmod(folder, FOLDER_MODE)
@@ -177,7 +185,7 @@ class Volume(Root):
                 # Asked of the volume itself: a signal may have struck right after the rename.
                 if not os.path.islink(self._link) or os.readlink(self._link) != target:
                     self._remove(unique)
-                    self._make_room(error, clock())
+                    self.make_room(error, clock())
                 raise
             if ending:
                 self.old.insert(0, ending._replace(ended=now))
@@ -209,29 +217,33 @@ class Volume(Root):
                 write_record(folder, record)
         return OldTree(unique, record, 0)
 
-    def _make_room(self, error: BaseException, now: float) -> None:
-        """Remove every tree that may go, if ``error`` is that the volume is full: the next attempt may have it."""
+    def make_room(self, error: BaseException, now: float) -> bool:
+        """Remove every tree that may go, if ``error`` is that the volume is full; tell whether there was any."""
         reason = error if isinstance(error, OSError) else error.__cause__
-        if isinstance(reason, OSError) and reason.errno in FULL_ERRORS and (removed := self.retire(FEWEST, now)):
+        if not isinstance(reason, OSError) or reason.errno not in FULL_ERRORS:
+            return False
+        removed = self.retire(FEWEST, now)
+        if not self.live:  # what is published cannot be checked: it stays, and so does the newest of the others
+            spare, self.old = self.old[1:], self.old[:1]
+            removed = sum(self._remove(tree.unique) for tree in reversed(spare))
+        if removed:
             log.warning("The volume is full. %d old trees were removed before their time.", removed)
+        return removed > 0
 
     # --- removing ----------------------------------------------------------------------------------------------------
 
     def sweep(self) -> int:
         """Remove what an earlier run left behind, find the old trees, and return how many leftovers there were."""
         leftovers = 0
-        with _failures(self._trees):
+        with failures(self._trees):
             for name in os.listdir(self._trees):
                 ours = _UNIQUE.fullmatch(name)
-                if ours and (self._is_live(name) or self._take_old(name)):
+                if ours and (self._target().startswith(f"{TREES}/{name}/") or self._take_old(name)):
                     continue
                 if ours or _TEMPORARY_LINK.fullmatch(name):
                     leftovers += self._remove(name)
         self.old.sort(key=lambda tree: tree.record.serial, reverse=True)
         return leftovers
-
-    def _is_live(self, unique: str) -> bool:
-        return self._target().startswith(f"{TREES}/{unique}/")
 
     def _take_old(self, unique: str) -> bool:
         folder = f"{self._trees}/{unique}"
@@ -286,13 +298,3 @@ class Volume(Root):
         """Return how many trees are on the volume, with what could not be removed, and the bytes of the others."""
         records = [tree.record for tree in ([self.live] if self.live else []) + self.old]
         return len(records) + len(self._unremoved), stored_bytes(records)
-
-
-@contextlib.contextmanager
-def _failures(path: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        # Calls by folder descriptor know no more than a last name, or a number.
-        known = isinstance(error.filename, str) and os.path.isabs(error.filename)
-        raise VolumeFailed(f"{error.filename if known else path}: {error.strerror}.") from error

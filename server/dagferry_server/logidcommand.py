@@ -20,6 +20,8 @@ SETTINGS: tuple[Setting, ...] = (
 
 def new_log_id(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     """Give the logs new ids, and print them. Nothing is made where there is no log: a folder may be mistyped."""
+    # The server's own list may name deployments that are newer than the backup, or fewer than are in it.
+    environment = {name: value for name, value in environment.items() if name != "DAGFERRY_DEPLOYMENTS"}
     values = parse("dagferry-server new-log-id", "Give deploy logs new ids.", SETTINGS, arguments, environment)
     set_up_logs()
     root = os.path.abspath(values["data_dir"])

@@ -114,7 +114,7 @@ class _Pace:
         except (TimeoutError, asyncio.TimeoutError) as error:
             # Before the first byte the grace ends before the silence is as long, by what it took to get here.
             if self._silent or left > UPLOAD_IDLE_SECONDS:
-                raise UploadTooSlow(f"No byte of the upload arrived for {UPLOAD_IDLE_SECONDS} s.") from error
+                raise UploadTooSlow(f"No byte of the file arrived for {UPLOAD_IDLE_SECONDS} s.") from error
             raise UploadTooSlow(
                 f"The upload arrives at less than {MIN_UPLOAD_BYTES_PER_SECOND} bytes a second."
             ) from error

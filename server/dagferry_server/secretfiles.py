@@ -3,13 +3,12 @@
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
 
-PATTERNS = (".env", ".env.*", "*.env", "*.pem", "*.key", "*.p12", "*.pfx", ".netrc", ".pgpass", "id_*")
+PATTERNS = (".env", ".env.*", "*.env", "*.pem", "*.key", "*.p12", "*.pfx", ".netrc", ".pgpass")
 """Names of files, at any depth, in small or capital letters."""
-NO_KEY_SUFFIXES = (
-    *(".py", ".sql", ".json", ".yaml", ".yml", ".csv", ".tsv", ".txt", ".md", ".rst", ".toml", ".ini", ".cfg", ".xml"),
-    *(".html", ".j2", ".sh", ".ipynb", ".proto", ".avsc", ".parquet", ".pub"),
-)
-"""``id_*`` with one of these is no key: DAGs have names such as ``id_mapping.py``."""
+KEYS = ("id_rsa", "id_dsa", "id_ecdsa", "id_ed25519", "id_xmss")
+"""What ssh-keygen calls its keys. Of other names that start with ``id_`` only those without a suffix are secrets,
+because DAGs have names such as ``id_mapping.py``."""
+NO_KEYS = (".pub", ".py")
 MAX_SHOWN_PATHS = 10
 
 
@@ -25,6 +24,6 @@ def secret_warnings(paths: Iterable[str]) -> list[str]:
 
 
 def _looks_secret(name: str) -> bool:
-    if name.startswith("id_") and name.endswith(NO_KEY_SUFFIXES):
-        return False
+    if name.startswith("id_") and ("." not in name or (name.startswith(KEYS) and not name.endswith(NO_KEYS))):
+        return True
     return any(fnmatchcase(name, pattern) for pattern in PATTERNS)

@@ -94,7 +94,9 @@ def _next(state: State, now: float) -> tuple[State, Action]:
     if touch:
         return state, touch
     if now >= state.retry_at:
-        if state.live and state.damage == ODD and now >= state.repair_at:
+        # With --once a repair is tried once: that it fails must not keep it from asking.
+        repairs = now >= state.repair_at and not (state.rules.once and state.take_failures)
+        if state.live and state.damage == ODD and repairs:
             return state, Take(state.live, SAME)
         if state.pending and not state.ask_failures:
             return state, _take(state, state.pending)
@@ -161,7 +163,7 @@ def _contact(state: State, now: float, *, quickly: bool) -> State:
 def _answered(state: State, deploy: DeployRef, now: float) -> tuple[State, Action]:
     other_log = state.live is not None and state.live.log_id != deploy.log_id
     refusal, warning = _refusal(state, deploy)
-    if now < state.repair_at and _is_live(state, deploy) and _wanted(state, deploy):
+    if not refusal and now < state.repair_at and _is_live(state, deploy) and _wanted(state, deploy):
         state = state._replace(pending=deploy, retry_at=max(state.retry_at, state.repair_at))
     too_early = deploy == state.pending and now < state.retry_at
     takes = not (refusal or warning or too_early) and _wanted(state, deploy)
@@ -264,6 +266,8 @@ def _take_failed(state: State, event: TakeFailed, now: float, chance: float) -> 
         retry_at=now + backoff(state, failures, chance),
         deploy_error=event.error,
     )
+    if state.rules.once and deploy == state.live and state.damage == ODD:  # its files are sound, so a pod may start
+        return _next(state._replace(pending=None), now)
     if state.rules.once:
         return _try_again(state, event.error, now, state.retry_at)
     if state.damage == TORN and state.live and state.live.sequence and deploy != state.live:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dagferry_core import tree as trees
 from dagferry_core.command import fields
 from dagferry_core.draft import Draft
-from dagferry_core.errors import DagferryError, RootUnusable, VolumeFailed
+from dagferry_core.errors import DagferryError, RootUnusable, ServerUnreachable, VolumeFailed
 from dagferry_core.fetch import CONNECT_SECONDS, PATCH, SILENCE_SECONDS, Report, Server
 from dagferry_core.records import DeployRef
 from dagferry_core.taking import opened
@@ -219,6 +219,8 @@ class Loop:
         self._state, touch = touch_due(self._state, time.monotonic())
         if touch:
             self._touch(touch)
+        if self._settings.once and time.monotonic() > self._state.rules.deadline:
+            raise ServerUnreachable("The download took longer than --once-timeout.")
 
     # --- the volume --------------------------------------------------------------------------------------------------
 

@@ -1,13 +1,17 @@
 """When a process of Airflow asks for the newest version, and what it touches again; its clock is the test's."""
 
+import contextlib
 import itertools
+import math
 import os
+import shutil
 
 import pytest
 
-from dagferry_airflow.following import MAX_SECONDS, Follower
+from dagferry_airflow.following import CHECK_SECONDS, FIRST_DOWNLOAD_SECONDS, MAX_SECONDS, Follower
 from dagferry_airflow.live import live_version, locked
 from dagferry_core.connecting import Patience
+from dagferry_core.errors import RootInUse
 from dagferry_core.fetch import Server
 from harness import tree
 
@@ -146,6 +150,33 @@ def test_another_process_at_work_is_not_waited_for_for_long(process, fake, monke
     assert process.follower.error is None
 
 
+def test_a_download_that_drips_costs_no_more_than_a_tenth_however_long_it_may_take(process, fake) -> None:
+    fake.deploy(A)
+    attempts = []
+    while len(attempts) < 7:
+        hang(process, min(FIRST_DOWNLOAD_SECONDS * 2 ** len(attempts), MAX_SECONDS))
+        began = process.now + 1
+        if process.follow(after=1):
+            attempts.append((began, process.now))
+    for (began, ended), (again, _) in itertools.pairwise(attempts):
+        assert again - ended >= 10 * (ended - began)
+
+
+@pytest.mark.parametrize("harm", ["file", "tree"])
+def test_damage_is_found_after_a_while_and_mended(process, fake, harm) -> None:
+    fake.deploy(A)
+    process.follow()
+    live = os.path.realpath(f"{process.root}/current")
+    if harm == "tree":
+        shutil.rmtree(live)
+    else:
+        with open(f"{live}/shop.py", "w") as file:
+            file.write("by hand\n")
+    process.follow(after=CHECK_SECONDS)
+    assert process.follower.error is None
+    assert tree(f"{process.root}/current") == A
+
+
 # --- touching again --------------------------------------------------------------------------------------------------
 
 
@@ -163,6 +194,30 @@ def test_what_a_swap_changed_is_touched_again_after_10_and_60_s(process, root, f
     assert process.touched_by(after=49) == set()
     assert process.touched_by(after=1) == CHANGED
     assert process.touched_by(after=1000) == set()
+
+
+def test_a_touch_that_another_process_at_work_holds_up_is_not_waited_for_again_and_again(
+    process, fake, monkeypatch
+) -> None:
+    monkeypatch.setattr("dagferry_airflow.following.CHECK_SECONDS", math.inf)
+    waits = []
+
+    @contextlib.contextmanager
+    def busy(_root, _seconds):
+        waits.append(process.now)
+        process.now += 3
+        raise RootInUse("busy")
+        yield
+
+    for files in (A, B):
+        fake.deploy(files)
+        process.follow()
+    with monkeypatch.context() as patched:
+        patched.setattr("dagferry_airflow.following.locked", busy)
+        for _ in range(35):
+            process.follow(after=1 if waits else 10)
+    assert len(waits) == 2
+    assert process.touched_by(after=40) == CHANGED
 
 
 def test_that_the_server_is_away_keeps_nothing_from_being_touched(process, fake) -> None:

@@ -1,5 +1,6 @@
 """The live tree of a DAG bundle keeps a sidecar's rules, with a real server."""
 
+import errno
 import os
 import time
 
@@ -77,6 +78,26 @@ def test_it_never_goes_back_within_one_log(root, server, connection) -> None:
     take(root, connection)
     with LiveTree(root) as live, pytest.raises(SequenceRegressed):
         live.take(older, connection)
+    assert tree(f"{root}/current") == B
+
+
+def test_it_takes_no_other_content_of_the_same_sequence(root, server, connection) -> None:
+    server.deploy(A)
+    take(root, connection)
+    newest = connection.current("", 0, None)
+    with LiveTree(root) as live, pytest.raises(SequenceRegressed):
+        live.take(newest._replace(version="20200101T000000Z-000001", digest="sha256:" + 64 * "0"), connection)
+    assert tree(f"{root}/current") == A
+
+
+def test_a_full_volume_costs_old_trees(root, server, connection) -> None:
+    for files in (A, B, A, B):
+        server.deploy(files)
+        take(root, connection)
+    with LiveTree(root) as live:
+        assert not live.make_room(OSError(errno.EIO, "broken"))
+        assert live.make_room(OSError(errno.ENOSPC, "full"))
+        assert not live.make_room(OSError(errno.ENOSPC, "full"))
     assert tree(f"{root}/current") == B
 
 

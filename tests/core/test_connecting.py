@@ -178,3 +178,7 @@ def test_a_servers_url_has_a_scheme_a_host_and_nothing_that_would_be_dropped() -
     for text in ("", "nohttp", "ftp://x", "http://", "http://x:port", "http://x?y", "http://x#y", "http://me@x"):
         with pytest.raises(ValueError, match="is expected"):
             check_url(text)
+    for text in ("https://u:[CANARY]@h", "http://u:CANARY\u2100@h"):
+        with pytest.raises(ValueError, match="is expected") as caught:
+            check_url(text)
+        assert "CANARY" not in str(caught.value)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -314,6 +315,20 @@ def test_a_tree_that_is_not_whole_is_not_what_the_link_is_led_to(root, opened, h
     assert live_files(root) == files_of(1)
 
 
+def test_a_torn_tree_that_was_live_when_the_link_was_lost_stays_for_its_tasks(root, opened) -> None:
+    volume = opened()
+    for number in (1, 2):
+        publish(volume, number)
+    torn = (root / "current").resolve()
+    (root / "current").unlink()
+    (torn / "dag.py").write_bytes(b"torn")
+    volume = opened()
+    volume.load()
+    assert volume.sweep() == 0
+    assert live_files(root) == files_of(1)
+    assert torn.is_dir()
+
+
 def test_where_a_dangling_link_was_and_no_tree_is_whole_all_files_are_fresh(root, opened) -> None:
     publish(opened(), 1)
     shutil.rmtree((root / "current").resolve())
@@ -580,6 +595,22 @@ def test_a_full_volume_costs_the_old_trees_but_the_one_before(root, opened, monk
     assert live_files(root) == files_of(5)
     publish(volume, 6)
     assert live_files(root) == files_of(6)
+
+
+def test_a_full_volume_costs_old_trees_too_where_what_is_published_cannot_be_checked(root, opened, monkeypatch) -> None:
+    volume = opened()
+    for number in range(1, 6):
+        publish(volume, number)
+    (root / "current").resolve().parent.joinpath("deploy.json").write_bytes(b"")
+    volume = opened()
+    volume.load()
+    volume.sweep()
+    assert volume.live is None
+    monkeypatch.setattr(os, "mkdir", Mock(side_effect=OSError(errno.ENOSPC, "full")))
+    with pytest.raises(VolumeFailed):
+        publish(volume, 6)
+    assert live_files(root) == files_of(5)
+    assert len(trees_of(root)) == 2
 
 
 def test_many_trees_of_one_deploy_do_not_stay_for_hours_nor_cost_those_of_others(root, opened) -> None:

@@ -364,7 +364,7 @@ async def test_an_upload_of_which_nothing_ever_comes_is_told_so(server, monkeypa
     async with connected(server) as wire:
         await wire.send(sent)
         status, _, told = await wire.answer()
-        assert (status, told["message"]) == (503, "No byte of the upload arrived for 0.05 s.")
+        assert (status, told["message"]) == (503, "No byte of the file arrived for 0.05 s.")
 
 
 async def test_the_bytes_of_a_file_are_taken_as_they_are_whatever_is_said_of_their_encoding(server) -> None:

@@ -10,7 +10,17 @@ from running import A
     "path",
     [
         *(".env", "a/.env", ".env.prod", "conf/.ENV", "prod.env", "tls/server.pem", "k.PEM", "x.key", "a.p12", "A.Pfx"),
-        *("keys/id_rsa", "id_ed25519", "id_ed25519_sk", "id_deploy", "ID_RSA", "id_rsa.bak", "id_rsa.pem", ".netrc"),
+        *(
+            "keys/id_rsa",
+            "id_ed25519",
+            "id_ed25519_sk",
+            "id_deploy",
+            "ID_RSA",
+            "id_rsa.bak",
+            "id_rsa.txt",
+            "id_rsa.pem",
+            ".netrc",
+        ),
     ],
 )
 def test_what_looks_like_a_secret_is_named(path) -> None:
@@ -22,7 +32,18 @@ def test_what_looks_like_a_secret_is_named(path) -> None:
     "path",
     [
         *("dag.py", "id_mapping.py", "env.py", "environment/.envrc.py", "keys.py", "pem.sql", "id_rsa.py"),
-        *("id_map.CSV", "id_list.txt", "id_rsa.pub", "sql/id_lookup.sql", "grid_key", "keyenv"),
+        *(
+            "id_map.CSV",
+            "id_list.txt",
+            "id_map.hql",
+            "id_lookup.jinja2",
+            "id_map.csv.gz",
+            "id_types.pyi",
+            "id_rsa.pub",
+            "sql/id_lookup.sql",
+            "grid_key",
+            "keyenv",
+        ),
     ],
 )
 def test_and_nothing_else_is(path) -> None:

@@ -403,6 +403,29 @@ def test_a_repair_that_fails_while_a_newer_deploy_is_pending_makes_no_hot_loop()
     assert player.state.pending == deploy(4)
 
 
+def test_a_pause_between_repairs_lets_no_refused_deploy_through() -> None:
+    player = Player().follow(deploy(3))
+    player.tell(NothingNew(), after=30)
+    player.tell(Checked(ODD, "extra.py"))
+    player.tell(Published(deploy(3), ()))
+    other = deploy(3, content="other")
+    action = player.tell(Answered(other), after=1)
+    for _ in range(100):
+        assert not isinstance(action, Take)
+        assert isinstance(player.state.error, SequenceRegressed)
+        event = Answered(other) if isinstance(action, Ask) else Checked(SOUND, "") if action == Check() else Done()
+        action = player.tell(event, after=1)
+
+
+@pytest.mark.parametrize("answer", [NothingNew(), AWAY])
+def test_once_starts_a_pod_with_sound_files_though_what_is_odd_beside_them_cannot_be_put_right(answer) -> None:
+    player = Player(once=True)
+    take = player.start(deploy(3), ODD)
+    assert take == Take(deploy(3), SAME)
+    assert isinstance(player.fail(take, VolumeFailed("full")), Ask)
+    assert player.tell(answer) == Exit(0)
+
+
 def test_a_damaged_seed_with_torn_files_is_seeded_again_not_downloaded() -> None:
     player = Player().follow(SEEDED._replace(version=NO_VERSION))
     player.tell(NothingNew(), after=30)

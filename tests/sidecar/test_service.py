@@ -3,6 +3,7 @@
 What docs/concepts.md promises, one test each.
 """
 
+import contextlib
 import json
 import os
 import shutil
@@ -553,6 +554,32 @@ def test_once_with_a_whole_tree_says_what_keeps_it_from_the_server(fake, pod) ->
     assert "The server answered 401: No. (token_unknown). What is published stays." in [
         line["message"] for line in sidecar.logged()
     ]
+
+
+def test_once_waits_no_longer_than_its_timeout_for_a_download_that_drips(fake, pod) -> None:
+    fake.deploy(A)
+
+    def drip(kind, handler) -> bool:
+        if kind == "current":
+            return False
+        body = fake.deploys[-1][1].body
+        handler.send_response(200)
+        handler.send_header("Content-Type", "application/zstd")
+        handler.send_header("Content-Length", str(len(body)))
+        handler.end_headers()
+        with contextlib.suppress(OSError):  # the sidecar has gone
+            for byte in body:
+                handler.wfile.write(bytes([byte]))
+                if over.wait(0.1):
+                    break
+        return True
+
+    over = threading.Event()
+    fake.meddle = drip
+    started = time.monotonic()
+    assert ended(pod("--once", "--once-timeout", "1.5")) == 5
+    assert time.monotonic() - started < 10
+    over.set()
 
 
 @pytest.mark.parametrize("has_tree", [True, False])

@@ -86,6 +86,9 @@ async def _get(session: aiohttp.ClientSession, url: str, bearer: str | None) -> 
                     raise FetchFailed(f"{url} has more than {MAX_DOCUMENT_BYTES} bytes")
     except asyncio.TimeoutError as error:
         raise FetchFailed(f"{url} took longer than {FETCH_SECONDS:g} s") from error
+    except aiohttp.InvalidURL:
+        # A ClientError too. Its text is the proxy's address, and so may be a password.
+        raise FetchFailed(f"{url}: it, or the proxy that the environment names, is no http:// address") from None
     except (aiohttp.ClientError, OSError) as error:
         raise FetchFailed(f"{url}: {type(error).__name__}: {error}") from error
     except ValueError:

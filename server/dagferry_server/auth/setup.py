@@ -39,12 +39,14 @@ def _trusted(path: str | None) -> "list[TrustedIssuer]":
     from dagferry_server.auth.keys import FileKeys, IssuerKeys  # noqa: PLC0415
 
     def keys_of(issuer: Issuer) -> IssuerKeys | FileKeys:
-        if issuer.source.jwks_file:
-            return FileKeys(issuer.name, issuer.source.jwks_file)
         try:
+            if issuer.source.jwks_file:
+                return FileKeys(issuer.name, issuer.source.jwks_file)
             credentials(issuer.source)
         except FetchFailed as error:
             raise SetupError(f"The issuer {issuer.name!r}: {error}.") from error
+        except SetupError as error:
+            raise SetupError(f"The issuer {issuer.name!r}, {issuer.source.jwks_file}: {error.message}") from error
         return IssuerKeys(issuer.name, partial(fetch_keys, issuer))
 
     issuers: tuple[Issuer, ...] = WatchedFile(path, parse_issuers).value  # read once: rules are part of the start

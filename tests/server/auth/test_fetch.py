@@ -126,7 +126,9 @@ async def test_a_proxy_of_the_environment_is_honoured(local: LocalIssuer, monkey
     assert await fetch_keys(issuer_at(local, jwks_url="http://localhost:1/through-the-proxy")) == {"keys": local.keys}
 
 
-@pytest.mark.parametrize("proxy", ["http://u:CANARY/PW@127.0.0.1:1", "http://u:CANARY\u2100@127.0.0.1"])
+@pytest.mark.parametrize(
+    "proxy", ["http://u:CANARY/PW@127.0.0.1:1", "http://u:CANARY\u2100@127.0.0.1", "u:CANARY@127.0.0.1:1"]
+)
 async def test_a_proxy_s_password_is_not_shown(local: LocalIssuer, monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
     monkeypatch.setenv("http_proxy", proxy)
     monkeypatch.delenv("no_proxy", raising=False)

@@ -60,5 +60,5 @@ def test_a_file_that_an_issuer_needs_does_too(tmp_path, key, content) -> None:
     issuers = issuers_file(
         tmp_path / "issuers", "https://issuer.example", RULE, kind="generic", keys=f'{key} = "{tmp_path}/file"'
     )
-    with pytest.raises(SetupError):
+    with pytest.raises(SetupError, match=f"{tmp_path}/file"):
         make_identifier(read_settings(["--issuers-file", issuers], {}))
