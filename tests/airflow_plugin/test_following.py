@@ -209,9 +209,11 @@ def test_a_touch_that_another_process_at_work_holds_up_is_not_waited_for_again_a
         raise RootInUse("busy")
         yield
 
-    for files in (A, B):
-        fake.deploy(files)
-        process.follow()
+    fake.deploy(A)
+    process.follow()
+    process.touched_by(after=0)
+    fake.deploy(B)
+    process.follow()
     with monkeypatch.context() as patched:
         patched.setattr("dagferry_airflow.following.locked", busy)
         for _ in range(35):
