@@ -16,7 +16,7 @@ from dagferry_core.tree import Damage
 from dagferry_core.volume import Volume
 from dagferry_sidecar.decide import TOUCH_AGAIN_SECONDS, decide
 from dagferry_sidecar.hooks import AfterSwap
-from dagferry_sidecar.pace import patience, touch_due
+from dagferry_sidecar.pace import MIN_DOWNLOAD_SECONDS, patience, touch_due
 from dagferry_sidecar.settings import Settings
 from dagferry_sidecar.state import (
     ODD,
@@ -75,6 +75,7 @@ class Loop:
         self._stopping = stopping
         self._hooks = hooks
         self._rules = settings.tree_rules()
+        self._download_until = 0.0
         deadline = time.monotonic() + settings.once_timeout
         self._state = State(Rules(settings.once, settings.poll_wait, settings.poll_interval, deadline))
 
@@ -205,6 +206,7 @@ class Loop:
             return deploy, SAME, 0, self._volume.publish(deploy, live.tree.manifest, Draft.fill_same, time.time)
         base = live if take.how == PATCH else None
         self._server.within = patience(self._state, time.monotonic())
+        self._download_until = max(self._state.rules.deadline, time.monotonic() + MIN_DOWNLOAD_SECONDS)
         download = self._server.download(deploy.version, base.record.version if base else "")
         old = base.tree.manifest if base else None
         try:
@@ -219,7 +221,7 @@ class Loop:
         self._state, touch = touch_due(self._state, time.monotonic())
         if touch:
             self._touch(touch)
-        if self._settings.once and time.monotonic() > self._state.rules.deadline:
+        if self._settings.once and time.monotonic() > self._download_until:
             raise ServerUnreachable("The download took longer than --once-timeout.")
 
     # --- the volume --------------------------------------------------------------------------------------------------

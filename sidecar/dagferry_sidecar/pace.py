@@ -10,6 +10,8 @@ MAX_BACKOFF_SECONDS = 60.0
 TOUCH_LATE_SECONDS = 2.0
 """How late a touch may be because a server that was to answer before does not."""
 MIN_REQUEST_SECONDS = 1.0
+MIN_DOWNLOAD_SECONDS = 5.0
+"""With ``--once``, what a question and a download may take though the timeout is over: 0 means to try once."""
 
 
 def touch_due(state: State, now: float) -> tuple[State, Touch | None]:

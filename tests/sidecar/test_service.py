@@ -578,7 +578,7 @@ def test_once_waits_no_longer_than_its_timeout_for_a_download_that_drips(fake, p
     fake.meddle = drip
     started = time.monotonic()
     assert ended(pod("--once", "--once-timeout", "1.5")) == 5
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 20
     over.set()
 
 
