@@ -9,15 +9,18 @@ import itertools
 import os
 import resource
 import signal
+import time
 from pathlib import Path
 
 import pytest
 
+from forking import POLL_SECONDS
 from harness import eventually, pack
 from invariants import check_log, check_no_root_leftovers, check_root, check_server
 
 A = {"etl.py": b"import shop\n", "shop.py": b"rate = 1\n", "sql/load.sql": b"select 1\n"}
 B = {**A, "shop.py": b"rate = 2\n" * 100, "new/dag.py": b"pass\n" * 300}
+SETTLED_SECONDS = 0.3
 NOTHING = Path(os.devnull)  # the log is a file too, and must not be cut
 
 
@@ -34,7 +37,14 @@ def limit_open_files(process, count: int) -> int:
 
 def room_for(process, more: int) -> int:
     """The limit that lets a process open so many more files."""
-    taken = set(map(int, os.listdir(f"/proc/{process.pid}/fd")))
+    taken: set[int] = set()
+    since = time.monotonic()
+    # Retention and connections of before may be about to end, and would leave room.
+    while time.monotonic() - since < SETTLED_SECONDS:
+        found = set(map(int, os.listdir(f"/proc/{process.pid}/fd")))
+        if found != taken:
+            taken, since = found, time.monotonic()
+        time.sleep(POLL_SECONDS)
     return next(itertools.islice((number for number in itertools.count() if number not in taken), more, None))
 
 
