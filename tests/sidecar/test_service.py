@@ -91,17 +91,23 @@ def cut_at(fake, after: int):
     return meddle
 
 
+def promise_whole(fake, handler) -> bytes:
+    """Send the headers of the newest bundle, and return the body that they promise."""
+    body: bytes = fake.deploys[-1][1].body
+    handler.send_response(200)
+    handler.send_header("Content-Type", "application/zstd")
+    handler.send_header("Content-Length", str(len(body)))
+    handler.end_headers()
+    return body
+
+
 def stall(fake, over: threading.Event):
     """Send half of every whole bundle and then nothing."""
 
     def meddle(kind: str, handler) -> bool:
         if kind != "whole":
             return False
-        body = fake.deploys[-1][1].body
-        handler.send_response(200)
-        handler.send_header("Content-Type", "application/zstd")
-        handler.send_header("Content-Length", str(len(body)))
-        handler.end_headers()
+        body = promise_whole(fake, handler)
         handler.wfile.write(body[: len(body) // 2])
         handler.wfile.flush()
         over.set()
@@ -562,11 +568,7 @@ def test_once_waits_no_longer_than_its_timeout_for_a_download_that_drips(fake, p
     def drip(kind, handler) -> bool:
         if kind == "current":
             return False
-        body = fake.deploys[-1][1].body
-        handler.send_response(200)
-        handler.send_header("Content-Type", "application/zstd")
-        handler.send_header("Content-Length", str(len(body)))
-        handler.end_headers()
+        body = promise_whole(fake, handler)
         with contextlib.suppress(OSError):  # the sidecar has gone
             for byte in body:
                 handler.wfile.write(bytes([byte]))
