@@ -13,8 +13,9 @@ stay within what ``limits`` allows, before anything is made of them.
 """
 
 import hashlib
+import itertools
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from dagferry_core.errors import AnswerInvalid
@@ -31,6 +32,7 @@ from dagferry_core.limits import (
 HEADER = "dagferry-manifest 1"
 MODES = {b"0644": 0o644, b"0755": 0o755}
 _START = HEADER.encode() + b"\n"
+_LINES_AT_A_TIME = 1000
 
 _NAME = rb"(?!\.\.?[/\n])[^\x00-\x1f\x7f\\/]{1,%d}" % MAX_COMPONENT_BYTES
 _LINE = re.compile(
@@ -97,15 +99,31 @@ class Changes(NamedTuple):
 
 
 class Manifest:
-    """The files of a bundle by path, in the order of the manifest. Immutable by convention."""
+    """The files of a bundle by path, in the order of the manifest. Immutable by convention.
 
-    __slots__ = ("digest", "files", "text")
+    The text is not kept: of a hundred thousand files it has 25 MB, and is needed once.
+    """
+
+    __slots__ = ("digest", "files")
 
     def __init__(self, entries: Iterable[Entry]) -> None:
         ordered = sorted(entries, key=lambda entry: entry.path.encode())
         self.files: dict[str, Entry] = {entry.path: entry for entry in ordered}
-        self.text = "\n".join([HEADER, *(entry.line() for entry in self.files.values()), ""]).encode()
-        self.digest = "sha256:" + hashlib.sha256(self.text).hexdigest()
+        digest = hashlib.sha256()
+        for piece in self._pieces():
+            digest.update(piece)
+        self.digest = "sha256:" + digest.hexdigest()
+
+    def _pieces(self) -> Iterator[bytes]:
+        yield _START
+        entries = iter(self.files.values())
+        while lines := [entry.line() for entry in itertools.islice(entries, _LINES_AT_A_TIME)]:
+            yield "\n".join([*lines, ""]).encode()
+
+    @property
+    def text(self) -> bytes:
+        """The manifest as it is hashed, stored and sent; made anew each time."""
+        return b"".join(self._pieces())
 
     @classmethod
     def parse(cls, text: bytes) -> "Manifest":
@@ -122,7 +140,7 @@ class Manifest:
             files[entry.path] = entry
             before, start = path, text.index(b"\n", start) + 1
         manifest = cls.__new__(cls)
-        manifest.files, manifest.text = files, text
+        manifest.files = files
         manifest.digest = "sha256:" + hashlib.sha256(text).hexdigest()
         manifest.check_amounts()
         return manifest

@@ -57,9 +57,11 @@ def write_bundle(
 def _tar(
     manifest: Manifest, read_content: Callable[[Entry], Iterable[bytes | memoryview]]
 ) -> Iterator[bytes | memoryview]:
-    yield member_header(MANIFEST_NAME, len(manifest.text), 0o644)
-    yield manifest.text
-    yield bytes(padding(len(manifest.text)))
+    text = manifest.text
+    yield member_header(MANIFEST_NAME, len(text), 0o644)
+    yield text
+    yield bytes(padding(len(text)))
+    del text
     for entry in manifest.files.values():
         yield entry_header(entry)
         yield from read_content(entry)
