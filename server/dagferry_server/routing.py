@@ -68,7 +68,7 @@ class Table:
 
     def allowed(self, path: str) -> str:
         """Return the methods of a path, as the header ``Allow`` lists them; empty if there is no such path."""
-        methods = {route.method for route, _ in self._matches(path)}
+        methods: set[str] = {route.method for route, _ in self._matches(path)}
         if "GET" in methods:
             methods.add("HEAD")
         if methods:

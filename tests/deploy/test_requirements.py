@@ -23,6 +23,7 @@ ASKED = {
     "sidecar": EXTRAS["sidecar"],
     "test": EXTRAS["server"] + EXTRAS["sidecar"] + GROUPS["test"],
     "fuzz": GROUPS["fuzz"],
+    "proxies": GROUPS["proxies"],
     "check": EXTRAS["server"] + EXTRAS["sidecar"] + GROUPS["test"] + GROUPS["check"],
 }
 PYTHONS = ("3.10", "3.11", "3.12", "3.13")
