@@ -110,7 +110,11 @@ _UPLOAD = Route(
 
 ROUTES: tuple[Route, ...] = (
     _UPLOAD,
-    _UPLOAD._replace(path="/upload", deployment="default"),
+    _UPLOAD._replace(
+        path="/upload",
+        implied_deployment=True,
+        summary="The same, to the server's only deployment, or to `default` if it has several.",
+    ),
     Route(
         method="GET",
         path="/{deployment}/dags/current",

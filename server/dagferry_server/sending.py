@@ -1,11 +1,14 @@
-"""How bodies that may be large are sent: in pieces that the client takes, or by the kernel. Nothing is compressed."""
+"""How bodies that may be large are sent: in pieces that the client takes, or by the kernel. Nothing is compressed.
+
+A HEAD request gets the headers alone, and what would be made for the body is not made.
+"""
 
 import asyncio
 import os
 from collections.abc import Callable, Iterator, Mapping
 from io import FileIO
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from dagferry_core.limits import PIECE_BYTES
 from dagferry_server.answers import FIXED_HEADERS
@@ -24,6 +27,8 @@ async def send_bytes(request: web.BaseRequest, body: bytes, headers: Mapping[str
     pieces = (view[start : start + SMALL_BYTES] for start in range(0, len(body), SMALL_BYTES))
     response = _response(headers, len(body))
     await response.prepare(request)
+    if request.method == hdrs.METH_HEAD:
+        return response
 
     async def send() -> None:
         for piece in pieces:
@@ -45,6 +50,8 @@ async def send_file(
         size = await asyncio.to_thread(file.seek, 0, os.SEEK_END)
         response = _response(headers, size)
         await response.prepare(request)
+        if request.method == hdrs.METH_HEAD:
+            return response
         if request.transport is None:
             raise ConnectionResetError
         # The kernel cannot encrypt; what asyncio does instead loses the body.
@@ -79,6 +86,8 @@ async def send_stream(
     first = await asyncio.to_thread(next, pieces, b"")
     response = _response(headers, None)
     await response.prepare(request)
+    if request.method == hdrs.METH_HEAD:
+        return response
 
     async def send() -> None:
         piece = first

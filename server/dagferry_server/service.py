@@ -21,6 +21,8 @@ from dagferry_server.store.base import Store
 MAX_CHECKING = 2
 """How many uploads are checked and stored at the same time; the others wait on disk."""
 
+DEFAULT_DEPLOYMENT = "default"
+
 log = logging.getLogger(__name__)
 
 
@@ -112,6 +114,11 @@ class Service:
     def credential_faults(self) -> int:
         """How many files and issuers cannot be read now, so that what they said last is in force."""
         return len(self.identifier.faults) + bool(self.certificate and self.certificate.fault)
+
+    @property
+    def implied_deployment(self) -> str:
+        """The deployment of a path that names none: the only one there is, else the one called ``default``."""
+        return next(iter(self.deployments)) if len(self.deployments) == 1 else DEFAULT_DEPLOYMENT
 
     def deployment(self, name: str) -> Deployment:
         """Return a deployment by its name; ``DeploymentNotFound`` if it is not one of this server's."""
