@@ -20,6 +20,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import NameOID
 
+DISCOVERY_TYPE = "application/json"
+KEYS_TYPE = "application/jwk-set+json"
+"""What Kubernetes' API server serves its discovery document and its keys as; it has neither as anything else."""
+
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
 
 
@@ -48,6 +52,11 @@ def _own_key() -> PrivateKey:
     return make_key()
 
 
+def accepts(header: str, served: str) -> bool:
+    """Tell whether Kubernetes' API server takes an Accept header for ``served``: ``application/*`` is not enough."""
+    return any(kind.partition(";")[0].strip() in {"*/*", served} for kind in header.split(","))
+
+
 class LocalIssuer:
     """Serves discovery and keys, counts what it is asked, and can be made to misbehave.
 
@@ -65,9 +74,14 @@ class LocalIssuer:
         self.asked.append((request.path, request.headers.get("Authorization")))
         if request.path in self.answers:
             return self.answers[request.path]
-        if request.path == "/.well-known/openid-configuration":
-            return web.json_response({"issuer": self.url, "jwks_uri": f"{self.url}/keys"})
-        return web.json_response({"keys": self.keys})
+        discovery = request.path == "/.well-known/openid-configuration"
+        served = DISCOVERY_TYPE if discovery else KEYS_TYPE
+        if not accepts(request.headers.get("Accept", "*/*"), served):
+            # As Kubernetes' API server answers it, to the letter.
+            text = f"406: Not Acceptable\n\nAvailable representations: {served}"
+            return web.Response(status=406, text=text)
+        body = {"issuer": self.url, "jwks_uri": f"{self.url}/keys"} if discovery else {"keys": self.keys}
+        return web.json_response(body, content_type=served)
 
     @asynccontextmanager
     async def served(self, **options: Any) -> AsyncIterator["LocalIssuer"]:

@@ -21,6 +21,10 @@ MAX_BEARER_BYTES = 16 * 1024
 
 OK = 200
 
+ACCEPT = "application/jwk-set+json, application/json"
+"""Kubernetes serves its keys as the first and answers 406 to whoever does not name that type; its discovery document,
+and the keys of other issuers, are of the second."""
+
 
 class FetchFailed(Exception):
     """The keys could not be had."""
@@ -74,7 +78,7 @@ def _read(path: str, most_bytes: int) -> bytes:
 
 
 async def _get(session: aiohttp.ClientSession, url: str, bearer: str | None) -> dict[str, Any]:
-    headers = {"Accept": "application/json", **({"Authorization": f"Bearer {bearer}"} if bearer else {})}
+    headers = {"Accept": ACCEPT, **({"Authorization": f"Bearer {bearer}"} if bearer else {})}
     content = bytearray()
     try:
         async with session.get(url, headers=headers, allow_redirects=False) as response:

@@ -4,6 +4,7 @@ import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import aiohttp
 import pytest
 from aiohttp import web
 
@@ -31,6 +32,22 @@ async def test_keys_come_by_discovery_or_by_url(local: LocalIssuer) -> None:
     assert [path for path, _ in local.asked] == [DISCOVERY_PATH, "/keys"]
     assert await fetch_keys(issuer_at(local, jwks_url=local.url + "/elsewhere")) == {"keys": local.keys}
     assert [path for path, _ in local.asked[2:]] == ["/elsewhere"]
+
+
+@pytest.mark.parametrize(
+    ("accept", "discovery", "keys"),
+    [
+        ("application/json", 200, 406),
+        ("application/jwk-set+json", 406, 200),
+        ("application/*", 406, 406),
+        ("*/*", 200, 200),
+    ],
+)
+async def test_the_issuer_of_these_tests_serves_each_document_as_one_type(
+    local: LocalIssuer, accept: str, discovery: int, keys: int
+) -> None:
+    async with aiohttp.ClientSession(local.url, headers={"Accept": accept}) as session:
+        assert [(await session.get(path)).status for path in (DISCOVERY_PATH, "/keys")] == [discovery, keys]
 
 
 @pytest.mark.parametrize(
