@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
+from dagferry_core.connecting import tls_context
 from dagferry_server.auth.issuers import Issuer, KeySource, is_safe_url
 
 FETCH_SECONDS = 10.0
@@ -55,7 +56,7 @@ def credentials(source: KeySource) -> tuple[ssl.SSLContext, str | None]:
     """Return whom a fetch trusts, and the token it sends; blocks. Raises ``FetchFailed`` if a file cannot be used."""
     # Both are read at every fetch, because a cluster rotates its CA and the server's token.
     try:
-        context = ssl.create_default_context(cafile=source.ca_file)
+        context = tls_context(source.ca_file)
     except OSError as error:
         raise FetchFailed(f"{source.ca_file} cannot be used: {error}") from error
     if not source.bearer_token_file:

@@ -8,6 +8,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from authorities import make_plain_authority, strict_as_from_python_3_13
 from dagferry_server.auth import fetch
 from dagferry_server.auth.fetch import MAX_DOCUMENT_BYTES, FetchFailed, fetch_keys
 from dagferry_server.auth.issuers import DISCOVERY_PATH, Issuer, KeySource
@@ -171,3 +172,12 @@ async def test_the_ca_file_is_the_one_ca_that_is_trusted(tmp_path: Path) -> None
         assert await fetch_keys(issuer_at(local, ca_file=certificate)) == {"keys": local.keys}
         with pytest.raises(FetchFailed, match="Certificate"):
             await fetch_keys(issuer_at(local))
+
+
+async def test_a_cluster_s_ca_without_key_usage_and_key_identifiers_is_trusted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    strict_as_from_python_3_13(monkeypatch)
+    ca_file, context = make_plain_authority(tmp_path)
+    async with LocalIssuer().served(ssl=context) as local:
+        assert await fetch_keys(issuer_at(local, ca_file=ca_file)) == {"keys": local.keys}
