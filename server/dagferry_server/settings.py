@@ -126,7 +126,13 @@ SETTINGS: tuple[Setting, ...] = (
         "Beyond it only the newest deploys' bundles stay; by default 80 % of the volume of --data-dir.",
     ),
     Setting("--tokens-file", _path, None, "FILE", "Who may call with a token; read again when it changes."),
-    Setting("--issuers-file", _path, None, "FILE", "Whose JWTs are trusted, and what their subjects may do."),
+    Setting(
+        "--issuers-file",
+        _path,
+        None,
+        "FILE",
+        "Whose JWTs are trusted, and what their subjects may do; read again when it changes.",
+    ),
     Setting(
         "--proxy-user-header",
         _header,

@@ -6,10 +6,11 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 
-from credentials import issuers_file
+from credentials import TokensFile, issuers_file
 from harness import Server, eventually, free_port, pack
 from running import A, B
 
@@ -250,3 +251,61 @@ def test_a_rule_that_binds_nobody_is_exit_code_2(tmp_path) -> None:
     assert ended.returncode == 2
     assert "does not bind who asks" in ended.stderr
     assert not (tmp_path / "data").exists()
+
+
+def test_a_fifo_in_place_of_the_tokens_file_ends_neither_later_changes_nor_the_end(serve, tmp_path) -> None:
+    tokens = TokensFile(tmp_path / "tokens.toml")
+    secret = tokens.add("ci", ["read"])
+    server = serve("--tokens-file", str(tokens.path))
+    answered = partial(server.get, "/default/dags/deploys", Authorization=secret)
+    tokens.path.unlink()
+    os.mkfifo(tokens.path)
+    eventually("the fault", lambda: "is not a regular file" in server.log.read_text())
+    assert answered()[0] == 200
+    tokens.path.unlink()
+    tokens.entries.clear()
+    tokens.write()
+    eventually("the token to be revoked", lambda: answered()[0] == 401)
+    os.unlink(tokens.path)
+    os.mkfifo(tokens.path)
+    server.stop()
+
+
+HANGING = """
+import sys, threading
+from dagferry_server.auth import fetch, watched
+from dagferry_server.__main__ import main
+
+def hang_later(path, *arguments, read=watched.read_regular, **options):
+    if threading.current_thread() is not threading.main_thread():
+        threading.Event().wait()
+    return read(path, *arguments, **options)
+
+fetch.read_regular = watched.read_regular = hang_later
+sys.exit(main())
+"""
+"""A server whose files hang as soon as it has started."""
+
+
+def test_a_mount_that_hangs_does_not_keep_the_server_from_ending(tmp_path) -> None:
+    tokens = TokensFile(tmp_path / "tokens.toml")
+    (tmp_path / "token").write_text("t")
+    rule = 'claims = { sub = "somebody" }\nscopes = ["sync"]\ndeployments = ["*"]'
+    issuers = issuers_file(
+        tmp_path / "issuers",
+        "https://127.0.0.1:1",
+        rule,
+        kind="generic",
+        keys=f'bearer_token_file = "{tmp_path}/token"',
+    )
+    flags = ("--tokens-file", str(tokens.path), "--issuers-file", issuers, "--data-dir", str(tmp_path / "data"))
+    log = tmp_path / "log"
+    with log.open("wb") as out:
+        process = subprocess.Popen([sys.executable, "-c", HANGING, "--listen", "127.0.0.1:0", *flags], stderr=out)
+    try:
+        eventually("both files to be told", lambda: log.read_text().count("could not be read within 5 s") >= 3)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE_SECONDS) == 0, log.read_text()
+    finally:
+        process.kill()
+        process.wait()

@@ -95,7 +95,7 @@ class FileKeys:
 
     def __init__(self, name: str, path: str) -> None:
         self.name = name
-        self._file = WatchedFile(path, parse_keys_file)
+        self._file = WatchedFile(path, parse_keys_file, guarded=True)
 
     @property
     def fault(self) -> str | None:
@@ -108,7 +108,7 @@ class FileKeys:
             return key
         raise _unknown(self._file.value, self.name)
 
-    async def keep_fresh(self) -> NoReturn:
+    async def keep_fresh(self) -> None:
         """Look at the file until cancelled."""
         await watch([self._file])
 
