@@ -41,8 +41,9 @@ def make_key(algorithm: str = "RS256", bits: int = 2048) -> PrivateKey:
 def public_jwk(key: PrivateKey, kid: str, algorithm: str = "RS256", **members: Any) -> dict[str, Any]:
     """The public half as an issuer publishes it; a member that is ``None`` is left out."""
     encoder = jwt.get_algorithm_by_name(algorithm)
-    jwk = {**json.loads(encoder.to_jwk(key.public_key())), "kid": kid, "alg": algorithm, "use": "sig", **members}
-    jwk.pop("key_ops", None)
+    public = json.loads(encoder.to_jwk(key.public_key()))
+    public.pop("key_ops", None)
+    jwk = {**public, "kid": kid, "alg": algorithm, "use": "sig", **members}
     return {name: value for name, value in jwk.items() if value is not None}
 
 

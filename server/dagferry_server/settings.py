@@ -31,7 +31,8 @@ MAX_KEEP_DEPLOYS = 10_000
 MAX_KEEP_DAYS = 36_500
 AUTO = "auto"
 ABOUT = (
-    "Receives, checks, stores and serves DAGs. Other commands: dagferry-server token new, dagferry-server new-log-id."
+    "Receives, checks, stores and serves DAGs. Other commands, each with --help: dagferry-server token, "
+    "dagferry-server new-log-id."
 )
 STORE_SHARE = 0.8
 """The part of its volume that the store fills by default; the rest is for what is being received."""

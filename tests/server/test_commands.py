@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from datetime import datetime, timedelta, timezone
 from functools import partial
 
 import pytest
@@ -222,10 +223,79 @@ def test_token_new_prints_a_secret_once_and_an_entry_that_lets_it_in(serve, tmp_
     assert server.get("/default/dags/deploys")[0] == 401
 
 
+NEW_TOKEN = ["token", "new", "--name", "ci", "--scopes", "read", "--deployments", "*"]
+
+
+def test_a_token_is_added_to_the_file_listed_and_revoked(serve, tmp_path) -> None:
+    file = str(tmp_path / "tokens.toml")
+    for name, expires in (("ci", ["--expires", "90d"]), ("pods", [])):
+        ended = run("token", "new", "--name", name, "--scopes", "read,sync", "--deployments", "default,team-*",
+                    "--add", file, *expires)  # fmt: skip
+        assert ended.returncode == 0
+        assert file in ended.stderr
+        [secret] = ended.stdout.splitlines()
+    server = serve("--tokens-file", file)
+    assert server.get("/default/dags/deploys", Authorization=secret)[0] == 200
+
+    [head, *rows] = [line.split() for line in run("token", "list", "--tokens-file", file).stdout.splitlines()]
+    assert head == ["ID", "NAME", "SCOPES", "DEPLOYMENTS", "EXPIRES"]
+    ends = {name: (token_id, scopes, deployments, end) for token_id, name, scopes, deployments, end in rows}
+    assert ends.keys() == {"ci", "pods"}
+    assert ends["pods"][1:] == ("sync,read", "default,team-*", "never")
+    end = datetime.strptime(ends["ci"][3], "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=timezone.utc)
+    assert abs(end - datetime.now(timezone.utc) - timedelta(days=90)) < timedelta(minutes=5)
+
+    ended = run("token", "revoke", "--tokens-file", file, "--id", ends["pods"][0])
+    assert (ended.returncode, ended.stdout.split()[1]) == (0, "pods")
+    eventually("the token to be revoked", lambda: server.get("/default/dags/deploys", Authorization=secret)[0] == 401)
+    assert run("token", "revoke", "--name", "ci", DAGFERRY_TOKENS_FILE=file).returncode == 0
+    ended = run("token", "revoke", "--tokens-file", file, "--name", "ci")
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert f"{file} has no such token. See: dagferry-server token list" in ended.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
+        (["token"], ["new", "list", "revoke"]),
+        (["token", "new"], ["--expires DAYS", "--add FILE"]),
+        (["token", "list"], ["--tokens-file FILE"]),
+        (["token", "revoke"], ["--name NAME", "--id ID"]),
+        (["new-log-id"], ["--data-dir DIR"]),
+    ],
+)
+def test_every_command_has_help(arguments, words) -> None:
+    ended = run(*arguments, "--help")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout.startswith("usage: dagferry-server " + " ".join(arguments))
+    for word in words:
+        assert word in ended.stdout
+
+
+def test_a_tokens_file_of_another_shape_is_told_in_its_shape(tmp_path) -> None:
+    (tmp_path / "tokens.toml").write_text(run(*NEW_TOKEN).stdout.splitlines()[1])
+    ended = run("--tokens-file", str(tmp_path / "tokens.toml"), "--data-dir", str(tmp_path / "data"))
+    assert ended.returncode == 2
+    lines = [line for line in ended.stderr.splitlines() if not line.startswith("{")]
+    assert "The tokens file is not valid TOML" in lines[0]
+    assert [lines[1], lines[3]] == ["tokens = [", "]"]
+    assert "--help" not in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["token"], "needs one of new, list, revoke, and got nothing. See token --help."),
+        (["token", "make"], "needs one of new, list, revoke, not 'make'."),
         (["token", "new"], "--name is required"),
+        (["token", "list"], "--tokens-file is required"),
+        (["token", "list", "--tokens-file", "/nowhere/tokens.toml"], "/nowhere/tokens.toml cannot be read"),
+        (["token", "revoke", "--tokens-file", "/nowhere/tokens.toml"], "One of --name and --id is required"),
+        (["token", "revoke", "--tokens-file=x", "--id=1"], "--id='1': the 12 digits"),
+        ([*NEW_TOKEN, "--expires", "90"], "--expires='90': a number of days such as 90d"),
+        ([*NEW_TOKEN, "--expires", "0d"], "--expires='0d': 1d to 3650d is expected"),
+        ([*NEW_TOKEN, "--add="], "--add='': a path is expected"),
+        ([*NEW_TOKEN, "--add=/nowhere/tokens.toml"], "/nowhere cannot be opened"),
         (["token", "new", "--name", "x", "--scopes", "root", "--deployments", "*"], "scopes are expected"),
         (["token", "new", "--name", "x y", "--scopes", "sync", "--deployments", "*"], "--name='x y': 1 to 100 letters"),
         (["token", "new", "--name", 'a"b', "--scopes", "sync", "--deployments", "*"], "--name='a\"b': 1 to 100"),

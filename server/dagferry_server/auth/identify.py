@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from dagferry_core.errors import CredentialsRefused
 from dagferry_server.auth.access import ANYBODY, Caller
+from dagferry_server.auth.expiry import warn_of_expiry
 from dagferry_server.auth.headers import Headers, bearer
 from dagferry_server.auth.proxy import Proxy, proxy_caller
-from dagferry_server.auth.tokens import Tokens, token_caller
+from dagferry_server.auth.tokens import Tokens, ending, token_caller
 from dagferry_server.auth.watched import WatchedFile, running, watch
 
 if TYPE_CHECKING:
@@ -44,13 +45,24 @@ class Identifier:
         return {**faults, **(self._trust.faults if self._trust else {})}
 
     @property
+    def token_expiry(self) -> float:
+        """When the next token ends (seconds since the epoch) whose name has no later one; 0 if none does."""
+        tokens = self._tokens.value.tokens if self._tokens else ()
+        return min(ending(tokens, self._now()).values(), default=0.0)
+
+    @property
     def _files(self) -> list[WatchedFile[Any]]:
         return [file for file in (self._tokens, self._proxy.secret if self._proxy else None) if file]
 
     @asynccontextmanager
     async def kept_fresh(self) -> AsyncIterator[None]:
         """Re-read files and fetch keys in the background while the server runs."""
-        async with running(watch(self._files), *([self._trust.keep_fresh()] if self._trust else [])):
+        work = [watch(self._files)]
+        if self._trust:
+            work.append(self._trust.keep_fresh())
+        if self._tokens:
+            work.append(warn_of_expiry(self._tokens, self._now))
+        async with running(*work):
             yield
 
     async def identify(self, headers: Headers) -> Caller | None:
