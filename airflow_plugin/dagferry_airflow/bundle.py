@@ -31,7 +31,7 @@ from dagferry_airflow.following import HURRIED, LOCK_SECONDS, Follower
 from dagferry_airflow.live import LiveTree, build, live_version, locked
 from dagferry_core import removing
 from dagferry_core import tree as trees
-from dagferry_core.connecting import Access, Patience, check_url
+from dagferry_core.connecting import Access, Patience, check_url, tls_context
 from dagferry_core.errors import (
     AnswerInvalid,
     DagferryError,
@@ -194,7 +194,7 @@ class DagferryBundle(base.BaseDagBundle):  # type: ignore[misc] # Airflow is not
         try:
             check_url(self.server)
             if self._access.ca_file:
-                ssl.create_default_context(cafile=self._access.ca_file)
+                tls_context(self._access.ca_file)
         except ValueError as error:
             raise SetupError(f"server is {self.server!r}: {error}.") from error
         except OSError as error:

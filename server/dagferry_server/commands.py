@@ -1,4 +1,4 @@
-"""What ``dagferry-server`` does: serve, ``new-log-id``, or ``token new``."""
+"""What ``dagferry-server`` does: serve, ``new-log-id``, or ``token``."""
 
 import asyncio
 import logging
@@ -17,18 +17,18 @@ from dagferry_server.retention import apply_retention
 from dagferry_server.service import Service
 from dagferry_server.settings import Settings, read_settings
 from dagferry_server.store.local import LocalStore
-from dagferry_server.tokencommand import token_new
+from dagferry_server.tokencommand import token_command
 
 NEW_LOG_ID = "new-log-id"
-TOKEN_NEW = ["token", "new"]
+TOKENS = "token"
 THREADS = 8
 """What blocks runs in these: checks, syncs, reads. More would only compete for the same disk."""
 
 
 def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     """Run ``dagferry-server ARGUMENTS``."""
-    if list(arguments[:2]) == TOKEN_NEW:
-        return token_new(arguments[2:], environment)
+    if list(arguments[:1]) == [TOKENS]:
+        return token_command(arguments[1:], environment)
     if list(arguments[:1]) == [NEW_LOG_ID]:
         return new_log_id(arguments[1:], environment)
     settings = read_settings(arguments, environment)

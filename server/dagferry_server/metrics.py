@@ -66,6 +66,11 @@ class Metrics:
         self.credential_faults = make(
             Gauge, "credential_faults", "Files and issuers that cannot be read now; what they said last is in force."
         )
+        self.token_expiry = make(
+            Gauge,
+            "token_expiry_timestamp_seconds",
+            "When the next token of the tokens file ends whose name has no later one; 0: none ends.",
+        )
         make(Gauge, "upload_limit_bytes", "The most bytes an upload may have.").set(upload_limit.bytes)
         make(Gauge, "info", "Always 1; the label has the server's version.", "version").labels(__version__).set(1)
 

@@ -125,7 +125,7 @@ class Service:
         try:
             return self.deployments[name]
         except KeyError:
-            raise no_deployment(name) from None
+            raise no_deployment(name, () if self.identifier.closed else self.deployments) from None
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> "asyncio.Task[Any]":
         """Start work that goes on even if whoever asked for it goes away; ``close`` waits for it."""

@@ -31,7 +31,8 @@ MAX_KEEP_DEPLOYS = 10_000
 MAX_KEEP_DAYS = 36_500
 AUTO = "auto"
 ABOUT = (
-    "Receives, checks, stores and serves DAGs. Other commands: dagferry-server token new, dagferry-server new-log-id."
+    "Receives, checks, stores and serves DAGs. Other commands, each with --help: dagferry-server token, "
+    "dagferry-server new-log-id."
 )
 STORE_SHARE = 0.8
 """The part of its volume that the store fills by default; the rest is for what is being received."""
@@ -126,7 +127,13 @@ SETTINGS: tuple[Setting, ...] = (
         "Beyond it only the newest deploys' bundles stay; by default 80 % of the volume of --data-dir.",
     ),
     Setting("--tokens-file", _path, None, "FILE", "Who may call with a token; read again when it changes."),
-    Setting("--issuers-file", _path, None, "FILE", "Whose JWTs are trusted, and what their subjects may do."),
+    Setting(
+        "--issuers-file",
+        _path,
+        None,
+        "FILE",
+        "Whose JWTs are trusted, and what their subjects may do; read again when it changes.",
+    ),
     Setting(
         "--proxy-user-header",
         _header,

@@ -5,6 +5,7 @@ import logging
 
 import pytest
 
+from credentials import TokensFile
 from dagferry_core.errors import Forbidden
 from dagferry_server import app
 from dagferry_server.routes import ROUTES
@@ -149,3 +150,15 @@ async def test_a_defect_is_500_without_details(server, monkeypatch, caplog) -> N
     assert b"secret" not in answer.body
     (record,) = [record for record in caplog.records if record.levelno == logging.ERROR]
     assert record.fields == {"method": "GET", "path": "/metrics"}
+
+
+async def test_a_wrong_deployment_is_told_which_ones_there_are_unless_somebody_may_not_know(start, tmp_path) -> None:
+    server = await start("--deployments", "staging,default")
+    told = (await server.get("/prod/dags/current")).json
+    assert told["message"] == "There is no deployment 'prod' on this server. It has: default, staging."
+    await server.close()
+    tokens = TokensFile(tmp_path / "tokens.toml")
+    secret = tokens.add("ci", ["read"], ["other"])
+    server = await start("--tokens-file", str(tokens.path))
+    told = (await server.get("/prod/dags/current", Authorization=secret)).json
+    assert "It has" not in told["message"]

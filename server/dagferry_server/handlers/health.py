@@ -29,5 +29,6 @@ async def metrics(call: Call) -> web.StreamResponse:
     """Send the metrics in Prometheus' text format."""
     service = call.service
     deployments = list(service.deployments.values())
+    service.metrics.token_expiry.set(service.identifier.token_expiry)
     text = await asyncio.to_thread(service.metrics.render, deployments, service.credential_faults)
     return web.Response(body=text, headers={**FIXED_HEADERS, "Content-Type": CONTENT_TYPE_LATEST})
