@@ -11,6 +11,7 @@ a patch needs.
 
 import json
 import os
+import re
 import struct
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -19,18 +20,17 @@ import zstandard
 
 from dagferry_core.errors import AnswerInvalid, DigestMismatch, StoreFailed
 from dagferry_core.limits import MAX_ZSTD_WINDOW_BYTES, PIECE_BYTES
-from dagferry_core.manifest import Entry, Manifest
+from dagferry_core.manifest import MAX_MANIFEST_BYTES, Entry, Manifest
 
 MANIFEST_NAME = "manifest.txt"
 FOLDER = "dags/"
 FRAME_BYTES = 1 << 20
 BLOCK_BYTES = 512
 END = bytes(2 * BLOCK_BYTES)
-MAX_MANIFEST_BYTES = 256 << 20
-"""Far more than a server's limits on files and paths let through: with the defaults, 25 MB."""
 
 _USTAR = struct.Struct("100s 8s 8s 8s 12s 12s 8s 1s 100s 8s 32s 32s 8s 8s 155s 12x")
 _NAME_BYTES = 100
+_OCTAL = re.compile(rb"[0-7]{11}")
 
 Read = Callable[[int], bytes]
 """``read(n)`` returns 1 to n bytes, or nothing at the end."""
@@ -188,14 +188,18 @@ def decompressed(read: Read) -> Read:
     return read_tar
 
 
-def _exactly(read: Read, size: int) -> memoryview:
+def _exactly(read: Read, size: int) -> bytes:
     data = read(size)
-    while len(data) < size:
-        more = read(size - len(data))
+    if len(data) == size:
+        return data
+    pieces, left = [data], size - len(data)
+    while left:
+        more = read(left)
         if not more:
             raise DigestMismatch("The bundle ends early: part of the download is missing.")
-        data += more
-    return memoryview(data)
+        pieces.append(more)
+        left -= len(more)
+    return b"".join(pieces)
 
 
 def read_tar(read: Read) -> tuple[Manifest, Iterator[tuple[Entry, Iterator[memoryview]]]]:
@@ -205,15 +209,20 @@ def read_tar(read: Read) -> tuple[Manifest, Iterator[tuple[Entry, Iterator[memor
     ``DigestMismatch`` as soon as a byte is not what the manifest says, and if the bundle is cut. Contents and the
     manifest's digest are for the caller to check: ``dagferry_core.tree`` hashes what it writes.
     """
-    header = bytes(_exactly(read, BLOCK_BYTES))
-    size = int(header[124:135], 8) if header[124:135].isdigit() else 0
-    if header != member_header(MANIFEST_NAME, size, 0o644) or size > MAX_MANIFEST_BYTES:
+    header = _exactly(read, BLOCK_BYTES)
+    size = int(header[124:135], 8) if _OCTAL.fullmatch(header, 124, 135) else 0
+    if header != member_header(MANIFEST_NAME, size, 0o644):
         raise AnswerInvalid("The download is no bundle: it does not start with a manifest.")
-    manifest = Manifest.parse(bytes(_exactly(read, size + padding(size))[:size]))
+    if size > MAX_MANIFEST_BYTES:
+        raise AnswerInvalid(f"The manifest claims {size} bytes; at most {MAX_MANIFEST_BYTES} are read.")
+    text = _exactly(read, size)
+    _exactly(read, padding(size))
+    manifest = Manifest.parse(text)
+    del text
 
     def pieces(first: memoryview, size: int) -> Iterator[memoryview]:
-        while size:
-            piece = (first or _exactly(read, min(size + padding(size), PIECE_BYTES)))[:size]
+        while size > 0:
+            piece = (first or memoryview(_exactly(read, min(size + padding(size), PIECE_BYTES))))[:size]
             first = first[:0]
             size -= len(piece)
             yield piece
@@ -223,7 +232,7 @@ def read_tar(read: Read) -> tuple[Manifest, Iterator[tuple[Entry, Iterator[memor
             expected = entry_header(entry)
             padded = entry.size + padding(entry.size)
             # Header and first piece come in one read: calls are what costs here.
-            data = _exactly(read, len(expected) + min(padded, PIECE_BYTES))
+            data = memoryview(_exactly(read, len(expected) + min(padded, PIECE_BYTES)))
             if data[: len(expected)] != expected:
                 raise DigestMismatch(f"The bundle is not in its canonical form at {entry.path!r}.")
             yield entry, pieces(data[len(expected) :], entry.size)

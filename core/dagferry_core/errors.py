@@ -453,6 +453,16 @@ class PatchMismatch(SyncError):
     default_hint = "The sidecar fetches the whole bundle."
 
 
+class AwaitingFirstDeploy(SyncError):
+    """Nothing was deployed yet and nothing is published, so the sidecar waits; the pod is not ready."""
+
+    code = "awaiting_first_deploy"
+    default_hint = (
+        "Deploy something: the sidecar publishes it at once. To start without a deploy, give the sidecar "
+        "--when-empty seed with --seed DIR, or --when-empty empty."
+    )
+
+
 class SequenceRegressed(SyncError):
     """The server offers an older deploy than the one that was taken, within the same deploy log."""
 

@@ -27,6 +27,13 @@ MAX_EXPANDED_BYTES = 1 * GIB
 MAX_FILES = 100_000
 """Default of ``--max-files``: how many files and folders an archive may have, those included that are only implied."""
 
+MOST_EXPANDED_BYTES = 16 * MAX_EXPANDED_BYTES
+MOST_FILES = 4 * MAX_FILES
+"""What these two settings may be raised to. A follower takes nothing that claims more, whoever its server is."""
+
+MOST_FILE_BYTES = 8**11 - 1
+"""The most bytes one file may have: the header of a tar has eleven octal digits for it."""
+
 MAX_PATH_BYTES = 1024
 MAX_COMPONENT_BYTES = 255
 MAX_DEPTH = 64

@@ -11,10 +11,13 @@ from dagferry_core.command import Setting, address, fields, parse, size, whole
 from dagferry_core.deploylog import Retention
 from dagferry_core.errors import DeploymentNotFound, SetupError
 from dagferry_core.limits import (
+    GIB,
     MAX_EXPANDED_BYTES,
     MAX_FILES,
     MAX_PATHS_BYTES,
     MAX_RATIO,
+    MOST_EXPANDED_BYTES,
+    MOST_FILES,
     RATIO_FREE_BYTES,
     UploadLimit,
     tiers_from,
@@ -64,6 +67,13 @@ def _patterns(text: str) -> tuple[str, ...]:
     return patterns
 
 
+def _expanded(text: str) -> int:
+    number = size(text)
+    if number > MOST_EXPANDED_BYTES:
+        raise ValueError(f"at most {MOST_EXPANDED_BYTES} bytes are possible: sidecars take no more")
+    return number
+
+
 def _tiers(text: str) -> int | str:
     return text if text == AUTO else whole(1, MAX_TIERS)(text)
 
@@ -107,8 +117,20 @@ SETTINGS: tuple[Setting, ...] = (
         "How many tiers of 15 MiB of compressed upload; auto: as many as the container's CPU and memory limits hold.",
     ),
     _switch("--third-party-ingress", "Uploads come through somebody else's ingress: 8 MiB at the most."),
-    Setting("--max-expanded-bytes", size, MAX_EXPANDED_BYTES, "BYTES", "The most bytes an archive may expand to."),
-    Setting("--max-files", whole(1), MAX_FILES, "N", "The most files and folders an archive may have."),
+    Setting(
+        "--max-expanded-bytes",
+        _expanded,
+        MAX_EXPANDED_BYTES,
+        "BYTES",
+        f"The most bytes an archive may expand to; up to {MOST_EXPANDED_BYTES // GIB}GiB, which is what sidecars take.",
+    ),
+    Setting(
+        "--max-files",
+        whole(1, MOST_FILES),
+        MAX_FILES,
+        "N",
+        f"The most files and folders an archive may have; up to {MOST_FILES}, which is what sidecars take.",
+    ),
     Setting(
         "--exclude",
         _patterns,

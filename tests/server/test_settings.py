@@ -59,6 +59,8 @@ def test_lists_are_comma_separated() -> None:
         ("--tiers", "0"),
         ("--tiers", "many"),
         ("--max-files", "0"),
+        ("--max-files", "400001"),
+        ("--max-expanded-bytes", "17GiB"),
         ("--keep-deploys", "0"),
         ("--max-store-bytes", "lots"),
         ("--listen", "8000"),
