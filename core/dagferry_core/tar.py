@@ -194,4 +194,8 @@ class _Extension:
         if kind is not Kind.FOLDER and folder_to_some:
             raise ArchiveUnsupported(f"{shown(path)} is a {kind.value}, but some programs take it for a folder.")
         target = names.get(b"linkpath") or names.get(_GNU_LINK) or header.target
+        if target and kind in {Kind.SYMLINK, Kind.HARD_LINK} and not header.target:
+            raise ArchiveUnsupported(
+                f"{shown(path)} is a {kind.value} whose own header has no target; bsdtar makes an empty file of it."
+            )
         return Member(kind, path, target, header, exact)

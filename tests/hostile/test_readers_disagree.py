@@ -171,6 +171,11 @@ HIDDEN = tar(file(b"dags/hidden.py"))
         pytest.param([file(b"", prefix=b"dags")], UNSUPPORTED, id="a prefix without a name"),
         pytest.param([header(b"dags/d/", 1024, kind=b"5") + HIDDEN[:1024]], UNSUPPORTED, id="a filled folder"),
         pytest.param([symlink(b"dags/a", b"good.py", size=512) + bytes(512)], UNSUPPORTED, id="a filled link"),
+        *(
+            pytest.param([extension, link(b"dags/l.py", b"")], UNSUPPORTED, id=f"bsdtar: {link.__name__} is a file {n}")
+            for link, target in ((symlink, b"good.py"), (hard_link, b"dags/good.py"))
+            for n, extension in enumerate([gnu_name(target, b"K"), pax((b"linkpath", target))])
+        ),
         pytest.param(
             [hard_link(b"dags/h.py", b"dags/good.py/")], "link_refused", id="GNU tar: a hard link with a slash behind"
         ),
