@@ -232,6 +232,8 @@ class _Contents:
     def _linked(self, path: str, raw_target: bytes) -> _Content:
         """Return the content of the file that the hard link ``path`` names: an earlier member of the archive."""
         says = f"The hard link {shown(path)} points at {shown(raw_target)}"
+        if raw_target.endswith(b"/"):  # to some programs nothing is there, so they lack the file
+            raise LinkRefused(f"{says}, which takes a file for a folder.")
         try:
             target = check_path(raw_target)
         except PathRefused as error:
