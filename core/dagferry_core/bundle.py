@@ -9,6 +9,7 @@ bundle says where they start. That gives the server single files out of a bundle
 a patch needs.
 """
 
+import errno
 import json
 import os
 import re
@@ -18,7 +19,7 @@ from typing import Any, NamedTuple
 
 import zstandard
 
-from dagferry_core.errors import AnswerInvalid, DigestMismatch, StoreFailed
+from dagferry_core.errors import AnswerInvalid, DigestMismatch, StoreDamaged, StoreFailed
 from dagferry_core.limits import MAX_ZSTD_WINDOW_BYTES, PIECE_BYTES
 from dagferry_core.manifest import MAX_MANIFEST_BYTES, Entry, Manifest
 
@@ -84,14 +85,14 @@ class Index(NamedTuple):
 
     @classmethod
     def decode(cls, data: bytes) -> "Index":
-        """Read a stored index; raise ``StoreFailed`` if it is damaged."""
+        """Read a stored index; raise ``StoreDamaged`` if it is damaged."""
         try:
             raw: Any = json.loads(zstandard.decompress(data))
             return cls(
                 [int(offset) for offset in raw["frames"]], {path: tuple(n) for path, n in raw["imports"].items()}
             )
         except Exception as error:
-            raise StoreFailed(f"The index of a stored bundle is damaged: {error}.") from error
+            raise StoreDamaged(f"The index of a stored bundle is damaged: {error}.") from error
 
 
 class BundleFile:
@@ -109,7 +110,7 @@ class BundleFile:
             size = int(self._range(0, BLOCK_BYTES)[124:135], 8)
             self.manifest = Manifest.parse(self._range(BLOCK_BYTES, size))
         except (ValueError, AnswerInvalid) as error:
-            raise StoreFailed(f"A stored bundle has no manifest: {error}.") from error
+            raise StoreDamaged(f"A stored bundle has no manifest: {error}.") from error
         self._offsets: dict[str, int] = {}
         offset = BLOCK_BYTES + size + padding(size)
         for entry in self.manifest.files.values():
@@ -136,10 +137,10 @@ class BundleFile:
         return b"".join(self.contents(path))
 
     def verify(self) -> None:
-        """Read all of it; raise ``StoreFailed`` if any byte is damaged."""
+        """Read all of it; raise ``StoreDamaged`` if any byte is damaged."""
         size = sum(len(self._frame(number)) for number in range(len(self._frames) - 1))
         if size != self._size:  # as of a frame that, by one flipped bit, claims to hold nothing
-            raise StoreFailed(f"A stored bundle is damaged: it has {size} bytes, and should have {self._size}.")
+            raise StoreDamaged(f"A stored bundle is damaged: it has {size} bytes, and should have {self._size}.")
 
     def _range(self, start: int, length: int) -> bytes:
         pieces = []
@@ -147,7 +148,7 @@ class BundleFile:
             number, skip = divmod(start, FRAME_BYTES)
             piece = self._frame(number)[skip : skip + length]
             if not piece:
-                raise StoreFailed(f"A stored bundle ends early: it has no byte {start}.")
+                raise StoreDamaged(f"A stored bundle ends early: it has no byte {start}.")
             pieces.append(piece)
             start, length = start + len(piece), length - len(piece)
         return b"".join(pieces)
@@ -163,7 +164,10 @@ class BundleFile:
                     raise ValueError(f"it claims to hold {size} bytes")
                 content = zstandard.decompress(frame)
             except (OSError, ValueError, zstandard.ZstdError) as error:
-                raise StoreFailed(f"A stored bundle is damaged in frame {number}: {error}.") from error
+                # A damaged index asks for what no file has.
+                if isinstance(error, OSError) and error.errno != errno.EINVAL:
+                    raise StoreFailed(f"A stored bundle cannot be read: {error.strerror or error}.") from error
+                raise StoreDamaged(f"A stored bundle is damaged in frame {number}: {error}.") from error
             self._last = (number, content)
         return content
 

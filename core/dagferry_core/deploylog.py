@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from dagferry_core.errors import StoreFailed
+from dagferry_core.errors import StoreDamaged, StoreFailed
 from dagferry_core.manifest import Changes
 from dagferry_core.names import MAX_SEQUENCE, is_digest, make_version, version_sequence
 
@@ -45,7 +45,7 @@ _TYPES: Mapping[str, type] = {
 
 
 def decode(data: bytes, sequence: int) -> Deploy:
-    """Read the stored entry number ``sequence``; raise ``StoreFailed`` if it is damaged or not that entry."""
+    """Read the stored entry number ``sequence``; raise ``StoreDamaged`` if it is damaged or not that entry."""
     try:
         raw: Any = json.loads(data)
         deploy = Deploy(**{name: raw[name] for name in Deploy._fields})
@@ -59,7 +59,7 @@ def decode(data: bytes, sequence: int) -> Deploy:
         ):
             raise ValueError("a field is not what it must be")
     except Exception as error:
-        raise StoreFailed(f"Entry {sequence} of the deploy log is damaged: {error}.") from error
+        raise StoreDamaged(f"Entry {sequence} of the deploy log is damaged: {error}.") from error
     return deploy
 
 

@@ -380,10 +380,20 @@ class StoreFull(ServerError):
 
 
 class StoreFailed(ServerError):
-    """The server's volume refused to read or write."""
+    """The server's volume refused to read or write. That may pass: nothing is taken for damaged or gone."""
 
     code = "store_failed"
     default_hint = "Look at the server's log and its volume, then try again."
+
+
+class StoreDamaged(StoreFailed):
+    """Stored bytes could be read, and are not what was written: they do not decode, or a file is gone."""
+
+    code = "store_damaged"
+    default_hint = (
+        "Deploy again, which needs nothing of what is damaged, or put the file back from a backup. "
+        "dagferry-server verify shows all that is damaged."
+    )
 
 
 class StoreInUse(ServerError):

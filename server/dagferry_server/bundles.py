@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 from dagferry_core.archive import CheckedArchive
 from dagferry_core.bundle import BundleFile, Index
-from dagferry_core.errors import AnswerInvalid, StoreFailed
+from dagferry_core.errors import AnswerInvalid, StoreDamaged
 from dagferry_core.imports import ANYTHING, imported_names
 from dagferry_core.limits import MIB, PIECE_BYTES
 from dagferry_core.manifest import Entry
@@ -27,13 +27,16 @@ NAME_BYTES = 64
 
 @contextmanager
 def opened(store: Store, deployment: str, digest: str) -> Iterator[BundleFile]:
-    """Open a stored bundle for reading single files; ``BundleGone`` if it is not there, ``StoreFailed`` if damaged."""
+    """Open a stored bundle for reading single files.
+
+    Raises ``BundleGone`` if it is not there, ``StoreDamaged`` if it is damaged, ``StoreFailed`` if it cannot be read.
+    """
     stored = store.open_bundle(deployment, digest)
     with stored.file as file, storage_errors(f"Reading a bundle of {deployment}"):
         try:
             bundle = BundleFile(file.fileno(), Index.decode(stored.encoded_index))
         except (ValueError, AnswerInvalid) as error:
-            raise StoreFailed(f"The bundle {digest} of {deployment} is damaged: {error}") from error
+            raise StoreDamaged(f"The bundle {digest} of {deployment} is damaged: {error}") from error
         yield bundle
 
 

@@ -25,6 +25,8 @@ async def apply_retention(service: Service) -> None:
 
 
 async def _apply(service: Service, deployment: Deployment) -> None:
+    if deployment.away:
+        return  # an entry that cannot be read now may name any of the bundles
     try:
         await _delete_surplus(service, deployment)
     except (StoreFailed, StoreFull) as error:

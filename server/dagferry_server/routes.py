@@ -28,6 +28,7 @@ from dagferry_core.errors import (
     RootIsLink,
     RootMixed,
     ShuttingDown,
+    StoreDamaged,
     StoreFailed,
     StoreFull,
     TooManyFiles,
@@ -79,6 +80,7 @@ _UPLOAD_ERRORS: tuple[type[DagferryError], ...] = (
     TooManyUploads,
     StoreFull,
     StoreFailed,
+    StoreDamaged,
 )
 
 
@@ -122,6 +124,7 @@ ROUTES: tuple[Route, ...] = (
         handler=current,
         summary="The current deploy; with the version last seen, the next one when it comes.",
         answer=CurrentAnswer,
+        errors=(StoreFailed, StoreDamaged, StoreFull),
         not_modified=True,
         parameters=(
             Parameter("If-None-Match", "header", "The ETag last seen: the version in quotes."),
@@ -140,7 +143,7 @@ ROUTES: tuple[Route, ...] = (
         handler=version,
         summary="A bundle in canonical form, or the patch that leads to it.",
         answer=(BUNDLE_TYPE, PATCH_TYPE),
-        errors=(RequestError, VersionNotFound, BundleGone, StoreFailed),
+        errors=(RequestError, VersionNotFound, BundleGone, StoreFailed, StoreDamaged, StoreFull),
         parameters=(Parameter("from", "query", "The version that the caller has; without use, the bundle is sent."),),
     ),
     Route(
@@ -150,7 +153,7 @@ ROUTES: tuple[Route, ...] = (
         handler=download,
         summary="The current bundle as a tar.gz.",
         answer=("application/gzip",),
-        errors=(NothingDeployed, BundleGone, StoreFailed),
+        errors=(NothingDeployed, BundleGone, StoreFailed, StoreDamaged, StoreFull),
     ),
     Route(
         method="GET",
@@ -159,7 +162,7 @@ ROUTES: tuple[Route, ...] = (
         handler=deploys,
         summary="The deploy log, newest first, in pages.",
         answer=DeploysAnswer,
-        errors=(RequestError,),
+        errors=(RequestError, StoreFailed, StoreFull),
         parameters=(
             Parameter("limit", "query", f"1 to {MAX_PAGE_DEPLOYS} deploys, {PAGE_DEPLOYS} if absent.", "integer"),
             Parameter("before", "query", "Only deploys below this sequence.", "integer"),
@@ -179,7 +182,7 @@ ROUTES: tuple[Route, ...] = (
         path="/readyz",
         scope=None,
         handler=readyz,
-        summary="The store takes writes.",
+        summary="The store takes writes, and the newest deploy of every deployment is known.",
         answer=StatusAnswer,
         errors=(ShuttingDown, StoreFull, StoreFailed),
         admin=True,

@@ -18,9 +18,15 @@ async def healthz(call: Call) -> web.StreamResponse:  # noqa: ARG001 - every han
 
 
 async def readyz(call: Call) -> web.StreamResponse:
-    """Say that the store takes writes."""
+    """Say that the store takes writes, and that the newest deploy of every deployment is known.
+
+    A newest entry that is damaged is no reason to be away: the deploy that heals it has to come in.
+    """
     if call.service.stopping:
         raise ShuttingDown("The server is stopping.")
+    for deployment in call.service.deployments.values():
+        if deployment.away:
+            deployment.check_newest()
     await asyncio.to_thread(call.service.store.check_writable)
     return json_response(_OK)
 

@@ -34,6 +34,8 @@ async def _upload(call: Call) -> UploadAnswer:
     service, deployment = call.service, call.deployment
     if service.stopping:
         raise ShuttingDown("The server is stopping.")
+    if not deployment.loaded:
+        deployment.check_newest()
     if deployment.uploads >= MAX_UPLOADS:
         raise TooManyUploads(f"{MAX_UPLOADS} uploads to {deployment.name} are under way.")
     root = call.request.query.get("root", ".")

@@ -7,7 +7,8 @@ The rules that make it a log, kept by the caller: a bundle is put before an entr
 is created with ``create_entry`` (the sequence is the lock), nothing is ever edited, and a bundle is deleted only while
 no commit to its deployment is under way.
 
-Every method raises ``StoreFull`` when there is no space left and ``StoreFailed`` when the storage refuses.
+Every method raises ``StoreFull`` when there is no space left and ``StoreFailed`` when the storage refuses, which may
+pass. ``StoreDamaged`` is a kind of it, and raised only if the storage did answer: what it has is of no use.
 """
 
 import errno
@@ -50,7 +51,14 @@ class Store(ABC):
 
     @abstractmethod
     def read_entry(self, deployment: str, sequence: int) -> bytes:
-        """Return an entry as it was stored; ``StoreFailed`` if there is none or it cannot be read."""
+        """Return an entry as it was stored; ``StoreDamaged`` if there is none, ``StoreFailed`` if it cannot be read."""
+
+    @abstractmethod
+    def newer(self, deployment: str, after: int) -> list[bytes]:
+        """Return the entries ``after + 1``, ``after + 2`` and so on, up to the first that there is not, as stored.
+
+        Usually there is none, and the call is cheap then.
+        """
 
     @abstractmethod
     def create_entry(self, deployment: str, sequence: int, data: bytes) -> bool:

@@ -13,6 +13,7 @@ they are listed, so a foreign file is nothing to the store.
 One process at a time may use a root: see ``dagferry_server.datafolder``.
 """
 
+import contextlib
 import json
 import os
 import re
@@ -21,7 +22,7 @@ from collections.abc import Callable
 from io import FileIO
 from typing import BinaryIO
 
-from dagferry_core.errors import BundleGone, StoreFailed
+from dagferry_core.errors import BundleGone, StoreDamaged, StoreFailed
 from dagferry_core.names import MAX_SEQUENCE, check_deployment, is_deployment, is_digest
 from dagferry_server.failures import log_failure
 from dagferry_server.store.base import Store, StoredBundle, storage_errors
@@ -101,11 +102,24 @@ class LocalStore(Store):
 
     def read_entry(self, deployment: str, sequence: int) -> bytes:
         """Return an entry as it was stored."""
-        with (
-            storage_errors(f"Reading deploy {sequence} of {deployment}"),
-            open(self._entry(deployment, sequence), "rb") as file,
-        ):
-            return file.read(MAX_ENTRY_BYTES)
+        try:
+            with storage_errors(f"Reading deploy {sequence} of {deployment}"):
+                return self._read(deployment, sequence)
+        except StoreFailed as error:
+            if isinstance(error.__cause__, FileNotFoundError):
+                raise StoreDamaged(f"{deployment} has no entry {sequence} in its deploy log.") from error
+            raise
+
+    def newer(self, deployment: str, after: int) -> list[bytes]:
+        """Return the entries that follow ``after``."""
+        found: list[bytes] = []
+        with storage_errors(f"Looking for deploys of {deployment} after {after}"):
+            with contextlib.suppress(FileNotFoundError):
+                while after + len(found) < MAX_SEQUENCE:
+                    found.append(self._read(deployment, after + len(found) + 1))
+            if found:
+                sync_folder(self._deploys(deployment))  # see sequences
+        return found
 
     def create_entry(self, deployment: str, sequence: int, data: bytes) -> bool:
         """Store an entry unless the sequence is taken already."""
@@ -191,6 +205,10 @@ class LocalStore(Store):
         with storage_errors("Writing to the data folder"):
             publish(self._root, PROBE_NAME, lambda file: file.write(b"writable\n"))
             remove(os.path.join(self._root, PROBE_NAME))
+
+    def _read(self, deployment: str, sequence: int) -> bytes:
+        with open(self._entry(deployment, sequence), "rb") as file:
+            return file.read(MAX_ENTRY_BYTES)
 
     def _sweep_halves(self, deployment: str) -> None:
         folder = self._bundles(deployment)
