@@ -11,6 +11,7 @@ from dagferry_core.command import fields
 from dagferry_server.auth.access import no_deployment
 from dagferry_server.auth.identify import Identifier
 from dagferry_server.auth.watched import WatchedFile
+from dagferry_server.coalescing import Coalescer
 from dagferry_server.datafolder import DataFolder
 from dagferry_server.deployments import Deployment, read_log
 from dagferry_server.metrics import Metrics
@@ -72,7 +73,9 @@ class Service:
         self.deployments: dict[str, Deployment] = {}
         self.patches = Patches(store)
         self.metrics = Metrics(settings.upload_limit)
-        self.retention = settings.retention(capacity_bytes)
+        self.retention = settings.retention
+        self.max_store_bytes = settings.store_bytes(capacity_bytes)
+        self.retention_runs = Coalescer()
         self.checking = asyncio.Semaphore(MAX_CHECKING)
         self.busy = Busy()
         self.stopping = False
