@@ -110,7 +110,7 @@ async def _commit(
     started = time.monotonic()
     head = _Head(deployment.name, deployment.current)
     try:
-        deploy, patch = await asyncio.to_thread(_write, service.store, head, checked, spool, entry)
+        deploy, patch = await asyncio.to_thread(_write_undisturbed, service.store, head, checked, spool, entry)
     except (StoreFailed, StoreFull):
         # Whether the entry is there is the store's to say, not memory's.
         await deployment.reload()
@@ -136,6 +136,14 @@ async def _commit(
             ),
         )
     return deploy
+
+
+def _write_undisturbed(
+    store: Store, head: _Head, checked: CheckedArchive, spool: BinaryIO, entry: Callable[..., Deploy]
+) -> _Commit:
+    # What is stored and not named yet, or about to be named anew, is nobody's surplus.
+    with store.committing(head.deployment):
+        return _write(store, head, checked, spool, entry)
 
 
 def _write(

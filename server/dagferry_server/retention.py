@@ -64,10 +64,10 @@ async def _pass(service: Service) -> None:
             continue
         seen[name], stored[name] = one, Stored(one.deploys, sizes, service.retention)
     found = await asyncio.to_thread(_look, seen, stored, service.max_store_bytes, service.clock())
-    for name, one in found.items():
-        deleted = await _delete(service, seen[name], one.surplus)
-        bundles = one.bundles - len(deleted)
-        left = one.bytes - sum(stored[name].bundle_bytes[digest] for digest in deleted)
+    for name, there in found.items():
+        deleted = await _delete(service, seen[name], there.surplus)
+        bundles = there.bundles - len(deleted)
+        left = there.bytes - sum(stored[name].bundle_bytes[digest] for digest in deleted)
         service.metrics.stored_bytes.labels(name).set(left)
         service.metrics.stored_bundles.labels(name).set(bundles)
         if deleted:
