@@ -12,7 +12,7 @@ from dagferry_server.auth.setup import make_identifier
 from dagferry_server.datafolder import DataFolder
 from dagferry_server.listeners import serve
 from dagferry_server.logidcommand import new_log_id
-from dagferry_server.memory import return_large_blocks
+from dagferry_server.memory import leave_aside, return_large_blocks
 from dagferry_server.retention import apply_retention
 from dagferry_server.service import Service
 from dagferry_server.settings import Settings, read_settings
@@ -44,5 +44,6 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
 async def _serve(settings: Settings, folder: DataFolder, identifier: Identifier) -> None:
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS, "blocking"))
     service = await Service.open(settings, folder, LocalStore(folder.root), identifier)
+    leave_aside()
     service.spawn(apply_retention(service))
     await serve(settings, service)

@@ -120,7 +120,7 @@ async def _commit(
     try:
         await deployment.refresh()
         head = _Head(deployment.name, deployment.current, deployment.fault is None)
-        deploy, patch = await asyncio.to_thread(_write, service.store, head, checked, spool, entry)
+        deploy, patch = await asyncio.to_thread(_write_undisturbed, service.store, head, checked, spool, entry)
     except (StoreFailed, StoreFull):
         # Whether the entry is there is the store's to say, not memory's. If it does not: until it does, nobody is told
         # that what memory has is current.
@@ -150,6 +150,14 @@ async def _commit(
             ),
         )
     return deploy
+
+
+def _write_undisturbed(
+    store: Store, head: _Head, checked: CheckedArchive, spool: BinaryIO, entry: Callable[..., Deploy]
+) -> _Commit:
+    # What is stored and not named yet, or about to be named anew, is nobody's surplus.
+    with store.committing(head.deployment):
+        return _write(store, head, checked, spool, entry)
 
 
 def _write(

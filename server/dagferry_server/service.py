@@ -13,6 +13,7 @@ from dagferry_core.errors import StoreFailed, StoreFull
 from dagferry_server.auth.access import no_deployment
 from dagferry_server.auth.identify import Identifier
 from dagferry_server.auth.watched import WatchedFile
+from dagferry_server.coalescing import Coalescer
 from dagferry_server.datafolder import DataFolder
 from dagferry_server.deployments import Deployment, Fault, Log, read_log
 from dagferry_server.failures import log_failure
@@ -80,7 +81,9 @@ class Service:
         self.deployments: dict[str, Deployment] = {}
         self.patches = Patches(store)
         self.metrics = Metrics(settings.upload_limit)
-        self.retention = settings.retention(capacity_bytes)
+        self.retention = settings.retention
+        self.max_store_bytes = settings.store_bytes(capacity_bytes)
+        self.retention_runs = Coalescer()
         self.checking = asyncio.Semaphore(MAX_CHECKING)
         self.busy = Busy()
         self.stopping = False

@@ -242,12 +242,16 @@ class Settings(BaseModel):
         """What an archive is held against."""
         return ArchiveRules(self.max_expanded_bytes, self.max_files, self.exclude, self.allow_empty)
 
-    def retention(self, capacity_bytes: int) -> Retention:
-        """Return what the store keeps, if its volume holds ``capacity_bytes``."""
-        most = int(capacity_bytes * STORE_SHARE) if self.max_store_bytes is None else self.max_store_bytes
-        return Retention(self.keep_deploys, self.keep_days, most)
+    @property
+    def retention(self) -> Retention:
+        """What each deployment keeps."""
+        return Retention(self.keep_deploys, self.keep_days)
 
-    def log(self, retention: Retention) -> None:
+    def store_bytes(self, capacity_bytes: int) -> int:
+        """Return what the store may take, if its volume holds ``capacity_bytes``."""
+        return int(capacity_bytes * STORE_SHARE) if self.max_store_bytes is None else self.max_store_bytes
+
+    def log(self, max_store_bytes: int) -> None:
         """Log every limit that came out, and a warning if nobody has to prove who they are."""
         log.info(
             "Limits",
@@ -262,9 +266,9 @@ class Settings(BaseModel):
                 ratio_free_bytes=RATIO_FREE_BYTES,
                 exclude=",".join(self.exclude),
                 allow_empty=self.allow_empty,
-                keep_deploys=retention.keep_deploys,
-                keep_days=retention.keep_days,
-                max_store_bytes=retention.max_store_bytes,
+                keep_deploys=self.keep_deploys,
+                keep_days=self.keep_days,
+                max_store_bytes=max_store_bytes,
             ),
         )
         if self.insecure_no_auth:
