@@ -63,7 +63,6 @@ class Deployment:
         self.lock = asyncio.Lock()
         self.waiters = Waiters()
         self.sidecars = Sidecars(name)
-        self.uploads = 0  # that are under way
         self._store = store
         self._take(loaded)
 

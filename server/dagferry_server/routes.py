@@ -30,6 +30,7 @@ from dagferry_core.errors import (
     ShuttingDown,
     StoreFailed,
     StoreFull,
+    TooManyDownloads,
     TooManyFiles,
     TooManyUploads,
     UploadEmptyBody,
@@ -136,7 +137,7 @@ ROUTES: tuple[Route, ...] = (
         handler=version,
         summary="A bundle in canonical form, or the patch that leads to it.",
         answer=(BUNDLE_TYPE, PATCH_TYPE),
-        errors=(RequestError, VersionNotFound, BundleGone, StoreFailed),
+        errors=(RequestError, VersionNotFound, BundleGone, TooManyDownloads, StoreFailed),
         parameters=(Parameter("from", "query", "The version that the caller has; without use, the bundle is sent."),),
     ),
     Route(
@@ -146,7 +147,7 @@ ROUTES: tuple[Route, ...] = (
         handler=download,
         summary="The current bundle as a tar.gz.",
         answer=("application/gzip",),
-        errors=(NothingDeployed, BundleGone, StoreFailed),
+        errors=(NothingDeployed, BundleGone, TooManyDownloads, StoreFailed),
     ),
     Route(
         method="GET",

@@ -15,6 +15,8 @@ from dagferry_server.datafolder import DataFolder
 from dagferry_server.deployments import Deployment, read_log
 from dagferry_server.metrics import Metrics
 from dagferry_server.patches import Patches
+from dagferry_server.places import bundles, downloads, uploads
+from dagferry_server.sending import PACKERS, Sender
 from dagferry_server.settings import Settings
 from dagferry_server.store.base import Store
 
@@ -71,6 +73,8 @@ class Service:
         self.clock = clock
         self.deployments: dict[str, Deployment] = {}
         self.patches = Patches(store)
+        self.sender, self.packer = Sender("send"), Sender("pack", PACKERS)
+        self.upload_places, self.bundle_places, self.download_places = uploads(), bundles(), downloads()
         self.metrics = Metrics(settings.upload_limit)
         self.retention = settings.retention(capacity_bytes)
         self.checking = asyncio.Semaphore(MAX_CHECKING)
@@ -142,3 +146,5 @@ class Service:
         """Wait for all work that is under way."""
         while self._tasks:
             await asyncio.wait(self._tasks)
+        for threads in (self.patches, self.sender, self.packer):
+            threads.close()
