@@ -355,9 +355,15 @@ class ShuttingDown(ServerError):
 
 
 class TooManyUploads(ServerError):
-    """As many uploads to the deployment are under way as it takes at a time."""
+    """As many uploads to the deployment, or by this caller, are under way as it takes at a time."""
 
     code = "too_many_uploads"
+
+
+class TooManyDownloads(ServerError):
+    """As many downloads of the deployment, or by this caller, are under way as it gives at a time."""
+
+    code = "too_many_downloads"
 
 
 class IssuerUnavailable(ServerError):

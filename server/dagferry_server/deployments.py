@@ -110,7 +110,6 @@ class Deployment:
         self.lock = asyncio.Lock()
         self.waiters = Waiters()
         self.sidecars = Sidecars(name)
-        self.uploads = 0  # that are under way
         self.tag = ""
         self._store = store
         if isinstance(loaded, Log):

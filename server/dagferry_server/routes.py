@@ -31,6 +31,7 @@ from dagferry_core.errors import (
     StoreDamaged,
     StoreFailed,
     StoreFull,
+    TooManyDownloads,
     TooManyFiles,
     TooManyUploads,
     UploadEmptyBody,
@@ -143,7 +144,7 @@ ROUTES: tuple[Route, ...] = (
         handler=version,
         summary="A bundle in canonical form, or the patch that leads to it.",
         answer=(BUNDLE_TYPE, PATCH_TYPE),
-        errors=(RequestError, VersionNotFound, BundleGone, StoreFailed, StoreDamaged, StoreFull),
+        errors=(RequestError, VersionNotFound, BundleGone, TooManyDownloads, StoreFailed, StoreDamaged, StoreFull),
         parameters=(Parameter("from", "query", "The version that the caller has; without use, the bundle is sent."),),
     ),
     Route(
@@ -153,7 +154,7 @@ ROUTES: tuple[Route, ...] = (
         handler=download,
         summary="The current bundle as a tar.gz.",
         answer=("application/gzip",),
-        errors=(NothingDeployed, BundleGone, StoreFailed, StoreDamaged, StoreFull),
+        errors=(NothingDeployed, BundleGone, TooManyDownloads, StoreFailed, StoreDamaged, StoreFull),
     ),
     Route(
         method="GET",

@@ -19,6 +19,8 @@ from dagferry_server.deployments import Deployment, Fault, Log, read_log
 from dagferry_server.failures import log_failure
 from dagferry_server.metrics import Metrics
 from dagferry_server.patches import Patches
+from dagferry_server.places import bundles, downloads, uploads
+from dagferry_server.sending import PACKERS, Sender
 from dagferry_server.settings import Settings
 from dagferry_server.store.base import Store
 
@@ -80,6 +82,8 @@ class Service:
         self.clock = clock
         self.deployments: dict[str, Deployment] = {}
         self.patches = Patches(store)
+        self.sender, self.packer = Sender("send"), Sender("pack", PACKERS)
+        self.upload_places, self.bundle_places, self.download_places = uploads(), bundles(), downloads()
         self.metrics = Metrics(settings.upload_limit)
         self.retention = settings.retention
         self.max_store_bytes = settings.store_bytes(capacity_bytes)
@@ -191,6 +195,8 @@ class Service:
         """Wait for all work that is under way."""
         while self._tasks:
             await asyncio.wait(self._tasks)
+        for threads in (self.patches, self.sender, self.packer):
+            threads.close()
 
 
 def _log_loaded(deployment: Deployment) -> None:

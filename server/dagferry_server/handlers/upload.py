@@ -7,7 +7,7 @@ import time
 from aiohttp import web
 
 from dagferry_core.command import fields
-from dagferry_core.errors import RequestError, ShuttingDown, StoreFailed, StoreFull, TooManyUploads, UploadTooSlow
+from dagferry_core.errors import RequestError, ShuttingDown, StoreFailed, StoreFull, UploadTooSlow
 from dagferry_core.limits import UploadLimit
 from dagferry_server.answers import UploadAnswer, json_response
 from dagferry_server.calls import Call
@@ -15,9 +15,6 @@ from dagferry_server.deploying import deploy_upload
 from dagferry_server.metrics import OUTCOME_OK, OUTCOME_UNCHANGED
 from dagferry_server.receiving import Received, check_length, receive
 from dagferry_server.retention import apply_retention
-
-MAX_UPLOADS = 250
-"""To one deployment at the same time, slow ones included; each takes up to 1 MiB of memory, and its size on disk."""
 
 log = logging.getLogger(__name__)
 
@@ -36,18 +33,13 @@ async def _upload(call: Call) -> UploadAnswer:
         raise ShuttingDown("The server is stopping.")
     if not deployment.loaded:
         deployment.check_newest()
-    if deployment.uploads >= MAX_UPLOADS:
-        raise TooManyUploads(f"{MAX_UPLOADS} uploads to {deployment.name} are under way.")
     root = call.request.query.get("root", ".")
     if root != ".":
         raise RequestError(f"root={root[:40]!r} is not known; root=. takes the archive as it is.")
     limit = service.settings.upload_limit
     check_length(call.request, limit)
-    deployment.uploads += 1
-    try:
+    with service.upload_places.taken(deployment.name, call.caller):
         return await _receive_and_deploy(call, limit)
-    finally:
-        deployment.uploads -= 1
 
 
 async def _receive_and_deploy(call: Call, limit: UploadLimit) -> UploadAnswer:
