@@ -139,6 +139,7 @@ ROUTES: tuple[Route, ...] = (
         answer=(BUNDLE_TYPE, PATCH_TYPE),
         errors=(RequestError, VersionNotFound, BundleGone, TooManyDownloads, StoreFailed),
         parameters=(Parameter("from", "query", "The version that the caller has; without use, the bundle is sent."),),
+        sends_content=True,
     ),
     Route(
         method="GET",
@@ -148,6 +149,7 @@ ROUTES: tuple[Route, ...] = (
         summary="The current bundle as a tar.gz.",
         answer=("application/gzip",),
         errors=(NothingDeployed, BundleGone, TooManyDownloads, StoreFailed),
+        sends_content=True,
     ),
     Route(
         method="GET",

@@ -26,7 +26,8 @@ class Route(NamedTuple):
     """One call: what it answers, which errors it may answer with, who may make it, and who handles it.
 
     ``answer`` is the model of its JSON, or the media types of what it sends. ``deployment`` is the deployment of a
-    path that names none. ``admin`` routes are on the admin listener.
+    path that names none. ``admin`` routes are on the admin listener. ``sends_content`` are those that send what
+    somebody deployed.
     """
 
     method: Literal["GET", "POST"]
@@ -42,6 +43,7 @@ class Route(NamedTuple):
     public: bool = True
     not_modified: bool = False
     takes_file: bool = False
+    sends_content: bool = False
 
 
 class Table:

@@ -16,6 +16,7 @@ from dagferry_server.deployments import Deployment, read_log
 from dagferry_server.metrics import Metrics
 from dagferry_server.patches import Patches
 from dagferry_server.places import bundles, downloads, uploads
+from dagferry_server.refusals import Refusals
 from dagferry_server.sending import PACKERS, Sender
 from dagferry_server.settings import Settings
 from dagferry_server.store.base import Store
@@ -75,6 +76,7 @@ class Service:
         self.patches = Patches(store)
         self.sender, self.packer = Sender("send"), Sender("pack", PACKERS)
         self.upload_places, self.bundle_places, self.download_places = uploads(), bundles(), downloads()
+        self.refusals = Refusals()
         self.metrics = Metrics(settings.upload_limit)
         self.retention = settings.retention(capacity_bytes)
         self.checking = asyncio.Semaphore(MAX_CHECKING)
@@ -146,5 +148,8 @@ class Service:
         """Wait for all work that is under way."""
         while self._tasks:
             await asyncio.wait(self._tasks)
+        self.refusals.flush()
+        for deployment in self.deployments.values():
+            deployment.sidecars.flush()
         for threads in (self.patches, self.sender, self.packer):
             threads.close()
