@@ -1,4 +1,4 @@
-"""The server's metrics, in a registry of its own. Labels are configured deployments and codes of errors alone."""
+"""The server's metrics, in a registry of its own. Labels are configured deployments, routes and error codes alone."""
 
 from collections.abc import Iterable
 from typing import Any, TypeVar
@@ -13,6 +13,8 @@ from dagferry_server.deployments import Deployment
 PREFIX = "dagferry_server_"
 OUTCOME_OK = "ok"
 OUTCOME_UNCHANGED = "unchanged"
+NO_ANSWER = "client_disconnected"
+"""What stands for the status of a request whose client went away before its answer, or in the middle of it."""
 
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 _Kind = TypeVar("_Kind", Counter, Gauge, Histogram)
@@ -39,6 +41,14 @@ class Metrics:
             "is none of the name, or if the caller may not know of it.",
             of,
             "outcome",
+        )
+        self.requests = make(
+            Counter,
+            "requests_total",
+            "Requests by route and class of status: 2xx, 3xx, 4xx, 5xx, or client_disconnected. The route is empty if "
+            "there is none of the path and method, or if the request was no HTTP.",
+            "route",
+            "status",
         )
         self.received_bytes = make(
             Counter, "upload_received_bytes_total", "Bytes of files as they arrive, also of uploads that then fail.", of

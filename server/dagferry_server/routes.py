@@ -146,6 +146,7 @@ ROUTES: tuple[Route, ...] = (
         answer=(BUNDLE_TYPE, PATCH_TYPE),
         errors=(RequestError, VersionNotFound, BundleGone, TooManyDownloads, StoreFailed, StoreDamaged, StoreFull),
         parameters=(Parameter("from", "query", "The version that the caller has; without use, the bundle is sent."),),
+        sends_content=True,
     ),
     Route(
         method="GET",
@@ -155,6 +156,7 @@ ROUTES: tuple[Route, ...] = (
         summary="The current bundle as a tar.gz.",
         answer=("application/gzip",),
         errors=(NothingDeployed, BundleGone, TooManyDownloads, StoreFailed, StoreDamaged, StoreFull),
+        sends_content=True,
     ),
     Route(
         method="GET",

@@ -20,6 +20,7 @@ from dagferry_server.failures import log_failure
 from dagferry_server.metrics import Metrics
 from dagferry_server.patches import Patches
 from dagferry_server.places import bundles, downloads, uploads
+from dagferry_server.refusals import Refusals
 from dagferry_server.sending import PACKERS, Sender
 from dagferry_server.settings import Settings
 from dagferry_server.store.base import Store
@@ -84,6 +85,7 @@ class Service:
         self.patches = Patches(store)
         self.sender, self.packer = Sender("send"), Sender("pack", PACKERS)
         self.upload_places, self.bundle_places, self.download_places = uploads(), bundles(), downloads()
+        self.refusals = Refusals()
         self.metrics = Metrics(settings.upload_limit)
         self.retention = settings.retention
         self.max_store_bytes = settings.store_bytes(capacity_bytes)
@@ -195,6 +197,9 @@ class Service:
         """Wait for all work that is under way."""
         while self._tasks:
             await asyncio.wait(self._tasks)
+        self.refusals.flush()
+        for deployment in self.deployments.values():
+            deployment.sidecars.flush()
         for threads in (self.patches, self.sender, self.packer):
             threads.close()
 
