@@ -213,7 +213,7 @@ class MultipartInvalid(RequestError):
     """The form data of an upload is malformed, or does not hold exactly one file."""
 
     code = "multipart_invalid"
-    default_hint = "Send one file part, for example with: curl -F dags.tar.gz=@dags.tar.gz URL"
+    default_hint = "Send one file part, for example with: curl --fail-with-body -F dags.tar.gz=@dags.tar.gz URL"
 
 
 class UploadIncomplete(RequestError):
@@ -291,7 +291,7 @@ class Unauthenticated(RequestError):
     code = "unauthenticated"
     status = 401
     exit_code = EXIT_NOT_ALLOWED
-    default_hint = 'Send a token, for example with: curl -H "Authorization: Bearer $TOKEN" URL'
+    default_hint = 'Send a token, for example with: curl --fail-with-body -H "Authorization: Bearer $TOKEN" URL'
 
 
 class CredentialsRefused(RequestError):
