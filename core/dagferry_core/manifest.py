@@ -10,13 +10,18 @@ character, so the text is unambiguous. The same files give the same text and so 
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
+from operator import attrgetter
 from typing import NamedTuple
 
 from dagferry_core.errors import AnswerInvalid
 
 HEADER = "dagferry-manifest 1"
 MODES = {"0644": 0o644, "0755": 0o755}
+
+_PIECE_LINES = 1000
+_path = attrgetter("path")
 
 
 class Entry(NamedTuple):
@@ -54,25 +59,40 @@ class Changes(NamedTuple):
 class Manifest:
     """The files of a bundle by path, in the order of the manifest. Immutable by convention."""
 
-    __slots__ = ("digest", "files", "text")
+    __slots__ = ("digest", "files")
 
     def __init__(self, entries: Iterable[Entry]) -> None:
-        ordered = sorted(entries, key=lambda entry: entry.path.encode())
+        # Strings sort by code points, and so as the bytes of their UTF-8.
+        ordered = sorted(entries, key=_path)
         self.files: dict[str, Entry] = {entry.path: entry for entry in ordered}
-        self.text = "\n".join([HEADER, *(entry.line() for entry in self.files.values()), ""]).encode()
-        self.digest = "sha256:" + hashlib.sha256(self.text).hexdigest()
+        digest = hashlib.sha256()
+        for piece in self.pieces():
+            digest.update(piece)
+        self.digest = "sha256:" + digest.hexdigest()
+
+    def pieces(self) -> Iterator[bytes]:
+        """Yield the text in pieces. It is not kept: with many files it takes as much memory as all their paths."""
+        yield f"{HEADER}\n".encode()
+        entries = iter(self.files.values())
+        while lines := [entry.line() for entry in islice(entries, _PIECE_LINES)]:
+            yield ("\n".join(lines) + "\n").encode()
+
+    @property
+    def text(self) -> bytes:
+        """The text, made anew."""
+        return b"".join(self.pieces())
 
     @classmethod
-    def parse(cls, text: bytes) -> "Manifest":
-        """Read a manifest from its text; raise ``AnswerInvalid`` unless it is exactly what would be written."""
-        try:
-            header, *lines, end = text.decode().split("\n")
-        except ValueError as error:
-            raise AnswerInvalid("The manifest is not text, or has no lines.") from error
-        if header != HEADER or end:
-            raise AnswerInvalid(f"The manifest starts with {header[:40]!r} or is cut short; expected {HEADER!r}.")
-        manifest = cls(parse_line(line) for line in lines)
-        if manifest.text != text:
+    def parse(cls, text: bytes, known: "Manifest | None" = None) -> "Manifest":
+        """Read a manifest from its text; raise ``AnswerInvalid`` unless it is exactly what would be written.
+
+        What it has in common with ``known`` takes no memory of its own.
+        """
+        header = f"{HEADER}\n".encode()
+        if not text.startswith(header) or not text.endswith(b"\n"):
+            raise AnswerInvalid(f"The manifest starts with {text[:40]!r} or is cut short; expected {HEADER!r}.")
+        manifest = cls(_parse_lines(text, len(header), known.files if known else {}))
+        if manifest.digest != "sha256:" + hashlib.sha256(text).hexdigest():
             raise AnswerInvalid("The manifest is not in its canonical form: unsorted, doubled or oddly written lines.")
         return manifest
 
@@ -88,6 +108,19 @@ class Manifest:
             changed=[path for path, entry in self.files.items() if old.files.get(path, entry) != entry],
             removed=[path for path in old.files if path not in self.files],
         )
+
+
+def _parse_lines(text: bytes, start: int, known: Mapping[str, Entry]) -> Iterator[Entry]:
+    while start < len(text):
+        end = text.index(b"\n", start)
+        try:
+            entry = parse_line(text[start:end].decode())
+        except UnicodeDecodeError as error:
+            raise AnswerInvalid("The manifest is not text.") from error
+        if before := known.get(entry.path):
+            entry = before if entry == before else entry._replace(path=before.path)
+        yield entry
+        start = end + 1
 
 
 EMPTY = Manifest(())
