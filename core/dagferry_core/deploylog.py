@@ -4,16 +4,18 @@ An entry is a JSON file that is written once. The log is ordered by sequence alo
 backwards, even if the clock does.
 """
 
+import heapq
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from dagferry_core.errors import StoreFailed
+from dagferry_core.errors import StoreDamaged, StoreFailed
 from dagferry_core.manifest import Changes
 from dagferry_core.names import MAX_SEQUENCE, is_digest, make_version, version_sequence
 
 KINDS = ("upload", "rollback")
 MAX_DESCRIPTION_CHARACTERS = 1000
+DAY_SECONDS = 86400
 
 
 class Deploy(NamedTuple):
@@ -45,7 +47,7 @@ _TYPES: Mapping[str, type] = {
 
 
 def decode(data: bytes, sequence: int) -> Deploy:
-    """Read the stored entry number ``sequence``; raise ``StoreFailed`` if it is damaged or not that entry."""
+    """Read the stored entry number ``sequence``; raise ``StoreDamaged`` if it is damaged or not that entry."""
     try:
         raw: Any = json.loads(data)
         deploy = Deploy(**{name: raw[name] for name in Deploy._fields})
@@ -59,7 +61,7 @@ def decode(data: bytes, sequence: int) -> Deploy:
         ):
             raise ValueError("a field is not what it must be")
     except Exception as error:
-        raise StoreFailed(f"Entry {sequence} of the deploy log is damaged: {error}.") from error
+        raise StoreDamaged(f"Entry {sequence} of the deploy log is damaged: {error}.") from error
     return deploy
 
 
@@ -97,47 +99,73 @@ def next_deploy(
 
 
 class Retention(NamedTuple):
-    """What is kept: the newest ``keep_deploys``, all younger than ``keep_days``, within ``max_store_bytes``."""
+    """What a deployment keeps: its newest ``keep_deploys``, and all younger than ``keep_days``."""
 
     keep_deploys: int
     keep_days: float
-    max_store_bytes: int
 
 
-class StoredDeploy(NamedTuple):
-    """A deploy of some deployment together with the size of its bundle in bytes, 0 if it is gone already."""
+class Stored(NamedTuple):
+    """What retention looks at of a deployment: its deploys in ascending sequence, and its rules.
 
-    deployment: str
-    deploy: Deploy
-    bundle_bytes: int
+    ``bundle_bytes`` has the size of each bundle that is there, by digest.
+    """
+
+    deploys: Sequence[Deploy]
+    bundle_bytes: Mapping[str, int]
+    rules: Retention
 
 
-def kept_bundles(stored: Iterable[StoredDeploy], rules: Retention, now: float) -> set[tuple[str, str]]:
-    """Return the (deployment, digest) of every bundle that stays.
+def kept_bundles(
+    stored: Mapping[str, Stored],
+    max_store_bytes: int,
+    now: float,
+    paced: Callable[[Iterable[Any]], Iterable[Any]] = iter,
+) -> dict[str, set[str]]:
+    """Return the digests of the bundles that stay, by deployment.
 
     The newest ``keep_deploys`` of each deployment stay whatever their size, and so the current one. Then come the
     younger ones, newest first over all deployments, until the next would take the store over ``max_store_bytes``.
+    Every long loop goes through ``paced``, which may rest between two items.
     """
-    ordered = sorted(stored, key=lambda item: item.deploy.sequence, reverse=True)
-    seen: dict[str, int] = {}
-    young: list[StoredDeploy] = []
-    kept: set[tuple[str, str]] = set()
-    total = 0
-    for item in ordered:
-        seen[item.deployment] = seen.get(item.deployment, 0) + 1
-        key = (item.deployment, item.deploy.digest)
-        if seen[item.deployment] <= max(1, rules.keep_deploys):
-            total += 0 if key in kept else item.bundle_bytes
-            kept.add(key)
-        elif item.deploy.time >= now - rules.keep_days * 86400:
-            young.append(item)
-    young.sort(key=lambda item: (item.deploy.time, item.deploy.sequence), reverse=True)
-    for item in young:
-        key = (item.deployment, item.deploy.digest)
-        if key in kept:
-            continue
-        if total + item.bundle_bytes > rules.max_store_bytes:
+    kept: dict[str, set[str]] = {}
+    young: dict[str, dict[str, Deploy]] = {}
+    total = young_bytes = 0
+    for name, (deploys, bundle_bytes, rules) in stored.items():
+        mine, later = kept.setdefault(name, set()), young.setdefault(name, {})
+        oldest = now - rules.keep_days * DAY_SECONDS
+        for place, deploy in enumerate(paced(reversed(deploys))):
+            if deploy.digest in mine or deploy.digest in later:
+                continue
+            if place < max(1, rules.keep_deploys):
+                mine.add(deploy.digest)
+                total += bundle_bytes.get(deploy.digest, 0)
+            elif deploy.time >= oldest:
+                later[deploy.digest] = deploy
+                young_bytes += bundle_bytes.get(deploy.digest, 0)
+    if total + young_bytes <= max_store_bytes:
+        for name, later in young.items():
+            kept[name].update(later)
+        return kept
+    for name, deploy in paced(_newest_first(young)):
+        size = stored[name].bundle_bytes.get(deploy.digest, 0)
+        if total + size > max_store_bytes:
             break
-        total += item.bundle_bytes
-        kept.add(key)
+        total += size
+        kept[name].add(deploy.digest)
     return kept
+
+
+def _newest_first(young: Mapping[str, Mapping[str, Deploy]]) -> Iterator[tuple[str, Deploy]]:
+    def moment(item: tuple[str, Deploy]) -> tuple[int, int]:
+        return item[1].time, item[1].sequence
+
+    # Merged, not sorted as a whole: one sort of a million would stop every other thread until it ends.
+    return heapq.merge(
+        *(
+            sorted(((name, deploy) for deploy in later.values()), key=moment, reverse=True)
+            for name, later in young.items()
+        ),
+        key=moment,
+        reverse=True,
+    )

@@ -368,7 +368,7 @@ class ShuttingDown(ServerError):
 
 
 class TooManyUploads(ServerError):
-    """As many uploads to the deployment are under way as it takes at a time."""
+    """As many uploads to the deployment, or by this caller, are under way as it takes at a time."""
 
     code = "too_many_uploads"
 
@@ -378,6 +378,12 @@ class ServerBusy(ServerError):
 
     code = "server_busy"
     default_hint = "Try again in a minute."
+
+
+class TooManyDownloads(ServerError):
+    """As many downloads of the deployment, or by this caller, are under way as it gives at a time."""
+
+    code = "too_many_downloads"
 
 
 class IssuerUnavailable(ServerError):
@@ -400,10 +406,20 @@ class StoreFull(ServerError):
 
 
 class StoreFailed(ServerError):
-    """The server's volume refused to read or write."""
+    """The server's volume refused to read or write. That may pass: nothing is taken for damaged or gone."""
 
     code = "store_failed"
     default_hint = "Look at the server's log and its volume, then try again."
+
+
+class StoreDamaged(StoreFailed):
+    """Stored bytes could be read, and are not what was written: they do not decode, or a file is gone."""
+
+    code = "store_damaged"
+    default_hint = (
+        "Deploy again, which needs nothing of what is damaged, or put the file back from a backup. "
+        "dagferry-server verify shows all that is damaged."
+    )
 
 
 class StoreInUse(ServerError):
@@ -471,6 +487,16 @@ class PatchMismatch(SyncError):
 
     code = "patch_mismatch"
     default_hint = "The sidecar fetches the whole bundle."
+
+
+class AwaitingFirstDeploy(SyncError):
+    """Nothing was deployed yet and nothing is published, so the sidecar waits; the pod is not ready."""
+
+    code = "awaiting_first_deploy"
+    default_hint = (
+        "Deploy something: the sidecar publishes it at once. To start without a deploy, give the sidecar "
+        "--when-empty seed with --seed DIR, or --when-empty empty."
+    )
 
 
 class SequenceRegressed(SyncError):

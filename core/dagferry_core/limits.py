@@ -32,6 +32,13 @@ LARGE_FILES = 20_000
 LARGE_MANIFEST_BYTES = 3 * MIB
 """The manifest of a stored bundle that counts as large: about as many files, with paths of 80 bytes."""
 
+MOST_EXPANDED_BYTES = 16 * MAX_EXPANDED_BYTES
+MOST_FILES = 4 * MAX_FILES
+"""What these two settings may be raised to. A follower takes nothing that claims more, whoever its server is."""
+
+MOST_FILE_BYTES = 8**11 - 1
+"""The most bytes one file may have: the header of a tar has eleven octal digits for it."""
+
 MAX_PATH_BYTES = 1024
 MAX_COMPONENT_BYTES = 255
 MAX_DEPTH = 64

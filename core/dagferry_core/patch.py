@@ -16,6 +16,7 @@ Each further part holds the contents of one batch, one after the other. Its dict
 files of the batch that were there before, in the same order, unless they are too large (``BATCH_BYTES``).
 """
 
+import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -23,7 +24,7 @@ import zstandard
 
 from dagferry_core.bundle import BundleFile
 from dagferry_core.errors import AnswerInvalid, PatchMismatch
-from dagferry_core.limits import MAX_ZSTD_WINDOW_BYTES, MIB
+from dagferry_core.limits import MAX_ZSTD_WINDOW_BYTES, MIB, MOST_FILES
 from dagferry_core.manifest import Changes, Entry, Manifest, parse_line
 
 HEADER = "dagferry-patch 1"
@@ -38,6 +39,9 @@ MAX_TEXT_BYTES = 8 * MIB
 """The same holds for the first part: a hundred thousand files with long paths can come to more."""
 MAX_PATCH_FILES = 20_000
 """Of more files than are changed, added and removed, a patch saves little and takes much memory at both ends."""
+
+MAX_LINES = 4 * MOST_FILES
+"""A line for each file that is removed or carried, for each batch, and for each file that is touched."""
 
 _LENGTH_BYTES = 4
 _SMALL_BYTES = 256 * 1024
@@ -134,6 +138,8 @@ def _parts(body: bytes) -> Iterator[bytes]:
     start = 0
     while start < len(body):
         length = int.from_bytes(body[start : start + _LENGTH_BYTES], "big")
+        if not length:
+            raise ValueError("it has an empty part")
         start += _LENGTH_BYTES + length
         if start > len(body):
             raise ValueError("it is cut short")
@@ -161,27 +167,37 @@ class Patch(NamedTuple):
     @classmethod
     def _parse(cls, body: bytes) -> "Patch":
         parts = list(_parts(body))
-        header, to, *lines = _decompress(parts[0], None, MAX_TEXT_BYTES).decode().split("\n")
+        text = _decompress(parts[0], None, MAX_TEXT_BYTES) + b"\n"
+        if text.count(b"\n") > MAX_LINES:
+            raise ValueError(f"it has over {MAX_LINES} lines")
+        lines = io.BytesIO(text)  # one at a time: a list of them all would take more memory than the text
+        header, to = next(lines).decode().rstrip("\n"), next(lines, b"").decode().rstrip("\n")
         if header != HEADER:
             raise ValueError(f"it starts with {header[:40]!r}")
         patch = cls("sha256:" + to.removeprefix("to "), [], [], [], [], parts[1:])
         for line in lines:
-            word, _, rest = line.partition(" ")
-            if word == "remove":
-                patch.removed.append(rest)
-            elif word == "copy":
-                patch.copied.append(parse_line(rest))
-            elif word == "batch":
-                patch.batches.append([])
-            elif word == "file":
-                patch.batches[-1].append(parse_line(rest))
-            elif word == "touch":
-                patch.touch.append(rest)
-            else:
-                raise ValueError(f"it has a line {line[:40]!r}")
+            patch._add(line)
         if len(patch.batches) != len(patch.parts):
             raise ValueError(f"it has {len(patch.parts)} contents for {len(patch.batches)} batches")
+        for batch in patch.batches:
+            if sum(entry.size for entry in batch) > (MAX_FILE_BYTES if len(batch) == 1 else BATCH_BYTES):
+                raise ValueError("a batch of it claims more bytes than may be held in memory")
         return patch
+
+    def _add(self, line: bytes) -> None:
+        word, _, rest = line.partition(b" ")
+        if word == b"remove":
+            self.removed.append(rest[:-1].decode())
+        elif word == b"copy":
+            self.copied.append(parse_line(rest)[0])
+        elif word == b"batch" and len(self.batches) < len(self.parts):
+            self.batches.append([])
+        elif word == b"file":
+            self.batches[-1].append(parse_line(rest)[0])
+        elif word == b"touch":
+            self.touch.append(rest[:-1].decode())
+        else:
+            raise ValueError(f"it has a line {line[:40]!r}")
 
     @property
     def written(self) -> list[Entry]:
@@ -189,11 +205,15 @@ class Patch(NamedTuple):
         return [entry for batch in self.batches for entry in batch]
 
     def apply_to(self, old: Manifest) -> Manifest:
-        """Return the manifest that comes out; raise ``PatchMismatch`` unless its digest is the promised one."""
+        """Return the manifest that comes out; raise ``PatchMismatch`` unless its digest is the promised one.
+
+        ``AnswerInvalid`` if it claims more than any server lets through.
+        """
         removed = set(self.removed)
         files = {path: entry for path, entry in old.files.items() if path not in removed}
         files.update((entry.path, entry) for entry in (*self.copied, *self.written))
         new = Manifest(files.values())
+        new.check_amounts()
         if new.digest != self.digest:
             raise PatchMismatch(f"The patch leads to {new.digest} here, not to {self.digest}.")
         return new

@@ -27,6 +27,7 @@ from dagferry_core import removing
 from dagferry_core import tree as trees
 from dagferry_core.draft import Draft
 from dagferry_core.errors import DagferryError
+from dagferry_core.finding import UNIQUE, read_tree
 from dagferry_core.manifest import EMPTY, Manifest
 from dagferry_core.records import (
     ENDED,
@@ -36,7 +37,6 @@ from dagferry_core.records import (
     TreeRules,
     count_kept,
     mark_ended,
-    read_manifest,
     read_record,
     repaired,
     stored_bytes,
@@ -51,7 +51,6 @@ REMOVE_AGAIN_SECONDS = 600.0
 FULL_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT})
 FEWEST = TreeRules(0, 0, 0)
 
-_UNIQUE = re.compile(r"[0-9a-f]{16}")
 _TEMPORARY_LINK = re.compile(r"link-[0-9a-f]{16}")
 
 log = logging.getLogger(__name__)
@@ -104,18 +103,14 @@ class Volume(Root):
                 return Damage([target], [])
             return damage
 
-    def _read(self, unique: str, version: str | None = None) -> tuple[Live, Damage]:
+    def _read(self, unique: str, version: str = "") -> tuple[Live, Damage]:
         """Return a tree and what is wrong with it; raise whatever its records are damaged by."""
-        record = read_record(f"{self._trees}/{unique}")
-        manifest = read_manifest(f"{self._trees}/{unique}")
-        if (record.version, record.digest) != (version or record.version, manifest.digest):
-            raise ValueError("the records of a tree contradict each other")
-        tree, damage = trees.read_and_check(f"{self.root}/{self._target_of(unique, record.version)}", manifest)
+        record, tree, damage = read_tree(self.root, unique, version)
         return Live(unique, record, tree), damage
 
     def _take_newest_whole(self) -> Damage:
         serials: dict[str, int] = {}
-        for name in filter(_UNIQUE.fullmatch, os.listdir(self._trees)):
+        for name in filter(UNIQUE.fullmatch, os.listdir(self._trees)):
             with contextlib.suppress(OSError, ValueError):
                 serials[name] = read_record(f"{self._trees}/{name}").serial
         for unique in sorted(serials, key=serials.__getitem__, reverse=True):
@@ -237,7 +232,7 @@ class Volume(Root):
         leftovers = 0
         with failures(self._trees):
             for name in os.listdir(self._trees):
-                ours = _UNIQUE.fullmatch(name)
+                ours = UNIQUE.fullmatch(name)
                 if ours and (self._target().startswith(f"{TREES}/{name}/") or self._take_old(name)):
                     continue
                 if ours or _TEMPORARY_LINK.fullmatch(name):

@@ -10,8 +10,8 @@ from dagferry_core.deploylog import Deploy
 from dagferry_core.errors import DagferryError
 
 FIXED_HEADERS: Mapping[str, str] = {
-    # A deploy must never be hidden by a cache in between.
-    "Cache-Control": "no-store",
+    # A deploy must never be hidden by a cache in between, nor a body be packed anew.
+    "Cache-Control": "no-store, no-transform",
     "Server": f"dagferry/{__version__}",
     "X-Content-Type-Options": "nosniff",
 }

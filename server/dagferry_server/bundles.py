@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 from dagferry_core.archive import CheckedArchive
 from dagferry_core.bundle import BundleFile, Index
-from dagferry_core.errors import AnswerInvalid, StoreFailed
+from dagferry_core.errors import AnswerInvalid, StoreDamaged
 from dagferry_core.imports import ANYTHING, imported_names
 from dagferry_core.limits import MIB, PIECE_BYTES
 from dagferry_core.manifest import Entry, Manifest
@@ -33,16 +33,16 @@ def opened(
     known: Manifest | None = None,
     when_large: Callable[[], object] = lambda: None,
 ) -> Iterator[BundleFile]:
-    """Open a stored bundle for reading single files; ``BundleGone`` if it is not there, ``StoreFailed`` if damaged.
+    """Open a stored bundle for reading single files; ``known`` and ``when_large`` are those of ``BundleFile``.
 
-    ``known`` and ``when_large`` are those of ``BundleFile``.
+    Raises ``BundleGone`` if it is not there, ``StoreDamaged`` if it is damaged, ``StoreFailed`` if it cannot be read.
     """
     stored = store.open_bundle(deployment, digest)
     with stored.file as file, storage_errors(f"Reading a bundle of {deployment}"):
         try:
             bundle = BundleFile(file.fileno(), Index.decode(stored.encoded_index), known, when_large)
         except (ValueError, AnswerInvalid) as error:
-            raise StoreFailed(f"The bundle {digest} of {deployment} is damaged: {error}") from error
+            raise StoreDamaged(f"The bundle {digest} of {deployment} is damaged: {error}") from error
         yield bundle
 
 

@@ -44,8 +44,6 @@ class DataFolder:
             except BlockingIOError as error:
                 os.close(self._lock)
                 raise StoreInUse(f"Another server uses the data folder {self.root}.") from error
-            sweep(self.root)
-            sync_folder(self.root)  # a run that was killed may not have come to that
 
     def close(self) -> None:
         """Give the folder back."""
@@ -54,6 +52,8 @@ class DataFolder:
     def prepare(self, deployment: str) -> None:
         """Make the deployment's scratch folder and remove what an earlier run left there."""
         with storage_errors(f"Preparing the scratch folder of {deployment}"):
+            sweep(self.root)
+            sync_folder(self.root)  # a run that was killed may not have come to that
             make_folder(self._incoming(deployment))
             sweep(self._incoming(deployment))
 

@@ -6,6 +6,7 @@ told. The same content as the current deploy makes no entry: a client whose answ
 """
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from dagferry_core.archive import ArchiveRules, CheckedArchive, check_archive
 from dagferry_core.bundle import BundleFile
 from dagferry_core.command import fields
 from dagferry_core.deploylog import Deploy, next_deploy
-from dagferry_core.errors import BundleGone, StoreFailed, StoreFull
+from dagferry_core.errors import BundleGone, StoreDamaged, StoreFailed, StoreFull
 from dagferry_core.manifest import EMPTY, Manifest
 from dagferry_server.answers import UploadAnswer
 from dagferry_server.bundles import known_imports, opened, put_bundle
@@ -30,14 +31,22 @@ from dagferry_server.secretfiles import secret_warnings
 from dagferry_server.service import Service
 from dagferry_server.store.base import Store, storage_errors
 
+READ_ATTEMPTS = 3
+READ_PAUSE_SECONDS = 0.1
+"""How often the bundle of the current deploy is tried to be read, and the pause in between."""
+
 log = logging.getLogger(__name__)
 
 
 class _Head(NamedTuple):
-    """What a commit starts from: the deployment and its current deploy."""
+    """What a commit starts from: the deployment, and the newest deploy of it that can be read.
+
+    ``is_newest`` tells whether that is the newest of all; else the entry of that one is damaged.
+    """
 
     deployment: str
     current: Deploy | None
+    is_newest: bool
 
 
 class _Commit(NamedTuple):
@@ -114,12 +123,17 @@ async def _commit(
     ``sha256`` is the upload's, for the log.
     """
     started = time.monotonic()
-    head = _Head(deployment.name, deployment.current)
     try:
-        deploy, patch = await asyncio.to_thread(_write, service.store, head, checked, spool, entry)
+        await deployment.refresh()
+        head = _Head(deployment.name, deployment.current, deployment.fault is None)
+        deploy, patch = await asyncio.to_thread(_write_undisturbed, service.store, head, checked, spool, entry)
     except (StoreFailed, StoreFull):
-        # Whether the entry is there is the store's to say, not memory's.
-        await deployment.reload()
+        # Whether the entry is there is the store's to say, not memory's. If it does not: until it does, nobody is told
+        # that what memory has is current.
+        with contextlib.suppress(StoreFailed):
+            await deployment.refresh()
+        if deployment.unsettled:
+            service.look_again(deployment)
         raise
     if patch:
         service.patches.keep(*patch)
@@ -144,16 +158,24 @@ async def _commit(
     return deploy
 
 
+def _write_undisturbed(
+    store: Store, head: _Head, checked: CheckedArchive, spool: BinaryIO, entry: Callable[..., Deploy]
+) -> _Commit:
+    # What is stored and not named yet, or about to be named anew, is nobody's surplus.
+    with store.committing(head.deployment):
+        return _write(store, head, checked, spool, entry)
+
+
 def _write(
     store: Store, head: _Head, checked: CheckedArchive, spool: BinaryIO, entry: Callable[..., Deploy]
 ) -> _Commit:
-    deployment, current = head
+    deployment, current, is_newest = head
     digest = checked.manifest.digest
     with ExitStack() as stack:
         old = _open_current(stack, store, head, checked.manifest)
         if not _has_whole_bundle(store, deployment, checked.manifest):
             put_bundle(store, deployment, checked, spool, known_imports(old))
-        if current is not None and current.digest == digest:
+        if current is not None and is_newest and current.digest == digest:
             return _Commit(None, None)
         deploy = entry(changes=checked.manifest.changes_from(old.manifest if old else EMPTY))
         patch = None
@@ -179,14 +201,21 @@ def _has_whole_bundle(store: Store, deployment: str, manifest: Manifest) -> bool
     return True
 
 
-def _open_current(stack: ExitStack, store: Store, head: _Head, new: Manifest) -> BundleFile | None:
+def _open_current(
+    stack: ExitStack, store: Store, head: _Head, new: Manifest, attempts: int = READ_ATTEMPTS
+) -> BundleFile | None:
     if head.current is None:
         return None
     try:
         return stack.enter_context(opened(store, head.deployment, head.current.digest, new))
     except (BundleGone, StoreFailed) as error:
-        log_failure("The bundle of the current deploy cannot be read", error, deployment=head.deployment)
-        return None
+        if attempts == 1 or isinstance(error, BundleGone | StoreDamaged):
+            log_failure("The bundle of the current deploy cannot be read", error, deployment=head.deployment)
+            return None
+    # Without it all files count as new, and every pod fetches the whole bundle: so not for an error that passes. One
+    # that stays, as of a bad block, must not end all deploys.
+    time.sleep(READ_PAUSE_SECONDS)
+    return _open_current(stack, store, head, new, attempts - 1)
 
 
 def _patch(deployment: str, old: BundleFile, new: BundleFile) -> bytes | None:

@@ -164,7 +164,7 @@ class Listeners:
 
 async def serve(settings: Settings, service: Service) -> None:
     """Serve until SIGTERM or SIGINT."""
-    settings.log(service.retention)
+    settings.log(service.max_store_bytes)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -1,6 +1,7 @@
 """Keeps the memory of a long-running server small."""
 
 import ctypes
+import gc
 import threading
 from types import TracebackType
 
@@ -20,6 +21,15 @@ def return_large_blocks() -> None:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt:
         mallopt(_M_MMAP_THRESHOLD, LARGE_BYTES)
+
+
+def leave_aside() -> None:
+    """Let the garbage collector leave aside what is there now and stays, as the deploy logs do.
+
+    To look through 250,000 entries takes it 80 ms, and everything else waits for so long.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 MAX_TURN_SECONDS = 120

@@ -30,8 +30,10 @@ from dagferry_core.errors import (
     RootNotFound,
     ServerBusy,
     ShuttingDown,
+    StoreDamaged,
     StoreFailed,
     StoreFull,
+    TooManyDownloads,
     TooManyFiles,
     TooManyUploads,
     UploadEmptyBody,
@@ -83,6 +85,7 @@ _UPLOAD_ERRORS: tuple[type[DagferryError], ...] = (
     ServerBusy,
     StoreFull,
     StoreFailed,
+    StoreDamaged,
 )
 
 
@@ -116,7 +119,11 @@ _UPLOAD = Route(
 
 ROUTES: tuple[Route, ...] = (
     _UPLOAD,
-    _UPLOAD._replace(path="/upload", deployment="default"),
+    _UPLOAD._replace(
+        path="/upload",
+        implied_deployment=True,
+        summary="The same, to the server's only deployment, or to `default` if it has several.",
+    ),
     Route(
         method="GET",
         path="/{deployment}/dags/current",
@@ -124,6 +131,7 @@ ROUTES: tuple[Route, ...] = (
         handler=current,
         summary="The current deploy; with the version last seen, the next one when it comes.",
         answer=CurrentAnswer,
+        errors=(StoreFailed, StoreDamaged, StoreFull),
         not_modified=True,
         parameters=(
             Parameter("If-None-Match", "header", "The ETag last seen: the version in quotes."),
@@ -142,7 +150,7 @@ ROUTES: tuple[Route, ...] = (
         handler=version,
         summary="A bundle in canonical form, or the patch that leads to it.",
         answer=(BUNDLE_TYPE, PATCH_TYPE),
-        errors=(RequestError, VersionNotFound, BundleGone, StoreFailed),
+        errors=(RequestError, VersionNotFound, BundleGone, TooManyDownloads, StoreFailed, StoreDamaged, StoreFull),
         parameters=(Parameter("from", "query", "The version that the caller has; without use, the bundle is sent."),),
     ),
     Route(
@@ -152,7 +160,7 @@ ROUTES: tuple[Route, ...] = (
         handler=download,
         summary="The current bundle as a tar.gz.",
         answer=("application/gzip",),
-        errors=(NothingDeployed, BundleGone, StoreFailed),
+        errors=(NothingDeployed, BundleGone, TooManyDownloads, StoreFailed, StoreDamaged, StoreFull),
     ),
     Route(
         method="GET",
@@ -161,7 +169,7 @@ ROUTES: tuple[Route, ...] = (
         handler=deploys,
         summary="The deploy log, newest first, in pages.",
         answer=DeploysAnswer,
-        errors=(RequestError,),
+        errors=(RequestError, StoreFailed, StoreFull),
         parameters=(
             Parameter("limit", "query", f"1 to {MAX_PAGE_DEPLOYS} deploys, {PAGE_DEPLOYS} if absent.", "integer"),
             Parameter("before", "query", "Only deploys below this sequence.", "integer"),
@@ -181,7 +189,7 @@ ROUTES: tuple[Route, ...] = (
         path="/readyz",
         scope=None,
         handler=readyz,
-        summary="The store takes writes.",
+        summary="The store takes writes, and the newest deploy of every deployment is known.",
         answer=StatusAnswer,
         errors=(ShuttingDown, StoreFull, StoreFailed),
         admin=True,

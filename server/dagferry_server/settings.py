@@ -11,10 +11,13 @@ from dagferry_core.command import Setting, address, fields, parse, size, whole
 from dagferry_core.deploylog import Retention
 from dagferry_core.errors import DeploymentNotFound, SetupError
 from dagferry_core.limits import (
+    GIB,
     MAX_EXPANDED_BYTES,
     MAX_FILES,
     MAX_PATHS_BYTES,
     MAX_RATIO,
+    MOST_EXPANDED_BYTES,
+    MOST_FILES,
     RATIO_FREE_BYTES,
     UploadLimit,
     tiers_from,
@@ -31,7 +34,8 @@ MAX_KEEP_DEPLOYS = 10_000
 MAX_KEEP_DAYS = 36_500
 AUTO = "auto"
 ABOUT = (
-    "Receives, checks, stores and serves DAGs. Other commands: dagferry-server token new, dagferry-server new-log-id."
+    "Receives, checks, stores and serves DAGs. Other commands, each with --help: dagferry-server token, "
+    "dagferry-server new-log-id."
 )
 STORE_SHARE = 0.8
 """The part of its volume that the store fills by default; the rest is for what is being received."""
@@ -61,6 +65,13 @@ def _patterns(text: str) -> tuple[str, ...]:
     except SetupError as error:
         raise ValueError(error.message) from error
     return patterns
+
+
+def _expanded(text: str) -> int:
+    number = size(text)
+    if number > MOST_EXPANDED_BYTES:
+        raise ValueError(f"at most {MOST_EXPANDED_BYTES} bytes are possible: sidecars take no more")
+    return number
 
 
 def _tiers(text: str) -> int | str:
@@ -106,8 +117,20 @@ SETTINGS: tuple[Setting, ...] = (
         "How many tiers of 15 MiB of compressed upload; auto: as many as the container's CPU and memory limits hold.",
     ),
     _switch("--third-party-ingress", "Uploads come through somebody else's ingress: 8 MiB at the most."),
-    Setting("--max-expanded-bytes", size, MAX_EXPANDED_BYTES, "BYTES", "The most bytes an archive may expand to."),
-    Setting("--max-files", whole(1), MAX_FILES, "N", "The most files and folders an archive may have."),
+    Setting(
+        "--max-expanded-bytes",
+        _expanded,
+        MAX_EXPANDED_BYTES,
+        "BYTES",
+        f"The most bytes an archive may expand to; up to {MOST_EXPANDED_BYTES // GIB}GiB, which is what sidecars take.",
+    ),
+    Setting(
+        "--max-files",
+        whole(1, MOST_FILES),
+        MAX_FILES,
+        "N",
+        f"The most files and folders an archive may have; up to {MOST_FILES}, which is what sidecars take.",
+    ),
     Setting(
         "--exclude",
         _patterns,
@@ -126,7 +149,13 @@ SETTINGS: tuple[Setting, ...] = (
         "Beyond it only the newest deploys' bundles stay; by default 80 % of the volume of --data-dir.",
     ),
     Setting("--tokens-file", _path, None, "FILE", "Who may call with a token; read again when it changes."),
-    Setting("--issuers-file", _path, None, "FILE", "Whose JWTs are trusted, and what their subjects may do."),
+    Setting(
+        "--issuers-file",
+        _path,
+        None,
+        "FILE",
+        "Whose JWTs are trusted, and what their subjects may do; read again when it changes.",
+    ),
     Setting(
         "--proxy-user-header",
         _header,
@@ -213,12 +242,16 @@ class Settings(BaseModel):
         """What an archive is held against."""
         return ArchiveRules(self.max_expanded_bytes, self.max_files, self.exclude, self.allow_empty)
 
-    def retention(self, capacity_bytes: int) -> Retention:
-        """Return what the store keeps, if its volume holds ``capacity_bytes``."""
-        most = int(capacity_bytes * STORE_SHARE) if self.max_store_bytes is None else self.max_store_bytes
-        return Retention(self.keep_deploys, self.keep_days, most)
+    @property
+    def retention(self) -> Retention:
+        """What each deployment keeps."""
+        return Retention(self.keep_deploys, self.keep_days)
 
-    def log(self, retention: Retention) -> None:
+    def store_bytes(self, capacity_bytes: int) -> int:
+        """Return what the store may take, if its volume holds ``capacity_bytes``."""
+        return int(capacity_bytes * STORE_SHARE) if self.max_store_bytes is None else self.max_store_bytes
+
+    def log(self, max_store_bytes: int) -> None:
         """Log every limit that came out, and a warning if nobody has to prove who they are."""
         log.info(
             "Limits",
@@ -233,9 +266,9 @@ class Settings(BaseModel):
                 ratio_free_bytes=RATIO_FREE_BYTES,
                 exclude=",".join(self.exclude),
                 allow_empty=self.allow_empty,
-                keep_deploys=retention.keep_deploys,
-                keep_days=retention.keep_days,
-                max_store_bytes=retention.max_store_bytes,
+                keep_deploys=self.keep_deploys,
+                keep_days=self.keep_days,
+                max_store_bytes=max_store_bytes,
             ),
         )
         if self.insecure_no_auth:

@@ -77,7 +77,8 @@ class Loop:
         self._rules = settings.tree_rules()
         self._download_until = 0.0
         deadline = time.monotonic() + settings.once_timeout
-        self._state = State(Rules(settings.once, settings.poll_wait, settings.poll_interval, deadline))
+        rules = Rules(settings.once, settings.poll_wait, settings.poll_interval, deadline, settings.when_empty)
+        self._state = State(rules)
 
     def run(self) -> int:
         """Follow the deployment until there is an exit code."""
@@ -85,6 +86,9 @@ class Loop:
         while not isinstance(action, Exit):
             self._stopping.check()
             action = self._next(self._do(action))
+        if (error := self._state.error) and action.code:
+            text = f"{error.message.rstrip('.')}. Given up after {self._settings.once_timeout:g} s (--once-timeout)."
+            log.error(text, extra=fields(**self._who(), code=error.code, hint=error.hint))
         return action.code
 
     def _next(self, event: Event) -> Action:

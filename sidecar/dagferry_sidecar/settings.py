@@ -11,6 +11,7 @@ from dagferry_core.connecting import Access, check_url, is_token
 from dagferry_core.errors import DeploymentNotFound, SetupError, VolumeFailed
 from dagferry_core.names import check_deployment
 from dagferry_core.records import TreeRules
+from dagferry_sidecar.state import SEED, WAIT, WHEN_EMPTY
 
 PROGRAM = "dagferry-sidecar"
 ABOUT = "Follow one deployment of a Dagferry server and publish its dags to a folder."
@@ -60,6 +61,12 @@ def _command(text: str) -> list[str]:
     return words
 
 
+def _when_empty(text: str) -> str:
+    if text not in WHEN_EMPTY:
+        raise ValueError(f"one of {', '.join(WHEN_EMPTY)} is expected")
+    return text
+
+
 SETTINGS: tuple[Setting, ...] = (
     Setting("--server", check_url, "http://127.0.0.1:8000", "URL", "The server; a path prefix is kept."),
     Setting("--deployment", _deployment, "default", "NAME", "The deployment to follow."),
@@ -70,11 +77,18 @@ SETTINGS: tuple[Setting, ...] = (
         seconds(0, MAX_ONCE_SECONDS),
         300.0,
         "SECONDS",
-        "How long --once tries if no whole tree is there; else it ends with 0 when the server cannot be asked.",
+        "How long --once tries, or waits for the first deploy, if no whole tree is there; else it ends with 0 when the "
+        "server cannot be asked.",
     ),
     Setting(
-        "--seed", _folder, None, "DIR", "What to publish as long as nothing is deployed, say the image's own DAGs."
+        "--when-empty",
+        _when_empty,
+        WAIT,
+        "|".join(WHEN_EMPTY),
+        "What to do as long as nothing is deployed and nothing is published: publish nothing and be not ready, publish "
+        "the folder --seed, or publish an empty tree.",
     ),
+    Setting("--seed", _folder, None, "DIR", "The folder for --when-empty seed, say the image's own DAGs."),
     Setting("--listen", address, ("127.0.0.1", 8001), "HOST:PORT", "Where /healthz, /readyz and /metrics are served."),
     Setting(
         "--poll-wait",
@@ -143,6 +157,7 @@ class Settings(NamedTuple):
     root: str
     once: bool
     once_timeout: float
+    when_empty: str
     seed: str | None
     listen: tuple[str, int]
     poll_wait: int
@@ -181,6 +196,8 @@ def read_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> S
     values = parse(PROGRAM, ABOUT, SETTINGS, arguments, environment)
     if values["root"] is None:
         raise SetupError("--root is required: the folder to publish to.")
+    if (values["when_empty"] == SEED) != (values["seed"] is not None):
+        raise SetupError("--when-empty seed and --seed belong together.")
     if values["seed"] is not None and not os.path.isdir(values["seed"]):
         raise SetupError(f"--seed={values['seed']!r}: there is no such folder.")
     if (values["airflow_url"] is None) != (values["airflow_credentials"] is None):

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from dagferry_core.deploylog import Deploy, Retention, StoredDeploy, decode, kept_bundles, next_deploy
+from dagferry_core.deploylog import Deploy, Retention, Stored, decode, kept_bundles, next_deploy
 from dagferry_core.errors import StoreFailed
 from dagferry_core.manifest import Changes
 
@@ -63,14 +63,22 @@ def test_a_sequence_above_every_known_one_is_used_even_if_that_one_cannot_be_rea
     assert deploy(8, newest=deploy(5)).sequence == 8
 
 
-def kept(stored: list[StoredDeploy], **rules: int) -> set[str]:
-    chosen = Retention(**{"keep_deploys": 2, "keep_days": 90, "max_store_bytes": 1000, **rules})
-    return {digest.removeprefix("sha256:")[0] for _, digest in kept_bundles(stored, chosen, NOW)}
+History = list[tuple[Deploy, int]]
 
 
-def stored(*days_and_digits: tuple[int, str], size: int = 10, deployment: str = "prod") -> list[StoredDeploy]:
+def kept(*histories: History, max_store_bytes: int = 1000, **rules: int) -> set[str]:
+    chosen = Retention(**{"keep_deploys": 2, "keep_days": 90, **rules})
+    stored = {
+        str(number): Stored([one for one, _ in history], {one.digest: size for one, size in history}, chosen)
+        for number, history in enumerate(histories)
+    }
+    found = kept_bundles(stored, max_store_bytes, NOW)
+    return {digest.removeprefix("sha256:")[0] for digests in found.values() for digest in digests}
+
+
+def stored(*days_and_digits: tuple[int, str], size: int = 10) -> History:
     return [
-        StoredDeploy(deployment, deploy(number, now=NOW - days * DAY, digit=digit), size)
+        (deploy(number, now=NOW - days * DAY, digit=digit), size)
         for number, (days, digit) in enumerate(days_and_digits, 1)
     ]
 
@@ -103,5 +111,38 @@ def test_the_current_deploy_stays_whatever_the_rules() -> None:
 
 
 def test_each_deployment_keeps_its_own() -> None:
-    history = stored((900, "a")) + stored((1, "b"), (1, "c"), (1, "d"), deployment="staging")
-    assert kept(history) == {"a", "b", "c", "d"}
+    assert kept(stored((900, "a")), stored((1, "b"), (1, "c"), (1, "d"))) == {"a", "b", "c", "d"}
+
+
+def test_in_a_full_store_the_oldest_go_whichever_deployment_they_are_of() -> None:
+    prod = stored((8, "a"), (4, "b"), (1, "c"), (1, "d"))
+    staging = stored((6, "1"), (2, "2"), (1, "3"), (1, "4"))
+    newest = {"c", "d", "3", "4"}
+    assert kept(prod, staging, max_store_bytes=80) == newest | {"a", "b", "1", "2"}
+    assert kept(prod, staging, max_store_bytes=79) == newest | {"b", "1", "2"}
+    assert kept(prod, staging, max_store_bytes=60) == newest | {"b", "2"}
+    assert kept(prod, staging, max_store_bytes=50) == newest | {"2"}
+
+
+def test_deployments_have_rules_of_their_own() -> None:
+    history = stored((9, "a"), (5, "b"), (1, "c"), (1, "d"))
+    short, long = Retention(1, 2), Retention(1, 7)
+    sizes = {one.digest: size for one, size in history}
+    deploys = [one for one, _ in history]
+    found = kept_bundles({"x": Stored(deploys, sizes, short), "y": Stored(deploys, sizes, long)}, 1000, NOW)
+    assert [len(found[name]) for name in ("x", "y")] == [2, 3]
+
+
+def test_every_long_loop_may_rest() -> None:
+    seen = []
+
+    def paced(items):
+        for item in items:
+            seen.append(item)
+            yield item
+
+    history = stored((9, "a"), (8, "b"), (7, "c"), (1, "d"))
+    sizes = {one.digest: size for one, size in history}
+    rules = Retention(1, 90)
+    kept_bundles({"prod": Stored([one for one, _ in history], sizes, rules)}, 1, NOW, paced)
+    assert len(seen) == 4 + 1  # all of the log, and of the young the first that does not fit

@@ -7,6 +7,7 @@ import pytest
 
 from dagferry_core.errors import (
     AnswerInvalid,
+    AwaitingFirstDeploy,
     DigestMismatch,
     PatchMismatch,
     RootUnusable,
@@ -19,6 +20,7 @@ from dagferry_core.records import DeployRef
 from dagferry_sidecar.decide import PLAIN_SECONDS, decide
 from dagferry_sidecar.pace import MAX_BACKOFF_SECONDS, MIN_REQUEST_SECONDS, TOUCH_LATE_SECONDS, patience, touch_due
 from dagferry_sidecar.state import (
+    EMPTY,
     NO_VERSION,
     ODD,
     PATCH,
@@ -26,6 +28,7 @@ from dagferry_sidecar.state import (
     SEED,
     SOUND,
     TORN,
+    WAIT,
     WHOLE,
     Answered,
     Ask,
@@ -58,8 +61,16 @@ def deploy(sequence: int, log: str = "log", content: str = "") -> DeployRef:
 class Player:
     """A sidecar whose clock and chance the test holds."""
 
-    def __init__(self, *, once: bool = False, wait: int = 30, interval: float = 5.0, deadline: float = 300.0) -> None:
-        self.state = State(Rules(once, wait, interval, deadline))
+    def __init__(
+        self,
+        *,
+        once: bool = False,
+        wait: int = 30,
+        interval: float = 5.0,
+        deadline: float = 300.0,
+        when_empty: str = WAIT,
+    ) -> None:
+        self.state = State(Rules(once, wait, interval, deadline, when_empty))
         self.now = 0.0
 
     def start(self, live: DeployRef | None = None, damage: str = SOUND, ages: dict[str, float] | None = None):
@@ -205,8 +216,66 @@ def test_servers_that_take_turns_with_two_logs_do_not_make_a_hot_loop_of_swaps()
 # --- nothing deployed ------------------------------------------------------------------------------------------------
 
 
-def test_the_seed_is_published_only_when_the_server_says_that_nothing_is_deployed() -> None:
+def test_as_long_as_nothing_is_deployed_nothing_is_published_and_the_first_deploy_is_taken_at_once() -> None:
     player = Player()
+    player.start()
+    assert player.tell(Answered(NOTHING)) == Ask(NO_VERSION, 30)
+    assert isinstance(player.state.error, AwaitingFirstDeploy)
+    player.tell(NothingNew(), after=30)
+    assert player.tell(Checked(SOUND, "")) == Ask(NO_VERSION, 30)
+    assert isinstance(player.state.error, AwaitingFirstDeploy), "that is why the pod is not ready"
+    assert player.tell(Answered(deploy(1)), after=3) == Take(deploy(1), WHOLE)
+    player.tell(Published(deploy(1), ()))
+    assert player.state.error is None
+
+
+def test_waiting_for_the_first_deploy_makes_no_hot_loop_where_the_server_does_not_wait() -> None:
+    player = Player()
+    player.start()
+    player.tell(Answered(NOTHING))
+    assert player.tell(Answered(NOTHING), after=0.01) == Sleep(pytest.approx(4.99))
+    player = Player(wait=0)
+    player.start()
+    assert player.tell(Answered(NOTHING)) == Sleep(5.0)
+
+
+def test_while_the_first_deploy_is_awaited_a_server_that_is_away_is_what_is_told() -> None:
+    player = Player()
+    player.start()
+    player.tell(Answered(NOTHING))
+    player.tell(AWAY, after=30)
+    assert isinstance(player.state.error, ServerUnreachable)
+    player.tell(Checked(SOUND, ""))
+    player.tell(Done(), after=5)
+    player.tell(NothingNew())
+    assert isinstance(player.state.error, AwaitingFirstDeploy)
+
+
+@pytest.mark.parametrize("live", [SEEDED, EMPTY_TREE, deploy(3)])
+def test_what_is_published_stays_when_another_log_has_nothing(live) -> None:
+    player = Player()
+    player.start(live)
+    player.tell(Answered(NOTHING._replace(log_id="new")))
+    assert player.state.live == live
+    assert player.state.error is None
+
+
+def test_a_torn_seed_is_left_alone_if_the_sidecar_has_no_seed_any_more() -> None:
+    player = Player()
+    player.start(SEEDED, TORN)
+    assert not isinstance(player.tell(Answered(NOTHING)), Take)
+    assert isinstance(player.state.error, TreeDamaged)
+
+
+def test_an_empty_tree_is_published_where_that_is_wanted() -> None:
+    player = Player(when_empty=EMPTY)
+    player.start()
+    assert player.tell(Answered(NOTHING)) == Take(NOTHING, SEED)
+    assert player.tell(Published(EMPTY_TREE, ())) == Ask(NO_VERSION, 30)
+
+
+def test_the_seed_is_published_only_when_the_server_says_that_nothing_is_deployed() -> None:
+    player = Player(when_empty=SEED)
     player.start()
     assert isinstance(player.tell(AWAY), Sleep)
     player.tell(Done(), after=5)
@@ -229,13 +298,13 @@ def test_the_first_deploy_replaces_the_seed_whole_whatever_its_log() -> None:
 
 
 def test_a_torn_seed_is_published_again() -> None:
-    player = Player()
+    player = Player(when_empty=SEED)
     player.start(SEEDED, TORN)
     assert player.tell(Answered(NOTHING)) == Take(NOTHING, SEED)
 
 
 def test_a_seed_that_cannot_be_read_is_tried_again_later_and_then_done_with() -> None:
-    player = Player()
+    player = Player(when_empty=SEED)
     player.start()
     take = player.tell(Answered(NOTHING))
     assert player.fail(take, VolumeFailed("unreadable")) == Ask(NO_VERSION, 5)
@@ -246,7 +315,7 @@ def test_a_seed_that_cannot_be_read_is_tried_again_later_and_then_done_with() ->
 
 
 def test_a_published_tree_that_cannot_be_checked_is_not_replaced_by_the_seed() -> None:
-    player = Player()
+    player = Player(when_empty=SEED)
     player.start(None, TORN)
     assert isinstance(player.tell(Answered(NOTHING)), Sleep)
     assert isinstance(player.state.error, TreeDamaged)
@@ -427,7 +496,7 @@ def test_once_starts_a_pod_with_sound_files_though_what_is_odd_beside_them_canno
 
 
 def test_a_damaged_seed_with_torn_files_is_seeded_again_not_downloaded() -> None:
-    player = Player().follow(SEEDED._replace(version=NO_VERSION))
+    player = Player(when_empty=SEED).follow(SEEDED._replace(version=NO_VERSION))
     player.tell(NothingNew(), after=30)
     take = player.tell(Checked(ODD, "extra.py"))
     assert player.fail(take, TreeDamaged("a.py")).how == SEED
@@ -630,11 +699,33 @@ def test_once_ends_well_when_the_newest_is_live_already() -> None:
     assert player.tell(NothingNew()) == Exit(0)
 
 
-def test_once_ends_well_with_the_seed_when_nothing_is_deployed() -> None:
+@pytest.mark.parametrize(("when_empty", "tree"), [(SEED, SEEDED), (EMPTY, EMPTY_TREE)])
+def test_once_ends_well_with_a_seed_when_nothing_is_deployed(when_empty, tree) -> None:
+    player = Player(once=True, when_empty=when_empty)
+    player.start()
+    player.tell(Answered(NOTHING))
+    assert player.tell(Published(tree, ())) == Exit(0)
+
+
+def test_once_waits_for_the_first_deploy_until_the_timeout_and_fails() -> None:
+    player = Player(once=True, deadline=12.0)
+    assert player.start() == Ask("", 0)
+    pauses = []
+    while isinstance(action := player.tell(Answered(NOTHING)), Sleep):
+        pauses.append(action.seconds)
+        assert player.tell(Done(), after=action.seconds) == Ask("", 0)
+    assert pauses == [5, 5, 2]
+    assert action == Exit(AwaitingFirstDeploy.exit_code)
+    assert isinstance(player.state.error, AwaitingFirstDeploy)
+
+
+def test_once_takes_the_first_deploy_it_waited_for() -> None:
     player = Player(once=True)
     player.start()
     player.tell(Answered(NOTHING))
-    assert player.tell(Published(SEEDED, ())) == Exit(0)
+    player.tell(Done(), after=5)
+    assert player.tell(Answered(deploy(1))) == Take(deploy(1), WHOLE)
+    assert player.tell(Published(deploy(1), ())) == Exit(0)
 
 
 def test_once_ends_well_with_a_warning_when_the_server_is_away_and_a_whole_tree_is_there() -> None:

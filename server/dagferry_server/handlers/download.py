@@ -2,7 +2,7 @@
 
 import tarfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Generator
 
 from aiohttp import web
 
@@ -13,7 +13,6 @@ from dagferry_core.limits import PIECE_BYTES
 from dagferry_core.manifest import Entry
 from dagferry_server.bundles import opened
 from dagferry_server.calls import Call
-from dagferry_server.sending import send_stream
 from dagferry_server.store.base import Store
 
 _GZIP = 31
@@ -22,6 +21,11 @@ _GZIP = 31
 
 async def download(call: Call) -> web.StreamResponse:
     """Send the current bundle, packed on the way."""
+    with call.service.download_places.taken(call.deployment.name, call.caller):
+        return await _send(call)
+
+
+async def _send(call: Call) -> web.StreamResponse:
     deploy = call.deployment.current_deploy()
     name = call.deployment.name
     headers = {
@@ -30,12 +34,12 @@ async def download(call: Call) -> web.StreamResponse:
         "Dagferry-Digest": deploy.digest,
     }
     try:
-        return await send_stream(call.request, packed(call.service.store, name, deploy), headers)
+        return await call.service.packer.send_stream(call.request, packed(call.service.store, name, deploy), headers)
     except BundleGone as error:
         raise call.deployment.gone(deploy) from error
 
 
-def packed(store: Store, deployment: str, deploy: Deploy) -> Iterator[bytes]:
+def packed(store: Store, deployment: str, deploy: Deploy) -> Generator[bytes, None, None]:
     """Yield the bundle of ``deploy`` as a tar.gz with all files under ``dags/``, in pieces."""
     gzip = zlib.compressobj(wbits=_GZIP)
     pending = bytearray()

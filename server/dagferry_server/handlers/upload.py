@@ -7,15 +7,7 @@ import time
 from aiohttp import web
 
 from dagferry_core.command import fields
-from dagferry_core.errors import (
-    PathRefused,
-    RequestError,
-    ShuttingDown,
-    StoreFailed,
-    StoreFull,
-    TooManyUploads,
-    UploadTooSlow,
-)
+from dagferry_core.errors import PathRefused, RequestError, ShuttingDown, StoreFailed, StoreFull, UploadTooSlow
 from dagferry_core.limits import UploadLimit
 from dagferry_core.paths import check_path
 from dagferry_server.answers import UploadAnswer, json_response
@@ -24,9 +16,6 @@ from dagferry_server.deploying import deploy_upload
 from dagferry_server.metrics import OUTCOME_OK, OUTCOME_UNCHANGED
 from dagferry_server.receiving import Received, check_length, receive
 from dagferry_server.retention import apply_retention
-
-MAX_UPLOADS = 250
-"""To one deployment at the same time, slow ones included; each takes up to 1 MiB of memory, and its size on disk."""
 
 log = logging.getLogger(__name__)
 
@@ -43,16 +32,13 @@ async def _upload(call: Call) -> UploadAnswer:
     service, deployment = call.service, call.deployment
     if service.stopping:
         raise ShuttingDown("The server is stopping.")
-    if deployment.uploads >= MAX_UPLOADS:
-        raise TooManyUploads(f"{MAX_UPLOADS} uploads to {deployment.name} are under way.")
+    if not deployment.loaded:
+        deployment.check_newest()
     root = _root(call)
     limit = service.settings.upload_limit
     check_length(call.request, limit)
-    deployment.uploads += 1
-    try:
+    with service.upload_places.taken(deployment.name, call.caller):
         return await _receive_and_deploy(call, limit, root)
-    finally:
-        deployment.uploads -= 1
 
 
 def _root(call: Call) -> str | None:

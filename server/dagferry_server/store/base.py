@@ -5,20 +5,23 @@ durable when the call returns. One test suite runs against every implementation.
 
 The rules that make it a log, kept by the caller: a bundle is put before an entry names it, the entry after the newest
 is created with ``create_entry`` (the sequence is the lock), nothing is ever edited, and a bundle is deleted only while
-no commit to its deployment is under way.
+no commit to its deployment is under way: a commit holds ``committing``, and who deletes ``deleting``.
 
-Every method raises ``StoreFull`` when there is no space left and ``StoreFailed`` when the storage refuses.
+Every method raises ``StoreFull`` when there is no space left and ``StoreFailed`` when the storage refuses, which may
+pass. ``StoreDamaged`` is a kind of it, and raised only if the storage did answer: what it has is of no use.
 """
 
 import errno
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from io import FileIO
 from typing import BinaryIO, NamedTuple
 
 from dagferry_core.errors import StoreFailed, StoreFull
 
+COMMIT_WAIT_SECONDS = 30.0
+"""How long a commit waits for another server that deletes bundles; a batch takes milliseconds."""
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
 
 
@@ -50,7 +53,14 @@ class Store(ABC):
 
     @abstractmethod
     def read_entry(self, deployment: str, sequence: int) -> bytes:
-        """Return an entry as it was stored; ``StoreFailed`` if there is none or it cannot be read."""
+        """Return an entry as it was stored; ``StoreDamaged`` if there is none, ``StoreFailed`` if it cannot be read."""
+
+    @abstractmethod
+    def newer(self, deployment: str, after: int) -> list[bytes]:
+        """Return the entries ``after + 1``, ``after + 2`` and so on, up to the first that there is not, as stored.
+
+        Usually there is none, and the call is cheap then.
+        """
 
     @abstractmethod
     def create_entry(self, deployment: str, sequence: int, data: bytes) -> bool:
@@ -75,6 +85,17 @@ class Store(ABC):
     @abstractmethod
     def delete_bundle(self, deployment: str, digest: str) -> None:
         """Delete a bundle, if it is there. Whoever has it open reads it to its end."""
+
+    @abstractmethod
+    def committing(self, deployment: str) -> AbstractContextManager[None]:
+        """Hold off deletions, those of other servers too, from before a bundle is looked for until an entry names it.
+
+        Raises ``StoreFailed`` if they go on for ``COMMIT_WAIT_SECONDS``.
+        """
+
+    @abstractmethod
+    def deleting(self, deployment: str) -> AbstractContextManager[bool]:
+        """Hold off commits, those of other servers too; ``False`` if one is under way: then nothing may be deleted."""
 
     @abstractmethod
     def capacity_bytes(self) -> int:

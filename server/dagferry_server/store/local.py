@@ -5,6 +5,7 @@
     <root>/<deployment>/log.json                            {"log_id": "…"}
     <root>/<deployment>/deploys/000000000042.json           an entry
     <root>/<deployment>/bundles/<hex>.tar.zst, <hex>.index  a bundle
+    <root>/<deployment>/commit.lock                         held (flock) by commits, together, and by who deletes, alone
 
 A file is written aside in the same folder, synced, and then linked (an entry, so that the first one wins) or renamed
 (everything else); then the folder is synced. Only then does a call return. Names are checked on the way in and when
@@ -13,28 +14,44 @@ they are listed, so a foreign file is nothing to the store.
 One process at a time may use a root: see ``dagferry_server.datafolder``.
 """
 
+import contextlib
+import fcntl
 import json
 import os
 import re
 import secrets
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from io import FileIO
 from typing import BinaryIO
 
-from dagferry_core.errors import BundleGone, StoreFailed
+from dagferry_core.errors import BundleGone, StoreDamaged, StoreFailed
 from dagferry_core.names import MAX_SEQUENCE, check_deployment, is_deployment, is_digest
 from dagferry_server.failures import log_failure
-from dagferry_server.store.base import Store, StoredBundle, storage_errors
+from dagferry_server.pacing import paced
+from dagferry_server.store.base import COMMIT_WAIT_SECONDS, Store, StoredBundle, storage_errors
 from dagferry_server.store.files import make_folder, publish, remove, sweep, sync_folder
 
 LOG_NAME = "log.json"
 PROBE_NAME = ".writable"
+COMMIT_LOCK_NAME = "commit.lock"
+LOCK_POLL_SECONDS = 0.01
 MAX_ENTRY_BYTES = 64 * 1024
 """An entry is read up to here; it is a few hundred bytes, 12 KiB with the longest description."""
 
 _ENTRY = re.compile(r"([0-9]{12})\.json")
 _BUNDLE = re.compile(r"([0-9a-f]{64})\.tar\.zst")
 _LOG_ID = re.compile(r"[0-9a-f]{32}")
+
+
+def _try_lock(lock: int, kind: int) -> bool:
+    with storage_errors("Locking the bundles of a deployment"):
+        try:
+            fcntl.flock(lock, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    return True
 
 
 class LocalStore(Store):
@@ -101,11 +118,24 @@ class LocalStore(Store):
 
     def read_entry(self, deployment: str, sequence: int) -> bytes:
         """Return an entry as it was stored."""
-        with (
-            storage_errors(f"Reading deploy {sequence} of {deployment}"),
-            open(self._entry(deployment, sequence), "rb") as file,
-        ):
-            return file.read(MAX_ENTRY_BYTES)
+        try:
+            with storage_errors(f"Reading deploy {sequence} of {deployment}"):
+                return self._read(deployment, sequence)
+        except StoreFailed as error:
+            if isinstance(error.__cause__, FileNotFoundError):
+                raise StoreDamaged(f"{deployment} has no entry {sequence} in its deploy log.") from error
+            raise
+
+    def newer(self, deployment: str, after: int) -> list[bytes]:
+        """Return the entries that follow ``after``."""
+        found: list[bytes] = []
+        with storage_errors(f"Looking for deploys of {deployment} after {after}"):
+            with contextlib.suppress(FileNotFoundError):
+                while after + len(found) < MAX_SEQUENCE:
+                    found.append(self._read(deployment, after + len(found) + 1))
+            if found:
+                sync_folder(self._deploys(deployment))  # see sequences
+        return found
 
     def create_entry(self, deployment: str, sequence: int, data: bytes) -> bool:
         """Store an entry unless the sequence is taken already."""
@@ -125,8 +155,8 @@ class LocalStore(Store):
         """Return the digest of every stored bundle and the bytes it takes, its index included."""
         found = {}
         with storage_errors(f"Listing the bundles of {deployment}"), os.scandir(self._bundles(deployment)) as entries:
-            sizes = {entry.name: entry.stat().st_size for entry in entries}
-        for name, size in sizes.items():
+            sizes = {entry.name: entry.stat().st_size for entry in paced(entries)}
+        for name, size in paced(sizes.items()):
             if match := _BUNDLE.fullmatch(name):
                 found[f"sha256:{match[1]}"] = size + sizes.get(f"{match[1]}.index", 0)
         return found
@@ -180,6 +210,34 @@ class LocalStore(Store):
             for path in self._bundle(deployment, digest):
                 remove(path)
 
+    @contextmanager
+    def committing(self, deployment: str) -> Iterator[None]:
+        """Hold off deletions; see ``Store``."""
+        deadline = time.monotonic() + COMMIT_WAIT_SECONDS
+        with self._lock_file(deployment) as lock:
+            while not _try_lock(lock, fcntl.LOCK_SH):
+                if time.monotonic() > deadline:
+                    raise StoreFailed(f"Another server has deleted bundles of {deployment} for a long time.")
+                time.sleep(LOCK_POLL_SECONDS)
+            yield
+
+    @contextmanager
+    def deleting(self, deployment: str) -> Iterator[bool]:
+        """Hold off commits; see ``Store``."""
+        with self._lock_file(deployment) as lock:
+            yield _try_lock(lock, fcntl.LOCK_EX)
+
+    @contextmanager
+    def _lock_file(self, deployment: str) -> Iterator[int]:
+        # The kernel gives the lock back when the process dies. Each opening is a holder of its own.
+        with storage_errors(f"Locking the bundles of {deployment}"):
+            path = os.path.join(self._folder(deployment), COMMIT_LOCK_NAME)
+            lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            yield lock
+        finally:
+            os.close(lock)
+
     def capacity_bytes(self) -> int:
         """Return the size of the volume."""
         with storage_errors("Asking the volume for its size"):
@@ -191,6 +249,10 @@ class LocalStore(Store):
         with storage_errors("Writing to the data folder"):
             publish(self._root, PROBE_NAME, lambda file: file.write(b"writable\n"))
             remove(os.path.join(self._root, PROBE_NAME))
+
+    def _read(self, deployment: str, sequence: int) -> bytes:
+        with open(self._entry(deployment, sequence), "rb") as file:
+            return file.read(MAX_ENTRY_BYTES)
 
     def _sweep_halves(self, deployment: str) -> None:
         folder = self._bundles(deployment)

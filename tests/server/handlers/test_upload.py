@@ -89,12 +89,6 @@ async def test_the_short_url_is_that_of_the_deployment_named_default(start) -> N
     assert (await server.get("/prod/dags/current")).json["sequence"] == 0
 
 
-async def test_without_a_deployment_named_default_the_short_url_leads_nowhere(start) -> None:
-    server = await start("--deployments", "prod")
-    answer = await server.upload(pack(A), "/upload")
-    assert (answer.status, answer.json["code"]) == (404, "deployment_not_found")
-
-
 async def test_root_dot_takes_the_archive_as_it_is(server) -> None:
     mixed = pack({"dags/a.py": b"", "plugins/b.py": b""}, prefix="")
     refused = await server.upload(mixed)
@@ -338,3 +332,16 @@ async def test_a_taken_sequence_is_read_and_the_next_try_follows_it(server) -> N
     assert (answer.status, answer.json["code"]) == (503, StoreFailed.code)
     assert (await server.get("/default/dags/current")).json["version"] == entry.version
     assert (await server.upload(pack(B))).json["version"] == "20300101T000000Z-000003"
+
+
+@pytest.mark.parametrize(("names", "taker"), [("prod", "prod"), ("prod,default", "default")])
+async def test_a_path_without_a_deployment_means_the_only_one_or_default(start, names, taker) -> None:
+    server = await start("--deployments", names)
+    assert (await server.upload(pack(A), "/upload")).status == 200
+    assert [name for name, deployment in server.service.deployments.items() if deployment.current] == [taker]
+
+
+async def test_a_path_without_a_deployment_is_refused_where_it_may_mean_several(start) -> None:
+    server = await start("--deployments", "prod,test")
+    answer = await server.upload(pack(A), "/upload")
+    assert (answer.status, answer.json["code"]) == (404, "deployment_not_found")

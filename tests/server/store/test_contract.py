@@ -138,6 +138,20 @@ def test_a_deleted_bundle_is_gone_but_for_those_who_have_it_open(store) -> None:
     store.delete_bundle("prod", DIGEST)
 
 
+def test_nothing_may_be_deleted_while_a_commit_is_under_way(store, make) -> None:
+    other = make()
+    other.prepare("staging")
+    with store.committing("prod"):
+        with other.deleting("prod") as alone:
+            assert not alone
+        with other.deleting("staging") as alone:
+            assert alone
+        with other.committing("prod"):
+            pass
+    with other.deleting("prod") as alone:
+        assert alone
+
+
 @pytest.mark.parametrize("name", ["", "..", "a/b", "Prod", "x" * 64, "a\0"])
 def test_a_name_that_is_none_never_reaches_the_storage(store, name) -> None:
     with pytest.raises(DeploymentNotFound):
