@@ -14,13 +14,15 @@ import json
 import os
 import re
 import struct
+from array import array
+from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import zstandard
 
 from dagferry_core.errors import AnswerInvalid, DigestMismatch, StoreDamaged, StoreFailed
-from dagferry_core.limits import MAX_ZSTD_WINDOW_BYTES, PIECE_BYTES
+from dagferry_core.limits import LARGE_MANIFEST_BYTES, MAX_ZSTD_WINDOW_BYTES, PIECE_BYTES
 from dagferry_core.manifest import MAX_MANIFEST_BYTES, Entry, Manifest
 
 MANIFEST_NAME = "manifest.txt"
@@ -98,24 +100,36 @@ class Index(NamedTuple):
 class BundleFile:
     """A stored bundle, open for reading single files. Several threads may read at once.
 
-    ``fd`` stays the caller's to close. Holds at most one decompressed frame.
+    ``fd`` stays the caller's to close. Holds at most one decompressed frame. What its manifest has in common with
+    ``known`` takes no memory of its own. ``when_large`` is called before a manifest over ``LARGE_MANIFEST_BYTES`` is
+    read.
     """
 
-    def __init__(self, fd: int, index: Index) -> None:
+    def __init__(
+        self,
+        fd: int,
+        index: Index,
+        known: Manifest | None = None,
+        when_large: Callable[[], object] = lambda: None,
+    ) -> None:
         self._fd = fd
         self._frames = index.frames
         self._last: tuple[int, bytes] = (-1, b"")
         self.imports = index.imports
         try:
             size = int(self._range(0, BLOCK_BYTES)[124:135], 8)
-            self.manifest = Manifest.parse(self._range(BLOCK_BYTES, size))
+            if size > LARGE_MANIFEST_BYTES:
+                when_large()
+            self.manifest = Manifest.parse(self._range(BLOCK_BYTES, size), known)
         except (ValueError, AnswerInvalid) as error:
             raise StoreDamaged(f"A stored bundle has no manifest: {error}.") from error
-        self._offsets: dict[str, int] = {}
+        # In the order of the paths: as a dict, these would take seven times the memory.
+        self._paths = list(self.manifest.files)
+        self._offsets = array("Q")
         offset = BLOCK_BYTES + size + padding(size)
         for entry in self.manifest.files.values():
             offset += _header_bytes(entry)
-            self._offsets[entry.path] = offset
+            self._offsets.append(offset)
             offset += entry.size + padding(entry.size)
         self._size = offset + len(END)
 
@@ -126,7 +140,8 @@ class BundleFile:
 
     def contents(self, path: str) -> Iterator[bytes]:
         """Yield the content of a file in pieces."""
-        start, left = self._offsets[path], self.manifest.files[path].size
+        left = self.manifest.files[path].size
+        start = self._offsets[bisect_left(self._paths, path)]
         while left:
             piece = self._range(start, min(left, PIECE_BYTES))
             start, left = start + len(piece), left - len(piece)

@@ -141,14 +141,20 @@ class LinkRefused(BundleError):
     """A link leaves the bundle, points at nothing, or goes in circles."""
 
     code = "link_refused"
-    default_hint = "Replace the link by the file it points at, or remove it."
+    default_hint = (
+        "Replace the link by the file it points at, or remove it. For all links at once: tar -h packs what they point "
+        "at, as in: tar -chzf dags.tar.gz dags"
+    )
 
 
 class RootMixed(BundleError):
     """Some members lie under the top folder ``dags/`` and some beside it."""
 
     code = "root_mixed"
-    default_hint = "Pack only the dags folder, or add root=. to the upload's query to deploy the archive as it is."
+    default_hint = (
+        "Pack only the dags folder, or add root=dags to the upload's query to deploy what lies in it, or root=. to "
+        "deploy the archive as it is."
+    )
 
 
 class RootIsLink(BundleError):
@@ -156,6 +162,13 @@ class RootIsLink(BundleError):
 
     code = "root_is_link"
     default_hint = "The dags folder is a symbolic link where it was packed. Pack the folder it points at."
+
+
+class RootNotFound(BundleError):
+    """The folder that ``root`` in the upload's query names is not in the archive."""
+
+    code = "root_not_found"
+    default_hint = "Check root in the upload's query against what tar -tzf dags.tar.gz lists."
 
 
 class BundleEmpty(BundleError):
@@ -358,6 +371,13 @@ class TooManyUploads(ServerError):
     """As many uploads to the deployment, or by this caller, are under way as it takes at a time."""
 
     code = "too_many_uploads"
+
+
+class ServerBusy(ServerError):
+    """Bundles with very many files take turns, and this one did not get its turn in time."""
+
+    code = "server_busy"
+    default_hint = "Try again in a minute."
 
 
 class TooManyDownloads(ServerError):

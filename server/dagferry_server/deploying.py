@@ -19,11 +19,12 @@ from dagferry_core.bundle import BundleFile
 from dagferry_core.command import fields
 from dagferry_core.deploylog import Deploy, next_deploy
 from dagferry_core.errors import BundleGone, StoreDamaged, StoreFailed, StoreFull
-from dagferry_core.manifest import EMPTY
+from dagferry_core.manifest import EMPTY, Manifest
 from dagferry_server.answers import UploadAnswer
 from dagferry_server.bundles import known_imports, opened, put_bundle
 from dagferry_server.deployments import Deployment
 from dagferry_server.failures import log_failure
+from dagferry_server.memory import Turn
 from dagferry_server.patches import Key, patch_between
 from dagferry_server.receiving import Received
 from dagferry_server.secretfiles import secret_warnings
@@ -56,16 +57,20 @@ class _Commit(NamedTuple):
 
 
 async def deploy_upload(
-    service: Service, deployment: Deployment, received: Received, *, actor: str, keep_root: bool
+    service: Service, deployment: Deployment, received: Received, *, actor: str, root: str | None
 ) -> UploadAnswer:
-    """Deploy a received file. Raises what ``check_archive`` raises, ``StoreFull`` and ``StoreFailed``."""
+    """Deploy what lies under ``root`` in a received file.
+
+    Raises what ``check_archive`` raises, ``ServerBusy``, ``StoreFull`` and ``StoreFailed``.
+    """
     name = deployment.name
     async with service.checking:
         spool = await asyncio.to_thread(service.folder.scratch_file, name)
+        turn = Turn()
         try:
             with service.metrics.check_seconds.labels(name).time():
                 rules = service.settings.archive_rules
-                checked = await asyncio.to_thread(_check, received.file, spool, rules, keep_root=keep_root)
+                checked = await asyncio.to_thread(_check, received.file, spool, rules, root, turn)
             async with deployment.lock:
                 with service.metrics.commit_seconds.labels(name).time():
                     entry = partial(
@@ -80,6 +85,7 @@ async def deploy_upload(
                     )
                     deploy = await _commit(service, deployment, checked, spool, entry, sha256=received.sha256)
         finally:
+            turn.end()
             await asyncio.to_thread(service.folder.discard, spool)
     current = deploy or deployment.current_deploy()
     return UploadAnswer(
@@ -96,9 +102,9 @@ async def deploy_upload(
     )
 
 
-def _check(upload: BinaryIO, spool: BinaryIO, rules: ArchiveRules, *, keep_root: bool) -> CheckedArchive:
+def _check(upload: BinaryIO, spool: BinaryIO, rules: ArchiveRules, root: str | None, turn: Turn) -> CheckedArchive:
     with storage_errors("Unpacking the upload"):
-        checked = check_archive(upload, spool, rules, keep_root=keep_root)
+        checked = check_archive(upload, spool, rules, root=root, when_large=turn.take)
         spool.flush()
     return checked
 
@@ -166,26 +172,27 @@ def _write(
     deployment, current, is_newest = head
     digest = checked.manifest.digest
     with ExitStack() as stack:
-        old = _open_current(stack, store, head)
-        if not _has_whole_bundle(store, deployment, digest):
+        old = _open_current(stack, store, head, checked.manifest)
+        if not _has_whole_bundle(store, deployment, checked.manifest):
             put_bundle(store, deployment, checked, spool, known_imports(old))
         if current is not None and is_newest and current.digest == digest:
             return _Commit(None, None)
         deploy = entry(changes=checked.manifest.changes_from(old.manifest if old else EMPTY))
         patch = None
         if old:
-            with opened(store, deployment, digest) as new:
+            with opened(store, deployment, digest, checked.manifest) as new:
                 patch = (Key(deployment, old.manifest.digest, digest), _patch(deployment, old, new))
     if not store.create_entry(deployment, deploy.sequence, deploy.encode()):
         raise StoreFailed(f"Sequence {deploy.sequence} of {deployment} is taken already.")
     return _Commit(deploy, patch)
 
 
-def _has_whole_bundle(store: Store, deployment: str, digest: str) -> bool:
+def _has_whole_bundle(store: Store, deployment: str, manifest: Manifest) -> bool:
+    digest = manifest.digest
     if not store.has_bundle(deployment, digest):
         return False
     try:
-        with opened(store, deployment, digest) as bundle:
+        with opened(store, deployment, digest, manifest) as bundle:
             bundle.verify()
     except (BundleGone, StoreFailed) as error:
         # This very upload can bring it back.
@@ -194,11 +201,13 @@ def _has_whole_bundle(store: Store, deployment: str, digest: str) -> bool:
     return True
 
 
-def _open_current(stack: ExitStack, store: Store, head: _Head, attempts: int = READ_ATTEMPTS) -> BundleFile | None:
+def _open_current(
+    stack: ExitStack, store: Store, head: _Head, new: Manifest, attempts: int = READ_ATTEMPTS
+) -> BundleFile | None:
     if head.current is None:
         return None
     try:
-        return stack.enter_context(opened(store, head.deployment, head.current.digest))
+        return stack.enter_context(opened(store, head.deployment, head.current.digest, new))
     except (BundleGone, StoreFailed) as error:
         if attempts == 1 or isinstance(error, BundleGone | StoreDamaged):
             log_failure("The bundle of the current deploy cannot be read", error, deployment=head.deployment)
@@ -206,7 +215,7 @@ def _open_current(stack: ExitStack, store: Store, head: _Head, attempts: int = R
     # Without it all files count as new, and every pod fetches the whole bundle: so not for an error that passes. One
     # that stays, as of a bad block, must not end all deploys.
     time.sleep(READ_PAUSE_SECONDS)
-    return _open_current(stack, store, head, attempts - 1)
+    return _open_current(stack, store, head, new, attempts - 1)
 
 
 def _patch(deployment: str, old: BundleFile, new: BundleFile) -> bytes | None:

@@ -27,6 +27,8 @@ from dagferry_core.errors import (
     RequestError,
     RootIsLink,
     RootMixed,
+    RootNotFound,
+    ServerBusy,
     ShuttingDown,
     StoreDamaged,
     StoreFailed,
@@ -72,6 +74,7 @@ _UPLOAD_ERRORS: tuple[type[DagferryError], ...] = (
     LinkRefused,
     RootMixed,
     RootIsLink,
+    RootNotFound,
     BundleEmpty,
     ExpandedTooLarge,
     TooManyFiles,
@@ -79,6 +82,7 @@ _UPLOAD_ERRORS: tuple[type[DagferryError], ...] = (
     RatioTooHigh,
     ShuttingDown,
     TooManyUploads,
+    ServerBusy,
     StoreFull,
     StoreFailed,
     StoreDamaged,
@@ -104,7 +108,9 @@ _UPLOAD = Route(
     errors=_UPLOAD_ERRORS,
     parameters=(
         Parameter(
-            "root", "query", "`.`, and nothing else: take the archive as it is, also if its members lie under `dags/`."
+            "root",
+            "query",
+            "Deploy what lies under this folder of the archive; `.`: all of it, also if its members lie under `dags/`.",
         ),
         Parameter("description", "query", "What to say about a deploy whose file is the body."),
     ),

@@ -148,7 +148,7 @@ ACCEPTED = {
 @pytest.mark.parametrize("name", ACCEPTED)
 def test_others_see_the_same(name, unpack):
     data = ACCEPTED[name]
-    assert unpack(data) == tree(data, keep_root=True, exclude=(), allow_empty=True)
+    assert unpack(data) == tree(data, root=".", exclude=(), allow_empty=True)
 
 
 @pytest.mark.parametrize("style", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
@@ -175,7 +175,7 @@ def test_this_machines_tools_are_understood(style, unpack, tmp_path_factory):
     bundles = [tree(data) for data in packed]
     assert bundles == bundles[:1] * len(packed)
     for data in packed[:2]:
-        assert unpack(data) == tree(data, keep_root=True, exclude=())
+        assert unpack(data) == tree(data, root=".", exclude=())
 
 
 NAMES = st.lists(st.sampled_from(["a", "b", "é", "x.py", "n" * 120]), min_size=1, max_size=4).map("/".join)
@@ -211,7 +211,7 @@ def archives(draw):
 @given(archives(), st.sampled_from([bytes, gz, zst]))
 def test_whatever_is_accepted_others_see_the_same(unpack, data, pack):
     try:
-        mine = tree(pack(data), keep_root=True, exclude=(), allow_empty=True)
+        mine = tree(pack(data), root=".", exclude=(), allow_empty=True)
     except DagferryError:
         return
     assert unpack(data) == mine
@@ -283,7 +283,7 @@ def odd_archives(draw):
 def test_whatever_odd_header_is_accepted_others_see_the_same(unpack, data):
     """They may complain about owners and times, which do not matter here, but must not leave anything out."""
     try:
-        mine = tree(data, keep_root=True, exclude=())
+        mine = tree(data, root=".", exclude=())
     except DagferryError:
         return
     assert unpack(data, may_complain=True) == mine
@@ -304,7 +304,7 @@ def test_whatever_damage_is_accepted_others_see_the_same(unpack):
         damaged = bytearray(data)
         damaged[noise.randrange(len(data))] ^= 1 << noise.randrange(8)
         try:
-            mine = tree(bytes(damaged), keep_root=True, exclude=())
+            mine = tree(bytes(damaged), root=".", exclude=())
         except DagferryError:
             continue
         accepted += 1
