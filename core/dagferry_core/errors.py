@@ -447,6 +447,16 @@ class ServerUnreachable(SyncError):
     default_hint = "Check --server, the network, and the server's log. The sidecar tries again by itself."
 
 
+class ProxyFailed(SyncError):
+    """The proxy that the environment names cannot be reached, or did not let the request through."""
+
+    code = "proxy_failed"
+    default_hint = (
+        "Check the proxy that https_proxy, http_proxy or all_proxy names. no_proxy lists what is reached without it. "
+        "The sidecar tries again by itself."
+    )
+
+
 class TokenUnreadable(SyncError):
     """The file that should hold the token cannot be read, or holds none."""
 
