@@ -55,7 +55,7 @@ async def deploy_upload(
         spool = await asyncio.to_thread(service.folder.scratch_file, name)
         try:
             with service.metrics.check_seconds.labels(name).time():
-                rules = service.settings.archive_rules
+                rules = deployment.settings.archive_rules
                 checked = await asyncio.to_thread(_check, received.file, spool, rules, keep_root=keep_root)
             async with deployment.lock:
                 with service.metrics.commit_seconds.labels(name).time():

@@ -8,9 +8,10 @@ import asyncio
 from typing import NamedTuple
 
 from dagferry_core.deploylog import Deploy, decode
-from dagferry_core.errors import BundleGone, NothingDeployed, StoreFailed, VersionNotFound
+from dagferry_core.errors import BundleGone, DeploymentDisabled, NothingDeployed, StoreFailed, VersionNotFound
 from dagferry_core.names import version_sequence
 from dagferry_server.answers import current_answer
+from dagferry_server.deploymentsfile import DeploymentSettings
 from dagferry_server.failures import log_failure
 from dagferry_server.sidecars import Sidecars
 from dagferry_server.store.base import Store
@@ -58,6 +59,8 @@ def _read_entry(store: Store, deployment: str, sequence: int) -> Deploy | None:
 class Deployment:
     """One deployment. ``lock`` is held by whoever commits a deploy or deletes bundles."""
 
+    settings: DeploymentSettings
+
     def __init__(self, name: str, store: Store, loaded: Log) -> None:
         self.name = name
         self.lock = asyncio.Lock()
@@ -89,6 +92,11 @@ class Deployment:
     async def reload(self) -> None:
         """Read the log again, after a write whose outcome is not known."""
         self._take(await asyncio.to_thread(read_log, self._store, self.name))
+
+    def refuse_if_disabled(self) -> None:
+        """Raise ``DeploymentDisabled`` if nothing may be deployed at the moment."""
+        if reason := self.settings.disabled:
+            raise DeploymentDisabled(f"{self.name} is disabled: {reason}")
 
     def current_deploy(self) -> Deploy:
         """Return the current deploy; ``NothingDeployed`` if there is none."""

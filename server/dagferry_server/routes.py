@@ -14,6 +14,7 @@ from dagferry_core.errors import (
     BundleEmpty,
     BundleGone,
     DagferryError,
+    DeploymentDisabled,
     ExpandedTooLarge,
     LinkRefused,
     MemberTypeRefused,
@@ -77,6 +78,7 @@ _UPLOAD_ERRORS: tuple[type[DagferryError], ...] = (
     RatioTooHigh,
     ShuttingDown,
     TooManyUploads,
+    DeploymentDisabled,
     StoreFull,
     StoreFailed,
 )

@@ -34,12 +34,13 @@ async def _upload(call: Call) -> UploadAnswer:
     service, deployment = call.service, call.deployment
     if service.stopping:
         raise ShuttingDown("The server is stopping.")
+    deployment.refuse_if_disabled()
     if deployment.uploads >= MAX_UPLOADS:
         raise TooManyUploads(f"{MAX_UPLOADS} uploads to {deployment.name} are under way.")
     root = call.request.query.get("root", ".")
     if root != ".":
         raise RequestError(f"root={root[:40]!r} is not known; root=. takes the archive as it is.")
-    limit = service.settings.upload_limit
+    limit = service.upload_limit(deployment)
     check_length(call.request, limit)
     deployment.uploads += 1
     try:
@@ -57,6 +58,7 @@ async def _receive_and_deploy(call: Call, limit: UploadLimit) -> UploadAnswer:
         count = service.metrics.received_bytes.labels(deployment.name).inc
         received = await receive(call.request, file, limit, count)
         _note(call, received, time.monotonic() - started)
+        deployment.refuse_if_disabled()  # that may have come while the file did
         answer = await deploy_upload(
             service,
             deployment,
