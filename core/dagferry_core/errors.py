@@ -265,7 +265,19 @@ class DeploymentNotFound(RequestError):
     code = "deployment_not_found"
     status = 404
     exit_code = EXIT_NOT_ALLOWED
-    default_hint = "Check the name in the URL against the server's --deployments."
+    default_hint = "Check the name in the URL against the server's --deployments or --deployments-file."
+
+
+class DeploymentDisabled(RequestError):
+    """The deployment takes no deploys at the moment, for a reason that whoever runs the server has given."""
+
+    code = "deployment_disabled"
+    status = 409
+    exit_code = EXIT_NOT_ALLOWED
+    default_hint = (
+        "Nothing was deployed; the pods keep what they have. Deploy again when it is enabled: whoever runs the server "
+        "does that in the file of --deployments-file."
+    )
 
 
 class VersionNotFound(RequestError):

@@ -1,6 +1,7 @@
 """The server's metrics, in a registry of its own. Labels are configured deployments, routes and error codes alone."""
 
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -87,7 +88,9 @@ class Metrics:
             "token_expiry_timestamp_seconds",
             "When the next token of the tokens file ends whose name has no later one; 0: none ends.",
         )
-        make(Gauge, "upload_limit_bytes", "The most bytes an upload may have.").set(upload_limit.bytes)
+        make(
+            Gauge, "upload_limit_bytes", "The most bytes an upload may have, if --deployments-file says nothing else."
+        ).set(upload_limit.bytes)
         make(Gauge, "info", "Always 1; the label has the server's version.", "version").labels(__version__).set(1)
 
     def start(self, deployment: str) -> None:
@@ -96,6 +99,20 @@ class Metrics:
             self.uploads.labels(deployment, outcome)
         for metric in (self.received_bytes, self.bundle_sent_bytes, self.patch_sent_bytes):
             metric.labels(deployment)
+
+    def forget(self, deployment: str) -> None:
+        """Show no state of a deployment that is not there any more; its counters stay."""
+        for metric in (
+            self.waiting,
+            self.known,
+            self.sequence,
+            self.deploy_time,
+            self.unreadable,
+            self.stored_bytes,
+            self.stored_bundles,
+        ):
+            with suppress(KeyError):  # never scraped
+                metric.remove(deployment)
 
     def render(self, deployments: Iterable[Deployment], credential_faults: int) -> bytes:
         """Return the text of a scrape; called in a thread."""

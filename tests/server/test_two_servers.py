@@ -106,7 +106,7 @@ async def test_what_a_failed_commit_has_left_goes(two, monkeypatch) -> None:
         patched.setattr(first.service.store, "create_entry", fail)
         with pytest.raises(AssertionError, match="on fire"):
             await first.deploy(A)
-        await first.service.close()
+        await first.service.settled()
     await apply_retention(second.service)
     assert await stored(second) == set()
 
