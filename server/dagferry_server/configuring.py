@@ -3,10 +3,8 @@
 import asyncio
 from typing import NoReturn
 
-from dagferry_core.errors import StoreFailed, StoreFull
 from dagferry_server.auth import watched
 from dagferry_server.deploymentsfile import WatchedDeployments
-from dagferry_server.failures import log_failure
 from dagferry_server.retention import apply_retention
 from dagferry_server.service import Service
 
@@ -19,14 +17,6 @@ async def take_over_changes(service: Service, file: WatchedDeployments) -> NoRet
         wanted = file.value
         if wanted is in_force or service.stopping:
             continue
-        try:
-            await service.configure(wanted)
-        except (StoreFailed, StoreFull) as error:
-            # Tried again each time, and logged once.
-            if service.configure_fault != error.message:
-                log_failure("The deployments file could not be taken over; what was in force stays so", error)
-                service.configure_fault = error.message
-            continue
-        service.configure_fault = None
+        await service.configure(wanted)
         in_force = wanted
         service.spawn(apply_retention(service))

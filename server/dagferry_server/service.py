@@ -91,7 +91,6 @@ class Service:
         self.deployments: dict[str, Deployment] = {}
         """Never changed, only replaced."""
         self.deployments_file: WatchedDeployments | None = None
-        self.configure_fault: str | None = None
         self._removed: dict[str, Deployment] = {}
         self.patches = Patches(store)
         self.sender, self.packer = Sender("send"), Sender("pack", PACKERS)
@@ -131,7 +130,7 @@ class Service:
         return service
 
     async def configure(self, wanted: Mapping[str, DeploymentSettings]) -> None:
-        """Have exactly the deployments that ``wanted`` names, with its settings; all at once, or none if it raises.
+        """Have exactly the deployments that ``wanted`` names, with its settings; all at once.
 
         The data of one that is not named any more stays as it is, and is there again when it is named again.
         """
@@ -200,7 +199,7 @@ class Service:
         """How many files and issuers cannot be read now, so that what they said last is in force."""
         files = (self.certificate, self.deployments_file)
         of_files = sum(bool(file and file.fault) for file in files)
-        return len(self.identifier.faults) + of_files + bool(self.configure_fault)
+        return len(self.identifier.faults) + of_files
 
     @property
     def implied_deployment(self) -> str:

@@ -75,7 +75,7 @@ async def test_an_old_bundle_that_is_about_to_be_named_anew_stays(two, clock, mo
     first, second = two
     old = await first.deploy(A)
     await first.deploy(B)
-    await second.service.deployments["default"].reload()
+    await second.service.deployments["default"].refresh()
     clock.now += DAY
     held = Held(monkeypatch, first)
     deploying = asyncio.create_task(first.deploy(A))
