@@ -14,6 +14,7 @@ from dagferry_core.errors import (
     BundleEmpty,
     BundleGone,
     DagferryError,
+    DeployContended,
     ExpandedTooLarge,
     LinkRefused,
     MemberTypeRefused,
@@ -40,10 +41,17 @@ from dagferry_core.errors import (
     VersionNotFound,
     WindowTooLarge,
 )
-from dagferry_server.answers import CurrentAnswer, DeploysAnswer, StatusAnswer, UploadAnswer, json_response
+from dagferry_server.answers import (
+    CurrentAnswer,
+    DeploysAnswer,
+    OneDeployAnswer,
+    StatusAnswer,
+    UploadAnswer,
+    json_response,
+)
 from dagferry_server.calls import Call
 from dagferry_server.handlers.current import MAX_WAIT_SECONDS, current
-from dagferry_server.handlers.deploys import MAX_PAGE_DEPLOYS, PAGE_DEPLOYS, deploys
+from dagferry_server.handlers.deploys import MAX_PAGE_DEPLOYS, PAGE_DEPLOYS, deploy, deploys
 from dagferry_server.handlers.download import download
 from dagferry_server.handlers.health import healthz, metrics, readyz
 from dagferry_server.handlers.upload import upload
@@ -78,6 +86,7 @@ _UPLOAD_ERRORS: tuple[type[DagferryError], ...] = (
     RatioTooHigh,
     ShuttingDown,
     TooManyUploads,
+    DeployContended,
     StoreFull,
     StoreFailed,
     StoreDamaged,
@@ -163,6 +172,15 @@ ROUTES: tuple[Route, ...] = (
             Parameter("limit", "query", f"1 to {MAX_PAGE_DEPLOYS} deploys, {PAGE_DEPLOYS} if absent.", "integer"),
             Parameter("before", "query", "Only deploys below this sequence.", "integer"),
         ),
+    ),
+    Route(
+        method="GET",
+        path="/{deployment}/dags/deploys/{version}",
+        scope="read",
+        handler=deploy,
+        summary="One deploy with its warnings, excluded and changed paths.",
+        answer=OneDeployAnswer,
+        errors=(RequestError, VersionNotFound, StoreFailed, StoreFull),
     ),
     Route(
         method="GET",
