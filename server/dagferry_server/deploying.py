@@ -147,7 +147,7 @@ async def _commit(
         deploy, patch, lost = await _race(service, deployment, checked, spool, new)
         if not lost:
             break
-        log.info("Another server was faster", extra=fields(deployment=deployment.name, race=race))
+        log.info("The commit starts over", extra=fields(deployment=deployment.name, race=race))
         await asyncio.sleep(random.uniform(0, race * RACE_PAUSE_SECONDS))  # noqa: S311 - not for secrets
     else:
         raise DeployContended(f"Other servers deployed to {deployment.name} in each of {MAX_RACES} attempts.")
@@ -183,6 +183,10 @@ async def _race(
         is_newest = deployment.fault is None
         head = _Head(deployment.name, deployment.current, is_newest, deployment.highest, deployment.head_sha256)
         return await asyncio.to_thread(_write, service.store, head, checked, spool, new)
+    except BundleGone as error:
+        # It was there a moment ago. Whoever deleted it, the next race stores it anew.
+        log_failure("A bundle was deleted before it had a deploy", error, deployment=deployment.name)
+        return _Commit(None, None, lost=True)
     except (StoreFailed, StoreFull):
         # Whether the entry is there is the store's to say, not memory's. If it does not: until it does, nobody is told
         # that what memory has is current.

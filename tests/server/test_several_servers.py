@@ -35,7 +35,11 @@ class Two:
 
 
 @pytest.fixture
-def two(start, tmp_path) -> Two:
+def two(start, tmp_path, monkeypatch) -> Two:
+    async def keep_all(service: object) -> None:
+        """What retention of one server does to the bundles of another has tests of its own."""
+
+    monkeypatch.setattr("dagferry_server.handlers.upload.apply_retention", keep_all)
     return Two(start, tmp_path)
 
 
@@ -140,6 +144,25 @@ async def test_uploads_to_both_at_once_are_all_deployed_in_one_chain(two) -> Non
         assert json.loads(data).get("previous", "") == previous
         previous = entry_sha256(data)
     assert len({json.loads(data)["nonce"] for data in entries}) == 30
+
+
+async def test_a_bundle_that_is_deleted_before_it_is_named_is_stored_anew(two, monkeypatch) -> None:
+    one, other = await two.open()
+    await one.deploy(A)
+    store = one.service.store
+    real = store.put_bundle
+    put = []
+
+    def put_and_lost(deployment: str, digest: str, write: object) -> None:
+        real(deployment, digest, write)
+        put.append(digest)
+        if len(put) == 1:
+            other.service.store.delete_bundle(deployment, digest)
+
+    monkeypatch.setattr(store, "put_bundle", put_and_lost)
+    told = await one.deploy(B)
+    assert (put, told["sequence"]) == ([told["digest"]] * 2, 2)
+    assert (await one.get("/default/dags/download")).status == 200
 
 
 async def test_an_answer_of_the_store_that_gets_lost_is_told_from_a_lost_race(server, monkeypatch) -> None:
