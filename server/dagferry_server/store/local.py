@@ -69,9 +69,7 @@ class LocalStore(Store):
             sweep_orphans(self._deploys(deployment), _DETAILS, ".json")
         try:
             self.log_id(deployment)
-        except StoreFailed as error:
-            if isinstance(error.__cause__, OSError) and not isinstance(error.__cause__, FileNotFoundError):
-                raise  # it may be there, only out of reach for a moment
+        except StoreDamaged as error:
             # With deploys in it, this is a log of unknown origin: sidecars follow a new id, with a warning.
             if self.sequences(deployment):
                 log_failure("The log id cannot be read; the log gets a new one", error, deployment=deployment)
@@ -80,14 +78,15 @@ class LocalStore(Store):
     def log_id(self, deployment: str) -> str:
         """Return the random name of the deployment's log."""
         action = f"Reading the log id of {deployment}"
-        with storage_errors(action), open(self._id(deployment), "rb") as file:
+        missing = StoreDamaged(f"{action} failed: {LOG_NAME} is not there.")
+        with storage_errors(action, missing), open(self._id(deployment), "rb") as file:
             data = file.read(MAX_ENTRY_BYTES)
         try:
             log_id = str(json.loads(data)["log_id"])
         except (ValueError, KeyError, TypeError) as error:
-            raise StoreFailed(f"{action} failed: {LOG_NAME} is damaged.") from error
+            raise StoreDamaged(f"{action} failed: {LOG_NAME} is damaged.") from error
         if not _LOG_ID.fullmatch(log_id):
-            raise StoreFailed(f"{action} failed: {log_id[:40]!r} is none.")
+            raise StoreDamaged(f"{action} failed: {log_id[:40]!r} is none.")
         return log_id
 
     def new_log_id(self, deployment: str) -> str:
