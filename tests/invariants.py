@@ -40,7 +40,9 @@ def server_leftovers(server: Server) -> set[str]:
     expected = {".lock", "default/log.json"}
     for deploy in log:
         stem = f"default/bundles/{deploy['digest'].removeprefix('sha256:')}"
-        expected |= {f"default/deploys/{deploy['sequence']:012d}.json", f"{stem}.tar.zst", f"{stem}.index"}
+        entry = f"default/deploys/{deploy['sequence']:012d}.json"
+        nonce = json.loads((server.data / entry).read_text())["nonce"]
+        expected |= {entry, entry.replace("json", f"{nonce}.details"), f"{stem}.tar.zst", f"{stem}.index"}
     return set(tree(server.data)) - expected
 
 

@@ -26,7 +26,8 @@ UPLOAD_GRACE_SECONDS = 60
 MAX_FORM_BYTES = 64 * 1024
 MAX_FORM_LINES = 1000
 """What a form may have beside its file: fields, headers, boundaries, what stands before them and behind the last."""
-MAX_DESCRIPTION_BYTES = 4 * MAX_DESCRIPTION_CHARACTERS
+MAX_DESCRIPTION_BYTES = 4 * (MAX_DESCRIPTION_CHARACTERS + 1)
+"""One more than is kept, so that a description that is cut is known by its length."""
 
 
 class Received(NamedTuple):
