@@ -226,7 +226,7 @@ class MultipartInvalid(RequestError):
     """The form data of an upload is malformed, or does not hold exactly one file."""
 
     code = "multipart_invalid"
-    default_hint = "Send one file part, for example with: curl -F dags.tar.gz=@dags.tar.gz URL"
+    default_hint = "Send one file part, for example with: curl --fail-with-body -F dags.tar.gz=@dags.tar.gz URL"
 
 
 class UploadIncomplete(RequestError):
@@ -265,7 +265,19 @@ class DeploymentNotFound(RequestError):
     code = "deployment_not_found"
     status = 404
     exit_code = EXIT_NOT_ALLOWED
-    default_hint = "Check the name in the URL against the server's --deployments."
+    default_hint = "Check the name in the URL against the server's --deployments or --deployments-file."
+
+
+class DeploymentDisabled(RequestError):
+    """The deployment takes no deploys at the moment, for a reason that whoever runs the server has given."""
+
+    code = "deployment_disabled"
+    status = 409
+    exit_code = EXIT_NOT_ALLOWED
+    default_hint = (
+        "Nothing was deployed; the pods keep what they have. Deploy again when it is enabled: whoever runs the server "
+        "does that in the file of --deployments-file."
+    )
 
 
 class VersionNotFound(RequestError):
@@ -304,7 +316,7 @@ class Unauthenticated(RequestError):
     code = "unauthenticated"
     status = 401
     exit_code = EXIT_NOT_ALLOWED
-    default_hint = 'Send a token, for example with: curl -H "Authorization: Bearer $TOKEN" URL'
+    default_hint = 'Send a token, for example with: curl --fail-with-body -H "Authorization: Bearer $TOKEN" URL'
 
 
 class CredentialsRefused(RequestError):
@@ -445,6 +457,16 @@ class ServerUnreachable(SyncError):
 
     code = "server_unreachable"
     default_hint = "Check --server, the network, and the server's log. The sidecar tries again by itself."
+
+
+class ProxyFailed(SyncError):
+    """The proxy that the environment names cannot be reached, or did not let the request through."""
+
+    code = "proxy_failed"
+    default_hint = (
+        "Check the proxy that https_proxy, http_proxy or all_proxy names. no_proxy lists what is reached without it. "
+        "The sidecar tries again by itself."
+    )
 
 
 class TokenUnreadable(SyncError):

@@ -1,13 +1,13 @@
 """What every request goes through: route, caller and deployment first, then the handler; errors become answers here.
 
 The body of a request is not read, and the store not touched, before all three are known and in order. So a stranger's
-upload costs nothing but the discarding of what arrives. Whatever becomes of a call that would change something, it is
-one line in the log: see ``audit``.
+upload costs nothing but the discarding of what arrives. Every request is counted, and what becomes of it is in the log:
+see ``audit``.
 """
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Awaitable, Iterable
 
 from aiohttp import web
 
@@ -19,7 +19,7 @@ from dagferry_server.auth.access import decide, refusal
 from dagferry_server.auth.browser import refuse_web_pages
 from dagferry_server.body import Body
 from dagferry_server.calls import Call
-from dagferry_server.metrics import OUTCOME_OK
+from dagferry_server.metrics import NO_ANSWER, OUTCOME_OK
 from dagferry_server.routing import Route, Table
 from dagferry_server.service import Service
 
@@ -52,11 +52,11 @@ class App:
             try:
                 route, parts = self._table.match(request.method, request.rel_url.raw_path)
             except DagferryError as error:
-                Audit(request, request.rel_url.raw_path).log(error.code, error.message)
-                return await self._refuse(request, body, error)
+                Audit(request, self._service.refusals, request.rel_url.raw_path).log(error.code, error.message)
+                return await self._counted("", self._refuse(request, body, error))
             if route.implied_deployment:
                 parts["deployment"] = self._service.implied_deployment
-            answering = self._answer(route, request, body, parts)
+            answering = self._counted(route.path, self._answer(route, request, body, parts))
             if route.method == "GET":
                 return await answering
             # What changes something is brought to its end, also if the client does not wait for it.
@@ -66,10 +66,32 @@ class App:
         """Return the methods of a path, which say nothing of what is behind it; empty if there is no such path."""
         return "GET, HEAD, OPTIONS, POST" if path in SERVER_PATHS else self._table.allowed(path)
 
+    def count_malformed(self) -> None:
+        """Count what was answered as no HTTP at all."""
+        self._service.metrics.requests.labels("", "4xx").inc()
+
+    def refuse_plain(self, peer: str) -> None:
+        """Count and log that somebody spoke plain http to the port that speaks TLS; they were told so."""
+        self.count_malformed()
+        text = "Plain http was spoken to the port of https."
+        self._service.refusals.log(peer, RequestError.code, "", error=text, peer=peer)
+
+    async def _counted(self, path: str, answering: Awaitable[web.StreamResponse]) -> web.StreamResponse:
+        """Count the request for the route ``path`` by its answer."""
+        status = NO_ANSWER
+        try:
+            response = await answering
+            status = f"{response.status // 100}xx"
+        finally:
+            self._service.metrics.requests.labels(path, status).inc()
+        return response
+
     async def _answer(
         self, route: Route, request: web.BaseRequest, body: Body, parts: dict[str, str]
     ) -> web.StreamResponse:
-        audit = Audit(request, route.path, parts.get("deployment"))
+        audit = Audit(
+            request, self._service.refusals, route.path, parts.get("deployment"), sends_content=route.sends_content
+        )
         try:
             response = await route.handler(await self._admit(route, request, body, parts, audit))
         except DagferryError as error:
@@ -81,6 +103,9 @@ class App:
             audit.log(BROKEN_OFF)
             self._count_failed(route, parts, audit, BROKEN_OFF)
             raise ConnectionResetError from None
+        except asyncio.CancelledError:  # as above, but seen by the connection first
+            audit.log(BROKEN_OFF)
+            raise
         except Exception:
             audit.log(DagferryError.code)
             self._count_failed(route, parts, audit, DagferryError.code)

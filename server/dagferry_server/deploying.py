@@ -69,7 +69,7 @@ async def deploy_upload(
         turn = Turn()
         try:
             with service.metrics.check_seconds.labels(name).time():
-                rules = service.settings.archive_rules
+                rules = deployment.settings.archive_rules
                 checked = await asyncio.to_thread(_check, received.file, spool, rules, root, turn)
             async with deployment.lock:
                 with service.metrics.commit_seconds.labels(name).time():

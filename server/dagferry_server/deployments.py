@@ -13,9 +13,18 @@ from collections.abc import Iterable
 from typing import NamedTuple, NoReturn, TypeAlias
 
 from dagferry_core.deploylog import Deploy, decode
-from dagferry_core.errors import BundleGone, NothingDeployed, StoreDamaged, StoreFailed, StoreFull, VersionNotFound
+from dagferry_core.errors import (
+    BundleGone,
+    DeploymentDisabled,
+    NothingDeployed,
+    StoreDamaged,
+    StoreFailed,
+    StoreFull,
+    VersionNotFound,
+)
 from dagferry_core.names import version_sequence
 from dagferry_server.answers import current_answer
+from dagferry_server.deploymentsfile import DeploymentSettings
 from dagferry_server.failures import log_failure
 from dagferry_server.sidecars import Sidecars
 from dagferry_server.store.base import Store
@@ -104,6 +113,8 @@ class Deployment:
     that is damaged, or, while there is an ``away`` too, entries that cannot be read now. Not even the log's id is
     known as long as it is not ``loaded``.
     """
+
+    settings: DeploymentSettings
 
     def __init__(self, name: str, store: Store, loaded: Log | Fault) -> None:
         self.name = name
@@ -208,6 +219,11 @@ class Deployment:
             self.refuse(self.away)
 
     # --- what is asked for -------------------------------------------------------------------------------------------
+
+    def refuse_if_disabled(self) -> None:
+        """Raise ``DeploymentDisabled`` if nothing may be deployed at the moment."""
+        if reason := self.settings.disabled:
+            raise DeploymentDisabled(f"{self.name} is disabled: {reason}")
 
     def current_deploy(self) -> Deploy:
         """Return the newest deploy; ``NothingDeployed`` if there is none, ``StoreFailed`` if it cannot be told."""

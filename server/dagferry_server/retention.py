@@ -64,7 +64,7 @@ async def _pass(service: Service) -> None:
         except (StoreFailed, StoreFull) as error:
             _log_failure(error, deployment)
             continue
-        seen[name], stored[name] = one, Stored(one.deploys, sizes, service.retention)
+        seen[name], stored[name] = one, Stored(one.deploys, sizes, deployment.settings.retention)
     found = await asyncio.to_thread(_look, seen, stored, service.max_store_bytes, service.clock())
     for name, there in found.items():
         deleted = await _delete(service, seen[name], there.surplus)
@@ -101,7 +101,7 @@ async def _delete(service: Service, seen: _Seen, digests: Sequence[str]) -> set[
     deleted: set[str] = set()
     try:
         for start in range(0, len(digests), BATCH_BUNDLES):
-            if service.stopping:
+            if service.stopping or service.deployments.get(deployment.name) is not deployment:
                 break
             batch = set(digests[start : start + BATCH_BUNDLES])
             async with deployment.lock:

@@ -14,6 +14,7 @@ from dagferry_core.errors import (
     BundleEmpty,
     BundleGone,
     DagferryError,
+    DeploymentDisabled,
     ExpandedTooLarge,
     LinkRefused,
     MemberTypeRefused,
@@ -83,6 +84,7 @@ _UPLOAD_ERRORS: tuple[type[DagferryError], ...] = (
     ShuttingDown,
     TooManyUploads,
     ServerBusy,
+    DeploymentDisabled,
     StoreFull,
     StoreFailed,
     StoreDamaged,
@@ -152,6 +154,7 @@ ROUTES: tuple[Route, ...] = (
         answer=(BUNDLE_TYPE, PATCH_TYPE),
         errors=(RequestError, VersionNotFound, BundleGone, TooManyDownloads, StoreFailed, StoreDamaged, StoreFull),
         parameters=(Parameter("from", "query", "The version that the caller has; without use, the bundle is sent."),),
+        sends_content=True,
     ),
     Route(
         method="GET",
@@ -161,6 +164,7 @@ ROUTES: tuple[Route, ...] = (
         summary="The current bundle as a tar.gz.",
         answer=("application/gzip",),
         errors=(NothingDeployed, BundleGone, TooManyDownloads, StoreFailed, StoreDamaged, StoreFull),
+        sends_content=True,
     ),
     Route(
         method="GET",

@@ -26,7 +26,8 @@ class Route(NamedTuple):
     """One call: what it answers, which errors it may answer with, who may make it, and who handles it.
 
     ``answer`` is the model of its JSON, or the media types of what it sends. ``implied_deployment`` routes have a
-    deployment that their path does not name. ``admin`` routes are on the admin listener.
+    deployment that their path does not name. ``admin`` routes are on the admin listener. ``sends_content`` are
+    those that send what somebody deployed.
     """
 
     method: Literal["GET", "POST"]
@@ -42,6 +43,7 @@ class Route(NamedTuple):
     public: bool = True
     not_modified: bool = False
     takes_file: bool = False
+    sends_content: bool = False
 
 
 class Table:

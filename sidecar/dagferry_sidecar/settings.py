@@ -117,7 +117,13 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("--component", _component, "", "NAME", "What this pod is, say scheduler or worker."),
     Setting("--token", str, "", "TOKEN", "What the server asks for; better from a file, or from DAGFERRY_TOKEN."),
     Setting("--token-file", _folder, None, "FILE", "A file with the token, read anew for each request."),
-    Setting("--ca-file", _folder, None, "FILE", "Whose certificates to trust, in PEM, instead of this machine's CAs."),
+    Setting(
+        "--ca-file",
+        _folder,
+        None,
+        "FILE",
+        "Whose certificates to trust, in PEM, instead of this machine's CAs; of the server and of Airflow's API.",
+    ),
     Setting(
         "--allow-plain-http",
         None,

@@ -70,6 +70,20 @@ def test_a_bad_setting_is_exit_code_2_and_one_line(arguments, words, tmp_path) -
     assert not (tmp_path / "data").exists()
 
 
+def test_a_wrong_deployments_file_is_exit_code_2_and_one_line(tmp_path) -> None:
+    file = tmp_path / "deployments.toml"
+    for text, words in (
+        ("deployments = [ { name = 'prod', keep-dais = 7 } ]", "deployment 'prod', cannot be used: keep-dais"),
+        (None, f"{file} cannot be read: No such file"),
+    ):
+        file.unlink(missing_ok=True)
+        if text:
+            file.write_text(text)
+        ended = run("--data-dir", str(tmp_path / "data"), "--listen", "127.0.0.1:0", "--deployments-file", str(file))
+        assert (ended.returncode, ended.stderr.count("\n")) == (2, 1), ended.stderr
+        assert words in ended.stderr
+
+
 @pytest.mark.parametrize("place", ["file", "file/data"])
 def test_a_data_folder_that_is_a_file_is_exit_code_2_and_one_line(place, tmp_path) -> None:
     (tmp_path / "file").write_text("")

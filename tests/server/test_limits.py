@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import logging
 
 import pytest
 
@@ -10,7 +9,6 @@ from credentials import TokensFile
 from dagferry_server import listeners, places, receiving, waiters
 from dagferry_server.listeners import MAX_FIELD_BYTES, MAX_HEADERS, MAX_LINE_BYTES
 from harness import pack
-from issuer import make_certificate
 from running import A, eventually
 
 HEAD = "POST /default/dags/upload HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n"
@@ -123,16 +121,6 @@ async def test_a_connection_on_which_nothing_is_asked_is_closed(monkeypatch, sta
         assert await asyncio.wait_for(reader.read(), 20) == b""
     trickling.cancel()
     writer.close()
-
-
-async def test_what_is_no_tls_is_no_noise(start, tmp_path, caplog) -> None:
-    certificate, key = make_certificate(tmp_path)
-    server = await start("--tls-cert", certificate, "--tls-key", key)
-    reader, writer = await asyncio.open_connection(server.host, server.port)
-    writer.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
-    await asyncio.wait_for(reader.read(), 20)
-    writer.close()
-    assert [record for record in caplog.records if record.levelno > logging.INFO] == []
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ async def stored(server: Running, deployment: str = "default") -> set[str]:
 
 async def settled(server: Running) -> None:
     """Wait for the retention that a deploy starts."""
-    await server.service.close()
+    await server.service.settled()
 
 
 class Clock:

@@ -33,6 +33,15 @@ def test_the_names_are_those_that_others_script_against() -> None:
     }  # fmt: skip
 
 
+def test_the_deployments_come_from_the_flag_or_from_the_file() -> None:
+    assert settings("--deployments-file", "f").deployments is None
+    for variable in ("", "DAGFERRY_DEPLOYMENTS"):
+        given = {variable: "prod"} if variable else {}
+        flags = () if variable else ("--deployments", "prod")
+        with pytest.raises(SetupError, match="--deployments and --deployments-file exclude each other"):
+            settings("--deployments-file", "f", *flags, **given)
+
+
 def test_tiers_come_from_the_container_unless_they_are_given() -> None:
     assert settings(container=(4.0, 5 * GIB)).tiers == 3
     assert settings("--tiers", "auto", container=(2.0, None)).tiers == 2
@@ -152,7 +161,16 @@ def test_what_does_not_go_together_is_refused(flags, words) -> None:
 
 
 @pytest.mark.parametrize(
-    "flag", ["--data-dir", "--tokens-file", "--issuers-file", "--proxy-secret-file", "--tls-cert", "--tls-key"]
+    "flag",
+    [
+        "--data-dir",
+        "--deployments-file",
+        "--tokens-file",
+        "--issuers-file",
+        "--proxy-secret-file",
+        "--tls-cert",
+        "--tls-key",
+    ],
 )
 def test_no_protection_is_switched_off_by_an_empty_setting(flag) -> None:
     together = ["--tls-cert=c.pem", "--tls-key=k.pem", "--proxy-user-header=X-User", "--proxy-secret-file=s"]

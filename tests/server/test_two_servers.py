@@ -75,7 +75,7 @@ async def test_an_old_bundle_that_is_about_to_be_named_anew_stays(two, clock, mo
     first, second = two
     old = await first.deploy(A)
     await first.deploy(B)
-    await second.service.deployments["default"].reload()
+    await second.service.deployments["default"].refresh()
     clock.now += DAY
     held = Held(monkeypatch, first)
     deploying = asyncio.create_task(first.deploy(A))
@@ -106,7 +106,7 @@ async def test_what_a_failed_commit_has_left_goes(two, monkeypatch) -> None:
         patched.setattr(first.service.store, "create_entry", fail)
         with pytest.raises(AssertionError, match="on fire"):
             await first.deploy(A)
-        await first.service.close()
+        await first.service.settled()
     await apply_retention(second.service)
     assert await stored(second) == set()
 

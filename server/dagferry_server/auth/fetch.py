@@ -65,21 +65,25 @@ async def fetch_keys(issuer: Issuer, reading: Blocking | None = None) -> dict[st
 def credentials(source: KeySource) -> tuple[ssl.SSLContext, str | None]:
     """Return whom a fetch trusts, and the token it sends; blocks. Raises ``FetchFailed`` if a file cannot be used."""
     # Both are read at every fetch, because a cluster rotates its CA and the server's token.
+    if source.ca_file:
+        _read(source.ca_file, MAX_CA_BYTES)  # what OpenSSL opens, it waits for
     try:
-        if source.ca_file:
-            read_regular(source.ca_file, MAX_CA_BYTES)  # what OpenSSL opens, it waits for
         context = tls_context(source.ca_file)
-    except (OSError, SetupError) as error:
+    except OSError as error:
         raise FetchFailed(f"{source.ca_file} cannot be used: {error}") from error
     if not source.bearer_token_file:
         return context, None
-    try:
-        bearer = read_regular(source.bearer_token_file, MAX_BEARER_BYTES).decode(errors="replace").strip()
-    except SetupError as error:
-        raise FetchFailed(error.message.removesuffix(".")) from error
+    bearer = _read(source.bearer_token_file, MAX_BEARER_BYTES).decode(errors="replace").strip()
     if not bearer or not bearer.isascii() or not bearer.isprintable():
         raise FetchFailed(f"{source.bearer_token_file} holds no token")
     return context, bearer
+
+
+def _read(path: str, most_bytes: int) -> bytes:
+    try:
+        return read_regular(path, most_bytes)
+    except SetupError as error:
+        raise FetchFailed(error.message.removesuffix(".")) from error
 
 
 async def _get(session: aiohttp.ClientSession, url: str, bearer: str | None) -> dict[str, Any]:

@@ -32,10 +32,11 @@ async def _upload(call: Call) -> UploadAnswer:
     service, deployment = call.service, call.deployment
     if service.stopping:
         raise ShuttingDown("The server is stopping.")
+    deployment.refuse_if_disabled()
     if not deployment.loaded:
         deployment.check_newest()
     root = _root(call)
-    limit = service.settings.upload_limit
+    limit = service.upload_limit(deployment)
     check_length(call.request, limit)
     with service.upload_places.taken(deployment.name, call.caller):
         return await _receive_and_deploy(call, limit, root)
@@ -63,6 +64,7 @@ async def _receive_and_deploy(call: Call, limit: UploadLimit, root: str | None) 
         count = service.metrics.received_bytes.labels(deployment.name).inc
         received = await receive(call.request, file, limit, count)
         _note(call, received, time.monotonic() - started)
+        deployment.refuse_if_disabled()  # that may have come while the file did
         answer = await deploy_upload(
             service,
             deployment,

@@ -31,7 +31,7 @@ from dagferry_core.names import MAX_SEQUENCE, check_deployment, is_deployment, i
 from dagferry_server.failures import log_failure
 from dagferry_server.pacing import paced
 from dagferry_server.store.base import COMMIT_WAIT_SECONDS, Store, StoredBundle, storage_errors
-from dagferry_server.store.files import make_folder, publish, remove, sweep, sync_folder
+from dagferry_server.store.files import make_folder, make_private, publish, remove, sweep, sync_folder
 
 LOG_NAME = "log.json"
 PROBE_NAME = ".writable"
@@ -72,10 +72,12 @@ class LocalStore(Store):
         with storage_errors(f"Preparing the store of {deployment}"):
             for folder in (self._folder(deployment), self._deploys(deployment), self._bundles(deployment)):
                 make_folder(folder)
+                make_private(folder)
                 sweep(folder)
             # A run that was killed may have named things and not synced the names.
             sync_folder(self._folder(deployment))
             self._sweep_halves(deployment)
+            make_private(self._bundles(deployment), os.listdir(self._bundles(deployment)))
         try:
             self.log_id(deployment)
         except StoreFailed as error:

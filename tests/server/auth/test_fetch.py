@@ -155,11 +155,15 @@ async def test_a_proxy_s_password_is_not_shown(local: LocalIssuer, monkeypatch: 
     assert "CANARY" not in str(caught.value)
 
 
-@pytest.mark.parametrize("content", [None, "no certificate"])
-async def test_a_ca_file_that_cannot_be_used_fails(local: LocalIssuer, tmp_path: Path, content: str | None) -> None:
+@pytest.mark.parametrize(
+    ("content", "why"), [(None, "cannot be read: No such file"), ("no certificate", "cannot be used")]
+)
+async def test_a_ca_file_that_cannot_be_used_fails(
+    local: LocalIssuer, tmp_path: Path, content: str | None, why: str
+) -> None:
     if content:
         (tmp_path / "ca").write_text(content)
-    with pytest.raises(FetchFailed, match="cannot be used"):
+    with pytest.raises(FetchFailed, match=why):
         await fetch_keys(issuer_at(local, ca_file=str(tmp_path / "ca")))
 
 
