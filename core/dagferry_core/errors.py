@@ -360,7 +360,7 @@ class ServerError(DagferryError):
 
 
 class UploadEmptyBody(ServerError):
-    """The file part has no bytes, as a client's retry after a broken connection sends it."""
+    """The file has no bytes, as a client's retry after a broken connection sends it, and curl for a folder."""
 
     code = "upload_empty_body"
     default_hint = "Send the file again: this request carried none of it."

@@ -2,9 +2,9 @@
 
 import os
 import re
+import string
 import sys
 from collections.abc import Iterable
-from urllib.parse import quote
 
 from dagferry_core.paths import ROOT, shown
 
@@ -16,6 +16,9 @@ MAX_PATH_SHOWN = 120
 
 _DIRECTIONS = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 """What changes the direction of the text behind it (Unicode Standard Annex 9): ``yp.exe`` can look like ``exe.py``."""
+
+_AS_IT_IS = frozenset(string.ascii_letters + string.digits + "-._~/")
+"""What needs no escape in a query (RFC 3986 §2.3)."""
 
 # fmt: off
 INSTALLED = frozenset({
@@ -51,7 +54,8 @@ def wrong_level(paths: Iterable[str]) -> list[str]:
     dags = {folder[: found + len(ROOT)] for folder in folders if (found := f"/{folder}/".find(f"/{ROOT}/")) >= 0}
     folder = dags.pop() if len(dags) == 1 else common
     top = common.partition("/")[0]
-    query = quote(folder if len(folder) <= MAX_PATH_SHOWN else top)
+    path = folder if len(folder) <= MAX_PATH_SHOWN else top
+    query = "".join(chr(byte) if chr(byte) in _AS_IT_IS else f"%{byte:02X}" for byte in path.encode())
     warning = (
         f"All files lie in the folder {shown(top)}, so that it is part of every path in the dags folder. If "
         f"{shown(folder)} is your dags folder, upload with ?root={query}; if all is as you want it, ?root=. ends this "

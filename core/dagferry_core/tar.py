@@ -13,12 +13,14 @@ from collections.abc import Callable, Iterator
 
 from dagferry_core.errors import (
     ArchiveCorrupt,
+    ArchiveNotRecognized,
     ArchiveTrailingData,
     ArchiveTruncated,
     ArchiveUnsupported,
     MemberTypeRefused,
     TooManyFiles,
 )
+from dagferry_core.kinds import kind_of
 from dagferry_core.limits import (
     MAX_EXTENSIONS_PER_MEMBER,
     MAX_LONG_NAME_BYTES,
@@ -26,7 +28,7 @@ from dagferry_core.limits import (
     PIECE_BYTES,
 )
 from dagferry_core.paths import shown
-from dagferry_core.tarheader import BLOCK_BYTES, SIZE, Header, parse_header, pax_names
+from dagferry_core.tarheader import BLOCK_BYTES, SIZE, Header, begins_tar, parse_header, pax_names
 
 _ZEROS = bytes(BLOCK_BYTES)
 
@@ -90,7 +92,8 @@ def members(read: Callable[[int], bytes], max_members: int) -> Iterator[Member]:
 
     found = extended = 0
     extension = _Extension()
-    while (block := exact(BLOCK_BYTES)) != _ZEROS:
+    block = _first_block(read)
+    while block != _ZEROS:
         header = parse_header(block)
         if header.kind in _EXTENSIONS:
             extended += 1
@@ -102,18 +105,30 @@ def members(read: Callable[[int], bytes], max_members: int) -> Iterator[Member]:
                 f"The archive has at least {max_members + 1:,} members or extended headers; the limit is "
                 f"{max_members:,} (--max-files)."
             )
-        if header.kind in _EXTENSIONS:
-            continue
-        member = extension.member(header, exact)
-        extension = _Extension()
-        yield member
-        for _ in member.chunks():
-            pass
-        exact(-member.size % BLOCK_BYTES)
+        if header.kind not in _EXTENSIONS:
+            member = extension.member(header, exact)
+            extension = _Extension()
+            yield member
+            for _ in member.chunks():
+                pass
+            exact(-member.size % BLOCK_BYTES)
+        block = exact(BLOCK_BYTES)
     # git writes an empty tree as a global header alone; behind members, tarfile refuses one.
     if extension.names or (extension.count and found):
         raise ArchiveCorrupt("The tar ends after an extended header, without the member it belongs to.")
     _check_end(exact, read)
+
+
+def _first_block(read: Callable[[int], bytes]) -> bytes:
+    """Return the first block; raise ``ArchiveNotRecognized`` if that is not how a tar begins."""
+    block = read(BLOCK_BYTES)
+    if not block:
+        raise ArchiveTruncated("The tar has no bytes.")
+    if block.strip(b"\0") and not begins_tar(block):
+        raise ArchiveNotRecognized(f"What was compressed is no tar, but {kind_of(block)}.")
+    if len(block) < BLOCK_BYTES:
+        raise ArchiveTruncated("The tar ends in its first block.")
+    return block
 
 
 def _check_end(exact: Callable[[int], bytes], read: Callable[[int], bytes]) -> None:

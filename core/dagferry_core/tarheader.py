@@ -48,11 +48,20 @@ class Header(NamedTuple):
     target: bytes
 
 
-def parse_header(block: bytes) -> Header:
-    """Read a header; raise ``ArchiveCorrupt`` or ``ArchiveUnsupported`` where programs could read it differently."""
+def begins_tar(block: bytes) -> bool:
+    """Tell whether a tar, also one that is damaged or in a format that is not read here, may begin like this."""
+    return block[257:262] == b"ustar" or (len(block) == BLOCK_BYTES and _has_checksum(block))
+
+
+def _has_checksum(block: bytes) -> bool:
     stated = _NUMBER.fullmatch(block[148:156])
     # The checksum's own field counts as eight spaces.
-    if not stated or int(stated[1] or b"0", 8) != sum(block) - sum(block[148:156]) + 8 * 0x20:
+    return stated is not None and int(stated[1] or b"0", 8) == sum(block) - sum(block[148:156]) + 8 * 0x20
+
+
+def parse_header(block: bytes) -> Header:
+    """Read a header; raise ``ArchiveCorrupt`` or ``ArchiveUnsupported`` where programs could read it differently."""
+    if not _has_checksum(block):
         raise ArchiveCorrupt(f"A tar header is damaged, its checksum is wrong; it names {shown(_text(block[:100]))}.")
     magic = block[257:265]
     path = _text(block[:100])

@@ -15,6 +15,7 @@ from dagferry_core.imports import ANYTHING, imported_names
 from dagferry_core.limits import MIB, PIECE_BYTES
 from dagferry_core.manifest import Entry, Manifest
 from dagferry_core.packing import write_bundle
+from dagferry_core.walking import walk
 from dagferry_server.store.base import Store, storage_errors
 
 MAX_SOURCE_BYTES = 4 * MIB
@@ -44,6 +45,16 @@ def opened(
         except (ValueError, AnswerInvalid) as error:
             raise StoreDamaged(f"The bundle {digest} of {deployment} is damaged: {error}") from error
         yield bundle
+
+
+def contents_of(store: Store, deployment: str, digest: str) -> Iterator[tuple[Entry, Iterator[bytes]]]:
+    """Yield every file of a stored bundle with its content in pieces, without the manifest in memory.
+
+    Raises what ``opened`` raises.
+    """
+    stored = store.open_bundle(deployment, digest)
+    with stored.file as file, storage_errors(f"Reading a bundle of {deployment}"):
+        yield from walk(file.fileno(), Index.decode(stored.encoded_index).frames)
 
 
 def known_imports(bundle: BundleFile | None) -> dict[str, tuple[str, ...]]:
