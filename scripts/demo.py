@@ -146,7 +146,8 @@ def main() -> int:
     try:
         show(url, processes)
         if sys.stdin.isatty():
-            say(f"\nDeploy a folder of your own:  tar -czf dags.tar.gz dags && curl -F file=@dags.tar.gz {url}/upload")
+            say("\nDeploy a folder of your own:  tar -czf dags.tar.gz dags")
+            say(f"                              curl --fail-with-body -F file=@dags.tar.gz {url}/upload")
             say("Ctrl-C ends it.")
             signal.pause()
     except KeyboardInterrupt:

@@ -48,6 +48,10 @@ class Running:
         """End it, once."""
         await self._open.aclose()
 
+    def connections(self) -> int:
+        """How many connections are open."""
+        return sum(len(runner.server.connections) for runner in self.listeners._runners if runner.server)
+
     async def call(self, method: str, path: str, **options: Any) -> Answer:
         async with self.session.request(method, path, **options) as response:
             return Answer(response.status, response.headers.copy(), await response.read())

@@ -9,17 +9,20 @@ bundle says where they start. That gives the server single files out of a bundle
 a patch needs.
 """
 
+import errno
 import json
 import os
 import re
 import struct
+from array import array
+from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import zstandard
 
-from dagferry_core.errors import AnswerInvalid, DigestMismatch, StoreFailed
-from dagferry_core.limits import MAX_ZSTD_WINDOW_BYTES, PIECE_BYTES
+from dagferry_core.errors import AnswerInvalid, DigestMismatch, StoreDamaged, StoreFailed
+from dagferry_core.limits import LARGE_MANIFEST_BYTES, MAX_ZSTD_WINDOW_BYTES, PIECE_BYTES
 from dagferry_core.manifest import MAX_MANIFEST_BYTES, Entry, Manifest
 
 MANIFEST_NAME = "manifest.txt"
@@ -66,7 +69,8 @@ def entry_header(entry: Entry) -> bytes:
     return member_header(FOLDER + entry.path, entry.size, entry.mode)
 
 
-def _header_bytes(entry: Entry) -> int:
+def header_bytes(entry: Entry) -> int:
+    """Return the size of ``entry_header(entry)``."""
     is_short = len(FOLDER + entry.path) <= _NAME_BYTES and entry.path.isascii()
     return BLOCK_BYTES if is_short else len(entry_header(entry))
 
@@ -84,70 +88,59 @@ class Index(NamedTuple):
 
     @classmethod
     def decode(cls, data: bytes) -> "Index":
-        """Read a stored index; raise ``StoreFailed`` if it is damaged."""
+        """Read a stored index; raise ``StoreDamaged`` if it is damaged."""
         try:
             raw: Any = json.loads(zstandard.decompress(data))
             return cls(
                 [int(offset) for offset in raw["frames"]], {path: tuple(n) for path, n in raw["imports"].items()}
             )
         except Exception as error:
-            raise StoreFailed(f"The index of a stored bundle is damaged: {error}.") from error
+            raise StoreDamaged(f"The index of a stored bundle is damaged: {error}.") from error
 
 
-class BundleFile:
-    """A stored bundle, open for reading single files. Several threads may read at once.
+class Frames:
+    """The tar in a stored bundle, at any place. Holds at most one decompressed frame."""
 
-    ``fd`` stays the caller's to close. Holds at most one decompressed frame.
-    """
+    __slots__ = ("_fd", "_last", "_offsets")
 
-    def __init__(self, fd: int, index: Index) -> None:
+    def __init__(self, fd: int, offsets: list[int]) -> None:
         self._fd = fd
-        self._frames = index.frames
+        self._offsets = offsets
         self._last: tuple[int, bytes] = (-1, b"")
-        self.imports = index.imports
-        try:
-            size = int(self._range(0, BLOCK_BYTES)[124:135], 8)
-            self.manifest = Manifest.parse(self._range(BLOCK_BYTES, size))
-        except (ValueError, AnswerInvalid) as error:
-            raise StoreFailed(f"A stored bundle has no manifest: {error}.") from error
-        self._offsets: dict[str, int] = {}
-        offset = BLOCK_BYTES + size + padding(size)
-        for entry in self.manifest.files.values():
-            offset += _header_bytes(entry)
-            self._offsets[entry.path] = offset
-            offset += entry.size + padding(entry.size)
-        self._size = offset + len(END)
 
     @property
     def stored_bytes(self) -> int:
-        """The size of the bundle as it is stored and sent."""
-        return self._frames[-1]
+        """The size of the bundle as it is stored."""
+        return self._offsets[-1]
 
-    def contents(self, path: str) -> Iterator[bytes]:
-        """Yield the content of a file in pieces."""
-        start, left = self._offsets[path], self.manifest.files[path].size
-        while left:
-            piece = self._range(start, min(left, PIECE_BYTES))
-            start, left = start + len(piece), left - len(piece)
+    def manifest_bytes(self) -> int:
+        """Return the size of the manifest, the first member."""
+        try:
+            return int(self.range(0, BLOCK_BYTES)[124:135], 8)
+        except ValueError as error:
+            raise StoreDamaged(f"A stored bundle has no manifest: {error}.") from error
+
+    def verify(self, size: int) -> None:
+        """Read all of it; raise ``StoreDamaged`` if any byte is damaged, or if it has not ``size`` bytes."""
+        found = sum(len(self._frame(number)) for number in range(len(self._offsets) - 1))
+        if found != size:  # as of a frame that, by one flipped bit, claims to hold nothing
+            raise StoreDamaged(f"A stored bundle is damaged: it has {found} bytes, and should have {size}.")
+
+    def pieces(self, start: int, length: int) -> Iterator[bytes]:
+        """Yield ``length`` bytes from ``start`` in pieces."""
+        while length:
+            piece = self.range(start, min(length, PIECE_BYTES))
+            start, length = start + len(piece), length - len(piece)
             yield piece
 
-    def read(self, path: str) -> bytes:
-        """Return the content of a file."""
-        return b"".join(self.contents(path))
-
-    def verify(self) -> None:
-        """Read all of it; raise ``StoreFailed`` if any byte is damaged."""
-        size = sum(len(self._frame(number)) for number in range(len(self._frames) - 1))
-        if size != self._size:  # as of a frame that, by one flipped bit, claims to hold nothing
-            raise StoreFailed(f"A stored bundle is damaged: it has {size} bytes, and should have {self._size}.")
-
-    def _range(self, start: int, length: int) -> bytes:
+    def range(self, start: int, length: int) -> bytes:
+        """Return ``length`` bytes from ``start``."""
         pieces = []
         while length:
             number, skip = divmod(start, FRAME_BYTES)
             piece = self._frame(number)[skip : skip + length]
             if not piece:
-                raise StoreFailed(f"A stored bundle ends early: it has no byte {start}.")
+                raise StoreDamaged(f"A stored bundle ends early: it has no byte {start}.")
             pieces.append(piece)
             start, length = start + len(piece), length - len(piece)
         return b"".join(pieces)
@@ -156,16 +149,72 @@ class BundleFile:
         cached, content = self._last
         if cached != number:
             try:
-                start, end = self._frames[number : number + 2]
+                start, end = self._offsets[number : number + 2]
                 frame = os.pread(self._fd, end - start, start)
                 # What a damaged one says of its own size would be allocated.
                 if not 0 <= (size := zstandard.frame_content_size(frame)) <= FRAME_BYTES:
                     raise ValueError(f"it claims to hold {size} bytes")
                 content = zstandard.decompress(frame)
             except (OSError, ValueError, zstandard.ZstdError) as error:
-                raise StoreFailed(f"A stored bundle is damaged in frame {number}: {error}.") from error
+                # A damaged index asks for what no file has.
+                if isinstance(error, OSError) and error.errno != errno.EINVAL:
+                    raise StoreFailed(f"A stored bundle cannot be read: {error.strerror or error}.") from error
+                raise StoreDamaged(f"A stored bundle is damaged in frame {number}: {error}.") from error
             self._last = (number, content)
         return content
+
+
+class BundleFile:
+    """A stored bundle, open for reading single files. Several threads may read at once.
+
+    ``fd`` stays the caller's to close. Holds at most one decompressed frame. What its manifest has in common with
+    ``known`` takes no memory of its own. ``when_large`` is called before a manifest over ``LARGE_MANIFEST_BYTES`` is
+    read.
+    """
+
+    def __init__(
+        self,
+        fd: int,
+        index: Index,
+        known: Manifest | None = None,
+        when_large: Callable[[], object] = lambda: None,
+    ) -> None:
+        self._frames = Frames(fd, index.frames)
+        self.imports = index.imports
+        size = self._frames.manifest_bytes()
+        if size > LARGE_MANIFEST_BYTES:
+            when_large()
+        try:
+            self.manifest = Manifest.parse(self._frames.range(BLOCK_BYTES, size), known)
+        except (ValueError, AnswerInvalid) as error:
+            raise StoreDamaged(f"A stored bundle has no manifest: {error}.") from error
+        # In the order of the paths: as a dict, these would take seven times the memory.
+        self._paths = list(self.manifest.files)
+        self._offsets = array("Q")
+        offset = BLOCK_BYTES + size + padding(size)
+        for entry in self.manifest.files.values():
+            offset += header_bytes(entry)
+            self._offsets.append(offset)
+            offset += entry.size + padding(entry.size)
+        self._size = offset + len(END)
+
+    @property
+    def stored_bytes(self) -> int:
+        """The size of the bundle as it is stored and sent."""
+        return self._frames.stored_bytes
+
+    def contents(self, path: str) -> Iterator[bytes]:
+        """Yield the content of a file in pieces."""
+        size = self.manifest.files[path].size
+        return self._frames.pieces(self._offsets[bisect_left(self._paths, path)], size)
+
+    def read(self, path: str) -> bytes:
+        """Return the content of a file."""
+        return b"".join(self.contents(path))
+
+    def verify(self) -> None:
+        """Read all of it; raise ``StoreDamaged`` if any byte is damaged."""
+        self._frames.verify(self._size)
 
 
 def decompressed(read: Read) -> Read:

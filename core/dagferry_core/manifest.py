@@ -13,9 +13,10 @@ stay within what ``limits`` allows, before anything is made of them.
 """
 
 import hashlib
-import itertools
 import re
 from collections.abc import Iterable, Iterator
+from itertools import islice
+from operator import attrgetter
 from typing import NamedTuple
 
 from dagferry_core.errors import AnswerInvalid
@@ -32,7 +33,6 @@ from dagferry_core.limits import (
 HEADER = "dagferry-manifest 1"
 MODES = {b"0644": 0o644, b"0755": 0o755}
 _START = HEADER.encode() + b"\n"
-_LINES_AT_A_TIME = 1000
 
 _NAME = rb"(?!\.\.?[/\n])[^\x00-\x1f\x7f\\/]{1,%d}" % MAX_COMPONENT_BYTES
 _LINE = re.compile(
@@ -45,6 +45,9 @@ _CONTROL = re.compile(rb"\xc2[\x80-\x9f]")
 _MAX_FIXED_BYTES = len(f"{'0' * 64} 0644 {MOST_FILE_BYTES} \n")
 MAX_MANIFEST_BYTES = len(_START) + MOST_FILES * _MAX_FIXED_BYTES + MAX_PATHS_BYTES
 """The longest text of a manifest: 50 MB. With a server's default limits it is 25 MB."""
+
+_PIECE_LINES = 1000
+_path = attrgetter("path")
 
 
 class Entry(NamedTuple):
@@ -99,35 +102,37 @@ class Changes(NamedTuple):
 
 
 class Manifest:
-    """The files of a bundle by path, in the order of the manifest. Immutable by convention.
-
-    The text is not kept: of a hundred thousand files it has 25 MB, and is needed once.
-    """
+    """The files of a bundle by path, in the order of the manifest. Immutable by convention."""
 
     __slots__ = ("digest", "files")
 
     def __init__(self, entries: Iterable[Entry]) -> None:
-        ordered = sorted(entries, key=lambda entry: entry.path.encode())
+        # Strings sort by code points, and so as the bytes of their UTF-8.
+        ordered = sorted(entries, key=_path)
         self.files: dict[str, Entry] = {entry.path: entry for entry in ordered}
         digest = hashlib.sha256()
-        for piece in self._pieces():
+        for piece in self.pieces():
             digest.update(piece)
         self.digest = "sha256:" + digest.hexdigest()
 
-    def _pieces(self) -> Iterator[bytes]:
+    def pieces(self) -> Iterator[bytes]:
+        """Yield the text in pieces. It is not kept: with many files it takes as much memory as all their paths."""
         yield _START
         entries = iter(self.files.values())
-        while lines := [entry.line() for entry in itertools.islice(entries, _LINES_AT_A_TIME)]:
-            yield "\n".join([*lines, ""]).encode()
+        while lines := [entry.line() for entry in islice(entries, _PIECE_LINES)]:
+            yield ("\n".join(lines) + "\n").encode()
 
     @property
     def text(self) -> bytes:
-        """The manifest as it is hashed, stored and sent; made anew each time."""
-        return b"".join(self._pieces())
+        """The text, made anew."""
+        return b"".join(self.pieces())
 
     @classmethod
-    def parse(cls, text: bytes) -> "Manifest":
-        """Read a manifest from its text; raise ``AnswerInvalid`` unless it is exactly what would be written."""
+    def parse(cls, text: bytes, known: "Manifest | None" = None) -> "Manifest":
+        """Read a manifest from its text; raise ``AnswerInvalid`` unless it is exactly what would be written.
+
+        What it has in common with ``known`` takes no memory of its own.
+        """
         if not text.startswith(_START) or not text.endswith(b"\n"):
             raise AnswerInvalid(f"The manifest starts with {text[:40]!r} or is cut short; expected {HEADER!r}.")
         check_amounts(text.count(b"\n") - 1)
@@ -137,6 +142,8 @@ class Manifest:
             entry, path = parse_line(text, start)
             if path <= before:
                 raise AnswerInvalid("The manifest is not in its canonical form: it has unsorted or doubled lines.")
+            if known and (same := known.files.get(entry.path)):
+                entry = same if entry == same else entry._replace(path=same.path)
             files[entry.path] = entry
             before, start = path, text.index(b"\n", start) + 1
         manifest = cls.__new__(cls)

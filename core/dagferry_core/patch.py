@@ -25,7 +25,7 @@ import zstandard
 from dagferry_core.bundle import BundleFile
 from dagferry_core.errors import AnswerInvalid, PatchMismatch
 from dagferry_core.limits import MAX_ZSTD_WINDOW_BYTES, MIB, MOST_FILES
-from dagferry_core.manifest import Entry, Manifest, parse_line
+from dagferry_core.manifest import Changes, Entry, Manifest, parse_line
 
 HEADER = "dagferry-patch 1"
 MAX_PATCH_BYTES = 8 * MIB
@@ -35,8 +35,10 @@ BATCH_BYTES = 4 * MIB
 MAX_FILE_BYTES = 16 * MIB
 """A larger file that changed is not worth a patch: it would have to be held in memory."""
 
-MAX_TEXT_BYTES = 16 * MIB
+MAX_TEXT_BYTES = 8 * MIB
 """The same holds for the first part: a hundred thousand files with long paths can come to more."""
+MAX_PATCH_FILES = 20_000
+"""Of more files than are changed, added and removed, a patch saves little and takes much memory at both ends."""
 
 MAX_LINES = 4 * MOST_FILES
 """A line for each file that is removed or carried, for each batch, and for each file that is touched."""
@@ -73,6 +75,9 @@ def _dictionary(
 def _part(content: bytes, dictionary: zstandard.ZstdCompressionDict | None = None) -> bytes:
     known = len(dictionary) if dictionary else 0
     window_log = min(MAX_ZSTD_WINDOW_BYTES.bit_length() - 1, max(10, (len(content) + known).bit_length()))
+    if not dictionary and len(content) > _SMALL_BYTES:  # the tables below would be 32 MiB for nothing
+        frame = zstandard.ZstdCompressor(level=3).compress(content)
+        return len(frame).to_bytes(_LENGTH_BYTES, "big") + frame
     # Tables as large as the window: the library's own choice forgets most of a large dictionary.
     parameters = zstandard.ZstdCompressionParameters.from_level(
         19 if len(content) + known <= _SMALL_BYTES else 9,
@@ -82,6 +87,11 @@ def _part(content: bytes, dictionary: zstandard.ZstdCompressionDict | None = Non
     )
     frame = zstandard.ZstdCompressor(compression_params=parameters, dict_data=dictionary).compress(content)
     return len(frame).to_bytes(_LENGTH_BYTES, "big") + frame
+
+
+def worth_a_patch(changes: Changes) -> bool:
+    """Tell whether there are so few changes that it is worth while to make a patch."""
+    return sum(map(len, changes)) <= MAX_PATCH_FILES
 
 
 def make_patch(old: BundleFile, new: BundleFile, touch: Sequence[str], max_bytes: int) -> bytes | None:
@@ -97,16 +107,12 @@ def make_patch(old: BundleFile, new: BundleFile, touch: Sequence[str], max_bytes
     if any(entry.size > MAX_FILE_BYTES for entry in written):
         return None
     batches = list(_batches(written, old.manifest))
-    lines = [HEADER, "to " + new.manifest.digest.removeprefix("sha256:")]
-    lines += [f"remove {path}" for path in changes.removed]
-    lines += [f"copy {entry.line()}" for entry in copied]
-    for batch in batches:
-        lines += [f"batch {len(batch)}", *(f"file {entry.line()}" for entry in batch)]
-    lines += [f"touch {path}" for path in touch]
-    text = "\n".join(lines).encode()
-    if len(text) > MAX_TEXT_BYTES:
-        return None
-    parts = [_part(text)]
+    text = bytearray(f"{HEADER}\nto {new.manifest.digest.removeprefix('sha256:')}".encode())
+    for line in _lines(changes.removed, copied, batches, touch):
+        text += f"\n{line}".encode()
+        if len(text) > MAX_TEXT_BYTES:
+            return None
+    parts = [_part(bytes(text))]
     limit = min(max_bytes, new.stored_bytes)
     for batch in batches:
         if sum(map(len, parts)) > limit:
@@ -115,6 +121,17 @@ def make_patch(old: BundleFile, new: BundleFile, touch: Sequence[str], max_bytes
         parts.append(_part(content, _dictionary(batch, old.manifest, old.read)))
     patch = b"".join(parts)
     return patch if len(patch) <= limit else None
+
+
+def _lines(
+    removed: Iterable[str], copied: Iterable[Entry], batches: Iterable[Sequence[Entry]], touch: Iterable[str]
+) -> Iterator[str]:
+    yield from (f"remove {path}" for path in removed)
+    yield from (f"copy {entry.line()}" for entry in copied)
+    for batch in batches:
+        yield f"batch {len(batch)}"
+        yield from (f"file {entry.line()}" for entry in batch)
+    yield from (f"touch {path}" for path in touch)
 
 
 def _parts(body: bytes) -> Iterator[bytes]:

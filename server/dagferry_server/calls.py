@@ -1,5 +1,6 @@
 """One request on its way to its handler: everything that was decided about it before."""
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
 from aiohttp import web
@@ -8,6 +9,7 @@ from dagferry_core.errors import RequestError
 from dagferry_server.auth.access import Caller
 from dagferry_server.body import Body
 from dagferry_server.deployments import Deployment
+from dagferry_server.halfclosed import AnsweringConnection
 from dagferry_server.service import Service
 
 
@@ -34,6 +36,11 @@ class Call(NamedTuple):
         if self.identified is None:
             raise LookupError("this route is open to everybody")
         return self.identified
+
+    def waiting(self) -> AbstractContextManager[None]:
+        """Return a block in which a client that closes its half of the connection has hung up."""
+        connection = self.request.protocol
+        return connection.waiting() if isinstance(connection, AnsweringConnection) else nullcontext()
 
     def whole(self, name: str, default: int, low: int, high: int) -> int:
         """Return a whole number of the query; ``RequestError`` if it is none, or not from ``low`` to ``high``."""

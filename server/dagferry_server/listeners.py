@@ -4,7 +4,7 @@ import asyncio
 import logging
 import signal
 import ssl
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
 
 from aiohttp import http_exceptions, web
@@ -15,11 +15,14 @@ from dagferry_core.loopback import is_loopback
 from dagferry_server.answers import error_response
 from dagferry_server.app import App
 from dagferry_server.auth.watched import running, watch
+from dagferry_server.configuring import take_over_changes
+from dagferry_server.halfclosed import AnsweringConnection
 from dagferry_server.routes import ROUTES
 from dagferry_server.routing import Route
 from dagferry_server.service import Service
 from dagferry_server.settings import Settings, shown_address
 from dagferry_server.tls import listening_context, watched_certificate
+from dagferry_server.tlsport import TlsPort
 
 SHUTDOWN_SECONDS = 25
 """How long requests that are under way may take to end. Kubernetes kills after 30 s, if not told otherwise."""
@@ -49,7 +52,7 @@ _NO_HTTP: Sequence[tuple[type[Exception], str]] = (
 log = logging.getLogger(__name__)
 
 
-class _Connection(web.RequestHandler):
+class _Connection(AnsweringConnection):
     __slots__ = ()
 
     def handle_error(
@@ -63,6 +66,8 @@ class _Connection(web.RequestHandler):
         if isinstance(exc, ConnectionError):
             # Part of an answer was sent, or nobody is there any more: all that is left is to close.
             raise exc
+        if isinstance(self._manager, _Server):
+            self._manager.count_malformed()
         if status != RequestError.status:
             return super().handle_error(request, status, exc, message)
         # Nothing of aiohttp's message: it shows what was sent, which may be a token.
@@ -78,12 +83,13 @@ class _Server(web.Server):
     def __init__(self, app: App) -> None:
         # Who hangs up while waiting for a change waits no longer.
         super().__init__(app.handle, handler_cancellation=True)
+        self.count_malformed = app.count_malformed
 
     def __call__(self) -> web.RequestHandler:
         return _Connection(
             self,
             loop=asyncio.get_running_loop(),
-            access_log=None,  # type: ignore[arg-type] # aiohttp takes it, and logs nothing
+            access_log=None,
             keepalive_timeout=KEEPALIVE_SECONDS,
             # Body.refuse does it, with limits on bytes too.
             lingering_time=0,
@@ -101,6 +107,7 @@ class Listeners:
 
     def __init__(self, service: Service) -> None:
         self._service = service
+        self._listening: list[asyncio.Server] = []
         self._runners: list[web.ServerRunner] = []
         self._kept = AsyncExitStack()
 
@@ -114,6 +121,8 @@ class Listeners:
             context = listening_context(certificate)
             await self._kept.enter_async_context(running(watch([certificate])))
         await self._kept.enter_async_context(self._service.identifier.kept_fresh())
+        if file := self._service.deployments_file:
+            await self._kept.enter_async_context(running(watch([file]), take_over_changes(self._service, file)))
         # What the admin listener has tells nobody's secrets, but where callers have to prove who they are, it is no
         # stranger's business: without that listener it is not served.
         with_admin = settings.admin_listen is None and not settings.closed
@@ -138,22 +147,27 @@ class Listeners:
     ) -> tuple[str, int]:
         loopback_only = not self._service.settings.closed and is_loopback(address[0])
         app = App(self._service, routes, loopback_only=loopback_only)
-        runner = web.ServerRunner(_Server(app), shutdown_timeout=1)
+        connections = _Server(app)
+        runner = web.ServerRunner(connections, shutdown_timeout=1)
         await runner.setup()
         self._runners.append(runner)
-        site = web.TCPSite(runner, *address, backlog=BACKLOG, ssl_context=context)
+        accept: Callable[[], asyncio.Protocol] = connections
+        if context:
+            tls = TlsPort(connections, context, app.refuse_plain)
+            self._kept.callback(tls.close)
+            accept = tls.accept
         try:
-            await site.start()
+            listening = await asyncio.get_running_loop().create_server(accept, *address, backlog=BACKLOG)
         except OSError as error:
             raise SetupError(f"{flag} {shown_address(address)}: {error.strerror or error}.") from error
-        host, port = runner.addresses[0][:2]
+        self._listening.append(listening)
+        host, port = listening.sockets[0].getsockname()[:2]
         return host, port
 
     async def close(self) -> None:
         """Stop listening, let what is under way end for up to ``SHUTDOWN_SECONDS``, and close every connection."""
-        for runner in self._runners:
-            for site in runner.sites:
-                await site.stop()
+        for listening in self._listening:
+            listening.close()
         self._service.stop()
         if not await self._service.busy.ended(SHUTDOWN_SECONDS):
             log.warning("Requests are cut off", extra=fields(seconds=SHUTDOWN_SECONDS))
@@ -164,7 +178,7 @@ class Listeners:
 
 async def serve(settings: Settings, service: Service) -> None:
     """Serve until SIGTERM or SIGINT."""
-    settings.log(service.retention)
+    settings.log(service.max_store_bytes)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

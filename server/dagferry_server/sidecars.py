@@ -7,12 +7,17 @@ from typing import NamedTuple
 from urllib.parse import unquote
 
 from dagferry_core.command import fields
+from dagferry_server.loglimit import Key, LogLimit
 
 MAX_SIDECARS = 10_000
 """Known at a time in one deployment; beyond, the one that was silent for longest is forgotten."""
 MAX_NAME_CHARACTERS = 253
 """An instance or component longer than this is cut; a pod's name may have as many."""
+MAX_VERSION_CHARACTERS = 63
 MAX_ERROR_CHARACTERS = 300
+MAX_LINES = 1000
+"""In the log in a minute, about the sidecars of one deployment; a count stands for the others. Whoever holds a token
+may make up as many names as they like: 15,000 of them wrote 18 MB."""
 
 _UNPRINTABLE = re.compile(r"[^\x20-\x7e\xa0-\ud7ff\ue000-\uffff]")
 """Also lone surrogates, which is what bytes of a header that are not UTF-8 become."""
@@ -47,7 +52,7 @@ def report_of(headers: Mapping[str, str]) -> Report | None:
     return Report(
         instance=_clean(instance, MAX_NAME_CHARACTERS),
         component=_clean(headers.get("Dagferry-Component", ""), MAX_NAME_CHARACTERS),
-        live=_clean(headers.get("Dagferry-Live", ""), MAX_NAME_CHARACTERS),
+        live=_clean(headers.get("Dagferry-Live", ""), MAX_VERSION_CHARACTERS),
         error=_clean(unquote(headers.get("Dagferry-Error", "")), MAX_ERROR_CHARACTERS),
         goodbye=headers.get("Dagferry-Goodbye") == "1",
     )
@@ -61,10 +66,11 @@ def _clean(text: str, most: int) -> str:
 class Sidecars:
     """The sidecars of one deployment by instance, the one seen last at the end."""
 
-    __slots__ = ("_deployment", "known")
+    __slots__ = ("_deployment", "_limit", "known")
 
     def __init__(self, deployment: str) -> None:
         self._deployment = deployment
+        self._limit = LogLimit(MAX_LINES, self._summarize)
         self.known: dict[str, Sidecar] = {}
 
     def take(self, report: Report, now: float) -> None:
@@ -81,6 +87,16 @@ class Sidecars:
         if report.error and (before is None or before.error != report.error):
             self._log(logging.WARNING, "Sidecar reports an error", report, error=report.error)
 
+    def flush(self) -> None:
+        """Log how much was left unsaid so far."""
+        self._limit.flush()
+
+    def _summarize(self, left: dict[Key, int]) -> None:
+        for count in left.values():
+            log.warning("Sidecar reports not logged", extra=fields(deployment=self._deployment, left_unsaid=count))
+
     def _log(self, level: int, message: str, report: Report, **more: object) -> None:
+        if not self._limit.says(()):
+            return
         who = {"deployment": self._deployment, "version": report.live, "instance": report.instance}
         log.log(level, message, extra=fields(**who, component=report.component, **more))

@@ -3,12 +3,16 @@
 Airflow lists a folder every 5 minutes by default; a request to parse any one file of it makes it list the folder at
 once (docs/airflow.md). So this asks for the file of one DAG that is still there, for each of Airflow's DAG bundles that
 has one. Where Airflow knows no DAG of this folder yet there is nothing to ask for, and its interval counts.
+
+Airflow's dags folder may be a folder below ours, as with ``?root=.``: its paths are then ends of ours.
 """
 
 import http.client
 import json
+import logging
 import os
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import quote
 
@@ -26,6 +30,8 @@ MAX_CREDENTIALS_BYTES = 64 * 1024
 PAGE_DAGS = 100
 MAX_PAGES = 20
 REQUESTED_BEFORE = 409
+
+log = logging.getLogger(__name__)
 
 
 class AirflowApi:
@@ -46,7 +52,10 @@ class AirflowApi:
         """Ask; ``HookFailed`` if Airflow cannot be asked or refuses."""
         try:
             token = self._token()
-            for file in self._one_file_of_each_bundle(token).values():
+            files = self._one_file_of_each_bundle(token)
+            if not files:
+                log.info("Airflow knows no DAG of this folder, so nothing is asked of it and its own interval counts")
+            for file in files.values():
                 self._call("PUT", f"/api/v2/parseDagFile/{quote(file, safe='')}", token, allowed=REQUESTED_BEFORE)
         finally:
             self._transport.close()
@@ -72,18 +81,29 @@ class AirflowApi:
     def _one_file_of_each_bundle(self, token: str) -> dict[str, str]:
         """Return the token of a file for each of Airflow's DAG bundles that has a file of our folder."""
         found: dict[str, str] = {}
+        elsewhere: dict[str, list[tuple[str, str, str]]] = defaultdict(list)  # by the name of the file
         for page in range(MAX_PAGES):
             query = f"limit={PAGE_DAGS}&offset={page * PAGE_DAGS}&order_by=dag_id"
             dags = self._call("GET", f"/api/v2/dags?{query}", token).get("dags")
             if not isinstance(dags, list):
                 raise HookFailed("Airflow's answer to /api/v2/dags has no DAGs.")
             for dag in dags:
-                path = dag.get("relative_fileloc")
+                path, bundle, file = dag.get("relative_fileloc"), dag["bundle_name"], dag["file_token"]
                 if path and os.path.exists(os.path.join(self._folder, path)):
-                    found.setdefault(dag["bundle_name"], dag["file_token"])
+                    found.setdefault(bundle, file)
+                elif path:
+                    elsewhere[os.path.basename(path)].append((f"/{path}", bundle, file))
             if len(dags) < PAGE_DAGS:
                 break
+        for name in self._files() if elsewhere else ():
+            for path, bundle, file in elsewhere.get(os.path.basename(name), ()):
+                if name.endswith(path):
+                    found.setdefault(bundle, file)
         return found
+
+    def _files(self) -> Iterator[str]:
+        for folder, _, names in os.walk(os.path.realpath(self._folder)):
+            yield from (f"{folder}/{name}" for name in names)
 
     def _call(
         self, method: str, path: str, token: str = "", *, body: Mapping[str, str] | None = None, allowed: int = 0

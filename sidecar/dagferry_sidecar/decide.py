@@ -25,6 +25,7 @@ from dagferry_core.errors import (
     DigestMismatch,
     PatchMismatch,
     SequenceRegressed,
+    ServerUnreachable,
     TreeDamaged,
 )
 from dagferry_core.fetch import PATCH, WHOLE
@@ -207,6 +208,9 @@ def _take_failed(state: State, event: TakeFailed, now: float, chance: float) -> 
         take_failures=failures,
         retry_at=now + backoff(state, failures, chance),
         deploy_error=event.error,
+        # A server that cannot make the patch in time has the whole bundle.
+        pending_whole=state.pending_whole
+        or (how == PATCH and failures > 1 and isinstance(event.error, ServerUnreachable)),
     )
     if state.rules.once and deploy == state.live and state.damage == ODD:  # its files are sound, so a pod may start
         return _next(state._replace(pending=None), now)

@@ -5,9 +5,11 @@ an empty file.
 """
 
 import asyncio
+import contextlib
 import io
 import json
 import socket
+import ssl
 import struct
 import tarfile
 from collections.abc import AsyncIterator, Iterable
@@ -21,6 +23,7 @@ from dagferry_server import body
 from dagferry_server.openapi import errors_of
 from dagferry_server.routes import ROUTES
 from harness import pack
+from issuer import make_certificate
 from running import A, B, Running, eventually
 
 BOUNDARY = "d0f13a5e"
@@ -61,8 +64,8 @@ class Wire:
 
 
 @asynccontextmanager
-async def connected(server: Running) -> AsyncIterator[Wire]:
-    reader, writer = await asyncio.open_connection(server.host, server.port)
+async def connected(server: Running, context: ssl.SSLContext | None = None) -> AsyncIterator[Wire]:
+    reader, writer = await asyncio.open_connection(server.host, server.port, ssl=context)
     try:
         yield Wire(reader, writer)
     finally:
@@ -161,6 +164,38 @@ async def test_a_body_without_end_is_discarded_up_to_a_limit_then_answered_and_h
         status, headers, _ = await wire.answer()
         assert (status, headers["connection"]) == (413, "close")
         assert await wire.reader.read() == b""
+
+
+async def test_over_tls_no_answer_is_lost_in_a_reset_either(start, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(body, "DISCARD_BYTES", 2 * MIB)
+    certificate, key = await asyncio.to_thread(make_certificate, tmp_path)
+    server = await start("--tls-cert", certificate, "--tls-key", key)
+    context = ssl.create_default_context(cafile=certificate)
+    size = 30 * MIB
+    for _ in range(3):
+        async with connected(server, context) as wire:
+            await wire.send(post(size), *pieces(size))
+            status, headers, _ = await wire.answer()
+            assert (status, headers["connection"]) == (413, "close")
+        await eventually("the connection to be closed", lambda: not server.connections())
+
+
+async def test_a_client_that_goes_on_sending_is_not_read_for_ever(server, monkeypatch) -> None:
+    monkeypatch.setattr(body, "DISCARD_BYTES", 1000)
+    monkeypatch.setattr(body, "MAX_LINGER_SECONDS", 0.1)
+
+    async def send(wire: Wire) -> None:
+        with contextlib.suppress(ConnectionError):
+            while True:
+                await wire.send(bytes(10_000))
+                await asyncio.sleep(0.001)
+
+    async with connected(server) as wire:
+        await wire.send(post(1 << 40))
+        sending = asyncio.create_task(send(wire))
+        assert (await wire.answer())[0] == 413
+        await eventually("the request to be over", lambda: not server.service.busy._count)
+        await sending
 
 
 async def test_a_slow_body_is_discarded_for_a_while_then_answered_and_half_closed(server, monkeypatch) -> None:

@@ -2,15 +2,13 @@
 
 import asyncio
 import contextlib
-import logging
 
 import pytest
 
-from dagferry_server import listeners, receiving, waiters
-from dagferry_server.handlers import upload
+from credentials import TokensFile
+from dagferry_server import listeners, places, receiving, waiters
 from dagferry_server.listeners import MAX_FIELD_BYTES, MAX_HEADERS, MAX_LINE_BYTES
 from harness import pack
-from issuer import make_certificate
 from running import A, eventually
 
 HEAD = "POST /default/dags/upload HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n"
@@ -27,8 +25,8 @@ async def test_an_upload_that_comes_drop_by_drop_is_given_up(server, monkeypatch
             await asyncio.sleep(0.005)
 
     dripping = asyncio.create_task(drip())
-    await eventually("the upload to begin", lambda: server.service.deployments["default"].uploads)
-    await eventually("the upload to be given up", lambda: not server.service.deployments["default"].uploads)
+    await eventually("the upload to begin", lambda: len(server.service.upload_places))
+    await eventually("the upload to be given up", lambda: not len(server.service.upload_places))
     dripping.cancel()
     writer.write(b"x" * 1000)
     head = await reader.readuntil(b"\r\n\r\n")
@@ -51,7 +49,8 @@ async def test_the_pace_asks_no_more_than_a_bad_line_has(server, monkeypatch) ->
 
 
 async def test_more_uploads_than_the_limit_are_told_to_come_back(server, monkeypatch) -> None:
-    monkeypatch.setattr(upload, "MAX_UPLOADS", 1)
+    monkeypatch.setattr(places, "MAX_UPLOADS", 1)
+    server.service.upload_places = places.uploads()
     release = asyncio.Event()
     body = pack(A)
 
@@ -61,13 +60,35 @@ async def test_more_uploads_than_the_limit_are_told_to_come_back(server, monkeyp
         yield body[10:]
 
     first = asyncio.create_task(server.upload(held()))
-    await eventually("the upload to begin", lambda: server.service.deployments["default"].uploads)
+    await eventually("the upload to begin", lambda: len(server.service.upload_places))
     second = await server.upload(body)
     assert (second.status, second.json["code"]) == (503, "too_many_uploads")
     assert int(second.headers["Retry-After"]) > 0
     release.set()
     assert (await first).status == 200
     assert (await server.upload(body)).status == 200
+
+
+async def test_one_caller_cannot_keep_a_deployment_closed(start, tmp_path) -> None:
+    tokens = TokensFile(tmp_path / "tokens.toml")
+    slow, healthy = tokens.add("slow", ["deploy"]), tokens.add("ci", ["deploy"])
+    server = await start("--tokens-file", str(tokens.path))
+    writers = []
+    for number in range(1, places.MAX_UPLOADS + 1):
+        _, writer = await asyncio.open_connection(server.host, server.port)
+        writer.write(HEAD.replace("Host:", f"Authorization: {slow}\r\nHost:").encode() + b"x")
+        writers.append(writer)
+        most = min(number, places.MAX_UPLOADS_OF_CALLER)
+        await eventually("the upload to begin", lambda most=most: len(server.service.upload_places) == most)
+    refused = await server.call("POST", "/default/dags/upload", headers={"Authorization": slow}, data=pack(A))
+    assert (refused.status, refused.json["code"]) == (503, "too_many_uploads")
+    assert "token:slow" in refused.json["message"]
+    assert (
+        await server.call("POST", "/default/dags/upload", headers={"Authorization": healthy}, data=pack(A))
+    ).status == 200
+    for writer in writers:
+        writer.close()
+    await eventually("the slow ones to be gone", lambda: not len(server.service.upload_places))
 
 
 async def test_whoever_would_wait_as_one_too_many_is_answered_at_once(server, monkeypatch) -> None:
@@ -100,16 +121,6 @@ async def test_a_connection_on_which_nothing_is_asked_is_closed(monkeypatch, sta
         assert await asyncio.wait_for(reader.read(), 20) == b""
     trickling.cancel()
     writer.close()
-
-
-async def test_what_is_no_tls_is_no_noise(start, tmp_path, caplog) -> None:
-    certificate, key = make_certificate(tmp_path)
-    server = await start("--tls-cert", certificate, "--tls-key", key)
-    reader, writer = await asyncio.open_connection(server.host, server.port)
-    writer.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
-    await asyncio.wait_for(reader.read(), 20)
-    writer.close()
-    assert [record for record in caplog.records if record.levelno > logging.INFO] == []
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,16 @@
 """Patches are kept within limits, and made once."""
 
 import asyncio
+import threading
+from collections import defaultdict
+from collections.abc import Iterator
 
 import pytest
 
 from dagferry_core.errors import BundleGone, StoreFailed
 from dagferry_server import patches
 from dagferry_server.patches import Key, Patches
+from running import eventually
 
 
 class Never:
@@ -41,7 +45,7 @@ async def test_a_patch_is_made_once_and_kept(made) -> None:
 
 
 async def test_the_least_recently_used_goes_first_when_there_are_too_many(made, monkeypatch) -> None:
-    monkeypatch.setattr(patches, "MAX_KEPT_PATCHES", 2)
+    monkeypatch.setattr(patches, "MAX_KEPT_BYTES", 2 * (patches.ENTRY_BYTES + 100))
     kept = Patches(Never())
     for number in (1, 2, 1, 3, 1, 2):
         await kept.get(key(number))
@@ -49,6 +53,7 @@ async def test_the_least_recently_used_goes_first_when_there_are_too_many(made, 
 
 
 async def test_the_least_recently_used_goes_first_when_they_are_too_large(made, monkeypatch) -> None:
+    monkeypatch.setattr(patches, "ENTRY_BYTES", 0)
     monkeypatch.setattr(patches, "MAX_KEPT_BYTES", 100)
     kept = Patches(Never())
     kept.keep(key(1), bytes(60))
@@ -89,3 +94,106 @@ async def test_where_a_bundle_cannot_be_read_the_whole_one_has_to_do(error) -> N
             raise error
 
     assert await Patches(Failing()).get(key(1)) is None
+
+
+# --- no deployment takes them from another --------------------------------------------------------------------------
+
+
+class Held:
+    """Patches that are made when the test says so, in the order in which they are begun."""
+
+    def __init__(self, monkeypatch) -> None:
+        self.begun: list[Key] = []
+        self._released: dict[str, threading.Semaphore] = defaultdict(lambda: threading.Semaphore(0))
+        monkeypatch.setattr(Patches, "_make_now", self._make)
+
+    def _make(self, key: Key) -> bytes:
+        self.begun.append(key)
+        assert self._released[key.deployment].acquire(timeout=20)
+        return b"patch of " + key.old.encode()
+
+    def release(self, deployment: str = "prod", count: int = 1) -> None:
+        self._released[deployment].release(count)
+
+
+@pytest.fixture
+def held(monkeypatch) -> Iterator[Held]:
+    held = Held(monkeypatch)
+    yield held
+    for deployment in {key.deployment for key in held.begun}:
+        held.release(deployment, 100)
+
+
+async def test_deployments_take_turns_and_none_has_all_threads(held) -> None:
+    kept = Patches(Never())
+    greedy = [asyncio.create_task(kept.get(Key("other", f"old {number}", "new"))) for number in range(20)]
+    await eventually("the first to be begun", lambda: held.begun)
+    assert len(held.begun) == 1
+    wanted = [asyncio.create_task(kept.get(Key(name, "old", "new"))) for name in ("prod", "staging")]
+    await eventually("the second to be begun", lambda: len(held.begun) == 2)
+    assert held.begun[1].deployment == "prod"
+    held.release("other")
+    await eventually("the third to be begun", lambda: len(held.begun) == 3)
+    assert held.begun[2].deployment == "staging"
+    for deployment in ("prod", "staging", "other"):
+        held.release(deployment, 100)
+    assert await asyncio.gather(*wanted) == [b"patch of old"] * 2
+    await asyncio.gather(*greedy)
+
+
+async def test_a_patch_that_comes_too_late_is_none_and_is_there_for_the_next(held, monkeypatch) -> None:
+    monkeypatch.setattr(patches, "LATE_SECONDS", 0.01)
+    kept = Patches(Never())
+    assert await kept.get(key(1)) is None
+    monkeypatch.setattr(patches, "LATE_SECONDS", 20)
+    held.release()
+    assert await kept.get(key(1)) == b"patch of old 1"
+    assert held.begun == [key(1)]
+
+
+async def test_what_nobody_waits_for_any_more_is_not_made(held, monkeypatch) -> None:
+    kept = Patches(Never())
+    first = asyncio.create_task(kept.get(key(0)))
+    await eventually("the first to be begun", lambda: held.begun)
+    monkeypatch.setattr(patches, "LATE_SECONDS", 0.01)
+    assert await asyncio.gather(*(kept.get(key(number)) for number in range(1, 10))) == [None] * 9
+    held.release(count=100)
+    await first
+    monkeypatch.setattr(patches, "LATE_SECONDS", 20)
+    assert await kept.get(key(5)) == b"patch of old 5"
+    assert held.begun == [key(0), key(5)]
+
+
+async def test_whoever_asks_for_more_than_may_wait_gets_none_at_once(held, monkeypatch) -> None:
+    monkeypatch.setattr(patches, "MAX_QUEUED", 3)
+    kept = Patches(Never())
+    waiting = [asyncio.create_task(kept.get(key(number))) for number in range(4)]
+    await eventually("the first to be begun", lambda: held.begun)
+    assert await kept.get(key(4)) is None
+    held.release(count=100)
+    assert None not in await asyncio.gather(*waiting)
+
+
+async def test_what_was_asked_for_makes_room_before_what_was_announced(made, monkeypatch) -> None:
+    monkeypatch.setattr(patches, "MAX_KEPT_BYTES", 5 * (patches.ENTRY_BYTES + 100))
+    kept = Patches(Never())
+    announced = Key("prod", "announced", "new")
+    kept.keep(announced, b"announced")
+    for number in range(100):
+        await kept.get(key(number))
+        await kept.get(Key("other", f"old {number}", "new"))
+    made.clear()
+    assert await kept.get(announced) == b"announced"
+    assert made == []
+
+
+async def test_who_has_most_makes_room_first(made, monkeypatch) -> None:
+    monkeypatch.setattr(patches, "MAX_KEPT_BYTES", 10 * (patches.ENTRY_BYTES + 100))
+    kept = Patches(Never())
+    mine = Key("mine", "old", "new")
+    await kept.get(mine)
+    for number in range(100):
+        await kept.get(Key("other", f"old {number}", "new"))
+    made.clear()
+    await kept.get(mine)
+    assert made == []

@@ -39,21 +39,21 @@ def test_what_is_too_long_is_cut_and_what_a_terminal_would_obey_is_replaced() ->
     assert odd.instance == "a?b??é\ue000"
 
 
-def test_the_last_report_counts() -> None:
+async def test_the_last_report_counts() -> None:
     known = Sidecars("prod")
     known.take(report(live="v1"), 1.0)
     known.take(report(live="v2", error="volume_failed: full"), 2.0)
     assert known.known == {"pod-0": Sidecar("worker", "v2", "volume_failed: full", 2.0)}
 
 
-def test_who_says_goodbye_is_forgotten() -> None:
+async def test_who_says_goodbye_is_forgotten() -> None:
     known = Sidecars("prod")
     known.take(report(), 1.0)
     known.take(report(goodbye=True), 2.0)
     assert known.known == {}
 
 
-def test_beyond_the_limit_the_one_that_was_silent_for_longest_is_forgotten(monkeypatch) -> None:
+async def test_beyond_the_limit_the_one_that_was_silent_for_longest_is_forgotten(monkeypatch) -> None:
     monkeypatch.setattr(sidecars, "MAX_SIDECARS", 3)
     known = Sidecars("prod")
     for second, name in enumerate(["a", "b", "c", "a", "d"]):
@@ -61,7 +61,7 @@ def test_beyond_the_limit_the_one_that_was_silent_for_longest_is_forgotten(monke
     assert list(known.known) == ["c", "a", "d"]
 
 
-def test_changes_are_logged_and_repetitions_are_not(caplog: pytest.LogCaptureFixture) -> None:
+async def test_changes_are_logged_and_repetitions_are_not(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     known = Sidecars("prod")
     for live, error in [("v1", ""), ("v1", ""), ("v1", "e: 1"), ("v1", "e: 1"), ("v2", "")]:
@@ -71,3 +71,18 @@ def test_changes_are_logged_and_repetitions_are_not(caplog: pytest.LogCaptureFix
     assert all(
         record.fields["deployment"] == "prod" and record.fields["instance"] == "pod-0" for record in caplog.records
     )
+
+
+async def test_made_up_names_do_not_fill_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    known = Sidecars("prod")
+    for number in range(15_000):
+        known.take(report(f"{number}" + "x" * 248, error="e" * 300), 1.0)
+        known.take(report(f"{number}" + "x" * 248, goodbye=True), 1.0)
+    assert len(caplog.records) == sidecars.MAX_LINES
+    known.flush()
+    (left,) = caplog.records[sidecars.MAX_LINES :]
+    assert left.fields == {"deployment": "prod", "left_unsaid": 3 * 15_000 - sidecars.MAX_LINES}
+    known.take(report("another"), 2.0)
+    assert caplog.records[-1].fields["instance"] == "another"
+    known.flush()

@@ -102,6 +102,35 @@ def test_later_pages_are_looked_at(airflow, api) -> None:
     assert airflow.put() == ["dags-folder%2Fhere.py"]
 
 
+def test_a_dags_folder_below_ours_is_found_by_the_ends_of_its_paths(airflow, api, tmp_path) -> None:
+    """As after ``?root=.``, with ``dags_folder`` set to ``<root>/current/dags``."""
+    (tmp_path / "dags/dags/team").mkdir(parents=True)
+    (tmp_path / "dags/dags/team/deep.py").touch()
+    airflow.dags = [
+        dag("gone"),
+        dag("x", "half", "eep.py"),
+        dag("y", "more", "dags/dags/team/deep.py/"),
+        dag("deep", path="team/deep.py"),
+        dag("deep2", "b", "deep.py"),
+    ]
+    api.run(DEPLOY)
+    assert airflow.put() == ["dags-folder%2Fteam%2Fdeep.py", "b%2Fdeep.py"]
+
+
+def test_a_file_in_our_folder_comes_before_one_below(airflow, api, tmp_path) -> None:
+    (tmp_path / "dags/lib").mkdir()
+    (tmp_path / "dags/lib/below.py").touch()
+    airflow.dags = [dag("below"), dag("here")]
+    api.run(DEPLOY)
+    assert airflow.put() == ["dags-folder%2Fhere.py"]
+
+
+def test_where_nothing_is_asked_the_log_says_so(airflow, api, caplog) -> None:
+    with caplog.at_level("INFO"):
+        api.run(DEPLOY)
+    assert "Airflow knows no DAG of this folder" in caplog.text
+
+
 def test_where_airflow_knows_none_of_our_files_nothing_is_asked(airflow, api) -> None:
     airflow.dags = [dag("gone"), {**dag("here"), "relative_fileloc": None}]
     api.run(DEPLOY)

@@ -722,3 +722,22 @@ def test_once_with_a_torn_tree_that_the_server_cannot_heal_ends_with_an_error() 
         player.tell(Done(), after=action.seconds)
         action = player.tell(Answered(NOTHING._replace(log_id="new")))
     assert action == Exit(TreeDamaged.exit_code)
+
+
+def test_a_patch_that_does_not_come_twice_is_replaced_by_the_whole_bundle() -> None:
+    player = Player().follow(deploy(3))
+    take = player.tell(Answered(deploy(4)))
+    assert take == Take(deploy(4), PATCH)
+    for expected in (PATCH, WHOLE, WHOLE):
+        action = player.fail(take, ServerUnreachable("silence"))
+        while not isinstance(action, Take):
+            event = (
+                NothingNew() if isinstance(action, Ask) else Checked(SOUND, "") if isinstance(action, Check) else Done()
+            )
+            action = player.tell(event, after=action.seconds if isinstance(action, Sleep) else 0.0)
+        assert action == Take(deploy(4), expected)
+        take = action
+    player.tell(Published(deploy(4), ()))
+    while not isinstance(action, Ask):
+        action = player.tell(Checked(SOUND, ""))
+    assert player.tell(Answered(deploy(5))) == Take(deploy(5), PATCH)

@@ -2,7 +2,7 @@
 
 import tarfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Generator
 
 from aiohttp import web
 
@@ -11,9 +11,8 @@ from dagferry_core.deploylog import Deploy
 from dagferry_core.errors import BundleGone
 from dagferry_core.limits import PIECE_BYTES
 from dagferry_core.manifest import Entry
-from dagferry_server.bundles import opened
+from dagferry_server.bundles import contents_of
 from dagferry_server.calls import Call
-from dagferry_server.sending import send_stream
 from dagferry_server.store.base import Store
 
 _GZIP = 31
@@ -22,6 +21,11 @@ _GZIP = 31
 
 async def download(call: Call) -> web.StreamResponse:
     """Send the current bundle, packed on the way."""
+    with call.service.download_places.taken(call.deployment.name, call.caller):
+        return await _send(call)
+
+
+async def _send(call: Call) -> web.StreamResponse:
     deploy = call.deployment.current_deploy()
     name = call.deployment.name
     headers = {
@@ -30,24 +34,23 @@ async def download(call: Call) -> web.StreamResponse:
         "Dagferry-Digest": deploy.digest,
     }
     try:
-        return await send_stream(call.request, packed(call.service.store, name, deploy), headers)
+        return await call.service.packer.send_stream(call.request, packed(call.service.store, name, deploy), headers)
     except BundleGone as error:
         raise call.deployment.gone(deploy) from error
 
 
-def packed(store: Store, deployment: str, deploy: Deploy) -> Iterator[bytes]:
+def packed(store: Store, deployment: str, deploy: Deploy) -> Generator[bytes, None, None]:
     """Yield the bundle of ``deploy`` as a tar.gz with all files under ``dags/``, in pieces."""
     gzip = zlib.compressobj(wbits=_GZIP)
     pending = bytearray()
-    with opened(store, deployment, deploy.digest) as bundle:
-        for entry in bundle.manifest.files.values():
-            pending += gzip.compress(_header(entry, deploy.time))
-            for piece in bundle.contents(entry.path):
-                pending += gzip.compress(piece)
-                if len(pending) >= PIECE_BYTES:
-                    yield bytes(pending)
-                    pending.clear()
-            pending += gzip.compress(bytes(-entry.size % BLOCK_BYTES))
+    for entry, content in contents_of(store, deployment, deploy.digest):
+        pending += gzip.compress(_header(entry, deploy.time))
+        for piece in content:
+            pending += gzip.compress(piece)
+            if len(pending) >= PIECE_BYTES:
+                yield bytes(pending)
+                pending.clear()
+        pending += gzip.compress(bytes(-entry.size % BLOCK_BYTES))
     yield bytes(pending) + gzip.compress(bytes(2 * BLOCK_BYTES)) + gzip.flush()
 
 

@@ -10,7 +10,6 @@ from dagferry_core.deploylog import Deploy
 from dagferry_core.errors import BundleGone, DagferryError
 from dagferry_server.calls import Call
 from dagferry_server.patches import Key
-from dagferry_server.sending import send_bytes, send_file
 from dagferry_server.sidecars import report_of
 
 BUNDLE_TYPE = "application/zstd"
@@ -22,13 +21,18 @@ log = logging.getLogger(__name__)
 async def version(call: Call) -> web.StreamResponse:
     """Send the patch from the version that the caller has, if there is one and it is of use; else the whole bundle."""
     deploy = await call.deployment.deploy(call.parts["version"])
+    with call.service.bundle_places.taken(call.deployment.name, call.caller):
+        return await _send(call, deploy)
+
+
+async def _send(call: Call, deploy: Deploy) -> web.StreamResponse:
     patch = await _patch(call, deploy)
     started = time.monotonic()
     if patch is None:
         response = await _send_whole(call, deploy)
     else:
         headers = {"Content-Type": PATCH_TYPE, "Dagferry-Digest": deploy.digest}
-        response = await send_bytes(call.request, patch, headers)
+        response = await call.service.sender.send_bytes(call.request, patch, headers)
     size = response.content_length or 0
     metrics = call.service.metrics
     (metrics.bundle_sent_bytes if patch is None else metrics.patch_sent_bytes).labels(call.deployment.name).inc(size)
@@ -61,6 +65,8 @@ async def _send_whole(call: Call, deploy: Deploy) -> web.StreamResponse:
     store, name = call.service.store, call.deployment.name
     headers = {"Content-Type": BUNDLE_TYPE, "Dagferry-Digest": deploy.digest}
     try:
-        return await send_file(call.request, lambda: store.open_bundle(name, deploy.digest).file, headers)
+        return await call.service.sender.send_file(
+            call.request, lambda: store.open_bundle(name, deploy.digest).file, headers
+        )
     except BundleGone as error:
         raise call.deployment.gone(deploy) from error

@@ -1,0 +1,43 @@
+"""Keeps what others can provoke from filling the log: so many lines a minute, then one that counts the rest."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+
+WINDOW_SECONDS = 60
+MAX_KEYS = 1000
+"""Told apart within a window; whoever comes then is counted together with all others who do."""
+
+Key = tuple[str, ...]
+OTHERS: Key = ("(others)", "")
+
+
+class LogLimit:
+    """At most ``most`` lines of a kind within a window, which begins with the first of them.
+
+    At its end ``summary`` is called with how many of each kind were left unsaid. All of it happens on the event loop.
+    """
+
+    __slots__ = ("_most", "_seen", "_summary", "_timer")
+
+    def __init__(self, most: int, summary: Callable[[dict[Key, int]], None]) -> None:
+        self._most = most
+        self._summary = summary
+        self._seen: Counter[Key] = Counter()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def says(self, key: Key) -> bool:
+        """Return whether a line of the kind ``key`` is to be logged; else it is counted."""
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(WINDOW_SECONDS, self.flush)
+        if key not in self._seen and len(self._seen) >= MAX_KEYS:
+            key = OTHERS
+        self._seen[key] += 1
+        return self._seen[key] <= self._most
+
+    def flush(self) -> None:
+        """End the window."""
+        if self._timer:
+            self._timer.cancel()
+        seen, self._seen, self._timer = self._seen, Counter(), None
+        self._summary({key: count - self._most for key, count in seen.items() if count > self._most})
