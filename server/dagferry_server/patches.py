@@ -135,11 +135,6 @@ class Patches:
         """Keep a patch that every sidecar is about to ask for."""
         self._kept.put(key, patch, announced=True)
 
-    def close(self) -> None:
-        """Make no more patches."""
-        self._queued.clear()
-        self._threads.shutdown(wait=False, cancel_futures=True)
-
     def _start(self) -> None:
         """Have the threads that are free make the next patches."""
         while len(self._making) < MAX_MAKING:

@@ -55,10 +55,6 @@ class Sender:
     def __init__(self, name: str, threads: int = THREADS) -> None:
         self._threads = ThreadPoolExecutor(threads, name)
 
-    def close(self) -> None:
-        """Read nothing more."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
-
     async def send_bytes(self, request: web.BaseRequest, body: bytes, headers: Mapping[str, str]) -> web.StreamResponse:
         """Send ``body``. Whatever the client does not take stays where it is, however many clients there are."""
         if len(body) <= SMALL_BYTES:

@@ -151,5 +151,3 @@ class Service:
         self.refusals.flush()
         for deployment in self.deployments.values():
             deployment.sidecars.flush()
-        for threads in (self.patches, self.sender, self.packer):
-            threads.close()

@@ -266,7 +266,6 @@ def _take_failed(state: State, event: TakeFailed, now: float, chance: float) -> 
         take_failures=failures,
         retry_at=now + backoff(state, failures, chance),
         deploy_error=event.error,
-        # A server that cannot make the patch in time has the whole bundle.
         pending_whole=state.pending_whole
         or (how == PATCH and failures > 1 and isinstance(event.error, ServerUnreachable)),
     )
