@@ -59,6 +59,7 @@ pins: $(VENV)/bin/python
 	$(COMPILE) --extra sidecar -c requirements/check.txt -o requirements/sidecar.txt
 	$(COMPILE) --group build -c requirements/check.txt -o requirements/build.txt
 	$(COMPILE) --group fuzz -o requirements/fuzz.txt
+	$(COMPILE) --group proxies -o requirements/proxies.txt
 
 clean:
 	rm -rf .venv* .run build dist

@@ -23,6 +23,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import retention
 import tree
 
 from harness import Process, Server, Sidecar
@@ -417,6 +418,18 @@ def waiters() -> list[Row]:
     return [
         (f"{WAITERS} waiters: 200 received → the last is told", "≤ 100 ms", f"{(max(told) - answered) * 1000:.0f} ms"),
         (f"{WAITERS} waiters: server memory for each", "≤ 12 KiB", f"{(resident - before) / 1024 / WAITERS:.1f} KiB"),
+    ]
+
+
+@row
+def long_logs() -> list[Row]:
+    """An upload to a server with many deployments and long logs, and /healthz during it and its retention."""
+    uploads, probes = retention.measure(WORK / "logs")
+    shutil.rmtree(WORK / "logs")
+    size = f"{retention.DEPLOYMENTS} deployments × {retention.DEPLOYS} deploys"
+    return [
+        (f"{size}: an upload of 1 MB", "≤ 100 ms", ms(uploads)),
+        (f"{size}: `/healthz` during it and its retention, p99", "≤ 20 ms", f"{retention.p99(probes) * 1000:.1f} ms"),
     ]
 
 

@@ -119,7 +119,8 @@ def show(url: str, processes: dict[str, subprocess.Popen[bytes]]) -> None:
             pod, "dagferry_sidecar", "--server", url, "--root", str(root), "--listen", probes[pod], "--component", pod,
             "--instance", f"{pod}-0",
         )  # fmt: skip
-    wait("the sidecars", lambda: all(answers(f"http://{probe}/readyz") for probe in probes.values()), processes)
+    # Not /readyz: that is 503 until there is a first deploy.
+    wait("the sidecars", lambda: all(answers(f"http://{probe}/healthz") for probe in probes.values()), processes)
     say("three sidecars follow it, each with a dags folder of its own", time.perf_counter() - began)
 
     dags = WORK / "dags"
@@ -145,7 +146,8 @@ def main() -> int:
     try:
         show(url, processes)
         if sys.stdin.isatty():
-            say(f"\nDeploy a folder of your own:  tar -czf dags.tar.gz dags && curl -F file=@dags.tar.gz {url}/upload")
+            say("\nDeploy a folder of your own:  tar -czf dags.tar.gz dags")
+            say(f"                              curl --fail-with-body -F file=@dags.tar.gz {url}/upload")
             say("Ctrl-C ends it.")
             signal.pause()
     except KeyboardInterrupt:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import dagferry_server.deploymentsfile
 import dagferry_server.metrics
 import dagferry_server.routes
 import dagferry_server.settings
@@ -57,6 +58,7 @@ def _first_paragraph(text: str) -> str:
 
 TABLES = {
     "server settings": lambda: settings(dagferry_server.settings.SETTINGS),
+    "deployment settings": lambda: table(["key", "flag", "what"], dagferry_server.deploymentsfile.documented()),
     "sidecar settings": lambda: settings(dagferry_sidecar.settings.SETTINGS),
     "errors": errors,
     "server metrics": lambda: table(["metric", "type", "labels", "what"], dagferry_server.metrics.documented()),

@@ -20,6 +20,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import NameOID
 
+DISCOVERY_TYPE = "application/json"
+KEYS_TYPE = "application/jwk-set+json"
+"""What Kubernetes' API server serves its discovery document and its keys as; it has neither as anything else."""
+
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
 
 
@@ -37,8 +41,9 @@ def make_key(algorithm: str = "RS256", bits: int = 2048) -> PrivateKey:
 def public_jwk(key: PrivateKey, kid: str, algorithm: str = "RS256", **members: Any) -> dict[str, Any]:
     """The public half as an issuer publishes it; a member that is ``None`` is left out."""
     encoder = jwt.get_algorithm_by_name(algorithm)
-    jwk = {**json.loads(encoder.to_jwk(key.public_key())), "kid": kid, "alg": algorithm, "use": "sig", **members}
-    jwk.pop("key_ops", None)
+    public = json.loads(encoder.to_jwk(key.public_key()))
+    public.pop("key_ops", None)
+    jwk = {**public, "kid": kid, "alg": algorithm, "use": "sig", **members}
     return {name: value for name, value in jwk.items() if value is not None}
 
 
@@ -46,6 +51,11 @@ def public_jwk(key: PrivateKey, kid: str, algorithm: str = "RS256", **members: A
 def _own_key() -> PrivateKey:
     # To make one takes longer than most tests.
     return make_key()
+
+
+def accepts(header: str, served: str) -> bool:
+    """Tell whether Kubernetes' API server takes an Accept header for ``served``: ``application/*`` is not enough."""
+    return any(kind.partition(";")[0].strip() in {"*/*", served} for kind in header.split(","))
 
 
 class LocalIssuer:
@@ -65,9 +75,14 @@ class LocalIssuer:
         self.asked.append((request.path, request.headers.get("Authorization")))
         if request.path in self.answers:
             return self.answers[request.path]
-        if request.path == "/.well-known/openid-configuration":
-            return web.json_response({"issuer": self.url, "jwks_uri": f"{self.url}/keys"})
-        return web.json_response({"keys": self.keys})
+        discovery = request.path == "/.well-known/openid-configuration"
+        served = DISCOVERY_TYPE if discovery else KEYS_TYPE
+        if not accepts(request.headers.get("Accept", "*/*"), served):
+            # As Kubernetes' API server answers it, to the letter.
+            text = f"406: Not Acceptable\n\nAvailable representations: {served}"
+            return web.Response(status=406, text=text)
+        body = {"issuer": self.url, "jwks_uri": f"{self.url}/keys"} if discovery else {"keys": self.keys}
+        return web.json_response(body, content_type=served)
 
     @asynccontextmanager
     async def served(self, **options: Any) -> AsyncIterator["LocalIssuer"]:

@@ -40,6 +40,11 @@ def documented(title: str) -> str:
     return found[1]
 
 
+def around(folder: Path, configuration: str, more: str = "") -> str:
+    """A whole configuration with this inside of its ``http`` block; its files are in ``folder``."""
+    return _AROUND.format(folder=folder, documented=configuration, more=more)
+
+
 @contextmanager
 def nginx(folder: Path, configuration: str, more: str = "") -> Iterator[None]:
     """Run nginx in the foreground with this inside of its ``http`` block, until the end of the block."""
@@ -52,7 +57,7 @@ def nginx(folder: Path, configuration: str, more: str = "") -> Iterator[None]:
     # Its workers run as somebody else if it is started by root.
     folder.chmod(0o755)
     path = folder / "nginx.conf"
-    path.write_text(_AROUND.format(folder=folder, documented=configuration, more=more))
+    path.write_text(around(folder, configuration, more))
     process = subprocess.Popen([program, "-e", str(folder / "error.log"), "-p", str(folder), "-c", str(path)])
     try:
         eventually("nginx to start", lambda: _runs(process, folder))

@@ -16,9 +16,11 @@ task begins; so one is written here as soon as the folder is made, and nothing s
 
 import contextlib
 import datetime as dt
+import http.client
 import logging
 import os
 import ssl
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -28,10 +30,10 @@ from airflow.exceptions import AirflowException
 
 from dagferry_airflow import pin
 from dagferry_airflow.following import HURRIED, LOCK_SECONDS, Follower
-from dagferry_airflow.live import LiveTree, build, live_version, locked
+from dagferry_airflow.live import LiveTree, build, copy, live_version, locked
 from dagferry_core import removing
 from dagferry_core import tree as trees
-from dagferry_core.connecting import Access, Patience, check_url
+from dagferry_core.connecting import Access, Patience, check_url, tls_context
 from dagferry_core.errors import (
     AnswerInvalid,
     DagferryError,
@@ -41,9 +43,11 @@ from dagferry_core.errors import (
     ServerUnreachable,
     SetupError,
     TokenUnreadable,
+    TreeDamaged,
     VolumeFailed,
 )
 from dagferry_core.fetch import DOWNLOAD_SECONDS, Server
+from dagferry_core.finding import trees_of, whole_tree
 from dagferry_core.names import check_deployment, version_sequence
 from dagferry_core.records import DeployRef
 from dagferry_core.root import CURRENT
@@ -142,38 +146,64 @@ class DagferryBundle(base.BaseDagBundle):  # type: ignore[misc] # Airflow is not
             return
         version_sequence(version)  # it becomes a file name
         patient = pin.is_task()  # else this may be the loop of the dag processor, for a callback
+        lock_seconds = DOWNLOAD_SECONDS if patient else LOCK_SECONDS
+        if trees_of(self._live, version):
+            with locked(self._live, lock_seconds):
+                if self._path.is_dir() or self._copy_tree(version):
+                    return
         server = self._connect(None if patient else HURRIED)
         try:
             # Asked before the lock is held: with a server that hangs, tasks would wait for it one after the other.
-            newest = None if live_version(self._live) == version else server.current("", 0, None)
-            with locked(self._live, DOWNLOAD_SECONDS if patient else LOCK_SECONDS):
+            newest = server.current("", 0, None)
+            with locked(self._live, lock_seconds):
                 if not self._path.is_dir():
-                    self._build(version, newest, server)
+                    self._download(version, newest, server)
         finally:
             server.close()
 
-    def _build(self, version: str, newest: DeployRef | None, server: Server) -> None:
+    def _copy_tree(self, version: str) -> bool:
+        """Make a version from a tree that was live here; tell whether one is whole. The server is not asked."""
+
+        def copy_to(folder: str) -> None:
+            if not (tree := whole_tree(self._live, version)):
+                raise TreeDamaged(f"No tree of {version} in {self._live} is what was published.")
+            copy(folder, tree)
+
+        try:
+            self._build(version, copy_to)
+        except TreeDamaged as error:
+            log.warning("%s The server is asked for it.", error.message)
+            return False
+        except (DagferryError, OSError) as error:
+            with LiveTree(self._live) as live:
+                if not live.make_room(error):
+                    raise
+            return self._copy_tree(version)  # as long as there is something that gives room
+        return True
+
+    def _download(self, version: str, newest: DeployRef | None, server: Server) -> None:
+        with LiveTree(self._live) as live:
+            # Most runs are pinned to the newest version; then the live tree is what the next patch is for.
+            if newest and newest.version == version:
+                with contextlib.suppress(SequenceRegressed):  # another process has taken a newer one meanwhile
+                    live.take(newest, server)
+            try:
+                self._build(version, lambda folder: build(folder, version, live.live, server))
+            except (DagferryError, OSError) as error:
+                if not live.make_room(error):
+                    raise
+                server.close()
+                self._build(version, lambda folder: build(folder, version, live.live, server))
+
+    def _build(self, version: str, fill: Callable[[str], None]) -> None:
+        """Have ``fill`` build a version in an empty folder, and put that in its place."""
         for leftover in self.base_dir.glob("building-*"):
             removing.remove(str(leftover))
         folder = self.base_dir / f"building-{os.urandom(8).hex()}"
         folder.mkdir(parents=True)
         folder.chmod(trees.FOLDER_MODE)
         try:
-            with LiveTree(self._live) as live:
-                # Most runs are pinned to the newest version; then the live tree is what the next patch is for.
-                if newest and newest.version == version:
-                    with contextlib.suppress(SequenceRegressed):  # another process has taken a newer one meanwhile
-                        live.take(newest, server)
-                try:
-                    build(str(folder), version, live.live, server)
-                except (DagferryError, OSError) as error:
-                    if not live.make_room(error):
-                        raise
-                    server.close()
-                    removing.remove(str(folder))
-                    folder.mkdir()
-                    folder.chmod(trees.FOLDER_MODE)
-                    build(str(folder), version, live.live, server)
+            fill(str(folder))
             self.versions_dir.mkdir(parents=True, exist_ok=True)
             self._track(version)
             folder.rename(self._path)
@@ -194,7 +224,7 @@ class DagferryBundle(base.BaseDagBundle):  # type: ignore[misc] # Airflow is not
         try:
             check_url(self.server)
             if self._access.ca_file:
-                ssl.create_default_context(cafile=self._access.ca_file)
+                tls_context(self._access.ca_file)
         except ValueError as error:
             raise SetupError(f"server is {self.server!r}: {error}.") from error
         except OSError as error:
@@ -219,6 +249,16 @@ class DagferryBundle(base.BaseDagBundle):  # type: ignore[misc] # Airflow is not
 
     def _hint(self, error: DagferryError) -> str:
         # Not the error's own, which is the sidecar's: it names flags.
+        answered = error.answered if isinstance(error, ServerRefused) else 0
+        if self.version and answered in {http.client.GONE, http.client.NOT_FOUND}:
+            # Nothing brings the version back, so the run has to leave it.
+            clear = (
+                f" Version {self.version} is not on this machine's disk either. Clear the task with “Run with latest "
+                "bundle version” to run it on the newest one."
+            )
+            if answered == http.client.GONE:
+                return clear + " A larger --keep-days on the server keeps versions for longer."
+            return clear + f" If the server should have it, check server and deployment of bundle {self.name}."
         if not isinstance(error, (SetupError, TokenUnreadable, ServerUnreachable, ServerRefused, AnswerInvalid)):
             return ""
         return (

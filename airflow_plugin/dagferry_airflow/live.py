@@ -170,17 +170,24 @@ class LiveTree:
         return TreeRules(KEEP_TREES, KEEP_HOURS, int(volume.f_blocks * volume.f_frsize * TREE_SHARE))
 
 
+def copy(folder: str, tree: trees.Tree) -> None:
+    """Build the same tree in ``folder``, an empty one; raise ``TreeDamaged`` if a file of it is not as published.
+
+    No links: a task may write into its folder.
+    """
+    with Draft(folder, tree.manifest, tree, links=False) as draft:
+        draft.fill_same()
+        draft.stamp(time.time())
+
+
 def build(folder: str, version: str, live: Live | None, server: Server) -> None:
     """Build the tree of a version in ``folder``, an empty one, with copies from the live tree of what is the same.
 
-    No links: a task may write into its folder. Without the server if that is the live version; else it may be any
-    that the server still has.
+    Without the server if that is the live version; else it may be any that the server still has.
     """
     tree = live.tree if live else None
     if live and live.record.version == version:
-        with Draft(folder, live.tree.manifest, live.tree, links=False) as draft:
-            draft.fill_same()
-            draft.stamp(time.time())
+        copy(folder, live.tree)
         return
     download = server.download(version, live.record.version if live and live.record.sequence else "")
     with (

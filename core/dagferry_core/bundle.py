@@ -9,28 +9,31 @@ bundle says where they start. That gives the server single files out of a bundle
 a patch needs.
 """
 
+import errno
 import json
 import os
+import re
 import struct
+from array import array
+from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import zstandard
 
-from dagferry_core.errors import AnswerInvalid, DigestMismatch, StoreFailed
-from dagferry_core.limits import MAX_ZSTD_WINDOW_BYTES, PIECE_BYTES
-from dagferry_core.manifest import Entry, Manifest
+from dagferry_core.errors import AnswerInvalid, DigestMismatch, StoreDamaged, StoreFailed
+from dagferry_core.limits import LARGE_MANIFEST_BYTES, MAX_ZSTD_WINDOW_BYTES, PIECE_BYTES
+from dagferry_core.manifest import MAX_MANIFEST_BYTES, Entry, Manifest
 
 MANIFEST_NAME = "manifest.txt"
 FOLDER = "dags/"
 FRAME_BYTES = 1 << 20
 BLOCK_BYTES = 512
 END = bytes(2 * BLOCK_BYTES)
-MAX_MANIFEST_BYTES = 256 << 20
-"""Far more than a server's limits on files and paths let through: with the defaults, 25 MB."""
 
 _USTAR = struct.Struct("100s 8s 8s 8s 12s 12s 8s 1s 100s 8s 32s 32s 8s 8s 155s 12x")
 _NAME_BYTES = 100
+_OCTAL = re.compile(rb"[0-7]{11}")
 
 Read = Callable[[int], bytes]
 """``read(n)`` returns 1 to n bytes, or nothing at the end."""
@@ -66,7 +69,8 @@ def entry_header(entry: Entry) -> bytes:
     return member_header(FOLDER + entry.path, entry.size, entry.mode)
 
 
-def _header_bytes(entry: Entry) -> int:
+def header_bytes(entry: Entry) -> int:
+    """Return the size of ``entry_header(entry)``."""
     is_short = len(FOLDER + entry.path) <= _NAME_BYTES and entry.path.isascii()
     return BLOCK_BYTES if is_short else len(entry_header(entry))
 
@@ -84,70 +88,59 @@ class Index(NamedTuple):
 
     @classmethod
     def decode(cls, data: bytes) -> "Index":
-        """Read a stored index; raise ``StoreFailed`` if it is damaged."""
+        """Read a stored index; raise ``StoreDamaged`` if it is damaged."""
         try:
             raw: Any = json.loads(zstandard.decompress(data))
             return cls(
                 [int(offset) for offset in raw["frames"]], {path: tuple(n) for path, n in raw["imports"].items()}
             )
         except Exception as error:
-            raise StoreFailed(f"The index of a stored bundle is damaged: {error}.") from error
+            raise StoreDamaged(f"The index of a stored bundle is damaged: {error}.") from error
 
 
-class BundleFile:
-    """A stored bundle, open for reading single files. Several threads may read at once.
+class Frames:
+    """The tar in a stored bundle, at any place. Holds at most one decompressed frame."""
 
-    ``fd`` stays the caller's to close. Holds at most one decompressed frame.
-    """
+    __slots__ = ("_fd", "_last", "_offsets")
 
-    def __init__(self, fd: int, index: Index) -> None:
+    def __init__(self, fd: int, offsets: list[int]) -> None:
         self._fd = fd
-        self._frames = index.frames
+        self._offsets = offsets
         self._last: tuple[int, bytes] = (-1, b"")
-        self.imports = index.imports
-        try:
-            size = int(self._range(0, BLOCK_BYTES)[124:135], 8)
-            self.manifest = Manifest.parse(self._range(BLOCK_BYTES, size))
-        except (ValueError, AnswerInvalid) as error:
-            raise StoreFailed(f"A stored bundle has no manifest: {error}.") from error
-        self._offsets: dict[str, int] = {}
-        offset = BLOCK_BYTES + size + padding(size)
-        for entry in self.manifest.files.values():
-            offset += _header_bytes(entry)
-            self._offsets[entry.path] = offset
-            offset += entry.size + padding(entry.size)
-        self._size = offset + len(END)
 
     @property
     def stored_bytes(self) -> int:
-        """The size of the bundle as it is stored and sent."""
-        return self._frames[-1]
+        """The size of the bundle as it is stored."""
+        return self._offsets[-1]
 
-    def contents(self, path: str) -> Iterator[bytes]:
-        """Yield the content of a file in pieces."""
-        start, left = self._offsets[path], self.manifest.files[path].size
-        while left:
-            piece = self._range(start, min(left, PIECE_BYTES))
-            start, left = start + len(piece), left - len(piece)
+    def manifest_bytes(self) -> int:
+        """Return the size of the manifest, the first member."""
+        try:
+            return int(self.range(0, BLOCK_BYTES)[124:135], 8)
+        except ValueError as error:
+            raise StoreDamaged(f"A stored bundle has no manifest: {error}.") from error
+
+    def verify(self, size: int) -> None:
+        """Read all of it; raise ``StoreDamaged`` if any byte is damaged, or if it has not ``size`` bytes."""
+        found = sum(len(self._frame(number)) for number in range(len(self._offsets) - 1))
+        if found != size:  # as of a frame that, by one flipped bit, claims to hold nothing
+            raise StoreDamaged(f"A stored bundle is damaged: it has {found} bytes, and should have {size}.")
+
+    def pieces(self, start: int, length: int) -> Iterator[bytes]:
+        """Yield ``length`` bytes from ``start`` in pieces."""
+        while length:
+            piece = self.range(start, min(length, PIECE_BYTES))
+            start, length = start + len(piece), length - len(piece)
             yield piece
 
-    def read(self, path: str) -> bytes:
-        """Return the content of a file."""
-        return b"".join(self.contents(path))
-
-    def verify(self) -> None:
-        """Read all of it; raise ``StoreFailed`` if any byte is damaged."""
-        size = sum(len(self._frame(number)) for number in range(len(self._frames) - 1))
-        if size != self._size:  # as of a frame that, by one flipped bit, claims to hold nothing
-            raise StoreFailed(f"A stored bundle is damaged: it has {size} bytes, and should have {self._size}.")
-
-    def _range(self, start: int, length: int) -> bytes:
+    def range(self, start: int, length: int) -> bytes:
+        """Return ``length`` bytes from ``start``."""
         pieces = []
         while length:
             number, skip = divmod(start, FRAME_BYTES)
             piece = self._frame(number)[skip : skip + length]
             if not piece:
-                raise StoreFailed(f"A stored bundle ends early: it has no byte {start}.")
+                raise StoreDamaged(f"A stored bundle ends early: it has no byte {start}.")
             pieces.append(piece)
             start, length = start + len(piece), length - len(piece)
         return b"".join(pieces)
@@ -156,16 +149,72 @@ class BundleFile:
         cached, content = self._last
         if cached != number:
             try:
-                start, end = self._frames[number : number + 2]
+                start, end = self._offsets[number : number + 2]
                 frame = os.pread(self._fd, end - start, start)
                 # What a damaged one says of its own size would be allocated.
                 if not 0 <= (size := zstandard.frame_content_size(frame)) <= FRAME_BYTES:
                     raise ValueError(f"it claims to hold {size} bytes")
                 content = zstandard.decompress(frame)
             except (OSError, ValueError, zstandard.ZstdError) as error:
-                raise StoreFailed(f"A stored bundle is damaged in frame {number}: {error}.") from error
+                # A damaged index asks for what no file has.
+                if isinstance(error, OSError) and error.errno != errno.EINVAL:
+                    raise StoreFailed(f"A stored bundle cannot be read: {error.strerror or error}.") from error
+                raise StoreDamaged(f"A stored bundle is damaged in frame {number}: {error}.") from error
             self._last = (number, content)
         return content
+
+
+class BundleFile:
+    """A stored bundle, open for reading single files. Several threads may read at once.
+
+    ``fd`` stays the caller's to close. Holds at most one decompressed frame. What its manifest has in common with
+    ``known`` takes no memory of its own. ``when_large`` is called before a manifest over ``LARGE_MANIFEST_BYTES`` is
+    read.
+    """
+
+    def __init__(
+        self,
+        fd: int,
+        index: Index,
+        known: Manifest | None = None,
+        when_large: Callable[[], object] = lambda: None,
+    ) -> None:
+        self._frames = Frames(fd, index.frames)
+        self.imports = index.imports
+        size = self._frames.manifest_bytes()
+        if size > LARGE_MANIFEST_BYTES:
+            when_large()
+        try:
+            self.manifest = Manifest.parse(self._frames.range(BLOCK_BYTES, size), known)
+        except (ValueError, AnswerInvalid) as error:
+            raise StoreDamaged(f"A stored bundle has no manifest: {error}.") from error
+        # In the order of the paths: as a dict, these would take seven times the memory.
+        self._paths = list(self.manifest.files)
+        self._offsets = array("Q")
+        offset = BLOCK_BYTES + size + padding(size)
+        for entry in self.manifest.files.values():
+            offset += header_bytes(entry)
+            self._offsets.append(offset)
+            offset += entry.size + padding(entry.size)
+        self._size = offset + len(END)
+
+    @property
+    def stored_bytes(self) -> int:
+        """The size of the bundle as it is stored and sent."""
+        return self._frames.stored_bytes
+
+    def contents(self, path: str) -> Iterator[bytes]:
+        """Yield the content of a file in pieces."""
+        size = self.manifest.files[path].size
+        return self._frames.pieces(self._offsets[bisect_left(self._paths, path)], size)
+
+    def read(self, path: str) -> bytes:
+        """Return the content of a file."""
+        return b"".join(self.contents(path))
+
+    def verify(self) -> None:
+        """Read all of it; raise ``StoreDamaged`` if any byte is damaged."""
+        self._frames.verify(self._size)
 
 
 def decompressed(read: Read) -> Read:
@@ -188,14 +237,18 @@ def decompressed(read: Read) -> Read:
     return read_tar
 
 
-def _exactly(read: Read, size: int) -> memoryview:
+def _exactly(read: Read, size: int) -> bytes:
     data = read(size)
-    while len(data) < size:
-        more = read(size - len(data))
+    if len(data) == size:
+        return data
+    pieces, left = [data], size - len(data)
+    while left:
+        more = read(left)
         if not more:
             raise DigestMismatch("The bundle ends early: part of the download is missing.")
-        data += more
-    return memoryview(data)
+        pieces.append(more)
+        left -= len(more)
+    return b"".join(pieces)
 
 
 def read_tar(read: Read) -> tuple[Manifest, Iterator[tuple[Entry, Iterator[memoryview]]]]:
@@ -205,15 +258,20 @@ def read_tar(read: Read) -> tuple[Manifest, Iterator[tuple[Entry, Iterator[memor
     ``DigestMismatch`` as soon as a byte is not what the manifest says, and if the bundle is cut. Contents and the
     manifest's digest are for the caller to check: ``dagferry_core.tree`` hashes what it writes.
     """
-    header = bytes(_exactly(read, BLOCK_BYTES))
-    size = int(header[124:135], 8) if header[124:135].isdigit() else 0
-    if header != member_header(MANIFEST_NAME, size, 0o644) or size > MAX_MANIFEST_BYTES:
+    header = _exactly(read, BLOCK_BYTES)
+    size = int(header[124:135], 8) if _OCTAL.fullmatch(header, 124, 135) else 0
+    if header != member_header(MANIFEST_NAME, size, 0o644):
         raise AnswerInvalid("The download is no bundle: it does not start with a manifest.")
-    manifest = Manifest.parse(bytes(_exactly(read, size + padding(size))[:size]))
+    if size > MAX_MANIFEST_BYTES:
+        raise AnswerInvalid(f"The manifest claims {size} bytes; at most {MAX_MANIFEST_BYTES} are read.")
+    text = _exactly(read, size)
+    _exactly(read, padding(size))
+    manifest = Manifest.parse(text)
+    del text
 
     def pieces(first: memoryview, size: int) -> Iterator[memoryview]:
-        while size:
-            piece = (first or _exactly(read, min(size + padding(size), PIECE_BYTES)))[:size]
+        while size > 0:
+            piece = (first or memoryview(_exactly(read, min(size + padding(size), PIECE_BYTES))))[:size]
             first = first[:0]
             size -= len(piece)
             yield piece
@@ -223,7 +281,7 @@ def read_tar(read: Read) -> tuple[Manifest, Iterator[tuple[Entry, Iterator[memor
             expected = entry_header(entry)
             padded = entry.size + padding(entry.size)
             # Header and first piece come in one read: calls are what costs here.
-            data = _exactly(read, len(expected) + min(padded, PIECE_BYTES))
+            data = memoryview(_exactly(read, len(expected) + min(padded, PIECE_BYTES)))
             if data[: len(expected)] != expected:
                 raise DigestMismatch(f"The bundle is not in its canonical form at {entry.path!r}.")
             yield entry, pieces(data[len(expected) :], entry.size)

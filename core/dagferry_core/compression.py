@@ -20,6 +20,7 @@ from dagferry_core.errors import (
     ArchiveUnsupported,
     WindowTooLarge,
 )
+from dagferry_core.kinds import kind_of
 from dagferry_core.limits import MAX_ZSTD_BLOCKS, MAX_ZSTD_WINDOW_BYTES, MIB, PIECE_BYTES
 
 _HEAD_BYTES = 512
@@ -29,7 +30,6 @@ _OUTPUT_BYTES = 120 * 1024
 _GZIP = b"\x1f\x8b"
 _ZSTD = b"\x28\xb5\x2f\xfd"
 _SKIPPABLE = b"\x2a\x4d\x18"
-_OTHERS = {b"PK": "a zip file", b"BZh": "compressed with bzip2", b"\xfd7zXZ": "compressed with xz"}
 
 _RLE = 1
 
@@ -84,8 +84,9 @@ def open_stream(file: BinaryIO) -> Stream:
         raise ArchiveTruncated("The upload has no bytes.")
     if head[1:4] == _SKIPPABLE:
         raise ArchiveUnsupported("The upload starts with a skippable zstd frame, as parallel compressors write it.")
-    what = next((name for magic, name in _OTHERS.items() if head.startswith(magic)), "something else")
-    raise ArchiveNotRecognized(f"The upload is neither a tar (ustar, PAX, GNU) nor a gzip or zstd of one, but {what}.")
+    raise ArchiveNotRecognized(
+        f"The upload is neither a tar (ustar, PAX, GNU) nor a gzip or zstd of one, but {kind_of(head)}."
+    )
 
 
 def _end(file: BinaryIO, rest: bytes, frame: str) -> Iterator[bytes]:

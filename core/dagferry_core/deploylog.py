@@ -2,25 +2,42 @@
 
 An entry is a JSON file that is written once. The log is ordered by sequence alone; an entry's time never runs
 backwards, even if the clock does.
+
+Format 2 added what stands behind ``removed`` in ``Deploy``. Entries of format 1, which has none of it, are read as they
+are, and so will be entries of later formats: a field that is not known is passed over, and so is a kind that has no
+meaning here. Each entry names the bytes of the one before by their hash, so that a log cannot be rewritten unnoticed.
 """
 
+import hashlib
+import heapq
 import json
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from dagferry_core.errors import StoreFailed
+from dagferry_core.errors import StoreDamaged, StoreFailed
 from dagferry_core.manifest import Changes
 from dagferry_core.names import MAX_SEQUENCE, is_digest, make_version, version_sequence
 
-KINDS = ("upload", "rollback")
+FORMAT = 2
+KINDS = ("upload", "rollback", "promote")
+"""What this server knows. Whatever looks like one is a kind to those who read."""
 MAX_DESCRIPTION_CHARACTERS = 1000
+DAY_SECONDS = 86400
+NONCE_BYTES = 8
+
+_KIND = re.compile(r"[a-z][a-z0-9_-]{0,39}")
+_NONCE = re.compile(rf"[0-9a-f]{{{2 * NONCE_BYTES}}}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 class Deploy(NamedTuple):
     """One entry of the deploy log.
 
     ``time`` is in whole seconds since the epoch, UTC; ``added``, ``changed`` and ``removed`` count files against the
-    deploy before.
+    deploy before. ``nonce`` is random, in hex: no two writers ever write the same entry. ``previous`` is the sha256, in
+    hex, of the entry before as it was stored then, empty in a first one; ``details`` that of the file with the deploy's
+    details (see ``dagferry_core.deploydetails``), empty if it has none. ``git`` says where the content comes from.
     """
 
     sequence: int
@@ -33,34 +50,67 @@ class Deploy(NamedTuple):
     added: int
     changed: int
     removed: int
+    format: int = 1
+    nonce: str = ""
+    previous: str = ""
+    details: str = ""
+    git: Mapping[str, str] | None = None
 
     def encode(self) -> bytes:
-        """Return the entry as it is stored."""
-        return json.dumps(self._asdict(), ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+        """Return the entry as it is stored; without what it does not have, so one of format 1 as it was."""
+        optional = {name: value for name, value in Deploy._field_defaults.items() if getattr(self, name) == value}
+        stored = {name: value for name, value in self._asdict().items() if name not in optional}
+        return json.dumps(stored, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
 
 
-_TYPES: Mapping[str, type] = {
-    name: int if name in {"sequence", "time", "added", "changed", "removed"} else str for name in Deploy._fields
+_REQUIRED: Mapping[str, type] = {
+    name: int if name in {"sequence", "time", "added", "changed", "removed"} else str
+    for name in Deploy._fields
+    if name not in Deploy._field_defaults
 }
 
 
+def entry_sha256(data: bytes) -> str:
+    """Return the hash of a stored entry, as the entry after it names it."""
+    return hashlib.sha256(data).hexdigest()
+
+
 def decode(data: bytes, sequence: int) -> Deploy:
-    """Read the stored entry number ``sequence``; raise ``StoreFailed`` if it is damaged or not that entry."""
+    """Read the stored entry number ``sequence``; raise ``StoreDamaged`` if it is damaged or not that entry."""
     try:
         raw: Any = json.loads(data)
-        deploy = Deploy(**{name: raw[name] for name in Deploy._fields})
-        right_types = all(type(getattr(deploy, name)) is kind for name, kind in _TYPES.items())
+        required = {name: raw[name] for name in _REQUIRED}
+        deploy = Deploy(**required, **{name: raw[name] for name in Deploy._field_defaults if name in raw})
         if (
-            not right_types
+            any(type(getattr(deploy, name)) is not kind for name, kind in _REQUIRED.items())
             or deploy.sequence != sequence
             or version_sequence(deploy.version) != sequence
             or not is_digest(deploy.digest)
-            or deploy.kind not in KINDS
+            or not _KIND.fullmatch(deploy.kind)
+            or not _right_optional(deploy)
         ):
             raise ValueError("a field is not what it must be")
     except Exception as error:
-        raise StoreFailed(f"Entry {sequence} of the deploy log is damaged: {error}.") from error
+        raise StoreDamaged(f"Entry {sequence} of the deploy log is damaged: {error}.") from error
     return deploy
+
+
+def _right_optional(deploy: Deploy) -> bool:
+    hashes = [text for text in (deploy.previous, deploy.details) if text]
+    git = {} if deploy.git is None else deploy.git
+    return (
+        type(deploy.format) is int
+        and deploy.format >= 1
+        and all(_SHA256.fullmatch(text) for text in hashes)
+        and (not deploy.nonce or is_nonce(deploy.nonce))
+        and isinstance(git, dict)
+        and all(isinstance(text, str) for pair in git.items() for text in pair)
+    )
+
+
+def is_nonce(text: str) -> bool:
+    """Tell whether ``text`` can be the nonce of an entry."""
+    return _NONCE.fullmatch(text) is not None
 
 
 def next_deploy(
@@ -73,6 +123,9 @@ def next_deploy(
     actor: str,
     now: float,
     changes: Changes,
+    nonce: str,
+    previous: str = "",
+    details: str = "",
 ) -> Deploy:
     """Return the entry that follows ``newest``, the newest readable one.
 
@@ -93,51 +146,81 @@ def next_deploy(
         added=len(changes.added),
         changed=len(changes.changed),
         removed=len(changes.removed),
+        format=FORMAT,
+        nonce=nonce,
+        previous=previous,
+        details=details,
     )
 
 
 class Retention(NamedTuple):
-    """What is kept: the newest ``keep_deploys``, all younger than ``keep_days``, within ``max_store_bytes``."""
+    """What a deployment keeps: its newest ``keep_deploys``, and all younger than ``keep_days``."""
 
     keep_deploys: int
     keep_days: float
-    max_store_bytes: int
 
 
-class StoredDeploy(NamedTuple):
-    """A deploy of some deployment together with the size of its bundle in bytes, 0 if it is gone already."""
+class Stored(NamedTuple):
+    """What retention looks at of a deployment: its deploys in ascending sequence, and its rules.
 
-    deployment: str
-    deploy: Deploy
-    bundle_bytes: int
+    ``bundle_bytes`` has the size of each bundle that is there, by digest.
+    """
+
+    deploys: Sequence[Deploy]
+    bundle_bytes: Mapping[str, int]
+    rules: Retention
 
 
-def kept_bundles(stored: Iterable[StoredDeploy], rules: Retention, now: float) -> set[tuple[str, str]]:
-    """Return the (deployment, digest) of every bundle that stays.
+def kept_bundles(
+    stored: Mapping[str, Stored],
+    max_store_bytes: int,
+    now: float,
+    paced: Callable[[Iterable[Any]], Iterable[Any]] = iter,
+) -> dict[str, set[str]]:
+    """Return the digests of the bundles that stay, by deployment.
 
     The newest ``keep_deploys`` of each deployment stay whatever their size, and so the current one. Then come the
     younger ones, newest first over all deployments, until the next would take the store over ``max_store_bytes``.
+    Every long loop goes through ``paced``, which may rest between two items.
     """
-    ordered = sorted(stored, key=lambda item: item.deploy.sequence, reverse=True)
-    seen: dict[str, int] = {}
-    young: list[StoredDeploy] = []
-    kept: set[tuple[str, str]] = set()
-    total = 0
-    for item in ordered:
-        seen[item.deployment] = seen.get(item.deployment, 0) + 1
-        key = (item.deployment, item.deploy.digest)
-        if seen[item.deployment] <= max(1, rules.keep_deploys):
-            total += 0 if key in kept else item.bundle_bytes
-            kept.add(key)
-        elif item.deploy.time >= now - rules.keep_days * 86400:
-            young.append(item)
-    young.sort(key=lambda item: (item.deploy.time, item.deploy.sequence), reverse=True)
-    for item in young:
-        key = (item.deployment, item.deploy.digest)
-        if key in kept:
-            continue
-        if total + item.bundle_bytes > rules.max_store_bytes:
+    kept: dict[str, set[str]] = {}
+    young: dict[str, dict[str, Deploy]] = {}
+    total = young_bytes = 0
+    for name, (deploys, bundle_bytes, rules) in stored.items():
+        mine, later = kept.setdefault(name, set()), young.setdefault(name, {})
+        oldest = now - rules.keep_days * DAY_SECONDS
+        for place, deploy in enumerate(paced(reversed(deploys))):
+            if deploy.digest in mine or deploy.digest in later:
+                continue
+            if place < max(1, rules.keep_deploys):
+                mine.add(deploy.digest)
+                total += bundle_bytes.get(deploy.digest, 0)
+            elif deploy.time >= oldest:
+                later[deploy.digest] = deploy
+                young_bytes += bundle_bytes.get(deploy.digest, 0)
+    if total + young_bytes <= max_store_bytes:
+        for name, later in young.items():
+            kept[name].update(later)
+        return kept
+    for name, deploy in paced(_newest_first(young)):
+        size = stored[name].bundle_bytes.get(deploy.digest, 0)
+        if total + size > max_store_bytes:
             break
-        total += item.bundle_bytes
-        kept.add(key)
+        total += size
+        kept[name].add(deploy.digest)
     return kept
+
+
+def _newest_first(young: Mapping[str, Mapping[str, Deploy]]) -> Iterator[tuple[str, Deploy]]:
+    def moment(item: tuple[str, Deploy]) -> tuple[int, int]:
+        return item[1].time, item[1].sequence
+
+    # Merged, not sorted as a whole: one sort of a million would stop every other thread until it ends.
+    return heapq.merge(
+        *(
+            sorted(((name, deploy) for deploy in later.values()), key=moment, reverse=True)
+            for name, later in young.items()
+        ),
+        key=moment,
+        reverse=True,
+    )

@@ -141,14 +141,20 @@ class LinkRefused(BundleError):
     """A link leaves the bundle, points at nothing, or goes in circles."""
 
     code = "link_refused"
-    default_hint = "Replace the link by the file it points at, or remove it."
+    default_hint = (
+        "Replace the link by the file it points at, or remove it. For all links at once: tar -h packs what they point "
+        "at, as in: tar -chzf dags.tar.gz dags"
+    )
 
 
 class RootMixed(BundleError):
     """Some members lie under the top folder ``dags/`` and some beside it."""
 
     code = "root_mixed"
-    default_hint = "Pack only the dags folder, or add root=. to the upload's query to deploy the archive as it is."
+    default_hint = (
+        "Pack only the dags folder, or add root=dags to the upload's query to deploy what lies in it, or root=. to "
+        "deploy the archive as it is."
+    )
 
 
 class RootIsLink(BundleError):
@@ -156,6 +162,13 @@ class RootIsLink(BundleError):
 
     code = "root_is_link"
     default_hint = "The dags folder is a symbolic link where it was packed. Pack the folder it points at."
+
+
+class RootNotFound(BundleError):
+    """The folder that ``root`` in the upload's query names is not in the archive."""
+
+    code = "root_not_found"
+    default_hint = "Check root in the upload's query against what tar -tzf dags.tar.gz lists."
 
 
 class BundleEmpty(BundleError):
@@ -213,7 +226,7 @@ class MultipartInvalid(RequestError):
     """The form data of an upload is malformed, or does not hold exactly one file."""
 
     code = "multipart_invalid"
-    default_hint = "Send one file part, for example with: curl -F dags.tar.gz=@dags.tar.gz URL"
+    default_hint = "Send one file part, for example with: curl --fail-with-body -F dags.tar.gz=@dags.tar.gz URL"
 
 
 class UploadIncomplete(RequestError):
@@ -252,7 +265,19 @@ class DeploymentNotFound(RequestError):
     code = "deployment_not_found"
     status = 404
     exit_code = EXIT_NOT_ALLOWED
-    default_hint = "Check the name in the URL against the server's --deployments."
+    default_hint = "Check the name in the URL against the server's --deployments or --deployments-file."
+
+
+class DeploymentDisabled(RequestError):
+    """The deployment takes no deploys at the moment, for a reason that whoever runs the server has given."""
+
+    code = "deployment_disabled"
+    status = 409
+    exit_code = EXIT_NOT_ALLOWED
+    default_hint = (
+        "Nothing was deployed; the pods keep what they have. Deploy again when it is enabled: whoever runs the server "
+        "does that in the file of --deployments-file."
+    )
 
 
 class VersionNotFound(RequestError):
@@ -291,7 +316,7 @@ class Unauthenticated(RequestError):
     code = "unauthenticated"
     status = 401
     exit_code = EXIT_NOT_ALLOWED
-    default_hint = 'Send a token, for example with: curl -H "Authorization: Bearer $TOKEN" URL'
+    default_hint = 'Send a token, for example with: curl --fail-with-body -H "Authorization: Bearer $TOKEN" URL'
 
 
 class CredentialsRefused(RequestError):
@@ -335,7 +360,7 @@ class ServerError(DagferryError):
 
 
 class UploadEmptyBody(ServerError):
-    """The file part has no bytes, as a client's retry after a broken connection sends it."""
+    """The file has no bytes, as a client's retry after a broken connection sends it, and curl for a folder."""
 
     code = "upload_empty_body"
     default_hint = "Send the file again: this request carried none of it."
@@ -360,10 +385,23 @@ class TooManyUploads(ServerError):
     code = "too_many_uploads"
 
 
+class ServerBusy(ServerError):
+    """Bundles with very many files take turns, and this one did not get its turn in time."""
+
+    code = "server_busy"
+    default_hint = "Try again in a minute."
+
+
 class TooManyDownloads(ServerError):
     """As many downloads of the deployment, or by this caller, are under way as it gives at a time."""
 
     code = "too_many_downloads"
+
+
+class DeployContended(ServerError):
+    """Each time the next place in the deploy log was tried, another server had taken it."""
+
+    code = "deploy_contended"
 
 
 class IssuerUnavailable(ServerError):
@@ -386,10 +424,20 @@ class StoreFull(ServerError):
 
 
 class StoreFailed(ServerError):
-    """The server's volume refused to read or write."""
+    """The server's volume refused to read or write. That may pass: nothing is taken for damaged or gone."""
 
     code = "store_failed"
     default_hint = "Look at the server's log and its volume, then try again."
+
+
+class StoreDamaged(StoreFailed):
+    """Stored bytes could be read, and are not what was written: they do not decode, or a file is gone."""
+
+    code = "store_damaged"
+    default_hint = (
+        "Deploy again, which needs nothing of what is damaged, or put the file back from a backup. "
+        "dagferry-server verify shows all that is damaged."
+    )
 
 
 class StoreInUse(ServerError):
@@ -415,6 +463,16 @@ class ServerUnreachable(SyncError):
 
     code = "server_unreachable"
     default_hint = "Check --server, the network, and the server's log. The sidecar tries again by itself."
+
+
+class ProxyFailed(SyncError):
+    """The proxy that the environment names cannot be reached, or did not let the request through."""
+
+    code = "proxy_failed"
+    default_hint = (
+        "Check the proxy that https_proxy, http_proxy or all_proxy names. no_proxy lists what is reached without it. "
+        "The sidecar tries again by itself."
+    )
 
 
 class TokenUnreadable(SyncError):
@@ -457,6 +515,16 @@ class PatchMismatch(SyncError):
 
     code = "patch_mismatch"
     default_hint = "The sidecar fetches the whole bundle."
+
+
+class AwaitingFirstDeploy(SyncError):
+    """Nothing was deployed yet and nothing is published, so the sidecar waits; the pod is not ready."""
+
+    code = "awaiting_first_deploy"
+    default_hint = (
+        "Deploy something: the sidecar publishes it at once. To start without a deploy, give the sidecar "
+        "--when-empty seed with --seed DIR, or --when-empty empty."
+    )
 
 
 class SequenceRegressed(SyncError):

@@ -8,26 +8,22 @@ than it may be long; a bundle is streamed, never held. Whatever goes wrong is ``
 or ``AnswerInvalid``.
 """
 
-import contextlib
 import http.client
 import json
 import math
-import os
 import re
-import socket
-import threading
-import time
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, NoReturn
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from dagferry_core import __version__
-from dagferry_core.connecting import Access, Patience, connect
+from dagferry_core.connecting import Access, Patience
 from dagferry_core.errors import AnswerInvalid, DagferryError, RequestError, ServerRefused, ServerUnreachable
 from dagferry_core.limits import PIECE_BYTES
 from dagferry_core.names import is_digest, version_sequence
 from dagferry_core.patch import MAX_PATCH_BYTES
 from dagferry_core.records import DeployRef
+from dagferry_core.transport import MAX_SHOWN_CHARACTERS, Request, Transport, reason
 
 CONNECT_SECONDS = 10.0
 SILENCE_SECONDS = 20.0
@@ -36,12 +32,9 @@ DOWNLOAD_SECONDS = 900.0
 """How long a bundle may take. What drips never falls silent, so it has to be limited as a whole."""
 PATCH_PIECE_BYTES = 1024  # does not take long even where it drips
 GOODBYE_SECONDS = 2.0
-STALE_SECONDS = 1.0
-"""A kept connection that breaks this soon after a request was closed by the server before it; that is no failure."""
 MAX_ANSWER_BYTES = 64 * 1024
 MAX_LOG_ID_CHARACTERS = 200
 MAX_ERROR_BYTES = 300
-MAX_SHOWN_CHARACTERS = 300
 
 NO_ACCESS = Access()
 
@@ -74,7 +67,7 @@ class Download:
         try:
             data = self._response.read(size)
         except (OSError, ValueError, http.client.HTTPException) as error:
-            raise ServerUnreachable(f"The download broke after {self.received} bytes: {_reason(error)}.") from error
+            raise ServerUnreachable(f"The download broke after {self.received} bytes: {reason(error)}.") from error
         self.received += len(data)
         if not data and self._expected is not None and self.received < self._expected:
             raise ServerUnreachable(f"The download broke after {self.received} of {self._expected} bytes.")
@@ -111,8 +104,8 @@ class Server:
     ) -> None:
         self.within = math.inf
         self._patience = patience or Patience(CONNECT_SECONDS, SILENCE_SECONDS, DOWNLOAD_SECONDS)
-        self._url = urlsplit(url)
-        self._path = f"{self._url.path.rstrip('/')}/{deployment}/dags"
+        self._transport = Transport(url, access)
+        self._path = f"{self._transport.url.path.rstrip('/')}/{deployment}/dags"
         self._headers = {
             "User-Agent": f"{agent}/{__version__}",
             # A cache on the way must not answer for the server.
@@ -121,34 +114,10 @@ class Server:
             **({"Dagferry-Component": component} if component else {}),
         }
         self._access = access
-        self._before, self._for_proxy = "", dict[str, str]()
-        self._connection: http.client.HTTPConnection | None = None
-        self._socket: socket.socket | None = None
-        self._timer: threading.Timer | None = None
 
     def close(self) -> None:
         """Close the connection, also under a thread that reads from it."""
-        connection, self._connection = self._connection, None
-        if self._timer:
-            self._timer.cancel()
-        self._cut()
-        if connection:
-            connection.close()
-        self._socket = None
-
-    def _cut(self) -> None:
-        if self._socket:
-            with contextlib.suppress(OSError):  # the other side may have been faster
-                self._socket.shutdown(socket.SHUT_RDWR)
-
-    def _limit(self, seconds: float) -> None:
-        """Cut the connection after ``seconds``, unless another limit replaces this one before."""
-        if self._timer:
-            self._timer.cancel()
-        self._timer = threading.Timer(seconds, self._cut)
-        self._timer.daemon = True
-        with contextlib.suppress(RuntimeError):  # no thread to be had: the limit on silence has to do
-            self._timer.start()
+        self._transport.close()
 
     # --- the calls ---------------------------------------------------------------------------------------------------
 
@@ -172,13 +141,12 @@ class Server:
         """Start the download of ``version``: a patch if the server has one from the version ``have``, else all."""
         query = f"?from={have}" if have else ""
         response = self._get(f"/versions/{version}{query}", {}, SILENCE_SECONDS, self._patience.connect)
-        self._limit(self._patience.download)
+        self._transport.limit(self._patience.download)
         content_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
         if response.headers.get("Content-Encoding", "identity") != "identity":
             content_type = "something that was compressed on the way"
         if content_type == WHOLE_TYPE:
-            if self._socket:
-                self._socket.settimeout(SILENCE_SECONDS)
+            self._transport.limit_silence(SILENCE_SECONDS)
             return Download(response, WHOLE)
         if content_type == PATCH_TYPE and have:
             return Download(response, PATCH)
@@ -207,17 +175,9 @@ class Server:
     ) -> http.client.HTTPResponse:
         """Return the answer with its body unread; its status is 200, or 304 if that was possible."""
         silence, connect_seconds = min(silence, self.within), min(connect_seconds, self.within)
-        self._limit(min(connect_seconds + silence, self.within + 0.5))  # silence is to be called so
-        kept = self._connection is not None
-        started = time.monotonic()
-        try:
-            response = self._send(path, headers, silence, connect_seconds)
-        except (OSError, ValueError, http.client.HTTPException) as error:
-            self.close()
-            broke = isinstance(error, ConnectionError)
-            if kept and broke and time.monotonic() - started < STALE_SECONDS:
-                return self._get(path, headers, silence, connect_seconds)
-            raise ServerUnreachable(f"{self._url.geturl()} does not answer: {_reason(error)}.") from error
+        self._transport.limit(min(connect_seconds + silence, self.within + 0.5))  # silence is to be called so
+        together = {**self._headers, **headers, **self._access.headers()}
+        response = self._transport.request(Request("GET", self._path + path, together), silence, connect_seconds)
         if response.status == http.client.OK or (
             response.status == http.client.NOT_MODIFIED and "If-None-Match" in headers
         ):
@@ -225,39 +185,26 @@ class Server:
         try:
             self._refuse(response)
         finally:
+            response.close()
             self.close()
-
-    def _send(
-        self, path: str, headers: Mapping[str, str | None], silence: float, connect_seconds: float
-    ) -> http.client.HTTPResponse:
-        together = {**self._headers, **headers, **self._access.headers()}
-        if self._connection is None:
-            self._connection, self._before, self._for_proxy = connect(
-                self._url, self._access, os.environ, connect_seconds
-            )
-            self._connection.connect()
-            self._socket = self._connection.sock
-        if self._connection.sock:
-            self._connection.sock.settimeout(silence)
-        together.update(self._for_proxy)
-        merged = {name: value for name, value in together.items() if value is not None}
-        self._connection.request("GET", self._before + self._path + path, headers=merged)
-        response = self._connection.getresponse()
-        if response.will_close:
-            self._connection = None
-        return response
 
     def _refuse(self, response: http.client.HTTPResponse) -> NoReturn:
         status = response.status
         if http.client.MULTIPLE_CHOICES <= status < http.client.BAD_REQUEST or status < http.client.OK:
             to = response.headers.get("Location", "nowhere")[:MAX_SHOWN_CHARACTERS]
             raise AnswerInvalid(f"The server answered {status}, to {to!r}; no redirection is followed.")
+        hint, said = None, ""
         try:
             body = json.loads(response.read(MAX_ANSWER_BYTES))
-            said = f"{body['message']} ({body['code']})"[:MAX_SHOWN_CHARACTERS]
-        except (OSError, ValueError, KeyError, TypeError, http.client.HTTPException):
-            said = response.reason[:MAX_SHOWN_CHARACTERS]
-        error = ServerRefused(f"The server answered {status}: {said}")
+            said = f"{body['message']} ({body['code']})"
+        except (OSError, ValueError, KeyError, TypeError, RecursionError, http.client.HTTPException):
+            said = response.reason
+            if status == http.client.BAD_REQUEST and self._transport.url.scheme == "http":
+                hint = "Is it https? Then write https:// in the URL."
+        if status in {http.client.UNAUTHORIZED, http.client.FORBIDDEN}:
+            hint = _REFUSED if self._access.token or self._access.token_file else _WHO_ASKS
+        shown = "".join(letter if letter.isprintable() else "?" for letter in said[:MAX_SHOWN_CHARACTERS])
+        error = ServerRefused(f"The server answered {status}: {shown}", hint)
         error.answered = status
         raise error
 
@@ -266,20 +213,18 @@ class Server:
             body = response.read(MAX_ANSWER_BYTES)
         except (OSError, ValueError, http.client.HTTPException) as error:
             self.close()
-            raise ServerUnreachable(f"An answer broke: {_reason(error)}.") from error
+            raise ServerUnreachable(f"An answer broke: {reason(error)}.") from error
         if not response.isclosed():
             self.close()
             raise AnswerInvalid(f"An answer has over {MAX_ANSWER_BYTES} bytes, or was cut.")
         return body
 
 
+_WHO_ASKS = "The server wants to know who asks: give the sidecar a token with --token-file, and see docs/security.md."
+_REFUSED = (
+    "Check that --token-file holds a token of scope sync for this deployment. The server's log says why it refused it."
+)
 _CUT_ESCAPE = re.compile("%[0-9A-F]?$")
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, TimeoutError):
-        return "it sent nothing for too long"
-    return (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
 
 
 def _deploy_of(body: bytes) -> DeployRef:

@@ -27,6 +27,18 @@ MAX_EXPANDED_BYTES = 1 * GIB
 MAX_FILES = 100_000
 """Default of ``--max-files``: how many files and folders an archive may have, those included that are only implied."""
 
+LARGE_FILES = 20_000
+"""A bundle with more files takes so much memory while it is checked and stored, that the server does one at a time."""
+LARGE_MANIFEST_BYTES = 3 * MIB
+"""The manifest of a stored bundle that counts as large: about as many files, with paths of 80 bytes."""
+
+MOST_EXPANDED_BYTES = 16 * MAX_EXPANDED_BYTES
+MOST_FILES = 4 * MAX_FILES
+"""What these two settings may be raised to. A follower takes nothing that claims more, whoever its server is."""
+
+MOST_FILE_BYTES = 8**11 - 1
+"""The most bytes one file may have: the header of a tar has eleven octal digits for it."""
+
 MAX_PATH_BYTES = 1024
 MAX_COMPONENT_BYTES = 255
 MAX_DEPTH = 64
@@ -56,6 +68,9 @@ MAX_LINK_STEPS = 40
 MAX_WARNINGS = 20
 MAX_LEFT_OUT_SHOWN = 100
 """How many warnings, and paths that were left out, the answer to an upload lists."""
+
+MAX_REFUSALS = 20
+"""How many wrong paths and links of an archive a refusal lists."""
 
 MAX_RATIO = 250
 RATIO_FREE_BYTES = 64 * MIB

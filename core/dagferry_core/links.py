@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dagferry_core.errors import LinkRefused, TooManyFiles
 from dagferry_core.limits import MAX_DEPTH, MAX_LINK_STEPS
 from dagferry_core.paths import check_length, shown
+from dagferry_core.refusals import REFUSED_NAMES, Refusals
 
 
 class Node(enum.Enum):
@@ -26,23 +27,25 @@ class Links:
     """The links of one archive.
 
     ``nodes`` says what stands at each path; below one that is left out, nothing does. ``targets`` has the target of
-    each path that is a link. A link must not leave ``root``, the folder that becomes the bundle (``""`` for all).
-    Raises ``LinkRefused`` for a link that leaves, dangles or goes in circles.
+    each path that is a link. ``root`` is the folder that becomes the bundle (``""`` for all): links elsewhere are not
+    looked at. A link must not leave the folder ``bounds``, ``root`` or one above it. Refused is a link that leaves,
+    dangles or goes in circles.
     """
 
-    __slots__ = ("_children", "_copies_left", "_ends", "_following", "_nodes", "_root", "_targets")
+    __slots__ = ("_bounds", "_children", "_copies_left", "_ends", "_following", "_nodes", "_root", "_targets")
 
-    def __init__(self, nodes: Mapping[str, Node], targets: Mapping[str, str], root: str) -> None:
+    def __init__(self, nodes: Mapping[str, Node], targets: Mapping[str, str], root: str, bounds: str) -> None:
         self._nodes = nodes
         self._targets = targets
         self._root = root
+        self._bounds = bounds
         self._ends: dict[str, tuple[str, int]] = {}
         self._following: set[str] = set()
         self._children: dict[str, list[str]] = {}
         self._copies_left = 0
 
-    def copies(self, max_copies: int) -> Iterator[tuple[str, str]]:
-        """Yield each path that the links bring in, with the path of the file it is a copy of.
+    def copies(self, max_copies: int, refusals: Refusals) -> Iterator[tuple[str, str]]:
+        """Yield each path that the links bring in, with the path of the file it is a copy of; note refused links.
 
         A link to a folder brings in all that is below it, and a tree of such links can multiply without end: raises
         ``TooManyFiles`` after ``max_copies`` files, folders and links below the links themselves.
@@ -52,8 +55,13 @@ class Links:
                 if node is not Node.LEFT_OUT:
                     self._children.setdefault(path.rpartition("/")[0], []).append(path)
         self._copies_left = max_copies
+        above = f"{self._root}/" if self._root else ""
         for link in self._targets:
-            yield from self._walk(link, link, set())
+            if link.startswith(above):
+                try:
+                    yield from self._walk(link, link, set())
+                except REFUSED_NAMES as error:
+                    refusals.add(error)
 
     def _walk(self, path: str, original: str, inside: set[str]) -> Iterator[tuple[str, str]]:
         """Yield the files at and below ``path`` when it is a copy of ``original``.
@@ -87,11 +95,13 @@ class Links:
         if link in self._following or len(self._following) == MAX_LINK_STEPS:
             raise LinkRefused(f"The link {shown(link)} goes in circles, or through more than {MAX_LINK_STEPS} links.")
         self._following.add(link)
-        end, steps = self._resolve(link)
-        self._following.discard(link)
+        try:
+            end, steps = self._resolve(link)
+        finally:
+            self._following.discard(link)
         if steps > MAX_LINK_STEPS:
             raise LinkRefused(f"The link {shown(link)} goes through more than {MAX_LINK_STEPS} links.")
-        if self._root not in {"", end} and not end.startswith(f"{self._root}/"):
+        if self._bounds not in {"", end} and not end.startswith(f"{self._bounds}/"):
             raise LinkRefused(f"The link {shown(link)} leaves the bundle: it points at {shown(self._targets[link])}.")
         self._ends[link] = end, steps
         return end, steps

@@ -7,16 +7,47 @@ Its text is the one form that is hashed, stored and sent::
 
 one line a file, sorted by the bytes of the path in UTF-8, each line ended by a newline. A path holds no control
 character, so the text is unambiguous. The same files give the same text and so the same digest, whoever packed them.
+
+What is read is not trusted: each path must be one that ``paths.check_path`` lets through, and sizes, files and folders
+stay within what ``limits`` allows, before anything is made of them.
 """
 
 import hashlib
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from operator import attrgetter
 from typing import NamedTuple
 
 from dagferry_core.errors import AnswerInvalid
+from dagferry_core.limits import (
+    MAX_COMPONENT_BYTES,
+    MAX_DEPTH,
+    MAX_PATH_BYTES,
+    MAX_PATHS_BYTES,
+    MOST_EXPANDED_BYTES,
+    MOST_FILE_BYTES,
+    MOST_FILES,
+)
 
 HEADER = "dagferry-manifest 1"
-MODES = {"0644": 0o644, "0755": 0o755}
+MODES = {b"0644": 0o644, b"0755": 0o755}
+_START = HEADER.encode() + b"\n"
+
+_NAME = rb"(?!\.\.?[/\n])[^\x00-\x1f\x7f\\/]{1,%d}" % MAX_COMPONENT_BYTES
+_LINE = re.compile(
+    rb"([0-9a-f]{64}) (0644|0755) (0|[1-9][0-9]{0,%d}) (%b(?:/%b){0,%d})\n"
+    % (len(str(MOST_FILE_BYTES)) - 1, _NAME, _NAME, MAX_DEPTH - 1)
+)
+# The control characters from U+0080 to U+009F, in UTF-8.
+_CONTROL = re.compile(rb"\xc2[\x80-\x9f]")
+
+_MAX_FIXED_BYTES = len(f"{'0' * 64} 0644 {MOST_FILE_BYTES} \n")
+MAX_MANIFEST_BYTES = len(_START) + MOST_FILES * _MAX_FIXED_BYTES + MAX_PATHS_BYTES
+"""The longest text of a manifest: 50 MB. With a server's default limits it is 25 MB."""
+
+_PIECE_LINES = 1000
+_path = attrgetter("path")
 
 
 class Entry(NamedTuple):
@@ -32,15 +63,34 @@ class Entry(NamedTuple):
         return f"{self.sha256} {self.mode:04o} {self.size} {self.path}"
 
 
-def parse_line(line: str) -> Entry:
-    """Read one line of a manifest; raise ``AnswerInvalid`` if it is none."""
-    try:
-        sha256, mode, size, path = line.split(" ", 3)
-        if len(sha256) != 64 or not path:  # noqa: PLR2004
-            raise ValueError(line)
-        return Entry(path, int(size), MODES[mode], sha256)
-    except (ValueError, KeyError) as error:
-        raise AnswerInvalid(f"The manifest has a line that is none: {line[:200]!r}.") from error
+def parse_line(text: bytes, start: int = 0) -> tuple[Entry, bytes]:
+    """Read the line of a manifest that begins at ``start``, and return it with the bytes of its path.
+
+    Raises ``AnswerInvalid`` if it is none.
+    """
+    match = _LINE.match(text, start)
+    if match:
+        sha256, mode, digits, path = match.groups()
+        size = int(digits)
+        if len(path) <= MAX_PATH_BYTES and size <= MOST_FILE_BYTES and (path.isascii() or not _CONTROL.search(path)):
+            try:
+                return Entry(path.decode(), size, MODES[mode], sha256.decode()), path
+            except UnicodeDecodeError:
+                pass
+    line = text[start : start + 200].partition(b"\n")[0]
+    raise AnswerInvalid(f"The manifest has a line that is none: {line!r}.")
+
+
+def check_amounts(files: int, size: int = 0) -> None:
+    """Raise ``AnswerInvalid`` if these are more files (or folders) or bytes than any server lets through."""
+    if files > MOST_FILES:
+        raise AnswerInvalid(
+            f"The manifest lists more than {MOST_FILES} files and folders; no server lets that through."
+        )
+    if size > MOST_EXPANDED_BYTES:
+        raise AnswerInvalid(
+            f"The files of the manifest claim {size} bytes; no server lets through over {MOST_EXPANDED_BYTES}."
+        )
 
 
 class Changes(NamedTuple):
@@ -54,27 +104,64 @@ class Changes(NamedTuple):
 class Manifest:
     """The files of a bundle by path, in the order of the manifest. Immutable by convention."""
 
-    __slots__ = ("digest", "files", "text")
+    __slots__ = ("digest", "files")
 
     def __init__(self, entries: Iterable[Entry]) -> None:
-        ordered = sorted(entries, key=lambda entry: entry.path.encode())
+        # Strings sort by code points, and so as the bytes of their UTF-8.
+        ordered = sorted(entries, key=_path)
         self.files: dict[str, Entry] = {entry.path: entry for entry in ordered}
-        self.text = "\n".join([HEADER, *(entry.line() for entry in self.files.values()), ""]).encode()
-        self.digest = "sha256:" + hashlib.sha256(self.text).hexdigest()
+        digest = hashlib.sha256()
+        for piece in self.pieces():
+            digest.update(piece)
+        self.digest = "sha256:" + digest.hexdigest()
+
+    def pieces(self) -> Iterator[bytes]:
+        """Yield the text in pieces. It is not kept: with many files it takes as much memory as all their paths."""
+        yield _START
+        entries = iter(self.files.values())
+        while lines := [entry.line() for entry in islice(entries, _PIECE_LINES)]:
+            yield ("\n".join(lines) + "\n").encode()
+
+    @property
+    def text(self) -> bytes:
+        """The text, made anew."""
+        return b"".join(self.pieces())
 
     @classmethod
-    def parse(cls, text: bytes) -> "Manifest":
-        """Read a manifest from its text; raise ``AnswerInvalid`` unless it is exactly what would be written."""
-        try:
-            header, *lines, end = text.decode().split("\n")
-        except ValueError as error:
-            raise AnswerInvalid("The manifest is not text, or has no lines.") from error
-        if header != HEADER or end:
-            raise AnswerInvalid(f"The manifest starts with {header[:40]!r} or is cut short; expected {HEADER!r}.")
-        manifest = cls(parse_line(line) for line in lines)
-        if manifest.text != text:
-            raise AnswerInvalid("The manifest is not in its canonical form: unsorted, doubled or oddly written lines.")
+    def parse(cls, text: bytes, known: "Manifest | None" = None) -> "Manifest":
+        """Read a manifest from its text; raise ``AnswerInvalid`` unless it is exactly what would be written.
+
+        What it has in common with ``known`` takes no memory of its own.
+        """
+        if not text.startswith(_START) or not text.endswith(b"\n"):
+            raise AnswerInvalid(f"The manifest starts with {text[:40]!r} or is cut short; expected {HEADER!r}.")
+        check_amounts(text.count(b"\n") - 1)
+        files: dict[str, Entry] = {}
+        before, start = b"", len(_START)
+        while start < len(text):  # line by line: a list of them all would take as much memory again
+            entry, path = parse_line(text, start)
+            if path <= before:
+                raise AnswerInvalid("The manifest is not in its canonical form: it has unsorted or doubled lines.")
+            if known and (same := known.files.get(entry.path)):
+                entry = same if entry == same else entry._replace(path=same.path)
+            files[entry.path] = entry
+            before, start = path, text.index(b"\n", start) + 1
+        manifest = cls.__new__(cls)
+        manifest.files = files
+        manifest.digest = "sha256:" + hashlib.sha256(text).hexdigest()
+        manifest.check_amounts()
         return manifest
+
+    def check_amounts(self) -> None:
+        """Raise ``AnswerInvalid`` if there are more files and folders, or more bytes, than any server lets through."""
+        folders: set[str] = set()
+        for path in self.files:
+            parent = path.rpartition("/")[0]
+            while parent and parent not in folders:
+                folders.add(parent)
+                check_amounts(len(self.files) + len(folders))
+                parent = parent.rpartition("/")[0]
+        check_amounts(len(self.files), self.size)
 
     @property
     def size(self) -> int:

@@ -57,9 +57,10 @@ def write_bundle(
 def _tar(
     manifest: Manifest, read_content: Callable[[Entry], Iterable[bytes | memoryview]]
 ) -> Iterator[bytes | memoryview]:
-    yield member_header(MANIFEST_NAME, len(manifest.text), 0o644)
-    yield manifest.text
-    yield bytes(padding(len(manifest.text)))
+    size = sum(map(len, manifest.pieces()))
+    yield member_header(MANIFEST_NAME, size, 0o644)
+    yield from manifest.pieces()
+    yield bytes(padding(size))
     for entry in manifest.files.values():
         yield entry_header(entry)
         yield from read_content(entry)

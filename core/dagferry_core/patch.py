@@ -16,6 +16,7 @@ Each further part holds the contents of one batch, one after the other. Its dict
 files of the batch that were there before, in the same order, unless they are too large (``BATCH_BYTES``).
 """
 
+import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -23,8 +24,8 @@ import zstandard
 
 from dagferry_core.bundle import BundleFile
 from dagferry_core.errors import AnswerInvalid, PatchMismatch
-from dagferry_core.limits import MAX_ZSTD_WINDOW_BYTES, MIB
-from dagferry_core.manifest import Entry, Manifest, parse_line
+from dagferry_core.limits import MAX_ZSTD_WINDOW_BYTES, MIB, MOST_FILES
+from dagferry_core.manifest import Changes, Entry, Manifest, parse_line
 
 HEADER = "dagferry-patch 1"
 MAX_PATCH_BYTES = 8 * MIB
@@ -34,8 +35,13 @@ BATCH_BYTES = 4 * MIB
 MAX_FILE_BYTES = 16 * MIB
 """A larger file that changed is not worth a patch: it would have to be held in memory."""
 
-MAX_TEXT_BYTES = 16 * MIB
+MAX_TEXT_BYTES = 8 * MIB
 """The same holds for the first part: a hundred thousand files with long paths can come to more."""
+MAX_PATCH_FILES = 20_000
+"""Of more files than are changed, added and removed, a patch saves little and takes much memory at both ends."""
+
+MAX_LINES = 4 * MOST_FILES
+"""A line for each file that is removed or carried, for each batch, and for each file that is touched."""
 
 _LENGTH_BYTES = 4
 _SMALL_BYTES = 256 * 1024
@@ -69,6 +75,9 @@ def _dictionary(
 def _part(content: bytes, dictionary: zstandard.ZstdCompressionDict | None = None) -> bytes:
     known = len(dictionary) if dictionary else 0
     window_log = min(MAX_ZSTD_WINDOW_BYTES.bit_length() - 1, max(10, (len(content) + known).bit_length()))
+    if not dictionary and len(content) > _SMALL_BYTES:  # the tables below would be 32 MiB for nothing
+        frame = zstandard.ZstdCompressor(level=3).compress(content)
+        return len(frame).to_bytes(_LENGTH_BYTES, "big") + frame
     # Tables as large as the window: the library's own choice forgets most of a large dictionary.
     parameters = zstandard.ZstdCompressionParameters.from_level(
         19 if len(content) + known <= _SMALL_BYTES else 9,
@@ -78,6 +87,11 @@ def _part(content: bytes, dictionary: zstandard.ZstdCompressionDict | None = Non
     )
     frame = zstandard.ZstdCompressor(compression_params=parameters, dict_data=dictionary).compress(content)
     return len(frame).to_bytes(_LENGTH_BYTES, "big") + frame
+
+
+def worth_a_patch(changes: Changes) -> bool:
+    """Tell whether there are so few changes that it is worth while to make a patch."""
+    return sum(map(len, changes)) <= MAX_PATCH_FILES
 
 
 def make_patch(old: BundleFile, new: BundleFile, touch: Sequence[str], max_bytes: int) -> bytes | None:
@@ -93,16 +107,12 @@ def make_patch(old: BundleFile, new: BundleFile, touch: Sequence[str], max_bytes
     if any(entry.size > MAX_FILE_BYTES for entry in written):
         return None
     batches = list(_batches(written, old.manifest))
-    lines = [HEADER, "to " + new.manifest.digest.removeprefix("sha256:")]
-    lines += [f"remove {path}" for path in changes.removed]
-    lines += [f"copy {entry.line()}" for entry in copied]
-    for batch in batches:
-        lines += [f"batch {len(batch)}", *(f"file {entry.line()}" for entry in batch)]
-    lines += [f"touch {path}" for path in touch]
-    text = "\n".join(lines).encode()
-    if len(text) > MAX_TEXT_BYTES:
-        return None
-    parts = [_part(text)]
+    text = bytearray(f"{HEADER}\nto {new.manifest.digest.removeprefix('sha256:')}".encode())
+    for line in _lines(changes.removed, copied, batches, touch):
+        text += f"\n{line}".encode()
+        if len(text) > MAX_TEXT_BYTES:
+            return None
+    parts = [_part(bytes(text))]
     limit = min(max_bytes, new.stored_bytes)
     for batch in batches:
         if sum(map(len, parts)) > limit:
@@ -113,10 +123,23 @@ def make_patch(old: BundleFile, new: BundleFile, touch: Sequence[str], max_bytes
     return patch if len(patch) <= limit else None
 
 
+def _lines(
+    removed: Iterable[str], copied: Iterable[Entry], batches: Iterable[Sequence[Entry]], touch: Iterable[str]
+) -> Iterator[str]:
+    yield from (f"remove {path}" for path in removed)
+    yield from (f"copy {entry.line()}" for entry in copied)
+    for batch in batches:
+        yield f"batch {len(batch)}"
+        yield from (f"file {entry.line()}" for entry in batch)
+    yield from (f"touch {path}" for path in touch)
+
+
 def _parts(body: bytes) -> Iterator[bytes]:
     start = 0
     while start < len(body):
         length = int.from_bytes(body[start : start + _LENGTH_BYTES], "big")
+        if not length:
+            raise ValueError("it has an empty part")
         start += _LENGTH_BYTES + length
         if start > len(body):
             raise ValueError("it is cut short")
@@ -144,27 +167,37 @@ class Patch(NamedTuple):
     @classmethod
     def _parse(cls, body: bytes) -> "Patch":
         parts = list(_parts(body))
-        header, to, *lines = _decompress(parts[0], None, MAX_TEXT_BYTES).decode().split("\n")
+        text = _decompress(parts[0], None, MAX_TEXT_BYTES) + b"\n"
+        if text.count(b"\n") > MAX_LINES:
+            raise ValueError(f"it has over {MAX_LINES} lines")
+        lines = io.BytesIO(text)  # one at a time: a list of them all would take more memory than the text
+        header, to = next(lines).decode().rstrip("\n"), next(lines, b"").decode().rstrip("\n")
         if header != HEADER:
             raise ValueError(f"it starts with {header[:40]!r}")
         patch = cls("sha256:" + to.removeprefix("to "), [], [], [], [], parts[1:])
         for line in lines:
-            word, _, rest = line.partition(" ")
-            if word == "remove":
-                patch.removed.append(rest)
-            elif word == "copy":
-                patch.copied.append(parse_line(rest))
-            elif word == "batch":
-                patch.batches.append([])
-            elif word == "file":
-                patch.batches[-1].append(parse_line(rest))
-            elif word == "touch":
-                patch.touch.append(rest)
-            else:
-                raise ValueError(f"it has a line {line[:40]!r}")
+            patch._add(line)
         if len(patch.batches) != len(patch.parts):
             raise ValueError(f"it has {len(patch.parts)} contents for {len(patch.batches)} batches")
+        for batch in patch.batches:
+            if sum(entry.size for entry in batch) > (MAX_FILE_BYTES if len(batch) == 1 else BATCH_BYTES):
+                raise ValueError("a batch of it claims more bytes than may be held in memory")
         return patch
+
+    def _add(self, line: bytes) -> None:
+        word, _, rest = line.partition(b" ")
+        if word == b"remove":
+            self.removed.append(rest[:-1].decode())
+        elif word == b"copy":
+            self.copied.append(parse_line(rest)[0])
+        elif word == b"batch" and len(self.batches) < len(self.parts):
+            self.batches.append([])
+        elif word == b"file":
+            self.batches[-1].append(parse_line(rest)[0])
+        elif word == b"touch":
+            self.touch.append(rest[:-1].decode())
+        else:
+            raise ValueError(f"it has a line {line[:40]!r}")
 
     @property
     def written(self) -> list[Entry]:
@@ -172,11 +205,15 @@ class Patch(NamedTuple):
         return [entry for batch in self.batches for entry in batch]
 
     def apply_to(self, old: Manifest) -> Manifest:
-        """Return the manifest that comes out; raise ``PatchMismatch`` unless its digest is the promised one."""
+        """Return the manifest that comes out; raise ``PatchMismatch`` unless its digest is the promised one.
+
+        ``AnswerInvalid`` if it claims more than any server lets through.
+        """
         removed = set(self.removed)
         files = {path: entry for path, entry in old.files.items() if path not in removed}
         files.update((entry.path, entry) for entry in (*self.copied, *self.written))
         new = Manifest(files.values())
+        new.check_amounts()
         if new.digest != self.digest:
             raise PatchMismatch(f"The patch leads to {new.digest} here, not to {self.digest}.")
         return new

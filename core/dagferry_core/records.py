@@ -10,14 +10,15 @@ from typing import Any, NamedTuple
 
 import zstandard
 
-from dagferry_core.bundle import MAX_MANIFEST_BYTES
-from dagferry_core.manifest import Manifest
+from dagferry_core.attributes import set_mode
+from dagferry_core.manifest import MAX_MANIFEST_BYTES, Manifest
 from dagferry_core.tree import BLOCK_BYTES, SECOND_NS, folders_of, on_disk
 
 MANIFEST = "manifest.zst"
 RECORD = "deploy.json"
 ENDED = "ended"
 HOUR_SECONDS = 3600
+MAX_RECORD_BYTES = 64 * 1024
 
 
 class DeployRef(NamedTuple):
@@ -120,7 +121,15 @@ def _write(path: str, content: bytes) -> None:
     with open(path, "xb", buffering=0) as file:
         if file.write(content) != len(content):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)  # what a short write to a file means
-        os.fchmod(file.fileno(), 0o644)
+        set_mode(file.fileno(), 0o644)
+
+
+def _read(path: str, max_bytes: int) -> bytes:
+    with open(path, "rb") as file:
+        data = file.read(max_bytes + 1)
+    if len(data) > max_bytes:
+        raise ValueError(f"{path} has over {max_bytes} bytes")
+    return data
 
 
 def mark_ended(folder: str, now: float) -> None:
@@ -135,8 +144,7 @@ def mark_ended(folder: str, now: float) -> None:
 def read_record(folder: str) -> Record:
     """Return the record in ``folder``; raise ``OSError`` or ``ValueError`` if there is none, or it is damaged."""
     path = f"{folder}/{RECORD}"
-    with open(path, "rb") as file:
-        raw: Any = json.load(file)
+    raw: Any = json.loads(_read(path, MAX_RECORD_BYTES))
     try:
         record = Record(**raw)
     except TypeError as error:
@@ -149,8 +157,7 @@ def read_record(folder: str) -> Record:
 def read_manifest(folder: str) -> Manifest:
     """Return the manifest in ``folder``; raise ``OSError``, ``ValueError`` or ``AnswerInvalid`` if it is damaged."""
     path = f"{folder}/{MANIFEST}"
-    with open(path, "rb") as file:
-        data = file.read()
+    data = _read(path, MAX_MANIFEST_BYTES)
     try:
         if not 0 <= zstandard.frame_content_size(data) <= MAX_MANIFEST_BYTES:
             raise ValueError(f"{path} is not what it must be")

@@ -15,7 +15,6 @@ Nothing outside ``.trees`` is touched but ``current``.
 """
 
 import contextlib
-import errno
 import logging
 import os
 import re
@@ -25,8 +24,10 @@ from typing import NamedTuple
 
 from dagferry_core import removing
 from dagferry_core import tree as trees
+from dagferry_core.attributes import set_mode
 from dagferry_core.draft import Draft
 from dagferry_core.errors import DagferryError
+from dagferry_core.finding import UNIQUE, read_tree
 from dagferry_core.manifest import EMPTY, Manifest
 from dagferry_core.records import (
     ENDED,
@@ -36,7 +37,6 @@ from dagferry_core.records import (
     TreeRules,
     count_kept,
     mark_ended,
-    read_manifest,
     read_record,
     repaired,
     stored_bytes,
@@ -44,14 +44,12 @@ from dagferry_core.records import (
     write_records,
 )
 from dagferry_core.root import TREES, Root, failures
-from dagferry_core.tree import FOLDER_MODE, Damage, Tree, on_disk
+from dagferry_core.tree import FOLDER_MODE, FULL_ERRORS, Damage, Tree, on_disk
 
 REMOVE_AGAIN_SECONDS = 600.0
 """How often it is tried to remove what could not be removed; besides, after each swap."""
-FULL_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT})
 FEWEST = TreeRules(0, 0, 0)
 
-_UNIQUE = re.compile(r"[0-9a-f]{16}")
 _TEMPORARY_LINK = re.compile(r"link-[0-9a-f]{16}")
 
 log = logging.getLogger(__name__)
@@ -104,18 +102,14 @@ class Volume(Root):
                 return Damage([target], [])
             return damage
 
-    def _read(self, unique: str, version: str | None = None) -> tuple[Live, Damage]:
+    def _read(self, unique: str, version: str = "") -> tuple[Live, Damage]:
         """Return a tree and what is wrong with it; raise whatever its records are damaged by."""
-        record = read_record(f"{self._trees}/{unique}")
-        manifest = read_manifest(f"{self._trees}/{unique}")
-        if (record.version, record.digest) != (version or record.version, manifest.digest):
-            raise ValueError("the records of a tree contradict each other")
-        tree, damage = trees.read_and_check(f"{self.root}/{self._target_of(unique, record.version)}", manifest)
+        record, tree, damage = read_tree(self.root, unique, version, modes=self.modes)
         return Live(unique, record, tree), damage
 
     def _take_newest_whole(self) -> Damage:
         serials: dict[str, int] = {}
-        for name in filter(_UNIQUE.fullmatch, os.listdir(self._trees)):
+        for name in filter(UNIQUE.fullmatch, os.listdir(self._trees)):
             with contextlib.suppress(OSError, ValueError):
                 serials[name] = read_record(f"{self._trees}/{name}").serial
         for unique in sorted(serials, key=serials.__getitem__, reverse=True):
@@ -163,10 +157,10 @@ class Volume(Root):
         with failures(folder):
             try:
                 os.mkdir(folder)
-                os.chmod(folder, FOLDER_MODE)
+                set_mode(folder, FOLDER_MODE)
                 os.mkdir(f"{self.root}/{target}")
-                os.chmod(f"{self.root}/{target}", FOLDER_MODE)
-                with Draft(f"{self.root}/{target}", manifest, self._before()) as draft:
+                set_mode(f"{self.root}/{target}", FOLDER_MODE)
+                with Draft(f"{self.root}/{target}", manifest, self._before(), modes=self.modes) as draft:
                     fill(draft)
                 ending = self._ending()
                 known = [tree.record.serial for tree in (self.live, ending, *self.old) if tree]
@@ -237,7 +231,7 @@ class Volume(Root):
         leftovers = 0
         with failures(self._trees):
             for name in os.listdir(self._trees):
-                ours = _UNIQUE.fullmatch(name)
+                ours = UNIQUE.fullmatch(name)
                 if ours and (self._target().startswith(f"{TREES}/{name}/") or self._take_old(name)):
                     continue
                 if ours or _TEMPORARY_LINK.fullmatch(name):

@@ -13,7 +13,7 @@ from aiohttp import web
 
 from dagferry_core.command import fields
 from dagferry_core.errors import DagferryError, MethodNotAllowed, RequestError, ServerError
-from dagferry_server.answers import error_response
+from dagferry_server.answers import FIXED_HEADERS, error_response
 from dagferry_server.audit import BROKEN_OFF, Audit
 from dagferry_server.auth.access import decide, refusal
 from dagferry_server.auth.browser import refuse_web_pages
@@ -24,6 +24,10 @@ from dagferry_server.routing import Route, Table
 from dagferry_server.service import Service
 
 UNAUTHORIZED, UNAVAILABLE = 401, 503
+NO_CONTENT = 204
+SERVER_PATHS = {"/", "*"}
+"""What OPTIONS asks about the server as a whole: load balancers check its health so."""
+MAX_SHOWN_PARAMETERS = 5
 
 log = logging.getLogger(__name__)
 
@@ -43,16 +47,24 @@ class App:
         """Answer one request."""
         with self._service.busy:
             body = Body(request)
+            if request.method == "OPTIONS" and (allowed := self._options(request.rel_url.raw_path)):
+                return self._last(web.Response(status=NO_CONTENT, headers={**FIXED_HEADERS, "Allow": allowed}))
             try:
                 route, parts = self._table.match(request.method, request.rel_url.raw_path)
             except DagferryError as error:
                 Audit(request, self._service.refusals, request.rel_url.raw_path).log(error.code, error.message)
                 return await self._counted("", self._refuse(request, body, error))
+            if route.implied_deployment:
+                parts["deployment"] = self._service.implied_deployment
             answering = self._counted(route.path, self._answer(route, request, body, parts))
             if route.method == "GET":
                 return await answering
             # What changes something is brought to its end, also if the client does not wait for it.
             return await asyncio.shield(self._service.spawn(answering))
+
+    def _options(self, path: str) -> str:
+        """Return the methods of a path, which say nothing of what is behind it; empty if there is no such path."""
+        return "GET, HEAD, OPTIONS, POST" if path in SERVER_PATHS else self._table.allowed(path)
 
     def count_malformed(self) -> None:
         """Count what was answered as no HTTP at all."""
@@ -77,8 +89,9 @@ class App:
     async def _answer(
         self, route: Route, request: web.BaseRequest, body: Body, parts: dict[str, str]
     ) -> web.StreamResponse:
-        name = parts.get("deployment", route.deployment)
-        audit = Audit(request, self._service.refusals, route.path, name, sends_content=route.sends_content)
+        audit = Audit(
+            request, self._service.refusals, route.path, parts.get("deployment"), sends_content=route.sends_content
+        )
         try:
             response = await route.handler(await self._admit(route, request, body, parts, audit))
         except DagferryError as error:
@@ -105,7 +118,7 @@ class App:
     def _count_failed(self, route: Route, parts: dict[str, str], audit: Audit, outcome: str) -> None:
         """Count an upload that led to nothing, from whomever it came; its handler counts the others."""
         if route.takes_file:
-            name = parts.get("deployment", route.deployment) or ""
+            name = parts.get("deployment", "")
             known = audit.caller and audit.caller.scopes(name) and name in self._service.deployments
             self._service.metrics.uploads.labels(name if known else "", outcome).inc()
 
@@ -113,7 +126,7 @@ class App:
         self, route: Route, request: web.BaseRequest, body: Body, parts: dict[str, str], audit: Audit
     ) -> Call:
         """Decide about a request by its first line and headers: the one place where that is done."""
-        name = parts.get("deployment", route.deployment)
+        name = parts.get("deployment")
         caller = None
         # A web page gets nothing at all of a server that anybody on this machine may call.
         if route.scope or not self._service.identifier.closed:
@@ -123,6 +136,7 @@ class App:
                 refuse_web_pages(request.headers, loopback_only=self._loopback_only)
         if error := refusal(decide(route.scope, name or "", caller), route.scope, name or "", caller):
             raise error
+        refuse_unknown_parameters(route, request.query)
         target = None if name is None else self._service.deployment(name)
         return Call(request, body, self._service, target, caller, parts)
 
@@ -143,6 +157,18 @@ class App:
         if self._service.stopping and not response.prepared:
             response.force_close()
         return response
+
+
+def refuse_unknown_parameters(route: Route, query: Iterable[str]) -> None:
+    """Raise ``RequestError`` if the query has a parameter that the route does not: it was meant to do something."""
+    known = [parameter.name for parameter in route.parameters if parameter.place == "query"]
+    unknown = [name for name in dict.fromkeys(query) if name not in known]
+    if unknown:
+        shown = ", ".join(repr(name[:40]) for name in unknown[:MAX_SHOWN_PARAMETERS])
+        raise RequestError(
+            f"{route.method} {route.path} has no query parameter {shown}.",
+            f"It has: {', '.join(known)}." if known else "It has none; leave the query out.",
+        )
 
 
 def _of(request: web.BaseRequest, **more: str) -> dict[str, dict[str, object]]:

@@ -4,37 +4,57 @@ Everything here is synchronous and runs in threads.
 """
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import BinaryIO
 
 from dagferry_core.archive import CheckedArchive
 from dagferry_core.bundle import BundleFile, Index
-from dagferry_core.errors import AnswerInvalid, StoreFailed
+from dagferry_core.errors import AnswerInvalid, StoreDamaged
 from dagferry_core.imports import ANYTHING, imported_names
 from dagferry_core.limits import MIB, PIECE_BYTES
-from dagferry_core.manifest import Entry
+from dagferry_core.manifest import Entry, Manifest
 from dagferry_core.packing import write_bundle
+from dagferry_core.walking import walk
 from dagferry_server.store.base import Store, storage_errors
 
 MAX_SOURCE_BYTES = 4 * MIB
 """A larger .py file is not looked into: it counts as importing everything."""
-MAX_IMPORTS_BYTES = 64 * MIB
+MAX_IMPORTS_BYTES = 24 * MIB
 """What the names that a bundle's files import may come to; files beyond it count as importing everything too."""
 NAME_BYTES = 64
 """What a name takes in memory beside its letters: 13 million short ones, in an upload of 28 KiB, took 2 GB."""
 
 
 @contextmanager
-def opened(store: Store, deployment: str, digest: str) -> Iterator[BundleFile]:
-    """Open a stored bundle for reading single files; ``BundleGone`` if it is not there, ``StoreFailed`` if damaged."""
+def opened(
+    store: Store,
+    deployment: str,
+    digest: str,
+    known: Manifest | None = None,
+    when_large: Callable[[], object] = lambda: None,
+) -> Iterator[BundleFile]:
+    """Open a stored bundle for reading single files; ``known`` and ``when_large`` are those of ``BundleFile``.
+
+    Raises ``BundleGone`` if it is not there, ``StoreDamaged`` if it is damaged, ``StoreFailed`` if it cannot be read.
+    """
     stored = store.open_bundle(deployment, digest)
     with stored.file as file, storage_errors(f"Reading a bundle of {deployment}"):
         try:
-            bundle = BundleFile(file.fileno(), Index.decode(stored.encoded_index))
+            bundle = BundleFile(file.fileno(), Index.decode(stored.encoded_index), known, when_large)
         except (ValueError, AnswerInvalid) as error:
-            raise StoreFailed(f"The bundle {digest} of {deployment} is damaged: {error}") from error
+            raise StoreDamaged(f"The bundle {digest} of {deployment} is damaged: {error}") from error
         yield bundle
+
+
+def contents_of(store: Store, deployment: str, digest: str) -> Iterator[tuple[Entry, Iterator[bytes]]]:
+    """Yield every file of a stored bundle with its content in pieces, without the manifest in memory.
+
+    Raises what ``opened`` raises.
+    """
+    stored = store.open_bundle(deployment, digest)
+    with stored.file as file, storage_errors(f"Reading a bundle of {deployment}"):
+        yield from walk(file.fileno(), Index.decode(stored.encoded_index).frames)
 
 
 def known_imports(bundle: BundleFile | None) -> dict[str, tuple[str, ...]]:

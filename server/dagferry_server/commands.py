@@ -1,4 +1,4 @@
-"""What ``dagferry-server`` does: serve, ``new-log-id``, or ``token new``."""
+"""What ``dagferry-server`` does: serve, ``new-log-id``, ``verify``, or ``token``."""
 
 import asyncio
 import logging
@@ -12,25 +12,29 @@ from dagferry_server.auth.setup import make_identifier
 from dagferry_server.datafolder import DataFolder
 from dagferry_server.listeners import serve
 from dagferry_server.logidcommand import new_log_id
-from dagferry_server.memory import return_large_blocks
+from dagferry_server.memory import leave_aside, return_large_blocks
 from dagferry_server.retention import apply_retention
 from dagferry_server.service import Service
 from dagferry_server.settings import Settings, read_settings
 from dagferry_server.store.local import LocalStore
-from dagferry_server.tokencommand import token_new
+from dagferry_server.tokencommand import token_command
+from dagferry_server.verifycommand import verify
 
 NEW_LOG_ID = "new-log-id"
-TOKEN_NEW = ["token", "new"]
+VERIFY = "verify"
+TOKENS = "token"
 THREADS = 8
 """What blocks runs in these: checks, syncs, reads. More would only compete for the same disk."""
 
 
 def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     """Run ``dagferry-server ARGUMENTS``."""
-    if list(arguments[:2]) == TOKEN_NEW:
-        return token_new(arguments[2:], environment)
+    if list(arguments[:1]) == [TOKENS]:
+        return token_command(arguments[1:], environment)
     if list(arguments[:1]) == [NEW_LOG_ID]:
         return new_log_id(arguments[1:], environment)
+    if list(arguments[:1]) == [VERIFY]:
+        return verify(arguments[1:], environment)
     settings = read_settings(arguments, environment)
     set_up_logs()
     logging.captureWarnings(capture=True)
@@ -44,5 +48,6 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
 async def _serve(settings: Settings, folder: DataFolder, identifier: Identifier) -> None:
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS, "blocking"))
     service = await Service.open(settings, folder, LocalStore(folder.root), identifier)
+    leave_aside()
     service.spawn(apply_retention(service))
     await serve(settings, service)

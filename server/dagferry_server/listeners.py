@@ -15,6 +15,7 @@ from dagferry_core.loopback import is_loopback
 from dagferry_server.answers import error_response
 from dagferry_server.app import App
 from dagferry_server.auth.watched import running, watch
+from dagferry_server.configuring import take_over_changes
 from dagferry_server.halfclosed import AnsweringConnection
 from dagferry_server.routes import ROUTES
 from dagferry_server.routing import Route
@@ -120,6 +121,8 @@ class Listeners:
             context = listening_context(certificate)
             await self._kept.enter_async_context(running(watch([certificate])))
         await self._kept.enter_async_context(self._service.identifier.kept_fresh())
+        if file := self._service.deployments_file:
+            await self._kept.enter_async_context(running(watch([file]), take_over_changes(self._service, file)))
         # What the admin listener has tells nobody's secrets, but where callers have to prove who they are, it is no
         # stranger's business: without that listener it is not served.
         with_admin = settings.admin_listen is None and not settings.closed
@@ -175,7 +178,7 @@ class Listeners:
 
 async def serve(settings: Settings, service: Service) -> None:
     """Serve until SIGTERM or SIGINT."""
-    settings.log(service.retention)
+    settings.log(service.max_store_bytes)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

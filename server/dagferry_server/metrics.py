@@ -1,6 +1,7 @@
 """The server's metrics, in a registry of its own. Labels are configured deployments, routes and error codes alone."""
 
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -71,12 +72,25 @@ class Metrics:
             Gauge, "current_deploy_timestamp_seconds", "Time of the current deploy; 0: nothing deployed.", of
         )
         self.unreadable = make(Gauge, "unreadable_deploys", "Entries of the deploy log that cannot be read.", of)
+        self.unknown = make(
+            Gauge,
+            "current_unknown",
+            "1 while the newest deploy cannot be read, so that nobody is told of a deploy.",
+            of,
+        )
         self.stored_bytes = make(Gauge, "stored_bytes", "Bytes of stored bundles.", of)
         self.stored_bundles = make(Gauge, "stored_bundles", "Stored bundles.", of)
         self.credential_faults = make(
             Gauge, "credential_faults", "Files and issuers that cannot be read now; what they said last is in force."
         )
-        make(Gauge, "upload_limit_bytes", "The most bytes an upload may have.").set(upload_limit.bytes)
+        self.token_expiry = make(
+            Gauge,
+            "token_expiry_timestamp_seconds",
+            "When the next token of the tokens file ends whose name has no later one; 0: none ends.",
+        )
+        make(
+            Gauge, "upload_limit_bytes", "The most bytes an upload may have, if --deployments-file says nothing else."
+        ).set(upload_limit.bytes)
         make(Gauge, "info", "Always 1; the label has the server's version.", "version").labels(__version__).set(1)
 
     def start(self, deployment: str) -> None:
@@ -85,6 +99,20 @@ class Metrics:
             self.uploads.labels(deployment, outcome)
         for metric in (self.received_bytes, self.bundle_sent_bytes, self.patch_sent_bytes):
             metric.labels(deployment)
+
+    def forget(self, deployment: str) -> None:
+        """Show no state of a deployment that is not there any more; its counters stay."""
+        for metric in (
+            self.waiting,
+            self.known,
+            self.sequence,
+            self.deploy_time,
+            self.unreadable,
+            self.stored_bytes,
+            self.stored_bundles,
+        ):
+            with suppress(KeyError):  # never scraped
+                metric.remove(deployment)
 
     def render(self, deployments: Iterable[Deployment], credential_faults: int) -> bytes:
         """Return the text of a scrape; called in a thread."""
@@ -96,6 +124,7 @@ class Metrics:
                 (self.sequence, current.sequence if current else 0),
                 (self.deploy_time, current.time if current else 0),
                 (self.unreadable, len(deployment.unreadable)),
+                (self.unknown, int(deployment.fault is not None)),
             ):
                 metric.labels(deployment.name).set(value)
         self.credential_faults.set(credential_faults)

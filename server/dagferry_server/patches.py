@@ -11,12 +11,13 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 from dagferry_core.bundle import BundleFile
-from dagferry_core.errors import BundleGone, StoreFailed
+from dagferry_core.errors import BundleGone, ServerBusy, StoreFailed
 from dagferry_core.imports import touched
 from dagferry_core.limits import MIB
-from dagferry_core.patch import MAX_PATCH_BYTES, make_patch
+from dagferry_core.patch import MAX_PATCH_BYTES, make_patch, worth_a_patch
 from dagferry_server.bundles import opened
 from dagferry_server.failures import log_failure
+from dagferry_server.memory import Turn
 from dagferry_server.store.base import Store
 
 MAX_KEPT_BYTES = 16 * MIB
@@ -41,6 +42,8 @@ class Key(NamedTuple):
 
 def patch_between(old: BundleFile, new: BundleFile) -> bytes | None:
     """Return the patch from ``old`` to ``new``, or ``None`` if the whole bundle serves better."""
+    if not worth_a_patch(new.manifest.changes_from(old.manifest)):
+        return None
     return make_patch(old, new, touched(old.manifest, new.manifest, new.imports), MAX_PATCH_BYTES)
 
 
@@ -135,6 +138,11 @@ class Patches:
         """Keep a patch that every sidecar is about to ask for."""
         self._kept.put(key, patch, announced=True)
 
+    def close(self) -> None:
+        """Make no more patches."""
+        self._queued.clear()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
     def _start(self) -> None:
         """Have the threads that are free make the next patches."""
         while len(self._making) < MAX_MAKING:
@@ -173,11 +181,12 @@ class Patches:
     def _make_now(self, key: Key) -> bytes | None:
         try:
             with (
-                opened(self._store, key.deployment, key.old) as old,
-                opened(self._store, key.deployment, key.new) as new,
+                Turn() as turn,
+                opened(self._store, key.deployment, key.old, when_large=turn.take) as old,
+                opened(self._store, key.deployment, key.new, old.manifest, turn.take) as new,
             ):
                 return patch_between(old, new)
-        except BundleGone:
+        except (BundleGone, ServerBusy):
             return None
         except StoreFailed as error:
             log_failure("A patch could not be made; the whole bundle is sent", error, **key._asdict())

@@ -6,16 +6,26 @@ says about its file: not the field's name, not the file's name.
 
 import asyncio
 import hashlib
+import re
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any, BinaryIO, NamedTuple
 
 from aiofiles.threadpool import wrap
 from aiohttp import BodyPartReader, MultipartReader, StreamReader, web
+from aiohttp.helpers import parse_mimetype
 
 from dagferry_core.deploylog import MAX_DESCRIPTION_CHARACTERS
-from dagferry_core.errors import MultipartInvalid, UploadEmptyBody, UploadIncomplete, UploadTooLarge, UploadTooSlow
+from dagferry_core.errors import (
+    ArchiveCorrupt,
+    MultipartInvalid,
+    UploadEmptyBody,
+    UploadIncomplete,
+    UploadTooLarge,
+    UploadTooSlow,
+)
 from dagferry_core.limits import PIECE_BYTES, UploadLimit
+from dagferry_core.paths import shown
 from dagferry_server.store.base import storage_errors
 
 UPLOAD_IDLE_SECONDS = 60
@@ -26,7 +36,13 @@ UPLOAD_GRACE_SECONDS = 60
 MAX_FORM_BYTES = 64 * 1024
 MAX_FORM_LINES = 1000
 """What a form may have beside its file: fields, headers, boundaries, what stands before them and behind the last."""
-MAX_DESCRIPTION_BYTES = 4 * MAX_DESCRIPTION_CHARACTERS
+MAX_DESCRIPTION_BYTES = 4 * (MAX_DESCRIPTION_CHARACTERS + 1)
+"""One more than is kept, so that a description that is cut is known by its length."""
+_CURLS_TYPE = "application/x-www-form-urlencoded"
+"""What curl calls the body of -d and of --data-binary alike."""
+_HEAD_BYTES = 512
+_ZSTD, _ZSTD_BYTES = b"\x28\xb5\x2f\xfd", 2048
+_DROPPED = re.compile(rb"[\0\r\n]")
 
 
 class Received(NamedTuple):
@@ -55,15 +71,21 @@ async def receive(
     """
     sink = _Sink(file, limit, count)
     pace = _Pace()
+    name = None
     if _is_form(request):
-        description = await _receive_form(request, sink, pace)
+        description, name = await _receive_form(request, sink, pace)
     else:
         description = request.query.get("description", "")
         while piece := await pace.arriving(request.content.read(PIECE_BYTES)):
             await sink.write(piece)
     await sink.finish()
     if not sink.size:
-        raise UploadEmptyBody("The upload has no bytes.")
+        raise _empty(name)
+    if request.content_type == _CURLS_TYPE and sink.is_text:
+        raise ArchiveCorrupt(
+            "The body was sent as text: there is no NUL and no line end in it, and no archive is like that.",
+            "curl -d leaves these bytes out. Send the file as it is: curl --data-binary @dags.tar.gz URL",
+        )
     return Received(file, sink.size, sink.sha256.hexdigest(), description)
 
 
@@ -72,6 +94,8 @@ class _Sink:
 
     def __init__(self, file: BinaryIO, limit: UploadLimit, count: Callable[[int], object]) -> None:
         self.size = 0
+        self._head = b""
+        self._is_dropped = True
         self.sha256 = hashlib.sha256()
         self._limit = limit
         self._count = count
@@ -83,11 +107,26 @@ class _Sink:
         self._count(len(piece))
         if self.size > self._limit.bytes:
             raise _too_large(self._limit, f"at least {self.size:,} bytes")
+        # The first piece of an archive settles it, so hardly anything is looked through.
+        if self._is_dropped and _DROPPED.search(piece):
+            self._is_dropped = False
+        if len(self._head) < _HEAD_BYTES:
+            self._head += piece[:_HEAD_BYTES]
         self._pending += piece
         if len(self._pending) >= PIECE_BYTES:
             await self._flush()
 
+    @property
+    def is_text(self) -> bool:
+        """Whether it has none of the bytes that curl leaves out of a text, but every archive has.
+
+        A zstd has them from some size on; a page of a proxy has its own message.
+        """
+        is_other = self._head.startswith(_ZSTD) and self.size <= _ZSTD_BYTES
+        return self._is_dropped and not is_other and not self._head.lstrip().startswith(b"<")
+
     async def finish(self) -> None:
+        """Write what is left."""
         await self._flush()
         with storage_errors("Writing the upload"):
             await self._file.flush()
@@ -137,7 +176,8 @@ class _FormBody:
     no turn: so there may be few.
     """
 
-    def __init__(self, content: StreamReader) -> None:
+    def __init__(self, content: StreamReader, boundary: str) -> None:
+        self._boundary = f"--{boundary}\n".encode()
         self.read = content.read
         self.at_eof = content.at_eof
         self.unread_data = content.unread_data
@@ -150,6 +190,11 @@ class _FormBody:
             raise MultipartInvalid(f"The form has more than {MAX_FORM_LINES} lines beside its file.")
         line = await self._content.readline(max_line_length=max_line_length)
         self.count(line)
+        if line == self._boundary:
+            raise MultipartInvalid(
+                "The lines of the form end with LF instead of CRLF.",
+                "Let a program write the form, for example: curl -F dags.tar.gz=@dags.tar.gz URL",
+            )
         return line
 
     def count(self, piece: bytes) -> None:
@@ -158,14 +203,15 @@ class _FormBody:
             raise MultipartInvalid(f"The form has more than {MAX_FORM_BYTES} bytes beside its file.")
 
 
-async def _receive_form(request: web.BaseRequest, sink: _Sink, pace: _Pace) -> str:
-    """Receive a form's file into ``sink`` and return its description, which may come before or after it."""
-    body = _FormBody(request.content)
+async def _receive_form(request: web.BaseRequest, sink: _Sink, pace: _Pace) -> tuple[str, str]:
+    """Receive a form's file into ``sink``; return the description, which may come before or after it, and its name."""
+    body = _FormBody(request.content, parse_mimetype(request.headers["Content-Type"]).parameters.get("boundary", ""))
     try:
         reader = MultipartReader(request.headers, body)  # type: ignore[arg-type] # it has what the reader uses
     except (ValueError, AssertionError) as error:
         raise MultipartInvalid("The form data has no boundary.") from error
     fields: dict[str | None, bytearray] = {}
+    name = ""
     files = 0
     while part := await pace.arriving(reader.next()):
         if not isinstance(part, BodyPartReader):
@@ -174,6 +220,9 @@ async def _receive_form(request: web.BaseRequest, sink: _Sink, pace: _Pace) -> s
         files += is_file
         if files > 1:
             raise MultipartInvalid("The form has more than one file.")
+        if is_file:
+            name = part.filename or ""
+            _check_encoding(part)
         field = fields.setdefault(part.name, bytearray())
         while not part.at_eof():
             piece = await pace.arriving(part.read_chunk(PIECE_BYTES))
@@ -185,8 +234,30 @@ async def _receive_form(request: web.BaseRequest, sink: _Sink, pace: _Pace) -> s
     while piece := await pace.arriving(request.content.read(PIECE_BYTES)):
         body.count(piece)
     if not files:
-        raise MultipartInvalid("The form has no file.")
-    return fields.get("description", b"")[:MAX_DESCRIPTION_BYTES].decode(errors="replace")
+        raise MultipartInvalid("The form has no file; curl -F sends one if there is an @ before its name.")
+    return fields.get("description", b"")[:MAX_DESCRIPTION_BYTES].decode(errors="replace"), name
+
+
+def _check_encoding(part: BodyPartReader) -> None:
+    """Raise ``MultipartInvalid`` if the bytes of a file are not sent as they are."""
+    encoding = part.headers.get("Content-Transfer-Encoding", "").strip().lower()
+    if encoding not in {"", "binary", "8bit", "7bit"}:
+        raise MultipartInvalid(
+            f"The form has its file encoded as {encoding[:40]!r} (Content-Transfer-Encoding), not as it is.",
+            "Send the file as it is, for example with: curl -F dags.tar.gz=@dags.tar.gz URL. Ansible's module uri does "
+            "so with src: dags.tar.gz, or with multipart_encoding: 7or8bit.",
+        )
+
+
+def _empty(name: str | None) -> UploadEmptyBody:
+    """Return the error of an upload without bytes; ``name`` is that of the file in the form, if it was a form."""
+    if name is None:
+        return UploadEmptyBody("The body has no bytes.")
+    return UploadEmptyBody(
+        f"The file in the form, {shown(name)}, has no bytes; curl -F sends a folder like that, too.",
+        "If it is the dags folder, pack it first: tar -czf dags.tar.gz dags. Else send the file again: this request "
+        "carried none of it.",
+    )
 
 
 def _is_form(request: web.BaseRequest) -> bool:

@@ -14,6 +14,8 @@ from dagferry_core.errors import (
     BundleEmpty,
     BundleGone,
     DagferryError,
+    DeployContended,
+    DeploymentDisabled,
     ExpandedTooLarge,
     LinkRefused,
     MemberTypeRefused,
@@ -27,7 +29,10 @@ from dagferry_core.errors import (
     RequestError,
     RootIsLink,
     RootMixed,
+    RootNotFound,
+    ServerBusy,
     ShuttingDown,
+    StoreDamaged,
     StoreFailed,
     StoreFull,
     TooManyDownloads,
@@ -40,10 +45,17 @@ from dagferry_core.errors import (
     VersionNotFound,
     WindowTooLarge,
 )
-from dagferry_server.answers import CurrentAnswer, DeploysAnswer, StatusAnswer, UploadAnswer, json_response
+from dagferry_server.answers import (
+    CurrentAnswer,
+    DeploysAnswer,
+    OneDeployAnswer,
+    StatusAnswer,
+    UploadAnswer,
+    json_response,
+)
 from dagferry_server.calls import Call
 from dagferry_server.handlers.current import MAX_WAIT_SECONDS, current
-from dagferry_server.handlers.deploys import MAX_PAGE_DEPLOYS, PAGE_DEPLOYS, deploys
+from dagferry_server.handlers.deploys import MAX_PAGE_DEPLOYS, PAGE_DEPLOYS, deploy, deploys
 from dagferry_server.handlers.download import download
 from dagferry_server.handlers.health import healthz, metrics, readyz
 from dagferry_server.handlers.upload import upload
@@ -71,6 +83,7 @@ _UPLOAD_ERRORS: tuple[type[DagferryError], ...] = (
     LinkRefused,
     RootMixed,
     RootIsLink,
+    RootNotFound,
     BundleEmpty,
     ExpandedTooLarge,
     TooManyFiles,
@@ -78,8 +91,12 @@ _UPLOAD_ERRORS: tuple[type[DagferryError], ...] = (
     RatioTooHigh,
     ShuttingDown,
     TooManyUploads,
+    ServerBusy,
+    DeploymentDisabled,
+    DeployContended,
     StoreFull,
     StoreFailed,
+    StoreDamaged,
 )
 
 
@@ -102,7 +119,9 @@ _UPLOAD = Route(
     errors=_UPLOAD_ERRORS,
     parameters=(
         Parameter(
-            "root", "query", "`.`, and nothing else: take the archive as it is, also if its members lie under `dags/`."
+            "root",
+            "query",
+            "Deploy what lies under this folder of the archive; `.`: all of it, also if its members lie under `dags/`.",
         ),
         Parameter("description", "query", "What to say about a deploy whose file is the body."),
     ),
@@ -111,7 +130,11 @@ _UPLOAD = Route(
 
 ROUTES: tuple[Route, ...] = (
     _UPLOAD,
-    _UPLOAD._replace(path="/upload", deployment="default"),
+    _UPLOAD._replace(
+        path="/upload",
+        implied_deployment=True,
+        summary="The same, to the server's only deployment, or to `default` if it has several.",
+    ),
     Route(
         method="GET",
         path="/{deployment}/dags/current",
@@ -119,6 +142,7 @@ ROUTES: tuple[Route, ...] = (
         handler=current,
         summary="The current deploy; with the version last seen, the next one when it comes.",
         answer=CurrentAnswer,
+        errors=(StoreFailed, StoreDamaged, StoreFull),
         not_modified=True,
         parameters=(
             Parameter("If-None-Match", "header", "The ETag last seen: the version in quotes."),
@@ -137,7 +161,7 @@ ROUTES: tuple[Route, ...] = (
         handler=version,
         summary="A bundle in canonical form, or the patch that leads to it.",
         answer=(BUNDLE_TYPE, PATCH_TYPE),
-        errors=(RequestError, VersionNotFound, BundleGone, TooManyDownloads, StoreFailed),
+        errors=(RequestError, VersionNotFound, BundleGone, TooManyDownloads, StoreFailed, StoreDamaged, StoreFull),
         parameters=(Parameter("from", "query", "The version that the caller has; without use, the bundle is sent."),),
         sends_content=True,
     ),
@@ -148,7 +172,7 @@ ROUTES: tuple[Route, ...] = (
         handler=download,
         summary="The current bundle as a tar.gz.",
         answer=("application/gzip",),
-        errors=(NothingDeployed, BundleGone, TooManyDownloads, StoreFailed),
+        errors=(NothingDeployed, BundleGone, TooManyDownloads, StoreFailed, StoreDamaged, StoreFull),
         sends_content=True,
     ),
     Route(
@@ -158,11 +182,20 @@ ROUTES: tuple[Route, ...] = (
         handler=deploys,
         summary="The deploy log, newest first, in pages.",
         answer=DeploysAnswer,
-        errors=(RequestError,),
+        errors=(RequestError, StoreFailed, StoreFull),
         parameters=(
             Parameter("limit", "query", f"1 to {MAX_PAGE_DEPLOYS} deploys, {PAGE_DEPLOYS} if absent.", "integer"),
             Parameter("before", "query", "Only deploys below this sequence.", "integer"),
         ),
+    ),
+    Route(
+        method="GET",
+        path="/{deployment}/dags/deploys/{version}",
+        scope="read",
+        handler=deploy,
+        summary="One deploy with its warnings, excluded and changed paths.",
+        answer=OneDeployAnswer,
+        errors=(RequestError, VersionNotFound, StoreFailed, StoreFull),
     ),
     Route(
         method="GET",
@@ -178,7 +211,7 @@ ROUTES: tuple[Route, ...] = (
         path="/readyz",
         scope=None,
         handler=readyz,
-        summary="The store takes writes.",
+        summary="The store takes writes, and the newest deploy of every deployment is known.",
         answer=StatusAnswer,
         errors=(ShuttingDown, StoreFull, StoreFailed),
         admin=True,

@@ -25,9 +25,9 @@ class Parameter(NamedTuple):
 class Route(NamedTuple):
     """One call: what it answers, which errors it may answer with, who may make it, and who handles it.
 
-    ``answer`` is the model of its JSON, or the media types of what it sends. ``deployment`` is the deployment of a
-    path that names none. ``admin`` routes are on the admin listener. ``sends_content`` are those that send what
-    somebody deployed.
+    ``answer`` is the model of its JSON, or the media types of what it sends. ``implied_deployment`` routes have a
+    deployment that their path does not name. ``admin`` routes are on the admin listener. ``sends_content`` are
+    those that send what somebody deployed.
     """
 
     method: Literal["GET", "POST"]
@@ -38,7 +38,7 @@ class Route(NamedTuple):
     answer: type[BaseModel] | tuple[str, ...]
     errors: tuple[type[DagferryError], ...] = ()
     parameters: tuple[Parameter, ...] = ()
-    deployment: str | None = None
+    implied_deployment: bool = False
     admin: bool = False
     public: bool = True
     not_modified: bool = False
@@ -56,18 +56,26 @@ class Table:
             self._routes.setdefault(len(segments), []).append((segments, route))
 
     def match(self, method: str, path: str) -> tuple[Route, dict[str, str]]:
-        """Return the route of a request and the parts of its path; ``RouteNotFound``, ``MethodNotAllowed``."""
+        """Return the route of a request and the parts of its path; ``RouteNotFound``, ``MethodNotAllowed``.
+
+        HEAD finds the route of GET (RFC 9110 §9.3.2).
+        """
         found = self._matches(path)
         for route, parts in found:
-            if route.method == method:
+            if route.method == ("GET" if method == "HEAD" else method):
                 return route, parts
         if found:
             raise MethodNotAllowed(f"{method[:20]} is not allowed here.", f"Use {self.allowed(path)}.")
         raise RouteNotFound(f"There is no call {method[:20]} {path[:200]}.")
 
     def allowed(self, path: str) -> str:
-        """Return the methods of a path, as the header ``Allow`` lists them."""
-        return ", ".join(sorted({route.method for route, _ in self._matches(path)}))
+        """Return the methods of a path, as the header ``Allow`` lists them; empty if there is no such path."""
+        methods: set[str] = {route.method for route, _ in self._matches(path)}
+        if "GET" in methods:
+            methods.add("HEAD")
+        if methods:
+            methods.add("OPTIONS")
+        return ", ".join(sorted(methods))
 
     def _matches(self, path: str) -> list[tuple[Route, dict[str, str]]]:
         segments = path.split("/")

@@ -9,6 +9,8 @@ KEYS = ("id_rsa", "id_dsa", "id_ecdsa", "id_ed25519", "id_xmss")
 """What ssh-keygen calls its keys. Of other names that start with ``id_`` only those without a suffix are secrets,
 because DAGs have names such as ``id_mapping.py``."""
 NO_KEYS = (".pub", ".py")
+EXAMPLES = (".example", ".sample", ".template", ".dist")
+"""What files end in that show which variables there are, without their values."""
 MAX_SHOWN_PATHS = 10
 
 
@@ -26,4 +28,4 @@ def secret_warnings(paths: Iterable[str]) -> list[str]:
 def _looks_secret(name: str) -> bool:
     if name.startswith("id_") and ("." not in name or (name.startswith(KEYS) and not name.endswith(NO_KEYS))):
         return True
-    return any(fnmatchcase(name, pattern) for pattern in PATTERNS)
+    return not name.endswith(EXAMPLES) and any(fnmatchcase(name, pattern) for pattern in PATTERNS)

@@ -1,5 +1,7 @@
 """How bodies that may be large are sent: in pieces that the client takes, or by the kernel. Nothing is compressed.
 
+A HEAD request gets the headers alone, and what would be made for the body is not made.
+
 A client that takes nothing holds a file, a place and a piece in memory, so it has to keep a pace. What is read or
 packed for it is so in threads of its own: uploads and checks never wait for readers.
 """
@@ -13,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from io import FileIO
 from typing import Any, TypeVar
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from dagferry_server.answers import FIXED_HEADERS
 
@@ -55,6 +57,10 @@ class Sender:
     def __init__(self, name: str, threads: int = THREADS) -> None:
         self._threads = ThreadPoolExecutor(threads, name)
 
+    def close(self) -> None:
+        """Read nothing more."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
     async def send_bytes(self, request: web.BaseRequest, body: bytes, headers: Mapping[str, str]) -> web.StreamResponse:
         """Send ``body``. Whatever the client does not take stays where it is, however many clients there are."""
         if len(body) <= SMALL_BYTES:
@@ -62,6 +68,8 @@ class Sender:
         view = memoryview(body)
         response = _response(headers, len(body))
         await response.prepare(request)
+        if request.method == hdrs.METH_HEAD:
+            return response
         pace = Pace()
 
         async def send() -> None:
@@ -83,6 +91,8 @@ class Sender:
             size = await self._call(file.seek, 0, os.SEEK_END)
             response = _response(headers, size)
             await response.prepare(request)
+            if request.method == hdrs.METH_HEAD:
+                return response
             if request.transport is None:
                 raise ConnectionResetError
             # The kernel cannot encrypt; what asyncio does instead loses the body.
@@ -125,8 +135,9 @@ class Sender:
             first = await self._call(make)
             response = _response(headers, None)
             await response.prepare(request)
-            pace = Pace()
-            await _kept(request, send(response, first), pace)
+            if request.method != hdrs.METH_HEAD:
+                pace = Pace()
+                await _kept(request, send(response, first), pace)
         finally:
             asyncio.get_running_loop().run_in_executor(None, close)
         return response

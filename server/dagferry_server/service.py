@@ -1,18 +1,29 @@
 """What the server is made of, and how it opens and closes. HTTP is not known here: see ``app`` and ``listeners``."""
 
 import asyncio
+import contextlib
 import logging
 import ssl
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 from dagferry_core.command import fields
+from dagferry_core.errors import StoreFailed, StoreFull
+from dagferry_core.limits import UploadLimit, upload_limit
 from dagferry_server.auth.access import no_deployment
 from dagferry_server.auth.identify import Identifier
 from dagferry_server.auth.watched import WatchedFile
+from dagferry_server.coalescing import Coalescer
 from dagferry_server.datafolder import DataFolder
-from dagferry_server.deployments import Deployment, read_log
+from dagferry_server.deployments import Deployment, Fault, Log, read_log
+from dagferry_server.deploymentsfile import (
+    DeploymentSettings,
+    WatchedDeployments,
+    common_settings,
+    watched_deployments,
+)
+from dagferry_server.failures import log_failure
 from dagferry_server.metrics import Metrics
 from dagferry_server.patches import Patches
 from dagferry_server.places import bundles, downloads, uploads
@@ -21,8 +32,13 @@ from dagferry_server.sending import PACKERS, Sender
 from dagferry_server.settings import Settings
 from dagferry_server.store.base import Store
 
+LOOK_FIRST_SECONDS = 0.1
+LOOK_MOST_SECONDS = 2.0
+"""The pause before a log that cannot be read is looked at again; it doubles, up to the most."""
 MAX_CHECKING = 2
 """How many uploads are checked and stored at the same time; the others wait on disk."""
+
+DEFAULT_DEPLOYMENT = "default"
 
 log = logging.getLogger(__name__)
 
@@ -73,16 +89,21 @@ class Service:
         self.certificate: WatchedFile[ssl.SSLContext] | None = None
         self.clock = clock
         self.deployments: dict[str, Deployment] = {}
+        """Never changed, only replaced."""
+        self.deployments_file: WatchedDeployments | None = None
+        self._removed: dict[str, Deployment] = {}
         self.patches = Patches(store)
         self.sender, self.packer = Sender("send"), Sender("pack", PACKERS)
         self.upload_places, self.bundle_places, self.download_places = uploads(), bundles(), downloads()
         self.refusals = Refusals()
         self.metrics = Metrics(settings.upload_limit)
-        self.retention = settings.retention(capacity_bytes)
+        self.max_store_bytes = settings.store_bytes(capacity_bytes)
+        self.retention_runs = Coalescer()
         self.checking = asyncio.Semaphore(MAX_CHECKING)
         self.busy = Busy()
         self.stopping = False
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._looking: dict[str, asyncio.Task[None]] = {}
 
     @classmethod
     async def open(
@@ -93,38 +114,108 @@ class Service:
         identifier: Identifier,
         clock: Callable[[], float] = time.time,
     ) -> "Service":
-        """Read every deployment's log from ``store``. ``folder`` stays the caller's to close."""
+        """Read every deployment's log from ``store``; one that cannot be read now is tried again, beside the others.
+
+        ``folder`` stays the caller's to close.
+        """
         capacity = await asyncio.to_thread(store.capacity_bytes)
         service = cls(settings, folder, store, identifier, capacity_bytes=capacity, clock=clock)
-        for name in settings.deployments:
-            await asyncio.to_thread(folder.prepare, name)
-            await asyncio.to_thread(store.prepare, name)
-            deployment = Deployment(name, store, await asyncio.to_thread(read_log, store, name))
-            service.deployments[name] = deployment
-            service.metrics.start(name)
-            current = deployment.current
-            log.info(
-                "Deployment",
-                extra=fields(
-                    deployment=name,
-                    version=current.version if current else "",
-                    sequence=deployment.highest,
-                    log_id=deployment.log_id,
-                ),
-            )
+        common = common_settings(settings)
+        if settings.deployments_file:
+            file = await asyncio.to_thread(watched_deployments, settings.deployments_file, common)
+            service.deployments_file = file
+            await service.configure(file.value)
+        else:
+            await service.configure(dict.fromkeys(settings.deployments or (), common))
         return service
+
+    async def configure(self, wanted: Mapping[str, DeploymentSettings]) -> None:
+        """Have exactly the deployments that ``wanted`` names, with its settings; all at once.
+
+        The data of one that is not named any more stays as it is, and is there again when it is named again.
+        """
+        before = self.deployments
+        after = {name: before.get(name) or self._removed.get(name) or await self._open(name) for name in wanted}
+        for name, settings in wanted.items():
+            changed = name not in before or after[name].settings != settings
+            after[name].settings = settings
+            if changed and self.deployments_file:
+                log.info("Settings of a deployment", extra=fields(deployment=name, **settings.model_dump(mode="json")))
+        self.deployments = after
+        for name in before.keys() - after.keys():
+            self._removed[name] = before[name]
+            # Whoever waits asks again, and learns that it is gone.
+            before[name].waiters.tell()
+            self.metrics.forget(name)
+            log.warning("A deployment was removed; its data stays", extra=fields(deployment=name))
+        for name in after.keys() - before.keys():
+            self._removed.pop(name, None)
+            self.metrics.start(name)
+
+    async def _open(self, name: str) -> Deployment:
+        deployment = Deployment(name, self.store, await asyncio.to_thread(self._load, name))
+        if deployment.loaded:
+            _log_loaded(deployment)
+        if deployment.unsettled:
+            self.look_again(deployment)
+        return deployment
+
+    def _load(self, name: str) -> Log | Fault:
+        """Make a deployment's folders and read its log, in a thread; return why that fails, if it does."""
+        try:
+            self.folder.prepare(name)
+            self.store.prepare(name)
+            return read_log(self.store, name)
+        except (StoreFailed, StoreFull) as error:
+            return error
+
+    def look_again(self, deployment: Deployment) -> None:
+        """Go on looking at a deployment's log until all of it is known that can be, or the server stops."""
+        if deployment.name in self._looking or self.stopping:
+            return
+        if deployment.away:
+            log_failure("The deploy log cannot be read; it is tried again", deployment.away, deployment=deployment.name)
+        task = asyncio.create_task(self._look(deployment))
+        self._looking[deployment.name] = task
+        task.add_done_callback(lambda _: self._looking.pop(deployment.name))
+        task.add_done_callback(self._done)
+
+    async def _look(self, deployment: Deployment) -> None:
+        pause = LOOK_FIRST_SECONDS
+        while deployment.unsettled:
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, LOOK_MOST_SECONDS)
+            async with deployment.lock:
+                if deployment.loaded:
+                    with contextlib.suppress(StoreFailed):
+                        await deployment.refresh()
+                elif isinstance(found := await asyncio.to_thread(self._load, deployment.name), Log):
+                    deployment.load(found)
+                    _log_loaded(deployment)
+        log.info("The deploy log is known again", extra=fields(deployment=deployment.name, sequence=deployment.highest))
 
     @property
     def credential_faults(self) -> int:
         """How many files and issuers cannot be read now, so that what they said last is in force."""
-        return len(self.identifier.faults) + bool(self.certificate and self.certificate.fault)
+        files = (self.certificate, self.deployments_file)
+        of_files = sum(bool(file and file.fault) for file in files)
+        return len(self.identifier.faults) + of_files
+
+    @property
+    def implied_deployment(self) -> str:
+        """The deployment of a path that names none: the only one there is, else the one called ``default``."""
+        return next(iter(self.deployments)) if len(self.deployments) == 1 else DEFAULT_DEPLOYMENT
 
     def deployment(self, name: str) -> Deployment:
         """Return a deployment by its name; ``DeploymentNotFound`` if it is not one of this server's."""
         try:
             return self.deployments[name]
         except KeyError:
-            raise no_deployment(name) from None
+            raise no_deployment(name, () if self.identifier.closed else self.deployments) from None
+
+    def upload_limit(self, deployment: Deployment) -> UploadLimit:
+        """Return the most bytes of a compressed upload to a deployment, and why."""
+        return upload_limit(deployment.settings.tiers, third_party_ingress=self.settings.third_party_ingress)
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> "asyncio.Task[Any]":
         """Start work that goes on even if whoever asked for it goes away; ``close`` waits for it."""
@@ -143,11 +234,32 @@ class Service:
         self.stopping = True
         for deployment in self.deployments.values():
             deployment.waiters.close()
+        for task in self._looking.values():
+            task.cancel()
+            self._tasks.add(task)
 
-    async def close(self) -> None:
+    async def settled(self) -> None:
         """Wait for all work that is under way."""
         while self._tasks:
             await asyncio.wait(self._tasks)
+
+    async def close(self) -> None:
+        """Wait for all work that is under way, and end the threads."""
+        await self.settled()
         self.refusals.flush()
         for deployment in self.deployments.values():
             deployment.sidecars.flush()
+        for threads in (self.patches, self.sender, self.packer):
+            threads.close()
+
+
+def _log_loaded(deployment: Deployment) -> None:
+    log.info(
+        "Deployment",
+        extra=fields(
+            deployment=deployment.name,
+            version=deployment.current.version if deployment.current else "",
+            sequence=deployment.highest,
+            log_id=deployment.log_id,
+        ),
+    )

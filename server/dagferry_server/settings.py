@@ -6,15 +6,16 @@ from collections.abc import Callable, Mapping, Sequence
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
-from dagferry_core.archive import ArchiveRules
 from dagferry_core.command import Setting, address, fields, parse, size, whole
-from dagferry_core.deploylog import Retention
 from dagferry_core.errors import DeploymentNotFound, SetupError
 from dagferry_core.limits import (
+    GIB,
     MAX_EXPANDED_BYTES,
     MAX_FILES,
     MAX_PATHS_BYTES,
     MAX_RATIO,
+    MOST_EXPANDED_BYTES,
+    MOST_FILES,
     RATIO_FREE_BYTES,
     UploadLimit,
     tiers_from,
@@ -26,12 +27,14 @@ from dagferry_core.paths import DEFAULT_EXCLUDES, Excludes
 from dagferry_server.auth.proxy import PROXY_SECRET_HEADER
 from dagferry_server.cgroup import available
 
+DEFAULT_DEPLOYMENT = "default"
 MAX_TIERS = 10_000
 MAX_KEEP_DEPLOYS = 10_000
 MAX_KEEP_DAYS = 36_500
 AUTO = "auto"
 ABOUT = (
-    "Receives, checks, stores and serves DAGs. Other commands: dagferry-server token new, dagferry-server new-log-id."
+    "Receives, checks, stores and serves DAGs. Other commands, each with --help: dagferry-server token, "
+    "dagferry-server new-log-id."
 )
 STORE_SHARE = 0.8
 """The part of its volume that the store fills by default; the rest is for what is being received."""
@@ -61,6 +64,13 @@ def _patterns(text: str) -> tuple[str, ...]:
     except SetupError as error:
         raise ValueError(error.message) from error
     return patterns
+
+
+def _expanded(text: str) -> int:
+    number = size(text)
+    if number > MOST_EXPANDED_BYTES:
+        raise ValueError(f"at most {MOST_EXPANDED_BYTES} bytes are possible: sidecars take no more")
+    return number
 
 
 def _tiers(text: str) -> int | str:
@@ -97,7 +107,20 @@ SETTINGS: tuple[Setting, ...] = (
         "with everything else if no credentials are configured, and nowhere if there are.",
     ),
     Setting("--data-dir", _path, "/var/lib/dagferry", "DIR", "The data folder, of this server alone."),
-    Setting("--deployments", names, ("default",), "NAME,…", "The deployments that this server has."),
+    Setting(
+        "--deployments",
+        names,
+        None,
+        "NAME,…",
+        "The deployments that this server has; without it and --deployments-file there is one, default.",
+    ),
+    Setting(
+        "--deployments-file",
+        _path,
+        None,
+        "FILE",
+        "The deployments, each with settings of its own, instead of --deployments; read again when it changes.",
+    ),
     Setting(
         "--tiers",
         _tiers,
@@ -106,8 +129,20 @@ SETTINGS: tuple[Setting, ...] = (
         "How many tiers of 15 MiB of compressed upload; auto: as many as the container's CPU and memory limits hold.",
     ),
     _switch("--third-party-ingress", "Uploads come through somebody else's ingress: 8 MiB at the most."),
-    Setting("--max-expanded-bytes", size, MAX_EXPANDED_BYTES, "BYTES", "The most bytes an archive may expand to."),
-    Setting("--max-files", whole(1), MAX_FILES, "N", "The most files and folders an archive may have."),
+    Setting(
+        "--max-expanded-bytes",
+        _expanded,
+        MAX_EXPANDED_BYTES,
+        "BYTES",
+        f"The most bytes an archive may expand to; up to {MOST_EXPANDED_BYTES // GIB}GiB, which is what sidecars take.",
+    ),
+    Setting(
+        "--max-files",
+        whole(1, MOST_FILES),
+        MAX_FILES,
+        "N",
+        f"The most files and folders an archive may have; up to {MOST_FILES}, which is what sidecars take.",
+    ),
     Setting(
         "--exclude",
         _patterns,
@@ -126,7 +161,13 @@ SETTINGS: tuple[Setting, ...] = (
         "Beyond it only the newest deploys' bundles stay; by default 80 % of the volume of --data-dir.",
     ),
     Setting("--tokens-file", _path, None, "FILE", "Who may call with a token; read again when it changes."),
-    Setting("--issuers-file", _path, None, "FILE", "Whose JWTs are trusted, and what their subjects may do."),
+    Setting(
+        "--issuers-file",
+        _path,
+        None,
+        "FILE",
+        "Whose JWTs are trusted, and what their subjects may do; read again when it changes.",
+    ),
     Setting(
         "--proxy-user-header",
         _header,
@@ -155,7 +196,8 @@ class Settings(BaseModel):
     listen: tuple[str, int]
     admin_listen: tuple[str, int] | None
     data_dir: str
-    deployments: tuple[str, ...]
+    deployments: tuple[str, ...] | None
+    deployments_file: str | None
     tiers: int
     third_party_ingress: bool
     max_expanded_bytes: int
@@ -181,6 +223,11 @@ class Settings(BaseModel):
             raise SetupError("--proxy-secret-file needs --tokens-file, which says what the proxy's callers may do.")
         if (self.tls_cert is None) != (self.tls_key is None):
             raise SetupError("--tls-cert and --tls-key belong together.")
+        if self.deployments and self.deployments_file:
+            raise SetupError(
+                "--deployments and --deployments-file exclude each other.",
+                "The file lists every deployment: put the names into it and leave out --deployments.",
+            )
         if self.closed and self.insecure_no_auth:
             raise SetupError("--insecure-no-auth contradicts the credentials that are configured.")
         return self
@@ -208,17 +255,11 @@ class Settings(BaseModel):
         """The most bytes of a compressed upload, and why."""
         return upload_limit(self.tiers, third_party_ingress=self.third_party_ingress)
 
-    @property
-    def archive_rules(self) -> ArchiveRules:
-        """What an archive is held against."""
-        return ArchiveRules(self.max_expanded_bytes, self.max_files, self.exclude, self.allow_empty)
+    def store_bytes(self, capacity_bytes: int) -> int:
+        """Return what the store may take, if its volume holds ``capacity_bytes``."""
+        return int(capacity_bytes * STORE_SHARE) if self.max_store_bytes is None else self.max_store_bytes
 
-    def retention(self, capacity_bytes: int) -> Retention:
-        """Return what the store keeps, if its volume holds ``capacity_bytes``."""
-        most = int(capacity_bytes * STORE_SHARE) if self.max_store_bytes is None else self.max_store_bytes
-        return Retention(self.keep_deploys, self.keep_days, most)
-
-    def log(self, retention: Retention) -> None:
+    def log(self, max_store_bytes: int) -> None:
         """Log every limit that came out, and a warning if nobody has to prove who they are."""
         log.info(
             "Limits",
@@ -233,9 +274,9 @@ class Settings(BaseModel):
                 ratio_free_bytes=RATIO_FREE_BYTES,
                 exclude=",".join(self.exclude),
                 allow_empty=self.allow_empty,
-                keep_deploys=retention.keep_deploys,
-                keep_days=retention.keep_days,
-                max_store_bytes=retention.max_store_bytes,
+                keep_deploys=self.keep_deploys,
+                keep_days=self.keep_days,
+                max_store_bytes=max_store_bytes,
             ),
         )
         if self.insecure_no_auth:
@@ -253,6 +294,8 @@ def read_settings(
 ) -> Settings:
     """Return the settings of ``dagferry-server ARGUMENTS``; ``container`` tells its CPU and memory limits."""
     values = parse("dagferry-server", ABOUT, SETTINGS, arguments, environment)
+    if values["deployments"] is None and values["deployments_file"] is None:
+        values["deployments"] = (DEFAULT_DEPLOYMENT,)
     if values["tiers"] == AUTO:
         values["tiers"] = tiers_from(*container())
     return Settings(**values)

@@ -7,7 +7,8 @@ together never replaces what works.
 import ssl
 
 from dagferry_core.errors import SetupError
-from dagferry_server.auth.watched import WatchedFile
+from dagferry_server.auth.regular import read_regular
+from dagferry_server.auth.watched import MAX_WATCHED_BYTES, WatchedFile
 
 
 def watched_certificate(cert_file: str, key_file: str) -> WatchedFile[ssl.SSLContext]:
@@ -16,6 +17,7 @@ def watched_certificate(cert_file: str, key_file: str) -> WatchedFile[ssl.SSLCon
     def load(_: bytes) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
+        read_regular(key_file, MAX_WATCHED_BYTES)  # what OpenSSL opens, it waits for
         try:
             context.load_cert_chain(cert_file, key_file, password=_refuse_password)
         except (OSError, ValueError) as error:

@@ -3,44 +3,62 @@
 Airflow lists a folder every 5 minutes by default; a request to parse any one file of it makes it list the folder at
 once (docs/airflow.md). So this asks for the file of one DAG that is still there, for each of Airflow's DAG bundles that
 has one. Where Airflow knows no DAG of this folder yet there is nothing to ask for, and its interval counts.
+
+Airflow's dags folder may be a folder below ours, as with ``?root=.``: its paths are then ends of ours.
 """
 
 import http.client
 import json
+import logging
 import os
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
-from dagferry_core.errors import HookFailed
+from dagferry_core.connecting import Access
+from dagferry_core.errors import HookFailed, ServerUnreachable, SyncError
 from dagferry_core.records import DeployRef
+from dagferry_core.transport import Request, Transport, reason
 
-REQUEST_SECONDS = 20.0
+SILENCE_SECONDS = 20.0
+"""How long Airflow may send nothing."""
+MAX_REQUEST_SECONDS = 60.0
+"""How long one request may take, with its answer."""
 MAX_ANSWER_BYTES = 16 << 20
 MAX_CREDENTIALS_BYTES = 64 * 1024
 PAGE_DAGS = 100
 MAX_PAGES = 20
 REQUESTED_BEFORE = 409
 
+log = logging.getLogger(__name__)
+
 
 class AirflowApi:
     """Airflow's REST API at ``url``, with what the file ``credentials`` has: ``user:password``, or a token.
 
-    ``folder`` is the dags folder as the sidecar sees it. The file is read for each swap, so it may change.
+    ``folder`` is the dags folder as the sidecar sees it. The file is read for each swap, so it may change. ``ca_file``
+    has the certificate authorities to trust instead of this machine's. The environment's proxies count here too.
     """
 
     name = "airflow"
 
-    def __init__(self, url: str, credentials: str, folder: str) -> None:
-        self._url = urlsplit(url)
+    def __init__(self, url: str, credentials: str, folder: str, ca_file: str | None = None) -> None:
+        self._transport = Transport(url, Access(ca_file=ca_file))
         self._credentials = credentials
         self._folder = folder
 
     def run(self, deploy: DeployRef) -> None:  # noqa: ARG002 - a listing is a listing
         """Ask; ``HookFailed`` if Airflow cannot be asked or refuses."""
-        token = self._token()
-        for file in self._one_file_of_each_bundle(token).values():
-            self._call("PUT", f"/api/v2/parseDagFile/{quote(file, safe='')}", token, allowed=REQUESTED_BEFORE)
+        try:
+            token = self._token()
+            files = self._one_file_of_each_bundle(token)
+            if not files:
+                log.info("Airflow knows no DAG of this folder, so nothing is asked of it and its own interval counts")
+            for file in files.values():
+                self._call("PUT", f"/api/v2/parseDagFile/{quote(file, safe='')}", token, allowed=REQUESTED_BEFORE)
+        finally:
+            self._transport.close()
 
     def stop(self) -> None:
         """Nothing to do: every wait here is short."""
@@ -63,38 +81,51 @@ class AirflowApi:
     def _one_file_of_each_bundle(self, token: str) -> dict[str, str]:
         """Return the token of a file for each of Airflow's DAG bundles that has a file of our folder."""
         found: dict[str, str] = {}
+        elsewhere: dict[str, list[tuple[str, str, str]]] = defaultdict(list)  # by the name of the file
         for page in range(MAX_PAGES):
             query = f"limit={PAGE_DAGS}&offset={page * PAGE_DAGS}&order_by=dag_id"
             dags = self._call("GET", f"/api/v2/dags?{query}", token).get("dags")
             if not isinstance(dags, list):
                 raise HookFailed("Airflow's answer to /api/v2/dags has no DAGs.")
             for dag in dags:
-                path = dag.get("relative_fileloc")
+                path, bundle, file = dag.get("relative_fileloc"), dag["bundle_name"], dag["file_token"]
                 if path and os.path.exists(os.path.join(self._folder, path)):
-                    found.setdefault(dag["bundle_name"], dag["file_token"])
+                    found.setdefault(bundle, file)
+                elif path:
+                    elsewhere[os.path.basename(path)].append((f"/{path}", bundle, file))
             if len(dags) < PAGE_DAGS:
                 break
+        for name in self._files() if elsewhere else ():
+            for path, bundle, file in elsewhere.get(os.path.basename(name), ()):
+                if name.endswith(path):
+                    found.setdefault(bundle, file)
         return found
+
+    def _files(self) -> Iterator[str]:
+        for folder, _, names in os.walk(os.path.realpath(self._folder)):
+            yield from (f"{folder}/{name}" for name in names)
 
     def _call(
         self, method: str, path: str, token: str = "", *, body: Mapping[str, str] | None = None, allowed: int = 0
     ) -> dict[str, Any]:
         """Return the answer; its status is 200, 201 or ``allowed``."""
-        kind = http.client.HTTPSConnection if self._url.scheme == "https" else http.client.HTTPConnection
-        connection = kind(self._url.hostname or "", self._url.port, timeout=REQUEST_SECONDS)
         headers = {"Accept": "application/json", "Content-Type": "application/json"}
         if token:
             headers["Authorization"] = f"Bearer {token}"
         shown = f"{method} {path.partition('?')[0][:60]}"
+        asked = Request(method, self._transport.url.path + path, headers, json.dumps(body) if body else None)
+        self._transport.limit(MAX_REQUEST_SECONDS)
         try:
-            connection.request(method, self._url.path + path, json.dumps(body) if body else None, headers)
-            with connection.getresponse() as response:
+            with self._transport.request(asked, SILENCE_SECONDS, SILENCE_SECONDS) as response:
                 text = response.read(MAX_ANSWER_BYTES)
             if response.status not in {http.client.OK, http.client.CREATED, allowed}:
                 raise HookFailed(f"Airflow answered {response.status} to {shown}.")
             answer: Any = json.loads(text or b"{}")
-        except (OSError, ValueError, http.client.HTTPException) as error:
-            raise HookFailed(f"Airflow does not answer {shown}: {str(error) or type(error).__name__}.") from error
-        finally:
-            connection.close()
+        except SyncError as error:
+            if isinstance(error, HookFailed):
+                raise
+            hint = error.hint if error.hint != ServerUnreachable.default_hint else None
+            raise HookFailed(f"Airflow does not answer {shown}: {error.message}", hint) from error
+        except (OSError, ValueError, RecursionError, http.client.HTTPException) as error:
+            raise HookFailed(f"Airflow does not answer {shown}: {reason(error)}.") from error
         return answer if isinstance(answer, dict) else {}

@@ -92,7 +92,7 @@ def _start_hooks(settings: Settings, stats: Stats) -> list[AfterSwap]:
     if settings.airflow_url and settings.airflow_credentials and not settings.once:
         from dagferry_sidecar.airflowapi import AirflowApi  # noqa: PLC0415 - hardly any pod needs it
 
-        hooks.append(AirflowApi(settings.airflow_url, settings.airflow_credentials, folder))
+        hooks.append(AirflowApi(settings.airflow_url, settings.airflow_credentials, folder, settings.ca_file))
     return [AfterSwap(hook, functools.partial(stats.count_hook, hook.name)) for hook in hooks]
 
 

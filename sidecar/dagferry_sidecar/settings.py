@@ -11,6 +11,7 @@ from dagferry_core.connecting import Access, check_url, is_token
 from dagferry_core.errors import DeploymentNotFound, SetupError, VolumeFailed
 from dagferry_core.names import check_deployment
 from dagferry_core.records import TreeRules
+from dagferry_sidecar.state import SEED, WAIT, WHEN_EMPTY
 
 PROGRAM = "dagferry-sidecar"
 ABOUT = "Follow one deployment of a Dagferry server and publish its dags to a folder."
@@ -60,6 +61,12 @@ def _command(text: str) -> list[str]:
     return words
 
 
+def _when_empty(text: str) -> str:
+    if text not in WHEN_EMPTY:
+        raise ValueError(f"one of {', '.join(WHEN_EMPTY)} is expected")
+    return text
+
+
 SETTINGS: tuple[Setting, ...] = (
     Setting("--server", check_url, "http://127.0.0.1:8000", "URL", "The server; a path prefix is kept."),
     Setting("--deployment", _deployment, "default", "NAME", "The deployment to follow."),
@@ -70,25 +77,34 @@ SETTINGS: tuple[Setting, ...] = (
         seconds(0, MAX_ONCE_SECONDS),
         300.0,
         "SECONDS",
-        "How long --once tries if no whole tree is there; else it ends with 0 when the server cannot be asked.",
+        "How long --once tries, or waits for the first deploy, if no whole tree is there; else it ends with 0 when the "
+        "server cannot be asked.",
     ),
     Setting(
-        "--seed", _folder, None, "DIR", "What to publish as long as nothing is deployed, say the image's own DAGs."
+        "--when-empty",
+        _when_empty,
+        WAIT,
+        "|".join(WHEN_EMPTY),
+        "What to do as long as nothing is deployed and nothing is published: publish nothing and be not ready, publish "
+        "the folder --seed, or publish an empty tree.",
     ),
+    Setting("--seed", _folder, None, "DIR", "The folder for --when-empty seed, say the image's own DAGs."),
     Setting("--listen", address, ("127.0.0.1", 8001), "HOST:PORT", "Where /healthz, /readyz and /metrics are served."),
     Setting(
         "--poll-wait",
         whole(0, MAX_POLL_WAIT_SECONDS),
         30,
         "SECONDS",
-        "How long the server is asked to wait for a deploy; 0 is plain polling.",
+        "How long the server is asked to wait for a deploy; 0 is plain polling. Where waits are cut, shorter ones are "
+        "asked for.",
     ),
     Setting(
         "--poll-interval",
         seconds(MIN_POLL_INTERVAL_SECONDS, MAX_POLL_INTERVAL_SECONDS),
         5.0,
         "SECONDS",
-        "Between plain polls, and the first delay after a failure.",
+        "Between plain polls, and the first of the growing pauses after a failure. For the first "
+        "minute a server that is away is asked every 0.75 s.",
     ),
     Setting("--keep-trees", whole(0, MAX_KEEP_TREES), 3, "N", "The newest N old trees stay; the one before always."),
     Setting("--keep-hours", seconds(0, MAX_KEEP_HOURS), 24.0, "HOURS", "Trees that were live since then stay too."),
@@ -103,7 +119,13 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("--component", _component, "", "NAME", "What this pod is, say scheduler or worker."),
     Setting("--token", str, "", "TOKEN", "What the server asks for; better from a file, or from DAGFERRY_TOKEN."),
     Setting("--token-file", _folder, None, "FILE", "A file with the token, read anew for each request."),
-    Setting("--ca-file", _folder, None, "FILE", "Whose certificates to trust, in PEM, instead of this machine's CAs."),
+    Setting(
+        "--ca-file",
+        _folder,
+        None,
+        "FILE",
+        "Whose certificates to trust, in PEM, instead of this machine's CAs; of the server and of Airflow's API.",
+    ),
     Setting(
         "--allow-plain-http",
         None,
@@ -143,6 +165,7 @@ class Settings(NamedTuple):
     root: str
     once: bool
     once_timeout: float
+    when_empty: str
     seed: str | None
     listen: tuple[str, int]
     poll_wait: int
@@ -181,6 +204,8 @@ def read_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> S
     values = parse(PROGRAM, ABOUT, SETTINGS, arguments, environment)
     if values["root"] is None:
         raise SetupError("--root is required: the folder to publish to.")
+    if (values["when_empty"] == SEED) != (values["seed"] is not None):
+        raise SetupError("--when-empty seed and --seed belong together.")
     if values["seed"] is not None and not os.path.isdir(values["seed"]):
         raise SetupError(f"--seed={values['seed']!r}: there is no such folder.")
     if (values["airflow_url"] is None) != (values["airflow_credentials"] is None):

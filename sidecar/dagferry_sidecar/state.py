@@ -3,16 +3,21 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from dagferry_core.errors import DagferryError
+from dagferry_core.errors import AwaitingFirstDeploy, DagferryError
 from dagferry_core.fetch import PATCH, WHOLE
 from dagferry_core.records import DeployRef
 
 SAME, SEED = "same", "seed"
 HOWS = (WHOLE, PATCH, SAME, SEED)
-"""How a deploy is taken: all of it, what changed, only links because the content is the same, or from ``--seed``."""
+"""How a deploy is taken: all of it, what changed, only links because the content is the same, or from ``--seed``
+(without it: an empty tree)."""
 
 SOUND, ODD, TORN = "", "odd", "torn"
 """Damage: none; what links can put right; files are not what was published, or cannot be checked."""
+
+WAIT, EMPTY = "wait", "empty"
+WHEN_EMPTY = (WAIT, SEED, EMPTY)
+"""What ``--when-empty`` may say: as long as nothing is deployed, publish nothing, the seed, or an empty tree."""
 
 NO_VERSION = "none"
 """The ETag of an empty deploy log."""
@@ -25,6 +30,7 @@ class Rules(NamedTuple):
     poll_wait: int
     poll_interval: float
     deadline: float
+    when_empty: str = WAIT
 
 
 class State(NamedTuple):
@@ -50,7 +56,19 @@ class State(NamedTuple):
     asked_at: float = 0.0
     waiting: int = 0
     """The seconds the server was asked to wait."""
+    was_quick: bool = False
+    """Whether the last wait ended before its time, though there was nothing new."""
+    away_since: float = 0.0
+    slow_failures: int = 0
+    """How many of the ``ask_failures`` were followed by a pause that grows."""
+    failed_waits: int = 0
     cut_waits: int = 0
+    cut_after: float = 0.0
+    """After how many seconds the last wait was cut, and (``cut_wait``) how long it was to take; 0: it was not."""
+    cut_wait: int = 0
+    wait_limit: int = 0
+    """No longer wait than this is asked for until ``wait_limit_until``."""
+    wait_limit_until: float = 0.0
     plain_until: float = 0.0
     looked_at: float = 0.0
     """When the tree was last looked at, though the server had nothing new to say, or nothing at all."""
@@ -62,6 +80,8 @@ class State(NamedTuple):
     @property
     def error(self) -> DagferryError | None:
         """What keeps the sidecar from being at the newest deploy, if anything does."""
+        if self.contact_error and isinstance(self.deploy_error, AwaitingFirstDeploy):
+            return self.contact_error  # who knows what is deployed meanwhile
         return self.deploy_error or self.contact_error
 
 

@@ -153,6 +153,11 @@ class BundleSite:
         shutil.rmtree(self.storage / "prod/versions" / version)
         (self.storage / "_tracking/prod" / version).unlink()
 
+    def forget_trees(self, version: str) -> None:
+        """Lose the trees of a version that was live, as the sidecar's rules do."""
+        for folder in (self.storage / "prod/live/.trees").glob(f"*/{version}"):
+            shutil.rmtree(folder.parent)
+
     def restart_server(self) -> None:
         self.server = Server(self.server.data, port=self.server.port).ready()
 
@@ -202,6 +207,7 @@ def test_a_task_waits_for_a_version_that_is_not_here_and_gets_it_though_it_is_no
     site.has_parsed("steps", site.versions[3])
     site.server.stop()
     site.forget(site.versions[2])
+    site.forget_trees(site.versions[2])
     site.go_on("waiting")
     query = "select state from task_instance where run_id = 'waiting' and task_id = 'second'"
     eventually("a reschedule", lambda: site.airflow.sql(query) == [["up_for_reschedule"]], 60)
@@ -255,6 +261,19 @@ def test_a_parse_that_ends_after_the_swap_is_put_right_by_the_next(site, measure
     site.has_parsed("slow", site.versions[5])
     eventually("the new code to be parsed", lambda: site.airflow.tags("slow") == {"v5"}, 60)
     measured("late attribution put right", time.time() - published)
+
+
+def test_a_run_ends_on_a_version_that_only_its_old_tree_has_any_more(site) -> None:
+    """Neither the server nor a folder in versions/ has it."""
+    site.run_that_waits("stored")
+    site.versions[6] = site.deploy(6)
+    site.has_parsed("steps", site.versions[6])
+    site.server.stop()
+    site.forget(site.versions[5])
+    site.go_on("stored")
+    assert site.ended("stored") == site.versions[5]
+    assert site.saw("stored") == ["555"] * 3
+    site.restart_server()
 
 
 def test_the_dag_processor_reads_a_stable_path(site) -> None:

@@ -7,8 +7,17 @@ import tracemalloc
 import pytest
 
 from dagferry_core.archive import ArchiveRules, check_archive
-from dagferry_core.errors import BundleEmpty, ExpandedTooLarge, LinkRefused, RootMixed, TooManyFiles
-from dagferry_core.limits import MIB, PIECE_BYTES
+from dagferry_core.errors import (
+    BundleEmpty,
+    BundleError,
+    ExpandedTooLarge,
+    LinkRefused,
+    PathRefused,
+    RootMixed,
+    RootNotFound,
+    TooManyFiles,
+)
+from dagferry_core.limits import LARGE_FILES, MIB, PIECE_BYTES
 from tarmaker import check, code, file, folder, gnu_name, gz, hard_link, pax, symlink, tar, tree, zst
 
 A = file(b"dags/a.py", b"a = 1\n")
@@ -64,37 +73,98 @@ def test_modes_become_0644_or_0755_by_the_owners_bit(mode, executable):
 
 
 @pytest.mark.parametrize(
-    ("parts", "keep_root", "outcome"),
+    ("parts", "root", "outcome"),
     [
-        pytest.param([A], False, ["a.py"], id="dags/ is dropped"),
-        pytest.param([A], True, ["dags/a.py"], id="unless told to keep it"),
-        pytest.param([file(b"a.py")], False, ["a.py"], id="no dags/"),
-        pytest.param([folder(b"dags/"), A], False, ["a.py"], id="with its folder"),
-        pytest.param([A, file(b"b.py")], False, "root_mixed", id="a file beside it"),
-        pytest.param([file(b"b.py"), A], False, "root_mixed", id="a file beside it, first"),
-        pytest.param([A, folder(b"include/")], False, "root_mixed", id="a folder beside it"),
-        pytest.param([folder(b"dags/"), file(b"b.py")], False, "root_mixed", id="an empty dags/ and a file beside it"),
-        pytest.param([A, file(b"b.py")], True, ["b.py", "dags/a.py"], id="a mix that is wanted"),
-        pytest.param([A, file(b"._dags")], False, ["a.py"], id="what is left out does not mix"),
-        pytest.param([folder(b"./"), A], False, ["a.py"], id="the top folder does not mix"),
-        pytest.param([file(b"dagster/a.py")], False, ["dagster/a.py"], id="another name"),
-        pytest.param([file(b"dags/dags/a.py")], False, ["dags/a.py"], id="dropped once"),
-        pytest.param([file(b"x/dags/a.py")], False, ["x/dags/a.py"], id="at the top only"),
-        pytest.param([file(b"dags")], False, ["dags"], id="a file of that name"),
-        pytest.param([file(b"Dags/a.py")], False, ["Dags/a.py"], id="in small letters only"),
-        pytest.param([symlink(b"dags", b"/srv/dags")], False, "root_is_link", id="the folder was a link"),
-        pytest.param([symlink(b"./dags", b"src")], True, "root_is_link", id="the folder was a link, kept"),
-        pytest.param([symlink(b"dags", b"x"), file(b"._dags")], False, "root_is_link", id="the same from macOS"),
-        pytest.param([symlink(b"dags", b"src"), file(b"src/a")], False, ["dags/a", "src/a"], id="a link that leads on"),
-        pytest.param([symlink(b"other", b"x")], False, "link_refused", id="another link"),
-        pytest.param([folder(b"dags/")], False, "bundle_empty", id="an empty folder"),
-        pytest.param([], False, "bundle_empty", id="nothing"),
-        pytest.param([folder(b".")], False, "bundle_empty", id="the top folder only"),
-        pytest.param([file(b"dags/a.pyc")], False, "bundle_empty", id="all left out"),
+        pytest.param([A], None, ["a.py"], id="dags/ is dropped"),
+        pytest.param([A], ".", ["dags/a.py"], id="unless told to keep it"),
+        pytest.param([file(b"a.py")], None, ["a.py"], id="no dags/"),
+        pytest.param([folder(b"dags/"), A], None, ["a.py"], id="with its folder"),
+        pytest.param([A, file(b"b.py")], None, "root_mixed", id="a file beside it"),
+        pytest.param([file(b"b.py"), A], None, "root_mixed", id="a file beside it, first"),
+        pytest.param([A, folder(b"include/")], None, "root_mixed", id="a folder beside it"),
+        pytest.param([folder(b"dags/"), file(b"b.py")], None, "root_mixed", id="an empty dags/ and a file beside it"),
+        pytest.param([A, file(b"b.py")], ".", ["b.py", "dags/a.py"], id="a mix that is wanted"),
+        pytest.param([A, file(b"._dags")], None, ["a.py"], id="what is left out does not mix"),
+        pytest.param([folder(b"./"), A], None, ["a.py"], id="the top folder does not mix"),
+        pytest.param([file(b"dagster/a.py")], None, ["dagster/a.py"], id="another name"),
+        pytest.param([file(b"dags/dags/a.py")], None, ["dags/a.py"], id="dropped once"),
+        pytest.param([file(b"x/dags/a.py")], None, ["x/dags/a.py"], id="at the top only"),
+        pytest.param([file(b"dags")], None, ["dags"], id="a file of that name"),
+        pytest.param([file(b"Dags/a.py")], None, ["Dags/a.py"], id="in small letters only"),
+        pytest.param([symlink(b"dags", b"/srv/dags")], None, "root_is_link", id="the folder was a link"),
+        pytest.param([symlink(b"./dags", b"src")], ".", "root_is_link", id="the folder was a link, kept"),
+        pytest.param([symlink(b"dags", b"x"), file(b"._dags")], None, "root_is_link", id="the same from macOS"),
+        pytest.param([symlink(b"dags", b"src"), file(b"src/a")], None, ["dags/a", "src/a"], id="a link that leads on"),
+        pytest.param([symlink(b"other", b"x")], None, "link_refused", id="another link"),
+        pytest.param([folder(b"dags/")], None, "bundle_empty", id="an empty folder"),
+        pytest.param([], None, "bundle_empty", id="nothing"),
+        pytest.param([folder(b".")], None, "bundle_empty", id="the top folder only"),
+        pytest.param([file(b"dags/a.pyc")], None, "bundle_empty", id="all left out"),
     ],
 )
-def test_the_root_of_the_bundle(parts, keep_root, outcome):
-    assert code(tar(*parts), keep_root=keep_root) == outcome
+def test_the_root_of_the_bundle(parts, root, outcome):
+    assert code(tar(*parts), root=root) == outcome
+
+
+@pytest.mark.parametrize(
+    ("parts", "root", "outcome"),
+    [
+        pytest.param([file(b"my_dags/a.py")], "my_dags", ["a.py"], id="another name"),
+        pytest.param([folder(b"my_dags/"), file(b"my_dags/x/a.py")], "my_dags", ["x/a.py"], id="with its folder"),
+        pytest.param([file(b"o-r-sha/dags/a.py"), file(b"o-r-sha/README.md")], "o-r-sha/dags", ["a.py"], id="a forge"),
+        pytest.param([A, file(b"include/b.py")], "dags", ["a.py"], id="dags/ beside another"),
+        pytest.param([file(b"x/dags/a.py")], "x", ["dags/a.py"], id="dags/ below it stays"),
+        pytest.param([A], "dag", "root_not_found", id="half a name"),
+        pytest.param([A], "dags/a.py", "root_not_found", id="a file"),
+        pytest.param([A, file(b"dags/.git/x")], "dags/.git", "root_not_found", id="what is left out"),
+        pytest.param([A, folder(b"empty/")], "empty", "bundle_empty", id="an empty folder"),
+        pytest.param([A, symlink(b"d", b"dags")], "d", "root_is_link", id="a link"),
+        pytest.param([A, file(b"lib/b"), symlink(b"dags/l", b"../lib")], "dags", ["a.py", "l/b"], id="a link beside"),
+        pytest.param([A, symlink(b"dags/l", b"../../x")], "dags", "link_refused", id="a link out of the archive"),
+        pytest.param([A, symlink(b"dags/l", b"..")], "dags", "link_refused", id="a link to what it is in"),
+        pytest.param([A, symlink(b"else", b"/etc")], "dags", ["a.py"], id="a wrong link elsewhere"),
+        pytest.param([file(b"x/a"), hard_link(b"dags/h", b"x/a")], "dags", ["h"], id="a hard link beside"),
+        pytest.param([A, file(b"../x")], "dags", "path_refused", id="a wrong path elsewhere"),
+    ],
+)
+def test_a_folder_of_the_archive_becomes_the_bundle(parts, root, outcome):
+    assert code(tar(*parts), root=root) == outcome
+
+
+def test_what_is_left_out_elsewhere_is_not_counted():
+    checked = check(tar(A, file(b"dags/b.pyc"), file(b".git/x")), root="dags")
+    assert (checked.left_out, checked.left_out_files) == (["dags/b.pyc"], 1)
+
+
+def test_a_folder_that_is_not_there_is_told_with_those_that_are():
+    with pytest.raises(RootNotFound, match=r"no folder 'dag'; at its top it has 'dags', 'x'\."):
+        check(tar(A, file(b"x/b")), root="dag")
+
+
+def test_everything_wrong_with_names_and_links_is_said_at_once():
+    parts = [symlink(b"dags/up", b"../../x"), file(b"dags/../b.py"), symlink(b"dags/gone", b"nothing"), file(b"/c.py")]
+    with pytest.raises(PathRefused) as caught:
+        check(tar(A, *parts))
+    assert caught.value.message.startswith("4 names or links in the archive are refused. The path 'dags/../b.py' has")
+    assert [name in caught.value.message for name in ("'dags/up'", "'dags/gone'", "'/c.py'")] == [True] * 3
+    assert "tar -h" in caught.value.hint
+    assert PathRefused.default_hint in caught.value.hint
+
+
+def test_one_wrong_link_is_said_once_however_many_lead_through_it():
+    parts = [symlink(b"dags/bad", b"nothing"), *[symlink(b"dags/%d" % n, b"bad") for n in range(5)]]
+    with pytest.raises(LinkRefused) as caught:
+        check(tar(A, *parts))
+    assert caught.value.message == "The link 'dags/bad' points at 'nothing', but 'dags/nothing' is not in the archive."
+
+
+def test_a_refusal_lists_twenty_names_and_no_more():
+    for part in (symlink, hard_link, lambda name, _: file(name + b"/../x")):
+        with pytest.raises(BundleError) as caught:
+            check(tar(A, *[part(b"dags/%03d" % n, b"nothing") for n in range(1000)]))
+        assert caught.value.message.startswith("At least 20 names or links in the archive are refused.")
+        assert "'dags/019" in caught.value.message
+        assert "'dags/020" not in caught.value.message
 
 
 def test_a_mix_names_both_sides():
@@ -189,7 +259,7 @@ def test_folders_that_are_only_implied_count_once():
 def test_what_is_accepted_without_the_top_folder_is_accepted_with_it(longest):
     for prefix in (b"", b"dags/"):
         assert code(tar(gnu_name(prefix + longest), file(b"x"))) == [longest.decode()]
-    assert code(tar(gnu_name(b"dags/" + longest), file(b"x")), keep_root=True) == "path_refused"
+    assert code(tar(gnu_name(b"dags/" + longest), file(b"x")), root=".") == "path_refused"
 
 
 def test_refusals_by_size_name_what_was_counted_and_the_limit():
@@ -221,3 +291,11 @@ def test_memory_does_not_grow_with_sizes(pack):
     finally:
         tracemalloc.stop()
     assert peak < 12 * PIECE_BYTES
+
+
+def test_whoever_checks_is_told_when_there_are_many_files():
+    told = []
+    for count in (LARGE_FILES - 1, LARGE_FILES):
+        data = tar(*[file(b"dags/%05d" % n, b"") for n in range(count)])
+        check_archive(io.BytesIO(data), Nothing(), ArchiveRules(), when_large=lambda: told.append(1))
+        assert len(told) == count // LARGE_FILES

@@ -90,6 +90,36 @@ def test_an_entry_that_the_manifest_does_not_announce_is_refused() -> None:
         read_all(zstandard.compress(bytes(tar)))
 
 
+def test_a_manifest_that_claims_too_much_is_not_read() -> None:
+    asked = []
+
+    def endless(size: int) -> bytes:
+        asked.append(size)
+        return member_header("manifest.txt", 200 << 20, 0o644) if len(asked) == 1 else bytes(size)
+
+    with pytest.raises(AnswerInvalid, match=f"claims {200 << 20} bytes"):
+        read_tar(endless)
+    assert len(asked) == 1
+
+
+@pytest.mark.parametrize("size", [-1, -5, -512, 10**11, 8**11])
+def test_a_file_of_a_size_that_no_file_has_is_refused_before_its_content_is_asked_for(size) -> None:
+    text = Manifest([Entry("a.py", size, 0o644, "0" * 64)]).text
+    start = member_header("manifest.txt", len(text), 0o644) + text.ljust(1024, b"\0")
+    tar = io.BytesIO(start + b"x" * 4096)
+    with pytest.raises(AnswerInvalid, match="a line that is none"):
+        read_tar(tar.read)
+    assert tar.tell() <= len(start)
+
+
+@pytest.mark.parametrize("digits", [b"0000000+200", b" 0000000200", b"00000000200"[:10] + b" ", b"0000000020\xb2"])
+def test_a_header_with_a_number_of_another_form_is_no_bundle(digits) -> None:
+    header = bytearray(member_header("manifest.txt", 128, 0o644))
+    header[124:135] = digits
+    with pytest.raises(AnswerInvalid, match="does not start with a manifest"):
+        read_tar(io.BytesIO(bytes(header) + bytes(4096)).read)
+
+
 def test_something_else_is_no_bundle() -> None:
     with pytest.raises(AnswerInvalid, match="does not start with a manifest"):
         read_all(zstandard.compress(b"<html>".ljust(2048)))

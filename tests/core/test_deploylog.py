@@ -1,11 +1,12 @@
 """The rules of the deploy log: entries, sequences, times, and what retention keeps."""
 
 import json
+from pathlib import Path
 
 import pytest
 
-from dagferry_core.deploylog import Deploy, Retention, StoredDeploy, decode, kept_bundles, next_deploy
-from dagferry_core.errors import StoreFailed
+from dagferry_core.deploylog import Deploy, Retention, Stored, decode, kept_bundles, next_deploy
+from dagferry_core.errors import StoreDamaged
 from dagferry_core.manifest import Changes
 
 NOW = 1_795_157_101.5
@@ -22,6 +23,9 @@ def deploy(sequence: int = 1, *, newest: Deploy | None = None, now: float = NOW,
         actor="anonymous",
         now=now,
         changes=Changes(["a.py"], [], []),
+        nonce="0123456789abcdef",
+        previous="e" * 64,
+        details="f" * 64,
     )
 
 
@@ -41,15 +45,58 @@ def test_an_entry_is_read_as_it_was_written() -> None:
         b"null",
         deploy(42).encode()[:-10],
         json.dumps({**deploy(42)._asdict(), "digest": "sha256:no"}).encode(),
-        json.dumps({**deploy(42)._asdict(), "kind": "edit"}).encode(),
+        json.dumps({**deploy(42)._asdict(), "kind": "Up load"}).encode(),
+        json.dumps({**deploy(42)._asdict(), "kind": ""}).encode(),
+        json.dumps({**deploy(42)._asdict(), "nonce": "../../x"}).encode(),
+        json.dumps({**deploy(42)._asdict(), "nonce": 7}).encode(),
+        json.dumps({**deploy(42)._asdict(), "previous": "x"}).encode(),
+        json.dumps({**deploy(42)._asdict(), "details": "F" * 64}).encode(),
+        json.dumps({**deploy(42)._asdict(), "format": "2"}).encode(),
+        json.dumps({**deploy(42)._asdict(), "format": True}).encode(),
+        json.dumps({**deploy(42)._asdict(), "format": 0}).encode(),
+        json.dumps({**deploy(42)._asdict(), "git": ["main"]}).encode(),
+        json.dumps({**deploy(42)._asdict(), "git": {"commit": 7}}).encode(),
         json.dumps({**deploy(42)._asdict(), "time": "now"}).encode(),
         json.dumps({**deploy(42)._asdict(), "added": True}).encode(),
         deploy(41).encode(),
     ],
 )
 def test_a_damaged_entry_is_told_from_a_good_one(damage: bytes) -> None:
-    with pytest.raises(StoreFailed, match="Entry 42 of the deploy log is damaged"):
+    with pytest.raises(StoreDamaged, match="Entry 42 of the deploy log is damaged"):
         decode(damage, 42)
+
+
+GOLDEN = Path(__file__).parent.parent / "golden" / "format1" / "entries"
+
+
+@pytest.mark.parametrize("name", ["plain", "rollback", "text", "longest", "last"])
+def test_an_entry_of_format_1_is_read_as_it_is(name: str) -> None:
+    data = (GOLDEN / f"{name}.json").read_bytes()
+    raw = json.loads(data)
+    entry = decode(data, raw["sequence"])
+    assert {field: getattr(entry, field) for field in raw} == raw
+    assert entry[10:] == (1, "", "", "", None)
+    assert entry.encode() == data
+
+
+def test_what_today_s_server_needs_of_an_entry_is_in_it_so_that_it_reads_one_of_format_2() -> None:
+    """As commit 31d7e5f did it: every field of format 1, of its type; what else there is does not matter."""
+    raw = json.loads(deploy(42).encode())
+    plain = json.loads((GOLDEN / "plain.json").read_bytes())
+    assert {name: type(raw[name]) for name in plain} == {name: type(value) for name, value in plain.items()}
+    assert raw["kind"] in {"upload", "rollback"}
+
+
+@pytest.mark.parametrize("kind", ["rollback", "promote", "merge-2"])
+def test_kinds_and_fields_of_later_formats_are_read(kind: str) -> None:
+    later = {**json.loads(deploy(42).encode()), "kind": kind, "format": 3, "approved_by": ["somebody"]}
+    entry = decode(json.dumps(later).encode(), 42)
+    assert entry == deploy(42)._replace(kind=kind, format=3)
+
+
+def test_where_a_content_comes_from_is_kept() -> None:
+    entry = deploy(42)._replace(git={"commit": "3b18e512dba79e4c8300dd08aeb37f8e728b8dad", "branch": "main"})
+    assert decode(entry.encode(), 42) == entry
 
 
 def test_time_never_runs_backwards_even_if_the_clock_does() -> None:
@@ -63,14 +110,22 @@ def test_a_sequence_above_every_known_one_is_used_even_if_that_one_cannot_be_rea
     assert deploy(8, newest=deploy(5)).sequence == 8
 
 
-def kept(stored: list[StoredDeploy], **rules: int) -> set[str]:
-    chosen = Retention(**{"keep_deploys": 2, "keep_days": 90, "max_store_bytes": 1000, **rules})
-    return {digest.removeprefix("sha256:")[0] for _, digest in kept_bundles(stored, chosen, NOW)}
+History = list[tuple[Deploy, int]]
 
 
-def stored(*days_and_digits: tuple[int, str], size: int = 10, deployment: str = "prod") -> list[StoredDeploy]:
+def kept(*histories: History, max_store_bytes: int = 1000, **rules: int) -> set[str]:
+    chosen = Retention(**{"keep_deploys": 2, "keep_days": 90, **rules})
+    stored = {
+        str(number): Stored([one for one, _ in history], {one.digest: size for one, size in history}, chosen)
+        for number, history in enumerate(histories)
+    }
+    found = kept_bundles(stored, max_store_bytes, NOW)
+    return {digest.removeprefix("sha256:")[0] for digests in found.values() for digest in digests}
+
+
+def stored(*days_and_digits: tuple[int, str], size: int = 10) -> History:
     return [
-        StoredDeploy(deployment, deploy(number, now=NOW - days * DAY, digit=digit), size)
+        (deploy(number, now=NOW - days * DAY, digit=digit), size)
         for number, (days, digit) in enumerate(days_and_digits, 1)
     ]
 
@@ -103,5 +158,38 @@ def test_the_current_deploy_stays_whatever_the_rules() -> None:
 
 
 def test_each_deployment_keeps_its_own() -> None:
-    history = stored((900, "a")) + stored((1, "b"), (1, "c"), (1, "d"), deployment="staging")
-    assert kept(history) == {"a", "b", "c", "d"}
+    assert kept(stored((900, "a")), stored((1, "b"), (1, "c"), (1, "d"))) == {"a", "b", "c", "d"}
+
+
+def test_in_a_full_store_the_oldest_go_whichever_deployment_they_are_of() -> None:
+    prod = stored((8, "a"), (4, "b"), (1, "c"), (1, "d"))
+    staging = stored((6, "1"), (2, "2"), (1, "3"), (1, "4"))
+    newest = {"c", "d", "3", "4"}
+    assert kept(prod, staging, max_store_bytes=80) == newest | {"a", "b", "1", "2"}
+    assert kept(prod, staging, max_store_bytes=79) == newest | {"b", "1", "2"}
+    assert kept(prod, staging, max_store_bytes=60) == newest | {"b", "2"}
+    assert kept(prod, staging, max_store_bytes=50) == newest | {"2"}
+
+
+def test_deployments_have_rules_of_their_own() -> None:
+    history = stored((9, "a"), (5, "b"), (1, "c"), (1, "d"))
+    short, long = Retention(1, 2), Retention(1, 7)
+    sizes = {one.digest: size for one, size in history}
+    deploys = [one for one, _ in history]
+    found = kept_bundles({"x": Stored(deploys, sizes, short), "y": Stored(deploys, sizes, long)}, 1000, NOW)
+    assert [len(found[name]) for name in ("x", "y")] == [2, 3]
+
+
+def test_every_long_loop_may_rest() -> None:
+    seen = []
+
+    def paced(items):
+        for item in items:
+            seen.append(item)
+            yield item
+
+    history = stored((9, "a"), (8, "b"), (7, "c"), (1, "d"))
+    sizes = {one.digest: size for one, size in history}
+    rules = Retention(1, 90)
+    kept_bundles({"prod": Stored([one for one, _ in history], sizes, rules)}, 1, NOW, paced)
+    assert len(seen) == 4 + 1  # all of the log, and of the young the first that does not fit

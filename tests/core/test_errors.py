@@ -18,7 +18,7 @@ def test_every_error_says_what_it_is_and_what_to_do_next() -> None:
 def test_what_the_caller_must_mend_is_a_4xx_and_what_passes_is_a_5xx_and_never_429() -> None:
     for error in ALL_ERRORS:
         if issubclass(error, (ArchiveError, BundleError, RequestError)):
-            assert error.status in {400, 401, 403, 404, 405, 410, 413, 422}
+            assert error.status in {400, 401, 403, 404, 405, 409, 410, 413, 422}
         elif issubclass(error, ServerError):
             assert error.status in {503, 507}
 

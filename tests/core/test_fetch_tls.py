@@ -5,6 +5,7 @@ import ipaddress
 import json
 import ssl
 import threading
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
@@ -13,6 +14,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from authorities import make_plain_authority, strict_as_from_python_3_13
 from dagferry_core.connecting import Access
 from dagferry_core.errors import ServerUnreachable
 from dagferry_core.fetch import Server
@@ -42,6 +44,15 @@ def certificate(tmp_path_factory) -> str:
 
 @pytest.fixture
 def listener(certificate):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    with serving(context) as http:
+        yield http
+
+
+@contextmanager
+def serving(context: ssl.SSLContext):
+    """A server with nothing deployed."""
     authorizations: list[str | None] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -68,8 +79,6 @@ def listener(certificate):
                 plain.close()
                 raise
 
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
     http = Listener(("127.0.0.1", 0), Handler)
     http.authorizations = authorizations
     http.url = f"https://127.0.0.1:{http.server_address[1]}"
@@ -103,3 +112,11 @@ def test_another_server_is_not_spoken_to(listener) -> None:
 def test_a_ca_file_that_is_missing_is_an_error_of_ours(listener, tmp_path) -> None:
     with pytest.raises(ServerUnreachable, match="No such file"):
         ask(listener.url, ca_file=str(tmp_path / "none"))
+
+
+def test_a_cluster_s_ca_without_key_usage_and_key_identifiers_is_trusted(tmp_path, monkeypatch) -> None:
+    strict_as_from_python_3_13(monkeypatch)
+    ca_file, context = make_plain_authority(tmp_path)
+    with serving(context) as http:
+        ask(http.url, token="secret", ca_file=ca_file)
+    assert http.authorizations == ["Bearer secret"]

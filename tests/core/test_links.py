@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from dagferry_core.errors import DagferryError, LinkRefused, PathRefused, TooManyFiles
 from dagferry_core.links import Links, Node
+from dagferry_core.refusals import Refusals
 
 
 def nodes_of(paths):
@@ -25,8 +26,16 @@ def nodes_of(paths):
     return nodes, targets
 
 
+def found(nodes, targets, root="", most=1000):
+    """Return what the links bring in; raise what is wrong with them."""
+    refusals = Refusals()
+    brought = list(Links(nodes, targets, root, bounds=root).copies(most, refusals))
+    refusals.raise_any()
+    return brought
+
+
 def copies(*paths, root="", most=1000):
-    return dict(Links(*nodes_of(paths), root).copies(most))
+    return dict(found(*nodes_of(paths), root, most))
 
 
 @pytest.mark.parametrize(
@@ -113,13 +122,13 @@ def test_a_link_to_what_is_left_out_says_so():
     nodes, targets = nodes_of(["a", ("l", ".git/config"), ("m", "a")])
     nodes[".git"] = Node.LEFT_OUT
     with pytest.raises(LinkRefused, match=r"'\.git' is left out"):
-        list(Links(nodes, targets, "").copies(10))
+        found(nodes, targets, most=10)
 
 
 def test_a_copied_folder_leaves_out_what_its_original_leaves_out():
     nodes, targets = nodes_of(["d/a", ("l", "d")])
     nodes["d/__pycache__"] = Node.LEFT_OUT
-    assert dict(Links(nodes, targets, "").copies(10)) == {"l/a": "d/a"}
+    assert dict(found(nodes, targets, most=10)) == {"l/a": "d/a"}
 
 
 def doubling(levels, leaves):
@@ -137,7 +146,7 @@ def test_links_that_multiply_nothing_are_stopped_too():
     nodes, targets = nodes_of(doubling(40, []))
     nodes["d0"] = Node.FOLDER
     with pytest.raises(TooManyFiles):
-        list(Links(nodes, targets, "").copies(1000))
+        found(nodes, targets)
 
 
 def test_copies_are_not_deeper_than_paths_may_be():
@@ -167,7 +176,7 @@ def test_links_lead_where_linux_says(tmp_path_factory, made):
         else:
             (base / path).symlink_to(target)
     try:
-        found = copies(*[path if target is None else (path, target) for path, target in paths.items()])
+        brought = copies(*[path if target is None else (path, target) for path, target in paths.items()])
     except DagferryError:
         assert any(not inside(base, base / path) for path, target in paths.items() if target is not None)
         return
@@ -176,8 +185,8 @@ def test_links_lead_where_linux_says(tmp_path_factory, made):
         for folder, _, names in os.walk(base, followlinks=True)
         for name in names
     }
-    assert on_disk == {path for path, target in paths.items() if target is None} | found.keys()
-    for copy, original in found.items():
+    assert on_disk == {path for path, target in paths.items() if target is None} | brought.keys()
+    for copy, original in brought.items():
         assert (base / copy).read_text() == original
 
 
@@ -204,7 +213,7 @@ def test_what_is_left_out_costs_nothing_however_many_links_lead_there():
     nodes = Counted({f"d/{n}.pyc": Node.LEFT_OUT for n in range(100)} | {"d": Node.IMPLIED})
     targets = {f"l{n}": "d" for n in range(100)}
     nodes.update(dict.fromkeys(targets, Node.LINK))
-    assert list(Links(nodes, targets, "").copies(1000)) == []
+    assert found(nodes, targets) == []
     assert nodes.looked_up <= 1000
 
 

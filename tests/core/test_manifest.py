@@ -4,8 +4,10 @@ import hashlib
 
 import pytest
 
-from dagferry_core.errors import AnswerInvalid
-from dagferry_core.manifest import EMPTY, Entry, Manifest
+from dagferry_core.errors import AnswerInvalid, PathRefused
+from dagferry_core.limits import MAX_PATHS_BYTES, MOST_EXPANDED_BYTES, MOST_FILE_BYTES, MOST_FILES
+from dagferry_core.manifest import EMPTY, MAX_MANIFEST_BYTES, Entry, Manifest
+from dagferry_core.paths import check_path
 
 SHA = hashlib.sha256(b"").hexdigest()
 A, B, C = (Entry(path, 0, 0o644, SHA) for path in ("a.py", "b/c.py", "ä.py"))
@@ -52,3 +54,71 @@ def test_any_other_form_is_refused(text: bytes) -> None:
 def test_changes_are_told_apart() -> None:
     changes = Manifest([A, B._replace(size=1)]).changes_from(Manifest([B, C]))
     assert changes == (["a.py"], ["b/c.py"], ["ä.py"])
+
+
+# --- what a hostile server may say -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "size", [b"-5", b"-512", b"+5", b" 5", b"1_0", b"", b"0x1", "٣".encode(), b"%d" % 8**11, b"9" * 400]
+)
+def test_a_size_that_no_file_has_is_refused(size) -> None:
+    with pytest.raises(AnswerInvalid, match="a line that is none"):
+        Manifest.parse(b"dagferry-manifest 1\n" + SHA.encode() + b" 0644 " + size + b" a.py\n")
+
+
+def test_the_largest_size_that_a_tar_can_name_is_read() -> None:
+    assert Manifest.parse(Manifest([A._replace(size=MOST_FILE_BYTES)]).text).size == MOST_FILE_BYTES
+
+
+PATHS = [
+    "a", "a/b.py", "with space", " a", "a ", "...", "..a/b", "a../.b", "ä/ö.py", "a\u2028b", "😀.py", "é" * 127,
+    "n" * 255, "/".join(["d"] * 64), "/".join(["n" * 203] * 5), "a:b", "-", "~", "a\u00a0b",
+    "", "/a", "//a", "a/", "a//b", ".", "..", "./a", "../a", "a/..", "a/../b", "a/./b",
+    "a\\b", "a\0b", "a\tb", "a\nb", "a\rb",
+    "a\x1b[2Jb", "a\x7fb", "a\x80b", "a\x9fb", "n" * 256, "é" * 128, "/".join(["d"] * 65),
+    "/".join(["n" * 204] * 5) + "x",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", PATHS, ids=ascii)
+def test_a_path_is_read_if_and_only_if_an_upload_may_have_it(path) -> None:
+    try:
+        may = check_path(path.encode()) == path
+    except PathRefused:
+        may = False
+    text = Manifest([A._replace(path=path)]).text
+    if may and path:
+        assert list(Manifest.parse(text).files) == [path]
+    else:
+        with pytest.raises(AnswerInvalid):
+            Manifest.parse(text)
+
+
+def test_a_path_that_is_no_text_is_refused() -> None:
+    with pytest.raises(AnswerInvalid):
+        Manifest.parse(b"dagferry-manifest 1\n" + SHA.encode() + b" 0644 0 a\xff.py\n")
+
+
+def test_more_bytes_than_any_server_lets_through_are_refused() -> None:
+    share = MOST_EXPANDED_BYTES // 4
+    entries = [A._replace(path=f"{number}.bin", size=share) for number in range(4)]
+    assert Manifest.parse(Manifest(entries).text).size == MOST_EXPANDED_BYTES
+    with pytest.raises(AnswerInvalid, match="no server lets through"):
+        Manifest.parse(Manifest([*entries, A._replace(size=1)]).text)
+
+
+def test_more_lines_than_any_server_lets_through_are_not_looked_at() -> None:
+    with pytest.raises(AnswerInvalid, match=f"more than {MOST_FILES} files"):
+        Manifest.parse(b"dagferry-manifest 1\n" + b"\n" * (MOST_FILES + 1))
+
+
+def test_folders_count_too() -> None:
+    deep = [A._replace(path=f"{number:x}/" + "/".join("abcdefgh" * 7) + "/f") for number in range(MOST_FILES // 57)]
+    with pytest.raises(AnswerInvalid, match=f"more than {MOST_FILES} files and folders"):
+        Manifest.parse(Manifest(deep).text)
+
+
+def test_the_longest_text_holds_all_that_a_server_lets_through() -> None:
+    line = Manifest([A._replace(size=MOST_FILE_BYTES)]).text.partition(b"\n")[2]
+    assert MOST_FILES * (len(line) - len("a.py")) + MAX_PATHS_BYTES <= MAX_MANIFEST_BYTES

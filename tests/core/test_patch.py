@@ -10,9 +10,10 @@ import zstandard
 
 from dagferry_core.bundle import BundleFile, Index
 from dagferry_core.errors import AnswerInvalid, PatchMismatch
+from dagferry_core.limits import MOST_EXPANDED_BYTES
 from dagferry_core.manifest import EMPTY, Entry, Manifest
 from dagferry_core.packing import write_bundle
-from dagferry_core.patch import BATCH_BYTES, MAX_PATCH_BYTES, Patch, make_patch
+from dagferry_core.patch import BATCH_BYTES, MAX_FILE_BYTES, MAX_LINES, MAX_PATCH_BYTES, Patch, make_patch
 
 RANDOM = random.Random(7)
 
@@ -173,3 +174,74 @@ def test_a_patch_that_claims_to_expand_to_more_than_it_may_is_refused(stored) ->
     frame = zstandard.compress(bytes(1 << 30))
     with pytest.raises(AnswerInvalid, match="claims to hold"):
         Patch.parse(len(frame).to_bytes(4, "big") + frame)
+
+
+# --- what a hostile server may say -----------------------------------------------------------------------------------
+
+
+def made_of(lines: list[str], *parts: bytes) -> bytes:
+    frames = [zstandard.compress("\n".join(["dagferry-patch 1", "to " + "0" * 64, *lines]).encode()), *parts]
+    return b"".join(len(frame).to_bytes(4, "big") + frame for frame in frames)
+
+
+def named(path: str, size: int, word: str = "file") -> str:
+    return f"{word} {Entry(path, size, 0o644, '0' * 64).line()}"
+
+
+CONTENT = zstandard.compress(b"")
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["batch 1", named("b.py", 2 << 30)],
+        ["batch 1", named("b.py", MAX_FILE_BYTES + 1)],
+        ["batch 2", named("a.py", BATCH_BYTES), named("b.py", 1)],
+    ],
+)
+def test_a_batch_that_claims_more_than_may_be_held_is_refused_before_it_is_looked_at(lines) -> None:
+    with pytest.raises(AnswerInvalid, match="claims more bytes than may be held in memory"):
+        Patch.parse(made_of(lines, CONTENT))
+
+
+def test_the_largest_batches_that_a_server_makes_are_read() -> None:
+    lines = ["batch 1", named("a.py", MAX_FILE_BYTES), "batch 2", named("b.py", BATCH_BYTES - 1), named("c.py", 1)]
+    assert len(Patch.parse(made_of(lines, CONTENT, CONTENT)).written) == 3
+
+
+@pytest.mark.parametrize("path", ["../evil.py", "/evil.py", "a\x1b[2J.py", "a//b.py", "a\\b.py"])
+@pytest.mark.parametrize("word", ["file", "copy"])
+def test_a_path_that_no_upload_may_have_is_refused(word, path) -> None:
+    with pytest.raises(AnswerInvalid, match="a line that is none"):
+        Patch.parse(made_of(["batch 1", named(path, 0, word)], CONTENT))
+
+
+@pytest.mark.parametrize("size", [-1, -5, 8**11])
+def test_a_size_that_no_file_has_is_refused(size) -> None:
+    with pytest.raises(AnswerInvalid, match="a line that is none"):
+        Patch.parse(made_of(["batch 1", named("a.py", size)], CONTENT))
+
+
+def test_copies_that_come_to_more_than_any_server_lets_through_are_refused_before_anything_is_built() -> None:
+    size = 4 << 30
+    old = Manifest([Entry("a.bin", size, 0o644, "1" * 64)])
+    lines = [
+        f"copy {Entry(f'{number}.bin', size, 0o644, '1' * 64).line()}" for number in range(MOST_EXPANDED_BYTES // size)
+    ]
+    with pytest.raises(AnswerInvalid, match="no server lets through"):
+        Patch.parse(made_of(lines)).apply_to(old)
+
+
+def test_a_text_of_more_lines_than_a_patch_can_have_is_refused() -> None:
+    with pytest.raises(AnswerInvalid, match=f"over {MAX_LINES} lines"):
+        Patch.parse(made_of([""] * MAX_LINES))
+
+
+def test_more_batches_than_contents_are_refused_as_soon_as_they_are_read() -> None:
+    with pytest.raises(AnswerInvalid, match="a line b'batch 1"):
+        Patch.parse(made_of(["batch 1", "batch 1"], CONTENT))
+
+
+def test_an_empty_part_is_refused() -> None:
+    with pytest.raises(AnswerInvalid, match="an empty part"):
+        Patch.parse(made_of([]) + bytes(4))

@@ -6,9 +6,10 @@ import os
 import pytest
 
 from dagferry_core.errors import AnswerInvalid
-from dagferry_core.manifest import EMPTY
+from dagferry_core.manifest import EMPTY, MAX_MANIFEST_BYTES
 from dagferry_core.records import (
     MANIFEST,
+    MAX_RECORD_BYTES,
     RECORD,
     OldTree,
     Record,
@@ -123,6 +124,16 @@ def test_a_manifest_that_claims_to_be_huge_is_not_unpacked(tmp_path) -> None:
     (tmp_path / MANIFEST).write_bytes(header + bytes(3))
     with pytest.raises(ValueError, match="not what it must be"):
         read_manifest(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("name", "read", "most"), [(RECORD, read_record, MAX_RECORD_BYTES), (MANIFEST, read_manifest, MAX_MANIFEST_BYTES)]
+)
+def test_what_is_longer_than_it_can_be_is_not_read(tmp_path, name, read, most) -> None:
+    with (tmp_path / name).open("wb") as file:
+        file.truncate(most + 1)
+    with pytest.raises(ValueError, match=f"over {most} bytes"):
+        read(str(tmp_path))
 
 
 def test_the_mark_says_when_a_tree_stopped_being_live(tmp_path) -> None:

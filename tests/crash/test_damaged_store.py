@@ -38,23 +38,27 @@ def deployed(fork_server, fork_sidecar, tmp_path):
 
 
 @pytest.mark.parametrize("harm", HARMS)
-def test_a_damaged_newest_entry_is_reported_and_the_one_before_is_current_but_no_pod_goes_back_to_it(
-    deployed, fork_server, harm
+def test_a_damaged_newest_entry_is_reported_and_no_pod_is_sent_to_the_one_before_until_the_next_deploy(
+    deployed, fork_server, fork_sidecar, tmp_path, harm
 ) -> None:
     server, pod, published = deployed
-    old, newest = published
+    _, newest = published
     entry(server, 2).write_bytes(HARMS[harm](entry(server, 2).read_bytes()))
     server = fork_server(server.data, port=server.port).ready()
-    assert server.current()["version"] == old
+    assert server.get("/default/dags/current")[0] == 503
+    assert server.get("/readyz")[0] == 200
     assert UNREADABLE in server.get("/metrics")[1]
     said = [line for line in server.logged() if line["level"] == "error"]
-    assert [(line["code"], line["sequence"]) for line in said] == [("store_failed", 2)]
-    eventually("the refusal", lambda: pod.metric('dagferry_sidecar_syncs_total{outcome="sequence_regressed"}') > 0)
-    assert pod.live == newest
-    assert json.loads(pod.probe("/readyz")[1])["error"]["code"] == "sequence_regressed"
+    assert [(line["code"], line["sequence"]) for line in said] == [("store_damaged", 2)]
+    fresh = fork_sidecar(server.url, tmp_path / "fresh")
+    for each in (pod, fresh):
+        eventually("the refusal", lambda each=each: refusals(each) > 0)
+    assert (pod.live, fresh.live) == (newest, None)
+    assert json.loads(pod.probe("/readyz")[1])["error"]["code"] == "server_refused"
     told = server.deploy(C)
     assert told["sequence"] == 3
     assert pod.runs(told["version"]).tree() == C
+    assert fresh.runs(told["version"]).tree() == C
     eventually("all to be well", lambda: json.loads(pod.probe("/readyz")[1])["error"] is None)
     log = json.loads(server.get("/default/dags/deploys")[1])["deploys"]
     assert [deploy["sequence"] for deploy in log] == [3, 1]
@@ -120,6 +124,10 @@ def test_a_damaged_bundle_of_the_current_deploy_hinders_no_next_deploy(
     assert check_root(pod.root, published) == current["version"]
     check_log(server.log)
     check_log(pod.log)
+
+
+def refusals(pod) -> float:
+    return pod.metric('dagferry_sidecar_syncs_total{outcome="server_refused"}') if answers(pod) else 0
 
 
 def answers(pod) -> bool:

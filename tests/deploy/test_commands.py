@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -70,8 +71,10 @@ def test_every_server_asks_who_calls_and_every_sidecar_says_who_it_is(path: Path
 
 def test_new_secrets_makes_what_the_compose_file_mounts(tmp_path: Path, serve: Any) -> None:
     shutil.copy(HOME / "deploy" / "new-secrets", tmp_path)
-    environment = {**os.environ, "DAGFERRY_SERVER": f"{sys.executable} -m dagferry_server"}
-    subprocess.run([tmp_path / "new-secrets"], check=True, env=environment, capture_output=True)
+    # The variable is the sidecar's: where its server is.
+    environment = {**os.environ, "DAGFERRY_SERVER": "http://127.0.0.1:1"}
+    command = [tmp_path / "new-secrets", sys.executable, "-m", "dagferry_server"]
+    subprocess.run(command, check=True, env=environment, capture_output=True)
     [compose] = documents(HOME / "deploy" / "compose.yaml")
     for secret in compose["secrets"].values():
         assert (tmp_path / secret["file"]).is_file()
@@ -80,5 +83,31 @@ def test_new_secrets_makes_what_the_compose_file_mounts(tmp_path: Path, serve: A
     assert server.get("/default/dags/current", Authorization=sidecar)[0] == 200
     assert server.get("/default/dags/deploys", Authorization=sidecar)[0] == 403
     assert server.request("/default/dags/upload", pack({"dag.py": b""}), Authorization=deploy)[0] == 200
-    again = subprocess.run([tmp_path / "new-secrets"], check=False, env=environment, capture_output=True)
-    assert again.returncode == 1
+    assert sorted(os.listdir(tmp_path / "secrets")) == ["deploy-token", "sidecar-token", "tokens.toml"]
+    assert stat.S_IMODE((tmp_path / "secrets").stat().st_mode) == 0o700
+    before = (tmp_path / "secrets" / "tokens.toml").read_text()
+    again = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert (again.returncode, again.stderr) == (1, "deploy/secrets is there already.\n")
+    assert (tmp_path / "secrets" / "tokens.toml").read_text() == before
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "exit 125",
+        "echo one line",
+        ": >once; exit 0",
+        'echo a; echo b; [ ! -e "$HOME/again" ] || exit 1; touch "$HOME/again"',
+    ],
+)
+def test_new_secrets_leaves_nothing_behind_when_it_fails(tmp_path: Path, body: str) -> None:
+    folder = tmp_path / "deploy"
+    folder.mkdir()
+    shutil.copy(HOME / "deploy" / "new-secrets", folder)
+    docker = tmp_path / "docker"
+    docker.write_text(f"#!/bin/sh\ncd {tmp_path}\n{body}\n")
+    docker.chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "HOME": str(tmp_path)}
+    ended = subprocess.run([folder / "new-secrets"], check=False, env=environment, capture_output=True)
+    assert ended.returncode != 0
+    assert os.listdir(folder) == ["new-secrets"]

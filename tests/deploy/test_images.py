@@ -48,3 +48,8 @@ def test_it_runs_a_command_of_the_project_as_a_numeric_user_that_is_not_root(doc
     [(uid, command)] = re.findall(r'^USER (\d+):0\nENTRYPOINT \["/opt/dagferry/bin/(\S+)"\]$', dockerfile, re.MULTILINE)
     assert int(uid) > 0
     assert command in PROJECT["project"]["scripts"]
+
+
+def test_the_server_s_data_folder_is_its_own_and_its_group_s_which_has_openshift_s_random_users() -> None:
+    text = (HOME / "Dockerfile.server").read_text()
+    assert re.search(r"install -d -o 50000 -g 0 -m 2770 /var/lib/dagferry$", text, re.MULTILINE)

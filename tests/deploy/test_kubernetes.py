@@ -88,6 +88,24 @@ def test_what_kustomize_makes_of_an_airflow_is_valid(customized: dict[str, dict[
         kubernetes_validate.validate(document, version, strict=True)
 
 
+def test_a_task_s_pod_is_admitted_where_the_restricted_standard_is_enforced() -> None:
+    pod = TASK["spec"]
+    assert pod["securityContext"]["runAsUser"] > 0
+    for container in [*pod["initContainers"], *pod["containers"]]:
+        security = pod["securityContext"] | container["securityContext"]
+        assert security["runAsNonRoot"] is True
+        assert security["allowPrivilegeEscalation"] is False
+        assert security["capabilities"] == {"drop": ["ALL"]}
+        assert security["seccompProfile"]["type"] == "RuntimeDefault"
+    assert {next(iter(volume.keys() - {"name"})) for volume in pod["volumes"]} <= {"emptyDir", "projected"}
+
+
+def test_the_values_say_what_charts_before_1_21_need() -> None:
+    text = (KUBERNETES / "values-airflow.yaml").read_text()
+    older = yaml.safe_load(text.replace("  # extraInitContainers: [*once]", "  extraInitContainers: [*once]"))
+    assert older["workers"] == {**VALUES["workers"], "extraInitContainers": TASK["spec"]["initContainers"]}
+
+
 def test_our_containers_keep_to_the_restricted_standard() -> None:
     pod = SERVER["StatefulSet"]["spec"]["template"]["spec"]
     restricted(pod["containers"][0], pod)
@@ -135,6 +153,10 @@ def test_a_pod_that_reads_dags_syncs_once_then_follows(customized: dict[str, Any
     assert MOUNT in airflow["volumeMounts"]
     assert FOLDER in airflow["env"]
     assert (IMPORTS in airflow["env"]) == (component == "triggerer")
+    told = {variable["name"]: variable["value"] for variable in airflow["env"]}
+    for section, settings in VALUES["config"].items():
+        for name, value in settings.items():
+            assert told[f"AIRFLOW__{section.upper()}__{name.upper()}"] == str(value)
     assert "volumeMounts" not in groomer
     assert "dagferry" in {volume["name"] for volume in pod["volumes"]}
 

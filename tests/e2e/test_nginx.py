@@ -1,15 +1,14 @@
 """nginx from Debian in front of the server, configured as docs/security.md says."""
 
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from credentials import TokensFile
 from harness import Server, free_port, pack
 from issuer import make_certificate
+from logins import a_login
 from nginx import adapted, documented, nginx
 
 A = {"etl.py": b"import shop\n", "shop.py": b"rate = 1\n"}
@@ -59,26 +58,6 @@ def test_uploads_waits_and_downloads_go_through_nginx_with_tls(serve, follow, tm
         assert (status, json.loads(body)["code"]) == (413, "upload_too_large")
         assert front.get("/default/dags/deploys", Dagferry_Proxy_Secret=PROXY_SECRET)[0] == 200
         pod.stop()
-
-
-@contextmanager
-def a_login() -> Iterator[int]:
-    """A service as oauth2-proxy is one: it knows ``Authorization: ann`` and ``bob``; yields its port."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            name = self.headers.get("Authorization", "")
-            self.send_response(200 if name in {"ann", "bob"} else 401)
-            self.send_header("X-Auth-Request-User", f"{name}@example.com")
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
-        threading.Thread(target=http.serve_forever, args=(0.01,), daemon=True).start()
-        yield http.server_address[1]
-        http.shutdown()
 
 
 def test_who_logged_in_elsewhere_is_let_in_by_name_through_auth_request(serve, tmp_path) -> None:

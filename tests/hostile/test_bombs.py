@@ -111,7 +111,7 @@ def test_many_long_paths_are_refused_by_their_bytes():
     long = b"/".join([b"n" * 240] * 4)
     files = [pax((b"path", b"dags/%s%d" % (long, number))) + header() for number in range(20_000)]
     assert outcome(gz(tar(*files)), memory=64 * MIB) == "paths_too_large"
-    links = [pax((b"linkpath", b"./" * 30_000)) + symlink(b"dags/%d" % number, b"") for number in range(300)]
+    links = [pax((b"linkpath", b"./" * 30_000)) + symlink(b"dags/%d" % number, b"x") for number in range(300)]
     assert outcome(gz(tar(*links)), memory=64 * MIB) == "paths_too_large"
 
 
@@ -196,5 +196,5 @@ def test_skippable_frames_and_dictionaries_are_refused():
 
 def test_an_archive_in_an_archive_is_no_archive():
     inner = gz(tar(file(b"dags/a", random.Random(1).randbytes(1000))))
-    assert outcome(gz(inner)) == "archive_corrupt"
-    assert outcome(zst(inner)) == "archive_corrupt"
+    assert outcome(gz(inner)) == "archive_not_recognized"
+    assert outcome(zst(inner)) == "archive_not_recognized"

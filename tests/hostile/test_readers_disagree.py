@@ -27,7 +27,19 @@ HIDDEN = tar(file(b"dags/hidden.py"))
             UNSUPPORTED,
             id="TARmageddon, the other way round",
         ),
-        pytest.param([pax((b"size", b"6")), file(b"dags/a")], UNSUPPORTED, id="TARmageddon, though both agree"),
+        pytest.param([pax((b"size", b"6 ")), file(b"dags/a")], UNSUPPORTED, id="a PAX size and a blank"),
+        pytest.param([pax((b"size", b"+6")), file(b"dags/a")], UNSUPPORTED, id="a PAX size with a sign"),
+        pytest.param([pax((b"size", b"6"), (b"size", b"6")), file(b"dags/a")], UNSUPPORTED, id="a PAX size twice"),
+        pytest.param(
+            [pax((b"size", b"6")), gnu_name(b"dags/b"), file(b"dags/a")],
+            UNSUPPORTED,
+            id="GHSA-vmf3-w455-68vh: the right PAX size, but a GNU long name in between",
+        ),
+        pytest.param(
+            [pax((b"size", b"6")), pax((b"a", b"b"), kind=b"g"), file(b"dags/a")],
+            UNSUPPORTED,
+            id="the right PAX size, but a global header in between",
+        ),
         pytest.param(
             [pax((b"size", b"6"), kind=b"g"), file(b"dags/a")], UNSUPPORTED, id="TARmageddon, for all members"
         ),
@@ -88,6 +100,12 @@ HIDDEN = tar(file(b"dags/hidden.py"))
         pytest.param([header(b"dags/a", fields={124: b"12 34567890\0"})], CORRUPT, id="a size of two numbers"),
         pytest.param([header(b"dags/a", fields={124: b"000000000008"})], CORRUPT, id="a size that is not octal"),
         pytest.param([header(b"dags/a", fields={100: b"rwxr-xr-"})], CORRUPT, id="a mode in letters"),
+        pytest.param([header(b"dags/a", fields={100: b" " * 8})], CORRUPT, id="GNU tar: a blank mode is every bit"),
+        *(
+            pytest.param([header(b"dags/a", fields={at: junk})], CORRUPT, id=f"tarfile ends at {junk!r} as its {what}")
+            for what, at in (("owner", 108), ("group", 116), ("time", 136), ("major", 329), ("minor", 337))
+            for junk in (b"zzzzzzz\0", b"0000008\0", b"7 7    \0", b"\x8100000\0", b"\t000000\0", b"-000001\0")
+        ),
         pytest.param([header(b"dags/a", fields={100: b"\x80" * 8})], UNSUPPORTED, id="a binary mode"),
         pytest.param([file(b"dags/a", checksum=b"       \0")], CORRUPT, id="a blank checksum"),
         pytest.param([file(b"dags/a", checksum=b"0000000\0")], CORRUPT, id="a zero checksum"),
@@ -106,6 +124,26 @@ HIDDEN = tar(file(b"dags/hidden.py"))
         pytest.param([pax_raw(b"16 path=dags/b\n\0"), file(b"dags/a")], CORRUPT, id="a record without newline"),
         pytest.param([pax_raw(b"15 path dags/b\n"), file(b"dags/a")], CORRUPT, id="a record without a value"),
         pytest.param([pax_raw(bytes(100)), file(b"dags/a")], CORRUPT, id="records of zeros"),
+        *(
+            pytest.param([pax((keyword, value)), file(b"dags/a")], CORRUPT, id=f"a keyword {keyword!r}")
+            for keyword, value in (
+                (b" path", b"dags/b"),  # GNU tar takes it for the path
+                (b"\tpath", b"dags/b"),
+                (b" \t path", b"dags/b"),
+                (b"path ", b"dags/b"),
+                (b"path\0", b"dags/b"),
+                (b"\npath", b"dags/b"),
+                (b" size", b"1024"),
+                (b" GNU.sparse.name", b"dags/b"),
+            )
+        ),
+        pytest.param(
+            [pax((b" linkpath", b"good.py")), symlink(b"dags/a", b"x")], CORRUPT, id="GNU tar: a blank and a link"
+        ),
+        pytest.param(
+            [pax((b" path", b"dags/b"), kind=b"g"), file(b"dags/a")], CORRUPT, id="GNU tar: a blank and a path for all"
+        ),
+        pytest.param([pax((b"comment", b"x"), kind=b"g")], CORRUPT, id="tarfile: a global header at the end"),
         pytest.param([header(b"x", 10_000, kind=b"x"), file(b"dags/a")], TRUNCATED, id="PAX that eats a member"),
         pytest.param([gnu_name(b"dags/b")], CORRUPT, id="a name without a member"),
         pytest.param([pax((b"path", b"dags/b"))], CORRUPT, id="a PAX header without a member"),
@@ -133,6 +171,14 @@ HIDDEN = tar(file(b"dags/hidden.py"))
         pytest.param([file(b"", prefix=b"dags")], UNSUPPORTED, id="a prefix without a name"),
         pytest.param([header(b"dags/d/", 1024, kind=b"5") + HIDDEN[:1024]], UNSUPPORTED, id="a filled folder"),
         pytest.param([symlink(b"dags/a", b"good.py", size=512) + bytes(512)], UNSUPPORTED, id="a filled link"),
+        *(
+            pytest.param([extension, link(b"dags/l.py", b"")], UNSUPPORTED, id=f"bsdtar: {link.__name__} is a file {n}")
+            for link, target in ((symlink, b"good.py"), (hard_link, b"dags/good.py"))
+            for n, extension in enumerate([gnu_name(target, b"K"), pax((b"linkpath", target))])
+        ),
+        pytest.param(
+            [hard_link(b"dags/h.py", b"dags/good.py/")], "link_refused", id="GNU tar: a hard link with a slash behind"
+        ),
         pytest.param([header(b"dags/a", kind=b"7")], TYPE_REFUSED, id="a contiguous file"),
         pytest.param([header(b"dags/a", kind=b"3")], TYPE_REFUSED, id="a character device"),
         pytest.param([header(b"dags/a", kind=b"4")], TYPE_REFUSED, id="a block device"),

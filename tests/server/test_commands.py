@@ -6,10 +6,12 @@ import os
 import signal
 import subprocess
 import sys
+from datetime import datetime, timedelta, timezone
+from functools import partial
 
 import pytest
 
-from credentials import issuers_file
+from credentials import TokensFile, issuers_file
 from harness import Server, eventually, free_port, pack
 from running import A, B
 
@@ -58,6 +60,8 @@ def test_a_setting_may_come_from_the_environment(tmp_path, started) -> None:
         (["--data-dir="], "--data-dir='': a path is expected"),
         (["new-log-id", "--no-such-flag"], "--no-such-flag"),
         (["new-log-id", "--data-dir="], "--data-dir='': a path is expected"),
+        (["verify", "--no-such-flag"], "--no-such-flag"),
+        (["verify"], "no deploy log of any deployment"),
     ],
 )
 def test_a_bad_setting_is_exit_code_2_and_one_line(arguments, words, tmp_path) -> None:
@@ -66,6 +70,20 @@ def test_a_bad_setting_is_exit_code_2_and_one_line(arguments, words, tmp_path) -
     assert words in ended.stderr
     assert len(ended.stderr.splitlines()) == 1
     assert not (tmp_path / "data").exists()
+
+
+def test_a_wrong_deployments_file_is_exit_code_2_and_one_line(tmp_path) -> None:
+    file = tmp_path / "deployments.toml"
+    for text, words in (
+        ("deployments = [ { name = 'prod', keep-dais = 7 } ]", "deployment 'prod', cannot be used: keep-dais"),
+        (None, f"{file} cannot be read: No such file"),
+    ):
+        file.unlink(missing_ok=True)
+        if text:
+            file.write_text(text)
+        ended = run("--data-dir", str(tmp_path / "data"), "--listen", "127.0.0.1:0", "--deployments-file", str(file))
+        assert (ended.returncode, ended.stderr.count("\n")) == (2, 1), ended.stderr
+        assert words in ended.stderr
 
 
 @pytest.mark.parametrize("place", ["file", "file/data"])
@@ -221,10 +239,79 @@ def test_token_new_prints_a_secret_once_and_an_entry_that_lets_it_in(serve, tmp_
     assert server.get("/default/dags/deploys")[0] == 401
 
 
+NEW_TOKEN = ["token", "new", "--name", "ci", "--scopes", "read", "--deployments", "*"]
+
+
+def test_a_token_is_added_to_the_file_listed_and_revoked(serve, tmp_path) -> None:
+    file = str(tmp_path / "tokens.toml")
+    for name, expires in (("ci", ["--expires", "90d"]), ("pods", [])):
+        ended = run("token", "new", "--name", name, "--scopes", "read,sync", "--deployments", "default,team-*",
+                    "--add", file, *expires)  # fmt: skip
+        assert ended.returncode == 0
+        assert file in ended.stderr
+        [secret] = ended.stdout.splitlines()
+    server = serve("--tokens-file", file)
+    assert server.get("/default/dags/deploys", Authorization=secret)[0] == 200
+
+    [head, *rows] = [line.split() for line in run("token", "list", "--tokens-file", file).stdout.splitlines()]
+    assert head == ["ID", "NAME", "SCOPES", "DEPLOYMENTS", "EXPIRES"]
+    ends = {name: (token_id, scopes, deployments, end) for token_id, name, scopes, deployments, end in rows}
+    assert ends.keys() == {"ci", "pods"}
+    assert ends["pods"][1:] == ("sync,read", "default,team-*", "never")
+    end = datetime.strptime(ends["ci"][3], "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=timezone.utc)
+    assert abs(end - datetime.now(timezone.utc) - timedelta(days=90)) < timedelta(minutes=5)
+
+    ended = run("token", "revoke", "--tokens-file", file, "--id", ends["pods"][0])
+    assert (ended.returncode, ended.stdout.split()[1]) == (0, "pods")
+    eventually("the token to be revoked", lambda: server.get("/default/dags/deploys", Authorization=secret)[0] == 401)
+    assert run("token", "revoke", "--name", "ci", DAGFERRY_TOKENS_FILE=file).returncode == 0
+    ended = run("token", "revoke", "--tokens-file", file, "--name", "ci")
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert f"{file} has no such token. See: dagferry-server token list" in ended.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
+        (["token"], ["new", "list", "revoke"]),
+        (["token", "new"], ["--expires DAYS", "--add FILE"]),
+        (["token", "list"], ["--tokens-file FILE"]),
+        (["token", "revoke"], ["--name NAME", "--id ID"]),
+        (["new-log-id"], ["--data-dir DIR"]),
+    ],
+)
+def test_every_command_has_help(arguments, words) -> None:
+    ended = run(*arguments, "--help")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout.startswith("usage: dagferry-server " + " ".join(arguments))
+    for word in words:
+        assert word in ended.stdout
+
+
+def test_a_tokens_file_of_another_shape_is_told_in_its_shape(tmp_path) -> None:
+    (tmp_path / "tokens.toml").write_text(run(*NEW_TOKEN).stdout.splitlines()[1])
+    ended = run("--tokens-file", str(tmp_path / "tokens.toml"), "--data-dir", str(tmp_path / "data"))
+    assert ended.returncode == 2
+    lines = [line for line in ended.stderr.splitlines() if not line.startswith("{")]
+    assert "The tokens file is not valid TOML" in lines[0]
+    assert [lines[1], lines[3]] == ["tokens = [", "]"]
+    assert "--help" not in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["token"], "needs one of new, list, revoke, and got nothing. See token --help."),
+        (["token", "make"], "needs one of new, list, revoke, not 'make'."),
         (["token", "new"], "--name is required"),
+        (["token", "list"], "--tokens-file is required"),
+        (["token", "list", "--tokens-file", "/nowhere/tokens.toml"], "/nowhere/tokens.toml cannot be read"),
+        (["token", "revoke", "--tokens-file", "/nowhere/tokens.toml"], "One of --name and --id is required"),
+        (["token", "revoke", "--tokens-file=x", "--id=1"], "--id='1': the 12 digits"),
+        ([*NEW_TOKEN, "--expires", "90"], "--expires='90': a number of days such as 90d"),
+        ([*NEW_TOKEN, "--expires", "0d"], "--expires='0d': 1d to 3650d is expected"),
+        ([*NEW_TOKEN, "--add="], "--add='': a path is expected"),
+        ([*NEW_TOKEN, "--add=/nowhere/tokens.toml"], "/nowhere cannot be opened"),
         (["token", "new", "--name", "x", "--scopes", "root", "--deployments", "*"], "scopes are expected"),
         (["token", "new", "--name", "x y", "--scopes", "sync", "--deployments", "*"], "--name='x y': 1 to 100 letters"),
         (["token", "new", "--name", 'a"b', "--scopes", "sync", "--deployments", "*"], "--name='a\"b': 1 to 100"),
@@ -250,3 +337,61 @@ def test_a_rule_that_binds_nobody_is_exit_code_2(tmp_path) -> None:
     assert ended.returncode == 2
     assert "does not bind who asks" in ended.stderr
     assert not (tmp_path / "data").exists()
+
+
+def test_a_fifo_in_place_of_the_tokens_file_ends_neither_later_changes_nor_the_end(serve, tmp_path) -> None:
+    tokens = TokensFile(tmp_path / "tokens.toml")
+    secret = tokens.add("ci", ["read"])
+    server = serve("--tokens-file", str(tokens.path))
+    answered = partial(server.get, "/default/dags/deploys", Authorization=secret)
+    tokens.path.unlink()
+    os.mkfifo(tokens.path)
+    eventually("the fault", lambda: "is not a regular file" in server.log.read_text())
+    assert answered()[0] == 200
+    tokens.path.unlink()
+    tokens.entries.clear()
+    tokens.write()
+    eventually("the token to be revoked", lambda: answered()[0] == 401)
+    os.unlink(tokens.path)
+    os.mkfifo(tokens.path)
+    server.stop()
+
+
+HANGING = """
+import sys, threading
+from dagferry_server.auth import fetch, watched
+from dagferry_server.__main__ import main
+
+def hang_later(path, *arguments, read=watched.read_regular, **options):
+    if threading.current_thread() is not threading.main_thread():
+        threading.Event().wait()
+    return read(path, *arguments, **options)
+
+fetch.read_regular = watched.read_regular = hang_later
+sys.exit(main())
+"""
+"""A server whose files hang as soon as it has started."""
+
+
+def test_a_mount_that_hangs_does_not_keep_the_server_from_ending(tmp_path) -> None:
+    tokens = TokensFile(tmp_path / "tokens.toml")
+    (tmp_path / "token").write_text("t")
+    rule = 'claims = { sub = "somebody" }\nscopes = ["sync"]\ndeployments = ["*"]'
+    issuers = issuers_file(
+        tmp_path / "issuers",
+        "https://127.0.0.1:1",
+        rule,
+        kind="generic",
+        keys=f'bearer_token_file = "{tmp_path}/token"',
+    )
+    flags = ("--tokens-file", str(tokens.path), "--issuers-file", issuers, "--data-dir", str(tmp_path / "data"))
+    log = tmp_path / "log"
+    with log.open("wb") as out:
+        process = subprocess.Popen([sys.executable, "-c", HANGING, "--listen", "127.0.0.1:0", *flags], stderr=out)
+    try:
+        eventually("both files to be told", lambda: log.read_text().count("could not be read within 5 s") >= 3)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE_SECONDS) == 0, log.read_text()
+    finally:
+        process.kill()
+        process.wait()

@@ -6,7 +6,7 @@ import logging
 import pytest
 
 from dagferry_core.deploylog import Deploy
-from dagferry_core.errors import NothingDeployed, RequestError, VersionNotFound
+from dagferry_core.errors import NothingDeployed, RequestError, StoreDamaged, VersionNotFound
 from dagferry_core.names import make_version
 from dagferry_server import deployments
 from dagferry_server.deployments import Deployment, read_log
@@ -52,13 +52,16 @@ def test_the_newest_entry_is_current(store) -> None:
     assert (found.current, found.highest, found.tag) == (deploy(3), 3, deploy(3).version)
 
 
-def test_an_unreadable_newest_entry_is_reported_and_the_newest_readable_one_stays_current(
+def test_a_damaged_newest_entry_is_reported_and_no_older_deploy_is_given_for_the_newest(
     store, tmp_path, caplog
 ) -> None:
     fill(store, 3)
     damage(tmp_path, 3)
     found = Deployment("prod", store, read_log(store, "prod"))
     assert (found.current, found.highest, found.unreadable) == (deploy(2), 3, {3})
+    with pytest.raises(StoreDamaged, match="The newest entry of the deploy log, 3, is damaged"):
+        found.current_deploy()
+    assert found.away is None
     assert [record.levelno for record in caplog.records] == [logging.ERROR]
     assert caplog.records[0].fields["sequence"] == 3
 
@@ -71,9 +74,14 @@ async def test_the_next_deploy_follows_the_unreadable_one(start, tmp_path) -> No
     path = tmp_path / "data" / "default" / "deploys" / "000000000002.json"
     path.write_bytes(path.read_bytes()[:20])
     server = await start()
-    assert (await server.get("/default/dags/current")).json["sequence"] == 1
+    answer = await server.get("/default/dags/current")
+    assert (answer.status, answer.json["code"]) == (503, "store_damaged")
+    assert (await server.get("/default/dags/download")).status == 503
+    # The deploy that heals it comes in through what asks whether the server is ready.
+    assert (await server.get("/readyz")).status == 200
     assert await server.metric('unreadable_deploys{deployment="default"}') == 1
-    told = await server.deploy(B)
+    # A is no content of the current deploy, which nobody knows.
+    told = await server.deploy(A)
     assert (told["sequence"], told["unchanged"]) == (3, False)
     assert [entry["sequence"] for entry in (await server.get("/default/dags/deploys")).json["deploys"]] == [3, 1]
 
@@ -114,5 +122,5 @@ async def test_adding_a_deploy_tells_who_waits(store) -> None:
 async def test_after_an_unclear_write_the_store_is_asked(store) -> None:
     found = Deployment("prod", store, await asyncio.to_thread(read_log, store, "prod"))
     await asyncio.to_thread(fill, store, 2)
-    await found.reload()
+    await found.refresh()
     assert (found.current, found.highest) == (deploy(2), 2)

@@ -2,9 +2,12 @@
 
 import asyncio
 import random
+import threading
 
 from dagferry_core.errors import StoreFailed
+from dagferry_server import retention
 from dagferry_server.retention import apply_retention
+from dagferry_server.store.local import LocalStore
 from running import A, B, Running
 
 DAY = 86400
@@ -16,7 +19,7 @@ async def stored(server: Running, deployment: str = "default") -> set[str]:
 
 async def settled(server: Running) -> None:
     """Wait for the retention that a deploy starts."""
-    await server.service.close()
+    await server.service.settled()
 
 
 class Clock:
@@ -115,3 +118,87 @@ async def test_a_failure_is_reported_and_stops_nothing(server, monkeypatch, capl
     monkeypatch.setattr(server.service.store, "bundles", fail)
     await apply_retention(server.service)
     assert [record.message for record in caplog.records] == ["Retention failed"]
+
+
+def counted(monkeypatch, store: LocalStore) -> list[str]:
+    """The deployments whose bundles are listed from now on."""
+    listed: list[str] = []
+    bundles = store.bundles
+    monkeypatch.setattr(store, "bundles", lambda name: listed.append(name) or bundles(name))
+    return listed
+
+
+async def test_one_pass_lists_each_deployment_once(start, monkeypatch) -> None:
+    server = await start("--deployments", "one,two,three")
+    listed = counted(monkeypatch, server.service.store)
+    await apply_retention(server.service)
+    assert listed == ["one", "two", "three"]
+
+
+async def test_who_asks_during_a_pass_shares_the_next(start, monkeypatch) -> None:
+    server = await start("--deployments", "one,two,three")
+    store = server.service.store
+    listed = counted(monkeypatch, store)
+    may_go_on = threading.Event()
+    bundles = store.bundles
+    monkeypatch.setattr(store, "bundles", lambda name: may_go_on.wait(10) and bundles(name))
+    for number in range(5):
+        await server.deploy({"dag.py": b"n = %d\n" % number}, "one")
+    assert listed == []
+    may_go_on.set()
+    await settled(server)
+    assert listed == ["one", "two", "three"] * 2
+    assert len(await stored(server, "one")) == 5
+
+
+async def test_the_rules_are_looked_at_beside_the_event_loop(server, monkeypatch) -> None:
+    threads = set()
+    real = retention.kept_bundles
+    monkeypatch.setattr(
+        retention, "kept_bundles", lambda *of, **more: threads.add(threading.get_ident()) or real(*of, **more)
+    )
+    await apply_retention(server.service)
+    assert threads
+    assert threading.get_ident() not in threads
+
+
+async def test_what_one_deployment_cannot_list_hinders_no_other(start, monkeypatch, caplog) -> None:
+    server = await start(
+        "--deployments", "one,two", "--keep-deploys", "1", "--keep-days", "0", clock=(clock := Clock())
+    )
+    store = server.service.store
+    for name in ("one", "two"):
+        await server.deploy(A, name)
+        await settled(server)
+    bundles = store.bundles
+
+    def fail(name: str) -> dict[str, int]:
+        if name == "one":
+            raise StoreFailed("The folder is on fire.")
+        return bundles(name)
+
+    monkeypatch.setattr(store, "bundles", fail)
+    clock.now += DAY
+    new = await server.deploy(B, "two")
+    await settled(server)
+    assert await stored(server, "two") == {new["digest"]}
+    failed = [record for record in caplog.records if record.message == "Retention failed"]
+    assert [record.fields["deployment"] for record in failed] == ["one"]
+
+
+async def test_when_the_server_stops_a_pass_ends_with_the_deployment_it_is_at(start, monkeypatch) -> None:
+    server = await start("--deployments", "one,two,three")
+    store = server.service.store
+    digests = [f"sha256:{number:064x}" for number in range(5)]
+    monkeypatch.setattr(retention, "BATCH_BUNDLES", 2)
+    for name in ("one", "two"):
+        for digest in digests:
+            await asyncio.to_thread(store.put_bundle, name, digest, lambda _: b"")
+    listed = counted(monkeypatch, store)
+    server.service.stopping = True
+    await apply_retention(server.service)
+    assert listed == ["one"]
+    assert [len(await stored(server, name)) for name in ("one", "two")] == [3, 5]
+    server.service.stopping = False
+    await apply_retention(server.service)
+    assert [len(await stored(server, name)) for name in ("one", "two")] == [0, 0]

@@ -131,6 +131,30 @@ async def test_an_issuer_rotates_its_keys(start, tmp_path: Path) -> None:
         assert withdrawn.status == 401
 
 
+async def test_the_rules_of_an_issuer_change_and_another_issuer_comes_and_goes(start, tmp_path: Path) -> None:
+    path = tmp_path / "issuers.toml"
+    async with LocalIssuer().served() as first, LocalIssuer().served() as second:
+        server = await start("--issuers-file", issuers_file(path, first.url, RULE))
+        only_first = path.read_text()
+        issuers_file(tmp_path / "2", second.url, RULE, name="second")
+        with_second = only_first + (tmp_path / "2").read_text()
+        theirs, other = second.token(**github_claims()), first.token(**github_claims("456"))
+        url = f"http://{server.host}:{server.port}/default/dags/deploys"
+        async with load(server, first.token(**github_claims())) as clients:
+            assert (await status_of(url, theirs, None), await status_of(url, other, None)) == (401, 401)
+            path.write_text(with_second.replace('"123"', '["123", "456"]'))
+            await answered(url, theirs)
+            await answered(url, other)
+            path.write_text(with_second + "\n[[issuers]]\nname = 'half'")
+            await eventually("the fault", lambda: server.service.credential_faults)
+            await clients.some_more()
+            assert await status_of(url, theirs, None) == OK
+            path.write_text(only_first)
+            await eventually("the fault to end", lambda: not server.service.credential_faults)
+            await clients.some_more()
+            assert (await status_of(url, theirs, None), await status_of(url, other, None)) == (401, 401)
+
+
 @pytest.mark.parametrize("first", ["tls.crt", "tls.key"])
 async def test_a_certificate_is_renewed_file_by_file(start, tmp_path: Path, first) -> None:
     live = tmp_path / "live"

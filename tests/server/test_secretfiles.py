@@ -9,7 +9,19 @@ from running import A
 @pytest.mark.parametrize(
     "path",
     [
-        *(".env", "a/.env", ".env.prod", "conf/.ENV", "prod.env", "tls/server.pem", "k.PEM", "x.key", "a.p12", "A.Pfx"),
+        *(
+            ".env",
+            "a/.env",
+            ".env.prod",
+            ".env.example.local",
+            "conf/.ENV",
+            "prod.env",
+            "tls/server.pem",
+            "k.PEM",
+            "x.key",
+            "a.p12",
+            "A.Pfx",
+        ),
         *(
             "keys/id_rsa",
             "id_ed25519",
@@ -43,6 +55,10 @@ def test_what_looks_like_a_secret_is_named(path) -> None:
             "sql/id_lookup.sql",
             "grid_key",
             "keyenv",
+            ".env.example",
+            "conf/.env.sample",
+            ".env.template",
+            ".ENV.dist",
         ),
     ],
 )

@@ -33,6 +33,15 @@ def test_the_names_are_those_that_others_script_against() -> None:
     }  # fmt: skip
 
 
+def test_the_deployments_come_from_the_flag_or_from_the_file() -> None:
+    assert settings("--deployments-file", "f").deployments is None
+    for variable in ("", "DAGFERRY_DEPLOYMENTS"):
+        given = {variable: "prod"} if variable else {}
+        flags = () if variable else ("--deployments", "prod")
+        with pytest.raises(SetupError, match="--deployments and --deployments-file exclude each other"):
+            settings("--deployments-file", "f", *flags, **given)
+
+
 def test_tiers_come_from_the_container_unless_they_are_given() -> None:
     assert settings(container=(4.0, 5 * GIB)).tiers == 3
     assert settings("--tiers", "auto", container=(2.0, None)).tiers == 2
@@ -59,6 +68,8 @@ def test_lists_are_comma_separated() -> None:
         ("--tiers", "0"),
         ("--tiers", "many"),
         ("--max-files", "0"),
+        ("--max-files", "400001"),
+        ("--max-expanded-bytes", "17GiB"),
         ("--keep-deploys", "0"),
         ("--max-store-bytes", "lots"),
         ("--listen", "8000"),
@@ -87,7 +98,7 @@ def test_loopback_is_open_to_this_machine(host) -> None:
 def test_insecure_no_auth_listens_anywhere_and_says_so_loudly(caplog) -> None:
     caplog.set_level(logging.INFO)
     found = settings("--listen", "0.0.0.0:80", "--insecure-no-auth")
-    found.log(found.retention(100))
+    found.log(found.store_bytes(100))
     warnings = [record for record in caplog.records if record.levelno >= logging.WARNING]
     assert len(warnings) == 1
     assert "ANYBODY" in warnings[0].message
@@ -96,7 +107,7 @@ def test_insecure_no_auth_listens_anywhere_and_says_so_loudly(caplog) -> None:
 def test_every_limit_that_came_out_is_logged(caplog) -> None:
     caplog.set_level(logging.INFO)
     found = settings("--max-files", "7", "--keep-days", "3")
-    found.log(found.retention(1000))
+    found.log(found.store_bytes(1000))
     assert [record.levelno for record in caplog.records] == [logging.INFO]
     told = caplog.records[0].fields
     assert (told["upload_bytes"], told["tiers"], told["upload_rule"]) == (15 * MIB, 1, "1 tier of 15 MiB")
@@ -105,8 +116,8 @@ def test_every_limit_that_came_out_is_logged(caplog) -> None:
 
 
 def test_the_store_takes_80_per_cent_of_its_volume_unless_told_otherwise() -> None:
-    assert settings().retention(1000).max_store_bytes == 800
-    assert settings("--max-store-bytes", "5MiB").retention(1000).max_store_bytes == 5 * MIB
+    assert settings().store_bytes(1000) == 800
+    assert settings("--max-store-bytes", "5MiB").store_bytes(1000) == 5 * MIB
 
 
 def test_an_address_is_shown_as_it_is_given() -> None:
@@ -150,7 +161,16 @@ def test_what_does_not_go_together_is_refused(flags, words) -> None:
 
 
 @pytest.mark.parametrize(
-    "flag", ["--data-dir", "--tokens-file", "--issuers-file", "--proxy-secret-file", "--tls-cert", "--tls-key"]
+    "flag",
+    [
+        "--data-dir",
+        "--deployments-file",
+        "--tokens-file",
+        "--issuers-file",
+        "--proxy-secret-file",
+        "--tls-cert",
+        "--tls-key",
+    ],
 )
 def test_no_protection_is_switched_off_by_an_empty_setting(flag) -> None:
     together = ["--tls-cert=c.pem", "--tls-key=k.pem", "--proxy-user-header=X-User", "--proxy-secret-file=s"]

@@ -1,6 +1,7 @@
 """Airflow is asked for one file of each of its bundles that has files of ours, with the credentials of a file."""
 
 import json
+import ssl
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
@@ -9,6 +10,8 @@ import pytest
 from dagferry_core.errors import HookFailed
 from dagferry_core.records import DeployRef
 from dagferry_sidecar.airflowapi import PAGE_DAGS, AirflowApi
+from harness import free_port
+from issuer import make_certificate
 
 DEPLOY = DeployRef("log", 1, "v", "d")
 
@@ -19,7 +22,7 @@ def dag(name: str, bundle: str = "dags-folder", path: str | None = None) -> dict
 
 
 class FakeAirflow:
-    def __init__(self) -> None:
+    def __init__(self, certificate: tuple[str, str] | None = None) -> None:
         self.dags: list[dict[str, object]] = []
         self.statuses: dict[str, int] = {}
         self.requests: list[tuple[str, str, str | None]] = []
@@ -28,7 +31,7 @@ class FakeAirflow:
         class Handler(BaseHTTPRequestHandler):
             def answer(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-                path = self.path.partition("?")[0]
+                path = self.path.partition("?")[0].removeprefix("http://airflow.invalid")
                 fake.requests.append((self.command, self.path, self.headers["Authorization"]))
                 answer: object = {}
                 if path == "/base/auth/token":
@@ -48,9 +51,17 @@ class FakeAirflow:
             def log_message(self, *args: object) -> None:
                 pass
 
-        self.http = HTTPServer(("127.0.0.1", 0), Handler)
+        class Listener(HTTPServer):
+            def handle_error(self, request: object, client_address: object) -> None:
+                """Who does not trust us hangs up."""
+
+        self.http = Listener(("127.0.0.1", 0), Handler)
+        if certificate:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(*certificate)
+            self.http.socket = context.wrap_socket(self.http.socket, server_side=True, do_handshake_on_connect=False)
         threading.Thread(target=self.http.serve_forever, args=(0.01,), daemon=True).start()
-        self.url = f"http://127.0.0.1:{self.http.server_address[1]}/base"
+        self.url = f"http{'s' if certificate else ''}://127.0.0.1:{self.http.server_address[1]}/base"
 
     def put(self) -> list[str]:
         return [path.removeprefix("/base/api/v2/parseDagFile/") for method, path, _ in self.requests if method == "PUT"]
@@ -91,6 +102,35 @@ def test_later_pages_are_looked_at(airflow, api) -> None:
     assert airflow.put() == ["dags-folder%2Fhere.py"]
 
 
+def test_a_dags_folder_below_ours_is_found_by_the_ends_of_its_paths(airflow, api, tmp_path) -> None:
+    """As after ``?root=.``, with ``dags_folder`` set to ``<root>/current/dags``."""
+    (tmp_path / "dags/dags/team").mkdir(parents=True)
+    (tmp_path / "dags/dags/team/deep.py").touch()
+    airflow.dags = [
+        dag("gone"),
+        dag("x", "half", "eep.py"),
+        dag("y", "more", "dags/dags/team/deep.py/"),
+        dag("deep", path="team/deep.py"),
+        dag("deep2", "b", "deep.py"),
+    ]
+    api.run(DEPLOY)
+    assert airflow.put() == ["dags-folder%2Fteam%2Fdeep.py", "b%2Fdeep.py"]
+
+
+def test_a_file_in_our_folder_comes_before_one_below(airflow, api, tmp_path) -> None:
+    (tmp_path / "dags/lib").mkdir()
+    (tmp_path / "dags/lib/below.py").touch()
+    airflow.dags = [dag("below"), dag("here")]
+    api.run(DEPLOY)
+    assert airflow.put() == ["dags-folder%2Fhere.py"]
+
+
+def test_where_nothing_is_asked_the_log_says_so(airflow, api, caplog) -> None:
+    with caplog.at_level("INFO"):
+        api.run(DEPLOY)
+    assert "Airflow knows no DAG of this folder" in caplog.text
+
+
 def test_where_airflow_knows_none_of_our_files_nothing_is_asked(airflow, api) -> None:
     airflow.dags = [dag("gone"), {**dag("here"), "relative_fileloc": None}]
     api.run(DEPLOY)
@@ -127,3 +167,39 @@ def test_an_airflow_that_is_away_and_a_file_that_is_missing_are_failures(airflow
         away.run(DEPLOY)
     with pytest.raises(HookFailed, match="cannot be read"):
         AirflowApi(airflow.url, str(tmp_path / "none"), "").run(DEPLOY)
+
+
+def test_an_airflow_behind_a_private_authority_is_asked_with_the_ca_file(api, tmp_path) -> None:
+    certificate = make_certificate(tmp_path)
+    airflow = FakeAirflow(certificate)
+    airflow.dags = [dag("here")]
+    arguments = (airflow.url, str(tmp_path / "credentials"), str(tmp_path / "dags"))
+    try:
+        with pytest.raises(HookFailed, match="is not trusted: certificate verify failed") as caught:
+            AirflowApi(*arguments).run(DEPLOY)
+        assert "--ca-file" in caught.value.hint
+        assert airflow.requests == []
+        AirflowApi(*arguments, certificate[0]).run(DEPLOY)
+        assert airflow.put() == ["dags-folder%2Fhere.py"]
+    finally:
+        airflow.http.shutdown()
+        airflow.http.server_close()
+
+
+def test_airflow_is_asked_through_the_environments_proxy(airflow, api, tmp_path, monkeypatch) -> None:
+    airflow.dags = [dag("here")]
+    # It takes the requests that a proxy would pass on: their path is a whole URL.
+    monkeypatch.setenv("http_proxy", airflow.url.removesuffix("/base"))
+    AirflowApi("http://airflow.invalid/base", str(tmp_path / "credentials"), str(tmp_path / "dags")).run(DEPLOY)
+    assert [path.partition("?")[0] for _, path, _ in airflow.requests] == [
+        "http://airflow.invalid/base/api/v2/dags",
+        "http://airflow.invalid/base/api/v2/parseDagFile/dags-folder%2Fhere.py",
+    ]
+
+
+def test_a_proxy_that_is_down_is_named_and_not_airflow(api, tmp_path, monkeypatch) -> None:
+    port = free_port()
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{port}")
+    with pytest.raises(HookFailed, match=f"The proxy 127.0.0.1:{port} cannot be reached") as caught:
+        AirflowApi("http://airflow.invalid/base", str(tmp_path / "credentials"), "").run(DEPLOY)
+    assert "no_proxy" in caught.value.hint

@@ -7,18 +7,20 @@ import pytest
 
 from dagferry_core.errors import (
     AnswerInvalid,
+    AwaitingFirstDeploy,
     DigestMismatch,
     PatchMismatch,
     RootUnusable,
     SequenceRegressed,
+    ServerRefused,
     ServerUnreachable,
     TreeDamaged,
     VolumeFailed,
 )
 from dagferry_core.records import DeployRef
-from dagferry_sidecar.decide import PLAIN_SECONDS, decide
 from dagferry_sidecar.pace import MAX_BACKOFF_SECONDS, MIN_REQUEST_SECONDS, TOUCH_LATE_SECONDS, patience, touch_due
 from dagferry_sidecar.state import (
+    EMPTY,
     NO_VERSION,
     ODD,
     PATCH,
@@ -29,56 +31,21 @@ from dagferry_sidecar.state import (
     WHOLE,
     Answered,
     Ask,
-    AskFailed,
     Check,
     Checked,
     Done,
     Exit,
     NothingNew,
     Published,
-    Rules,
     Sleep,
-    Started,
-    State,
     Take,
-    TakeFailed,
     Touch,
 )
+from player import AWAY, REFUSED, Player, deploy
 
-AWAY = AskFailed(ServerUnreachable("away"))
 NOTHING = DeployRef("log", 0, "", "")
 SEEDED = DeployRef("log", 0, "seed", "sha256:seed")
 EMPTY_TREE = DeployRef("log", 0, "empty", "sha256:empty")
-
-
-def deploy(sequence: int, log: str = "log", content: str = "") -> DeployRef:
-    return DeployRef(log, sequence, f"v-{sequence}", f"sha256:{content or sequence}")
-
-
-class Player:
-    """A sidecar whose clock and chance the test holds."""
-
-    def __init__(self, *, once: bool = False, wait: int = 30, interval: float = 5.0, deadline: float = 300.0) -> None:
-        self.state = State(Rules(once, wait, interval, deadline))
-        self.now = 0.0
-
-    def start(self, live: DeployRef | None = None, damage: str = SOUND, ages: dict[str, float] | None = None):
-        return self.tell(Started(live, damage, "a.py", ages or {}))
-
-    def tell(self, event, after: float = 0.0, chance: float = 1.0):
-        self.now += after
-        self.state, action = decide(self.state, event, self.now, chance)
-        return action
-
-    def follow(self, live: DeployRef) -> "Player":
-        """Be where every sidecar is most of the time: at the newest deploy, waiting for the next."""
-        self.start(live)
-        self.tell(NothingNew())
-        assert self.tell(Checked(SOUND, "")) == Ask(live.version, self.state.rules.poll_wait)
-        return self
-
-    def fail(self, action, error, chance: float = 1.0):
-        return self.tell(TakeFailed(action, error), chance=chance)
 
 
 # --- start -----------------------------------------------------------------------------------------------------------
@@ -205,8 +172,66 @@ def test_servers_that_take_turns_with_two_logs_do_not_make_a_hot_loop_of_swaps()
 # --- nothing deployed ------------------------------------------------------------------------------------------------
 
 
-def test_the_seed_is_published_only_when_the_server_says_that_nothing_is_deployed() -> None:
+def test_as_long_as_nothing_is_deployed_nothing_is_published_and_the_first_deploy_is_taken_at_once() -> None:
     player = Player()
+    player.start()
+    assert player.tell(Answered(NOTHING)) == Ask(NO_VERSION, 30)
+    assert isinstance(player.state.error, AwaitingFirstDeploy)
+    player.tell(NothingNew(), after=30)
+    assert player.tell(Checked(SOUND, "")) == Ask(NO_VERSION, 30)
+    assert isinstance(player.state.error, AwaitingFirstDeploy), "that is why the pod is not ready"
+    assert player.tell(Answered(deploy(1)), after=3) == Take(deploy(1), WHOLE)
+    player.tell(Published(deploy(1), ()))
+    assert player.state.error is None
+
+
+def test_waiting_for_the_first_deploy_makes_no_hot_loop_where_the_server_does_not_wait() -> None:
+    player = Player()
+    player.start()
+    player.tell(Answered(NOTHING))
+    assert player.tell(Answered(NOTHING), after=0.01) == Sleep(pytest.approx(4.99))
+    player = Player(wait=0)
+    player.start()
+    assert player.tell(Answered(NOTHING)) == Sleep(5.0)
+
+
+def test_while_the_first_deploy_is_awaited_a_server_that_is_away_is_what_is_told() -> None:
+    player = Player()
+    player.start()
+    player.tell(Answered(NOTHING))
+    player.tell(AWAY, after=1)
+    assert isinstance(player.state.error, ServerUnreachable)
+    player.tell(Checked(SOUND, ""))
+    player.tell(Done(), after=5)
+    player.tell(NothingNew())
+    assert isinstance(player.state.error, AwaitingFirstDeploy)
+
+
+@pytest.mark.parametrize("live", [SEEDED, EMPTY_TREE, deploy(3)])
+def test_what_is_published_stays_when_another_log_has_nothing(live) -> None:
+    player = Player()
+    player.start(live)
+    player.tell(Answered(NOTHING._replace(log_id="new")))
+    assert player.state.live == live
+    assert player.state.error is None
+
+
+def test_a_torn_seed_is_left_alone_if_the_sidecar_has_no_seed_any_more() -> None:
+    player = Player()
+    player.start(SEEDED, TORN)
+    assert not isinstance(player.tell(Answered(NOTHING)), Take)
+    assert isinstance(player.state.error, TreeDamaged)
+
+
+def test_an_empty_tree_is_published_where_that_is_wanted() -> None:
+    player = Player(when_empty=EMPTY)
+    player.start()
+    assert player.tell(Answered(NOTHING)) == Take(NOTHING, SEED)
+    assert player.tell(Published(EMPTY_TREE, ())) == Ask(NO_VERSION, 30)
+
+
+def test_the_seed_is_published_only_when_the_server_says_that_nothing_is_deployed() -> None:
+    player = Player(when_empty=SEED)
     player.start()
     assert isinstance(player.tell(AWAY), Sleep)
     player.tell(Done(), after=5)
@@ -229,13 +254,13 @@ def test_the_first_deploy_replaces_the_seed_whole_whatever_its_log() -> None:
 
 
 def test_a_torn_seed_is_published_again() -> None:
-    player = Player()
+    player = Player(when_empty=SEED)
     player.start(SEEDED, TORN)
     assert player.tell(Answered(NOTHING)) == Take(NOTHING, SEED)
 
 
 def test_a_seed_that_cannot_be_read_is_tried_again_later_and_then_done_with() -> None:
-    player = Player()
+    player = Player(when_empty=SEED)
     player.start()
     take = player.tell(Answered(NOTHING))
     assert player.fail(take, VolumeFailed("unreadable")) == Ask(NO_VERSION, 5)
@@ -246,7 +271,7 @@ def test_a_seed_that_cannot_be_read_is_tried_again_later_and_then_done_with() ->
 
 
 def test_a_published_tree_that_cannot_be_checked_is_not_replaced_by_the_seed() -> None:
-    player = Player()
+    player = Player(when_empty=SEED)
     player.start(None, TORN)
     assert isinstance(player.tell(Answered(NOTHING)), Sleep)
     assert isinstance(player.state.error, TreeDamaged)
@@ -310,31 +335,31 @@ def test_odd_things_that_went_by_themselves_are_forgotten() -> None:
 
 def test_without_the_server_the_tree_is_looked_at_at_most_once_in_a_poll_interval() -> None:
     player = Player(interval=5.0).follow(deploy(3))
-    assert player.tell(AWAY, after=4.9) == Sleep(5.0)
+    assert player.tell(REFUSED, after=4.9) == Sleep(5.0)
     assert player.tell(Done(), after=0.2) == Sleep(pytest.approx(4.8))
     player.tell(Done(), after=4.8)
-    assert player.tell(AWAY) == Check()
+    assert player.tell(REFUSED) == Check()
     once = Player(once=True)
     once.start()
-    assert isinstance(once.tell(AWAY, after=100), Sleep), "--once has no time for that"
+    assert isinstance(once.tell(REFUSED, after=100), Sleep), "--once has no time for that"
 
 
 def test_odd_things_are_put_right_without_the_server() -> None:
     player = Player().follow(deploy(3))
-    player.tell(AWAY, after=30)
+    player.tell(REFUSED, after=30)
     assert player.tell(Checked(ODD, "current")) == Take(deploy(3), SAME)
     assert player.tell(Published(deploy(3), ())) == Sleep(5.0)
-    assert isinstance(player.state.error, ServerUnreachable)
+    assert isinstance(player.state.error, ServerRefused)
 
 
 def test_torn_files_are_noticed_without_the_server_which_is_not_asked_sooner_for_it() -> None:
     player = Player().follow(deploy(3))
-    player.tell(AWAY, after=30)
+    player.tell(REFUSED, after=30)
     assert player.tell(Checked(TORN, "a.py")) == Sleep(5.0)
     assert player.state.damage == TORN
     assert isinstance(player.state.error, TreeDamaged)
     assert player.tell(Done(), after=5) == Ask("", 0)
-    assert player.tell(AWAY) == Check()
+    assert player.tell(REFUSED) == Check()
     assert player.tell(Checked(TORN, "a.py")) == Sleep(10.0)
     player.tell(Done(), after=10)
     assert player.tell(Answered(deploy(3))) == Take(deploy(3), WHOLE)
@@ -427,7 +452,7 @@ def test_once_starts_a_pod_with_sound_files_though_what_is_odd_beside_them_canno
 
 
 def test_a_damaged_seed_with_torn_files_is_seeded_again_not_downloaded() -> None:
-    player = Player().follow(SEEDED._replace(version=NO_VERSION))
+    player = Player(when_empty=SEED).follow(SEEDED._replace(version=NO_VERSION))
     player.tell(NothingNew(), after=30)
     take = player.tell(Checked(ODD, "extra.py"))
     assert player.fail(take, TreeDamaged("a.py")).how == SEED
@@ -494,15 +519,15 @@ def test_pauses_are_jittered_by_up_to_half() -> None:
     for chance in (0.0, 0.5, 1.0):
         player = Player()
         player.start()
-        pauses.add(player.tell(AWAY, chance=chance).seconds)
+        pauses.add(player.tell(REFUSED, chance=chance).seconds)
     assert pauses == {2.5, 3.75, 5.0}
 
 
-def test_a_server_that_is_away_is_asked_less_and_less_often_and_no_tree_changes() -> None:
+def test_a_server_that_refuses_is_asked_less_and_less_often_and_no_tree_changes() -> None:
     player = Player().follow(deploy(3))
     pauses = []
     for number in range(7):
-        action = player.tell(AWAY)
+        action = player.tell(REFUSED)
         if number:
             assert action == Check(), "somebody may write into the tree meanwhile, and old trees expire"
             action = player.tell(Checked(SOUND, ""))
@@ -510,7 +535,7 @@ def test_a_server_that_is_away_is_asked_less_and_less_often_and_no_tree_changes(
         assert player.tell(Done(), after=pauses[-1]) == Ask("v-3", 0)
     assert pauses == [5, 10, 20, 40, MAX_BACKOFF_SECONDS, 60, 60]
     assert player.state.live == deploy(3)
-    assert isinstance(player.state.error, ServerUnreachable)
+    assert isinstance(player.state.error, ServerRefused)
     player.tell(NothingNew())
     assert player.state.error is None
     assert player.tell(Checked(SOUND, "")) == Ask("v-3", 30)
@@ -533,26 +558,6 @@ def test_without_a_wait_it_polls_at_the_interval() -> None:
     player.tell(NothingNew(), after=1)
     assert player.tell(Checked(SOUND, "")) == Sleep(4.0)
     assert player.tell(Done(), after=4) == Ask("v-3", 0)
-
-
-def test_a_wait_that_ends_at_once_is_no_reason_to_ask_at_once() -> None:
-    player = Player().follow(deploy(3))
-    player.tell(NothingNew(), after=0.01)
-    assert player.tell(Checked(SOUND, "")) == Sleep(pytest.approx(4.99))
-
-
-def test_where_every_wait_is_cut_it_polls_for_a_while() -> None:
-    player = Player().follow(deploy(3))
-    for _ in range(2):
-        player.tell(AWAY, after=20)
-        assert player.tell(Done(), after=60) == Ask("v-3", 0)
-        player.tell(NothingNew())
-        assert player.tell(Checked(SOUND, "")) == Ask("v-3", 30)
-    player.tell(AWAY, after=20)
-    assert player.tell(Done(), after=60) == Ask("v-3", 0)
-    player.tell(NothingNew())
-    assert player.tell(Checked(SOUND, "")) == Sleep(5.0)
-    assert player.tell(Done(), after=PLAIN_SECONDS) == Ask("v-3", 30)
 
 
 # --- touching again --------------------------------------------------------------------------------------------------
@@ -587,10 +592,10 @@ def test_they_are_also_while_the_server_is_away() -> None:
     player = Player().follow(deploy(3))
     player.tell(Answered(deploy(4)))
     player.tell(Published(deploy(4), ("a.py",)))
-    assert player.tell(AWAY, after=6) == Check()
+    assert player.tell(REFUSED, after=6) == Check()
     player.tell(Checked(SOUND, ""))
     player.tell(Done(), after=1)
-    assert player.tell(AWAY) == Sleep(3.0)
+    assert player.tell(REFUSED) == Sleep(3.0)
     assert player.tell(Done(), after=3) == Touch(("a.py",))
 
 
@@ -630,11 +635,33 @@ def test_once_ends_well_when_the_newest_is_live_already() -> None:
     assert player.tell(NothingNew()) == Exit(0)
 
 
-def test_once_ends_well_with_the_seed_when_nothing_is_deployed() -> None:
+@pytest.mark.parametrize(("when_empty", "tree"), [(SEED, SEEDED), (EMPTY, EMPTY_TREE)])
+def test_once_ends_well_with_a_seed_when_nothing_is_deployed(when_empty, tree) -> None:
+    player = Player(once=True, when_empty=when_empty)
+    player.start()
+    player.tell(Answered(NOTHING))
+    assert player.tell(Published(tree, ())) == Exit(0)
+
+
+def test_once_waits_for_the_first_deploy_until_the_timeout_and_fails() -> None:
+    player = Player(once=True, deadline=12.0)
+    assert player.start() == Ask("", 0)
+    pauses = []
+    while isinstance(action := player.tell(Answered(NOTHING)), Sleep):
+        pauses.append(action.seconds)
+        assert player.tell(Done(), after=action.seconds) == Ask("", 0)
+    assert pauses == [5, 5, 2]
+    assert action == Exit(AwaitingFirstDeploy.exit_code)
+    assert isinstance(player.state.error, AwaitingFirstDeploy)
+
+
+def test_once_takes_the_first_deploy_it_waited_for() -> None:
     player = Player(once=True)
     player.start()
     player.tell(Answered(NOTHING))
-    assert player.tell(Published(SEEDED, ())) == Exit(0)
+    player.tell(Done(), after=5)
+    assert player.tell(Answered(deploy(1))) == Take(deploy(1), WHOLE)
+    assert player.tell(Published(deploy(1), ())) == Exit(0)
 
 
 def test_once_ends_well_with_a_warning_when_the_server_is_away_and_a_whole_tree_is_there() -> None:

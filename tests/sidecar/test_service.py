@@ -144,7 +144,7 @@ def test_the_start_says_every_limit(fake, pod) -> None:
 
 def test_readiness_and_metrics_follow(fake, pod) -> None:
     sidecar = pod()
-    eventually("an empty tree", lambda: ready(sidecar)["version"] == "empty")
+    assert ready(sidecar)["ready"] is False
     version = fake.deploy(A)
     sidecar.runs(version)
     eventually("readiness", lambda: ready(sidecar)["version"] == version)
@@ -187,11 +187,28 @@ def test_changed_files_have_a_new_mtime_and_the_others_keep_theirs(fake, pod, tm
 # --- nothing deployed ------------------------------------------------------------------------------------------------
 
 
+def test_before_the_first_deploy_nothing_is_published_and_the_pod_is_not_ready(fake, pod, tmp_path) -> None:
+    sidecar = pod("--poll-wait", "30")
+    eventually("the reason", lambda: (ready(sidecar)["error"] or {}).get("code") == "awaiting_first_deploy")
+    assert sidecar.probe("/readyz")[0] == 503
+    assert "--when-empty" in ready(sidecar)["error"]["hint"]
+    assert not (tmp_path / "pod" / "current").is_symlink()
+    sidecar.runs(fake.deploy(A))
+    eventually("readiness", lambda: ready(sidecar)["ready"] and ready(sidecar)["error"] is None)
+
+
+def test_an_empty_tree_is_published_until_something_is_deployed_if_that_is_wanted(fake, pod) -> None:
+    sidecar = pod("--when-empty", "empty").runs("empty")
+    assert sidecar.tree() == {}
+    eventually("readiness", lambda: ready(sidecar)["ready"])
+    sidecar.runs(fake.deploy(A))
+
+
 def test_the_seed_is_published_until_something_is_deployed(fake, pod, tmp_path) -> None:
     seed = tmp_path / "image"
     seed.mkdir()
     (seed / "builtin.py").write_bytes(b"pass\n")
-    sidecar = pod("--seed", str(seed)).runs("seed")
+    sidecar = pod("--when-empty", "seed", "--seed", str(seed)).runs("seed")
     assert sidecar.tree() == {"builtin.py": b"pass\n"}
     sidecar.runs(fake.deploy(A))
     assert sidecar.tree() == A
@@ -199,7 +216,7 @@ def test_the_seed_is_published_until_something_is_deployed(fake, pod, tmp_path) 
 
 def test_no_seed_is_published_while_the_server_is_away(fake, pod, tmp_path) -> None:
     fake.stop()
-    sidecar = pod()
+    sidecar = pod("--when-empty", "empty")
     eventually("a failure", lambda: outcome(sidecar, "server_unreachable") >= 1)
     assert not (tmp_path / "pod" / "current").is_symlink()
     assert ready(sidecar) == {
@@ -539,6 +556,20 @@ def test_once_publishes_and_ends(fake, pod) -> None:
     assert all("Dagferry-Instance" not in headers for headers in asked), (
         "nobody waits for an init container to converge"
     )
+
+
+def test_once_waits_for_the_first_deploy_and_says_what_it_waited_for_when_none_came(fake, pod, tmp_path) -> None:
+    sidecar = pod("--once", "--once-timeout", "0.5")
+    assert ended(sidecar) == 5
+    assert not (tmp_path / "pod" / "current").is_symlink()
+    [line] = [line for line in sidecar.logged() if line["level"] == "error"]
+    assert line["message"].startswith("Nothing is deployed yet, so nothing is published. Given up after 0.5 s")
+    assert (line["code"], "--when-empty" in line["hint"]) == ("awaiting_first_deploy", True)
+    waiting = pod("--once")
+    eventually("a question", lambda: any(line.get("code") == "awaiting_first_deploy" for line in waiting.logged()))
+    fake.deploy(A)
+    assert ended(waiting) == 0
+    assert waiting.tree() == A
 
 
 def test_once_without_a_server_but_with_a_whole_tree_ends_well_with_a_warning(fake, pod) -> None:

@@ -16,8 +16,9 @@ def read(*arguments: str, **environment: str):
 
 def test_the_flags_are_the_promised_ones() -> None:
     assert {setting.flag for setting in SETTINGS} >= {
-        "--server", "--deployment", "--root", "--once", "--once-timeout", "--seed", "--listen", "--poll-wait",
-        "--poll-interval", "--keep-trees", "--keep-hours", "--max-tree-bytes", "--instance", "--component",
+        "--server", "--deployment", "--root", "--once", "--once-timeout", "--when-empty", "--seed",
+        "--listen", "--poll-wait", "--poll-interval", "--keep-trees", "--keep-hours", "--max-tree-bytes",
+        "--instance", "--component",
     }  # fmt: skip
 
 
@@ -68,7 +69,10 @@ def test_the_most_bytes_of_trees_are_a_share_of_the_volume_by_default(tmp_path) 
         (["--root", "/d", "--listen", "8001"], "--listen"),
         (["--root", "/d", "--instance", "a\nb"], "--instance"),
         (["--root", "/d", "--component", "näme"], "--component"),
-        (["--root", "/d", "--seed", "/no/such/folder"], "--seed"),
+        (["--root", "/d", "--when-empty", "seed", "--seed", "/no/such/folder"], "no such folder"),
+        (["--root", "/d", "--when-empty", "seed"], "belong together"),
+        (["--root", "/d", "--seed", "/"], "belong together"),
+        (["--root", "/d", "--when-empty", "nothing"], "one of wait, seed, empty"),
         (["--root", "/d", "--unknown"], "--unknown"),
     ],
 )

@@ -4,6 +4,7 @@ Whoever may not see a deployment learns nothing about it: they get what they wou
 """
 
 import enum
+from collections.abc import Collection
 from typing import Literal, NamedTuple, get_args
 
 from dagferry_core.errors import DagferryError, DeploymentNotFound, Forbidden, Unauthenticated
@@ -50,6 +51,8 @@ class Caller(NamedTuple):
 MAX_NAME_CHARACTERS = 63
 """How much is said back of a name that somebody made up; a real one is no longer."""
 
+MAX_SHOWN_NAMES = 10
+
 ANYBODY = Caller("anonymous", (Grant(frozenset(SCOPES), ("*",)),), by_browser=True)
 """The caller of a server without credentials: its address is the guard."""
 
@@ -78,9 +81,14 @@ def decide(scope: Scope | None, deployment: str, caller: Caller | None) -> Decis
     return Decision.ALLOWED if scope in held else Decision.FORBIDDEN
 
 
-def no_deployment(name: str) -> DeploymentNotFound:
-    """Return the one error for a deployment that does not exist, or that the caller may not see."""
-    return DeploymentNotFound(f"There is no deployment {name[:MAX_NAME_CHARACTERS]!r} on this server.")
+def no_deployment(name: str, others: Collection[str] = ()) -> DeploymentNotFound:
+    """Return the one error for a deployment that does not exist, or that the caller may not see.
+
+    ``others`` are those that the server has, for a server that hides nothing from anybody.
+    """
+    shown = ", ".join(sorted(others)[:MAX_SHOWN_NAMES]) + (", …" if len(others) > MAX_SHOWN_NAMES else "")
+    has = f" It has: {shown}." if others else ""
+    return DeploymentNotFound(f"There is no deployment {name[:MAX_NAME_CHARACTERS]!r} on this server.{has}")
 
 
 def refusal(decision: Decision, scope: Scope | None, deployment: str, caller: Caller | None) -> DagferryError | None:

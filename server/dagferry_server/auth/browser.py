@@ -29,10 +29,12 @@ def refuse_web_pages(headers: Mapping[str, str], *, loopback_only: bool) -> None
         raise OriginRefused(f"A web page of another site made this request (Sec-Fetch-Site: {site[:40]!r}).")
     if origin is not None and origin not in {f"http://{host}", f"https://{host}"}:
         raise OriginRefused(f"A web page of another origin made this request: {origin[:200]!r}.")
-    if loopback_only and not _names_loopback(host):
+    # Every browser sends Host; health checks in HTTP/1.0 do not.
+    if loopback_only and host and not _names_loopback(host):
         raise OriginRefused(
-            f"This server listens on this machine only, and was called {host[:200]!r}.",
-            "Call it 127.0.0.1 or localhost.",
+            f"This server has no credentials and answers to this machine only; the request asks for {host[:200]!r}.",
+            "Call it 127.0.0.1 or localhost. Behind a proxy or under another name it needs credentials, such as "
+            "--tokens-file: see docs/security.md.",
         )
 
 

@@ -7,29 +7,44 @@ file names and to no other. Everything that can go wrong is a ``FetchFailed``, w
 import asyncio
 import json
 import ssl
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
 
+from dagferry_core.connecting import tls_context
+from dagferry_core.errors import SetupError
+from dagferry_server.auth.blocking import Blocking
 from dagferry_server.auth.issuers import Issuer, KeySource, is_safe_url
+from dagferry_server.auth.regular import read_regular
 
 FETCH_SECONDS = 10.0
 """For one document, from connecting to its last byte. A request with an unknown key waits for at most two."""
+FILES_SECONDS = 5.0
+"""For the CA and the token that a fetch needs; what takes longer hangs."""
 MAX_DOCUMENT_BYTES = 256 * 1024
 MAX_BEARER_BYTES = 16 * 1024
+MAX_CA_BYTES = 1024 * 1024
 
 OK = 200
+
+ACCEPT = "application/jwk-set+json, application/json"
+"""Kubernetes serves its keys as the first and answers 406 to whoever does not name that type; its discovery document,
+and the keys of other issuers, are of the second."""
 
 
 class FetchFailed(Exception):
     """The keys could not be had."""
 
 
-async def fetch_keys(issuer: Issuer) -> dict[str, Any]:
-    """Return the JWKS document of ``issuer``; raise ``FetchFailed``."""
+async def fetch_keys(issuer: Issuer, reading: Blocking | None = None) -> dict[str, Any]:
+    """Return the JWKS document of ``issuer``; raise ``FetchFailed``. Its files are read by ``reading``."""
     source = issuer.source
-    context, bearer = await asyncio.to_thread(credentials, source)
+    try:
+        context, bearer = await (reading or Blocking("issuer")).call(partial(credentials, source), FILES_SECONDS)
+    except TimeoutError as error:
+        raise FetchFailed(f"{' or '.join(source.files)} could not be read within {FILES_SECONDS:g} s") from error
     async with aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(ssl=context),
         timeout=aiohttp.ClientTimeout(total=FETCH_SECONDS),
@@ -50,8 +65,10 @@ async def fetch_keys(issuer: Issuer) -> dict[str, Any]:
 def credentials(source: KeySource) -> tuple[ssl.SSLContext, str | None]:
     """Return whom a fetch trusts, and the token it sends; blocks. Raises ``FetchFailed`` if a file cannot be used."""
     # Both are read at every fetch, because a cluster rotates its CA and the server's token.
+    if source.ca_file:
+        _read(source.ca_file, MAX_CA_BYTES)  # what OpenSSL opens, it waits for
     try:
-        context = ssl.create_default_context(cafile=source.ca_file)
+        context = tls_context(source.ca_file)
     except OSError as error:
         raise FetchFailed(f"{source.ca_file} cannot be used: {error}") from error
     if not source.bearer_token_file:
@@ -64,17 +81,13 @@ def credentials(source: KeySource) -> tuple[ssl.SSLContext, str | None]:
 
 def _read(path: str, most_bytes: int) -> bytes:
     try:
-        with open(path, "rb") as file:
-            content = file.read(most_bytes + 1)
-    except OSError as error:
-        raise FetchFailed(f"{path} cannot be read: {error}") from error
-    if len(content) > most_bytes:
-        raise FetchFailed(f"{path} has more than {most_bytes} bytes")
-    return content
+        return read_regular(path, most_bytes)
+    except SetupError as error:
+        raise FetchFailed(error.message.removesuffix(".")) from error
 
 
 async def _get(session: aiohttp.ClientSession, url: str, bearer: str | None) -> dict[str, Any]:
-    headers = {"Accept": "application/json", **({"Authorization": f"Bearer {bearer}"} if bearer else {})}
+    headers = {"Accept": ACCEPT, **({"Authorization": f"Bearer {bearer}"} if bearer else {})}
     content = bytearray()
     try:
         async with session.get(url, headers=headers, allow_redirects=False) as response:

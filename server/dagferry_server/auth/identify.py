@@ -1,19 +1,20 @@
 """Says who makes a request, from its headers alone: the one place where all kinds of credentials come together."""
 
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from dagferry_core.errors import CredentialsRefused
 from dagferry_server.auth.access import ANYBODY, Caller
+from dagferry_server.auth.expiry import warn_of_expiry
 from dagferry_server.auth.headers import Headers, bearer
 from dagferry_server.auth.proxy import Proxy, proxy_caller
-from dagferry_server.auth.tokens import Tokens, token_caller
+from dagferry_server.auth.tokens import Tokens, ending, token_caller
 from dagferry_server.auth.watched import WatchedFile, running, watch
 
 if TYPE_CHECKING:
-    from dagferry_server.auth.jwts import TrustedIssuer
+    from dagferry_server.auth.trust import Trust
 
 
 class Identifier:
@@ -23,26 +24,31 @@ class Identifier:
         self,
         *,
         tokens: WatchedFile[Tokens] | None = None,
-        issuers: Sequence["TrustedIssuer"] = (),
+        trust: "Trust | None" = None,
         proxy: Proxy | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._tokens = tokens
-        self._issuers = tuple(issuers)
+        self._trust = trust
         self._proxy = proxy
         self._now = now
 
     @property
     def closed(self) -> bool:
         """Whether callers have to prove who they are."""
-        return bool(self._tokens or self._issuers or self._proxy)
+        return bool(self._tokens or self._trust or self._proxy)
 
     @property
     def faults(self) -> dict[str, str]:
         """What is wrong at the moment, while the last good state is in force: file or issuer → why."""
-        sources: list[tuple[str, str | None]] = [(file.path, file.fault) for file in self._files]
-        sources += [(issuer.name, keys.fault) for issuer, keys in self._issuers]
-        return {name: fault for name, fault in sources if fault}
+        faults = {file.path: file.fault for file in self._files if file.fault}
+        return {**faults, **(self._trust.faults if self._trust else {})}
+
+    @property
+    def token_expiry(self) -> float:
+        """When the next token ends (seconds since the epoch) whose name has no later one; 0 if none does."""
+        tokens = self._tokens.value.tokens if self._tokens else ()
+        return min(ending(tokens, self._now()).values(), default=0.0)
 
     @property
     def _files(self) -> list[WatchedFile[Any]]:
@@ -51,7 +57,12 @@ class Identifier:
     @asynccontextmanager
     async def kept_fresh(self) -> AsyncIterator[None]:
         """Re-read files and fetch keys in the background while the server runs."""
-        async with running(watch(self._files), *(keys.keep_fresh() for _, keys in self._issuers)):
+        work = [watch(self._files)]
+        if self._trust:
+            work.append(self._trust.keep_fresh())
+        if self._tokens:
+            work.append(warn_of_expiry(self._tokens, self._now))
+        async with running(*work):
             yield
 
     async def identify(self, headers: Headers) -> Caller | None:
@@ -69,9 +80,9 @@ class Identifier:
             return None
         if caller := token_caller(tokens.tokens, secret, self._now()):
             return caller
-        if self._issuers:
+        if self._trust:
             from dagferry_server.auth import jwts  # noqa: PLC0415 - 9 MiB of libraries for those with issuers alone
 
             if jwts.is_jwt(secret):
-                return await jwts.jwt_caller(self._issuers, secret)
+                return await jwts.jwt_caller(self._trust.issuers, secret)
         raise CredentialsRefused("This server does not know this token.")

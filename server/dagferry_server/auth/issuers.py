@@ -17,8 +17,8 @@ A claim's value is a pattern or a list of them. The keys come from the issuer's 
 ``jwks_file``. ``ca_file`` is the one CA the fetch then trusts. ``bearer_token_file`` holds a token that is sent to the
 host this file names, and to no other: if a cluster's discovery points elsewhere, name ``jwks_url`` itself.
 
-The file is apart from the tokens file because it belongs into a ConfigMap, that one into a Secret. It is read at start:
-a rule that binds nobody ends the command with exit code 2.
+The file is apart from the tokens file because it belongs into a ConfigMap, that one into a Secret. A rule that binds
+nobody ends the command with exit code 2; in a file that changed it leaves the rules before in force.
 """
 
 from typing import Annotated, NamedTuple
@@ -49,6 +49,11 @@ class KeySource(NamedTuple):
     jwks_file: str | None
     ca_file: str | None
     bearer_token_file: str | None
+
+    @property
+    def files(self) -> list[str]:
+        """What is read for each fetch."""
+        return [file for file in (self.ca_file, self.bearer_token_file) if file]
 
 
 class Issuer(NamedTuple):

@@ -19,6 +19,9 @@ LEEWAY_SECONDS = 60
 """How far the clocks of issuer and server may be apart."""
 MAX_JWT_CHARACTERS = 16 * 1024
 MAX_ACTOR_CHARACTERS = 300
+MAX_EXPIRY = 1 << 40
+"""The end of a token that claims a later one, in seconds since the epoch: some 30,000 years. Integers in JSON have no
+end, but times do."""
 REQUIRED_CLAIMS = ("iss", "aud", "sub", "exp", "iat")
 
 _ACTOR_CLAIMS: Mapping[Kind, tuple[str, ...]] = {
@@ -47,7 +50,7 @@ async def jwt_caller(trusted: Sequence[TrustedIssuer], token: str) -> Caller:
     """
     try:
         unverified = jwt.decode_complete(token, options={"verify_signature": False})
-    except (jwt.PyJWTError, ValueError) as error:
+    except (jwt.PyJWTError, ValueError, RecursionError) as error:
         raise _refused(f"The token is no JWT: {error}.") from None
     algorithm, key_id = unverified["header"].get("alg"), unverified["header"].get("kid")
     if algorithm not in ALGORITHMS:
@@ -63,7 +66,7 @@ async def jwt_caller(trusted: Sequence[TrustedIssuer], token: str) -> Caller:
     actor = _actor(issuer, claims)
     if not grants:
         raise _refused(f"No rule for {issuer.name!r} matches this token: {actor}.", "Compare its claims to the rules.")
-    return Caller(actor, grants, int(claims["exp"]) + LEEWAY_SECONDS)
+    return Caller(actor, grants, min(int(claims["exp"]), MAX_EXPIRY) + LEEWAY_SECONDS)
 
 
 def _verified(token: str, key: jwt.PyJWK, issuer: Issuer) -> dict[str, Any]:
@@ -87,7 +90,7 @@ def _verified(token: str, key: jwt.PyJWK, issuer: Issuer) -> dict[str, Any]:
         raise _refused(f"The token is for another audience than {issuer.audience!r}.") from None
     except jwt.MissingRequiredClaimError as error:
         raise _refused(f"The token lacks the claim {error.claim}.") from None
-    except (jwt.PyJWTError, ValueError) as error:
+    except (jwt.PyJWTError, ValueError, OverflowError) as error:  # the last: a time that is infinite
         raise _refused(f"The token is not valid: {error}.") from None
 
 

@@ -55,7 +55,7 @@ def parse_keys(document: Mapping[str, Any]) -> Keys:
         raise FetchFailed(f"the key set has no list of at most {MAX_KEYS_PER_ISSUER} keys")
     keys: dict[tuple[str, str], jwt.PyJWK] = {}
     for key in listed:
-        if not isinstance(key, dict) or key.get("use", "sig") != "sig" or "d" in key:
+        if not isinstance(key, dict) or not _verifies(key):
             continue
         curve = None if key.get("kty") == "RSA" else str(key.get("crv"))
         for algorithm in _CURVES.get((str(key.get("kty")), curve), ()):
@@ -65,6 +65,12 @@ def parse_keys(document: Mapping[str, Any]) -> Keys:
                 except (jwt.PyJWTError, ValueError, TypeError, KeyError):
                     log.warning("A key of an issuer is broken", extra=fields(key_id=key["kid"][:100]))
     return keys
+
+
+def _verifies(key: Mapping[str, Any]) -> bool:
+    """Tell whether a public key may verify signatures, by what it says of its use (RFC 7517 §4.2 and §4.3)."""
+    operations = key.get("key_ops", ["verify"])
+    return key.get("use", "sig") == "sig" and "d" not in key and isinstance(operations, list) and "verify" in operations
 
 
 def parse_keys_file(data: bytes) -> Keys:
@@ -95,7 +101,7 @@ class FileKeys:
 
     def __init__(self, name: str, path: str) -> None:
         self.name = name
-        self._file = WatchedFile(path, parse_keys_file)
+        self._file = WatchedFile(path, parse_keys_file, guarded=True)
 
     @property
     def fault(self) -> str | None:
@@ -108,7 +114,7 @@ class FileKeys:
             return key
         raise _unknown(self._file.value, self.name)
 
-    async def keep_fresh(self) -> NoReturn:
+    async def keep_fresh(self) -> None:
         """Look at the file until cancelled."""
         await watch([self._file])
 

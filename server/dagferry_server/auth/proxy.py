@@ -19,6 +19,7 @@ from dagferry_server.auth.watched import WatchedFile
 PROXY_SECRET_HEADER = "Dagferry-Proxy-Secret"  # noqa: S105 - a header's name
 MIN_SECRET_BYTES = 32
 MAX_USER_CHARACTERS = 256
+_PLACEHOLDER = {"{", "}"}
 
 
 class Proxy(NamedTuple):
@@ -55,6 +56,12 @@ def proxy_caller(proxy: Proxy, users: tuple[User, ...], headers: Headers) -> Cal
         raise CredentialsRefused(
             f"The proxy must send one caller's name in {proxy.user_header}; it sent {len(names)} or an unreadable one.",
             "Check what the proxy sets this header from.",
+        )
+    if _PLACEHOLDER & set(names[0]):
+        # Caddy sends it as it stands if the login answered without a name: all who came so would be one caller.
+        raise CredentialsRefused(
+            f"The proxy sent a placeholder of its configuration in {proxy.user_header}: {names[0]!r}.",
+            "The login answered without a name. Check which header it names the caller in.",
         )
     grants = tuple(user.grant for user in users if matches(user.name, names[0]))
     return Caller(f"proxy:{names[0]}", grants, by_browser=True)

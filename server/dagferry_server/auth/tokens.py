@@ -15,8 +15,10 @@ rotated by two entries of the same name for a while.
 
 import hashlib
 import hmac
+import math
 import re
 import secrets
+import time
 from collections.abc import Iterable
 from typing import Annotated, NamedTuple
 
@@ -74,16 +76,22 @@ class Tokens(NamedTuple):
     users: tuple[User, ...]
 
 
-def parse_tokens(data: bytes, *, with_users: bool) -> Tokens:
-    """Read the tokens file; raise ``SetupError`` on anything that is not complete and exactly as described above."""
+def parse_tokens(data: bytes, *, with_users: bool | None) -> Tokens:
+    """Read the tokens file; raise ``SetupError`` on anything that is not complete and exactly as described above.
+
+    ``with_users`` says whether it must have users, or must not; ``None`` leaves that open.
+    """
     what = "The tokens file"
-    tables = parse_toml(data, what)
-    if _TABLE_HEADER.search(data):
-        raise SetupError(f"{what} has [[tables]], of which half a file could pass for a whole one.", _WANTED)
-    file = checked(_TokensFile, tables, what)
+    try:
+        tables = parse_toml(data, what)
+        if _TABLE_HEADER.search(data):
+            raise SetupError(f"{what} has [[tables]], of which half a file could pass for a whole one.")
+        file = checked(_TokensFile, tables, what)
+    except SetupError as error:
+        raise SetupError(error.message, SHAPE) from None
     if with_users and file.users is None:
-        raise SetupError(f"{what} has no users, and without an entry nobody gets through the proxy.", _WANTED)
-    if file.users and not with_users:
+        raise SetupError(f"{what} has no users, and without an entry nobody gets through the proxy.", USERS_SHAPE)
+    if file.users and with_users is False:
         raise SetupError(f"{what} has users, but no forwarding proxy is set up.")
     tokens = tuple(
         Token(
@@ -99,7 +107,11 @@ def parse_tokens(data: bytes, *, with_users: bool) -> Tokens:
     return Tokens(tokens, tuple(User(entry.name, entry.grant) for entry in file.users or ()))
 
 
-_WANTED = "Write: tokens = [ { name = …, sha256 = …, scopes = […], deployments = […] }, … ] and the same for users."
+SHAPE = """Its shape is, with what `dagferry-server token new` prints in the middle:
+tokens = [
+  { name = "ci", sha256 = "…", scopes = ["deploy"], deployments = ["prod"] },
+]"""
+USERS_SHAPE = 'Add: users = [ { name = "*@example.com", scopes = ["read"], deployments = ["*"] } ]'
 
 
 def token_caller(tokens: Iterable[Token], secret: str, now: float) -> Caller | None:
@@ -115,8 +127,22 @@ def token_caller(tokens: Iterable[Token], secret: str, now: float) -> Caller | N
     if holder is None:
         return None
     if holder.expires is not None and now >= holder.expires:
-        raise CredentialsRefused(f"The token {holder.name!r} has expired.", "Ask for a new token.")
+        raise CredentialsRefused(
+            f"The token {holder.name!r} has expired: it was good until {shown_time(holder.expires)}.",
+            "Ask whoever runs the server for a new token.",
+        )
     return Caller(f"token:{holder.name}", (holder.grant,), holder.expires)
+
+
+def ending(tokens: Iterable[Token], now: float) -> dict[str, float]:
+    """Return when each name's last token ends (seconds since the epoch), of those that end and have not by ``now``.
+
+    A name with a token that ends later, or never, has been rotated: its older tokens are meant to end.
+    """
+    last: dict[str, float] = {}
+    for token in tokens:
+        last[token.name] = max(last.get(token.name, 0.0), math.inf if token.expires is None else token.expires)
+    return {name: expires for name, expires in last.items() if now < expires < math.inf}
 
 
 class NewToken(NamedTuple):
@@ -126,15 +152,24 @@ class NewToken(NamedTuple):
     entry: str
 
 
-def new_token(name: str, scopes: Iterable[Scope], deployments: Iterable[str]) -> NewToken:
-    """Return a new secret of 256 random bits and its entry; raise ``SetupError`` if the entry would be refused."""
+def new_token(name: str, scopes: Iterable[Scope], deployments: Iterable[str], expires: float | None = None) -> NewToken:
+    """Return a new secret of 256 random bits and its entry; raise ``SetupError`` if the entry would be refused.
+
+    ``expires`` is in seconds since the epoch.
+    """
     secret = TOKEN_PREFIX + secrets.token_urlsafe(SECRET_BYTES)
     digest = hashlib.sha256(secret.encode()).hexdigest()
     shown = {key: ", ".join(f'"{value}"' for value in values) for key, values in
              (("scopes", scopes), ("deployments", deployments))}  # fmt: skip
+    end = "" if expires is None else f", expires = {shown_time(expires)}"
     entry = (
         f'{{ name = "{name}", sha256 = "{digest}", '
-        f"scopes = [{shown['scopes']}], deployments = [{shown['deployments']}] }},"
+        f"scopes = [{shown['scopes']}], deployments = [{shown['deployments']}]{end} }},"
     )
     parse_tokens(f"tokens = [\n{entry}\n]".encode(), with_users=False)
     return NewToken(secret, entry)
+
+
+def shown_time(moment: float) -> str:
+    """Return a moment (seconds since the epoch) as the file has it, in UTC: ``2027-01-31T00:00:00Z``."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(moment))

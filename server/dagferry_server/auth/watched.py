@@ -3,6 +3,8 @@
 A new content is taken only when it was seen twice in a row, so a file that is being written is not taken halfway; and
 only if it parses, so a broken one leaves the last good one in force. No stamps are compared: two writes within one
 tick of a file system's clock have the same, and to read a few kilobytes each second costs less than a page fault.
+
+A look that hangs, as on a network mount that is gone, is a fault like any other, and holds up nothing else.
 """
 
 import asyncio
@@ -12,9 +14,13 @@ from contextlib import asynccontextmanager
 from typing import Any, Generic, NoReturn, TypeVar
 
 from dagferry_core.command import fields
-from dagferry_core.errors import DagferryError, SetupError
+from dagferry_core.errors import DagferryError
+from dagferry_server.auth.blocking import Blocking
+from dagferry_server.auth.regular import read_regular
 
 LOOK_EVERY_SECONDS = 1.0
+LOOK_SECONDS = 5.0
+"""What takes longer hangs."""
 MAX_WATCHED_BYTES = 1024 * 1024
 
 log = logging.getLogger(__name__)
@@ -27,24 +33,19 @@ class WatchedFile(Generic[Value]):
 
     ``value`` is the last good one. ``fault`` says why the file as it is now was not taken, ``None`` if it was.
     Made with a file that cannot be used, it raises ``SetupError``: a command starts with good files or not at all.
+    With ``guarded`` it says who may do what, and must not be writable by everybody.
     """
 
-    def __init__(self, path: str, parse: Callable[[bytes], Value]) -> None:
+    def __init__(self, path: str, parse: Callable[[bytes], Value], *, guarded: bool = False) -> None:
         self.path = path
         self._parse = parse
+        self._guarded = guarded
         self._taken = self._seen = self._read()
         self.value = parse(self._taken)
         self.fault: str | None = None
 
     def _read(self) -> bytes:
-        try:
-            with open(self.path, "rb") as file:
-                content = file.read(MAX_WATCHED_BYTES + 1)
-        except OSError as error:
-            raise SetupError(f"{self.path} cannot be read: {error.strerror}.") from error
-        if len(content) > MAX_WATCHED_BYTES:
-            raise SetupError(f"{self.path} has more than {MAX_WATCHED_BYTES} bytes.")
-        return content
+        return read_regular(self.path, MAX_WATCHED_BYTES, guarded=self._guarded)
 
     def look(self) -> None:
         """Read the file and take it if it is new, complete and good. Blocks; meant for a thread."""
@@ -59,20 +60,24 @@ class WatchedFile(Generic[Value]):
                 log.info("A changed file was taken", extra=fields(path=self.path))
             self.fault = None
         except DagferryError as error:
-            if self.fault != error.message:
-                self.fault = error.message
-                log.error(  # noqa: TRY400 - the message says it all
-                    "A changed file cannot be used; what it said before stays in force",
-                    extra=fields(path=self.path, error=error.message),
-                )
+            self.blame(error.message)
+
+    def blame(self, why: str) -> None:
+        """Note why the file is not taken, and log it once."""
+        if self.fault != why:
+            self.fault = why
+            log.error(
+                "A changed file cannot be used; what it said before stays in force",
+                extra=fields(path=self.path, error=why),
+            )
 
 
 @asynccontextmanager
-async def running(*work: Coroutine[Any, Any, NoReturn]) -> AsyncIterator[None]:
+async def running(*work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
     """Do ``work`` in the background until the end of the block; say it loudly if it breaks."""
     tasks = [asyncio.create_task(one) for one in work]
     for task in tasks:
-        task.add_done_callback(_tell_if_it_broke)
+        task.add_done_callback(tell_if_it_broke)
     try:
         yield
     finally:
@@ -81,14 +86,25 @@ async def running(*work: Coroutine[Any, Any, NoReturn]) -> AsyncIterator[None]:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _tell_if_it_broke(task: "asyncio.Task[NoReturn]") -> None:
+def tell_if_it_broke(task: "asyncio.Task[None]") -> None:
+    """Log it if ``task``, which was to run until the end, ended by an error."""
     if not task.cancelled() and (error := task.exception()):
         log.critical("Changes of credentials are not seen any more: restart the server", exc_info=error)
 
 
-async def watch(files: Sequence[WatchedFile[Any]]) -> NoReturn:
+async def watch(files: Sequence[WatchedFile[Any]]) -> None:
     """Look at each of ``files`` every ``LOOK_EVERY_SECONDS``, off the event loop, until cancelled."""
+    await asyncio.gather(*map(_watch, files))
+
+
+async def _watch(file: WatchedFile[Any]) -> NoReturn:
+    looking = Blocking("look")
     while True:
         await asyncio.sleep(LOOK_EVERY_SECONDS)
-        for file in files:
-            await asyncio.to_thread(file.look)
+        try:
+            await looking.call(file.look, LOOK_SECONDS)
+        except TimeoutError:
+            file.blame(f"{file.path} could not be read within {LOOK_SECONDS:g} s.")
+        except Exception:
+            log.exception("A defect: a changed file could not be looked at", extra=fields(path=file.path))
+            file.blame(f"{file.path} could not be looked at.")

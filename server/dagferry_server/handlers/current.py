@@ -21,6 +21,8 @@ async def current(call: Call) -> web.StreamResponse:
     report = report_of(headers)
     if report:
         deployment.sidecars.take(report, call.service.clock())
+    # Here and after the wait: while there may be a newer deploy, neither an older one nor 304 is an answer.
+    deployment.check_newest()
     tag = deployment.tag
     if not has_seen(headers.get("If-None-Match", ""), tag):
         return json_response(deployment.answer, headers={"ETag": f'"{tag}"'})
@@ -28,6 +30,7 @@ async def current(call: Call) -> web.StreamResponse:
     if seconds > 0 and not (report and report.goodbye):
         with call.waiting():
             await deployment.waiters.wait(seconds)
+        deployment.check_newest()
     if deployment.tag != tag:
         return json_response(deployment.answer, headers={"ETag": f'"{deployment.tag}"'})
     return web.Response(status=304, headers={**FIXED_HEADERS, "ETag": f'"{tag}"'})

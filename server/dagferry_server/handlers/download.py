@@ -11,7 +11,7 @@ from dagferry_core.deploylog import Deploy
 from dagferry_core.errors import BundleGone
 from dagferry_core.limits import PIECE_BYTES
 from dagferry_core.manifest import Entry
-from dagferry_server.bundles import opened
+from dagferry_server.bundles import contents_of
 from dagferry_server.calls import Call
 from dagferry_server.store.base import Store
 
@@ -43,15 +43,14 @@ def packed(store: Store, deployment: str, deploy: Deploy) -> Generator[bytes, No
     """Yield the bundle of ``deploy`` as a tar.gz with all files under ``dags/``, in pieces."""
     gzip = zlib.compressobj(wbits=_GZIP)
     pending = bytearray()
-    with opened(store, deployment, deploy.digest) as bundle:
-        for entry in bundle.manifest.files.values():
-            pending += gzip.compress(_header(entry, deploy.time))
-            for piece in bundle.contents(entry.path):
-                pending += gzip.compress(piece)
-                if len(pending) >= PIECE_BYTES:
-                    yield bytes(pending)
-                    pending.clear()
-            pending += gzip.compress(bytes(-entry.size % BLOCK_BYTES))
+    for entry, content in contents_of(store, deployment, deploy.digest):
+        pending += gzip.compress(_header(entry, deploy.time))
+        for piece in content:
+            pending += gzip.compress(piece)
+            if len(pending) >= PIECE_BYTES:
+                yield bytes(pending)
+                pending.clear()
+        pending += gzip.compress(bytes(-entry.size % BLOCK_BYTES))
     yield bytes(pending) + gzip.compress(bytes(2 * BLOCK_BYTES)) + gzip.flush()
 
 

@@ -7,8 +7,9 @@ import time
 from aiohttp import web
 
 from dagferry_core.command import fields
-from dagferry_core.errors import RequestError, ShuttingDown, StoreFailed, StoreFull, UploadTooSlow
+from dagferry_core.errors import PathRefused, RequestError, ShuttingDown, StoreFailed, StoreFull, UploadTooSlow
 from dagferry_core.limits import UploadLimit
+from dagferry_core.paths import check_path
 from dagferry_server.answers import UploadAnswer, json_response
 from dagferry_server.calls import Call
 from dagferry_server.deploying import deploy_upload
@@ -31,16 +32,30 @@ async def _upload(call: Call) -> UploadAnswer:
     service, deployment = call.service, call.deployment
     if service.stopping:
         raise ShuttingDown("The server is stopping.")
-    root = call.request.query.get("root", ".")
-    if root != ".":
-        raise RequestError(f"root={root[:40]!r} is not known; root=. takes the archive as it is.")
-    limit = service.settings.upload_limit
+    deployment.refuse_if_disabled()
+    if not deployment.loaded:
+        deployment.check_newest()
+    root = _root(call)
+    limit = service.upload_limit(deployment)
     check_length(call.request, limit)
     with service.upload_places.taken(deployment.name, call.caller):
-        return await _receive_and_deploy(call, limit)
+        return await _receive_and_deploy(call, limit, root)
 
 
-async def _receive_and_deploy(call: Call, limit: UploadLimit) -> UploadAnswer:
+def _root(call: Call) -> str | None:
+    """Return the folder of the archive that is to be deployed, if the client names one."""
+    root = call.request.query.get("root")
+    if root is None:
+        return None
+    if not root:  # an unset variable in a script must not choose what is deployed
+        raise RequestError("root is empty. root=PATH deploys what lies under PATH in the archive, root=. all of it.")
+    try:
+        return check_path(root.encode()) or "."
+    except (PathRefused, UnicodeEncodeError) as error:
+        raise RequestError(f"root={root[:40]!r} cannot be a folder of an archive.") from error
+
+
+async def _receive_and_deploy(call: Call, limit: UploadLimit, root: str | None) -> UploadAnswer:
     service, deployment = call.service, call.deployment
     file = await asyncio.to_thread(service.folder.scratch_file, deployment.name)
     try:
@@ -54,8 +69,7 @@ async def _receive_and_deploy(call: Call, limit: UploadLimit) -> UploadAnswer:
             deployment,
             received,
             actor=call.caller.actor,
-            # A member beside dags/ is refused unless the client says that the archive is meant as it is.
-            keep_root="root" in call.request.query,
+            root=root,
         )
     except UploadTooSlow:
         call.body.give_up()

@@ -5,20 +5,23 @@ durable when the call returns. One test suite runs against every implementation.
 
 The rules that make it a log, kept by the caller: a bundle is put before an entry names it, the entry after the newest
 is created with ``create_entry`` (the sequence is the lock), nothing is ever edited, and a bundle is deleted only while
-no commit to its deployment is under way.
+no commit to its deployment is under way: a commit holds ``committing``, and who deletes ``deleting``.
 
-Every method raises ``StoreFull`` when there is no space left and ``StoreFailed`` when the storage refuses.
+Every method raises ``StoreFull`` when there is no space left and ``StoreFailed`` when the storage refuses, which may
+pass. ``StoreDamaged`` is a kind of it, and raised only if the storage did answer: what it has is of no use.
 """
 
 import errno
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from io import FileIO
 from typing import BinaryIO, NamedTuple
 
-from dagferry_core.errors import StoreFailed, StoreFull
+from dagferry_core.errors import DagferryError, StoreFailed, StoreFull
 
+COMMIT_WAIT_SECONDS = 30.0
+"""How long a commit waits for another server that deletes bundles; a batch takes milliseconds."""
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
 
 
@@ -50,11 +53,34 @@ class Store(ABC):
 
     @abstractmethod
     def read_entry(self, deployment: str, sequence: int) -> bytes:
-        """Return an entry as it was stored; ``StoreFailed`` if there is none or it cannot be read."""
+        """Return an entry as it was stored; ``StoreDamaged`` if there is none, ``StoreFailed`` if it cannot be read."""
+
+    @abstractmethod
+    def newer(self, deployment: str, after: int) -> list[bytes]:
+        """Return the entries ``after + 1``, ``after + 2`` and so on, up to the first that there is not, as stored.
+
+        Usually there is none, and the call is cheap then.
+        """
 
     @abstractmethod
     def create_entry(self, deployment: str, sequence: int, data: bytes) -> bool:
-        """Store an entry unless the sequence is taken already: then return ``False`` and change nothing."""
+        """Store an entry unless the sequence is taken already: then return ``False`` and change nothing.
+
+        An entry that is there with the very same bytes is the caller's own, because each has a nonce: the answer to an
+        earlier attempt got lost on its way, and this is ``True``.
+        """
+
+    @abstractmethod
+    def put_details(self, deployment: str, sequence: int, nonce: str, data: bytes) -> None:
+        """Store what goes with the entry that is about to be created, and has this nonce; durable as soon as that."""
+
+    @abstractmethod
+    def read_details(self, deployment: str, sequence: int, nonce: str) -> bytes:
+        """Return the details of an entry; ``StoreDamaged`` if there are none, ``StoreFailed`` if they are away."""
+
+    @abstractmethod
+    def delete_details(self, deployment: str, sequence: int, nonce: str) -> None:
+        """Delete the details of an entry that did not come to be, if they are there."""
 
     @abstractmethod
     def bundles(self, deployment: str) -> dict[str, int]:
@@ -77,6 +103,17 @@ class Store(ABC):
         """Delete a bundle, if it is there. Whoever has it open reads it to its end."""
 
     @abstractmethod
+    def committing(self, deployment: str) -> AbstractContextManager[None]:
+        """Hold off deletions, those of other servers too, from before a bundle is looked for until an entry names it.
+
+        Raises ``StoreFailed`` if they go on for ``COMMIT_WAIT_SECONDS``.
+        """
+
+    @abstractmethod
+    def deleting(self, deployment: str) -> AbstractContextManager[bool]:
+        """Hold off commits, those of other servers too; ``False`` if one is under way: then nothing may be deleted."""
+
+    @abstractmethod
     def capacity_bytes(self) -> int:
         """Return how many bytes the storage could hold in all."""
 
@@ -86,10 +123,15 @@ class Store(ABC):
 
 
 @contextmanager
-def storage_errors(action: str) -> Iterator[None]:
-    """Turn an ``OSError`` of the block into ``StoreFull`` or ``StoreFailed``, which say that ``action`` failed."""
+def storage_errors(action: str, missing: DagferryError | None = None) -> Iterator[None]:
+    """Turn an ``OSError`` of the block into ``StoreFull`` or ``StoreFailed``, which say that ``action`` failed.
+
+    A file that is not there is ``missing``, if that is given.
+    """
     try:
         yield
     except OSError as error:
+        if missing and isinstance(error, FileNotFoundError):
+            raise missing from error
         kind = StoreFull if error.errno in _NO_SPACE else StoreFailed
         raise kind(f"{action} failed: {error.strerror or error}.") from error

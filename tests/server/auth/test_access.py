@@ -3,7 +3,18 @@
 import pytest
 
 from dagferry_core.errors import DeploymentNotFound, Forbidden, Unauthenticated
-from dagferry_server.auth.access import ANYBODY, SCOPES, Caller, Decision, Grant, Scope, decide, no_deployment, refusal
+from dagferry_server.auth.access import (
+    ANYBODY,
+    MAX_SHOWN_NAMES,
+    SCOPES,
+    Caller,
+    Decision,
+    Grant,
+    Scope,
+    decide,
+    no_deployment,
+    refusal,
+)
 
 ALLOWED, FORBIDDEN, NOT_FOUND = Decision.ALLOWED, Decision.FORBIDDEN, Decision.NOT_FOUND
 
@@ -71,3 +82,11 @@ def test_a_hidden_deployment_and_a_missing_one_get_the_same_words() -> None:
     hidden = refusal(NOT_FOUND, "read", "prod", caller("sync"))
     assert hidden
     assert hidden.as_dict() == no_deployment("prod").as_dict()
+
+
+def test_a_server_that_hides_nothing_says_what_it_has() -> None:
+    assert (
+        no_deployment("prod", ["default"]).message == "There is no deployment 'prod' on this server. It has: default."
+    )
+    many = [f"team-{number:02}" for number in range(MAX_SHOWN_NAMES + 1)]
+    assert no_deployment("x", many).message.endswith("team-08, team-09, ….")

@@ -4,9 +4,11 @@ import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import aiohttp
 import pytest
 from aiohttp import web
 
+from authorities import make_plain_authority, strict_as_from_python_3_13
 from dagferry_server.auth import fetch
 from dagferry_server.auth.fetch import MAX_DOCUMENT_BYTES, FetchFailed, fetch_keys
 from dagferry_server.auth.issuers import DISCOVERY_PATH, Issuer, KeySource
@@ -31,6 +33,22 @@ async def test_keys_come_by_discovery_or_by_url(local: LocalIssuer) -> None:
     assert [path for path, _ in local.asked] == [DISCOVERY_PATH, "/keys"]
     assert await fetch_keys(issuer_at(local, jwks_url=local.url + "/elsewhere")) == {"keys": local.keys}
     assert [path for path, _ in local.asked[2:]] == ["/elsewhere"]
+
+
+@pytest.mark.parametrize(
+    ("accept", "discovery", "keys"),
+    [
+        ("application/json", 200, 406),
+        ("application/jwk-set+json", 406, 200),
+        ("application/*", 406, 406),
+        ("*/*", 200, 200),
+    ],
+)
+async def test_the_issuer_of_these_tests_serves_each_document_as_one_type(
+    local: LocalIssuer, accept: str, discovery: int, keys: int
+) -> None:
+    async with aiohttp.ClientSession(local.url, headers={"Accept": accept}) as session:
+        assert [(await session.get(path)).status for path in (DISCOVERY_PATH, "/keys")] == [discovery, keys]
 
 
 @pytest.mark.parametrize(
@@ -137,11 +155,15 @@ async def test_a_proxy_s_password_is_not_shown(local: LocalIssuer, monkeypatch: 
     assert "CANARY" not in str(caught.value)
 
 
-@pytest.mark.parametrize("content", [None, "no certificate"])
-async def test_a_ca_file_that_cannot_be_used_fails(local: LocalIssuer, tmp_path: Path, content: str | None) -> None:
+@pytest.mark.parametrize(
+    ("content", "why"), [(None, "cannot be read: No such file"), ("no certificate", "cannot be used")]
+)
+async def test_a_ca_file_that_cannot_be_used_fails(
+    local: LocalIssuer, tmp_path: Path, content: str | None, why: str
+) -> None:
     if content:
         (tmp_path / "ca").write_text(content)
-    with pytest.raises(FetchFailed, match="cannot be used"):
+    with pytest.raises(FetchFailed, match=why):
         await fetch_keys(issuer_at(local, ca_file=str(tmp_path / "ca")))
 
 
@@ -154,3 +176,12 @@ async def test_the_ca_file_is_the_one_ca_that_is_trusted(tmp_path: Path) -> None
         assert await fetch_keys(issuer_at(local, ca_file=certificate)) == {"keys": local.keys}
         with pytest.raises(FetchFailed, match="Certificate"):
             await fetch_keys(issuer_at(local))
+
+
+async def test_a_cluster_s_ca_without_key_usage_and_key_identifiers_is_trusted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    strict_as_from_python_3_13(monkeypatch)
+    ca_file, context = make_plain_authority(tmp_path)
+    async with LocalIssuer().served(ssl=context) as local:
+        assert await fetch_keys(issuer_at(local, ca_file=ca_file)) == {"keys": local.keys}

@@ -9,17 +9,15 @@ from pathlib import Path
 import pytest
 from multidict import CIMultiDict
 
+from credentials import issuers_file
 from dagferry_core.errors import CredentialsRefused
 from dagferry_server.auth import watched
 from dagferry_server.auth.access import ANYBODY, Caller
-from dagferry_server.auth.fetch import fetch_keys
 from dagferry_server.auth.headers import bearer
 from dagferry_server.auth.identify import Identifier
-from dagferry_server.auth.issuers import parse_issuers
-from dagferry_server.auth.jwts import TrustedIssuer
-from dagferry_server.auth.keys import IssuerKeys
 from dagferry_server.auth.proxy import PROXY_SECRET_HEADER, Proxy, parse_secret
 from dagferry_server.auth.tokens import new_token, parse_tokens
+from dagferry_server.auth.trust import Trust
 from dagferry_server.auth.watched import WatchedFile
 from issuer import LocalIssuer
 
@@ -36,22 +34,11 @@ class Setup:
         self.tokens = folder / "tokens.toml"
         self.tokens.write_text(f"tokens = [\n{ENTRY}\n]\n{USERS}")
         (folder / "proxy").write_text(PROXY_SECRET)
-        trusted = parse_issuers(
-            f"""
-            [[issuers]]
-            name = "local"
-            kind = "generic"
-            issuer = "{issuer.url}"
-            audience = "dagferry"
-            [[issuers.rules]]
-            claims = {{ sub = "somebody" }}
-            scopes = ["sync"]
-            deployments = ["prod"]
-            """.encode()
-        )[0]
+        rule = 'claims = { sub = "somebody" }\nscopes = ["sync"]\ndeployments = ["prod"]'
+        issuers = issuers_file(folder / "issuers.toml", issuer.url, rule, kind="generic", name="local")
         self.identifier = Identifier(
             tokens=WatchedFile(str(self.tokens), partial(parse_tokens, with_users=True)),
-            issuers=[TrustedIssuer(trusted, IssuerKeys("local", partial(fetch_keys, trusted)))],
+            trust=Trust(issuers),
             proxy=Proxy("X-User", WatchedFile(str(folder / "proxy"), parse_secret)),
         )
 

@@ -18,7 +18,15 @@ from dagferry_core.errors import CredentialsRefused, DagferryError, IssuerUnavai
 from dagferry_server.auth.access import Caller
 from dagferry_server.auth.fetch import fetch_keys
 from dagferry_server.auth.issuers import Issuer, parse_issuers
-from dagferry_server.auth.jwts import LEEWAY_SECONDS, MAX_ACTOR_CHARACTERS, TrustedIssuer, is_jwt, jwt_caller
+from dagferry_server.auth.jwts import (
+    LEEWAY_SECONDS,
+    MAX_ACTOR_CHARACTERS,
+    MAX_EXPIRY,
+    MAX_JWT_CHARACTERS,
+    TrustedIssuer,
+    is_jwt,
+    jwt_caller,
+)
 from dagferry_server.auth.keys import ALGORITHMS, FETCH_EVERY_SECONDS, IssuerKeys
 from issuer import LocalIssuer, github_claims, kubernetes_claims, make_key, public_jwk
 
@@ -139,6 +147,12 @@ BAD_TOKENS: dict[str, tuple[Callable[[Local], str], str]] = {
     "expired": (lambda i: i.token(exp=now() - LEEWAY_SECONDS - 1), "has expired"),
     "expiry a word": (lambda i: i.token(exp="never"), "not valid"),
     "expiry infinite": (lambda i: i.token(exp=float("inf")), "not valid"),
+    "time of issue infinite": (lambda i: i.token(iat=float("inf")), "not valid"),
+    "start infinite": (lambda i: i.token(nbf=float("-inf")), "not valid"),
+    "nested deeper than anybody reads": (
+        lambda _: raw({"alg": "RS256", "kid": "k1"}, b"[" * (MAX_JWT_CHARACTERS // 2)),
+        "no JWT",
+    ),
     "not yet valid": (lambda i: i.token(nbf=now() + LEEWAY_SECONDS + 60), "not valid yet"),
     "issued in the future": (lambda i: i.token(iat=now() + LEEWAY_SECONDS + 60), "not valid yet"),
     "another subject": (lambda i: i.token(sub="somebody2"), "No rule for 'local-generic' matches this token"),
@@ -149,6 +163,12 @@ BAD_TOKENS: dict[str, tuple[Callable[[Local], str], str]] = {
     "no objects": (lambda _: raw([], []), "no JWT"),
     "encrypted": (lambda i: raw({"alg": "RSA-OAEP", "enc": "A256GCM", "kid": "k1"}, {"iss": i.url}), "RSA-OAEP"),
 }
+
+
+async def test_an_expiry_beyond_all_times_is_a_very_late_one(local: Local) -> None:
+    caller = await local.caller(local.token(exp=10**400))
+    assert caller.expires == MAX_EXPIRY + LEEWAY_SECONDS
+    assert caller.expires - time.time() > 0
 
 
 @pytest.mark.parametrize("state", BAD_TOKENS)
@@ -192,6 +212,17 @@ BAD_KEYS: dict[str, tuple[Callable[[Local], None], type[DagferryError], str]] = 
     "rotated away": (keys(public_jwk(make_key(), "k2")), CredentialsRefused, "none of the keys"),
     "same id, another key": (keys(public_jwk(STRANGER, "k1")), CredentialsRefused, "not signed by"),
     "for encryption": (keys(public_jwk(STRANGER, "k1", use="enc")), CredentialsRefused, "none that can be used"),
+    "for wrapping keys": (
+        keys(public_jwk(STRANGER, "k1", use=None, key_ops=["wrapKey"])),
+        CredentialsRefused,
+        "none that can be used",
+    ),
+    "for signing alone": (
+        keys(public_jwk(STRANGER, "k1", key_ops=["sign"])),
+        CredentialsRefused,
+        "none that can be used",
+    ),
+    "for a word": (keys(public_jwk(STRANGER, "k1", key_ops="verify")), CredentialsRefused, "none that can be used"),
     "a secret as key": (keys({"kty": "oct", "k": "AAAA", "kid": "k1"}), CredentialsRefused, "none that can be used"),
     "of another kind": (
         keys(public_jwk(make_key("ES256"), "k1", "ES256")),

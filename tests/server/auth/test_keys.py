@@ -281,3 +281,9 @@ async def test_a_failed_fetch_leaves_the_keys_that_were_there() -> None:
     await cache.refresh()
     assert cache.fault
     assert (await cache.find("k1", "RS256")).key_id == "k1"
+
+
+def test_a_key_that_says_it_verifies_is_used() -> None:
+    key = make_key()
+    for members in ({"key_ops": ["verify"]}, {"key_ops": ["verify", "encrypt"], "use": None}, {}):
+        assert parse_keys({"keys": [public_jwk(key, "k1", **members)]})

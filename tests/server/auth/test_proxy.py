@@ -55,6 +55,7 @@ def test_a_name_without_the_secret_counts_for_nothing(proxy: Proxy) -> None:
         [("X-User", "ann@example.com"), ("X-User", "bob@example.com")],
         [("X-User", "ann@example.com\udcff")],
         [("X-User", "a" * 257)],
+        [("X-User", "{http.reverse_proxy.header.X-Auth-Request-User}")],
     ],
 )
 def test_a_wrong_secret_or_an_unclear_name_is_refused(proxy: Proxy, changes: list[tuple[str, str]]) -> None:

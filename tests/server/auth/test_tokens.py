@@ -8,7 +8,7 @@ import pytest
 
 from dagferry_core.errors import CredentialsRefused, SetupError
 from dagferry_server.auth.access import Scope
-from dagferry_server.auth.tokens import MAX_TOKENS, new_token, parse_tokens, token_caller
+from dagferry_server.auth.tokens import MAX_TOKENS, ending, new_token, parse_tokens, token_caller
 from dagferry_server.auth.watched import WatchedFile
 
 SHA = hashlib.sha256(b"s3cret").hexdigest()
@@ -42,7 +42,7 @@ def test_a_token_ends_at_the_second_its_entry_says() -> None:
     caller = token_caller(tokens, "other", now=EXPIRES - 0.001)
     assert caller
     assert caller.expires == EXPIRES
-    with pytest.raises(CredentialsRefused, match="'pods' has expired"):
+    with pytest.raises(CredentialsRefused, match="'pods' has expired: it was good until 2027-01-31T00:00:00Z"):
         token_caller(tokens, "other", now=EXPIRES)
 
 
@@ -153,3 +153,39 @@ def test_a_new_token_is_known_by_the_entry_printed_with_it() -> None:
 def test_a_new_token_is_refused_if_its_entry_would_be(name: str, deployments: list[str]) -> None:
     with pytest.raises(SetupError):
         new_token(name, ["read"], deployments)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        ENTRY,
+        ENTRY + ",",
+        f"[[tokens]]\n{ENTRY[2:-2].replace(', ', chr(10))}",
+        "tokens = 1",
+        "tokens = [",
+        'name = "ci"',
+        f"tokens = [ {ENTRY.replace('deploy', 'root')} ]",
+    ],
+)
+def test_an_error_shows_how_the_file_must_look(text: str) -> None:
+    with pytest.raises(SetupError) as caught:
+        parse_tokens(text.encode(), with_users=False)
+    shown = caught.value.hint.partition("\n")[2]
+    assert len(shown.splitlines()) == 3
+    assert parse_tokens(shown.replace("…", SHA).encode(), with_users=False).tokens[0].name == "ci"
+
+
+def test_the_names_that_end_are_those_without_a_later_token() -> None:
+    times = {"none": [""], "soon": ["2027-01-31"], "gone": ["2020-01-31"], "rotated": ["2027-01-31", "2028-01-31"]}
+    times["for ever"] = ["2027-01-31", ""]
+    entries = [
+        f'{{ name = "{name}", sha256 = "{hashlib.sha256((name + end).encode()).hexdigest()}", scopes = ["read"], '
+        f'deployments = ["*"]{f", expires = {end}T00:00:00Z" if end else ""} }}'
+        for name, ends in times.items()
+        for end in ends
+    ]
+    text = f"tokens = [{', '.join(entries)}]".replace("for ever", "for-ever")
+    tokens = parse_tokens(text.encode(), with_users=False).tokens
+    assert ending(tokens, EXPIRES - 1) == {"soon": EXPIRES, "rotated": EXPIRES + 365 * 86400}
+    assert ending(tokens, EXPIRES) == {"rotated": EXPIRES + 365 * 86400}

@@ -2,14 +2,18 @@
 
 import asyncio
 import os
+import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from dagferry_core.errors import SetupError
 from dagferry_server.auth import watched
-from dagferry_server.auth.watched import MAX_WATCHED_BYTES, WatchedFile, watch
+from dagferry_server.auth.regular import read_regular
+from dagferry_server.auth.watched import MAX_WATCHED_BYTES, WatchedFile, running, watch
+from running import eventually
 
 
 def number(data: bytes) -> int:
@@ -116,3 +120,42 @@ async def test_files_are_looked_at_in_the_background(file: WatchedFile[int], mon
     watching.cancel()
     with pytest.raises(asyncio.CancelledError):
         await watching
+
+
+async def test_a_look_that_hangs_is_a_fault_and_holds_up_no_other_file(
+    file: WatchedFile[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watched, "LOOK_EVERY_SECONDS", 0.001)
+    monkeypatch.setattr(watched, "LOOK_SECONDS", 0.05)
+    (tmp_path / "other").write_text("1")
+    other = await asyncio.to_thread(WatchedFile, str(tmp_path / "other"), number)
+    there_again = threading.Event()
+
+    def hang(*arguments: Any, **options: Any) -> bytes:
+        if arguments[0] == file.path:
+            there_again.wait(30)
+        return read_regular(*arguments, **options)
+
+    monkeypatch.setattr(watched, "read_regular", hang)
+    write(file, "2")
+    write(other, "2")
+    async with running(watch([file, other])):
+        await eventually("the other file to be taken", lambda: other.value == 2)
+        await eventually("the fault", lambda: file.fault)
+        assert "could not be read within" in str(file.fault)
+        assert other.fault is None
+        there_again.set()
+        await eventually("the file to be taken", lambda: (file.value, file.fault) == (2, None))
+
+
+async def test_a_defect_in_reading_one_content_does_not_end_the_watch(
+    file: WatchedFile[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watched, "LOOK_EVERY_SECONDS", 0.001)
+    parse = file._parse
+    monkeypatch.setattr(file, "_parse", lambda data: parse(data) // (parse(data) - 2))
+    write(file, "2")
+    async with running(watch([file])):
+        await eventually("the fault", lambda: file.fault)
+        write(file, "3")
+        await eventually("the file to be taken", lambda: (file.value, file.fault) == (3, None))

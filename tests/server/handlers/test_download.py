@@ -8,9 +8,9 @@ import tarfile
 import aiohttp
 import pytest
 
-from dagferry_core.bundle import BundleFile
 from dagferry_core.errors import StoreFailed
 from dagferry_core.manifest import Entry
+from dagferry_core.walking import walk
 from dagferry_server.handlers.download import _header
 from running import A, B
 
@@ -60,14 +60,14 @@ async def test_a_lost_bundle_is_said_before_anything_is_sent(server) -> None:
 
 async def test_a_bundle_that_turns_out_damaged_on_the_way_is_cut_not_ended(server, monkeypatch) -> None:
     await server.deploy({"a": os.urandom(700_000), "b": b"x"})
-    real = BundleFile.contents
 
-    def fails(self: BundleFile, path: str):
-        if path == "b":
-            raise StoreFailed("damaged")
-        return real(self, path)
+    def fails(fd: int, frames: list[int]):
+        for entry, content in walk(fd, frames):
+            if entry.path == "b":
+                raise StoreFailed("damaged")
+            yield entry, content
 
-    monkeypatch.setattr(BundleFile, "contents", fails)
+    monkeypatch.setattr("dagferry_server.bundles.walk", fails)
     with pytest.raises(aiohttp.ClientPayloadError):
         await server.get("/default/dags/download")
 

@@ -13,7 +13,6 @@ import aiohttp
 import pytest
 
 from credentials import SCOPES, TokensFile
-from dagferry_core.errors import StoreFailed
 from dagferry_core.limits import MIB
 from dagferry_server.receiving import MAX_FORM_BYTES
 from harness import pack
@@ -87,12 +86,6 @@ async def test_the_short_url_is_that_of_the_deployment_named_default(start) -> N
     await server.upload(pack(A), "/upload")
     assert (await server.get("/default/dags/current")).json["sequence"] == 1
     assert (await server.get("/prod/dags/current")).json["sequence"] == 0
-
-
-async def test_without_a_deployment_named_default_the_short_url_leads_nowhere(start) -> None:
-    server = await start("--deployments", "prod")
-    answer = await server.upload(pack(A), "/upload")
-    assert (answer.status, answer.json["code"]) == (404, "deployment_not_found")
 
 
 async def test_root_dot_takes_the_archive_as_it_is(server) -> None:
@@ -329,12 +322,22 @@ async def test_the_deploy_goes_on_when_the_client_leaves_before_the_answer(serve
     assert (await server.upload(pack(A))).json["unchanged"] is True
 
 
-async def test_a_taken_sequence_is_read_and_the_next_try_follows_it(server) -> None:
+async def test_a_taken_sequence_is_read_and_the_deploy_follows_it(server) -> None:
     await server.deploy(A)
     deployment, store = server.service.deployments["default"], server.service.store
     entry = deployment.current._replace(sequence=2, version="20300101T000000Z-000002", time=1893456000)
     await asyncio.to_thread(store.create_entry, "default", 2, entry.encode())
-    answer = await server.upload(pack(B))
-    assert (answer.status, answer.json["code"]) == (503, StoreFailed.code)
-    assert (await server.get("/default/dags/current")).json["version"] == entry.version
     assert (await server.upload(pack(B))).json["version"] == "20300101T000000Z-000003"
+
+
+@pytest.mark.parametrize(("names", "taker"), [("prod", "prod"), ("prod,default", "default")])
+async def test_a_path_without_a_deployment_means_the_only_one_or_default(start, names, taker) -> None:
+    server = await start("--deployments", names)
+    assert (await server.upload(pack(A), "/upload")).status == 200
+    assert [name for name, deployment in server.service.deployments.items() if deployment.current] == [taker]
+
+
+async def test_a_path_without_a_deployment_is_refused_where_it_may_mean_several(start) -> None:
+    server = await start("--deployments", "prod,test")
+    answer = await server.upload(pack(A), "/upload")
+    assert (answer.status, answer.json["code"]) == (404, "deployment_not_found")

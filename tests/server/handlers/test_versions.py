@@ -44,7 +44,7 @@ async def test_it_is_sent_as_it_is_stored_whatever_the_client_accepts(server) ->
         assert "Content-Encoding" not in answer.headers
         assert "ETag" not in answer.headers
         assert (answer.status, int(answer.headers["Content-Length"])) == (200, len(answer.body))
-        assert answer.headers["Cache-Control"] == "no-store"
+        assert answer.headers["Cache-Control"] == "no-store, no-transform"
         assert unpacked(answer.body)[1] == A
 
 

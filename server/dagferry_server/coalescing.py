@@ -1,0 +1,23 @@
+"""Work that is done once for all who ask for it while it is under way."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+
+class Coalescer:
+    """Does work, one run at a time. All who ask during a run share the next one. Used on the event loop."""
+
+    def __init__(self) -> None:
+        self._lock = asyncio.Lock()
+        self._asked = self._done = 0
+
+    async def run(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Return when a run that began after this call has ended. What it raises is raised where it was started."""
+        self._asked += 1
+        mine = self._asked
+        async with self._lock:
+            if self._done >= mine:
+                return
+            covered = self._asked
+            await work()
+            self._done = covered

@@ -1,0 +1,49 @@
+"""Commands that the docs show end with an error when they fail, and act where they should."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from dagferry_core.errors import ALL_ERRORS
+
+HOME = Path(__file__).parents[2]
+PAGES = [
+    *(HOME / name for name in ("README.md", "SECURITY.md", "CONTRIBUTING.md", "scripts/demo.py")),
+    *sorted((HOME / "docs").rglob("*.md")),
+    *sorted(path for path in (HOME / "deploy").rglob("*") if path.is_file() and "secrets" not in path.parts),
+]
+CURL = re.compile(r"""\bcurl +(?=[-"'$h{])[^\n|`]*""")
+KUBERNETES = re.compile(r"\b(?:kubectl|helm) +(?!get --raw)[a-z][^\n|`]*")
+
+
+def commands(pattern: re.Pattern[str], text: str) -> list[str]:
+    """What ``pattern`` finds in ``text``, each command in one line."""
+    return pattern.findall(re.sub(r"\\\n[ #]*", "", text))
+
+
+def test_the_patterns_find_commands() -> None:
+    shown = "a\n#  curl -sS -F a=@b \\\n#    URL | jq\n`curl $URL` with curl 7.76 and curl … | x"
+    assert commands(CURL, shown) == ["curl -sS -F a=@b URL ", "curl $URL"]
+    found = [path.name for path in PAGES if commands(CURL, path.read_text())]
+    assert {"README.md", "security.md", "protocol.md", "errors.md", "compose.yaml", "demo.py"} <= set(found)
+    found = [path.name for path in PAGES if commands(KUBERNETES, path.read_text())]
+    assert {"values-airflow.yaml", "kustomization.yaml", "server.yaml"} <= set(found)
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(HOME)))
+def test_a_refused_deploy_ends_curl_with_an_error(path: Path) -> None:
+    for command in commands(CURL, path.read_text()):
+        assert "--fail-with-body" in command, command
+
+
+@pytest.mark.parametrize("error", ALL_ERRORS, ids=lambda error: error.code)
+def test_so_does_what_a_hint_names(error) -> None:
+    for command in commands(CURL, error.default_hint):
+        assert "--fail-with-body" in command, command
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(HOME)))
+def test_what_is_done_in_a_cluster_is_done_in_airflow_s_namespace(path: Path) -> None:
+    for command in commands(KUBERNETES, path.read_text()):
+        assert " -n airflow " in command + " ", command

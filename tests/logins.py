@@ -1,0 +1,30 @@
+"""A login service that a proxy asks about each request, as oauth2-proxy is one."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+
+@contextmanager
+def a_login(*, names_nobody: bool = False) -> Iterator[int]:
+    """Run one that knows ``Authorization: ann`` and ``bob``; yield its port.
+
+    With ``names_nobody`` it lets them in without saying who they are.
+    """
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            name = self.headers.get("Authorization", "")
+            self.send_response(200 if name in {"ann", "bob"} else 401)
+            if not names_nobody:
+                self.send_header("X-Auth-Request-User", f"{name}@example.com")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
+        threading.Thread(target=http.serve_forever, args=(0.01,), daemon=True).start()
+        yield http.server_address[1]
+        http.shutdown()

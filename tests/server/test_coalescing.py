@@ -1,0 +1,56 @@
+"""Work that is done once for all who ask for it while it is under way."""
+
+import asyncio
+
+import pytest
+
+from dagferry_server.coalescing import Coalescer
+
+
+class Work:
+    """Work that begins, and ends when it is let go on."""
+
+    def __init__(self) -> None:
+        self.begun = self.ended = 0
+        self.go_on = asyncio.Event()
+
+    async def __call__(self) -> None:
+        self.begun += 1
+        await self.go_on.wait()
+        self.ended += 1
+
+
+async def test_all_who_ask_during_a_run_share_the_next() -> None:
+    coalescer, work = Coalescer(), Work()
+    asking = [asyncio.create_task(coalescer.run(work))]
+    await asyncio.sleep(0)
+    asking += [asyncio.create_task(coalescer.run(work)) for _ in range(5)]
+    await asyncio.sleep(0)
+    assert work.begun == 1
+    work.go_on.set()
+    await asyncio.gather(*asking)
+    assert (work.begun, work.ended) == (2, 2)
+
+
+async def test_who_asks_after_a_run_gets_one_of_their_own() -> None:
+    coalescer, work = Coalescer(), Work()
+    work.go_on.set()
+    await coalescer.run(work)
+    await coalescer.run(work)
+    assert work.begun == 2
+
+
+async def test_a_run_that_failed_covers_nobody_else() -> None:
+    coalescer, work = Coalescer(), Work()
+
+    async def fail() -> None:
+        await asyncio.sleep(0)
+        raise ZeroDivisionError
+
+    failing = asyncio.create_task(coalescer.run(fail))
+    other = asyncio.create_task(coalescer.run(work))
+    work.go_on.set()
+    with pytest.raises(ZeroDivisionError):
+        await failing
+    await other
+    assert work.ended == 1
