@@ -9,6 +9,8 @@ Ratios are taken side by side in one run, A B A B …, because machines are nois
 import asyncio
 import datetime as dt
 import http.client
+import io
+import json
 import os
 import platform
 import shlex
@@ -17,10 +19,12 @@ import socket
 import statistics
 import subprocess
 import sys
+import tarfile
 import tempfile
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import retention
@@ -33,6 +37,7 @@ RUNS = 9
 SIDECARS = 50
 WAITERS = 1000
 IDLE_SECONDS = 60
+MANY_FILES = 90_000
 MIB = 1 << 20
 ROWS: dict[str, Callable[[], list[tuple[str, str, str]]]] = {}
 Row = tuple[str, str, str]
@@ -293,11 +298,11 @@ def random_dags(folder: Path, size: int, seed: int) -> bytes:
     return body
 
 
-def send_raw(port: int, path: Path) -> int:
+def send_raw(port: int, path: Path, to: str = "/upload") -> int:
     """Upload a file without holding it in memory; return the status."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=300)
     with path.open("rb") as body:
-        connection.request("POST", "/upload", body, {"Content-Length": str(path.stat().st_size)})
+        connection.request("POST", to, body, {"Content-Length": str(path.stat().st_size)})
         code = connection.getresponse().status
     connection.close()
     return code
@@ -333,6 +338,42 @@ def server_memory() -> list[Row]:
     return [
         ("server peak memory, 32 uploads of 15 MiB at once", "≤ 128 MiB", f"{many / MIB:.0f} MiB"),
         ("server peak memory, one upload of 500 MiB", "≤ 128 MiB", f"{large / MIB:.0f} MiB"),
+    ]
+
+
+def many_files(number: int) -> Path:
+    """A tar.gz of ``MANY_FILES`` tiny Python files; another ``number`` changes each of them."""
+    path = WORK / f"many-{number}.tar.gz"
+    with tarfile.open(path, "w:gz", compresslevel=1) as archive:
+        for file in range(MANY_FILES):
+            content = b"import os, sys, module_%d\nx = %d\n" % (file, file + number)
+            member = tarfile.TarInfo(f"dags/team_{file % 300:03}/module_{file:05}.py")
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    return path
+
+
+@row
+def many_files_memory() -> list[Row]:
+    """Peak memory with as many tiny files as the limits let through: two deployments, each of them twice, at once."""
+    paths = [many_files(0), many_files(1)]
+    server = Server(WORK / "many-files", "--deployments", "a,b").ready()
+    sidecar = Sidecar(server.url, WORK / "many-pod", "--deployment", "a")
+    for path in paths:
+        with ThreadPoolExecutor(2) as pool:
+            codes = list(pool.map(send_raw, [server.port] * 2, [path] * 2, ["/a/dags/upload", "/b/dags/upload"]))
+        assert codes == [200] * 2, codes
+        sidecar.runs(json.loads(server.get("/a/dags/current")[1])["version"])
+    peaks = [status(process.process.pid, "VmHWM") for process in (server, sidecar)]
+    sidecar.stop()
+    server.stop()
+    for path in paths:
+        path.unlink()
+    shutil.rmtree(WORK / "many-pod")
+    what = f"{MANY_FILES:,} tiny files, all changed, two deployments at once"
+    return [
+        (f"server peak memory, {what}", "≤ 256 MiB", f"{peaks[0] / MIB:.0f} MiB"),
+        ("sidecar peak memory, the same", "≤ 256 MiB", f"{peaks[1] / MIB:.0f} MiB"),
     ]
 
 

@@ -30,7 +30,7 @@ from dagferry_server.bundles import known_imports, opened, put_bundle
 from dagferry_server.deployments import Deployment
 from dagferry_server.entries import create_entry
 from dagferry_server.failures import log_failure
-from dagferry_server.memory import Turn
+from dagferry_server.memory import Turn, TurnTaken
 from dagferry_server.patches import Key, patch_between
 from dagferry_server.receiving import Received
 from dagferry_server.secretfiles import secret_warnings
@@ -90,10 +90,21 @@ async def deploy_upload(
 
     Raises what ``check_archive`` raises, ``ServerBusy``, ``StoreFull`` and ``StoreFailed``.
     """
+    with Turn() as turn:
+        try:
+            return await _deploy_upload(service, deployment, received, turn, actor=actor, root=root)
+        except TurnTaken:
+            # It turned out to have many files. It waits on disk, and begins again: so it is in the way of no small one.
+            await turn.come()
+            return await _deploy_upload(service, deployment, received, turn, actor=actor, root=root)
+
+
+async def _deploy_upload(
+    service: Service, deployment: Deployment, received: Received, turn: Turn, *, actor: str, root: str | None
+) -> UploadAnswer:
     name = deployment.name
     async with service.checking:
         spool = await asyncio.to_thread(service.folder.scratch_file, name)
-        turn = Turn()
         try:
             with service.metrics.check_seconds.labels(name).time():
                 rules = deployment.settings.archive_rules
@@ -110,7 +121,6 @@ async def deploy_upload(
                     deploy = await _commit(service, deployment, checked, spool, new, sha256=received.sha256)
                 current = deploy or deployment.current_deploy()
         finally:
-            turn.end()
             await asyncio.to_thread(service.folder.discard, spool)
     if not deploy:
         warnings += dropped_warnings(received.description, current)

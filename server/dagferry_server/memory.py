@@ -1,8 +1,11 @@
 """Keeps the memory of a long-running server small."""
 
+import asyncio
+import contextlib
 import ctypes
 import gc
 import threading
+import time
 from types import TracebackType
 
 from dagferry_core.errors import ServerBusy
@@ -32,17 +35,22 @@ def leave_aside() -> None:
     gc.freeze()
 
 
-MAX_TURN_SECONDS = 120
-"""How long a bundle with many files may wait for another: far longer than any takes."""
+MAX_TURN_SECONDS = 600
+"""How long a bundle with many files may wait for others: each takes some seconds."""
+TURN_PAUSE_SECONDS = 0.05
 
 _one_at_a_time = threading.Lock()
+
+
+class TurnTaken(Exception):
+    """Another bundle has the turn."""
 
 
 class Turn:
     """A turn at holding a bundle of many files in memory, over ``LARGE_FILES``: the server holds one at a time.
 
     Each takes up to 100 MiB while it is checked and stored, whatever the upload weighs. Small bundles need no turn.
-    A context manager; ``take`` may be called from another thread than the one that ends it.
+    A context manager; a turn may be ended in another thread than it was taken in.
     """
 
     __slots__ = ("_taken",)
@@ -50,15 +58,25 @@ class Turn:
     def __init__(self) -> None:
         self._taken = False
 
-    def take(self) -> None:
-        """Wait for the turn, unless it is taken already; ``ServerBusy`` after ``MAX_TURN_SECONDS``."""
+    def take(self, seconds: float = 0) -> None:
+        """Take the turn, unless it is taken already; ``TurnTaken`` if another has it for ``seconds`` more."""
         if not self._taken:
-            if not _one_at_a_time.acquire(timeout=MAX_TURN_SECONDS):
+            self._taken = _one_at_a_time.acquire(timeout=seconds)
+            if not self._taken:
+                raise TurnTaken
+
+    async def come(self) -> None:
+        """Wait for the turn, and take it; ``ServerBusy`` after ``MAX_TURN_SECONDS``."""
+        deadline = time.monotonic() + MAX_TURN_SECONDS
+        while True:
+            with contextlib.suppress(TurnTaken):
+                return self.take()
+            if time.monotonic() > deadline:
                 raise ServerBusy(f"Other bundles with many files were in the way for {MAX_TURN_SECONDS} s.")
-            self._taken = True
+            await asyncio.sleep(TURN_PAUSE_SECONDS)
 
     def end(self) -> None:
-        """Let the next one have its turn."""
+        """Let another have the turn."""
         if self._taken:
             self._taken = False
             _one_at_a_time.release()

@@ -8,16 +8,17 @@ before those that the server made because every sidecar is about to ask for them
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import NamedTuple
 
 from dagferry_core.bundle import BundleFile
-from dagferry_core.errors import BundleGone, ServerBusy, StoreFailed
+from dagferry_core.errors import BundleGone, StoreFailed
 from dagferry_core.imports import touched
 from dagferry_core.limits import MIB
 from dagferry_core.patch import MAX_PATCH_BYTES, make_patch, worth_a_patch
 from dagferry_server.bundles import opened
 from dagferry_server.failures import log_failure
-from dagferry_server.memory import Turn
+from dagferry_server.memory import Turn, TurnTaken
 from dagferry_server.store.base import Store
 
 MAX_KEPT_BYTES = 16 * MIB
@@ -30,6 +31,9 @@ MAX_QUEUED = 50
 """How many patches of one deployment may wait to be made; whoever asks for more gets the whole bundle at once."""
 LATE_SECONDS = 5
 """How long a patch is waited for. A sidecar gives up after 20 s without an answer."""
+
+TURN_SECONDS = 60
+"""How long the making of a patch of a large bundle waits for its turn (see ``dagferry_server.memory``)."""
 
 
 class Key(NamedTuple):
@@ -180,13 +184,14 @@ class Patches:
 
     def _make_now(self, key: Key) -> bytes | None:
         try:
-            with (
-                Turn() as turn,
-                opened(self._store, key.deployment, key.old, when_large=turn.take) as old,
-                opened(self._store, key.deployment, key.new, old.manifest, turn.take) as new,
-            ):
-                return patch_between(old, new)
-        except (BundleGone, ServerBusy):
+            with Turn() as turn:
+                when_large = partial(turn.take, TURN_SECONDS)
+                with (
+                    opened(self._store, key.deployment, key.old, when_large=when_large) as old,
+                    opened(self._store, key.deployment, key.new, old.manifest, when_large) as new,
+                ):
+                    return patch_between(old, new)
+        except (BundleGone, TurnTaken):
             return None
         except StoreFailed as error:
             log_failure("A patch could not be made; the whole bundle is sent", error, **key._asdict())

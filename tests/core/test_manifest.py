@@ -122,3 +122,22 @@ def test_folders_count_too() -> None:
 def test_the_longest_text_holds_all_that_a_server_lets_through() -> None:
     line = Manifest([A._replace(size=MOST_FILE_BYTES)]).text.partition(b"\n")[2]
     assert MOST_FILES * (len(line) - len("a.py")) + MAX_PATHS_BYTES <= MAX_MANIFEST_BYTES
+
+
+def test_what_two_manifests_have_in_common_is_held_once():
+    old = Manifest([Entry("a.py", 1, 0o644, "0" * 64), Entry("b.py", 1, 0o644, "1" * 64)])
+    new = Manifest(
+        [Entry("a.py", 1, 0o644, "0" * 64), Entry("b.py", 2, 0o644, "2" * 64), Entry("c", 1, 0o644, "3" * 64)]
+    )
+    read = Manifest.parse(new.text, old)
+    assert read.files == new.files
+    assert read.digest == new.digest
+    assert read.files["a.py"] is old.files["a.py"]
+    assert read.files["b.py"].path is old.files["b.py"].path
+
+
+def test_the_text_comes_in_pieces():
+    manifest = Manifest(Entry(f"{number:05}", 1, 0o644, "0" * 64) for number in range(5000))
+    pieces = list(manifest.pieces())
+    assert b"".join(pieces) == manifest.text
+    assert max(map(len, pieces)) < len(manifest.text) / 4

@@ -1,0 +1,90 @@
+"""Bundles of many files take turns, because each takes much memory; small ones pass by."""
+
+import asyncio
+
+import pytest
+
+from dagferry_core.errors import ServerBusy
+from dagferry_core.limits import LARGE_FILES
+from dagferry_server import memory
+from dagferry_server.bundles import opened
+from dagferry_server.memory import Turn, TurnTaken
+from dagferry_server.patches import Key, patch_between
+from harness import pack
+from running import A, Running, eventually
+
+
+def many(number: int, count: int = LARGE_FILES + 1) -> bytes:
+    return pack({f"{'n' * 100}{file:05}.txt": b"%d" % number for file in range(count)})
+
+
+def test_one_has_the_turn_and_the_next_does_not_get_it() -> None:
+    first, second = Turn(), Turn()
+    first.take()
+    first.take()
+    with pytest.raises(TurnTaken):
+        second.take()
+    with pytest.raises(TurnTaken):
+        second.take(0.01)
+    first.end()
+    first.end()
+    second.take()
+    second.end()
+
+
+async def test_who_waits_too_long_is_told_to_come_again(monkeypatch) -> None:
+    with Turn() as first:
+        first.take()
+        monkeypatch.setattr(memory, "MAX_TURN_SECONDS", 0)
+        with pytest.raises(ServerBusy):
+            await Turn().come()
+    with Turn() as again:
+        await again.come()
+
+
+async def test_large_uploads_wait_for_their_turn_and_hold_up_no_small_one(server: Running) -> None:
+    with Turn() as turn:
+        turn.take()
+        large = [asyncio.create_task(server.upload(many(number))) for number in range(3)]
+        await eventually("all to be received", lambda: server.service.busy._count == 3)
+        assert (await server.upload(pack(A))).status == 200
+        assert not any(task.done() for task in large)
+    assert [(await task).status for task in large] == [200] * 3
+    assert not memory._one_at_a_time.locked()
+
+
+async def test_a_large_upload_that_is_refused_ends_its_turn(server: Running, monkeypatch) -> None:
+    monkeypatch.setattr(memory, "MAX_TURN_SECONDS", 0)
+    with Turn() as turn:
+        turn.take()
+        assert (await server.upload(many(1))).json["code"] == "server_busy"
+    assert (await server.upload(many(1) + b"x")).json["code"] == "archive_trailing_data"
+    assert not memory._one_at_a_time.locked()
+
+
+async def test_a_patch_between_large_bundles_waits_for_its_turn_too(server: Running, monkeypatch) -> None:
+    monkeypatch.setattr("dagferry_core.bundle.LARGE_MANIFEST_BYTES", 100)
+    old = (await server.deploy(A))["digest"]
+    new = (await server.deploy({**A, "b.py": b"b = 1\n"}))["digest"]
+    key = Key("default", new, old)
+    monkeypatch.setattr("dagferry_server.patches.TURN_SECONDS", 0.01)
+    with Turn() as turn:
+        turn.take()
+        assert await asyncio.to_thread(server.service.patches._make_now, key) is None
+    assert await asyncio.to_thread(server.service.patches._make_now, key)
+
+
+async def test_where_very_many_files_changed_there_is_no_patch(server: Running, monkeypatch) -> None:
+    old = (await server.deploy(A))["digest"]
+    new = (await server.deploy({**A, "b.py": b"b = 1\n", "c.py": b"c = 1\n"}))["digest"]
+
+    def patches() -> list[bool]:
+        store = server.service.store
+        with opened(store, "default", old) as one, opened(store, "default", new, one.manifest) as other:
+            assert other.manifest.files["etl.py"] is one.manifest.files["etl.py"]
+            return [patch_between(one, other) is not None, patch_between(other, one) is not None]
+
+    monkeypatch.setattr("dagferry_core.patch.MAX_PATCH_FILES", 2)
+    assert await asyncio.to_thread(patches) == [True, True]
+    monkeypatch.setattr("dagferry_core.patch.MAX_PATCH_FILES", 1)
+    assert await asyncio.to_thread(patches) == [False, False]
