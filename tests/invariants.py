@@ -37,7 +37,7 @@ def check_server(server: Server) -> list[dict[str, Any]]:
 def server_leftovers(server: Server) -> set[str]:
     """What lies in the data folder of a running server and should not."""
     log = json.loads(server.get("/default/dags/deploys?limit=200")[1])["deploys"]
-    expected = {".lock", "default/log.json"}
+    expected = {".lock", "default/log.json", "default/commit.lock"}
     for deploy in log:
         stem = f"default/bundles/{deploy['digest'].removeprefix('sha256:')}"
         entry = f"default/deploys/{deploy['sequence']:012d}.json"
