@@ -35,11 +35,7 @@ class Two:
 
 
 @pytest.fixture
-def two(start, tmp_path, monkeypatch) -> Two:
-    async def keep_all(service: object) -> None:
-        """What retention of one server does to the bundles of another has tests of its own."""
-
-    monkeypatch.setattr("dagferry_server.handlers.upload.apply_retention", keep_all)
+def two(start, tmp_path) -> Two:
     return Two(start, tmp_path)
 
 

@@ -16,14 +16,12 @@ One process at a time may use a root: see ``dagferry_server.datafolder``.
 """
 
 import contextlib
-import fcntl
 import json
 import os
 import re
 import secrets
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from io import FileIO
 from typing import BinaryIO
 
@@ -33,13 +31,13 @@ from dagferry_core.errors import BundleGone, StoreDamaged, StoreFailed
 from dagferry_core.names import MAX_SEQUENCE, check_deployment, is_deployment, is_digest
 from dagferry_server.failures import log_failure
 from dagferry_server.pacing import paced
-from dagferry_server.store.base import COMMIT_WAIT_SECONDS, Store, StoredBundle, storage_errors
+from dagferry_server.store.base import Store, StoredBundle, storage_errors
 from dagferry_server.store.files import make_folder, make_private, publish, remove, sweep, sweep_orphans, sync_folder
+from dagferry_server.store.locks import committing, deleting
 
 LOG_NAME = "log.json"
 PROBE_NAME = ".writable"
 COMMIT_LOCK_NAME = "commit.lock"
-LOCK_POLL_SECONDS = 0.01
 MAX_ENTRY_BYTES = 64 * 1024
 """An entry is read up to here; it is a few hundred bytes, 12 KiB with the longest description."""
 
@@ -48,15 +46,6 @@ _DETAILS = re.compile(r"([0-9]{12})\.[0-9a-f]{16}\.details")
 _INDEX = re.compile(r"(.*)\.index")
 _BUNDLE = re.compile(r"([0-9a-f]{64})\.tar\.zst")
 _LOG_ID = re.compile(r"[0-9a-f]{32}")
-
-
-def _try_lock(lock: int, kind: int) -> bool:
-    with storage_errors("Locking the bundles of a deployment"):
-        try:
-            fcntl.flock(lock, kind | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-    return True
 
 
 class LocalStore(Store):
@@ -233,33 +222,13 @@ class LocalStore(Store):
             for path in self._bundle(deployment, digest):
                 remove(path)
 
-    @contextmanager
-    def committing(self, deployment: str) -> Iterator[None]:
+    def committing(self, deployment: str) -> AbstractContextManager[None]:
         """Hold off deletions; see ``Store``."""
-        deadline = time.monotonic() + COMMIT_WAIT_SECONDS
-        with self._lock_file(deployment) as lock:
-            while not _try_lock(lock, fcntl.LOCK_SH):
-                if time.monotonic() > deadline:
-                    raise StoreFailed(f"Another server has deleted bundles of {deployment} for a long time.")
-                time.sleep(LOCK_POLL_SECONDS)
-            yield
+        return committing(self._lock(deployment), deployment)
 
-    @contextmanager
-    def deleting(self, deployment: str) -> Iterator[bool]:
+    def deleting(self, deployment: str) -> AbstractContextManager[bool]:
         """Hold off commits; see ``Store``."""
-        with self._lock_file(deployment) as lock:
-            yield _try_lock(lock, fcntl.LOCK_EX)
-
-    @contextmanager
-    def _lock_file(self, deployment: str) -> Iterator[int]:
-        # The kernel gives the lock back when the process dies. Each opening is a holder of its own.
-        with storage_errors(f"Locking the bundles of {deployment}"):
-            path = os.path.join(self._folder(deployment), COMMIT_LOCK_NAME)
-            lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            yield lock
-        finally:
-            os.close(lock)
+        return deleting(self._lock(deployment), deployment)
 
     def capacity_bytes(self) -> int:
         """Return the size of the volume."""
@@ -288,6 +257,9 @@ class LocalStore(Store):
 
     def _bundles(self, deployment: str) -> str:
         return os.path.join(self._folder(deployment), "bundles")
+
+    def _lock(self, deployment: str) -> str:
+        return os.path.join(self._folder(deployment), COMMIT_LOCK_NAME)
 
     def _entry(self, deployment: str, sequence: int) -> str:
         if not 1 <= sequence <= MAX_SEQUENCE:
