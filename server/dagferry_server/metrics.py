@@ -108,6 +108,7 @@ class Metrics:
             self.sequence,
             self.deploy_time,
             self.unreadable,
+            self.unknown,
             self.stored_bytes,
             self.stored_bundles,
         ):

@@ -79,7 +79,8 @@ async def test_a_deployment_that_is_removed_is_not_found_and_loses_nothing(start
     assert (await server.get("/staging/dags/current")).status == 404
     assert await refused(server, "staging") == (404, "deployment_not_found")
     assert await server.metric('waiting_sidecars{deployment="staging"}') is None
-    assert await server.metric('stored_bundles{deployment="staging"}') is None
+    for state in ("stored_bundles", "current_unknown", "current_sequence", "unreadable_deploys"):
+        assert await server.metric(state + '{deployment="staging"}') is None
     await file.say(TWO)
     await eventually("the deployment", lambda: "staging" in server.service.deployments)
     assert (await server.get("/staging/dags/current")).json["version"] == told["version"]
