@@ -20,6 +20,7 @@ from dagferry_core.command import fields
 from dagferry_core.deploylog import Deploy, next_deploy
 from dagferry_core.errors import BundleGone, StoreDamaged, StoreFailed, StoreFull
 from dagferry_core.manifest import EMPTY, Manifest
+from dagferry_core.patch import worth_a_patch
 from dagferry_server.answers import UploadAnswer
 from dagferry_server.bundles import known_imports, opened, put_bundle
 from dagferry_server.deployments import Deployment
@@ -187,9 +188,12 @@ def _write(
             put_bundle(store, deployment, checked, spool, known_imports(old))
         if current is not None and is_newest and current.digest == digest:
             return _Commit(None, None)
-        deploy = entry(changes=checked.manifest.changes_from(old.manifest if old else EMPTY))
-        patch = None
-        if old:
+        changes = checked.manifest.changes_from(old.manifest if old else EMPTY)
+        deploy = entry(changes=changes)
+        patch: tuple[Key, bytes | None] | None = None
+        if old and not worth_a_patch(changes):
+            patch = (Key(deployment, old.manifest.digest, digest), None)
+        elif old:
             with opened(store, deployment, digest, checked.manifest) as new:
                 patch = (Key(deployment, old.manifest.digest, digest), _patch(deployment, old, new))
     if not store.create_entry(deployment, deploy.sequence, deploy.encode()):
