@@ -37,10 +37,12 @@ def check_server(server: Server) -> list[dict[str, Any]]:
 def server_leftovers(server: Server) -> set[str]:
     """What lies in the data folder of a running server and should not."""
     log = json.loads(server.get("/default/dags/deploys?limit=200")[1])["deploys"]
-    expected = {".lock", "default/log.json"}
+    expected = {".lock", "default/log.json", "default/commit.lock"}
     for deploy in log:
         stem = f"default/bundles/{deploy['digest'].removeprefix('sha256:')}"
-        expected |= {f"default/deploys/{deploy['sequence']:012d}.json", f"{stem}.tar.zst", f"{stem}.index"}
+        entry = f"default/deploys/{deploy['sequence']:012d}.json"
+        nonce = json.loads((server.data / entry).read_text())["nonce"]
+        expected |= {entry, entry.replace("json", f"{nonce}.details"), f"{stem}.tar.zst", f"{stem}.index"}
     return set(tree(server.data)) - expected
 
 

@@ -15,7 +15,7 @@ IMAGE_BYTES = 8 << 20
 FILLER = "filler"
 
 
-def _run(*command: object) -> None:
+def run(*command: object) -> None:
     done = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{' '.join(map(str, command))}: {done.stderr}"
 
@@ -39,16 +39,27 @@ only_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may become a
 needs_mounts = pytest.mark.skipif(bool(_reason_to_skip()), reason=_reason_to_skip())
 
 
+def _reason_to_skip_fuse() -> str:
+    if os.environ.get("CI"):
+        return ""
+    return (
+        "" if shutil.which("bindfs") and os.path.exists("/dev/fuse") else "bindfs is not installed, or there is no FUSE"
+    )
+
+
+needs_fuse = pytest.mark.skipif(bool(_reason_to_skip_fuse()), reason=_reason_to_skip_fuse())
+
+
 @contextmanager
 def mounted(folder: Path, *options: object) -> Iterator[Path]:
     """Mount something at ``folder``, and unmount it whatever happens; fail if somebody still uses it."""
     folder.mkdir(exist_ok=True)
-    _run("mount", *options, folder)
+    run("mount", *options, folder)
     try:
         yield folder
     finally:
         if subprocess.run(["umount", folder], capture_output=True, check=False).returncode:
-            _run("umount", "--lazy", folder)
+            run("umount", "--lazy", folder)
             pytest.fail(f"{folder} was still in use when the test ended")
 
 
@@ -80,7 +91,7 @@ class Disk:
     def make(cls, image: Path) -> "Disk":
         with image.open("wb") as file:
             file.truncate(IMAGE_BYTES)
-        _run("mkfs.ext4", "-q", "-b", "1024", "-J", "size=1", image)
+        run("mkfs.ext4", "-q", "-b", "1024", "-J", "size=1", image)
         return cls(image)
 
     def mounted(self, folder: Path) -> "contextmanager[Path]":
@@ -88,5 +99,5 @@ class Disk:
 
     def after_power_cut(self, image: Path) -> "Disk":
         """What would be on this disk, which is mounted, if the power failed now."""
-        _run("cp", "--sparse=always", self.image, image)
+        run("cp", "--sparse=always", self.image, image)
         return Disk(image)

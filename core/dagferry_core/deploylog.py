@@ -2,10 +2,16 @@
 
 An entry is a JSON file that is written once. The log is ordered by sequence alone; an entry's time never runs
 backwards, even if the clock does.
+
+Format 2 added what stands behind ``removed`` in ``Deploy``. Entries of format 1, which has none of it, are read as they
+are, and so will be entries of later formats: a field that is not known is passed over, and so is a kind that has no
+meaning here. Each entry names the bytes of the one before by their hash, so that a log cannot be rewritten unnoticed.
 """
 
+import hashlib
 import heapq
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -13,16 +19,25 @@ from dagferry_core.errors import StoreDamaged, StoreFailed
 from dagferry_core.manifest import Changes
 from dagferry_core.names import MAX_SEQUENCE, is_digest, make_version, version_sequence
 
-KINDS = ("upload", "rollback")
+FORMAT = 2
+KINDS = ("upload", "rollback", "promote")
+"""What this server knows. Whatever looks like one is a kind to those who read."""
 MAX_DESCRIPTION_CHARACTERS = 1000
 DAY_SECONDS = 86400
+NONCE_BYTES = 8
+
+_KIND = re.compile(r"[a-z][a-z0-9_-]{0,39}")
+_NONCE = re.compile(rf"[0-9a-f]{{{2 * NONCE_BYTES}}}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 class Deploy(NamedTuple):
     """One entry of the deploy log.
 
     ``time`` is in whole seconds since the epoch, UTC; ``added``, ``changed`` and ``removed`` count files against the
-    deploy before.
+    deploy before. ``nonce`` is random, in hex: no two writers ever write the same entry. ``previous`` is the sha256, in
+    hex, of the entry before as it was stored then, empty in a first one; ``details`` that of the file with the deploy's
+    details (see ``dagferry_core.deploydetails``), empty if it has none. ``git`` says where the content comes from.
     """
 
     sequence: int
@@ -35,34 +50,67 @@ class Deploy(NamedTuple):
     added: int
     changed: int
     removed: int
+    format: int = 1
+    nonce: str = ""
+    previous: str = ""
+    details: str = ""
+    git: Mapping[str, str] | None = None
 
     def encode(self) -> bytes:
-        """Return the entry as it is stored."""
-        return json.dumps(self._asdict(), ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+        """Return the entry as it is stored; without what it does not have, so one of format 1 as it was."""
+        optional = {name: value for name, value in Deploy._field_defaults.items() if getattr(self, name) == value}
+        stored = {name: value for name, value in self._asdict().items() if name not in optional}
+        return json.dumps(stored, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
 
 
-_TYPES: Mapping[str, type] = {
-    name: int if name in {"sequence", "time", "added", "changed", "removed"} else str for name in Deploy._fields
+_REQUIRED: Mapping[str, type] = {
+    name: int if name in {"sequence", "time", "added", "changed", "removed"} else str
+    for name in Deploy._fields
+    if name not in Deploy._field_defaults
 }
+
+
+def entry_sha256(data: bytes) -> str:
+    """Return the hash of a stored entry, as the entry after it names it."""
+    return hashlib.sha256(data).hexdigest()
 
 
 def decode(data: bytes, sequence: int) -> Deploy:
     """Read the stored entry number ``sequence``; raise ``StoreDamaged`` if it is damaged or not that entry."""
     try:
         raw: Any = json.loads(data)
-        deploy = Deploy(**{name: raw[name] for name in Deploy._fields})
-        right_types = all(type(getattr(deploy, name)) is kind for name, kind in _TYPES.items())
+        required = {name: raw[name] for name in _REQUIRED}
+        deploy = Deploy(**required, **{name: raw[name] for name in Deploy._field_defaults if name in raw})
         if (
-            not right_types
+            any(type(getattr(deploy, name)) is not kind for name, kind in _REQUIRED.items())
             or deploy.sequence != sequence
             or version_sequence(deploy.version) != sequence
             or not is_digest(deploy.digest)
-            or deploy.kind not in KINDS
+            or not _KIND.fullmatch(deploy.kind)
+            or not _right_optional(deploy)
         ):
             raise ValueError("a field is not what it must be")
     except Exception as error:
         raise StoreDamaged(f"Entry {sequence} of the deploy log is damaged: {error}.") from error
     return deploy
+
+
+def _right_optional(deploy: Deploy) -> bool:
+    hashes = [text for text in (deploy.previous, deploy.details) if text]
+    git = {} if deploy.git is None else deploy.git
+    return (
+        type(deploy.format) is int
+        and deploy.format >= 1
+        and all(_SHA256.fullmatch(text) for text in hashes)
+        and (not deploy.nonce or is_nonce(deploy.nonce))
+        and isinstance(git, dict)
+        and all(isinstance(text, str) for pair in git.items() for text in pair)
+    )
+
+
+def is_nonce(text: str) -> bool:
+    """Tell whether ``text`` can be the nonce of an entry."""
+    return _NONCE.fullmatch(text) is not None
 
 
 def next_deploy(
@@ -75,6 +123,9 @@ def next_deploy(
     actor: str,
     now: float,
     changes: Changes,
+    nonce: str,
+    previous: str = "",
+    details: str = "",
 ) -> Deploy:
     """Return the entry that follows ``newest``, the newest readable one.
 
@@ -95,6 +146,10 @@ def next_deploy(
         added=len(changes.added),
         changed=len(changes.changed),
         removed=len(changes.removed),
+        format=FORMAT,
+        nonce=nonce,
+        previous=previous,
+        details=details,
     )
 
 

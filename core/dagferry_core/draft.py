@@ -1,10 +1,10 @@
 """A draft: a tree that is being built aside, from a whole bundle, from a patch, or from the published tree alone.
 
-Promises: every file that is written is checked against its sha256. An unchanged file is a hard link, or a
-copy with the same mtime where linking is refused. A fresh file (changed, or importing what changed) is a new inode,
-never a link, because setting its mtime must not touch the tree that is still live. Every folder is 0755 and every
-file 0644 or 0755 whatever the umask. Nothing is synced: the server has the truth, and ``tree.check`` finds what a
-power cut tore.
+Promises: every file that is written is checked against its sha256. An unchanged file is a hard link, or a copy with the
+same mtime where linking is refused, whatever the reason. A fresh file (changed, or importing what changed) is a new
+inode, never a link, because setting its mtime must not touch the tree that is still live. Every folder is 0755 and
+every file 0644 or 0755 whatever the umask, where the volume keeps modes. Nothing is synced: the server has the truth,
+and ``tree.check`` finds what a power cut tore.
 """
 
 import errno
@@ -13,10 +13,12 @@ import os
 from collections.abc import Iterable, Iterator
 from types import TracebackType
 
+from dagferry_core.attributes import set_mode, set_mtime, stamp_mtime
 from dagferry_core.errors import AnswerInvalid, DagferryError, DigestMismatch, PatchMismatch, TreeDamaged, VolumeFailed
 from dagferry_core.manifest import Entry, Manifest
 from dagferry_core.patch import Patch
 from dagferry_core.tree import (
+    FULL_ERRORS,
     OPEN_FILE,
     SECOND_NS,
     TORN_ERRORS,
@@ -26,15 +28,12 @@ from dagferry_core.tree import (
     check,
     on_disk,
     pieces_of,
-    set_mtime,
 )
 
 Files = Iterable[tuple[Entry, Iterable[bytes | memoryview]]]
 """Every file of a manifest in its order, with its content in pieces."""
 
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-# fs.protected_hardlinks refuses links to another user's files (EPERM); some volumes have no links at all.
-_LINK_REFUSED = frozenset({errno.EPERM, errno.EACCES, errno.EMLINK, errno.EXDEV, errno.EOPNOTSUPP, errno.ENOSYS})
 
 
 class Draft:
@@ -42,18 +41,25 @@ class Draft:
 
     Fill it by one of ``fill_same``, ``fill_from_patch`` and ``fill_from_bundle``, then ``stamp`` it. A context
     manager that gives its descriptors back; the folder is the caller's to remove. Raises ``VolumeFailed`` with the
-    path where the volume refuses. Without ``links`` nothing is shared with ``old``: files are copied.
+    path where the volume refuses. Without ``links`` nothing is shared with ``old``: files are copied. ``modes`` is
+    whether the volume keeps modes.
     """
 
-    __slots__ = ("_fresh", "_links", "_mtimes", "_new", "_old_folders", "folder", "manifest", "new_bytes", "old")
+    __slots__ = (
+        *("_fresh", "_links", "_modes", "_mtimes", "_new", "_old_folders"),
+        *("folder", "manifest", "new_bytes", "old"),
+    )
 
-    def __init__(self, folder: str, manifest: Manifest, old: Tree | None, *, links: bool = True) -> None:
+    def __init__(
+        self, folder: str, manifest: Manifest, old: Tree | None, *, links: bool = True, modes: bool = True
+    ) -> None:
         self.folder = folder
         self.manifest = manifest
         self.old = old
         self.new_bytes = 0
         """What the files that are not links take on disk."""
         self._links = links
+        self._modes = modes
         self._fresh: list[str] = []
         self._mtimes: dict[str, int] = {}
         self._new = Folders(folder, make=True)
@@ -83,13 +89,14 @@ class Draft:
             source, _ = self._enter_old(entry.path)
             os.link(name, name, src_dir_fd=source, dst_dir_fd=folder, follow_symlinks=False)
         except OSError as error:
-            if error.errno in _LINK_REFUSED:
-                return self._copy_with_mtime(entry, mtime)
-            if error.errno in TORN_ERRORS:
-                return False
-            raise self._failed(entry.path, error) from error
+            if error.errno in FULL_ERRORS:
+                raise self._failed(entry.path, error) from error
+            # fs.protected_hardlinks refuses links to another user's files; some volumes have no links at all, and say
+            # so by whatever error comes to their mind. A copy tells whether there is something else to it.
+            return self._copy_with_mtime(entry, mtime)
         # Looked at only now: what the old name stands for may change at any time, what this one stands for may not.
-        if not as_published(os.stat(name, dir_fd=folder, follow_symlinks=False), entry, mtime):
+        status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+        if not as_published(status, entry, mtime, modes=self.old.modes):
             os.unlink(name, dir_fd=folder)
             return False
         self._mtimes[entry.path] = mtime
@@ -127,16 +134,17 @@ class Draft:
             for piece in content:
                 digest.update(piece)
                 self._write(fd, piece, entry)
-            os.fchmod(fd, entry.mode)  # open obeys the umask
+            set_mode(fd, entry.mode)  # open obeys the umask
             if digest.hexdigest() != entry.sha256:
                 raise DigestMismatch(f"The content of {entry.path} is not what the manifest says.")
-            self.new_bytes += on_disk(entry.size)
-            return os.fstat(fd).st_mtime_ns
         except DagferryError:
             os.unlink(name, dir_fd=folder)
             raise
         finally:
             os.close(fd)
+        self.new_bytes += on_disk(entry.size)
+        # Not before: some volumes set it when the file is closed.
+        return os.stat(name, dir_fd=folder, follow_symlinks=False).st_mtime_ns
 
     def _write(self, fd: int, piece: bytes | memoryview, entry: Entry) -> None:
         try:
@@ -167,7 +175,7 @@ class Draft:
         except OSError as error:
             raise self._unread(path, error) from error
         try:
-            if entry and not as_published(os.fstat(fd), entry, mtime):
+            if entry and self.old and not as_published(os.fstat(fd), entry, mtime, modes=self.old.modes):
                 raise _torn(path)
             yield from pieces_of(fd)
         except OSError as error:
@@ -263,12 +271,12 @@ class Draft:
                     self._mtimes[path] = set_mtime(*folders.enter(path), before[path])
             for path in self._fresh:
                 earliest = before[path] + SECOND_NS if path in before else 0
-                self._mtimes[path] = set_mtime(*folders.enter(path), max(int(now * SECOND_NS), earliest))
+                self._mtimes[path] = stamp_mtime(*folders.enter(path), max(int(now * SECOND_NS), earliest))
         finally:
             folders.close()
         if self._mtimes.keys() != self.manifest.files.keys():
             raise AnswerInvalid("The download does not carry every file of its manifest.")
-        return Tree(self.folder, self.manifest, self._mtimes), self._fresh
+        return Tree(self.folder, self.manifest, self._mtimes, self._modes), self._fresh
 
 
 def _torn(path: str) -> TreeDamaged:

@@ -398,6 +398,12 @@ class TooManyDownloads(ServerError):
     code = "too_many_downloads"
 
 
+class DeployContended(ServerError):
+    """Each time the next place in the deploy log was tried, another server had taken it."""
+
+    code = "deploy_contended"
+
+
 class IssuerUnavailable(ServerError):
     """A token may be good, but its issuer's keys cannot be had at the moment to tell."""
 

@@ -9,7 +9,6 @@ import re
 
 from dagferry_core import tree as trees
 from dagferry_core.errors import DagferryError
-from dagferry_core.manifest import Manifest
 from dagferry_core.records import Record, read_manifest, read_record
 from dagferry_core.root import TREES
 from dagferry_core.tree import Damage, Tree
@@ -18,17 +17,17 @@ UNIQUE = re.compile(r"[0-9a-f]{16}")
 """The name of the folder that has one tree and its records."""
 
 
-def read_tree(root: str, unique: str, version: str = "") -> tuple[Record, Tree, Damage]:
-    """Return a tree (of ``version``, if that is given) and what is wrong with it.
+def read_tree(root: str, unique: str, version: str = "", *, modes: bool) -> tuple[Record, Tree, Damage]:
+    """Return a tree (of ``version``, if that is given) and what is wrong with it; ``modes``: whether they count.
 
     Raises ``OSError``, ``ValueError`` or ``DagferryError`` where its records are missing or damaged.
     """
     folder = f"{root}/{TREES}/{unique}"
     record = read_record(folder)
-    manifest: Manifest = read_manifest(folder)
+    manifest = read_manifest(folder)
     if (record.version, record.digest) != (version or record.version, manifest.digest):
         raise ValueError("the records of a tree contradict each other")
-    tree, damage = trees.read_and_check(f"{folder}/{record.version}", manifest)
+    tree, damage = trees.read_and_check(f"{folder}/{record.version}", manifest, modes=modes)
     return record, tree, damage
 
 
@@ -41,10 +40,10 @@ def trees_of(root: str, version: str) -> list[str]:
 
 
 def whole_tree(root: str, version: str) -> Tree | None:
-    """Return a tree of a version all of whose files are what was published; ``None`` if there is none."""
+    """Return a tree of a version that has the content of all its files; ``None`` if there is none."""
     for unique in trees_of(root, version):
         with contextlib.suppress(DagferryError, OSError, ValueError):
-            _, tree, damage = read_tree(root, unique, version)
+            _, tree, damage = read_tree(root, unique, version, modes=False)
             if not damage.torn:
                 return tree
     return None

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import zstandard
 
+from dagferry_core.attributes import set_mode
 from dagferry_core.manifest import MAX_MANIFEST_BYTES, Manifest
 from dagferry_core.tree import BLOCK_BYTES, SECOND_NS, folders_of, on_disk
 
@@ -120,7 +121,7 @@ def _write(path: str, content: bytes) -> None:
     with open(path, "xb", buffering=0) as file:
         if file.write(content) != len(content):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)  # what a short write to a file means
-        os.fchmod(file.fileno(), 0o644)
+        set_mode(file.fileno(), 0o644)
 
 
 def _read(path: str, max_bytes: int) -> bytes:

@@ -9,12 +9,18 @@ import re
 import stat
 from collections.abc import Iterator
 
+from dagferry_core.attributes import set_mode
 from dagferry_core.errors import RootInUse, RootUnusable, VolumeFailed
+from dagferry_core.offering import keeps_modes
 from dagferry_core.tree import FOLDER_MODE
 
 CURRENT = "current"
 TREES = ".trees"
 LOCK = "lock"
+LOCK_HINT = (
+    "The volume must have locks (flock). Mount NFS with local_lock=flock where its server has none, and a CIFS or "
+    "Azure Files share with nobrl."
+)
 
 _TARGET = re.compile(r"\.trees/([0-9a-f]{16})/([A-Za-z0-9-]+)")
 
@@ -24,7 +30,8 @@ log = logging.getLogger(__name__)
 class Root:
     """A root folder, owned until ``close``.
 
-    Raises ``RootUnusable`` if the folder cannot be used, ``RootInUse`` if it has an owner.
+    ``modes`` is whether its volume keeps modes. Raises ``RootUnusable`` if the folder cannot be used or its volume
+    lacks what it must have, ``RootInUse`` if it has an owner.
     """
 
     def __init__(self, root: str) -> None:
@@ -33,6 +40,12 @@ class Root:
         self._link = f"{root}/{CURRENT}"
         self._lock = -1
         self._own()
+        try:
+            with failures(root):
+                self.modes = keeps_modes(root, f"{self._trees}/{os.urandom(8).hex()}")
+        except BaseException:
+            self.close()
+            raise
 
     def _own(self) -> bool:
         """Have the folders and the lock; again if a hand removed them. Tell whether the trees are gone."""
@@ -54,7 +67,7 @@ class Root:
             raise RootInUse(f"Another sidecar owns {self.root}.") from error
         except OSError as error:
             os.close(lock)
-            raise RootUnusable(f"{path} cannot be locked: {error.strerror}.") from error
+            raise RootUnusable(f"{path} cannot be locked: {error.strerror}.", LOCK_HINT) from error
         self.close()
         self._lock = lock
         return made
@@ -62,12 +75,13 @@ class Root:
     def _make_folders(self) -> bool:
         if not os.path.isdir(self.root):
             os.makedirs(self.root, FOLDER_MODE)
-            os.chmod(self.root, FOLDER_MODE)
+            set_mode(self.root, FOLDER_MODE)
         mode = stat.S_IMODE(os.stat(self.root).st_mode)
         if not mode & 0o055:
             try:
                 os.chmod(self.root, mode | 0o055)  # noqa: S103 - that is the point
-                log.warning("%s was closed to all other users. It is open to them now.", self.root)
+                if os.stat(self.root).st_mode & 0o055:  # else the volume keeps no modes, which is told of later
+                    log.warning("%s was closed to all other users. It is open to them now.", self.root)
             except PermissionError:
                 log.warning("%s is closed to all other users, and its owner is another one.", self.root)
         if not self._target() and os.path.lexists(self._link):
@@ -78,7 +92,7 @@ class Root:
             log.warning("%s is not a link that a sidecar made. It is replaced.", self._link)
         with contextlib.suppress(FileExistsError):
             os.mkdir(self._trees)
-            os.chmod(self._trees, FOLDER_MODE)
+            set_mode(self._trees, FOLDER_MODE)
             return True
         return False
 

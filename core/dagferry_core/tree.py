@@ -13,6 +13,7 @@ import stat
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
+from dagferry_core.attributes import same_mtime, set_mode, stamp_mtime
 from dagferry_core.errors import AnswerInvalid
 from dagferry_core.limits import PIECE_BYTES
 from dagferry_core.manifest import Entry, Manifest
@@ -32,20 +33,24 @@ TORN_ERRORS = frozenset(
 )
 """What the volume says where a file is missing, is something else or is unreadable. Any other error (no memory, no
 descriptors) says nothing about the tree."""
+FULL_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT})
 
-_OWNER_AND_OTHERS = 0o707
-_KIND_AND_MODE = 0o170000 | _OWNER_AND_OTHERS
+OWNER_AND_OTHERS = 0o707
 _NO_MTIME = -1
 """Of a torn file: no file has it, so that it never passes for sound."""
 _NOT_NAMES = frozenset({"", ".", ".."})
 
 
 class Tree(NamedTuple):
-    """A complete tree: its folder, its manifest, and the mtime in ns each file had when it was published or touched."""
+    """A complete tree: its folder, its manifest, and the mtime in ns each file had when it was published or touched.
+
+    ``modes``: whether its volume keeps modes; else they are not compared.
+    """
 
     folder: str
     manifest: Manifest
     mtimes: dict[str, int]
+    modes: bool = True
 
 
 class Damage(NamedTuple):
@@ -101,7 +106,7 @@ class Folders:
             self._fds.append(os.open(name, OPEN_FOLDER, dir_fd=self._fds[-1]))
             self._names.append(name)
             if self._make:
-                os.fchmod(self._fds[-1], FOLDER_MODE)  # mkdir obeys the umask
+                set_mode(self._fds[-1], FOLDER_MODE)  # mkdir obeys the umask
         self._parent = parent
 
     def close(self) -> None:
@@ -116,12 +121,13 @@ def _check_name(name: str) -> None:
         raise AnswerInvalid(f"The manifest has a path that leaves the tree: it has a component {name!r}.")
 
 
-def as_published(status: os.stat_result, entry: Entry, mtime: int | None) -> bool:
-    """Tell whether a file looks as it was published; ``mtime`` ``None``: whatever its mtime."""
+def as_published(status: os.stat_result, entry: Entry, mtime: int | None, *, modes: bool) -> bool:
+    """Tell whether a file looks as it was published; ``mtime`` ``None``: whatever its mtime; and so for ``modes``."""
     return (
-        status.st_mode & _KIND_AND_MODE == stat.S_IFREG | (entry.mode & _OWNER_AND_OTHERS)
+        stat.S_ISREG(status.st_mode)
+        and (not modes or status.st_mode & OWNER_AND_OTHERS == entry.mode & OWNER_AND_OTHERS)
         and status.st_size == entry.size
-        and (mtime is None or status.st_mtime_ns == mtime)
+        and (mtime is None or same_mtime(status.st_mtime_ns, mtime))
     )
 
 
@@ -143,12 +149,12 @@ def check(tree: Tree) -> Damage:
     """Compare names, sizes, modes and mtimes with what was published; contents are not read. Cheap: 5 µs a file."""
 
     def fits(entry: Entry, item: "os.DirEntry[str]", _folder: int) -> bool:
-        return as_published(item.stat(follow_symlinks=False), entry, tree.mtimes[entry.path])
+        return as_published(item.stat(follow_symlinks=False), entry, tree.mtimes[entry.path], modes=tree.modes)
 
-    return _compare(tree.folder, tree.manifest, fits)
+    return _compare(tree.folder, tree.manifest, fits, modes=tree.modes)
 
 
-def read_and_check(folder: str, manifest: Manifest) -> tuple[Tree, Damage]:
+def read_and_check(folder: str, manifest: Manifest, *, modes: bool = True) -> tuple[Tree, Damage]:
     """Compare the tree in ``folder`` with ``manifest``, contents too; its mtimes are taken as they are."""
     mtimes: dict[str, int] = {}
 
@@ -156,7 +162,7 @@ def read_and_check(folder: str, manifest: Manifest) -> tuple[Tree, Damage]:
         fd = os.open(item.name, OPEN_FILE, dir_fd=folder_fd)
         try:
             status = os.fstat(fd)
-            if not as_published(status, entry, None):
+            if not as_published(status, entry, None, modes=modes):
                 return False
             content = hashlib.sha256()
             for piece in pieces_of(fd):
@@ -166,16 +172,16 @@ def read_and_check(folder: str, manifest: Manifest) -> tuple[Tree, Damage]:
         mtimes[entry.path] = status.st_mtime_ns
         return content.hexdigest() == entry.sha256
 
-    damage = _compare(folder, manifest, fits)
+    damage = _compare(folder, manifest, fits, modes=modes)
     mtimes.update((path, _NO_MTIME) for path in damage.torn)
-    return Tree(folder, manifest, mtimes), damage
+    return Tree(folder, manifest, mtimes, modes), damage
 
 
 _Fits = Callable[[Entry, "os.DirEntry[str]", int], bool]
 
 
-def _compare(folder: str, manifest: Manifest, fits: _Fits) -> Damage:
-    comparison = _Comparison(manifest, fits)
+def _compare(folder: str, manifest: Manifest, fits: _Fits, *, modes: bool) -> Damage:
+    comparison = _Comparison(manifest, fits, modes=modes)
     try:
         fd = os.open(folder, OPEN_FOLDER)
     except OSError as error:
@@ -194,9 +200,10 @@ def _compare(folder: str, manifest: Manifest, fits: _Fits) -> Damage:
 class _Comparison:
     """What was found so far: the files that fit, and what should not be."""
 
-    __slots__ = ("_files", "_fits", "_folders", "odd", "sound")
+    __slots__ = ("_files", "_fits", "_folders", "_modes", "odd", "sound")
 
-    def __init__(self, manifest: Manifest, fits: _Fits) -> None:
+    def __init__(self, manifest: Manifest, fits: _Fits, *, modes: bool) -> None:
+        self._modes = modes
         self._files = manifest.files
         self._folders = folders_of(manifest)
         self._fits = fits
@@ -204,7 +211,7 @@ class _Comparison:
         self.odd: list[str] = []
 
     def look_into(self, fd: int, prefix: str) -> None:
-        if os.fstat(fd).st_mode & _OWNER_AND_OTHERS != FOLDER_MODE & _OWNER_AND_OTHERS:
+        if self._modes and os.fstat(fd).st_mode & OWNER_AND_OTHERS != FOLDER_MODE & OWNER_AND_OTHERS:
             self.odd.append(prefix)
         with os.scandir(fd) as items:
             for item in items:
@@ -258,13 +265,8 @@ def touch(tree: Tree, paths: Iterable[str], now: float) -> None:
             if entry is None:
                 continue
             folder, name = folders.enter(path)
-            if as_published(os.stat(name, dir_fd=folder, follow_symlinks=False), entry, tree.mtimes[path]):
-                tree.mtimes[path] = set_mtime(folder, name, max(int(now * SECOND_NS), tree.mtimes[path]))
+            status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+            if as_published(status, entry, tree.mtimes[path], modes=tree.modes):
+                tree.mtimes[path] = stamp_mtime(folder, name, max(int(now * SECOND_NS), tree.mtimes[path]))
     finally:
         folders.close()
-
-
-def set_mtime(folder: int, name: str, mtime: int) -> int:
-    """Set the mtime of a file in ns, and return what the volume made of it: some keep whole seconds only."""
-    os.utime(name, ns=(mtime, mtime), dir_fd=folder, follow_symlinks=False)
-    return os.stat(name, dir_fd=folder, follow_symlinks=False).st_mtime_ns

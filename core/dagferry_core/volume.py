@@ -15,7 +15,6 @@ Nothing outside ``.trees`` is touched but ``current``.
 """
 
 import contextlib
-import errno
 import logging
 import os
 import re
@@ -25,6 +24,7 @@ from typing import NamedTuple
 
 from dagferry_core import removing
 from dagferry_core import tree as trees
+from dagferry_core.attributes import set_mode
 from dagferry_core.draft import Draft
 from dagferry_core.errors import DagferryError
 from dagferry_core.finding import UNIQUE, read_tree
@@ -44,11 +44,10 @@ from dagferry_core.records import (
     write_records,
 )
 from dagferry_core.root import TREES, Root, failures
-from dagferry_core.tree import FOLDER_MODE, Damage, Tree, on_disk
+from dagferry_core.tree import FOLDER_MODE, FULL_ERRORS, Damage, Tree, on_disk
 
 REMOVE_AGAIN_SECONDS = 600.0
 """How often it is tried to remove what could not be removed; besides, after each swap."""
-FULL_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT})
 FEWEST = TreeRules(0, 0, 0)
 
 _TEMPORARY_LINK = re.compile(r"link-[0-9a-f]{16}")
@@ -105,7 +104,7 @@ class Volume(Root):
 
     def _read(self, unique: str, version: str = "") -> tuple[Live, Damage]:
         """Return a tree and what is wrong with it; raise whatever its records are damaged by."""
-        record, tree, damage = read_tree(self.root, unique, version)
+        record, tree, damage = read_tree(self.root, unique, version, modes=self.modes)
         return Live(unique, record, tree), damage
 
     def _take_newest_whole(self) -> Damage:
@@ -158,10 +157,10 @@ class Volume(Root):
         with failures(folder):
             try:
                 os.mkdir(folder)
-                os.chmod(folder, FOLDER_MODE)
+                set_mode(folder, FOLDER_MODE)
                 os.mkdir(f"{self.root}/{target}")
-                os.chmod(f"{self.root}/{target}", FOLDER_MODE)
-                with Draft(f"{self.root}/{target}", manifest, self._before()) as draft:
+                set_mode(f"{self.root}/{target}", FOLDER_MODE)
+                with Draft(f"{self.root}/{target}", manifest, self._before(), modes=self.modes) as draft:
                     fill(draft)
                 ending = self._ending()
                 known = [tree.record.serial for tree in (self.live, ending, *self.old) if tree]

@@ -6,6 +6,7 @@ from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field
 
 from dagferry_core import __version__
+from dagferry_core.deploydetails import DeployDetails
 from dagferry_core.deploylog import Deploy
 from dagferry_core.errors import DagferryError
 
@@ -29,13 +30,14 @@ class DeployAnswer(Answer):
     sequence: int = Field(description="Its number in the deploy log.")
     version: str = Field(description="Its public name.")
     digest: str = Field(description="The content: sha256 over the manifest.")
-    kind: str = Field(description="upload or rollback.")
+    kind: str = Field(description="upload, rollback or promote; a later server may know more.")
     description: str = Field(description="What whoever deployed said about it.")
     actor: str = Field(description="Who deployed.")
     time: int = Field(description="When, in seconds since the epoch, UTC.")
     added: int = Field(description="Files added against the deploy before.")
     changed: int = Field(description="Files changed against the deploy before.")
     removed: int = Field(description="Files removed against the deploy before.")
+    git: dict[str, str] | None = Field(description="Where the content comes from; null if that was not said.")
 
 
 class CurrentAnswer(DeployAnswer):
@@ -49,6 +51,23 @@ class DeploysAnswer(Answer):
 
     deploys: list[DeployAnswer] = Field(description="Newest first.")
     next: int | None = Field(description="Give this as `before` for the next page; null on the last one.")
+
+
+class DetailsAnswer(Answer):
+    """What there is to say about a deploy beside its entry in the log; long lists are cut."""
+
+    warnings: list[str] = Field(description="What may go wrong later.")
+    excluded_paths: list[str] = Field(description="The first paths that the exclude patterns matched.")
+    added_paths: list[str] = Field(description="Files added against the deploy before.")
+    changed_paths: list[str] = Field(description="Files changed against the deploy before.")
+    removed_paths: list[str] = Field(description="Files removed against the deploy before.")
+    cut: bool = Field(description="There was more of it than is kept.")
+
+
+class OneDeployAnswer(DeployAnswer):
+    """One deploy with its details."""
+
+    details: DetailsAnswer | None = Field(description="null if there are none, as of a deploy by an older server.")
 
 
 class UploadAnswer(Answer):
@@ -83,6 +102,19 @@ class ErrorAnswer(Answer):
 def deploy_answer(deploy: Deploy) -> DeployAnswer:
     """Return a deploy as it is sent."""
     return DeployAnswer(**deploy._asdict())
+
+
+def one_deploy_answer(deploy: Deploy, details: DeployDetails | None) -> OneDeployAnswer:
+    """Return a deploy as it is sent together with its details."""
+    told = details and DetailsAnswer(
+        warnings=details.warnings,
+        excluded_paths=details.excluded,
+        added_paths=details.added,
+        changed_paths=details.changed,
+        removed_paths=details.removed,
+        cut=details.cut,
+    )
+    return OneDeployAnswer(**{**deploy._asdict(), "details": told})
 
 
 def current_answer(log_id: str, deploy: Deploy | None) -> CurrentAnswer:

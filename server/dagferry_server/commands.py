@@ -1,4 +1,4 @@
-"""What ``dagferry-server`` does: serve, ``new-log-id``, or ``token``."""
+"""What ``dagferry-server`` does: serve, ``new-log-id``, ``verify``, or ``token``."""
 
 import asyncio
 import logging
@@ -18,8 +18,10 @@ from dagferry_server.service import Service
 from dagferry_server.settings import Settings, read_settings
 from dagferry_server.store.local import LocalStore
 from dagferry_server.tokencommand import token_command
+from dagferry_server.verifycommand import verify
 
 NEW_LOG_ID = "new-log-id"
+VERIFY = "verify"
 TOKENS = "token"
 THREADS = 8
 """What blocks runs in these: checks, syncs, reads. More would only compete for the same disk."""
@@ -31,6 +33,8 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
         return token_command(arguments[1:], environment)
     if list(arguments[:1]) == [NEW_LOG_ID]:
         return new_log_id(arguments[1:], environment)
+    if list(arguments[:1]) == [VERIFY]:
+        return verify(arguments[1:], environment)
     settings = read_settings(arguments, environment)
     set_up_logs()
     logging.captureWarnings(capture=True)

@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import Iterable
 from typing import NamedTuple, NoReturn, TypeAlias
 
-from dagferry_core.deploylog import Deploy, decode
+from dagferry_core.deploylog import Deploy, decode, entry_sha256
 from dagferry_core.errors import (
     BundleGone,
     DeploymentDisabled,
@@ -44,6 +44,8 @@ class _Read(NamedTuple):
     sequence: int
     deploy: Deploy | None
     error: StoreFailed | None
+    sha256: str
+    """Of its bytes, in hex; empty if there are none."""
 
     @property
     def is_damaged(self) -> bool:
@@ -59,7 +61,8 @@ class Log(NamedTuple):
     """A deploy log as it was read: its id, the highest sequence of all, and the newest entries that can be read.
 
     ``unreadable`` are the sequences among the newest whose entries cannot be; ``away`` says why, for those of them
-    that the storage did not give: they are no worse for it, and may be read a moment later.
+    that the storage did not give: they are no worse for it, and may be read a moment later. ``head_sha256`` is the hash
+    of the newest entry, in hex; empty if there is none, or its bytes are not known.
     """
 
     log_id: str
@@ -67,6 +70,7 @@ class Log(NamedTuple):
     recent: dict[int, Deploy]
     unreadable: set[int]
     away: dict[int, StoreFailed]
+    head_sha256: str
 
 
 def read_log(store: Store, deployment: str) -> Log:
@@ -81,6 +85,7 @@ def read_log(store: Store, deployment: str) -> Log:
         recent={each.sequence: each.deploy for each in read if each.deploy},
         unreadable={each.sequence for each in read if each.error},
         away={each.sequence: each.error for each in read if each.error and not each.is_damaged},
+        head_sha256=read[-1].sha256 if read else "",
     )
 
 
@@ -88,15 +93,15 @@ def _read_stored(store: Store, deployment: str, sequence: int) -> _Read:
     try:
         data = store.read_entry(deployment, sequence)
     except StoreFailed as error:
-        return _Read(sequence, None, error)
+        return _Read(sequence, None, error, "")
     return _decoded(sequence, data)
 
 
 def _decoded(sequence: int, data: bytes) -> _Read:
     try:
-        return _Read(sequence, decode(data, sequence), None)
+        return _Read(sequence, decode(data, sequence), None, entry_sha256(data))
     except StoreDamaged as error:
-        return _Read(sequence, None, error)
+        return _Read(sequence, None, error, entry_sha256(data))
 
 
 def _look(store: Store, deployment: str, highest: int, again: Iterable[int]) -> list[_Read]:
@@ -127,7 +132,7 @@ class Deployment:
             self.load(loaded)
         else:
             self.loaded = False
-            self._take(Log("", 0, {}, set(), {}))
+            self._take(Log("", 0, {}, set(), {}, ""))
             self._unlisted: Fault | None = loaded
 
     def load(self, loaded: Log) -> None:
@@ -136,7 +141,7 @@ class Deployment:
         self._take(loaded)
 
     def _take(self, loaded: Log) -> None:
-        self.log_id, self.highest, self.recent, self.unreadable, self._away = loaded
+        self.log_id, self.highest, self.recent, self.unreadable, self._away, self.head_sha256 = loaded
         self._unlisted = None  # why newer entries cannot be looked for
         self._show()
 
@@ -150,7 +155,7 @@ class Deployment:
 
     def add(self, deploy: Deploy) -> None:
         """Make ``deploy``, which the store has, the current one, and tell everybody who waits."""
-        self._keep([_Read(deploy.sequence, deploy, None)])
+        self._keep([_Read(deploy.sequence, deploy, None, entry_sha256(deploy.encode()))])
 
     def _keep(self, read: Iterable[_Read]) -> None:
         for each in read:
@@ -167,7 +172,8 @@ class Deployment:
                 self.unreadable.add(sequence)
                 if not each.is_damaged:
                     self._away[sequence] = each.error
-            self.highest = max(self.highest, sequence)
+            if sequence >= self.highest:
+                self.highest, self.head_sha256 = sequence, each.sha256
         while len(self.recent) > MEMORY_DEPLOYS:
             del self.recent[next(iter(self.recent))]
         self._show()

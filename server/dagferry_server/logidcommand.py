@@ -20,10 +20,24 @@ SETTINGS: tuple[Setting, ...] = (
 
 def new_log_id(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     """Give the logs new ids, and print them. Nothing is made where there is no log: a folder may be mistyped."""
-    # The server's own list may name deployments that are newer than the backup, or fewer than are in it.
-    environment = {name: value for name, value in environment.items() if name != "DAGFERRY_DEPLOYMENTS"}
-    values = parse("dagferry-server new-log-id", "Give deploy logs new ids.", SETTINGS, arguments, environment)
+    about = "Give deploy logs new ids."
+    root, deployments = chosen("dagferry-server new-log-id", about, arguments, environment)
     set_up_logs()
+    with closing(DataFolder(root)):
+        store = LocalStore(root)
+        for deployment in deployments:
+            store.prepare(deployment)
+            sys.stdout.write(f"{deployment} {store.new_log_id(deployment)}\n")
+    return 0
+
+
+def chosen(
+    program: str, about: str, arguments: Sequence[str], environment: Mapping[str, str]
+) -> tuple[str, Sequence[str]]:
+    """Return the data folder and the deployments that a command is for; ``SetupError`` if there is no such log."""
+    # The server's own list may name deployments that are newer than a backup, or fewer than are in it.
+    environment = {name: value for name, value in environment.items() if name != "DAGFERRY_DEPLOYMENTS"}
+    values = parse(program, about, SETTINGS, arguments, environment)
     root = os.path.abspath(values["data_dir"])
     there = LocalStore(root).deployments() if os.path.isdir(root) else []
     deployments = there if values["deployments"] is None else values["deployments"]
@@ -31,9 +45,4 @@ def new_log_id(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     if missing or not there:
         what = f"of {', '.join(missing)}" if missing else "of any deployment"
         raise SetupError(f"{root} has no deploy log {what}.", "Check --data-dir and --deployments.")
-    with closing(DataFolder(root)):
-        store = LocalStore(root)
-        for deployment in deployments:
-            store.prepare(deployment)
-            sys.stdout.write(f"{deployment} {store.new_log_id(deployment)}\n")
-    return 0
+    return root, deployments

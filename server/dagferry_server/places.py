@@ -11,9 +11,9 @@ MAX_UPLOADS = 250
 """To one deployment at the same time, slow ones included; each takes up to 1 MiB of memory, and its size on disk."""
 MAX_UPLOADS_OF_CALLER = 50
 """So that one holder of a token cannot keep a deployment closed."""
-MAX_BUNDLES = 500
-"""Bundles and patches of one deployment that are being sent: all its sidecars may come at once. Each takes 10 kB of
-memory and two open files; over TLS up to 0.3 MiB, if the client takes nothing."""
+MAX_BUNDLES = 250
+"""Bundles and large patches of one deployment that are being sent; sidecars that find no place come again. Each takes
+10 kB of memory and two open files; over TLS 0.5 MiB, if the client takes nothing."""
 MAX_DOWNLOADS_IN_ALL, MAX_DOWNLOADS, MAX_DOWNLOADS_OF_CALLER = 12, 4, 2
 """Bundles that are being packed for people: by the server, of one deployment, for one caller. Each takes 3 MiB of
 memory and more."""

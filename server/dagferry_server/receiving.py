@@ -36,12 +36,13 @@ UPLOAD_GRACE_SECONDS = 60
 MAX_FORM_BYTES = 64 * 1024
 MAX_FORM_LINES = 1000
 """What a form may have beside its file: fields, headers, boundaries, what stands before them and behind the last."""
+MAX_DESCRIPTION_BYTES = 4 * (MAX_DESCRIPTION_CHARACTERS + 1)
+"""One more than is kept, so that a description that is cut is known by its length."""
 _CURLS_TYPE = "application/x-www-form-urlencoded"
 """What curl calls the body of -d and of --data-binary alike."""
 _HEAD_BYTES = 512
 _ZSTD, _ZSTD_BYTES = b"\x28\xb5\x2f\xfd", 2048
 _DROPPED = re.compile(rb"[\0\r\n]")
-MAX_DESCRIPTION_BYTES = 4 * MAX_DESCRIPTION_CHARACTERS
 
 
 class Received(NamedTuple):

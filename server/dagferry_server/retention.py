@@ -53,8 +53,6 @@ async def _pass(service: Service) -> None:
     seen: dict[str, _Seen] = {}
     stored: dict[str, Stored] = {}
     for name, deployment in list(service.deployments.items()):
-        if service.stopping:
-            return
         if deployment.away:
             continue  # an entry that cannot be read now may name any of the bundles
         # One copy at a time: a long log takes a millisecond of the event loop.
@@ -63,8 +61,11 @@ async def _pass(service: Service) -> None:
             sizes = await asyncio.to_thread(service.store.bundles, name)
         except (StoreFailed, StoreFull) as error:
             _log_failure(error, deployment)
-            continue
-        seen[name], stored[name] = one, Stored(one.deploys, sizes, deployment.settings.retention)
+        else:
+            seen[name], stored[name] = one, Stored(one.deploys, sizes, deployment.settings.retention)
+        if service.stopping:
+            # What is not counted makes the store look smaller, and so nothing is deleted for it.
+            break
     found = await asyncio.to_thread(_look, seen, stored, service.max_store_bytes, service.clock())
     for name, there in found.items():
         deleted = await _delete(service, seen[name], there.surplus)
@@ -101,7 +102,7 @@ async def _delete(service: Service, seen: _Seen, digests: Sequence[str]) -> set[
     deleted: set[str] = set()
     try:
         for start in range(0, len(digests), BATCH_BUNDLES):
-            if service.stopping or service.deployments.get(deployment.name) is not deployment:
+            if (start and service.stopping) or service.deployments.get(deployment.name) is not deployment:
                 break
             batch = set(digests[start : start + BATCH_BUNDLES])
             async with deployment.lock:

@@ -14,6 +14,7 @@ from dagferry_core.errors import (
     BundleEmpty,
     BundleGone,
     DagferryError,
+    DeployContended,
     DeploymentDisabled,
     ExpandedTooLarge,
     LinkRefused,
@@ -44,10 +45,17 @@ from dagferry_core.errors import (
     VersionNotFound,
     WindowTooLarge,
 )
-from dagferry_server.answers import CurrentAnswer, DeploysAnswer, StatusAnswer, UploadAnswer, json_response
+from dagferry_server.answers import (
+    CurrentAnswer,
+    DeploysAnswer,
+    OneDeployAnswer,
+    StatusAnswer,
+    UploadAnswer,
+    json_response,
+)
 from dagferry_server.calls import Call
 from dagferry_server.handlers.current import MAX_WAIT_SECONDS, current
-from dagferry_server.handlers.deploys import MAX_PAGE_DEPLOYS, PAGE_DEPLOYS, deploys
+from dagferry_server.handlers.deploys import MAX_PAGE_DEPLOYS, PAGE_DEPLOYS, deploy, deploys
 from dagferry_server.handlers.download import download
 from dagferry_server.handlers.health import healthz, metrics, readyz
 from dagferry_server.handlers.upload import upload
@@ -85,6 +93,7 @@ _UPLOAD_ERRORS: tuple[type[DagferryError], ...] = (
     TooManyUploads,
     ServerBusy,
     DeploymentDisabled,
+    DeployContended,
     StoreFull,
     StoreFailed,
     StoreDamaged,
@@ -178,6 +187,15 @@ ROUTES: tuple[Route, ...] = (
             Parameter("limit", "query", f"1 to {MAX_PAGE_DEPLOYS} deploys, {PAGE_DEPLOYS} if absent.", "integer"),
             Parameter("before", "query", "Only deploys below this sequence.", "integer"),
         ),
+    ),
+    Route(
+        method="GET",
+        path="/{deployment}/dags/deploys/{version}",
+        scope="read",
+        handler=deploy,
+        summary="One deploy with its warnings, excluded and changed paths.",
+        answer=OneDeployAnswer,
+        errors=(RequestError, VersionNotFound, StoreFailed, StoreFull),
     ),
     Route(
         method="GET",

@@ -167,6 +167,9 @@ async def _by_kernel(transport: asyncio.Transport, _: web.StreamResponse, file: 
 
 async def _kept(request: web.BaseRequest, sending: Coroutine[Any, Any, None], pace: Pace) -> None:
     """Wait for ``sending`` as long as the client keeps ``pace``; else cut the connection with what is still in it."""
+    if request.transport is not None:
+        # Over TLS, asyncio would keep 512 KiB for a client that takes nothing.
+        request.transport.set_write_buffer_limits(SMALL_BYTES)
     task = asyncio.ensure_future(sending)
     try:
         while not task.done() and (left := pace.left()):

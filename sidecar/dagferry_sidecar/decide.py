@@ -10,7 +10,7 @@ The rules of docs/concepts.md that are decided here:
   jittered delay, or as soon as the server has a newer deploy; never in a hot loop.
 - A damaged tree is built again: by links if its files are sound, also without the server, else from the whole of what
   the server has. If that happens again and again, it pauses longer and longer.
-- It waits by long-poll. Where waiting does not work, because something between cuts it or answers at once, it polls.
+- It waits by long-poll: ``waiting`` has the rules for that, and ``choosing`` those for which deploy is taken.
 - Fresh files are touched again 10 s and 60 s after the swap, also if another swap came between.
 - ``--once`` ends with 0 when it is done, or when the server cannot be asked and a whole tree is there; else it tries
   until the timeout, and ends with the exit code of what went wrong.
@@ -25,6 +25,7 @@ from dagferry_core.errors import (
     DigestMismatch,
     PatchMismatch,
     SequenceRegressed,
+    ServerUnreachable,
     TreeDamaged,
 )
 from dagferry_core.fetch import PATCH, WHOLE
@@ -54,12 +55,10 @@ from dagferry_sidecar.state import (
     Take,
     TakeFailed,
 )
+from dagferry_sidecar.waiting import away, contact, cut, is_cut, longest_wait, must_not_wait, nothing_new
 
 TOUCH_AGAIN_SECONDS = (10.0, 60.0)
 """A parse that was under way during the swap may end after it and hide it; the longest takes 50 s by default."""
-MAX_CUT_WAITS = 3
-PLAIN_SECONDS = 300.0
-"""After so many waits in a row that did not come to their end, it polls for so long before it waits again."""
 
 
 def decide(  # noqa: PLR0911 - one way out for each event
@@ -72,8 +71,7 @@ def decide(  # noqa: PLR0911 - one way out for each event
         case Answered():
             return _answered(state, event.deploy, now)
         case NothingNew():
-            soon = min(state.waiting, state.rules.poll_interval) / 2
-            state = _contact(state, now, quickly=now - state.asked_at < soon)
+            state = nothing_new(state, now, chance)
             if isinstance(state.deploy_error, SequenceRegressed):
                 # The log id may have changed under the same version: so a restored backup is to be followed.
                 state = state._replace(seen="")
@@ -106,13 +104,9 @@ def _next(state: State, now: float) -> tuple[State, Action]:
     moments += [moment for moment in (state.retry_at, state.repair_at if state.damage else 0.0) if moment > now]
     if now < state.ask_at:
         return state, Sleep(min([state.ask_at, *moments]) - now)
-    patience = min([float(state.rules.poll_wait), *(moment - now for moment in moments)])
-    wait = 0 if _must_not_wait(state, now) else math.ceil(patience)
+    patience = min([float(longest_wait(state, now)), *(moment - now for moment in moments)])
+    wait = 0 if must_not_wait(state, now) else math.ceil(patience)
     return state._replace(asked_at=now, waiting=wait), Ask(state.seen, wait)
-
-
-def _must_not_wait(state: State, now: float) -> bool:
-    return state.rules.once or not state.met or not state.seen or now < state.plain_until
 
 
 def _started(state: State, event: Started, now: float) -> State:
@@ -150,18 +144,6 @@ def _look(state: State, now: float) -> tuple[State, Action]:
 # --- the server's word -----------------------------------------------------------------------------------------------
 
 
-def _contact(state: State, now: float, *, quickly: bool) -> State:
-    """Note that the server answered. ``quickly``: before it had to, so it is not to be asked again at once."""
-    polls = quickly or state.rules.poll_wait == 0 or now < state.plain_until
-    return state._replace(
-        met=True,
-        ask_failures=0,
-        ask_at=state.asked_at + state.rules.poll_interval if polls else now,
-        cut_waits=0 if state.waiting else state.cut_waits,
-        contact_error=None,
-    )
-
-
 def _answered(state: State, deploy: DeployRef, now: float) -> tuple[State, Action]:
     other_log = state.live is not None and state.live.log_id != deploy.log_id
     refused, warning = refusal(state, deploy)
@@ -171,7 +153,7 @@ def _answered(state: State, deploy: DeployRef, now: float) -> tuple[State, Actio
     takes = not (refused or warning or too_early) and wanted(state, deploy)
     # Servers that contradict each other, or do not heed If-None-Match, must not make a hot loop of asking or swapping.
     waits_for_first = isinstance(refused, AwaitingFirstDeploy) and not state.seen  # it has not been asked to wait yet
-    state = _contact(state, now, quickly=other_log or not (takes or waits_for_first))
+    state = contact(state, now, quickly=other_log or not (takes or waits_for_first))
     state = state._replace(seen=deploy.version or NO_VERSION, warning=warning)
     if too_early:
         return _look(state, now)
@@ -226,6 +208,9 @@ def _take_failed(state: State, event: TakeFailed, now: float, chance: float) -> 
         take_failures=failures,
         retry_at=now + backoff(state, failures, chance),
         deploy_error=event.error,
+        # A server that cannot make the patch in time has the whole bundle.
+        pending_whole=state.pending_whole
+        or (how == PATCH and failures > 1 and isinstance(event.error, ServerUnreachable)),
     )
     if state.rules.once and deploy == state.live and state.damage == ODD:  # its files are sound, so a pod may start
         return _next(state._replace(pending=None), now)
@@ -237,14 +222,9 @@ def _take_failed(state: State, event: TakeFailed, now: float, chance: float) -> 
 
 
 def _ask_failed(state: State, error: DagferryError, now: float, chance: float) -> tuple[State, Action]:
-    failures = state.ask_failures + 1
-    state = state._replace(
-        met=False, ask_failures=failures, ask_at=now + backoff(state, failures, chance), contact_error=error
-    )
-    if state.waiting:
-        state = state._replace(cut_waits=state.cut_waits + 1)
-        if state.cut_waits >= MAX_CUT_WAITS:
-            state = state._replace(plain_until=now + PLAIN_SECONDS, cut_waits=MAX_CUT_WAITS - 1)
+    if is_cut(state, error, now):
+        return _look(cut(state, now, chance), now)
+    state = away(state, error, now, chance)
     if not state.rules.once:
         return _look(state, now)
     if state.live and state.damage != TORN:

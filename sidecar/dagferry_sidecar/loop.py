@@ -96,6 +96,7 @@ class Loop:
         self._state, action = decide(before, event, time.monotonic(), random.random())  # noqa: S311 - only jitter
         if not isinstance(event, TakeFailed):  # that is counted where it happened
             self._count(before.deploy_error, self._state.deploy_error)
+        self._count(before.contact_error, self._state.contact_error)
         self._tell(before, self._state)
         return action
 
@@ -144,7 +145,6 @@ class Loop:
             self._server.within = patience(self._state, time.monotonic())
             deploy = self._server.current(ask.seen, ask.wait, report)
         except DagferryError as error:
-            self._stats.count_sync(error.code)
             return AskFailed(error)
         self._stats.last_contact = time.time()
         if deploy is None:
@@ -276,6 +276,10 @@ class Loop:
         self._stats.error = after.error
         if after.warning and after.warning != before.warning:
             log.warning(after.warning, extra=fields(**self._who()))
+        if after.wait_limit_until > before.wait_limit_until:
+            hint = "Raise the timeouts of what lies between to 75 s, or lower --poll-wait below them."
+            text = f"Waits for a deploy are cut. For an hour the server is asked to wait {after.wait_limit} s only."
+            log.warning(text, extra=fields(**self._who(), hint=hint))
         old, new = before.error, after.error
         if new and (old is None or old.code != new.code):
             log.warning(new.message, extra=fields(**self._who(), code=new.code, hint=new.hint))

@@ -95,14 +95,16 @@ SETTINGS: tuple[Setting, ...] = (
         whole(0, MAX_POLL_WAIT_SECONDS),
         30,
         "SECONDS",
-        "How long the server is asked to wait for a deploy; 0 is plain polling.",
+        "How long the server is asked to wait for a deploy; 0 is plain polling. Where waits are cut, shorter ones are "
+        "asked for.",
     ),
     Setting(
         "--poll-interval",
         seconds(MIN_POLL_INTERVAL_SECONDS, MAX_POLL_INTERVAL_SECONDS),
         5.0,
         "SECONDS",
-        "Between plain polls, and the first delay after a failure.",
+        "Between plain polls, and the first of the growing pauses after a failure. For the first "
+        "minute a server that is away is asked every 0.75 s.",
     ),
     Setting("--keep-trees", whole(0, MAX_KEEP_TREES), 3, "N", "The newest N old trees stay; the one before always."),
     Setting("--keep-hours", seconds(0, MAX_KEEP_HOURS), 24.0, "HOURS", "Trees that were live since then stay too."),

@@ -56,7 +56,19 @@ class State(NamedTuple):
     asked_at: float = 0.0
     waiting: int = 0
     """The seconds the server was asked to wait."""
+    was_quick: bool = False
+    """Whether the last wait ended before its time, though there was nothing new."""
+    away_since: float = 0.0
+    slow_failures: int = 0
+    """How many of the ``ask_failures`` were followed by a pause that grows."""
+    failed_waits: int = 0
     cut_waits: int = 0
+    cut_after: float = 0.0
+    """After how many seconds the last wait was cut, and (``cut_wait``) how long it was to take; 0: it was not."""
+    cut_wait: int = 0
+    wait_limit: int = 0
+    """No longer wait than this is asked for until ``wait_limit_until``."""
+    wait_limit_until: float = 0.0
     plain_until: float = 0.0
     looked_at: float = 0.0
     """When the tree was last looked at, though the server had nothing new to say, or nothing at all."""

@@ -1,11 +1,12 @@
 """The rules of the deploy log: entries, sequences, times, and what retention keeps."""
 
 import json
+from pathlib import Path
 
 import pytest
 
 from dagferry_core.deploylog import Deploy, Retention, Stored, decode, kept_bundles, next_deploy
-from dagferry_core.errors import StoreFailed
+from dagferry_core.errors import StoreDamaged
 from dagferry_core.manifest import Changes
 
 NOW = 1_795_157_101.5
@@ -22,6 +23,9 @@ def deploy(sequence: int = 1, *, newest: Deploy | None = None, now: float = NOW,
         actor="anonymous",
         now=now,
         changes=Changes(["a.py"], [], []),
+        nonce="0123456789abcdef",
+        previous="e" * 64,
+        details="f" * 64,
     )
 
 
@@ -41,15 +45,58 @@ def test_an_entry_is_read_as_it_was_written() -> None:
         b"null",
         deploy(42).encode()[:-10],
         json.dumps({**deploy(42)._asdict(), "digest": "sha256:no"}).encode(),
-        json.dumps({**deploy(42)._asdict(), "kind": "edit"}).encode(),
+        json.dumps({**deploy(42)._asdict(), "kind": "Up load"}).encode(),
+        json.dumps({**deploy(42)._asdict(), "kind": ""}).encode(),
+        json.dumps({**deploy(42)._asdict(), "nonce": "../../x"}).encode(),
+        json.dumps({**deploy(42)._asdict(), "nonce": 7}).encode(),
+        json.dumps({**deploy(42)._asdict(), "previous": "x"}).encode(),
+        json.dumps({**deploy(42)._asdict(), "details": "F" * 64}).encode(),
+        json.dumps({**deploy(42)._asdict(), "format": "2"}).encode(),
+        json.dumps({**deploy(42)._asdict(), "format": True}).encode(),
+        json.dumps({**deploy(42)._asdict(), "format": 0}).encode(),
+        json.dumps({**deploy(42)._asdict(), "git": ["main"]}).encode(),
+        json.dumps({**deploy(42)._asdict(), "git": {"commit": 7}}).encode(),
         json.dumps({**deploy(42)._asdict(), "time": "now"}).encode(),
         json.dumps({**deploy(42)._asdict(), "added": True}).encode(),
         deploy(41).encode(),
     ],
 )
 def test_a_damaged_entry_is_told_from_a_good_one(damage: bytes) -> None:
-    with pytest.raises(StoreFailed, match="Entry 42 of the deploy log is damaged"):
+    with pytest.raises(StoreDamaged, match="Entry 42 of the deploy log is damaged"):
         decode(damage, 42)
+
+
+GOLDEN = Path(__file__).parent.parent / "golden" / "format1" / "entries"
+
+
+@pytest.mark.parametrize("name", ["plain", "rollback", "text", "longest", "last"])
+def test_an_entry_of_format_1_is_read_as_it_is(name: str) -> None:
+    data = (GOLDEN / f"{name}.json").read_bytes()
+    raw = json.loads(data)
+    entry = decode(data, raw["sequence"])
+    assert {field: getattr(entry, field) for field in raw} == raw
+    assert entry[10:] == (1, "", "", "", None)
+    assert entry.encode() == data
+
+
+def test_what_today_s_server_needs_of_an_entry_is_in_it_so_that_it_reads_one_of_format_2() -> None:
+    """As commit 31d7e5f did it: every field of format 1, of its type; what else there is does not matter."""
+    raw = json.loads(deploy(42).encode())
+    plain = json.loads((GOLDEN / "plain.json").read_bytes())
+    assert {name: type(raw[name]) for name in plain} == {name: type(value) for name, value in plain.items()}
+    assert raw["kind"] in {"upload", "rollback"}
+
+
+@pytest.mark.parametrize("kind", ["rollback", "promote", "merge-2"])
+def test_kinds_and_fields_of_later_formats_are_read(kind: str) -> None:
+    later = {**json.loads(deploy(42).encode()), "kind": kind, "format": 3, "approved_by": ["somebody"]}
+    entry = decode(json.dumps(later).encode(), 42)
+    assert entry == deploy(42)._replace(kind=kind, format=3)
+
+
+def test_where_a_content_comes_from_is_kept() -> None:
+    entry = deploy(42)._replace(git={"commit": "3b18e512dba79e4c8300dd08aeb37f8e728b8dad", "branch": "main"})
+    assert decode(entry.encode(), 42) == entry
 
 
 def test_time_never_runs_backwards_even_if_the_clock_does() -> None:

@@ -264,7 +264,20 @@ def test_modes_do_not_depend_on_the_umask(volume, umask) -> None:
 # --- where linking is refused ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("reason", [errno.EPERM, errno.EMLINK, errno.EXDEV, errno.EOPNOTSUPP, errno.EACCES])
+@pytest.mark.parametrize(
+    "reason",
+    [
+        errno.EPERM,
+        errno.EMLINK,
+        errno.EXDEV,
+        errno.EOPNOTSUPP,
+        errno.EACCES,
+        errno.ENOSYS,
+        errno.EINVAL,
+        errno.EIO,
+        524,
+    ],
+)
 def test_where_linking_is_refused_unchanged_files_are_copies_with_their_mtimes(volume, monkeypatch, reason) -> None:
     def refuse(*_args: object, **_kinds: object) -> None:
         raise OSError(reason, os.strerror(reason))

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from faults import calls, error_points, injecting, kill_points, needs_strace, recording, struck, try_each
-from harness import pack
+from faults import calls, error_points, injecting, kill_points, needs_strace, recording, struck, traced, try_each
+from harness import eventually, pack
 from invariants import check_log, check_server, no_server_leftovers
 
 pytestmark = needs_strace
@@ -174,6 +174,24 @@ def test_a_start_that_meets_an_error_at_any_call_serves_or_says_why_and_the_next
         holds(littered, data, 0)
 
     assert try_each(error_points(record_start(littered)), attempt) > 50
+
+
+def test_a_start_while_the_log_cannot_be_read_forgets_nothing_and_becomes_ready_by_itself(run) -> None:
+    run.deployed_once()
+    deploys = run.prepared / "default/deploys"
+    for unreadable in (deploys, deploys / "000000000001.json"):
+        server = run.start(run.prepared, stopped=True)
+        with traced(server.process.pid, run.trace, "-P", str(unreadable), "-e", "inject=openat:error=EIO"):
+            server.process.send_signal(signal.SIGCONT)
+            server.ready()
+            for path in ("/readyz", "/default/dags/current"):
+                assert server.get(path)[0] == 503
+            assert upload(server, B) == 503
+        assert struck(run.trace)
+        eventually("the server to be ready", lambda server=server: server.get("/readyz")[0] == 200)
+        assert server.current()["sequence"] == 1
+        server.stop()
+        check_log(server.log)
 
 
 def test_the_first_start_of_all_may_be_killed_at_any_call(run) -> None:

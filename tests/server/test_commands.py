@@ -60,6 +60,8 @@ def test_a_setting_may_come_from_the_environment(tmp_path, started) -> None:
         (["--data-dir="], "--data-dir='': a path is expected"),
         (["new-log-id", "--no-such-flag"], "--no-such-flag"),
         (["new-log-id", "--data-dir="], "--data-dir='': a path is expected"),
+        (["verify", "--no-such-flag"], "--no-such-flag"),
+        (["verify"], "no deploy log of any deployment"),
     ],
 )
 def test_a_bad_setting_is_exit_code_2_and_one_line(arguments, words, tmp_path) -> None:

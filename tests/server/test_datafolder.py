@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from dagferry_core.errors import SetupError, StoreInUse
+from dagferry_core.errors import SetupError, StoreFailed, StoreInUse
 from dagferry_server.datafolder import DataFolder
 from dagferry_server.store.files import TEMPORARY
 from dagferry_server.store.local import LocalStore
@@ -173,7 +173,7 @@ def test_a_folder_without_rights_says_how_to_choose_another(name) -> None:
         os.chmod(folder, 0o755)
         command = [sys.executable, "-m", "dagferry_server", "--listen", "127.0.0.1:0", "--data-dir", f"{folder}/{name}"]
         ended = subprocess.run([*OTHER_USER, *command], check=False, capture_output=True, text=True)
-    assert ended.returncode == 2
+    assert ended.returncode == 5
     assert ended.stderr.endswith("Permission denied. Choose a folder you can write: --data-dir DIR\n")
 
 
@@ -182,6 +182,6 @@ def test_a_read_only_image_without_a_volume_says_so_too(tmp_path, monkeypatch) -
         raise OSError(errno.EROFS, "Read-only file system", path)
 
     monkeypatch.setattr(os, "mkdir", refuse)
-    with pytest.raises(SetupError, match="Read-only file system") as caught:
+    with pytest.raises(StoreFailed, match="Read-only file system") as caught:
         DataFolder(str(tmp_path / "data"))
     assert "--data-dir" in caught.value.hint

@@ -186,12 +186,19 @@ async def test_what_one_deployment_cannot_list_hinders_no_other(start, monkeypat
     assert [record.fields["deployment"] for record in failed] == ["one"]
 
 
-async def test_a_server_that_stops_deletes_no_more(server) -> None:
-    digest = "sha256:" + "a" * 64
-    await asyncio.to_thread(server.service.store.put_bundle, "default", digest, lambda _: b"")
+async def test_when_the_server_stops_a_pass_ends_with_the_deployment_it_is_at(start, monkeypatch) -> None:
+    server = await start("--deployments", "one,two,three")
+    store = server.service.store
+    digests = [f"sha256:{number:064x}" for number in range(5)]
+    monkeypatch.setattr(retention, "BATCH_BUNDLES", 2)
+    for name in ("one", "two"):
+        for digest in digests:
+            await asyncio.to_thread(store.put_bundle, name, digest, lambda _: b"")
+    listed = counted(monkeypatch, store)
     server.service.stopping = True
     await apply_retention(server.service)
-    assert await stored(server) == {digest}
+    assert listed == ["one"]
+    assert [len(await stored(server, name)) for name in ("one", "two")] == [3, 5]
     server.service.stopping = False
     await apply_retention(server.service)
-    assert await stored(server) == set()
+    assert [len(await stored(server, name)) for name in ("one", "two")] == [0, 0]

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import socket
 import ssl
 
 import pytest
@@ -90,9 +91,11 @@ async def test_tls_works_as_before_whenever_its_first_byte_comes(secure, certifi
     body = pack(A)
     head = f"POST /upload HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
     for seconds in (0.0, 0.05):
-        reader, writer = await asyncio.open_connection(secure.host, secure.port)
+        connection = socket.socket()
+        connection.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(connection, (secure.host, secure.port))
         await asyncio.sleep(seconds)
-        await writer.start_tls(context, server_hostname="localhost")
+        reader, writer = await asyncio.open_connection(sock=connection, ssl=context, server_hostname="localhost")
         writer.write(head.encode() + body)
         assert (await asyncio.wait_for(reader.read(), 20)).startswith(b"HTTP/1.1 200 ")
         writer.close()

@@ -8,7 +8,7 @@ import pytest
 
 from dagferry_core.errors import StoreFailed
 from dagferry_server.retention import apply_retention
-from dagferry_server.store import local
+from dagferry_server.store import locks
 from dagferry_server.store.local import LocalStore
 from running import A, B, Running, eventually
 
@@ -116,7 +116,7 @@ def test_a_commit_waits_for_a_deletion_of_another_server_but_not_for_ever(tmp_pa
     stores[0].prepare("prod")
     with stores[0].deleting("prod") as alone:
         assert alone
-        monkeypatch.setattr(local, "COMMIT_WAIT_SECONDS", 0.03)
+        monkeypatch.setattr(locks, "COMMIT_WAIT_SECONDS", 0.03)
         with pytest.raises(StoreFailed, match="Another server"), stores[1].committing("prod"):
             pass
     with stores[1].committing("prod"), stores[0].committing("prod"):

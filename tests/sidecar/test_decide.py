@@ -12,12 +12,12 @@ from dagferry_core.errors import (
     PatchMismatch,
     RootUnusable,
     SequenceRegressed,
+    ServerRefused,
     ServerUnreachable,
     TreeDamaged,
     VolumeFailed,
 )
 from dagferry_core.records import DeployRef
-from dagferry_sidecar.decide import PLAIN_SECONDS, decide
 from dagferry_sidecar.pace import MAX_BACKOFF_SECONDS, MIN_REQUEST_SECONDS, TOUCH_LATE_SECONDS, patience, touch_due
 from dagferry_sidecar.state import (
     EMPTY,
@@ -28,68 +28,24 @@ from dagferry_sidecar.state import (
     SEED,
     SOUND,
     TORN,
-    WAIT,
     WHOLE,
     Answered,
     Ask,
-    AskFailed,
     Check,
     Checked,
     Done,
     Exit,
     NothingNew,
     Published,
-    Rules,
     Sleep,
-    Started,
-    State,
     Take,
-    TakeFailed,
     Touch,
 )
+from player import AWAY, REFUSED, Player, deploy
 
-AWAY = AskFailed(ServerUnreachable("away"))
 NOTHING = DeployRef("log", 0, "", "")
 SEEDED = DeployRef("log", 0, "seed", "sha256:seed")
 EMPTY_TREE = DeployRef("log", 0, "empty", "sha256:empty")
-
-
-def deploy(sequence: int, log: str = "log", content: str = "") -> DeployRef:
-    return DeployRef(log, sequence, f"v-{sequence}", f"sha256:{content or sequence}")
-
-
-class Player:
-    """A sidecar whose clock and chance the test holds."""
-
-    def __init__(
-        self,
-        *,
-        once: bool = False,
-        wait: int = 30,
-        interval: float = 5.0,
-        deadline: float = 300.0,
-        when_empty: str = WAIT,
-    ) -> None:
-        self.state = State(Rules(once, wait, interval, deadline, when_empty))
-        self.now = 0.0
-
-    def start(self, live: DeployRef | None = None, damage: str = SOUND, ages: dict[str, float] | None = None):
-        return self.tell(Started(live, damage, "a.py", ages or {}))
-
-    def tell(self, event, after: float = 0.0, chance: float = 1.0):
-        self.now += after
-        self.state, action = decide(self.state, event, self.now, chance)
-        return action
-
-    def follow(self, live: DeployRef) -> "Player":
-        """Be where every sidecar is most of the time: at the newest deploy, waiting for the next."""
-        self.start(live)
-        self.tell(NothingNew())
-        assert self.tell(Checked(SOUND, "")) == Ask(live.version, self.state.rules.poll_wait)
-        return self
-
-    def fail(self, action, error, chance: float = 1.0):
-        return self.tell(TakeFailed(action, error), chance=chance)
 
 
 # --- start -----------------------------------------------------------------------------------------------------------
@@ -243,7 +199,7 @@ def test_while_the_first_deploy_is_awaited_a_server_that_is_away_is_what_is_told
     player = Player()
     player.start()
     player.tell(Answered(NOTHING))
-    player.tell(AWAY, after=30)
+    player.tell(AWAY, after=1)
     assert isinstance(player.state.error, ServerUnreachable)
     player.tell(Checked(SOUND, ""))
     player.tell(Done(), after=5)
@@ -379,31 +335,31 @@ def test_odd_things_that_went_by_themselves_are_forgotten() -> None:
 
 def test_without_the_server_the_tree_is_looked_at_at_most_once_in_a_poll_interval() -> None:
     player = Player(interval=5.0).follow(deploy(3))
-    assert player.tell(AWAY, after=4.9) == Sleep(5.0)
+    assert player.tell(REFUSED, after=4.9) == Sleep(5.0)
     assert player.tell(Done(), after=0.2) == Sleep(pytest.approx(4.8))
     player.tell(Done(), after=4.8)
-    assert player.tell(AWAY) == Check()
+    assert player.tell(REFUSED) == Check()
     once = Player(once=True)
     once.start()
-    assert isinstance(once.tell(AWAY, after=100), Sleep), "--once has no time for that"
+    assert isinstance(once.tell(REFUSED, after=100), Sleep), "--once has no time for that"
 
 
 def test_odd_things_are_put_right_without_the_server() -> None:
     player = Player().follow(deploy(3))
-    player.tell(AWAY, after=30)
+    player.tell(REFUSED, after=30)
     assert player.tell(Checked(ODD, "current")) == Take(deploy(3), SAME)
     assert player.tell(Published(deploy(3), ())) == Sleep(5.0)
-    assert isinstance(player.state.error, ServerUnreachable)
+    assert isinstance(player.state.error, ServerRefused)
 
 
 def test_torn_files_are_noticed_without_the_server_which_is_not_asked_sooner_for_it() -> None:
     player = Player().follow(deploy(3))
-    player.tell(AWAY, after=30)
+    player.tell(REFUSED, after=30)
     assert player.tell(Checked(TORN, "a.py")) == Sleep(5.0)
     assert player.state.damage == TORN
     assert isinstance(player.state.error, TreeDamaged)
     assert player.tell(Done(), after=5) == Ask("", 0)
-    assert player.tell(AWAY) == Check()
+    assert player.tell(REFUSED) == Check()
     assert player.tell(Checked(TORN, "a.py")) == Sleep(10.0)
     player.tell(Done(), after=10)
     assert player.tell(Answered(deploy(3))) == Take(deploy(3), WHOLE)
@@ -563,15 +519,15 @@ def test_pauses_are_jittered_by_up_to_half() -> None:
     for chance in (0.0, 0.5, 1.0):
         player = Player()
         player.start()
-        pauses.add(player.tell(AWAY, chance=chance).seconds)
+        pauses.add(player.tell(REFUSED, chance=chance).seconds)
     assert pauses == {2.5, 3.75, 5.0}
 
 
-def test_a_server_that_is_away_is_asked_less_and_less_often_and_no_tree_changes() -> None:
+def test_a_server_that_refuses_is_asked_less_and_less_often_and_no_tree_changes() -> None:
     player = Player().follow(deploy(3))
     pauses = []
     for number in range(7):
-        action = player.tell(AWAY)
+        action = player.tell(REFUSED)
         if number:
             assert action == Check(), "somebody may write into the tree meanwhile, and old trees expire"
             action = player.tell(Checked(SOUND, ""))
@@ -579,7 +535,7 @@ def test_a_server_that_is_away_is_asked_less_and_less_often_and_no_tree_changes(
         assert player.tell(Done(), after=pauses[-1]) == Ask("v-3", 0)
     assert pauses == [5, 10, 20, 40, MAX_BACKOFF_SECONDS, 60, 60]
     assert player.state.live == deploy(3)
-    assert isinstance(player.state.error, ServerUnreachable)
+    assert isinstance(player.state.error, ServerRefused)
     player.tell(NothingNew())
     assert player.state.error is None
     assert player.tell(Checked(SOUND, "")) == Ask("v-3", 30)
@@ -602,26 +558,6 @@ def test_without_a_wait_it_polls_at_the_interval() -> None:
     player.tell(NothingNew(), after=1)
     assert player.tell(Checked(SOUND, "")) == Sleep(4.0)
     assert player.tell(Done(), after=4) == Ask("v-3", 0)
-
-
-def test_a_wait_that_ends_at_once_is_no_reason_to_ask_at_once() -> None:
-    player = Player().follow(deploy(3))
-    player.tell(NothingNew(), after=0.01)
-    assert player.tell(Checked(SOUND, "")) == Sleep(pytest.approx(4.99))
-
-
-def test_where_every_wait_is_cut_it_polls_for_a_while() -> None:
-    player = Player().follow(deploy(3))
-    for _ in range(2):
-        player.tell(AWAY, after=20)
-        assert player.tell(Done(), after=60) == Ask("v-3", 0)
-        player.tell(NothingNew())
-        assert player.tell(Checked(SOUND, "")) == Ask("v-3", 30)
-    player.tell(AWAY, after=20)
-    assert player.tell(Done(), after=60) == Ask("v-3", 0)
-    player.tell(NothingNew())
-    assert player.tell(Checked(SOUND, "")) == Sleep(5.0)
-    assert player.tell(Done(), after=PLAIN_SECONDS) == Ask("v-3", 30)
 
 
 # --- touching again --------------------------------------------------------------------------------------------------
@@ -656,10 +592,10 @@ def test_they_are_also_while_the_server_is_away() -> None:
     player = Player().follow(deploy(3))
     player.tell(Answered(deploy(4)))
     player.tell(Published(deploy(4), ("a.py",)))
-    assert player.tell(AWAY, after=6) == Check()
+    assert player.tell(REFUSED, after=6) == Check()
     player.tell(Checked(SOUND, ""))
     player.tell(Done(), after=1)
-    assert player.tell(AWAY) == Sleep(3.0)
+    assert player.tell(REFUSED) == Sleep(3.0)
     assert player.tell(Done(), after=3) == Touch(("a.py",))
 
 
@@ -786,3 +722,22 @@ def test_once_with_a_torn_tree_that_the_server_cannot_heal_ends_with_an_error() 
         player.tell(Done(), after=action.seconds)
         action = player.tell(Answered(NOTHING._replace(log_id="new")))
     assert action == Exit(TreeDamaged.exit_code)
+
+
+def test_a_patch_that_does_not_come_twice_is_replaced_by_the_whole_bundle() -> None:
+    player = Player().follow(deploy(3))
+    take = player.tell(Answered(deploy(4)))
+    assert take == Take(deploy(4), PATCH)
+    for expected in (PATCH, WHOLE, WHOLE):
+        action = player.fail(take, ServerUnreachable("silence"))
+        while not isinstance(action, Take):
+            event = (
+                NothingNew() if isinstance(action, Ask) else Checked(SOUND, "") if isinstance(action, Check) else Done()
+            )
+            action = player.tell(event, after=action.seconds if isinstance(action, Sleep) else 0.0)
+        assert action == Take(deploy(4), expected)
+        take = action
+    player.tell(Published(deploy(4), ()))
+    while not isinstance(action, Ask):
+        action = player.tell(Checked(SOUND, ""))
+    assert player.tell(Answered(deploy(5))) == Take(deploy(5), PATCH)

@@ -247,6 +247,27 @@ def test_a_server_that_is_away_at_start_and_later_costs_nothing_that_was_publish
     assert len(lines(sidecar, "All is well again")) == 1
 
 
+def test_waits_that_are_cut_are_no_errors_and_become_shorter(fake, pod) -> None:
+    def cut_waits(kind: str, handler) -> bool:
+        wait = int(handler.headers.get("Prefer", "wait=0").removeprefix("wait="))
+        if kind != "current" or wait <= 2:
+            return False
+        time.sleep(3)
+        handler.connection.shutdown(2)
+        handler.close_connection = True
+        return True
+
+    fake.meddle = cut_waits
+    sidecar = pod("--poll-wait", "30").runs(fake.deploy(A))
+    eventually("a shorter wait", lambda: any(headers.get("Prefer") == "wait=2" for _, headers in fake.requests))
+    assert outcome(sidecar, "server_unreachable") == 0
+    assert ready(sidecar)["error"] is None
+    [line] = [line for line in sidecar.logged() if line["level"] != "info"]
+    assert line["message"] == "Waits for a deploy are cut. For an hour the server is asked to wait 2 s only."
+    assert "--poll-wait" in line["hint"]
+    sidecar.runs(fake.deploy(B))
+
+
 @pytest.mark.parametrize("after", [0, 40, 150])
 def test_a_cut_download_changes_nothing_and_the_next_one_heals(fake, pod, tmp_path, after) -> None:
     sidecar = pod().runs(fake.deploy(A))

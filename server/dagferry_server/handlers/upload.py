@@ -64,7 +64,6 @@ async def _receive_and_deploy(call: Call, limit: UploadLimit, root: str | None) 
         count = service.metrics.received_bytes.labels(deployment.name).inc
         received = await receive(call.request, file, limit, count)
         _note(call, received, time.monotonic() - started)
-        deployment.refuse_if_disabled()  # that may have come while the file did
         answer = await deploy_upload(
             service,
             deployment,

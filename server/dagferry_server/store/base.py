@@ -18,7 +18,7 @@ from contextlib import AbstractContextManager, contextmanager
 from io import FileIO
 from typing import BinaryIO, NamedTuple
 
-from dagferry_core.errors import StoreFailed, StoreFull
+from dagferry_core.errors import DagferryError, StoreFailed, StoreFull
 
 COMMIT_WAIT_SECONDS = 30.0
 """How long a commit waits for another server that deletes bundles; a batch takes milliseconds."""
@@ -64,7 +64,23 @@ class Store(ABC):
 
     @abstractmethod
     def create_entry(self, deployment: str, sequence: int, data: bytes) -> bool:
-        """Store an entry unless the sequence is taken already: then return ``False`` and change nothing."""
+        """Store an entry unless the sequence is taken already: then return ``False`` and change nothing.
+
+        An entry that is there with the very same bytes is the caller's own, because each has a nonce: the answer to an
+        earlier attempt got lost on its way, and this is ``True``.
+        """
+
+    @abstractmethod
+    def put_details(self, deployment: str, sequence: int, nonce: str, data: bytes) -> None:
+        """Store what goes with the entry that is about to be created, and has this nonce; durable as soon as that."""
+
+    @abstractmethod
+    def read_details(self, deployment: str, sequence: int, nonce: str) -> bytes:
+        """Return the details of an entry; ``StoreDamaged`` if there are none, ``StoreFailed`` if they are away."""
+
+    @abstractmethod
+    def delete_details(self, deployment: str, sequence: int, nonce: str) -> None:
+        """Delete the details of an entry that did not come to be, if they are there."""
 
     @abstractmethod
     def bundles(self, deployment: str) -> dict[str, int]:
@@ -107,10 +123,15 @@ class Store(ABC):
 
 
 @contextmanager
-def storage_errors(action: str) -> Iterator[None]:
-    """Turn an ``OSError`` of the block into ``StoreFull`` or ``StoreFailed``, which say that ``action`` failed."""
+def storage_errors(action: str, missing: DagferryError | None = None) -> Iterator[None]:
+    """Turn an ``OSError`` of the block into ``StoreFull`` or ``StoreFailed``, which say that ``action`` failed.
+
+    A file that is not there is ``missing``, if that is given.
+    """
     try:
         yield
     except OSError as error:
+        if missing and isinstance(error, FileNotFoundError):
+            raise missing from error
         kind = StoreFull if error.errno in _NO_SPACE else StoreFailed
         raise kind(f"{action} failed: {error.strerror or error}.") from error

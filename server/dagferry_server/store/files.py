@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import secrets
 import stat
 from collections.abc import Callable, Iterable
@@ -104,3 +105,14 @@ def sweep(folder: str, prefix: str = TEMPORARY) -> int:
     for name in names:
         remove(os.path.join(folder, name))
     return len(names)
+
+
+def sweep_orphans(folder: str, pattern: "re.Pattern[str]", suffix: str) -> None:
+    """Delete the files that match ``pattern``, but have no file beside them that ends in ``suffix`` instead.
+
+    The pattern's first group is what the two names start with.
+    """
+    names = set(os.listdir(folder))
+    for name in names:
+        if (match := pattern.fullmatch(name)) and match[1] + suffix not in names:
+            remove(os.path.join(folder, name))

@@ -4,6 +4,7 @@
 
     <root>/<deployment>/log.json                            {"log_id": "…"}
     <root>/<deployment>/deploys/000000000042.json           an entry
+    <root>/<deployment>/deploys/000000000042.<nonce>.details
     <root>/<deployment>/bundles/<hex>.tar.zst, <hex>.index  a bundle
     <root>/<deployment>/commit.lock                         held (flock) by commits, together, and by who deletes, alone
 
@@ -15,43 +16,36 @@ One process at a time may use a root: see ``dagferry_server.datafolder``.
 """
 
 import contextlib
-import fcntl
 import json
 import os
 import re
 import secrets
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from io import FileIO
 from typing import BinaryIO
 
+from dagferry_core.deploydetails import MAX_DETAILS_BYTES
+from dagferry_core.deploylog import is_nonce
 from dagferry_core.errors import BundleGone, StoreDamaged, StoreFailed
 from dagferry_core.names import MAX_SEQUENCE, check_deployment, is_deployment, is_digest
 from dagferry_server.failures import log_failure
 from dagferry_server.pacing import paced
-from dagferry_server.store.base import COMMIT_WAIT_SECONDS, Store, StoredBundle, storage_errors
-from dagferry_server.store.files import make_folder, make_private, publish, remove, sweep, sync_folder
+from dagferry_server.store.base import Store, StoredBundle, storage_errors
+from dagferry_server.store.files import make_folder, make_private, publish, remove, sweep, sweep_orphans, sync_folder
+from dagferry_server.store.locks import committing, deleting
 
 LOG_NAME = "log.json"
 PROBE_NAME = ".writable"
 COMMIT_LOCK_NAME = "commit.lock"
-LOCK_POLL_SECONDS = 0.01
 MAX_ENTRY_BYTES = 64 * 1024
 """An entry is read up to here; it is a few hundred bytes, 12 KiB with the longest description."""
 
 _ENTRY = re.compile(r"([0-9]{12})\.json")
+_DETAILS = re.compile(r"([0-9]{12})\.[0-9a-f]{16}\.details")
+_INDEX = re.compile(r"(.*)\.index")
 _BUNDLE = re.compile(r"([0-9a-f]{64})\.tar\.zst")
 _LOG_ID = re.compile(r"[0-9a-f]{32}")
-
-
-def _try_lock(lock: int, kind: int) -> bool:
-    with storage_errors("Locking the bundles of a deployment"):
-        try:
-            fcntl.flock(lock, kind | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-    return True
 
 
 class LocalStore(Store):
@@ -76,13 +70,13 @@ class LocalStore(Store):
                 sweep(folder)
             # A run that was killed may have named things and not synced the names.
             sync_folder(self._folder(deployment))
-            self._sweep_halves(deployment)
+            # What is written first is of no use without what did not come to be.
+            sweep_orphans(self._bundles(deployment), _INDEX, ".tar.zst")
+            sweep_orphans(self._deploys(deployment), _DETAILS, ".json")
             make_private(self._bundles(deployment), os.listdir(self._bundles(deployment)))
         try:
             self.log_id(deployment)
-        except StoreFailed as error:
-            if isinstance(error.__cause__, OSError) and not isinstance(error.__cause__, FileNotFoundError):
-                raise  # it may be there, only out of reach for a moment
+        except StoreDamaged as error:
             # With deploys in it, this is a log of unknown origin: sidecars follow a new id, with a warning.
             if self.sequences(deployment):
                 log_failure("The log id cannot be read; the log gets a new one", error, deployment=deployment)
@@ -91,14 +85,15 @@ class LocalStore(Store):
     def log_id(self, deployment: str) -> str:
         """Return the random name of the deployment's log."""
         action = f"Reading the log id of {deployment}"
-        with storage_errors(action), open(self._id(deployment), "rb") as file:
+        missing = StoreDamaged(f"{action} failed: {LOG_NAME} is not there.")
+        with storage_errors(action, missing), open(self._id(deployment), "rb") as file:
             data = file.read(MAX_ENTRY_BYTES)
         try:
             log_id = str(json.loads(data)["log_id"])
         except (ValueError, KeyError, TypeError) as error:
-            raise StoreFailed(f"{action} failed: {LOG_NAME} is damaged.") from error
+            raise StoreDamaged(f"{action} failed: {LOG_NAME} is damaged.") from error
         if not _LOG_ID.fullmatch(log_id):
-            raise StoreFailed(f"{action} failed: {log_id[:40]!r} is none.")
+            raise StoreDamaged(f"{action} failed: {log_id[:40]!r} is none.")
         return log_id
 
     def new_log_id(self, deployment: str) -> str:
@@ -120,13 +115,9 @@ class LocalStore(Store):
 
     def read_entry(self, deployment: str, sequence: int) -> bytes:
         """Return an entry as it was stored."""
-        try:
-            with storage_errors(f"Reading deploy {sequence} of {deployment}"):
-                return self._read(deployment, sequence)
-        except StoreFailed as error:
-            if isinstance(error.__cause__, FileNotFoundError):
-                raise StoreDamaged(f"{deployment} has no entry {sequence} in its deploy log.") from error
-            raise
+        missing = StoreDamaged(f"{deployment} has no entry {sequence} in its deploy log.")
+        with storage_errors(f"Reading deploy {sequence} of {deployment}", missing):
+            return self._read(deployment, sequence)
 
     def newer(self, deployment: str, after: int) -> list[bytes]:
         """Return the entries that follow ``after``."""
@@ -144,7 +135,9 @@ class LocalStore(Store):
         path = self._entry(deployment, sequence)
         folder, name = os.path.split(path)
         with storage_errors(f"Writing deploy {sequence} of {deployment}"):
-            if not publish(folder, name, lambda file: file.write(data), exclusive=True):
+            created = publish(folder, name, lambda file: file.write(data), exclusive=True)
+            # NFS repeats a link whose answer got lost, and then says that the name is taken.
+            if not created and self._read(deployment, sequence) != data:
                 return False
             try:
                 sync_folder(folder)
@@ -152,6 +145,27 @@ class LocalStore(Store):
                 remove(path)
                 raise
         return True
+
+    def put_details(self, deployment: str, sequence: int, nonce: str, data: bytes) -> None:
+        """Store what goes with an entry; its name is synced with that of the entry."""
+        folder, name = os.path.split(self._details(deployment, sequence, nonce))
+        with storage_errors(f"Writing the details of deploy {sequence} of {deployment}"):
+            publish(folder, name, lambda file: file.write(data))
+
+    def read_details(self, deployment: str, sequence: int, nonce: str) -> bytes:
+        """Return the details of an entry."""
+        what = f"the details of deploy {sequence} of {deployment}"
+        missing = StoreDamaged(f"There are no details of deploy {sequence} of {deployment}.")
+        with (
+            storage_errors(f"Reading {what}", missing),
+            open(self._details(deployment, sequence, nonce), "rb") as file,
+        ):
+            return file.read(MAX_DETAILS_BYTES)
+
+    def delete_details(self, deployment: str, sequence: int, nonce: str) -> None:
+        """Delete the details of an entry, if they are there."""
+        with storage_errors(f"Deleting the details of deploy {sequence} of {deployment}"):
+            remove(self._details(deployment, sequence, nonce))
 
     def bundles(self, deployment: str) -> dict[str, int]:
         """Return the digest of every stored bundle and the bytes it takes, its index included."""
@@ -195,15 +209,11 @@ class LocalStore(Store):
     def open_bundle(self, deployment: str, digest: str) -> StoredBundle:
         """Open a bundle; ``BundleGone`` if it is not there."""
         bundle, index = self._bundle(deployment, digest)
-        try:
-            with storage_errors(f"Opening a bundle of {deployment}"):
-                with open(index, "rb") as file:
-                    encoded = file.read()
-                return StoredBundle(FileIO(bundle), encoded)
-        except StoreFailed as error:
-            if isinstance(error.__cause__, FileNotFoundError):
-                raise BundleGone(f"The bundle {digest} of {deployment} is not stored any more.") from error
-            raise
+        gone = BundleGone(f"The bundle {digest} of {deployment} is not stored any more.")
+        with storage_errors(f"Opening a bundle of {deployment}", gone):
+            with open(index, "rb") as file:
+                encoded = file.read()
+            return StoredBundle(FileIO(bundle), encoded)
 
     def delete_bundle(self, deployment: str, digest: str) -> None:
         """Delete a bundle, if it is there."""
@@ -212,33 +222,13 @@ class LocalStore(Store):
             for path in self._bundle(deployment, digest):
                 remove(path)
 
-    @contextmanager
-    def committing(self, deployment: str) -> Iterator[None]:
+    def committing(self, deployment: str) -> AbstractContextManager[None]:
         """Hold off deletions; see ``Store``."""
-        deadline = time.monotonic() + COMMIT_WAIT_SECONDS
-        with self._lock_file(deployment) as lock:
-            while not _try_lock(lock, fcntl.LOCK_SH):
-                if time.monotonic() > deadline:
-                    raise StoreFailed(f"Another server has deleted bundles of {deployment} for a long time.")
-                time.sleep(LOCK_POLL_SECONDS)
-            yield
+        return committing(self._lock(deployment), deployment)
 
-    @contextmanager
-    def deleting(self, deployment: str) -> Iterator[bool]:
+    def deleting(self, deployment: str) -> AbstractContextManager[bool]:
         """Hold off commits; see ``Store``."""
-        with self._lock_file(deployment) as lock:
-            yield _try_lock(lock, fcntl.LOCK_EX)
-
-    @contextmanager
-    def _lock_file(self, deployment: str) -> Iterator[int]:
-        # The kernel gives the lock back when the process dies. Each opening is a holder of its own.
-        with storage_errors(f"Locking the bundles of {deployment}"):
-            path = os.path.join(self._folder(deployment), COMMIT_LOCK_NAME)
-            lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            yield lock
-        finally:
-            os.close(lock)
+        return deleting(self._lock(deployment), deployment)
 
     def capacity_bytes(self) -> int:
         """Return the size of the volume."""
@@ -256,13 +246,6 @@ class LocalStore(Store):
         with open(self._entry(deployment, sequence), "rb") as file:
             return file.read(MAX_ENTRY_BYTES)
 
-    def _sweep_halves(self, deployment: str) -> None:
-        folder = self._bundles(deployment)
-        names = set(os.listdir(folder))
-        for name in names:
-            if name.endswith(".index") and name.removesuffix(".index") + ".tar.zst" not in names:
-                remove(os.path.join(folder, name))
-
     def _folder(self, deployment: str) -> str:
         return os.path.join(self._root, check_deployment(deployment))
 
@@ -275,10 +258,18 @@ class LocalStore(Store):
     def _bundles(self, deployment: str) -> str:
         return os.path.join(self._folder(deployment), "bundles")
 
+    def _lock(self, deployment: str) -> str:
+        return os.path.join(self._folder(deployment), COMMIT_LOCK_NAME)
+
     def _entry(self, deployment: str, sequence: int) -> str:
         if not 1 <= sequence <= MAX_SEQUENCE:
             raise StoreFailed(f"{sequence} is no sequence of a deploy.")
         return os.path.join(self._deploys(deployment), f"{sequence:012d}.json")
+
+    def _details(self, deployment: str, sequence: int, nonce: str) -> str:
+        if not is_nonce(nonce):
+            raise StoreFailed(f"{nonce[:40]!r} is no nonce of a deploy.")
+        return f"{self._entry(deployment, sequence).removesuffix('.json')}.{nonce}.details"
 
     def _bundle(self, deployment: str, digest: str) -> tuple[str, str]:
         if not is_digest(digest):

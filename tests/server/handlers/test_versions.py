@@ -4,10 +4,11 @@ import asyncio
 import io
 import logging
 import random
+import threading
 
 import pytest
 
-from dagferry_core.bundle import decompressed, read_tar
+from dagferry_core.bundle import BundleFile, decompressed, read_tar
 from dagferry_core.manifest import Manifest
 from dagferry_core.patch import Patch
 from dagferry_server import patches
@@ -100,6 +101,27 @@ async def test_a_patch_that_many_ask_for_at_once_is_made_once(server, monkeypatc
     answers = await asyncio.gather(*asked)
     assert {answer.headers["Content-Type"] for answer in answers} == {PATCH}
     assert len({answer.body for answer in answers}) == len(made) == 1
+
+
+async def test_a_patch_that_comes_too_late_gets_the_whole_bundle(server, monkeypatch) -> None:
+    deploys = [await server.deploy({**A, "n.py": b"n = %d\n" % number}) for number in range(3)]
+    release = threading.Event()
+    real = patches.patch_between
+
+    def slow(old: BundleFile, new: BundleFile) -> bytes | None:
+        assert release.wait(20)
+        return real(old, new)
+
+    monkeypatch.setattr(patches, "patch_between", slow)
+    monkeypatch.setattr(patches, "LATE_SECONDS", 0.05)
+    answer = await version(server, deploys[2]["version"], deploys[0]["version"])
+    assert answer.headers["Content-Type"] == WHOLE
+    assert unpacked(answer.body)[0].digest == deploys[2]["digest"]
+    # What every sidecar asks for was made before.
+    assert (await version(server, deploys[2]["version"], deploys[1]["version"])).headers["Content-Type"] == PATCH
+    release.set()
+    monkeypatch.setattr(patches, "LATE_SECONDS", 20)
+    assert (await version(server, deploys[2]["version"], deploys[0]["version"])).headers["Content-Type"] == PATCH
 
 
 async def test_who_asked_first_may_go_away(server, monkeypatch) -> None:

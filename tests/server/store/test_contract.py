@@ -7,11 +7,12 @@ from typing import BinaryIO
 
 import pytest
 
-from dagferry_core.errors import BundleGone, DeploymentNotFound, StoreFailed
+from dagferry_core.errors import BundleGone, DeploymentNotFound, StoreDamaged, StoreFailed
 from dagferry_server.store.base import Store
 from dagferry_server.store.local import LocalStore
 
 DIGEST = "sha256:" + "a" * 64
+NONCE = "0123456789abcdef"
 OTHER = "sha256:" + "b" * 64
 
 
@@ -85,6 +86,51 @@ def test_a_taken_sequence_stays_as_it_is(store) -> None:
     assert store.read_entry("prod", 1) == b"one"
 
 
+def test_the_same_entry_again_is_the_writer_s_own_whose_answer_got_lost(store) -> None:
+    assert store.create_entry("prod", 1, b"one with a nonce")
+    assert store.create_entry("prod", 1, b"one with a nonce")
+
+
+def test_newer_entries_are_those_that_follow_without_a_gap(store) -> None:
+    assert store.newer("prod", 0) == []
+    for sequence in (1, 2, 3, 5):
+        store.create_entry("prod", sequence, b"%d" % sequence)
+    assert store.newer("prod", 0) == [b"1", b"2", b"3"]
+    assert store.newer("prod", 2) == [b"3"]
+    assert store.newer("prod", 3) == []
+    assert store.newer("prod", 10**12 - 1) == []
+
+
+def test_details_are_read_as_they_were_written_and_are_no_entries(store, make) -> None:
+    store.put_details("prod", 1, NONCE, b"details")
+    assert store.sequences("prod") == []
+    store.create_entry("prod", 1, b"one")
+    again = make()
+    again.prepare("prod")
+    assert again.read_details("prod", 1, NONCE) == b"details"
+    assert again.sequences("prod") == [1]
+    for sequence, nonce in ((2, NONCE), (1, "f" * 16)):
+        with pytest.raises(StoreDamaged):
+            again.read_details("prod", sequence, nonce)
+
+
+def test_deleted_details_are_gone(store) -> None:
+    store.put_details("prod", 1, NONCE, b"details")
+    for _ in range(2):
+        store.delete_details("prod", 1, NONCE)
+    with pytest.raises(StoreDamaged):
+        store.read_details("prod", 1, NONCE)
+
+
+@pytest.mark.parametrize("nonce", ["", "x" * 16, "../../../etc/pas", "a" * 15, "A" * 16])
+def test_a_nonce_that_is_none_never_reaches_the_storage(store, nonce) -> None:
+    with pytest.raises(StoreFailed):
+        store.put_details("prod", 1, nonce, b"")
+    for call in (store.read_details, store.delete_details):
+        with pytest.raises(StoreFailed):
+            call("prod", 1, nonce)
+
+
 def test_of_twenty_who_write_the_same_sequence_one_wins(store) -> None:
     with concurrent.futures.ThreadPoolExecutor(20) as pool:
         won = list(pool.map(lambda number: store.create_entry("prod", 1, b"%d" % number), range(20)))
@@ -93,7 +139,7 @@ def test_of_twenty_who_write_the_same_sequence_one_wins(store) -> None:
 
 
 def test_an_entry_that_is_not_there_cannot_be_read(store) -> None:
-    with pytest.raises(StoreFailed):
+    with pytest.raises(StoreDamaged):
         store.read_entry("prod", 7)
 
 

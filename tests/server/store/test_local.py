@@ -29,11 +29,13 @@ def put(store: LocalStore, content: bytes = b"bundle") -> None:
 
 def test_the_layout_is_the_documented_one(store, tmp_path) -> None:
     put(store)
+    store.put_details("prod", 42, "0123456789abcdef", b"{}")
     store.create_entry("prod", 42, b"{}")
     found = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
     hexadecimal = "a" * 64
     assert found == {
         "prod/log.json",
+        "prod/deploys/000000000042.0123456789abcdef.details",
         "prod/deploys/000000000042.json",
         f"prod/bundles/{hexadecimal}.tar.zst",
         f"prod/bundles/{hexadecimal}.index",
@@ -53,6 +55,7 @@ def test_leftovers_of_an_earlier_run_are_swept(store, tmp_path) -> None:
     for folder in ("prod", "prod/deploys", "prod/bundles"):
         (tmp_path / folder / (files.TEMPORARY + "0123")).write_text("half")
     (tmp_path / "prod/bundles" / ("b" * 64 + ".index")).write_text("an index without its bundle")
+    (tmp_path / "prod/deploys/000000000001.0123456789abcdef.details").write_text("details without their entry")
     store.prepare("prod")
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["log.json"]
 
@@ -95,6 +98,19 @@ def test_everything_is_synced_before_it_has_its_name_and_the_folder_after(store,
     calls.clear()
     put(store)
     assert calls == ["fsync", "rename", "fsync", "rename", "fsync"]
+
+
+def test_a_link_that_was_made_though_its_answer_says_no_is_one_s_own(store, monkeypatch) -> None:
+    """As over NFS, where a request whose answer got lost is sent again."""
+    real = os.link
+
+    def made_and_repeated(*arguments: str) -> None:
+        real(*arguments)
+        real(*arguments)
+
+    monkeypatch.setattr(os, "link", made_and_repeated)
+    assert store.create_entry("prod", 1, b"mine")
+    assert not store.create_entry("prod", 1, b"yours")
 
 
 def test_an_entry_whose_name_could_not_be_synced_is_taken_back(store, monkeypatch) -> None:

@@ -1,0 +1,68 @@
+"""What a deploy's entry in the log is too small for: warnings, excluded paths, and which paths were changed.
+
+It is stored beside the entry, before it, as JSON. It is for people: nothing depends on it, so it is cut where it would
+get large. The numbers in the entry are those of all paths.
+"""
+
+import json
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from dagferry_core.errors import StoreDamaged
+
+MAX_DETAILS_BYTES = 256 * 1024
+MAX_LISTED_PATHS = 1000
+"""Of each kind: excluded, added, changed, removed."""
+MAX_LISTED_WARNINGS = 100
+MAX_WARNING_CHARACTERS = 1000
+
+
+class DeployDetails(NamedTuple):
+    """What there is to say about a deploy.
+
+    ``cut`` tells whether there was more of it. Paths are those of the bundle; excluded ones are those of the archive.
+    """
+
+    warnings: list[str]
+    excluded: list[str]
+    added: list[str]
+    changed: list[str]
+    removed: list[str]
+    cut: bool = False
+
+    def encode(self) -> bytes:
+        """Return the details as they are stored, within all limits."""
+        limits = {"warnings": MAX_LISTED_WARNINGS}
+        left = MAX_DETAILS_BYTES - 200  # what stands around the lists
+        fitting: dict[str, Any] = {}
+        for name in ("warnings", "excluded", "removed", "changed", "added"):
+            texts = getattr(self, name)
+            if name == "warnings":
+                texts = [text[:MAX_WARNING_CHARACTERS] for text in texts]
+            fitting[name], left = _fitting(texts[: limits.get(name, MAX_LISTED_PATHS)], left)
+        fitting["cut"] = self.cut or any(fitting[name] != getattr(self, name) for name in fitting)
+        return json.dumps(fitting, ensure_ascii=False, separators=(",", ":")).encode(errors="replace") + b"\n"
+
+
+def _fitting(texts: Iterable[str], left: int) -> tuple[list[str], int]:
+    """Return the first of ``texts`` that have ``left`` bytes in JSON, and how many are left then."""
+    fitting: list[str] = []
+    for text in texts:
+        left -= len(json.dumps(text, ensure_ascii=False).encode(errors="replace")) + 1
+        if left < 0:
+            return fitting, 0
+        fitting.append(text)
+    return fitting, left
+
+
+def decode_details(data: bytes) -> DeployDetails:
+    """Read stored details; raise ``StoreDamaged`` if they are damaged. What a newer server added is left out."""
+    try:
+        raw: Any = json.loads(data)
+        details = DeployDetails(**{name: raw[name] for name in DeployDetails._fields})
+        lists = details[:-1]
+        if not all(isinstance(texts, list) and all(isinstance(text, str) for text in texts) for texts in lists):
+            raise ValueError("a field is not what it must be")
+    except Exception as error:
+        raise StoreDamaged(f"The details of a deploy are damaged: {error}.") from error
+    return details._replace(cut=bool(details.cut))

@@ -1,0 +1,53 @@
+"""The lock between commits and deletions of a deployment's bundles in the local store: many commit, one deletes.
+
+The kernel gives the lock back when the process dies. Each opening of the file is a holder of its own.
+"""
+
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from dagferry_core.errors import StoreFailed
+from dagferry_server.store.base import COMMIT_WAIT_SECONDS, storage_errors
+
+LOCK_POLL_SECONDS = 0.01
+
+
+@contextmanager
+def committing(path: str, deployment: str) -> Iterator[None]:
+    """Hold off deletions; ``StoreFailed`` if they go on for ``COMMIT_WAIT_SECONDS``."""
+    deadline = time.monotonic() + COMMIT_WAIT_SECONDS
+    with _opened(path, deployment) as lock:
+        while not _try_lock(lock, fcntl.LOCK_SH):
+            if time.monotonic() > deadline:
+                raise StoreFailed(f"Another server has deleted bundles of {deployment} for a long time.")
+            time.sleep(LOCK_POLL_SECONDS)
+        yield
+
+
+@contextmanager
+def deleting(path: str, deployment: str) -> Iterator[bool]:
+    """Hold off commits; ``False`` if one is under way."""
+    with _opened(path, deployment) as lock:
+        yield _try_lock(lock, fcntl.LOCK_EX)
+
+
+@contextmanager
+def _opened(path: str, deployment: str) -> Iterator[int]:
+    with storage_errors(f"Locking the bundles of {deployment}"):
+        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        yield lock
+    finally:
+        os.close(lock)
+
+
+def _try_lock(lock: int, kind: int) -> bool:
+    with storage_errors("Locking the bundles of a deployment"):
+        try:
+            fcntl.flock(lock, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    return True

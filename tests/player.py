@@ -1,0 +1,49 @@
+"""A sidecar whose clock and chance the test holds: it is told what happened, and answers what it does."""
+
+from collections.abc import Mapping
+
+from dagferry_core.errors import ServerRefused, ServerUnreachable
+from dagferry_core.records import DeployRef
+from dagferry_sidecar.decide import decide
+from dagferry_sidecar.state import SOUND, WAIT, Ask, AskFailed, Checked, NothingNew, Rules, Started, State, TakeFailed
+
+AWAY = AskFailed(ServerUnreachable("away"))
+REFUSED = AskFailed(ServerRefused("No."))
+
+
+def deploy(sequence: int, log: str = "log", content: str = "") -> DeployRef:
+    return DeployRef(log, sequence, f"v-{sequence}", f"sha256:{content or sequence}")
+
+
+class Player:
+    """A sidecar whose clock and chance the test holds."""
+
+    def __init__(
+        self,
+        *,
+        once: bool = False,
+        wait: int = 30,
+        interval: float = 5.0,
+        deadline: float = 300.0,
+        when_empty: str = WAIT,
+    ) -> None:
+        self.state = State(Rules(once, wait, interval, deadline, when_empty))
+        self.now = 0.0
+
+    def start(self, live: DeployRef | None = None, damage: str = SOUND, ages: Mapping[str, float] | None = None):
+        return self.tell(Started(live, damage, "a.py", ages or {}))
+
+    def tell(self, event, after: float = 0.0, chance: float = 1.0):
+        self.now += after
+        self.state, action = decide(self.state, event, self.now, chance)
+        return action
+
+    def follow(self, live: DeployRef) -> "Player":
+        """Be where every sidecar is most of the time: at the newest deploy, waiting for the next."""
+        self.start(live)
+        self.tell(NothingNew())
+        assert self.tell(Checked(SOUND, "")) == Ask(live.version, self.state.rules.poll_wait)
+        return self
+
+    def fail(self, action, error, chance: float = 1.0):
+        return self.tell(TakeFailed(action, error), chance=chance)

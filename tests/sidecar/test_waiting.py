@@ -1,0 +1,178 @@
+"""When the server is asked, and for how long it is asked to wait: through restarts, cut waits and black holes."""
+
+import pytest
+
+from dagferry_core.errors import ProxyFailed, ServerRefused, ServerUnreachable, TokenUnreadable
+from dagferry_sidecar.pace import MAX_BACKOFF_SECONDS
+from dagferry_sidecar.state import SOUND, Answered, Ask, AskFailed, Check, Checked, Done, NothingNew, Sleep
+from dagferry_sidecar.waiting import (
+    LEARNED_SECONDS,
+    PLAIN_SECONDS,
+    RESTART_PAUSE_SECONDS,
+    RESTART_SECONDS,
+    SPREAD_SECONDS,
+)
+from player import AWAY, REFUSED, Player, deploy
+
+
+def refused(status: int) -> AskFailed:
+    error = ServerRefused(f"The server answered {status}")
+    error.answered = status
+    return AskFailed(error)
+
+
+def until_it_asks(player: Player, action) -> Ask:
+    """Go on, with a sound tree, until the server is asked again."""
+    while not isinstance(action, Ask):
+        assert isinstance(action, (Check, Sleep))
+        event = Checked(SOUND, "") if isinstance(action, Check) else Done()
+        action = player.tell(event, after=action.seconds if isinstance(action, Sleep) else 0)
+    return action
+
+
+def through_a_cut(player: Player, after: float, error: AskFailed = AWAY) -> Ask:
+    """Have a wait end with ``error`` after so many seconds, and the next question answered."""
+    assert until_it_asks(player, player.tell(error, after=after)) == Ask("v-3", 0)
+    assert player.state.error is None, "one cut wait is no error"
+    return until_it_asks(player, player.tell(NothingNew()))
+
+
+# --- a server that is away -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("failure", [AWAY, AskFailed(ProxyFailed("down")), refused(502), refused(503), refused(504)])
+def test_for_a_minute_a_server_that_is_away_is_asked_so_often_that_a_restart_is_hardly_noticed(failure) -> None:
+    player = Player().follow(deploy(3))
+    pauses = []
+    while player.now < RESTART_SECONDS:
+        before = player.now
+        assert until_it_asks(player, player.tell(failure)).wait == 0
+        pauses.append(round(player.now - before, 2))
+    assert pauses[:5] == [0.1, 0.2, 0.4, 0.75, 0.75]
+    assert max(pauses) == RESTART_PAUSE_SECONDS
+    slow = []
+    for _ in range(7):
+        before = player.now
+        until_it_asks(player, player.tell(failure))
+        slow.append(round(player.now - before, 2))
+    assert slow == [5, 10, 20, 40, MAX_BACKOFF_SECONDS, 60, 60]
+    assert player.state.error is failure.error
+
+
+def test_the_minute_begins_anew_when_the_server_was_there() -> None:
+    player = Player().follow(deploy(3))
+    for _ in range(200):
+        until_it_asks(player, player.tell(AWAY))
+    until_it_asks(player, player.tell(NothingNew()))
+    assert player.state.error is None
+    before = player.now
+    until_it_asks(player, player.tell(AWAY, after=0.5))
+    assert player.now - before == pytest.approx(0.6)
+
+
+@pytest.mark.parametrize("failure", [REFUSED, refused(401), refused(500), AskFailed(TokenUnreadable("none"))])
+def test_what_a_restart_does_not_explain_is_followed_by_a_pause(failure) -> None:
+    player = Player().follow(deploy(3))
+    assert player.tell(failure) == Sleep(5.0)
+
+
+def test_those_who_ask_again_spread() -> None:
+    pauses = set()
+    for chance in (0.0, 0.5, 1.0):
+        player = Player().follow(deploy(3))
+        for _ in range(5):
+            action = player.tell(AWAY, chance=chance)
+        pauses.add(action.seconds if isinstance(action, Sleep) else player.tell(Checked(SOUND, "")).seconds)
+    assert pauses == {0.375, 0.5625, 0.75}
+
+
+def test_a_server_that_ends_a_wait_before_its_time_is_asked_again_soon_once() -> None:
+    player = Player().follow(deploy(3))
+    assert player.tell(NothingNew(), after=0.01) == Check()
+    assert player.tell(Checked(SOUND, "")) == Sleep(SPREAD_SECONDS), "so a server ends its waits that stops"
+    assert player.tell(Done(), after=SPREAD_SECONDS) == Ask("v-3", 30)
+    player.tell(NothingNew(), after=0.01)
+    assert player.tell(Checked(SOUND, "")) == Sleep(pytest.approx(4.99)), "this one does not wait at all"
+    assert player.tell(Done(), after=4.99) == Ask("v-3", 30)
+    player.tell(NothingNew(), after=0.01)
+    assert player.tell(Checked(SOUND, "")) == Sleep(pytest.approx(4.99))
+    player.tell(Done(), after=4.99)
+    until_it_asks(player, player.tell(NothingNew(), after=30))
+    player.tell(NothingNew(), after=0.01)
+    assert player.tell(Checked(SOUND, "")) == Sleep(SPREAD_SECONDS)
+
+
+# --- waits that are cut ----------------------------------------------------------------------------------------------
+
+
+def test_one_cut_wait_changes_nothing() -> None:
+    player = Player().follow(deploy(3))
+    assert through_a_cut(player, 12) == Ask("v-3", 30)
+    assert player.state.error is None
+    until_it_asks(player, player.tell(NothingNew(), after=30))
+    assert through_a_cut(player, 12) == Ask("v-3", 30), "the one before it does not count any more"
+
+
+def test_after_a_cut_the_server_is_asked_at_once_and_what_is_new_is_taken() -> None:
+    player = Player().follow(deploy(3))
+    before = player.now
+    until_it_asks(player, player.tell(AWAY, after=12))
+    assert player.now - before <= 12 + SPREAD_SECONDS
+    assert player.tell(Answered(deploy(4))).deploy == deploy(4)
+
+
+@pytest.mark.parametrize(
+    ("after", "failure"), [(2, AWAY), (12, AWAY), (12, refused(504)), (15, refused(502)), (30, AWAY)]
+)
+def test_waits_that_are_cut_twice_become_so_short_that_they_are_not(after, failure) -> None:
+    player = Player(wait=50).follow(deploy(3))
+    through_a_cut(player, after, failure)
+    asked = through_a_cut(player, after, failure)
+    if after == 2:
+        assert player.state.plain_until == player.now + PLAIN_SECONDS - 5, "too short to be of use"
+        return
+    assert 0.6 * after < asked.wait < after
+    started = player.now
+    while player.now < started + LEARNED_SECONDS - asked.wait:
+        assert until_it_asks(player, player.tell(NothingNew(), after=asked.wait)) == asked
+    assert until_it_asks(player, player.tell(NothingNew(), after=asked.wait)) == Ask("v-3", 50), "it may be better now"
+
+
+def test_a_black_hole_is_learned_from_the_first_time() -> None:
+    player = Player().follow(deploy(3))
+    asked = through_a_cut(player, 30 + 20)
+    assert asked == Ask("v-3", 15)
+    assert through_a_cut(player, 15 + 20) == Ask("v-3", 7), "its patience was below that, too"
+
+
+def test_a_wait_that_ends_because_the_server_went_teaches_nothing() -> None:
+    player = Player().follow(deploy(3))
+    for _ in range(5):
+        until_it_asks(player, player.tell(AWAY, after=12))
+        until_it_asks(player, player.tell(AWAY))
+        assert isinstance(player.state.error, ServerUnreachable)
+        assert until_it_asks(player, player.tell(NothingNew())) == Ask("v-3", 30)
+
+
+@pytest.mark.parametrize("failure", [refused(401), refused(500), AskFailed(TokenUnreadable("none"))])
+def test_an_answer_of_the_server_is_no_cut(failure) -> None:
+    player = Player().follow(deploy(3))
+    player.tell(failure, after=12)
+    assert player.state.error is failure.error
+
+
+def test_where_waits_fail_at_once_it_polls_for_a_while() -> None:
+    player = Player().follow(deploy(3))
+    for _ in range(2):
+        assert until_it_asks(player, player.tell(AWAY, after=1)) == Ask("v-3", 0)
+        assert until_it_asks(player, player.tell(NothingNew())) == Ask("v-3", 30)
+    until_it_asks(player, player.tell(AWAY, after=1))
+    until = player.now + PLAIN_SECONDS
+    action = player.tell(NothingNew())
+    while player.now < until - 6:
+        assert until_it_asks(player, action) == Ask("v-3", 0)
+        action = player.tell(NothingNew())
+    while (asked := until_it_asks(player, action)).wait == 0:
+        action = player.tell(NothingNew())
+    assert asked == Ask("v-3", 30)
+    assert player.now - until < 6
