@@ -20,7 +20,7 @@ from dagferry_server.store.base import Store, storage_errors
 
 MAX_SOURCE_BYTES = 4 * MIB
 """A larger .py file is not looked into: it counts as importing everything."""
-MAX_IMPORTS_BYTES = 24 * MIB
+MAX_IMPORTS_BYTES = 20 * MIB
 """What the names that a bundle's files import may come to; files beyond it count as importing everything too."""
 NAME_BYTES = 64
 """What a name takes in memory beside its letters: 13 million short ones, in an upload of 28 KiB, took 2 GB."""

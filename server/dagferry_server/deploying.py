@@ -25,6 +25,7 @@ from dagferry_core.deploydetails import DeployDetails
 from dagferry_core.deploylog import NONCE_BYTES, Deploy, next_deploy
 from dagferry_core.errors import BundleGone, DeployContended, StoreDamaged, StoreFailed, StoreFull
 from dagferry_core.manifest import EMPTY, Manifest
+from dagferry_core.patch import worth_a_patch
 from dagferry_server.answers import UploadAnswer
 from dagferry_server.bundles import known_imports, opened, put_bundle
 from dagferry_server.deployments import Deployment
@@ -237,7 +238,7 @@ def _write(store: Store, head: _Head, checked: CheckedArchive, spool: BinaryIO, 
             return _Commit(None, None)
         changes = checked.manifest.changes_from(old.manifest if old else EMPTY)
         patch = None
-        if old:
+        if old and worth_a_patch(changes):
             with opened(store, deployment, digest, checked.manifest) as bundle:
                 patch = _patch(deployment, old, bundle)
     details = DeployDetails(new.warnings, checked.left_out, *changes).encode()
