@@ -72,10 +72,14 @@ def _header_bytes(entry: Entry) -> int:
 
 
 class Index(NamedTuple):
-    """What is stored beside a bundle: its frames (see ``dagferry_core.packing``) and what each Python file imports."""
+    """What is stored beside a bundle: its frames (see ``dagferry_core.packing``), what each Python file imports, and
+    hints to the data that it reads (see ``dagferry_core.reads``). ``reads`` is ``None`` in an index that was written
+    before hints were looked for.
+    """
 
     frames: list[int]
     imports: dict[str, tuple[str, ...]]
+    reads: dict[str, tuple[str, ...]] | None = None
 
     def encode(self) -> bytes:
         """Return the index as it is stored."""
@@ -87,9 +91,11 @@ class Index(NamedTuple):
         """Read a stored index; raise ``StoreFailed`` if it is damaged."""
         try:
             raw: Any = json.loads(zstandard.decompress(data))
-            return cls(
-                [int(offset) for offset in raw["frames"]], {path: tuple(n) for path, n in raw["imports"].items()}
+            imports, reads = (
+                None if found is None else {path: tuple(names) for path, names in found.items()}
+                for found in (raw["imports"], raw.get("reads"))
             )
+            return cls([int(offset) for offset in raw["frames"]], imports or {}, reads)
         except Exception as error:
             raise StoreFailed(f"The index of a stored bundle is damaged: {error}.") from error
 
@@ -105,6 +111,7 @@ class BundleFile:
         self._frames = index.frames
         self._last: tuple[int, bytes] = (-1, b"")
         self.imports = index.imports
+        self.reads = index.reads
         try:
             size = int(self._range(0, BLOCK_BYTES)[124:135], 8)
             self.manifest = Manifest.parse(self._range(BLOCK_BYTES, size))

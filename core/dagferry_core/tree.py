@@ -19,6 +19,8 @@ from dagferry_core.manifest import Entry, Manifest
 
 FOLDER_MODE = 0o755
 SECOND_NS = 10**9
+AHEAD_NS = 10**6
+"""How much newer a file that changed is than one that depends on it: Airflow reads the newest files first."""
 CACHE = "__pycache__"
 BLOCK_BYTES = 4096
 """What the smallest file takes on most volumes, and a folder."""
@@ -249,8 +251,11 @@ def folders_of(manifest: Manifest) -> set[str]:
 def touch(tree: Tree, paths: Iterable[str], now: float) -> None:
     """Set the mtimes of ``paths`` (those the tree still has) to ``now``, seconds since the epoch; never backwards.
 
-    A file that is not as it was published is left alone, so that ``check`` goes on finding it.
+    Those that are newer than others by ``AHEAD_NS`` stay so. A file that is not as it was published is left alone, so
+    that ``check`` goes on finding it.
     """
+    paths = list(paths)
+    oldest = min((tree.mtimes[path] for path in paths if path in tree.mtimes), default=0)
     folders = Folders(tree.folder)
     try:
         for path in paths:
@@ -259,7 +264,8 @@ def touch(tree: Tree, paths: Iterable[str], now: float) -> None:
                 continue
             folder, name = folders.enter(path)
             if as_published(os.stat(name, dir_fd=folder, follow_symlinks=False), entry, tree.mtimes[path]):
-                tree.mtimes[path] = set_mtime(folder, name, max(int(now * SECOND_NS), tree.mtimes[path]))
+                mtime = int(now * SECOND_NS) + (AHEAD_NS if tree.mtimes[path] >= oldest + AHEAD_NS else 0)
+                tree.mtimes[path] = set_mtime(folder, name, max(mtime, tree.mtimes[path]))
     finally:
         folders.close()
 

@@ -20,7 +20,7 @@ from dagferry_core.deploylog import Deploy, next_deploy
 from dagferry_core.errors import BundleGone, StoreFailed, StoreFull
 from dagferry_core.manifest import EMPTY
 from dagferry_server.answers import UploadAnswer
-from dagferry_server.bundles import known_imports, opened, put_bundle
+from dagferry_server.bundles import known_sources, opened, put_bundle
 from dagferry_server.deployments import Deployment
 from dagferry_server.failures import log_failure
 from dagferry_server.patches import Key, patch_between
@@ -146,7 +146,7 @@ def _write(
     with ExitStack() as stack:
         old = _open_current(stack, store, head)
         if not _has_whole_bundle(store, deployment, digest):
-            put_bundle(store, deployment, checked, spool, known_imports(old))
+            put_bundle(store, deployment, checked, spool, known_sources(old))
         if current is not None and current.digest == digest:
             return _Commit(None, None)
         deploy = entry(changes=checked.manifest.changes_from(old.manifest if old else EMPTY))

@@ -5,7 +5,8 @@ from typing import NamedTuple
 
 from dagferry_core.bundle import BundleFile
 from dagferry_core.errors import BundleGone, StoreFailed
-from dagferry_core.imports import touched
+from dagferry_core.graph import touched
+from dagferry_core.imports import ANYTHING
 from dagferry_core.limits import MIB
 from dagferry_core.patch import MAX_PATCH_BYTES, make_patch
 from dagferry_server.bundles import opened
@@ -29,7 +30,8 @@ class Key(NamedTuple):
 
 def patch_between(old: BundleFile, new: BundleFile) -> bytes | None:
     """Return the patch from ``old`` to ``new``, or ``None`` if the whole bundle serves better."""
-    return make_patch(old, new, touched(old.manifest, new.manifest, new.imports), MAX_PATCH_BYTES)
+    reads = dict.fromkeys(new.imports, (ANYTHING,)) if new.reads is None else new.reads
+    return make_patch(old, new, touched(old.manifest, new.manifest, new.imports, reads), MAX_PATCH_BYTES)
 
 
 class Patches:
