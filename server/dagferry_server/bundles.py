@@ -54,7 +54,7 @@ def known_sources(bundle: BundleFile | None) -> dict[str, Source]:
     if bundle is None or bundle.reads is None:
         return {}
     files, reads = bundle.manifest.files, bundle.reads
-    return {files[path].sha256: Source(names, reads[path]) for path, names in bundle.imports.items()}
+    return {files[path].sha256: Source(names, reads.get(path, (ANYTHING,))) for path, names in bundle.imports.items()}
 
 
 def put_bundle(

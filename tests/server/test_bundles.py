@@ -49,12 +49,20 @@ def test_beside_it_stands_what_each_source_imports(store, tmp_path) -> None:
     assert known_sources(None) == {}
 
 
+def test_and_hints_to_what_it_reads(store, tmp_path) -> None:
+    digest = put(store, tmp_path, {"a.py": b"open('sql/a.sql')\n", "b.py": b"os.walk(x)\n"})
+    with opened(store, "prod", digest) as bundle:
+        assert bundle.reads == {"a.py": ("sql/a.sql",), "b.py": ("./",)}
+        bundle.reads = None  # as of a bundle that was stored before hints were looked for
+        assert known_sources(bundle) == {}
+
+
 def test_a_source_that_is_too_large_to_look_into_counts_as_importing_everything(store, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(bundles, "MAX_SOURCE_BYTES", 8)
     digest = put(store, tmp_path, FILES)
     with opened(store, "prod", digest) as bundle:
-        assert bundle.imports["a.py"] == (ANYTHING,)
-        assert bundle.imports["b.py"] == ()
+        assert bundle.imports["a.py"] == bundle.reads["a.py"] == (ANYTHING,)
+        assert bundle.imports["b.py"] == bundle.reads["b.py"] == ()
 
 
 def test_sources_beyond_what_all_names_may_come_to_count_as_importing_everything(store, tmp_path, monkeypatch) -> None:
@@ -83,6 +91,7 @@ def test_what_is_known_of_a_content_is_not_looked_for_again(store, tmp_path, mon
     again = put(store, tmp_path, {"renamed.py": FILES["a.py"], "also.py": FILES["b.py"]}, known)
     with opened(store, "prod", again) as bundle:
         assert bundle.imports == {"renamed.py": ("b",), "also.py": ()}
+        assert bundle.reads == {"renamed.py": (), "also.py": ()}
 
 
 @pytest.mark.parametrize(
