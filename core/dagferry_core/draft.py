@@ -251,7 +251,7 @@ class Draft:
     def stamp(self, now: float) -> tuple[Tree, list[str]]:
         """Set the mtimes of the fresh files to ``now``, seconds since the epoch; return the tree and their paths.
 
-        What changed gets ``AHEAD_NS`` more than what only depends on it, since Airflow reads the newest files first.
+        What only depends on what changed gets ``AHEAD_NS`` less, since Airflow reads the newest files first.
         To be called right before the swap, the moment the mtimes stand for. A file that replaces one is
         at least a whole second later: a .pyc kept elsewhere is valid for a path, a size and an mtime in seconds.
         Where no tree was before, no file is fresh: nobody can have read one, so the mtime of writing will do.
@@ -266,9 +266,8 @@ class Draft:
                     self._mtimes[path] = set_mtime(*folders.enter(path), before[path])
             for path in self._fresh:
                 earliest = before[path] + SECOND_NS if path in before else 0
-                mtime = max(int(now * SECOND_NS), earliest)
-                if old.get(path) != self.manifest.files[path]:
-                    mtime += AHEAD_NS
+                behind = AHEAD_NS if old.get(path) == self.manifest.files[path] else 0
+                mtime = max(int(now * SECOND_NS) - behind, earliest)
                 self._mtimes[path] = set_mtime(*folders.enter(path), mtime)
         finally:
             folders.close()

@@ -255,7 +255,7 @@ def touch(tree: Tree, paths: Iterable[str], now: float) -> None:
     that ``check`` goes on finding it.
     """
     paths = list(paths)
-    oldest = min((tree.mtimes[path] for path in paths if path in tree.mtimes), default=0)
+    newest = max((tree.mtimes.get(path, 0) for path in paths), default=0)
     folders = Folders(tree.folder)
     try:
         for path in paths:
@@ -264,7 +264,7 @@ def touch(tree: Tree, paths: Iterable[str], now: float) -> None:
                 continue
             folder, name = folders.enter(path)
             if as_published(os.stat(name, dir_fd=folder, follow_symlinks=False), entry, tree.mtimes[path]):
-                mtime = int(now * SECOND_NS) + (AHEAD_NS if tree.mtimes[path] >= oldest + AHEAD_NS else 0)
+                mtime = int(now * SECOND_NS) - (AHEAD_NS if tree.mtimes[path] <= newest - AHEAD_NS else 0)
                 tree.mtimes[path] = set_mtime(folder, name, max(mtime, tree.mtimes[path]))
     finally:
         folders.close()
