@@ -77,10 +77,14 @@ def header_bytes(entry: Entry) -> int:
 
 
 class Index(NamedTuple):
-    """What is stored beside a bundle: its frames (see ``dagferry_core.packing``) and what each Python file imports."""
+    """What is stored beside a bundle: its frames (see ``dagferry_core.packing``), what each Python file imports, and
+    hints to the data that it reads (see ``dagferry_core.reads``). ``reads`` is ``None`` in an index that was written
+    before hints were looked for.
+    """
 
     frames: list[int]
     imports: dict[str, tuple[str, ...]]
+    reads: dict[str, tuple[str, ...]] | None = None
 
     def encode(self) -> bytes:
         """Return the index as it is stored."""
@@ -90,7 +94,6 @@ class Index(NamedTuple):
             for piece in _json(value) if isinstance(value, dict) else (json.dumps(value).encode(),):
                 text += piece
         text += b"}"
-
         return zstandard.ZstdCompressor(write_checksum=True).compress(text)
 
     @classmethod
@@ -98,9 +101,11 @@ class Index(NamedTuple):
         """Read a stored index; raise ``StoreDamaged`` if it is damaged."""
         try:
             raw: Any = json.loads(zstandard.decompress(data))
-            return cls(
-                [int(offset) for offset in raw["frames"]], {path: tuple(n) for path, n in raw["imports"].items()}
+            imports, reads = (
+                None if found is None else {path: tuple(names) for path, names in found.items()}
+                for found in (raw["imports"], raw.get("reads"))
             )
+            return cls([int(offset) for offset in raw["frames"]], imports or {}, reads)
         except Exception as error:
             raise StoreDamaged(f"The index of a stored bundle is damaged: {error}.") from error
 
@@ -133,6 +138,7 @@ class BundleFile:
     ) -> None:
         self._frames = frames.Frames(fd, index.frames)
         self.imports = index.imports
+        self.reads = index.reads
         size = self._frames.manifest_bytes()
         if size > LARGE_MANIFEST_BYTES:
             when_large()
