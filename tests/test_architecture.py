@@ -57,9 +57,23 @@ def test_the_sidecar_loads_no_asyncio_and_no_framework_at_start() -> None:
         assert not imported(path) & {"asyncio", "aiohttp", "aiofiles", "pydantic"}, path.relative_to(HOME)
 
 
+def lines_of_code(path: Path) -> int:
+    """How many lines are neither blank nor a comment or docstring: a limit must not cost an explanation."""
+    text = path.read_text()
+    told = {
+        line
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+        for line in range(node.lineno, (node.end_lineno or node.lineno) + 1)
+    }
+    lines = enumerate(text.splitlines(), 1)
+    return sum(
+        number not in told and line.strip() != "" and not line.lstrip().startswith("#") for number, line in lines
+    )
+
+
 def test_files_stay_about_one_thing() -> None:
     for package in PACKAGES:
         for path in files(package):
-            lines = len(path.read_text().splitlines())
-            # The table of errors is one thing, and long by nature.
-            assert lines <= 300 or path.name == "errors.py", f"{path.relative_to(HOME)} has {lines} lines"
+            lines = lines_of_code(path)
+            assert lines <= 300, f"{path.relative_to(HOME)} has {lines} lines of code"

@@ -5,10 +5,12 @@ import io
 import os
 
 from dagferry_core.bundle import BundleFile, Index
-from dagferry_core.imports import imported_names, touched
+from dagferry_core.graph import touched
+from dagferry_core.imports import imported_names
 from dagferry_core.manifest import Entry, Manifest
 from dagferry_core.packing import write_bundle
 from dagferry_core.patch import MAX_PATCH_BYTES, make_patch
+from dagferry_core.reads import read_hints
 
 
 def manifest_of(files: dict[str, bytes], modes: dict[str, int] | None = None) -> Manifest:
@@ -27,11 +29,12 @@ class Stored:
         frames = write_bundle(self.manifest, lambda entry: [files[entry.path]], out)
         self.body = out.getvalue()
         names = {path: imported_names(text) for path, text in files.items() if path.endswith(".py")}
+        self.reads = {path: read_hints(files[path], imports) for path, imports in names.items()}
         fd = os.memfd_create("bundle")
         os.write(fd, self.body)
-        self.bundle = BundleFile(fd, Index(frames, names))
+        self.bundle = BundleFile(fd, Index(frames, names, self.reads))
 
     def patch_from(self, old: "Stored") -> bytes | None:
         """The patch as a server makes it, with the files to touch."""
-        touch = touched(old.manifest, self.manifest, self.bundle.imports)
+        touch = touched(old.manifest, self.manifest, self.bundle.imports, self.reads)
         return make_patch(old.bundle, self.bundle, touch, MAX_PATCH_BYTES)

@@ -5,7 +5,6 @@
     <storage>/<name>/live/                 a sidecar's volume: the newest version, at live/current
     <storage>/<name>/live.lock             held by the process that works on any of it
     <storage>/<name>/versions/<version>/   a version that runs are pinned to; Airflow removes it when it is stale
-    <storage>/<name>/building-<random>/    one that is being built
 
 The dag processor follows the newest version at a path that never changes. A task gets the version its run was made
 with, from the disk if it is there, else from the server. A task that can have it neither way is rescheduled.
@@ -20,7 +19,7 @@ import http.client
 import logging
 import os
 import ssl
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -29,27 +28,22 @@ from airflow.dag_processing.bundles import base
 from airflow.exceptions import AirflowException
 
 from dagferry_airflow import pin
-from dagferry_airflow.following import HURRIED, LOCK_SECONDS, Follower
-from dagferry_airflow.live import LiveTree, build, copy, live_version, locked
-from dagferry_core import removing
-from dagferry_core import tree as trees
+from dagferry_airflow.following import Follower
+from dagferry_airflow.live import live_version
+from dagferry_airflow.versions import Versions, is_refused
 from dagferry_core.connecting import Access, Patience, check_url, tls_context
 from dagferry_core.errors import (
     AnswerInvalid,
     DagferryError,
     RootInUse,
-    SequenceRegressed,
     ServerRefused,
     ServerUnreachable,
     SetupError,
     TokenUnreadable,
-    TreeDamaged,
     VolumeFailed,
 )
-from dagferry_core.fetch import DOWNLOAD_SECONDS, Server
-from dagferry_core.finding import trees_of, whole_tree
-from dagferry_core.names import check_deployment, version_sequence
-from dagferry_core.records import DeployRef
+from dagferry_core.fetch import Server
+from dagferry_core.names import check_deployment
 from dagferry_core.root import CURRENT
 
 AGENT = "dagferry-airflow"
@@ -90,6 +84,8 @@ class DagferryBundle(base.BaseDagBundle):  # type: ignore[misc] # Airflow is not
         self._live = f"{self.base_dir}/live"
         self._path = Path(self.versions_dir, self.version) if self.version else Path(self._live, CURRENT)
         self._follower = Follower(self._live, self._connect)
+        self._beside = ""  # the newest version, where this user may not make it live
+        self._versions = Versions(self.base_dir, self._connect, self._track)
 
     # --- what Airflow calls ------------------------------------------------------------------------------------------
 
@@ -100,19 +96,16 @@ class DagferryBundle(base.BaseDagBundle):  # type: ignore[misc] # Airflow is not
 
     def get_current_version(self) -> Any:
         """Return the version of the files at ``path``, as this Airflow wants it; ``None`` if there are none."""
-        version = self.version or live_version(self._live)
+        version = self.version or self._beside or live_version(self._live)
         kind = getattr(base, "BundleVersion", None)  # since 3.3
         return kind(version) if kind and version else version or None
 
     def initialize(self) -> None:
         """Make the files ready: those of ``version``, or the newest, or what was live when the server is away."""
         if self.version:
-            try:
-                self._make_version(self.version)
-            except DagferryError as error:
-                self._give_up(error)
-            except OSError as error:
-                self._give_up(VolumeFailed(f"{error.filename or self.base_dir}: {error.strerror}."))
+            with self._giving_up():
+                # Else this may be the loop of the dag processor, for a callback.
+                self._versions.make(self.version, patient=pin.is_task())
         else:
             self._follow()
         if pin.is_task() and not self.version:
@@ -128,8 +121,26 @@ class DagferryBundle(base.BaseDagBundle):  # type: ignore[misc] # Airflow is not
 
     def _follow(self) -> None:
         self._follower.follow(patiently=pin.is_task())
-        if self._follower.error and not self._path.is_dir():
-            self._give_up(self._follower.error)
+        error = self._follower.error
+        if error and pin.is_task() and is_refused(error):
+            # With run_as_user: this user may not write where the newest is kept, and must not get an old one instead.
+            with self._giving_up():
+                self._beside = self._versions.make_newest()
+            if self._beside:
+                self._path = self._versions.path(self._beside)
+        elif error and not self._path.is_dir():
+            self._give_up(error)
+
+    @contextlib.contextmanager
+    def _giving_up(self) -> Iterator[None]:
+        try:
+            yield
+        except DagferryError as error:
+            self._give_up(error)
+        except OSError as error:
+            failure = VolumeFailed(f"{error.filename or self.base_dir}: {error.strerror}.")
+            failure.__cause__ = error
+            self._give_up(failure)
 
     def view_url_template(self) -> str | None:
         """Return where people can look at a version."""
@@ -138,78 +149,6 @@ class DagferryBundle(base.BaseDagBundle):  # type: ignore[misc] # Airflow is not
     def view_url(self, version: str | None = None) -> str | None:
         """Return the same for one version; Airflow 3.0 asks so."""
         return self._template.format(version=version) if self._template and version else None
-
-    # --- one version -------------------------------------------------------------------------------------------------
-
-    def _make_version(self, version: str) -> None:
-        if self._path.is_dir():
-            return
-        version_sequence(version)  # it becomes a file name
-        patient = pin.is_task()  # else this may be the loop of the dag processor, for a callback
-        lock_seconds = DOWNLOAD_SECONDS if patient else LOCK_SECONDS
-        if trees_of(self._live, version):
-            with locked(self._live, lock_seconds):
-                if self._path.is_dir() or self._copy_tree(version):
-                    return
-        server = self._connect(None if patient else HURRIED)
-        try:
-            # Asked before the lock is held: with a server that hangs, tasks would wait for it one after the other.
-            newest = server.current("", 0, None)
-            with locked(self._live, lock_seconds):
-                if not self._path.is_dir():
-                    self._download(version, newest, server)
-        finally:
-            server.close()
-
-    def _copy_tree(self, version: str) -> bool:
-        """Make a version from a tree that was live here; tell whether one is whole. The server is not asked."""
-
-        def copy_to(folder: str) -> None:
-            if not (tree := whole_tree(self._live, version)):
-                raise TreeDamaged(f"No tree of {version} in {self._live} is what was published.")
-            copy(folder, tree)
-
-        try:
-            self._build(version, copy_to)
-        except TreeDamaged as error:
-            log.warning("%s The server is asked for it.", error.message)
-            return False
-        except (DagferryError, OSError) as error:
-            with LiveTree(self._live) as live:
-                if not live.make_room(error):
-                    raise
-            return self._copy_tree(version)  # as long as there is something that gives room
-        return True
-
-    def _download(self, version: str, newest: DeployRef | None, server: Server) -> None:
-        with LiveTree(self._live) as live:
-            # Most runs are pinned to the newest version; then the live tree is what the next patch is for.
-            if newest and newest.version == version:
-                with contextlib.suppress(SequenceRegressed):  # another process has taken a newer one meanwhile
-                    live.take(newest, server)
-            try:
-                self._build(version, lambda folder: build(folder, version, live.live, server))
-            except (DagferryError, OSError) as error:
-                if not live.make_room(error):
-                    raise
-                server.close()
-                self._build(version, lambda folder: build(folder, version, live.live, server))
-
-    def _build(self, version: str, fill: Callable[[str], None]) -> None:
-        """Have ``fill`` build a version in an empty folder, and put that in its place."""
-        for leftover in self.base_dir.glob("building-*"):
-            removing.remove(str(leftover))
-        folder = self.base_dir / f"building-{os.urandom(8).hex()}"
-        folder.mkdir(parents=True)
-        folder.chmod(trees.FOLDER_MODE)
-        try:
-            fill(str(folder))
-            self.versions_dir.mkdir(parents=True, exist_ok=True)
-            self._track(version)
-            folder.rename(self._path)
-        except BaseException:
-            removing.remove(str(folder))
-            raise
 
     def _track(self, version: str) -> None:
         """Write the tracking file that Airflow's own clean-up goes by, unless there is one."""
@@ -249,6 +188,12 @@ class DagferryBundle(base.BaseDagBundle):  # type: ignore[misc] # Airflow is not
 
     def _hint(self, error: DagferryError) -> str:
         # Not the error's own, which is the sidecar's: it names flags.
+        if is_refused(error) and not isinstance(error, (SetupError, TokenUnreadable)):
+            return (
+                f" Where tasks have run_as_user, all these users need a common group that may write in {self.base_dir} "
+                f"and {self.base_dir.parent / '_tracking'}: chgrp -R GROUP and chmod -R g+ws, and umask 0002 where "
+                "Airflow is started."
+            )
         answered = error.answered if isinstance(error, ServerRefused) else 0
         if self.version and answered in {http.client.GONE, http.client.NOT_FOUND}:
             # Nothing brings the version back, so the run has to leave it.

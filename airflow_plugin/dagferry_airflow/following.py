@@ -85,6 +85,7 @@ class Follower:
             failure = error
         except OSError as error:
             failure = VolumeFailed(f"{error.filename or self._root}: {error.strerror}.")
+            failure.__cause__ = error
         else:
             return None
         log.warning("%s %s stays as it is.", failure.message, self._root)

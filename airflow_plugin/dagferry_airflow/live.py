@@ -21,13 +21,14 @@ from dagferry_core.errors import (
     DigestMismatch,
     PatchMismatch,
     RootInUse,
+    RootUnusable,
     SequenceRegressed,
     TreeDamaged,
 )
 from dagferry_core.fetch import Server
 from dagferry_core.manifest import Manifest
 from dagferry_core.records import DeployRef, TreeRules
-from dagferry_core.root import CURRENT
+from dagferry_core.root import CURRENT, LOCK_HINT
 from dagferry_core.taking import opened
 from dagferry_core.tree import Damage
 from dagferry_core.volume import Live, Volume
@@ -63,7 +64,7 @@ def locked(root: str, seconds: float) -> Iterator[None]:
     # Not Airflow's own lock of the bundle: that one waits for ever.
     os.makedirs(os.path.dirname(root), exist_ok=True)
     deadline = time.monotonic() + seconds
-    with open(f"{root}.lock", "w") as file:
+    with os.fdopen(_open_lock(f"{root}.lock")) as file:
         while True:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -71,11 +72,21 @@ def locked(root: str, seconds: float) -> Iterator[None]:
             except BlockingIOError as error:
                 if time.monotonic() > deadline:
                     raise RootInUse(f"Another process works on {root}, for over {seconds:g} s.") from error
+            except OSError as error:
+                raise RootUnusable(f"{root}.lock cannot be locked: {error.strerror}. {LOCK_HINT}") from error
             time.sleep(LOCK_POLL_SECONDS)
         try:
             yield
         finally:
             fcntl.flock(file, fcntl.LOCK_UN)  # closing is not enough if a child was forked
+
+
+def _open_lock(path: str) -> int:
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    except PermissionError:
+        # With run_as_user it may be another user's; who may only read it can lock it too.
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
 
 class LiveTree:

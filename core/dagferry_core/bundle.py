@@ -9,26 +9,27 @@ bundle says where they start. That gives the server single files out of a bundle
 a patch needs.
 """
 
-import errno
 import json
-import os
 import re
 import struct
 from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Any, NamedTuple
 
 import zstandard
 
-from dagferry_core.errors import AnswerInvalid, DigestMismatch, StoreDamaged, StoreFailed
+from dagferry_core import frames
+from dagferry_core.errors import AnswerInvalid, DigestMismatch, StoreDamaged
 from dagferry_core.limits import LARGE_MANIFEST_BYTES, MAX_ZSTD_WINDOW_BYTES, PIECE_BYTES
 from dagferry_core.manifest import MAX_MANIFEST_BYTES, Entry, Manifest
 
 MANIFEST_NAME = "manifest.txt"
 FOLDER = "dags/"
-FRAME_BYTES = 1 << 20
-BLOCK_BYTES = 512
+FRAME_BYTES = frames.FRAME_BYTES
+_PIECE_ITEMS = 1000
+BLOCK_BYTES = frames.BLOCK_BYTES
 END = bytes(2 * BLOCK_BYTES)
 
 _USTAR = struct.Struct("100s 8s 8s 8s 12s 12s 8s 1s 100s 8s 32s 32s 8s 8s 155s 12x")
@@ -76,14 +77,23 @@ def header_bytes(entry: Entry) -> int:
 
 
 class Index(NamedTuple):
-    """What is stored beside a bundle: its frames (see ``dagferry_core.packing``) and what each Python file imports."""
+    """What is stored beside a bundle: its frames (see ``dagferry_core.packing``), what each Python file imports, and
+    hints to the data that it reads (see ``dagferry_core.reads``). ``reads`` is ``None`` in an index that was written
+    before hints were looked for.
+    """
 
     frames: list[int]
     imports: dict[str, tuple[str, ...]]
+    reads: dict[str, tuple[str, ...]] | None = None
 
     def encode(self) -> bytes:
         """Return the index as it is stored."""
-        text = json.dumps(self._asdict(), ensure_ascii=False).encode()
+        text = bytearray(b"{")
+        for field, value in self._asdict().items():
+            text += b'%b"%b": ' % (b", " if len(text) > 1 else b"", field.encode())
+            for piece in _json(value) if isinstance(value, dict) else (json.dumps(value).encode(),):
+                text += piece
+        text += b"}"
         return zstandard.ZstdCompressor(write_checksum=True).compress(text)
 
     @classmethod
@@ -91,77 +101,24 @@ class Index(NamedTuple):
         """Read a stored index; raise ``StoreDamaged`` if it is damaged."""
         try:
             raw: Any = json.loads(zstandard.decompress(data))
-            return cls(
-                [int(offset) for offset in raw["frames"]], {path: tuple(n) for path, n in raw["imports"].items()}
+            imports, reads = (
+                None if found is None else {path: tuple(names) for path, names in found.items()}
+                for found in (raw["imports"], raw.get("reads"))
             )
+            return cls([int(offset) for offset in raw["frames"]], imports or {}, reads)
         except Exception as error:
             raise StoreDamaged(f"The index of a stored bundle is damaged: {error}.") from error
 
 
-class Frames:
-    """The tar in a stored bundle, at any place. Holds at most one decompressed frame."""
-
-    __slots__ = ("_fd", "_last", "_offsets")
-
-    def __init__(self, fd: int, offsets: list[int]) -> None:
-        self._fd = fd
-        self._offsets = offsets
-        self._last: tuple[int, bytes] = (-1, b"")
-
-    @property
-    def stored_bytes(self) -> int:
-        """The size of the bundle as it is stored."""
-        return self._offsets[-1]
-
-    def manifest_bytes(self) -> int:
-        """Return the size of the manifest, the first member."""
-        try:
-            return int(self.range(0, BLOCK_BYTES)[124:135], 8)
-        except ValueError as error:
-            raise StoreDamaged(f"A stored bundle has no manifest: {error}.") from error
-
-    def verify(self, size: int) -> None:
-        """Read all of it; raise ``StoreDamaged`` if any byte is damaged, or if it has not ``size`` bytes."""
-        found = sum(len(self._frame(number)) for number in range(len(self._offsets) - 1))
-        if found != size:  # as of a frame that, by one flipped bit, claims to hold nothing
-            raise StoreDamaged(f"A stored bundle is damaged: it has {found} bytes, and should have {size}.")
-
-    def pieces(self, start: int, length: int) -> Iterator[bytes]:
-        """Yield ``length`` bytes from ``start`` in pieces."""
-        while length:
-            piece = self.range(start, min(length, PIECE_BYTES))
-            start, length = start + len(piece), length - len(piece)
-            yield piece
-
-    def range(self, start: int, length: int) -> bytes:
-        """Return ``length`` bytes from ``start``."""
-        pieces = []
-        while length:
-            number, skip = divmod(start, FRAME_BYTES)
-            piece = self._frame(number)[skip : skip + length]
-            if not piece:
-                raise StoreDamaged(f"A stored bundle ends early: it has no byte {start}.")
-            pieces.append(piece)
-            start, length = start + len(piece), length - len(piece)
-        return b"".join(pieces)
-
-    def _frame(self, number: int) -> bytes:
-        cached, content = self._last
-        if cached != number:
-            try:
-                start, end = self._offsets[number : number + 2]
-                frame = os.pread(self._fd, end - start, start)
-                # What a damaged one says of its own size would be allocated.
-                if not 0 <= (size := zstandard.frame_content_size(frame)) <= FRAME_BYTES:
-                    raise ValueError(f"it claims to hold {size} bytes")
-                content = zstandard.decompress(frame)
-            except (OSError, ValueError, zstandard.ZstdError) as error:
-                # A damaged index asks for what no file has.
-                if isinstance(error, OSError) and error.errno != errno.EINVAL:
-                    raise StoreFailed(f"A stored bundle cannot be read: {error.strerror or error}.") from error
-                raise StoreDamaged(f"A stored bundle is damaged in frame {number}: {error}.") from error
-            self._last = (number, content)
-        return content
+def _json(value: dict[str, Any]) -> Iterator[bytes]:
+    """Yield a dict as JSON, in pieces: as one text and its bytes, a large one would be in memory twice."""
+    items = iter(value.items())
+    comma = b""
+    yield b"{"
+    while batch := dict(islice(items, _PIECE_ITEMS)):
+        yield comma + json.dumps(batch, ensure_ascii=False)[1:-1].encode()
+        comma = b", "
+    yield b"}"
 
 
 class BundleFile:
@@ -179,8 +136,9 @@ class BundleFile:
         known: Manifest | None = None,
         when_large: Callable[[], object] = lambda: None,
     ) -> None:
-        self._frames = Frames(fd, index.frames)
+        self._frames = frames.Frames(fd, index.frames)
         self.imports = index.imports
+        self.reads = index.reads
         size = self._frames.manifest_bytes()
         if size > LARGE_MANIFEST_BYTES:
             when_large()

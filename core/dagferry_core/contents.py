@@ -229,10 +229,16 @@ class Contents:
             self._meter.add_path(copy.encode())
             self._files[copy] = content
         self._refusals.raise_any()
+        self._nodes.clear()
         if not root:
             return root, self._files
         above = f"{root}/"
-        return root, {path[len(above) :]: content for path, content in self._files.items() if path.startswith(above)}
+        files: dict[str, Content] = {}
+        while self._files:  # the paths as they were are gone when those without the folder have come
+            path, content = self._files.popitem()
+            if path.startswith(above):
+                files[path[len(above) :]] = content
+        return root, files
 
     def _find_root(self) -> str:
         root = self._root

@@ -1,10 +1,10 @@
 """A draft: a tree that is being built aside, from a whole bundle, from a patch, or from the published tree alone.
 
 Promises: every file that is written is checked against its sha256. An unchanged file is a hard link, or a copy with the
-same mtime where linking is refused, whatever the reason. A fresh file (changed, or importing what changed) is a new
-inode, never a link, because setting its mtime must not touch the tree that is still live. Every folder is 0755 and
-every file 0644 or 0755 whatever the umask, where the volume keeps modes. Nothing is synced: the server has the truth,
-and ``tree.check`` finds what a power cut tore.
+same mtime where linking is refused, whatever the reason. A fresh file (changed, or importing or reading what changed)
+is a new inode, never a link, because setting its mtime must not touch the tree that is still live. Every folder is 0755
+and every file 0644 or 0755 whatever the umask, where the volume keeps modes. Nothing is synced: the server has the
+truth, and ``tree.check`` finds what a power cut tore.
 """
 
 import errno
@@ -18,6 +18,7 @@ from dagferry_core.errors import AnswerInvalid, DagferryError, DigestMismatch, P
 from dagferry_core.manifest import Entry, Manifest
 from dagferry_core.patch import Patch
 from dagferry_core.tree import (
+    AHEAD_NS,
     FULL_ERRORS,
     OPEN_FILE,
     SECOND_NS,
@@ -235,7 +236,7 @@ class Draft:
     def fill_from_bundle(self, files: Files) -> None:
         """Write the files, but link those that the old tree has.
 
-        A whole bundle does not say who imports what. So if any Python file is not as it was, all of them become
+        A whole bundle does not say who imports or reads what. So if any file is not as it was, all Python files become
         fresh: Airflow reads some again for nothing, but never misses one.
         """
         unchanged = self._unchanged()
@@ -251,18 +252,20 @@ class Draft:
             return set()
         before, after, torn = self.old.manifest.files, self.manifest.files, set(check(self.old).torn)
         unchanged = {path for path, entry in after.items() if before.get(path) == entry and path not in torn}
-        if any(path.endswith(".py") for path in (before.keys() | after.keys()) - unchanged):
+        if len(unchanged) < len(before.keys() | after.keys()):
             return {path for path in unchanged if not path.endswith(".py")}
         return unchanged
 
     def stamp(self, now: float) -> tuple[Tree, list[str]]:
         """Set the mtimes of the fresh files to ``now``, seconds since the epoch; return the tree and their paths.
 
+        What only depends on what changed gets ``AHEAD_NS`` less, since Airflow reads the newest files first.
         To be called right before the swap, the moment the mtimes stand for. A file that replaces one is
         at least a whole second later: a .pyc kept elsewhere is valid for a path, a size and an mtime in seconds.
         Where no tree was before, no file is fresh: nobody can have read one, so the mtime of writing will do.
         """
         before = self.old.mtimes if self.old else {}
+        old = self.old.manifest.files if self.old else {}
         folders = Folders(self.folder)
         fresh = set(self._fresh)
         try:
@@ -271,7 +274,9 @@ class Draft:
                     self._mtimes[path] = set_mtime(*folders.enter(path), before[path])
             for path in self._fresh:
                 earliest = before[path] + SECOND_NS if path in before else 0
-                self._mtimes[path] = stamp_mtime(*folders.enter(path), max(int(now * SECOND_NS), earliest))
+                behind = AHEAD_NS if old.get(path) == self.manifest.files[path] else 0
+                mtime = max(int(now * SECOND_NS) - behind, earliest)
+                self._mtimes[path] = stamp_mtime(*folders.enter(path), mtime)
         finally:
             folders.close()
         if self._mtimes.keys() != self.manifest.files.keys():

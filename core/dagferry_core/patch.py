@@ -10,7 +10,7 @@ endian). The first part is text::
     copy <line of a manifest>      content that the old bundle has somewhere else, or with another mode
     batch <number of files that follow>
     file <line of a manifest>      a new content
-    touch <path>                   unchanged, but it imports something that changed: gets a new modification time
+    touch <path>                   unchanged, but it imports or reads what changed: gets a new modification time
 
 Each further part holds the contents of one batch, one after the other. Its dictionary is the old contents of those
 files of the batch that were there before, in the same order, unless they are too large (``BATCH_BYTES``).
@@ -97,7 +97,7 @@ def worth_a_patch(changes: Changes) -> bool:
 def make_patch(old: BundleFile, new: BundleFile, touch: Sequence[str], max_bytes: int) -> bytes | None:
     """Return the patch from ``old`` to ``new``, or ``None`` if it would have over ``max_bytes`` or be of no use.
 
-    ``touch`` are the unchanged paths that import something that changed (``imports.touched``).
+    ``touch`` are the unchanged paths that import or read something that changed (``graph.touched``).
     """
     changes = new.manifest.changes_from(old.manifest)
     old_contents = {entry.sha256 for entry in old.manifest.files.values()}

@@ -20,6 +20,8 @@ from dagferry_core.manifest import Entry, Manifest
 
 FOLDER_MODE = 0o755
 SECOND_NS = 10**9
+AHEAD_NS = 10**6
+"""How much newer a file that changed is than one that depends on it: Airflow reads the newest files first."""
 CACHE = "__pycache__"
 BLOCK_BYTES = 4096
 """What the smallest file takes on most volumes, and a folder."""
@@ -256,8 +258,11 @@ def folders_of(manifest: Manifest) -> set[str]:
 def touch(tree: Tree, paths: Iterable[str], now: float) -> None:
     """Set the mtimes of ``paths`` (those the tree still has) to ``now``, seconds since the epoch; never backwards.
 
-    A file that is not as it was published is left alone, so that ``check`` goes on finding it.
+    Those that are newer than others by ``AHEAD_NS`` stay so. A file that is not as it was published is left alone, so
+    that ``check`` goes on finding it.
     """
+    paths = list(paths)
+    newest = max((tree.mtimes.get(path, 0) for path in paths), default=0)
     folders = Folders(tree.folder)
     try:
         for path in paths:
@@ -267,6 +272,7 @@ def touch(tree: Tree, paths: Iterable[str], now: float) -> None:
             folder, name = folders.enter(path)
             status = os.stat(name, dir_fd=folder, follow_symlinks=False)
             if as_published(status, entry, tree.mtimes[path], modes=tree.modes):
-                tree.mtimes[path] = stamp_mtime(folder, name, max(int(now * SECOND_NS), tree.mtimes[path]))
+                mtime = int(now * SECOND_NS) - (AHEAD_NS if tree.mtimes[path] <= newest - AHEAD_NS else 0)
+                tree.mtimes[path] = stamp_mtime(folder, name, max(mtime, tree.mtimes[path]))
     finally:
         folders.close()

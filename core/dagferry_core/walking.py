@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 
-from dagferry_core.bundle import BLOCK_BYTES, Frames, header_bytes, padding
+from dagferry_core.bundle import BLOCK_BYTES, header_bytes, padding
 from dagferry_core.errors import AnswerInvalid, StoreDamaged
+from dagferry_core.frames import Frames
 from dagferry_core.manifest import HEADER, Entry, parse_line
 
 

@@ -6,7 +6,7 @@ Everything here is synchronous and runs in threads.
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from dagferry_core.archive import CheckedArchive
 from dagferry_core.bundle import BundleFile, Index
@@ -15,13 +15,15 @@ from dagferry_core.imports import ANYTHING, imported_names
 from dagferry_core.limits import MIB, PIECE_BYTES
 from dagferry_core.manifest import Entry, Manifest
 from dagferry_core.packing import write_bundle
+from dagferry_core.reads import read_hints
 from dagferry_core.walking import walk
 from dagferry_server.store.base import Store, storage_errors
 
 MAX_SOURCE_BYTES = 4 * MIB
-"""A larger .py file is not looked into: it counts as importing everything."""
-MAX_IMPORTS_BYTES = 24 * MIB
-"""What the names that a bundle's files import may come to; files beyond it count as importing everything too."""
+"""A larger .py file is not looked into: it counts as importing and reading everything."""
+MAX_IMPORTS_BYTES = 20 * MIB
+"""What the names in a bundle's files may come to: what they import and read; files beyond count as importing and
+reading everything too."""
 NAME_BYTES = 64
 """What a name takes in memory beside its letters: 13 million short ones, in an upload of 28 KiB, took 2 GB."""
 
@@ -57,46 +59,62 @@ def contents_of(store: Store, deployment: str, digest: str) -> Iterator[tuple[En
         yield from walk(file.fileno(), Index.decode(stored.encoded_index).frames)
 
 
-def known_imports(bundle: BundleFile | None) -> dict[str, tuple[str, ...]]:
-    """Return what the Python sources in a bundle import, by the sha256 of their content."""
-    if bundle is None:
+class Source(NamedTuple):
+    """What was found in a Python source: its ``imported_names`` and its ``read_hints``."""
+
+    imports: tuple[str, ...]
+    reads: tuple[str, ...]
+
+
+_ANY = Source((ANYTHING,), (ANYTHING,))
+
+
+def known_sources(bundle: BundleFile | None) -> dict[str, Source]:
+    """Return what was found in the Python sources of a bundle, by the sha256 of their content."""
+    if bundle is None or bundle.reads is None:
         return {}
-    return {bundle.manifest.files[path].sha256: names for path, names in bundle.imports.items()}
+    files, reads = bundle.manifest.files, bundle.reads
+    return {files[path].sha256: Source(names, reads.get(path, (ANYTHING,))) for path, names in bundle.imports.items()}
 
 
 def put_bundle(
-    store: Store, deployment: str, checked: CheckedArchive, spool: BinaryIO, known: Mapping[str, tuple[str, ...]]
+    store: Store, deployment: str, checked: CheckedArchive, spool: BinaryIO, known: Mapping[str, Source]
 ) -> None:
     """Store what ``check_archive`` left in ``spool`` as a bundle.
 
-    ``known`` are the imports of contents that were looked into before.
+    ``known`` is what was found in contents that were looked into before.
     """
     spool.flush()
     fd = spool.fileno()
 
-    imports: dict[str, tuple[str, ...]] = {}
-    imports_bytes = 0
+    sources: dict[str, Source] = {}
+    names_bytes = 0
 
-    def imported(entry: Entry) -> tuple[str, ...]:
-        if imports_bytes > MAX_IMPORTS_BYTES:
-            return (ANYTHING,)
+    def look_into(entry: Entry) -> Source:
+        if names_bytes > MAX_IMPORTS_BYTES:
+            return _ANY
         if entry.sha256 in known:
             return known[entry.sha256]
         if entry.size > MAX_SOURCE_BYTES:
-            return (ANYTHING,)
-        return imported_names(os.pread(fd, entry.size, checked.offsets[entry.path]))
+            return _ANY
+        content = os.pread(fd, entry.size, checked.offsets[entry.path])
+        names = imported_names(content)
+        return Source(names, read_hints(content, names))
 
     def contents(entry: Entry) -> Iterator[bytes]:
-        nonlocal imports_bytes
+        nonlocal names_bytes
         # Here, because this goes on while the files before are compressed.
         if entry.path.endswith(".py"):
-            names = imports[entry.path] = imported(entry)
-            imports_bytes += sum(map(len, names)) + NAME_BYTES * len(names)
+            source = sources[entry.path] = look_into(entry)
+            names_bytes += sum(sum(map(len, names)) + NAME_BYTES * len(names) for names in source)
         start = checked.offsets[entry.path]
         for offset in range(start, start + entry.size, PIECE_BYTES):
             yield os.pread(fd, min(PIECE_BYTES, start + entry.size - offset), offset)
 
     def write(out: BinaryIO) -> bytes:
-        return Index(write_bundle(checked.manifest, contents, out), imports).encode()
+        frames = write_bundle(checked.manifest, contents, out)
+        imports = {path: source.imports for path, source in sources.items()}
+        reads = {path: source.reads for path, source in sources.items()}
+        return Index(frames, imports, reads).encode()
 
     store.put_bundle(deployment, checked.manifest.digest, write)

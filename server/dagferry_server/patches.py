@@ -13,7 +13,8 @@ from typing import NamedTuple
 
 from dagferry_core.bundle import BundleFile
 from dagferry_core.errors import BundleGone, StoreFailed
-from dagferry_core.imports import touched
+from dagferry_core.graph import touched
+from dagferry_core.imports import ANYTHING
 from dagferry_core.limits import MIB
 from dagferry_core.patch import MAX_PATCH_BYTES, make_patch, worth_a_patch
 from dagferry_server.bundles import opened
@@ -48,7 +49,8 @@ def patch_between(old: BundleFile, new: BundleFile) -> bytes | None:
     """Return the patch from ``old`` to ``new``, or ``None`` if the whole bundle serves better."""
     if not worth_a_patch(new.manifest.changes_from(old.manifest)):
         return None
-    return make_patch(old, new, touched(old.manifest, new.manifest, new.imports), MAX_PATCH_BYTES)
+    reads = dict.fromkeys(new.imports, (ANYTHING,)) if new.reads is None else new.reads
+    return make_patch(old, new, touched(old.manifest, new.manifest, new.imports, reads), MAX_PATCH_BYTES)
 
 
 class _Kept:

@@ -1,5 +1,6 @@
 """Fixtures of the tests with real Airflow."""
 
+import contextlib
 import shutil
 import sys
 import time
@@ -9,7 +10,10 @@ from typing import Any
 
 import pytest
 
+import dagferry_core.fetch
 from airflows import Airflow, Postgres, environment_of
+from alone import A, B, C, run_in
+from dagferry_airflow.live import LiveTree
 from harness import Server, Sidecar, eventually
 
 
@@ -93,3 +97,26 @@ def measured(record_property, capsys, request) -> Callable[[str, float], None]:
             sys.stdout.write(f"\n[{request.node.name}] {what}: {seconds:.1f} s\n")
 
     return note
+
+
+# --- the DAG bundle by itself ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def python(tmp_path) -> Callable[..., Any]:
+    """Run code in Airflow's environment: see ``run_in``."""
+    return lambda *args: run_in(tmp_path, *args)
+
+
+@pytest.fixture
+def three(serve, tmp_path):
+    """A server with three versions that were live one after the other, and no folder of any of them."""
+    server = serve()
+    versions = []
+    (tmp_path / "bundles/prod").mkdir(parents=True)
+    with contextlib.closing(dagferry_core.fetch.Server(server.url, "default", agent="test")) as connection:
+        for files in (A, B, C):
+            versions.append(server.deploy(files)["version"])
+            with LiveTree(str(tmp_path / "bundles/prod/live")) as live:
+                live.take(connection.current("", 0, None), connection)
+    return server, versions

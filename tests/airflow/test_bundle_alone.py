@@ -1,75 +1,16 @@
 """The DAG bundle by itself, in Airflow's environment: what it asks for, and what it raises where it cannot go on."""
 
-import contextlib
-import json
-import os
-import shutil
 import signal
-import subprocess
 
 import pytest
 
-from airflows import HOME, environment_of
+from alone import A, B
 from credentials import TokensFile
-from dagferry_airflow.live import LiveTree, locked
-from dagferry_core.fetch import Server
-from harness import eventually, free_port
+from dagferry_airflow.live import locked
+from harness import free_port
 from issuer import make_certificate
-from volumes import fill, needs_mounts, small_volume
 
 pytestmark = pytest.mark.airflow
-
-A = {"etl.py": b"import shop\n", "shop.py": b"rate = 1\n"}
-B = {**A, "shop.py": b"rate = 2\n"}
-C = {**A, "shop.py": b"rate = 3\n"}
-
-HEAD = """
-import json, sys
-from airflow.exceptions import AirflowException
-from dagferry_airflow import DagferryBundle, pin
-from dagferry_core import fetch
-
-def made(version=None, name="prod", **kwargs):
-    return DagferryBundle(name=name, version=version, refresh_interval=5, **kwargs)
-
-def raised(call):
-    try:
-        call()
-    except AirflowException as error:  # all that Airflow 3.0 to 3.2 survive
-        return type(error).__name__, str(error)
-    return "", ""
-
-def say(what):
-    print("\\n" + json.dumps(what), flush=True)
-"""
-
-
-@pytest.fixture
-def python(tmp_path):
-    """Run code in Airflow's environment, and return what it said last; ``during`` is called when it said something."""
-    environment = environment_of(3)
-    folders = [HOME / "core", HOME / "airflow_plugin", environment / "plugin"]
-    variables = {
-        **{name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "PYTHON"))},
-        "AIRFLOW_HOME": str(tmp_path / "airflow"),
-        "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_STORAGE_PATH": str(tmp_path / "bundles"),
-        "PYTHONPATH": os.pathsep.join(map(str, folders)),
-    }
-
-    def run(code: str, during=lambda: None):
-        with subprocess.Popen(
-            [environment / "bin/python", "-c", HEAD + code], env=variables, text=True, stdin=-1, stdout=-1, stderr=-1
-        ) as process:
-            first = ""
-            while process.stdout and not first.startswith(("[", "{", '"')):
-                first = process.stdout.readline()
-                assert first, process.communicate()
-            during()
-            out, errors = process.communicate("go on\n", timeout=60)
-            assert process.returncode == 0, errors
-            return json.loads((first + out).strip().splitlines()[-1])
-
-    return run
 
 
 def test_with_nothing_on_the_disk_what_goes_wrong_is_an_exception_of_airflows_that_names_the_setting(
@@ -202,91 +143,3 @@ say(raised(made({version!r}, server={server.url!r}).initialize)[0])
             assert python(code) == "AirflowRescheduleException"
     finally:
         server.process.send_signal(signal.SIGCONT)
-
-
-# --- a version that is not the newest any more -----------------------------------------------------------------------
-
-
-@pytest.fixture
-def three(serve, tmp_path):
-    """A server with three versions that were live one after the other, and no folder of any of them."""
-    server = serve()
-    versions = []
-    (tmp_path / "bundles/prod").mkdir(parents=True)
-    with contextlib.closing(Server(server.url, "default", agent="test")) as connection:
-        for files in (A, B, C):
-            versions.append(server.deploy(files)["version"])
-            with LiveTree(str(tmp_path / "bundles/prod/live")) as live:
-                live.take(connection.current("", 0, None), connection)
-    return server, versions
-
-
-def of_a_task(server, version: str) -> str:
-    """Code that says what a task of that version gets, or what is raised."""
-    return f"""
-import pathlib
-pin.note_task()
-bundle = made({version!r}, server={server.url!r})
-kind, text = raised(bundle.initialize)
-say([kind, text, kind or {{path.name: path.read_text() for path in sorted(bundle.path.glob("*"))}}])
-"""
-
-
-def as_text(files: dict[str, bytes]) -> dict[str, str]:
-    return {path: content.decode() for path, content in files.items()}
-
-
-@pytest.mark.parametrize("number", [0, 1, 2])
-def test_a_version_that_is_whole_on_the_disk_is_used_though_the_server_is_away(python, three, number) -> None:
-    server, versions = three
-    server.stop()
-    assert python(of_a_task(server, versions[number])) == ["", "", as_text((A, B, C)[number])]
-
-
-def test_a_version_that_the_server_has_removed_is_used_from_the_disk(python, three, serve) -> None:
-    server, versions = three
-    server.stop()
-    server = serve("--keep-deploys", "1", "--keep-days", "0")
-    server.deploy({**C, "new.py": b""})  # retention goes by uploads
-    eventually("the bundle to go", lambda: server.get(f"/default/dags/versions/{versions[0]}")[0] == 410)
-    assert python(of_a_task(server, versions[0])) == ["", "", as_text(A)]
-
-
-def test_a_version_that_is_damaged_on_the_disk_comes_from_the_server(python, three, tmp_path) -> None:
-    server, versions = three
-    [folder] = (tmp_path / "bundles/prod/live/.trees").glob(f"*/{versions[0]}")
-    (folder / "shop.py").write_text("rate = 9\n")
-    assert python(of_a_task(server, versions[0])) == ["", "", as_text(A)]
-    [folder] = (tmp_path / "bundles/prod/live/.trees").glob(f"*/{versions[1]}")
-    (folder / "shop.py").unlink()
-    server.stop()
-    assert python(of_a_task(server, versions[1]))[0] == "AirflowRescheduleException"
-
-
-def test_a_version_that_is_nowhere_any_more_names_the_cure(python, three, serve, tmp_path) -> None:
-    server, versions = three
-    server.stop()
-    server = serve("--keep-deploys", "1", "--keep-days", "0")
-    server.deploy({**C, "new.py": b""})
-    eventually("the bundle to go", lambda: server.get(f"/default/dags/versions/{versions[0]}")[0] == 410)
-    for version in (versions[0], "20200101T000000Z-000099"):
-        for folder in (tmp_path / "bundles/prod/live/.trees").glob(f"*/{version}"):
-            shutil.rmtree(folder)
-        kind, text, _ = python(of_a_task(server, version))
-        assert kind == "AirflowException"
-        assert "Clear the task with “Run with latest bundle version”" in text
-        assert ("--keep-days" in text) == (version == versions[0])
-        assert "dag_bundle_config_list" not in text
-
-
-@needs_mounts
-def test_a_version_on_the_disk_is_used_though_the_disk_is_full(python, three, tmp_path) -> None:
-    """Room is made by what no task needs: there is an older tree than the one that is asked for."""
-    server, versions = three
-    with small_volume(tmp_path / "small", 2 << 20) as volume:
-        shutil.copytree(tmp_path / "bundles", volume / "bundles", symlinks=True)
-        shutil.rmtree(tmp_path / "bundles")
-        (tmp_path / "bundles").symlink_to(volume / "bundles")
-        fill(volume, leave_bytes=8192)
-        assert python(of_a_task(server, versions[1])) == ["", "", as_text(B)]
-        assert not list((volume / "bundles/prod/live/.trees").glob(f"*/{versions[0]}"))

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from dagferry_core.imports import imported_names, touched
+from dagferry_core.graph import touched
+from dagferry_core.imports import imported_names
 from dagferry_core.manifest import Entry, Manifest
 
 HOME = Path(__file__).parents[2]
@@ -62,10 +63,10 @@ def test_200_dags_and_nothing_else_import_the_helper_and_nothing_the_leaf(tree):
     def with_changed(changed):
         return Manifest(Entry(path, 0, 0o644, str(int(path == changed)) * 64) for path in imports)
 
-    importers = touched(with_changed(None), with_changed(tree.HELPER), imports)
+    importers = touched(with_changed(None), with_changed(tree.HELPER), imports, {})
     assert len(importers) == 200
     assert not [path for path in importers if path.startswith("common/") or path.endswith("/helpers.py")]
-    assert touched(with_changed(None), with_changed(tree.plan()[tree.LEAF].path), imports) == []
+    assert touched(with_changed(None), with_changed(tree.plan()[tree.LEAF].path), imports, {}) == []
 
 
 def test_a_change_is_one_line_of_one_file_and_each_number_another(tree, tmp_path):

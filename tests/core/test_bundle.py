@@ -130,13 +130,19 @@ def test_something_else_is_no_bundle() -> None:
 def test_single_files_are_read_without_the_rest(tmp_path) -> None:
     manifest, data, frames = bundle_of(FILES)
     (tmp_path / "bundle").write_bytes(data)
-    index = Index(frames, {"team/etl.py": ("os", ".x")})
+    index = Index(frames, {"team/etl.py": ("os", ".x")}, {"team/etl.py": ("orders.sql",)})
     with open(tmp_path / "bundle", "rb") as file:
         stored = BundleFile(file.fileno(), Index.decode(index.encode()))
         assert {path: stored.read(path) for path in FILES} == FILES
     assert stored.manifest.digest == manifest.digest
     assert stored.imports == {"team/etl.py": ("os", ".x")}
+    assert stored.reads == {"team/etl.py": ("orders.sql",)}
     assert stored.stored_bytes == len(data)
+
+
+def test_an_index_from_before_data_was_looked_for_says_that_it_does_not_know() -> None:
+    text = b'{"frames": [0, 9], "imports": {"a.py": ["b"]}}'
+    assert Index.decode(zstandard.compress(text)) == Index([0, 9], {"a.py": ("b",)}, None)
 
 
 def test_a_damaged_stored_bundle_is_reported_as_such(tmp_path) -> None:

@@ -17,7 +17,7 @@ from dagferry_core.draft import Draft
 from dagferry_core.errors import AnswerInvalid, DigestMismatch, PatchMismatch, TreeDamaged, VolumeFailed
 from dagferry_core.manifest import Entry, Manifest
 from dagferry_core.patch import Patch
-from dagferry_core.tree import Tree, check, read_and_check, touch
+from dagferry_core.tree import AHEAD_NS, Tree, check, read_and_check, touch
 from harness import OTHER_USER, others_can_run_python
 from treemaker import Stored, manifest_of
 
@@ -130,9 +130,30 @@ def test_what_changed_and_what_imports_it_is_a_new_inode_with_the_moment_of_the_
     new = volume.patched(A, B, now=1_900_000_000.25)
     assert volume.fresh == ["dag.py", "team/helper.py"]
     for path in volume.fresh:
-        assert new.mtimes[path] == pytest.approx(1_900_000_000_250_000_000, abs=1000)
+        assert new.mtimes[path] == pytest.approx(1_900_000_000_250_000_000, abs=AHEAD_NS + 1000)
         assert inode(new, path) != inode(old, path)
         assert old.mtimes[path] == os.stat(Path(old.folder, path)).st_mtime_ns == LONG_AGO * 10**9
+
+
+def test_what_changed_is_newer_than_what_depends_on_it_so_that_airflow_reads_it_first(volume) -> None:
+    volume.aged(A)
+    tree = volume.patched(A, {**B, "new.py": b"x = 1\n"})
+    for _ in range(2):
+        assert tree.mtimes["dag.py"] < tree.mtimes["team/helper.py"] == tree.mtimes["new.py"]
+        touch(tree, volume.fresh, 2e9 + 10)  # as the sidecar does a little later
+        assert tree.mtimes["team/helper.py"] == (2 * 10**9 + 10) * 10**9
+    tree = volume.whole(A, 2e9 + 1000)
+    assert tree.mtimes["dag.py"] == tree.mtimes["other.py"] < tree.mtimes["team/helper.py"]
+
+
+def test_who_reads_changed_data_is_fresh_as_who_imports_a_changed_module(volume) -> None:
+    reading = {**A, "other.py": b"open('sql/load.sql')\n", "user.py": b"import other\n"}
+    for change in ({"sql/load.sql": b"select 2\n"}, {"sql/load.sql": b"select 1\n"}):
+        old = volume.trees[-1] if volume.trees else volume.aged(reading)
+        before = {path: Path(old.folder, path).read_bytes() for path in old.manifest.files}
+        new = volume.patched(before, {**reading, **change})
+        assert volume.fresh == ["other.py", "sql/load.sql", "user.py"]
+        assert linked(new, old) == set(A) - {"other.py", "sql/load.sql"}
 
 
 def test_a_file_is_at_least_one_whole_second_later_than_the_one_it_replaces(volume) -> None:
@@ -213,7 +234,7 @@ def test_any_change_by_a_bundle_gives_the_tree_that_was_promised(volume, new) ->
 # --- from a whole bundle, over a tree --------------------------------------------------------------------------------
 
 
-def test_from_a_bundle_that_changes_python_every_python_file_is_fresh_and_the_rest_linked(volume) -> None:
+def test_from_a_bundle_that_changes_anything_every_python_file_is_fresh_and_the_rest_linked(volume) -> None:
     old = volume.aged(A)
     new = volume.whole(B)
     assert holds(new, B)
@@ -221,11 +242,12 @@ def test_from_a_bundle_that_changes_python_every_python_file_is_fresh_and_the_re
     assert set(volume.fresh) == {path for path in B if path.endswith(".py")}
 
 
-def test_from_a_bundle_that_changes_no_python_the_python_files_stay(volume) -> None:
+@pytest.mark.parametrize("change", [{"sql/load.sql": b"select 2\n"}, {"new.yml": b""}])
+def test_that_holds_for_data_too_since_python_files_may_read_it(volume, change) -> None:
     old = volume.aged(A)
-    new = volume.whole({**A, "sql/load.sql": b"select 2\n"})
-    assert linked(new, old) == set(A) - {"sql/load.sql"}
-    assert volume.fresh == ["sql/load.sql"]
+    new = volume.whole({**A, **change})
+    assert linked(new, old) == {"sql/load.sql", "run.sh"} - change.keys()
+    assert set(volume.fresh) == {path for path in A if path.endswith(".py")} | change.keys()
 
 
 def test_a_bundle_replaces_torn_files_and_keeps_the_sound_ones(volume) -> None:
@@ -233,7 +255,7 @@ def test_a_bundle_replaces_torn_files_and_keeps_the_sound_ones(volume) -> None:
     Path(old.folder, "sql/load.sql").write_bytes(b"dropped\n")
     new = volume.whole(A)
     assert holds(new, A)
-    assert linked(new, old) == set(A) - {"sql/load.sql"}
+    assert linked(new, old) == {"run.sh"}  # a Python file may have read what was damaged
 
 
 def test_a_bundle_replaces_files_whose_damage_only_reading_found(volume) -> None:

@@ -1,18 +1,16 @@
-"""Which modules a source imports, and which files a change touches."""
+"""Which modules a source imports."""
 
 import ast
 import os
 import sysconfig
 import warnings
-from hashlib import sha256
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dagferry_core.imports import ANYTHING, MAX_IMPORT_BYTES, _Importers, imported_names, touched
+from dagferry_core.imports import ANYTHING, MAX_ALIASES, MAX_IMPORT_BYTES, imported_names
 from dagferry_core.limits import MAX_PATH_BYTES
-from dagferry_core.manifest import EMPTY, Entry, Manifest
 
 STANDARD_LIBRARY = sysconfig.get_path("stdlib")
 HARD_ONES = ("test_grammar.py", "test_syntax.py", "test_fstring.py", "test_unicode_identifiers.py", "test_import.py")
@@ -99,6 +97,9 @@ def test_two_names_are_given_where_only_a_parser_could_tell_them_apart():
         ('import_module(".c", package="a.b")', ["a.b.c"]),
         ('import_module("..c", "a.b")', ["a.c"]),
         ('import_module(".c", __package__)', [".c"]),
+        ("import_module(package='a.b', name='.c')", ["a.b.c"]),
+        ("import_module(package=__package__,\n  name='.c')", [".c"]),
+        ("import_module(package='a.b', name='c')", ["c"]),
         ("import_module(name)", []),
         ("import_module(f'a.{b}')", []),
         ("from importlib import import_module", ["importlib.import_module"]),
@@ -106,6 +107,34 @@ def test_two_names_are_given_where_only_a_parser_could_tell_them_apart():
 )
 def test_a_literal_module_name_in_a_call_is_found(text, found):
     assert names(text) == found
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "from importlib import import_module as load\nload('a.b')",
+        "from importlib import (\n  import_module as load,\n)\nx = load(name='a.b')",
+        "from importlib import import_module\nload = import_module\nload('a.b')",
+        "import importlib\nif x: load = importlib.import_module\nload ('a.b')",
+        "load: Callable[[str], ModuleType] = importlib.import_module\nload('a.b')",
+        "self.load = importlib.import_module\nself.load('a.b')",
+        "if (load := importlib.import_module): load('a.b')",
+        "load = __import__\nload('a.b')",
+    ],
+)
+def test_a_call_under_another_name_is_found(text):
+    assert "a.b" in names(text)
+
+
+def test_what_is_not_that_name_or_no_call_of_it_is_not_found():
+    assert "a.b" not in names("from importlib import import_module as load\nreload('a.b')\nload = 'a.b'\nload['a.b']")
+    assert "a.b" not in names("load == import_module\nload('a.b')")
+
+
+def test_a_file_with_too_many_names_for_import_module_is_taken_to_import_anything():
+    many = "\n".join(f"load{n} = import_module" for n in range(MAX_ALIASES + 1))
+    assert names(many) == [ANYTHING]
+    assert names(many[: many.rindex("\n")]) == []
 
 
 @pytest.mark.parametrize(
@@ -219,202 +248,13 @@ def test_a_name_longer_than_any_path_is_left_out():
         "import_module(\n#" * 10**6,
         "from a import (#" * 10**6,
         "import " + " " * 10**7,
+        "import_module(package=" * 10**6,
+        "import_module" + " " * 10**7 + "x",
+        "x = import_module\n" + "x(" * 10**6,
+        "=" * 10**7 + "import_module",
+        "a=import_module" * 10**6,
     ],
     ids=lambda text: text[:16],
 )
 def test_no_text_takes_more_than_linear_time(text):
     assert len(names(text)) <= 1  # a scan that is worse than linear would not come back
-
-
-# --- what is touched -------------------------------------------------------------------------------------------------
-
-
-def bundle(files):
-    """The manifest of a bundle from path to source."""
-    return Manifest(Entry(path, len(text), 0o644, sha256(text.encode()).hexdigest()) for path, text in files.items())
-
-
-def touched_by(change, files):
-    """What is touched in ``files`` by ``change``: path to the new source, None for a file that is removed."""
-    after = {path: text for path, text in (files | change).items() if text is not None}
-    imports = {path: imported_names(text.encode()) for path, text in after.items() if path.endswith(".py")}
-    return touched(bundle(files), bundle(after), imports)
-
-
-def test_nothing_is_touched_where_nothing_or_only_a_leaf_changed():
-    files = {"dag.py": "import helper", "leaf.py": "import helper", "helper.py": ""}
-    assert touched_by({}, files) == []
-    assert touched_by({"leaf.py": "import helper, os"}, files) == []
-
-
-def test_who_imports_a_changed_module_is_touched_through_any_number_of_steps():
-    files = {
-        "b.py": "import one",
-        "a.py": "from one import x",
-        "one.py": "import two",
-        "two.py": "import three",
-        "three.py": "",
-        "other.py": "import four",
-        "four.py": "",
-    }
-    assert touched_by({"three.py": "x = 1"}, files) == ["a.py", "b.py", "one.py", "two.py"]
-    assert touched_by({"one.py": "import two, os"}, files) == ["a.py", "b.py"]
-
-
-def test_imports_in_a_circle_are_followed_once():
-    files = {"a.py": "import b", "b.py": "import c", "c.py": "import a"}
-    assert touched_by({"a.py": "import b, os"}, files) == ["b.py", "c.py"]
-
-
-def test_added_and_removed_modules_count_as_changed_ones():
-    files = {"dag.py": "import gone", "new.py": "import come", "far.py": "import dag", "gone.py": ""}
-    assert touched_by({"gone.py": None}, files) == ["dag.py", "far.py"]
-    assert touched_by({"come.py": ""}, files) == ["new.py"]
-
-
-def test_a_module_that_becomes_a_package_counts_as_changed():
-    assert touched_by({"a.py": None, "a/__init__.py": ""}, {"dag.py": "import a", "a.py": ""}) == ["dag.py"]
-
-
-def test_a_changed_mode_counts_as_a_change():
-    files = {"dag.py": "import a", "a.py": ""}
-    executable = Manifest(
-        entry._replace(mode=0o755) if entry.path == "a.py" else entry for entry in bundle(files).files.values()
-    )
-    assert touched(bundle(files), executable, {"dag.py": ("a",), "a.py": ()}) == ["dag.py"]
-
-
-def test_the_file_itself_is_not_among_the_touched_if_it_changed():
-    files = {"dag.py": "import a", "a.py": ""}
-    assert touched_by({"dag.py": "import a, os", "a.py": "x = 1"}, files) == []
-
-
-def test_only_python_files_count_and_only_python_files_are_touched():
-    files = {"dag.py": "import query", "query.sql": "select 1", "data.json": "import a", "a.py": ""}
-    assert touched_by({"query.sql": "select 2"}, files) == []
-    assert touched_by({"a.py": "x = 1"}, files) == []
-
-
-def test_importing_a_module_imports_the_packages_above_it():
-    files = {"dag.py": "from a.b import c", "a/__init__.py": "", "a/b/__init__.py": "", "a/b/c.py": "", "a/d.py": ""}
-    for path in ("a/__init__.py", "a/b/__init__.py", "a/b/c.py"):
-        assert touched_by({path: "x = 1"}, files) == ["dag.py"]
-    assert touched_by({"a/d.py": "x = 1"}, files) == []
-
-
-def test_a_star_imports_every_module_right_below():
-    files = {
-        "dag.py": "from a import *",
-        "a/c.py": "",
-        "a/deep/d.py": "",
-        "near/dag.py": "from . import *",
-        "near/x.py": "",
-    }
-    assert touched_by({"a/c.py": "x = 1"}, files) == ["dag.py"]
-    assert touched_by({"a/deep/d.py": "x = 1"}, files) == []
-    assert touched_by({"near/x.py": "x = 1"}, files) == ["near/dag.py"]
-
-
-@pytest.mark.parametrize(
-    ("text", "changed"),
-    [
-        ("from . import x", "team/area/x.py"),
-        ("from .x import y", "team/area/x.py"),
-        ("from .x import y", "team/area/x/y.py"),
-        ("from . import x", "team/area/__init__.py"),
-        ("from ..x import y", "team/x.py"),
-        ("from ...x import y", "x.py"),
-        ("from ... import x", "x.py"),
-        ("from ... import x", "__init__.py"),
-        ("import_module('.x', package='team.area')", "team/area/x.py"),
-    ],
-)
-def test_a_relative_import_means_one_place(text, changed):
-    files = {"team/area/dag.py": text, "dag.py": text, "other/area/dag.py": "from . import x"}
-    assert "team/area/dag.py" in touched_by({changed: "x = 1"}, files)
-    assert "other/area/dag.py" not in touched_by({changed: "x = 1"}, files)
-
-
-def test_a_package_imports_relative_to_itself():
-    files = {"dag.py": "import a", "a/__init__.py": "from .b import c", "a/b.py": "", "b.py": ""}
-    assert touched_by({"a/b.py": "x = 1"}, files) == ["a/__init__.py", "dag.py"]
-    assert touched_by({"b.py": "x = 1"}, files) == []
-
-
-def test_an_absolute_import_may_mean_any_folder_above_the_file():
-    files = {
-        "team/area/dag.py": "import helper",
-        "team/area/deep/dag.py": "import helper.x",
-        "else/dag.py": "import os",
-    }
-    for path in ("helper.py", "team/helper.py", "team/area/helper/__init__.py"):
-        assert touched_by({path: "x = 1"}, files) == ["team/area/dag.py", "team/area/deep/dag.py"]
-    assert touched_by({"team/area/deep/helper.py": ""}, files | {"helper.py": ""}) == ["team/area/deep/dag.py"]
-
-
-def test_an_absolute_import_that_no_folder_above_has_may_mean_any_folder():
-    files = {"dag.py": "sys.path.append(LIB); import helper", "lib/helper.py": ""}
-    assert touched_by({"lib/helper.py": "x = 1"}, files) == ["dag.py"]
-    assert touched_by({"lib/helper.py": None}, files) == ["dag.py"]
-
-
-def test_equal_names_in_folders_of_different_teams_are_different_modules():
-    files = {f"team_{team}/{name}.py": text for team in "ab" for name, text in (("dag", "import utils"), ("utils", ""))}
-    assert touched_by({"team_a/utils.py": "x = 1"}, files) == ["team_a/dag.py"]
-    assert touched_by({"team_a/utils.py": None}, files) == ["team_a/dag.py"]
-
-
-def test_the_standard_library_and_airflow_are_not_looked_for_in_folders_that_are_not_above():
-    files = {"dag.py": "import logging, airflow.models", "near/dag.py": "import logging"}
-    change = {"near/logging.py": "", "near/airflow/models.py": ""}
-    assert touched_by(change, files) == ["near/dag.py"]
-
-
-def test_the_folder_may_be_imported_as_the_package_dags():
-    files = {"team/dag.py": "from dags.common import x", "common/x.py": "", "team/common/x.py": ""}
-    assert touched_by({"common/x.py": "x = 1"}, files) == ["team/dag.py"]
-    assert touched_by({"team/common/x.py": "x = 1"}, files) == []
-
-
-def test_a_file_that_may_import_anything_is_touched_by_every_change_of_a_module():
-    old = bundle({"a.py": "", "dag.py": "", "user.py": ""})
-    new = bundle({"a.py": "x = 1", "dag.py": "", "user.py": ""})
-    assert touched(old, new, {"a.py": (), "dag.py": (ANYTHING,), "user.py": ("dag",)}) == ["dag.py", "user.py"]
-
-
-def test_a_first_deploy_touches_nothing():
-    new = bundle({"dag.py": "", "a.py": ""})
-    assert touched(EMPTY, new, {"dag.py": ("a",), "a.py": ()}) == []
-
-
-def test_a_helper_of_all_and_a_thousand_modules_of_one_name_are_no_trouble():
-    files = {f"f{n}/a.py": "import a" for n in range(1000)} | {f"g{n}/dag.py": "import a" for n in range(1000)}
-    files["h/x.py"] = "import b"
-    changed = {f"f{n}/a.py": "import a, os" for n in range(1000)}
-    assert touched_by(changed, files) == sorted(f"g{n}/dag.py" for n in range(1000))
-
-
-@pytest.mark.parametrize("text", ["from p import *", "from ..p import *", "import p.m0, p", "from dags.p import *"])
-def test_the_work_grows_with_the_bundle_and_not_with_its_square(text):
-    """A hundred modules and a hundred importers of all of them are not ten thousand pairs."""
-    modules = {f"p/m{n}.py": "" for n in range(100)}
-    old = bundle(modules | {f"q/f{n}.py": "" for n in range(100)})
-    new = bundle(dict.fromkeys(modules, "x = 1") | {f"q/f{n}.py": "" for n in range(100)})
-    importers = _Importers(old, new, {f"q/f{n}.py": imported_names(text.encode()) for n in range(100)})
-    found = [path for _ in range(2) for path in importers.of(modules)]
-    assert set(found) == {f"q/f{n}.py" for n in range(100)}
-    assert len(found) <= 500
-
-
-def test_names_of_one_spelling_in_many_folders_are_answered_once():
-    """With dots in the names of folders, a.b.c may be in four places."""
-    modules = {f"a{first}b{second}c.py": "" for first in "./" for second in "./"}
-    importers = _Importers(EMPTY, bundle(modules), {"dag.py": ("a.b.c",)})
-    assert list(importers.of(modules)) == ["dag.py"]
-
-
-def test_parts_of_paths_that_nobody_imports_take_no_memory():
-    modules = {f"{'a/' * 60}m{n}.py": "" for n in range(100)}
-    importers = _Importers(EMPTY, bundle(modules), {"dag.py": ("b",)})
-    assert list(importers.of(modules)) == []
-    assert not importers._by_step

@@ -12,7 +12,7 @@ from dagferry_core.bundle import Index
 from dagferry_core.errors import BundleGone, StoreFailed
 from dagferry_core.imports import ANYTHING
 from dagferry_server import bundles
-from dagferry_server.bundles import known_imports, opened, put_bundle
+from dagferry_server.bundles import known_sources, opened, put_bundle
 from dagferry_server.store.local import LocalStore
 from harness import pack
 
@@ -45,16 +45,24 @@ def test_beside_it_stands_what_each_source_imports(store, tmp_path) -> None:
     digest = put(store, tmp_path, FILES)
     with opened(store, "prod", digest) as bundle:
         assert bundle.imports == {"a.py": ("b",), "b.py": (), "empty.py": ()}
-        assert set(known_imports(bundle).values()) == {("b",), ()}
-    assert known_imports(None) == {}
+        assert set(known_sources(bundle).values()) == {(("b",), ()), ((), ())}
+    assert known_sources(None) == {}
+
+
+def test_and_hints_to_what_it_reads(store, tmp_path) -> None:
+    digest = put(store, tmp_path, {"a.py": b"open('sql/a.sql')\n", "b.py": b"os.walk(x)\n"})
+    with opened(store, "prod", digest) as bundle:
+        assert bundle.reads == {"a.py": ("sql/a.sql",), "b.py": ("./",)}
+        bundle.reads = None  # as of a bundle that was stored before hints were looked for
+        assert known_sources(bundle) == {}
 
 
 def test_a_source_that_is_too_large_to_look_into_counts_as_importing_everything(store, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(bundles, "MAX_SOURCE_BYTES", 8)
     digest = put(store, tmp_path, FILES)
     with opened(store, "prod", digest) as bundle:
-        assert bundle.imports["a.py"] == (ANYTHING,)
-        assert bundle.imports["b.py"] == ()
+        assert bundle.imports["a.py"] == bundle.reads["a.py"] == (ANYTHING,)
+        assert bundle.imports["b.py"] == bundle.reads["b.py"] == ()
 
 
 def test_sources_beyond_what_all_names_may_come_to_count_as_importing_everything(store, tmp_path, monkeypatch) -> None:
@@ -74,7 +82,7 @@ def test_many_short_names_are_counted_as_what_they_take(store, tmp_path, monkeyp
 def test_what_is_known_of_a_content_is_not_looked_for_again(store, tmp_path, monkeypatch) -> None:
     digest = put(store, tmp_path, FILES)
     with opened(store, "prod", digest) as bundle:
-        known = known_imports(bundle)
+        known = known_sources(bundle)
 
     def never(source: bytes) -> None:
         raise AssertionError(source)
@@ -83,6 +91,7 @@ def test_what_is_known_of_a_content_is_not_looked_for_again(store, tmp_path, mon
     again = put(store, tmp_path, {"renamed.py": FILES["a.py"], "also.py": FILES["b.py"]}, known)
     with opened(store, "prod", again) as bundle:
         assert bundle.imports == {"renamed.py": ("b",), "also.py": ()}
+        assert bundle.reads == {"renamed.py": (), "also.py": ()}
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,7 @@ async def test_a_patch_that_cannot_be_made_hinders_no_deploy(server, monkeypatch
     def fail(*arguments: object) -> None:
         raise StoreFailed("A stored bundle is damaged.")
 
-    monkeypatch.setattr("dagferry_server.deploying.patch_between", fail)
+    monkeypatch.setattr("dagferry_server.committing.patch_between", fail)
     await server.deploy(A)
     assert (await server.deploy(B))["sequence"] == 2
 

@@ -8,9 +8,11 @@ from collections.abc import Iterator
 import pytest
 
 from dagferry_core.errors import BundleGone, StoreFailed
+from dagferry_core.patch import Patch
 from dagferry_server import patches
-from dagferry_server.patches import Key, Patches
+from dagferry_server.patches import Key, Patches, patch_between
 from running import eventually
+from treemaker import Stored
 
 
 class Never:
@@ -94,6 +96,14 @@ async def test_where_a_bundle_cannot_be_read_the_whole_one_has_to_do(error) -> N
             raise error
 
     assert await Patches(Failing()).get(key(1)) is None
+
+
+def test_a_patch_to_a_bundle_of_which_it_is_not_known_who_reads_what_touches_all_python_files() -> None:
+    files = {"reads.py": b"open('orders.sql')\n", "other.py": b"", "user.py": b"import reads\n", "orders.sql": b"1"}
+    old, new = Stored(files), Stored({**files, "orders.sql": b"2" * 1000})
+    assert Patch.parse(patch_between(old.bundle, new.bundle) or b"").touch == ["reads.py", "user.py"]
+    new.bundle.reads = None  # as in an index that was written before
+    assert Patch.parse(patch_between(old.bundle, new.bundle) or b"").touch == ["other.py", "reads.py", "user.py"]
 
 
 # --- no deployment takes them from another --------------------------------------------------------------------------

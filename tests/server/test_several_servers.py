@@ -7,7 +7,7 @@ import pytest
 
 from dagferry_core.deploylog import entry_sha256
 from dagferry_core.errors import DeployContended
-from dagferry_server import deploying
+from dagferry_server import committing
 from dagferry_server.store.local import LocalStore
 from harness import pack
 from running import A, B
@@ -105,7 +105,7 @@ async def test_a_race_that_another_server_wins_with_the_same_content_ends_as_unc
 
 async def test_who_loses_ten_races_is_told_to_try_again(two, monkeypatch) -> None:
     one, other = await two.open()
-    monkeypatch.setattr(deploying, "RACE_PAUSE_SECONDS", 0)
+    monkeypatch.setattr(committing, "RACE_PAUSE_SECONDS", 0)
     store = one.service.store
     real = store.create_entry
     loop = asyncio.get_running_loop()

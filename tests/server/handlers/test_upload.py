@@ -96,11 +96,11 @@ async def test_root_dot_takes_the_archive_as_it_is(server) -> None:
     assert (await server.upload(mixed, "/default/dags/upload?root=.")).json["added"] == 2
 
 
-@pytest.mark.parametrize("root", ["", "dags", "./", ".."])
-async def test_another_root_than_a_dot_is_refused(server, root) -> None:
+@pytest.mark.parametrize("root", ["", "..", "/", "a/../b"])
+async def test_a_root_that_can_be_no_folder_of_an_archive_is_refused(server, root) -> None:
     answer = await server.upload(pack(A), f"/default/dags/upload?root={root}")
     assert (answer.status, answer.json["code"]) == (400, "request_invalid")
-    assert f"root='{root}' is not known" in answer.json["message"]
+    assert "root" in answer.json["message"]
 
 
 async def test_what_was_left_out_is_said(server) -> None:

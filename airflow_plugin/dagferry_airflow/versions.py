@@ -1,0 +1,163 @@
+"""Makes the versions that runs are pinned to, beside the live tree of a bundle.
+
+::
+
+    <folder>/live/                  see ``live``
+    <folder>/versions/<version>/    a version, of copies
+    <folder>/building-<random>/     one that is being built
+
+One comes from any tree on the disk that has it, else from the server. With ``run_as_user`` a task may be of a user who
+may not write in ``live``: what it needs is made all the same, if the folders of the bundle are shared with a group.
+"""
+
+import contextlib
+import errno
+import logging
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+from dagferry_airflow.following import HURRIED, LOCK_SECONDS
+from dagferry_airflow.live import LiveTree, build, copy, live_version, locked
+from dagferry_core import removing
+from dagferry_core.attributes import set_mode
+from dagferry_core.connecting import Patience
+from dagferry_core.errors import DagferryError, RootUnusable, SequenceRegressed, TreeDamaged
+from dagferry_core.fetch import DOWNLOAD_SECONDS, Server
+from dagferry_core.finding import trees_of, whole_tree
+from dagferry_core.names import version_sequence
+from dagferry_core.records import DeployRef
+from dagferry_core.tree import FOLDER_MODE
+
+SHARED_MODE = 0o775
+"""Of the folders of a version whose bundle is shared with a group: else only who made it could remove it."""
+
+log = logging.getLogger(__name__)
+
+
+class Versions:
+    """The versions in ``folder``.
+
+    ``connect`` makes a connection of that much patience; ``track`` is called before a version is in its place.
+    """
+
+    def __init__(
+        self, folder: Path, connect: Callable[[Patience | None], Server], track: Callable[[str], None]
+    ) -> None:
+        self._folder = folder
+        self._live = f"{folder}/live"
+        self._connect = connect
+        self._track = track
+
+    def path(self, version: str) -> Path:
+        """Return where a version is, or would be."""
+        return self._folder / "versions" / version
+
+    def make(self, version: str, *, patient: bool) -> None:
+        """Have a version at its path, and take as long as it takes if ``patient``.
+
+        Raises ``DagferryError`` or ``OSError`` if it cannot be had.
+        """
+        if self.path(version).is_dir():
+            return
+        lock_seconds = DOWNLOAD_SECONDS if patient else LOCK_SECONDS
+        version_sequence(version)  # it becomes a file name
+        if trees_of(self._live, version):
+            with locked(self._live, lock_seconds):
+                if self.path(version).is_dir() or self._copy_tree(version):
+                    return
+        server = self._connect(None if patient else HURRIED)
+        try:
+            # Asked before the lock is held: with a server that hangs, tasks would wait for it one after the other.
+            newest = server.current("", 0, None)
+            with locked(self._live, lock_seconds):
+                if not self.path(version).is_dir():
+                    self._download(version, newest, server)
+        finally:
+            server.close()
+
+    def make_newest(self) -> str:
+        """Have the newest version at its path, and return it; ``""`` if it is live, or nothing is deployed.
+
+        For a task, which is patient.
+        """
+        server = self._connect(None)
+        try:
+            newest = server.current("", 0, None)
+        finally:
+            server.close()
+        if not newest or not newest.sequence or newest.version == live_version(self._live):
+            return ""
+        self.make(newest.version, patient=True)
+        return newest.version
+
+    def _copy_tree(self, version: str) -> bool:
+        """Make a version from a tree that was live here; tell whether one is whole. The server is not asked."""
+
+        def copy_to(folder: str) -> None:
+            if not (tree := whole_tree(self._live, version)):
+                raise TreeDamaged(f"No tree of {version} in {self._live} is what was published.")
+            copy(folder, tree)
+
+        try:
+            self._build(version, copy_to)
+        except TreeDamaged as error:
+            log.warning("%s The server is asked for it.", error.message)
+            return False
+        except (DagferryError, OSError) as error:
+            if is_refused(error):
+                raise
+            with LiveTree(self._live) as live:
+                if not live.make_room(error):
+                    raise
+            return self._copy_tree(version)  # as long as there is something that gives room
+        return True
+
+    def _download(self, version: str, newest: DeployRef | None, server: Server) -> None:
+        try:
+            owned = LiveTree(self._live)
+        except RootUnusable as error:
+            if not is_refused(error):
+                raise
+            self._build(version, lambda folder: build(folder, version, None, server))
+            return
+        with owned as live:
+            # Most runs are pinned to the newest version; then the live tree is what the next patch is for.
+            if newest and newest.version == version:
+                with contextlib.suppress(SequenceRegressed):  # another process has taken a newer one meanwhile
+                    live.take(newest, server)
+            try:
+                self._build(version, lambda folder: build(folder, version, live.live, server))
+            except (DagferryError, OSError) as error:
+                if not live.make_room(error):
+                    raise
+                server.close()
+                self._build(version, lambda folder: build(folder, version, live.live, server))
+
+    def _build(self, version: str, fill: Callable[[str], None]) -> None:
+        """Have ``fill`` build a version in an empty folder, and put that in its place."""
+        for leftover in self._folder.glob("building-*"):
+            with contextlib.suppress(PermissionError):  # another user's: it is theirs to remove
+                removing.remove(str(leftover))
+        folder = self._folder / f"building-{os.urandom(8).hex()}"
+        folder.mkdir(parents=True)
+        set_mode(str(folder), FOLDER_MODE)
+        try:
+            fill(str(folder))
+            versions = self.path(version).parent
+            versions.mkdir(parents=True, exist_ok=True)
+            if versions.stat().st_mode & stat.S_IWGRP:
+                for parent, _, _ in os.walk(folder):
+                    set_mode(parent, SHARED_MODE)
+            self._track(version)
+            folder.rename(self.path(version))
+        except BaseException:
+            removing.remove(str(folder))
+            raise
+
+
+def is_refused(error: Exception) -> bool:
+    """Tell whether the reason for an error is that this user may not read or write something."""
+    reason = error if isinstance(error, OSError) else error.__cause__
+    return isinstance(reason, OSError) and reason.errno == errno.EACCES

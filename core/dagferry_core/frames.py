@@ -1,0 +1,79 @@
+"""The zstd frames that a stored bundle is cut into: its tar can be read at any place."""
+
+import errno
+import os
+from collections.abc import Iterator
+
+import zstandard
+
+from dagferry_core.errors import StoreDamaged, StoreFailed
+from dagferry_core.limits import PIECE_BYTES
+
+FRAME_BYTES = 1 << 20
+BLOCK_BYTES = 512
+
+
+class Frames:
+    """The tar in a stored bundle, at any place. Holds at most one decompressed frame."""
+
+    __slots__ = ("_fd", "_last", "_offsets")
+
+    def __init__(self, fd: int, offsets: list[int]) -> None:
+        self._fd = fd
+        self._offsets = offsets
+        self._last: tuple[int, bytes] = (-1, b"")
+
+    @property
+    def stored_bytes(self) -> int:
+        """The size of the bundle as it is stored."""
+        return self._offsets[-1]
+
+    def manifest_bytes(self) -> int:
+        """Return the size of the manifest, the first member."""
+        try:
+            return int(self.range(0, BLOCK_BYTES)[124:135], 8)
+        except ValueError as error:
+            raise StoreDamaged(f"A stored bundle has no manifest: {error}.") from error
+
+    def verify(self, size: int) -> None:
+        """Read all of it; raise ``StoreDamaged`` if any byte is damaged, or if it has not ``size`` bytes."""
+        found = sum(len(self._frame(number)) for number in range(len(self._offsets) - 1))
+        if found != size:  # as of a frame that, by one flipped bit, claims to hold nothing
+            raise StoreDamaged(f"A stored bundle is damaged: it has {found} bytes, and should have {size}.")
+
+    def pieces(self, start: int, length: int) -> Iterator[bytes]:
+        """Yield ``length`` bytes from ``start`` in pieces."""
+        while length:
+            piece = self.range(start, min(length, PIECE_BYTES))
+            start, length = start + len(piece), length - len(piece)
+            yield piece
+
+    def range(self, start: int, length: int) -> bytes:
+        """Return ``length`` bytes from ``start``."""
+        pieces = []
+        while length:
+            number, skip = divmod(start, FRAME_BYTES)
+            piece = self._frame(number)[skip : skip + length]
+            if not piece:
+                raise StoreDamaged(f"A stored bundle ends early: it has no byte {start}.")
+            pieces.append(piece)
+            start, length = start + len(piece), length - len(piece)
+        return b"".join(pieces)
+
+    def _frame(self, number: int) -> bytes:
+        cached, content = self._last
+        if cached != number:
+            try:
+                start, end = self._offsets[number : number + 2]
+                frame = os.pread(self._fd, end - start, start)
+                # What a damaged one says of its own size would be allocated.
+                if not 0 <= (size := zstandard.frame_content_size(frame)) <= FRAME_BYTES:
+                    raise ValueError(f"it claims to hold {size} bytes")
+                content = zstandard.decompress(frame)
+            except (OSError, ValueError, zstandard.ZstdError) as error:
+                # A damaged index asks for what no file has.
+                if isinstance(error, OSError) and error.errno != errno.EINVAL:
+                    raise StoreFailed(f"A stored bundle cannot be read: {error.strerror or error}.") from error
+                raise StoreDamaged(f"A stored bundle is damaged in frame {number}: {error}.") from error
+            self._last = (number, content)
+        return content
