@@ -16,6 +16,7 @@ import random
 import secrets
 import time
 from contextlib import ExitStack
+from functools import partial
 from typing import BinaryIO, NamedTuple
 
 from dagferry_core.archive import ArchiveRules, CheckedArchive, check_archive
@@ -31,7 +32,7 @@ from dagferry_server.bundles import known_imports, opened, put_bundle
 from dagferry_server.deployments import Deployment
 from dagferry_server.entries import create_entry
 from dagferry_server.failures import log_failure
-from dagferry_server.memory import Turn, TurnTaken
+from dagferry_server.memory import Turn, in_turn
 from dagferry_server.patches import Key, patch_between
 from dagferry_server.receiving import Received
 from dagferry_server.secretfiles import secret_warnings
@@ -91,13 +92,7 @@ async def deploy_upload(
 
     Raises what ``check_archive`` raises, ``ServerBusy``, ``StoreFull`` and ``StoreFailed``.
     """
-    with Turn() as turn:
-        try:
-            return await _deploy_upload(service, deployment, received, turn, actor=actor, root=root)
-        except TurnTaken:
-            # It turned out to have many files. It waits on disk, and begins again: so it is in the way of no small one.
-            await turn.come()
-            return await _deploy_upload(service, deployment, received, turn, actor=actor, root=root)
+    return await in_turn(partial(_deploy_upload, service, deployment, received, actor=actor, root=root))
 
 
 async def _deploy_upload(
