@@ -48,6 +48,7 @@ class App:
         with self._service.busy:
             body = Body(request)
             if request.method == "OPTIONS" and (allowed := self._options(request.rel_url.raw_path)):
+                self._service.metrics.requests.labels("", f"{NO_CONTENT // 100}xx").inc()
                 return self._last(web.Response(status=NO_CONTENT, headers={**FIXED_HEADERS, "Allow": allowed}))
             try:
                 route, parts = self._table.match(request.method, request.rel_url.raw_path)

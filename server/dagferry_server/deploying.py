@@ -48,7 +48,9 @@ async def _deploy_upload(
             ]
             new = New(received.description, actor, service.clock(), secrets.token_hex(NONCE_BYTES), warnings)
             async with deployment.lock:
-                deployment.refuse_if_disabled()  # that may have come while the upload did
+                # Both may have come while the upload did.
+                service.deployment(name)
+                deployment.refuse_if_disabled()
                 with service.metrics.commit_seconds.labels(name).time():
                     deploy = await commit(service, deployment, checked, spool, new, sha256=received.sha256)
                 current = deploy or deployment.current_deploy()

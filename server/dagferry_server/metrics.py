@@ -47,7 +47,7 @@ class Metrics:
             Counter,
             "requests_total",
             "Requests by route and class of status: 2xx, 3xx, 4xx, 5xx, or client_disconnected. The route is empty if "
-            "there is none of the path and method, or if the request was no HTTP.",
+            "there is none of the path and method, as of OPTIONS, or if the request was no HTTP.",
             "route",
             "status",
         )
@@ -108,6 +108,7 @@ class Metrics:
             self.sequence,
             self.deploy_time,
             self.unreadable,
+            self.unknown,
             self.stored_bytes,
             self.stored_bundles,
         ):

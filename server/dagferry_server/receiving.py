@@ -72,10 +72,11 @@ async def receive(
     sink = _Sink(file, limit, count)
     pace = _Pace()
     name = None
+    description = request.query.get("description", "")
     if _is_form(request):
-        description, name = await _receive_form(request, sink, pace)
+        field, name = await _receive_form(request, sink, pace)
+        description = field or description
     else:
-        description = request.query.get("description", "")
         while piece := await pace.arriving(request.content.read(PIECE_BYTES)):
             await sink.write(piece)
     await sink.finish()

@@ -123,7 +123,7 @@ _UPLOAD = Route(
             "query",
             "Deploy what lies under this folder of the archive; `.`: all of it, also if its members lie under `dags/`.",
         ),
-        Parameter("description", "query", "What to say about a deploy whose file is the body."),
+        Parameter("description", "query", "What to say about the deploy, unless a form has a field `description`."),
     ),
     takes_file=True,
 )

@@ -143,10 +143,12 @@ class Sender:
         return response
 
     async def _copy(
-        self, _: asyncio.Transport, response: web.StreamResponse, file: FileIO, __: int, pace: Pace
+        self, _: asyncio.Transport, response: web.StreamResponse, file: FileIO, size: int, pace: Pace
     ) -> None:
         await self._call(file.seek, 0)
-        while piece := await self._call(file.read, SMALL_BYTES):
+        # Nothing is waited for behind the last piece: a client that has it all may hang up, and has not broken off.
+        while size > 0 and (piece := await self._call(file.read, SMALL_BYTES)):
+            size -= len(piece)
             await response.write(piece)
             pace.took(len(piece))
 

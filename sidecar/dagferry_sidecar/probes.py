@@ -67,6 +67,8 @@ class Probes:
                 status, content_type, body = probes.answer(self.path.partition("?")[0])
                 _send(self, status, content_type, body)
 
+            do_HEAD = do_GET  # noqa: N815 - the base class's
+
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name is the base class's
                 """Keep quiet: probes come every few seconds."""
 
@@ -113,4 +115,5 @@ def _send(handler: "BaseHTTPRequestHandler", status: int, content_type: str, bod
     handler.send_header("Content-Length", str(len(body)))
     handler.send_header("Cache-Control", "no-store")
     handler.end_headers()
-    handler.wfile.write(body)
+    if handler.command != "HEAD":
+        handler.wfile.write(body)

@@ -34,6 +34,8 @@ async def test_requests_are_counted_by_route_and_class_of_status(server) -> None
     ):
         await server.get(path, **headers)
     await server.call("DELETE", "/upload")
+    for path in ("/healthz", "/"):
+        await server.call("OPTIONS", path)
     reader, writer = await asyncio.open_connection(server.host, server.port)
     writer.write(b"nonsense\r\n\r\n")
     await reader.read()
@@ -42,6 +44,7 @@ async def test_requests_are_counted_by_route_and_class_of_status(server) -> None
     assert counted(server, route + "upload", "4xx") == 1
     assert [counted(server, route + "current", status) for status in ("2xx", "3xx", "4xx", "5xx")] == [1, 1, 1, 0]
     assert counted(server, "", "4xx") == 3
+    assert counted(server, "", "2xx") == 2
     assert await server.metric('requests_total{route="/{deployment}/dags/upload",status="2xx"}') == 1
     waiter = asyncio.create_task(server.get(CURRENT, If_None_Match="*", Prefer="wait=50"))
     await eventually("the waiter", lambda: len(server.service.deployments["default"].waiters))

@@ -79,7 +79,8 @@ async def test_a_deployment_that_is_removed_is_not_found_and_loses_nothing(start
     assert (await server.get("/staging/dags/current")).status == 404
     assert await refused(server, "staging") == (404, "deployment_not_found")
     assert await server.metric('waiting_sidecars{deployment="staging"}') is None
-    assert await server.metric('stored_bundles{deployment="staging"}') is None
+    for state in ("stored_bundles", "current_unknown", "current_sequence", "unreadable_deploys"):
+        assert await server.metric(state + '{deployment="staging"}') is None
     await file.say(TWO)
     await eventually("the deployment", lambda: "staging" in server.service.deployments)
     assert (await server.get("/staging/dags/current")).json["version"] == told["version"]
@@ -118,7 +119,12 @@ async def test_a_disabled_deployment_refuses_uploads_and_goes_on_answering(start
     assert (await server.deploy(B, "prod"))["sequence"] == 2
 
 
-async def test_a_deployment_that_is_disabled_while_an_upload_comes_in_refuses_it(start, file) -> None:
+@pytest.mark.parametrize(
+    ("entries", "status"), [('{ name = "prod", disabled = "no" }', 409), ('{ name = "staging" }', 404)]
+)
+async def test_a_deployment_that_is_disabled_or_removed_while_an_upload_comes_in_refuses_it(
+    start, file, entries, status
+) -> None:
     server = await start(*file.flags)
     body = pack(A)
     may_go_on = asyncio.Event()
@@ -130,10 +136,12 @@ async def test_a_deployment_that_is_disabled_while_an_upload_comes_in_refuses_it
 
     uploading = asyncio.create_task(server.upload(slowly(), "/prod/dags/upload"))
     await eventually("the upload", lambda: len(server.service.upload_places))
-    await file.say('{ name = "prod", disabled = "no" }')
-    await eventually("it to be disabled", lambda: server.service.deployment("prod").settings.disabled)
+    await file.say(entries)
+    await eventually("the change", lambda: len(server.service.deployments) == 1)
     may_go_on.set()
-    assert (await uploading).status == 409
+    assert (await uploading).status == status
+    await file.say(TWO)
+    await eventually("it to be there again", lambda: len(server.service.deployments) == 2)
     assert (await server.get("/prod/dags/current")).json["sequence"] == 0
 
 

@@ -8,10 +8,12 @@ import socket
 import ssl
 import warnings
 
+import aiohttp
 import pytest
 
 from credentials import TokensFile
 from dagferry_server import sending
+from dagferry_server.metrics import NO_ANSWER
 from harness import pack
 from issuer import make_certificate
 from running import A, Running, eventually
@@ -85,6 +87,23 @@ async def test_a_client_that_is_slow_but_keeps_the_pace_gets_all_of_it(server, m
             await asyncio.sleep(0.02)  # over a second for all of it
         assert seen > 3_000_000
         writer.close()
+
+
+async def test_a_client_that_hangs_up_as_soon_as_it_has_all_has_not_broken_off(start, tmp_path) -> None:
+    certificate, key = await asyncio.to_thread(make_certificate, tmp_path)
+    server = await start("--tls-cert", certificate, "--tls-key", key)
+    async with aiohttp.ClientSession(
+        f"https://127.0.0.1:{server.port}", connector=aiohttp.TCPConnector(ssl=trusting(certificate), force_close=True)
+    ) as session:
+        async with session.post("/default/dags/upload", data=io.BytesIO(pack(A))) as answer:
+            version = (await answer.json())["version"]
+        for _ in range(10):
+            async with session.get(f"/default/dags/versions/{version}") as answer:
+                assert (answer.status, len(await answer.read())) == (200, answer.content_length)
+    await eventually("the requests to be over", lambda: not server.service.busy._count)
+    counted = server.service.metrics.requests.labels
+    route = "/{deployment}/dags/versions/{version}"
+    assert [counted(route, status)._value.get() for status in ("2xx", NO_ANSWER)] == [10, 0]
 
 
 async def test_the_bundles_of_one_deployment_that_are_packed_are_few(start, tmp_path) -> None:

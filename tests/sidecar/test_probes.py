@@ -90,6 +90,18 @@ def test_a_query_is_ignored_and_another_path_is_not_found(probes) -> None:
     assert get(probes, "/")[0] == 404
 
 
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics", "/"])
+def test_head_has_the_headers_of_get_and_no_body(probes, path) -> None:
+    status, body = get(probes, path)
+    with socket.create_connection(("127.0.0.1", probes.port), timeout=30) as connection:
+        connection.sendall(f"HEAD {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        answer = b"".join(iter(lambda: connection.recv(4096), b""))
+    head, _, rest = answer.partition(b"\r\n\r\n")
+    assert head.startswith(f"HTTP/1.0 {status}".encode())
+    assert f"Content-Length: {len(body)}".encode() in head
+    assert rest == b""
+
+
 def test_a_prober_that_says_nothing_holds_up_nobody(probes) -> None:
     with socket.create_connection(("127.0.0.1", probes.port)):
         assert get(probes, "/healthz")[0] == 200

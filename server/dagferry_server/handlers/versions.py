@@ -3,7 +3,7 @@
 import logging
 import time
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from dagferry_core.command import fields
 from dagferry_core.deploylog import Deploy
@@ -33,6 +33,8 @@ async def _send(call: Call, deploy: Deploy) -> web.StreamResponse:
     else:
         headers = {"Content-Type": PATCH_TYPE, "Dagferry-Digest": deploy.digest}
         response = await call.service.sender.send_bytes(call.request, patch, headers)
+    if call.request.method == hdrs.METH_HEAD:
+        return response
     size = response.content_length or 0
     metrics = call.service.metrics
     (metrics.bundle_sent_bytes if patch is None else metrics.patch_sent_bytes).labels(call.deployment.name).inc(size)

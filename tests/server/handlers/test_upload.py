@@ -81,6 +81,12 @@ async def test_a_raw_body_has_its_description_in_the_query(server) -> None:
     assert (await server.get("/default/dags/current")).json["description"] == "by hand"
 
 
+async def test_a_form_may_have_its_description_in_the_query_too(server) -> None:
+    for files, fields, expected in ((A, {}, "query"), (B, {"description": "field"}, "field")):
+        await server.upload(form(pack(files), **fields), "/default/dags/upload?description=query")
+        assert (await server.get("/default/dags/current")).json["description"] == expected
+
+
 async def test_the_short_url_is_that_of_the_deployment_named_default(start) -> None:
     server = await start("--deployments", "default,prod")
     await server.upload(pack(A), "/upload")

@@ -181,6 +181,8 @@ async def test_what_was_sent_is_logged_and_counted(server, caplog) -> None:
     path = f"/default/dags/versions/{new['version']}"
     whole = await server.get(path, Dagferry_Instance="pod-0")
     patch = await server.get(f"{path}?from={old['version']}", Dagferry_Instance="pod-0")
+    for query in ("", f"?from={old['version']}"):
+        assert (await server.call("HEAD", path + query)).status == 200  # nothing is sent
     sent = {record.message: record.fields for record in caplog.records if record.message.endswith(" sent")}
     for message, answer in (("Bundle sent", whole), ("Patch sent", patch)):
         fields = sent[message]
