@@ -34,6 +34,7 @@ from dagferry_airflow.versions import Versions, is_refused
 from dagferry_core.connecting import Access, Patience, check_url, tls_context
 from dagferry_core.errors import (
     AnswerInvalid,
+    AwaitingFirstDeploy,
     DagferryError,
     RootInUse,
     ServerRefused,
@@ -204,6 +205,8 @@ class DagferryBundle(base.BaseDagBundle):  # type: ignore[misc] # Airflow is not
             if answered == http.client.GONE:
                 return clear + " A larger --keep-days on the server keeps versions for longer."
             return clear + f" If the server should have it, check server and deployment of bundle {self.name}."
+        if isinstance(error, AwaitingFirstDeploy):
+            return f" Deploy to {self.deployment} on {self.server}; the next refresh of bundle {self.name} takes it."
         if not isinstance(error, (SetupError, TokenUnreadable, ServerUnreachable, ServerRefused, AnswerInvalid)):
             return ""
         return (
@@ -217,7 +220,7 @@ def _waiting_helps(error: DagferryError) -> bool:
         return error.answered >= SERVER_ERRORS
     if isinstance(error, ServerUnreachable):
         return not isinstance(error.__cause__, ssl.SSLCertVerificationError)
-    return isinstance(error, RootInUse)
+    return isinstance(error, (RootInUse, AwaitingFirstDeploy))
 
 
 def _now() -> dt.datetime:

@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import Callable
 
-from dagferry_airflow.live import EMPTY, LiveTree, live_target, live_version, locked
+from dagferry_airflow.live import LiveTree, live_target, live_version, locked
 from dagferry_core.connecting import Patience
 from dagferry_core.errors import DagferryError, VolumeFailed
 from dagferry_core.fetch import DOWNLOAD_SECONDS, Server
@@ -110,7 +110,7 @@ class Follower:
         version = live_version(self._root) if is_sound else ""
         try:
             return version if version_sequence(version) else ""
-        except DagferryError:  # EMPTY, or nothing
+        except DagferryError:  # there is none
             return ""
 
     # --- touching ----------------------------------------------------------------------------------------------------
@@ -131,7 +131,7 @@ class Follower:
     def _look(self, live: LiveTree) -> None:
         """Note what is to be touched again, if another tree is live than before, whoever made the swap."""
         before, self._known = self._known, live_target(self._root)
-        if self._known == before or os.path.basename(before) in {"", EMPTY}:
+        if before in {"", self._known}:
             return  # there was nothing before that this process could have been parsing
         ages = live.ages(self._looked)
         if ages:

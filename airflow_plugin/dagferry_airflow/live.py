@@ -18,6 +18,7 @@ from dagferry_core import tree as trees
 from dagferry_core.draft import Draft
 from dagferry_core.errors import (
     AnswerInvalid,
+    AwaitingFirstDeploy,
     DigestMismatch,
     PatchMismatch,
     RootInUse,
@@ -26,7 +27,6 @@ from dagferry_core.errors import (
     TreeDamaged,
 )
 from dagferry_core.fetch import Server
-from dagferry_core.manifest import Manifest
 from dagferry_core.records import DeployRef, TreeRules
 from dagferry_core.root import CURRENT, LOCK_HINT
 from dagferry_core.taking import opened
@@ -37,7 +37,6 @@ KEEP_TREES = 3
 KEEP_HOURS = 24.0
 TREE_SHARE = 0.8
 """The sidecar's defaults."""
-EMPTY = "empty"
 LOCK_POLL_SECONDS = 0.05
 SWAP_SECONDS = 5.0
 """More than there can be between the mtimes of a swap and the swap."""
@@ -115,14 +114,17 @@ class LiveTree:
     def take(self, newest: DeployRef, server: Server) -> None:
         """Make ``newest`` live unless it is.
 
-        Raises ``SequenceRegressed`` if the log went on from another deploy than that, or other errors if it cannot be
-        had.
+        Raises ``AwaitingFirstDeploy`` if there is none yet, ``SequenceRegressed`` if the log went on from another
+        deploy than that, or other errors if it cannot be had.
         """
         live = self._volume.live.record.deploy if self._volume.live else None
         if newest.sequence == 0 and live:
             if not self._damage:
                 return  # an empty store says nothing about what should be here
             newest = live
+        if newest.sequence == 0:
+            # An empty tree would tell Airflow that all DAGs of the bundle are gone.
+            raise AwaitingFirstDeploy("Nothing was deployed yet.")
         going_back = live and newest != live and newest.sequence <= live.sequence != 0
         if live and going_back and live.log_id == newest.log_id:
             raise SequenceRegressed(f"The server offers {newest.version}, but {live.version} was live already.")
@@ -131,7 +133,7 @@ class LiveTree:
         self._publish(newest, server)
         self._damage = Damage([], [])
         self._volume.retire(self._rules(), time.time())
-        log.info("Version %s is live", newest.version or EMPTY)
+        log.info("Version %s is live", newest.version)
 
     def ages(self, since: float) -> dict[str, float]:
         """Return the files that swaps after ``since``, seconds since the epoch, made fresh, and for how long."""
@@ -153,11 +155,6 @@ class LiveTree:
 
     def _publish(self, newest: DeployRef, server: Server) -> None:
         live = self.live
-        if newest.sequence == 0:
-            nothing = Manifest(())
-            deploy = newest._replace(version=EMPTY, digest=nothing.digest)
-            self._volume.publish(deploy, nothing, lambda draft: draft.fill_from_bundle(()), time.time)
-            return
         if live and live.record.digest == newest.digest:
             self._volume.publish(newest, live.tree.manifest, Draft.fill_same, time.time)
             return

@@ -156,6 +156,10 @@ class BundleFile:
             offset += entry.size + padding(entry.size)
         self._size = offset + len(END)
 
+    def forget_sources(self) -> None:
+        """Let go of what its Python files import and read: with many files, that takes tens of MiB."""
+        self.imports, self.reads = {}, None
+
     @property
     def stored_bytes(self) -> int:
         """The size of the bundle as it is stored and sent."""

@@ -31,7 +31,7 @@ OWN_FOLDER = "./"
 EVERYTHING = "/"
 
 _MAX_NAME_BYTES = 200
-_MAX_STRING_BYTES = 200
+_PART_STARTS = PART_STARTS.encode()
 _COST_BYTES = 8
 """What looking at a name counts at least, so that a million short ones end the search as well."""
 
@@ -60,10 +60,11 @@ _NAME_BACKWARDS = re.compile(
     rb"(?:\}{1,2}[^{}\n]{0,80}\{{1,2}|s\)\w{1,40}\(%%|[sd]%%|[\w\-.*?\[\]/~@+$\x80-\xff]){0,%d}" % _MAX_NAME_BYTES
 )
 _FIELD = re.compile(rb"\{+[^{}]*\}+|%\(\w+\)s|%[sd]")
+_SPECIAL = re.compile(rb"[{%]")
 _WILDCARD = re.compile(rb"[*?\[\]]+")
 _YAML = re.compile(rb"\.y[a*?\[\]]*ml\Z")
-_STRING = re.compile(rb"([^\"'\n]*)(?:[\"'\n]|\Z)")
-_FOLDER = re.compile(rb"[\w\-.~@+$ \x80-\xff]+")
+# The last part of a path that is neither a field nor a wildcard, at the end of a string.
+_FOLDER = re.compile(rb"[\"'/}]([\w\-.~@+$\x80-\xff]{1,80})(?:/[\w\-.]{0,40}[*?\[{][^/\"'\n]{0,80}){0,3}/?(?=[\"'])")
 
 _LISTING_IMPORTS = frozenset(
     {
@@ -84,6 +85,7 @@ def read_hints(source: bytes, imports: Iterable[str]) -> tuple[str, ...]:
     ``imports`` are its ``imported_names``.
     """
     hints: dict[bytes, None] = {}
+    names: set[bytes] = set()
     looked_at = 0
     lists = not _LISTING_IMPORTS.isdisjoint(imports)
     for mark in _MARK.finditer(source):
@@ -96,7 +98,9 @@ def read_hints(source: bytes, imports: Iterable[str]) -> tuple[str, ...]:
             looked_at += len(name) + _COST_BYTES
             if looked_at > MAX_HINT_BYTES:
                 return (ANYTHING,)
-            hints.update(dict.fromkeys(_hints_of(name)))
+            if name not in names:
+                names.add(name)
+                hints.update(dict.fromkeys(_hints_of(name)))
     # Who sets where templates are looked for names some, too. So the others need no second pass.
     lists = lists or (bool(hints) and _SEARCH_PATH in source)
     for hint in _folders(source) if lists else ():
@@ -109,8 +113,10 @@ def read_hints(source: bytes, imports: Iterable[str]) -> tuple[str, ...]:
 
 def _hints_of(name: bytes) -> Iterator[bytes]:
     """Yield the hints that a name with a known ending makes, which may have fields (``{x}``) and wildcards."""
-    *folders, base = _FIELD.sub(b"*", name).split(b"/")
-    folder = folders[-1] if folders else b""
+    if _SPECIAL.search(name):
+        name = _FIELD.sub(b"*", name)
+    folder, _, base = name.rpartition(b"/")
+    folder = folder.rpartition(b"/")[2]
     where = folder + b"/" if folder.strip(b".") and not _WILDCARD.search(folder) else b""
     if (ending := _YAML.search(base)) and ending[0] not in (b".yml", b".yaml"):
         bases = [base[: ending.start()] + b".yml", base[: ending.start()] + b".yaml"]  # of *.y*ml and its like
@@ -120,14 +126,14 @@ def _hints_of(name: bytes) -> Iterator[bytes]:
         parts = _WILDCARD.split(base)
         if len(parts) > 1 or len(base) >= _MAX_NAME_BYTES:
             yield where + parts[0][:MAX_START] + b"*" + _last_parts(parts[-1])
-        elif base[0] in PART_STARTS.encode():  # more of an ending than a name
+        elif base[0] in _PART_STARTS:  # more of an ending than a name
             yield where + b"*" + _last_parts(base)
         else:
             yield where + base
 
 
 def _last_parts(text: bytes) -> bytes:
-    starts = [at for at, character in enumerate(text) if character in PART_STARTS.encode()]
+    starts = [at for at, character in enumerate(text) if character in _PART_STARTS]
     return text[starts[-MAX_PARTS:][0] :]
 
 
@@ -136,19 +142,14 @@ def _folders(source: bytes) -> Iterator[bytes]:
     yield OWN_FOLDER.encode()
     if any(word in source for word in _DAGS_FOLDER):
         yield EVERYTHING.encode()
-    # Whichever way quotes pair, a string without quotes in it stands between two of them that follow each other.
-    for number, match in enumerate(_STRING.finditer(source)):
+    seen = {b".", b".."}
+    for number, match in enumerate(_FOLDER.finditer(source)):
         if number > MAX_STRINGS:
             yield ANYTHING.encode()
-        text = match[1]
-        if not 0 < len(text) <= _MAX_STRING_BYTES:
-            continue
-        if text in _BARE_ENDINGS:
-            yield b"*." + text
-        named = next(
-            (part for part in reversed(_FIELD.sub(b"*", text).split(b"/")) if part and not _WILDCARD.search(part)), b""
-        )
-        if named == b"dags":  # that may be the top folder, which has no name here
-            yield EVERYTHING.encode()
-        if named.strip(b". ") and _FOLDER.fullmatch(named):
-            yield named + b"/"
+        if (name := match[1]) not in seen:
+            seen.add(name)
+            yield name + b"/"
+            if name == b"dags":  # that may be the top folder, which has no name here
+                yield EVERYTHING.encode()
+            elif name in _BARE_ENDINGS:
+                yield b"*." + name

@@ -69,12 +69,17 @@ class Source(NamedTuple):
 _ANY = Source((ANYTHING,), (ANYTHING,))
 
 
-def known_sources(bundle: BundleFile | None) -> dict[str, Source]:
-    """Return what was found in the Python sources of a bundle, by the sha256 of their content."""
+def known_sources(bundle: BundleFile | None, new: Manifest) -> dict[str, Source]:
+    """Return what was found in the Python sources of a bundle that ``new`` has too, by the sha256 of their content."""
     if bundle is None or bundle.reads is None:
         return {}
     files, reads = bundle.manifest.files, bundle.reads
-    return {files[path].sha256: Source(names, reads.get(path, (ANYTHING,))) for path, names in bundle.imports.items()}
+    wanted = {entry.sha256 for entry in new.files.values()}
+    return {
+        files[path].sha256: Source(names, reads.get(path, (ANYTHING,)))
+        for path, names in bundle.imports.items()
+        if files[path].sha256 in wanted
+    }
 
 
 def put_bundle(
@@ -87,7 +92,8 @@ def put_bundle(
     spool.flush()
     fd = spool.fileno()
 
-    sources: dict[str, Source] = {}
+    imports: dict[str, tuple[str, ...]] = {}
+    reads: dict[str, tuple[str, ...]] = {}
     names_bytes = 0
 
     def look_into(entry: Entry) -> Source:
@@ -105,16 +111,14 @@ def put_bundle(
         nonlocal names_bytes
         # Here, because this goes on while the files before are compressed.
         if entry.path.endswith(".py"):
-            source = sources[entry.path] = look_into(entry)
+            source = look_into(entry)
+            imports[entry.path], reads[entry.path] = source
             names_bytes += sum(sum(map(len, names)) + NAME_BYTES * len(names) for names in source)
         start = checked.offsets[entry.path]
         for offset in range(start, start + entry.size, PIECE_BYTES):
             yield os.pread(fd, min(PIECE_BYTES, start + entry.size - offset), offset)
 
     def write(out: BinaryIO) -> bytes:
-        frames = write_bundle(checked.manifest, contents, out)
-        imports = {path: source.imports for path, source in sources.items()}
-        reads = {path: source.reads for path, source in sources.items()}
-        return Index(frames, imports, reads).encode()
+        return Index(write_bundle(checked.manifest, contents, out), imports, reads).encode()
 
     store.put_bundle(deployment, checked.manifest.digest, write)

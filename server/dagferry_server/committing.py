@@ -164,14 +164,19 @@ def _write(store: Store, head: _Head, checked: CheckedArchive, spool: BinaryIO, 
     with ExitStack() as stack:
         old = _open_current(stack, store, head, checked.manifest)
         if not _has_whole_bundle(store, deployment, checked.manifest):
-            put_bundle(store, deployment, checked, spool, known_sources(old))
+            known = known_sources(old, checked.manifest)
+            if old:
+                old.forget_sources()
+            put_bundle(store, deployment, checked, spool, known)
         if current is not None and head.is_newest and current.digest == digest:
             return _Commit(None, None)
         changes = checked.manifest.changes_from(old.manifest if old else EMPTY)
-        patch = None
+        patch: tuple[Key, bytes | None] | None = None
         if old and worth_a_patch(changes):
             with opened(store, deployment, digest, checked.manifest) as bundle:
                 patch = _patch(deployment, old, bundle)
+        elif old:  # and so it is not tried again when the sidecars ask
+            patch = (Key(deployment, old.manifest.digest, digest), None)
     details = DeployDetails(new.warnings, checked.left_out, *changes).encode()
     deploy = next_deploy(
         current,

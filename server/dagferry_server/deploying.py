@@ -5,6 +5,7 @@ Checking runs beside the event loop, a few uploads at a time; see ``dagferry_ser
 
 import asyncio
 import secrets
+from functools import partial
 from typing import BinaryIO
 
 from dagferry_core.archive import ArchiveRules, CheckedArchive, check_archive
@@ -12,7 +13,7 @@ from dagferry_core.deploylog import NONCE_BYTES
 from dagferry_server.answers import UploadAnswer
 from dagferry_server.committing import New, commit
 from dagferry_server.deployments import Deployment
-from dagferry_server.memory import Turn, TurnTaken
+from dagferry_server.memory import Turn, in_turn
 from dagferry_server.receiving import Received
 from dagferry_server.secretfiles import secret_warnings
 from dagferry_server.service import Service
@@ -27,13 +28,7 @@ async def deploy_upload(
 
     Raises what ``check_archive`` raises, ``ServerBusy``, ``StoreFull`` and ``StoreFailed``.
     """
-    with Turn() as turn:
-        try:
-            return await _deploy_upload(service, deployment, received, turn, actor=actor, root=root)
-        except TurnTaken:
-            # It turned out to have many files. It waits on disk, and begins again: so it is in the way of no small one.
-            await turn.come()
-            return await _deploy_upload(service, deployment, received, turn, actor=actor, root=root)
+    return await in_turn(partial(_deploy_upload, service, deployment, received, actor=actor, root=root))
 
 
 async def _deploy_upload(

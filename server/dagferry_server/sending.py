@@ -10,8 +10,9 @@ import asyncio
 import os
 import threading
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from io import FileIO
 from typing import Any, TypeVar
 
@@ -40,6 +41,17 @@ class Pace:
 
     def __init__(self) -> None:
         self._deadline = time.monotonic() + SEND_IDLE_SECONDS
+        self._stopped_at: float | None = None
+
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        """Count no time for the block: it is the client that waits."""
+        self._stopped_at = time.monotonic()
+        try:
+            yield
+        finally:
+            self._deadline += time.monotonic() - self._stopped_at
+            self._stopped_at = None
 
     def took(self, size: int) -> None:
         """Note that the client took ``size`` bytes; nobody can save up more than ``SEND_IDLE_SECONDS``."""
@@ -48,7 +60,7 @@ class Pace:
 
     def left(self) -> float:
         """Return how many seconds are left; none if it is too slow."""
-        return max(0.0, self._deadline - time.monotonic())
+        return SEND_IDLE_SECONDS if self._stopped_at is not None else max(0.0, self._deadline - time.monotonic())
 
 
 class Sender:
@@ -128,7 +140,8 @@ class Sender:
             while piece:
                 await response.write(piece)
                 pace.took(len(piece))
-                piece = await self._call(make)
+                with pace.stopped():
+                    piece = await self._call(make)
             await response.write_eof()
 
         try:

@@ -7,7 +7,7 @@ import pytest
 from alone import A, B
 from credentials import TokensFile
 from dagferry_airflow.live import locked
-from harness import free_port
+from harness import free_port, pack
 from issuer import make_certificate
 
 pytestmark = pytest.mark.airflow
@@ -43,6 +43,24 @@ say({{name: raised(made(name=name, **kwargs).initialize) for name, kwargs in cas
         assert "sidecar" not in text
     assert "server is 'nohttp': a URL such as" in said["URL"][1]
     assert "none cannot be used: No such file" in said["CA"][1]
+
+
+def test_as_long_as_nothing_is_deployed_the_bundle_is_not_initialized_so_no_dag_is_gone(python, serve) -> None:
+    server = serve()
+    code = f"""
+bundle = made(name="early", server={server.url!r})
+kind, text = raised(bundle.initialize)
+deploy()
+for _ in range(100):  # as Airflow's loop does; a pause follows what failed
+    if not raised(bundle.initialize)[0]:
+        break
+    time.sleep(0.1)
+say([kind, text, sorted(os.listdir(bundle.path))])
+""".replace("deploy()", f"urllib.request.urlopen({server.url + '/upload'!r}, {pack(A)!r}).read()")
+    kind, text, files = python("import os, time, urllib.request\n" + code)
+    assert kind == "AirflowException"
+    assert text.startswith("Nothing was deployed yet. Deploy to default on http://127.0.0.1")
+    assert files == sorted({path.split("/")[0] for path in A})
 
 
 def test_a_task_is_rescheduled_only_where_waiting_helps(python, serve, tmp_path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from dagferry_airflow.following import CHECK_SECONDS, FIRST_DOWNLOAD_SECONDS, MAX_SECONDS, Follower
 from dagferry_airflow.live import live_version, locked
 from dagferry_core.connecting import Patience
-from dagferry_core.errors import RootInUse
+from dagferry_core.errors import AwaitingFirstDeploy, RootInUse
 from dagferry_core.fetch import Server
 from harness import tree
 
@@ -235,7 +235,8 @@ def test_that_the_server_is_away_keeps_nothing_from_being_touched(process, fake)
 
 def test_what_this_process_cannot_have_read_before_is_not_touched(process, root, fake) -> None:
     process.follow()
-    assert live_version(root) == "empty"
+    assert isinstance(process.follower.error, AwaitingFirstDeploy)
+    assert live_version(root) == ""
     fake.deploy(A)
     process.follow()
     assert process.touched_by(after=100) == set()

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from dagferry_airflow.live import LiveTree, build, live_version, locked
-from dagferry_core.errors import RootInUse, SequenceRegressed, ServerRefused, ServerUnreachable
+from dagferry_core.errors import AwaitingFirstDeploy, RootInUse, SequenceRegressed, ServerRefused, ServerUnreachable
 from dagferry_core.fetch import Server as Connection
 from harness import tree
 
@@ -55,10 +55,12 @@ def test_what_is_deployed_becomes_live_and_touches_only_what_changed(root, serve
     assert take(root, connection) == []
 
 
-def test_nothing_deployed_is_an_empty_tree_but_never_takes_one_away(root, server, connection, serve) -> None:
-    take(root, connection)
-    assert live_version(root) == "empty"
-    assert tree(f"{root}/current") == {}
+def test_as_long_as_nothing_is_deployed_nothing_is_published_and_nothing_taken_away(
+    root, server, connection, serve
+) -> None:
+    with pytest.raises(AwaitingFirstDeploy):
+        take(root, connection)
+    assert live_version(root) == ""
     server.deploy(A)
     take(root, connection)
     other = serve(data="other")

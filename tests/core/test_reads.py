@@ -43,7 +43,7 @@ def test_a_listing_file_with_too_many_strings_counts_as_reading_anything():
     assert hints(strings) == ()
     assert hints("os.walk(x)\n" + strings) == (ANYTHING,)
     assert len(hints("os.walk(x)\n" + "'folder'\n" * 5000)) == 2  # each string once
-    assert hints("os.walk(x)\n" + "''\n" * MAX_STRINGS) == (ANYTHING,)
+    assert hints("os.walk(x)\n" + "'x'\n" * (MAX_STRINGS + 2)) == (ANYTHING,)
 
 
 def test_a_name_longer_than_is_looked_at_counts_by_its_end():

@@ -11,6 +11,7 @@ from dagferry_core.archive import ArchiveRules, check_archive
 from dagferry_core.bundle import Index
 from dagferry_core.errors import BundleGone, StoreFailed
 from dagferry_core.imports import ANYTHING
+from dagferry_core.manifest import EMPTY
 from dagferry_server import bundles
 from dagferry_server.bundles import known_sources, opened, put_bundle
 from dagferry_server.store.local import LocalStore
@@ -45,8 +46,8 @@ def test_beside_it_stands_what_each_source_imports(store, tmp_path) -> None:
     digest = put(store, tmp_path, FILES)
     with opened(store, "prod", digest) as bundle:
         assert bundle.imports == {"a.py": ("b",), "b.py": (), "empty.py": ()}
-        assert set(known_sources(bundle).values()) == {(("b",), ()), ((), ())}
-    assert known_sources(None) == {}
+        assert set(known_sources(bundle, bundle.manifest).values()) == {(("b",), ()), ((), ())}
+    assert known_sources(None, EMPTY) == {}
 
 
 def test_and_hints_to_what_it_reads(store, tmp_path) -> None:
@@ -54,7 +55,7 @@ def test_and_hints_to_what_it_reads(store, tmp_path) -> None:
     with opened(store, "prod", digest) as bundle:
         assert bundle.reads == {"a.py": ("sql/a.sql",), "b.py": ("./",)}
         bundle.reads = None  # as of a bundle that was stored before hints were looked for
-        assert known_sources(bundle) == {}
+        assert known_sources(bundle, bundle.manifest) == {}
 
 
 def test_a_source_that_is_too_large_to_look_into_counts_as_importing_everything(store, tmp_path, monkeypatch) -> None:
@@ -82,7 +83,7 @@ def test_many_short_names_are_counted_as_what_they_take(store, tmp_path, monkeyp
 def test_what_is_known_of_a_content_is_not_looked_for_again(store, tmp_path, monkeypatch) -> None:
     digest = put(store, tmp_path, FILES)
     with opened(store, "prod", digest) as bundle:
-        known = known_sources(bundle)
+        known = known_sources(bundle, bundle.manifest)
 
     def never(source: bytes) -> None:
         raise AssertionError(source)

@@ -6,6 +6,7 @@ import io
 import os
 import socket
 import ssl
+import time
 import warnings
 
 import aiohttp
@@ -13,6 +14,7 @@ import pytest
 
 from credentials import TokensFile
 from dagferry_server import sending
+from dagferry_server.handlers import download
 from dagferry_server.metrics import NO_ANSWER
 from harness import pack
 from issuer import make_certificate
@@ -87,6 +89,19 @@ async def test_a_client_that_is_slow_but_keeps_the_pace_gets_all_of_it(server, m
             await asyncio.sleep(0.02)  # over a second for all of it
         assert seen > 3_000_000
         writer.close()
+
+
+async def test_a_client_is_not_cut_off_for_what_the_server_takes_to_pack(server, monkeypatch) -> None:
+    monkeypatch.setattr(sending, "SEND_IDLE_SECONDS", 0.1)
+
+    def slowly(*_: object):
+        for _ in range(3):
+            yield bytes(1000)
+            time.sleep(0.3)
+
+    monkeypatch.setattr(download, "packed", slowly)
+    await server.deploy(A)
+    assert len((await server.get("/default/dags/download")).body) == 3000
 
 
 async def test_a_client_that_hangs_up_as_soon_as_it_has_all_has_not_broken_off(start, tmp_path) -> None:
