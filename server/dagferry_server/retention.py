@@ -71,8 +71,9 @@ async def _pass(service: Service) -> None:
         deleted = await _delete(service, seen[name], there.surplus)
         bundles = there.bundles - len(deleted)
         left = there.bytes - sum(stored[name].bundle_bytes[digest] for digest in deleted)
-        service.metrics.stored_bytes.labels(name).set(left)
-        service.metrics.stored_bundles.labels(name).set(bundles)
+        if service.deployments.get(name) is seen[name].deployment:  # else it was removed, and its metrics are forgotten
+            service.metrics.stored_bytes.labels(name).set(left)
+            service.metrics.stored_bundles.labels(name).set(bundles)
         if deleted:
             log.info(
                 "Bundles deleted",

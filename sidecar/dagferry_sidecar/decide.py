@@ -185,6 +185,8 @@ def _published(state: State, event: Published, now: float, chance: float) -> Sta
     caught_up = state.pending is None or is_live(state, state.pending)
     if caught_up:
         state = state._replace(pending=None, pending_whole=False, take_failures=0, retry_at=now, deploy_error=None)
+    if not repairs:
+        state = state._replace(was_quick=False)  # a server that has news is not one that does not wait
     if event.fresh:
         due = tuple((now + after, event.fresh) for after in TOUCH_AGAIN_SECONDS)
         state = state._replace(touches=state.touches + due)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from dagferry_core.errors import SetupError, StoreFailed
+from dagferry_server import retention
 from dagferry_server.auth import watched
 from dagferry_server.retention import apply_retention
 from harness import pack
@@ -161,6 +162,23 @@ async def test_a_disabled_deployment_keeps_the_bundles_that_retention_would_dele
     await eventually("it to be enabled", lambda: not server.service.deployment("prod").settings.disabled)
     await server.service.settled()
     assert len(await asyncio.to_thread(bundles, "prod")) == 1
+
+
+async def test_retention_shows_nothing_of_a_deployment_that_is_removed_meanwhile(start, file, monkeypatch) -> None:
+    server = await start(*file.flags)
+    await server.deploy(A, "staging")
+    await server.service.settled()
+    loop, look = asyncio.get_running_loop(), retention._look
+
+    def look_slowly(*arguments):
+        prod = {"prod": server.service.deployment("prod").settings}
+        asyncio.run_coroutine_threadsafe(server.service.configure(prod), loop).result(20)
+        return look(*arguments)
+
+    monkeypatch.setattr(retention, "_look", look_slowly)
+    await apply_retention(server.service)
+    assert await server.metric('stored_bundles{deployment="prod"}') == 0
+    assert await server.metric('stored_bundles{deployment="staging"}') is None
 
 
 async def test_each_deployment_has_limits_and_rules_of_its_own(start, file) -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from dagferry_core.errors import ProxyFailed, ServerRefused, ServerUnreachable, TokenUnreadable
 from dagferry_sidecar.pace import MAX_BACKOFF_SECONDS
-from dagferry_sidecar.state import SOUND, Answered, Ask, AskFailed, Check, Checked, Done, NothingNew, Sleep
+from dagferry_sidecar.state import SOUND, Answered, Ask, AskFailed, Check, Checked, Done, NothingNew, Published, Sleep
 from dagferry_sidecar.waiting import (
     LEARNED_SECONDS,
     PLAIN_SECONDS,
@@ -100,6 +100,17 @@ def test_a_server_that_ends_a_wait_before_its_time_is_asked_again_soon_once() ->
     until_it_asks(player, player.tell(NothingNew(), after=30))
     player.tell(NothingNew(), after=0.01)
     assert player.tell(Checked(SOUND, "")) == Sleep(SPREAD_SECONDS)
+
+
+def test_each_restart_with_a_deploy_behind_it_is_hardly_noticed() -> None:
+    player = Player().follow(deploy(3))
+    for sequence in range(4, 8):
+        until_it_asks(player, player.tell(NothingNew(), after=0.125))  # it stops
+        player.tell(Answered(deploy(sequence)))
+        until_it_asks(player, player.tell(Published(deploy(sequence), ())))
+    before = player.now
+    until_it_asks(player, player.tell(NothingNew()))
+    assert player.now - before <= SPREAD_SECONDS
 
 
 # --- waits that are cut ----------------------------------------------------------------------------------------------
