@@ -95,7 +95,7 @@ def common_settings(settings: Settings) -> DeploymentSettings:
 
 def watched_deployments(path: str, common: DeploymentSettings) -> WatchedDeployments:
     """Read the file at ``path`` for the first time. Blocks; raises ``SetupError`` if it cannot be used."""
-    return WatchedFile(path, partial(parse_deployments, common=common))
+    return WatchedFile(path, partial(parse_deployments, common=common), guarded=True)
 
 
 def parse_deployments(data: bytes, common: DeploymentSettings) -> dict[str, DeploymentSettings]:

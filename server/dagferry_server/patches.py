@@ -12,7 +12,7 @@ from functools import partial
 from typing import NamedTuple
 
 from dagferry_core.bundle import BundleFile
-from dagferry_core.errors import BundleGone, StoreFailed
+from dagferry_core.errors import BundleGone, StoreDamaged, StoreFailed
 from dagferry_core.graph import touched
 from dagferry_core.imports import ANYTHING
 from dagferry_core.limits import MIB
@@ -51,6 +51,10 @@ def patch_between(old: BundleFile, new: BundleFile) -> bytes | None:
         return None
     reads = dict.fromkeys(new.imports, (ANYTHING,)) if new.reads is None else new.reads
     return make_patch(old, new, touched(old.manifest, new.manifest, new.imports, reads), MAX_PATCH_BYTES)
+
+
+class _NotNow(Exception):
+    """A patch could not be made for a reason that may pass: who asks later may have more luck."""
 
 
 class _Kept:
@@ -171,7 +175,10 @@ class Patches:
         making = asyncio.get_running_loop().run_in_executor(self._threads, self._make_now, key)
         try:
             await asyncio.wait({making})
-            if error := making.exception():
+            error = making.exception()
+            if isinstance(error, _NotNow):
+                job.made.set_result(None)
+            elif error:
                 job.made.set_exception(error)
                 job.made.exception()  # nobody may wait any more, and that is no fault either
             else:
@@ -193,8 +200,12 @@ class Patches:
                     opened(self._store, key.deployment, key.new, old.manifest, when_large) as new,
                 ):
                     return patch_between(old, new)
-        except (BundleGone, TurnTaken):
+        except BundleGone:
             return None
+        except TurnTaken as error:
+            raise _NotNow from error
         except StoreFailed as error:
             log_failure("A patch could not be made; the whole bundle is sent", error, **key._asdict())
-            return None
+            if isinstance(error, StoreDamaged):
+                return None
+            raise _NotNow from error

@@ -123,6 +123,9 @@ def _delete_batch(store: Store, seen: _Seen, digests: set[str]) -> set[str]:
         digests -= {decode(store.read_entry(name, sequence), sequence).digest for sequence in since}
         for digest in digests:
             store.delete_bundle(name, digest)
+        for deploy in seen.deploys:
+            if deploy.digest in digests and deploy.details:
+                store.delete_details(name, deploy.sequence, deploy.nonce)
     return digests
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from dagferry_core.errors import BundleGone, StoreFailed
+from dagferry_core.errors import BundleGone, StoreDamaged, StoreFailed
 from dagferry_core.patch import Patch
 from dagferry_server import patches
 from dagferry_server.patches import Key, Patches, patch_between
@@ -89,13 +89,24 @@ async def test_a_failure_is_told_to_all_who_wait_and_not_kept(monkeypatch) -> No
     assert len(tries) == 2
 
 
-@pytest.mark.parametrize("error", [BundleGone("gone"), StoreFailed("damaged")])
-async def test_where_a_bundle_cannot_be_read_the_whole_one_has_to_do(error) -> None:
+@pytest.mark.parametrize(
+    ("error", "final"),
+    [(BundleGone("gone"), True), (StoreDamaged("damaged"), True), (StoreFailed("away"), False)],
+    ids=lambda value: type(value).__name__,
+)
+async def test_where_a_bundle_cannot_be_read_the_whole_one_has_to_do(error, final) -> None:
     class Failing:
+        asked = 0
+
         def open_bundle(self, *_: str) -> None:
+            self.asked += 1
             raise error
 
-    assert await Patches(Failing()).get(key(1)) is None
+    store = Failing()
+    kept = Patches(store)
+    assert [await kept.get(key(1)) for _ in range(2)] == [None, None]
+    # What may pass is tried again by the next who asks.
+    assert store.asked == (1 if final else 2)
 
 
 def test_a_patch_to_a_bundle_of_which_it_is_not_known_who_reads_what_touches_all_python_files() -> None:

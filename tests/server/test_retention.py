@@ -1,6 +1,7 @@
 """Which bundles are deleted, and which never."""
 
 import asyncio
+import os
 import random
 import threading
 
@@ -8,6 +9,7 @@ from dagferry_core.errors import StoreFailed
 from dagferry_server import retention
 from dagferry_server.retention import apply_retention
 from dagferry_server.store.local import LocalStore
+from dagferry_server.verifying import Verification
 from running import A, B, Running
 
 DAY = 86400
@@ -202,3 +204,15 @@ async def test_when_the_server_stops_a_pass_ends_with_the_deployment_it_is_at(st
     server.service.stopping = False
     await apply_retention(server.service)
     assert [len(await stored(server, name)) for name in ("one", "two")] == [0, 0]
+
+
+async def test_details_go_with_the_bundle(start) -> None:
+    server = await start("--keep-deploys", "1", "--keep-days", "0")
+    told = [await server.deploy({"dag.py": b"n = %d\n" % number, ".env": b"KEY=1\n"}) for number in range(3)]
+    await settled(server)
+    await apply_retention(server.service)
+    names = await asyncio.to_thread(os.listdir, f"{server.service.folder.root}/default/deploys")
+    assert [name[:12] for name in names if name.endswith(".details")] == ["000000000003"]
+    answers = [(await server.get(f"/default/dags/deploys/{each['version']}")).json for each in told]
+    assert [bool(answer["details"]) for answer in answers] == [False, False, True]
+    assert await asyncio.to_thread(lambda: list(Verification(server.service.store, "default").problems())) == []

@@ -89,7 +89,7 @@ async def running(*work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
 def tell_if_it_broke(task: "asyncio.Task[None]") -> None:
     """Log it if ``task``, which was to run until the end, ended by an error."""
     if not task.cancelled() and (error := task.exception()):
-        log.critical("Changes of credentials are not seen any more: restart the server", exc_info=error)
+        log.critical("Changes of watched files are not seen any more: restart the server", exc_info=error)
 
 
 async def watch(files: Sequence[WatchedFile[Any]]) -> None:

@@ -40,5 +40,8 @@ def _details(store: Store, deployment: str, deploy: Deploy) -> DeployDetails | N
     try:
         return decode_details(store.read_details(deployment, deploy.sequence, deploy.nonce))
     except StoreDamaged as error:
-        log_failure("The details of a deploy cannot be read", error, deployment=deployment, sequence=deploy.sequence)
+        if store.has_bundle(deployment, deploy.digest):  # else retention took both
+            log_failure(
+                "The details of a deploy cannot be read", error, deployment=deployment, sequence=deploy.sequence
+            )
         return None

@@ -80,7 +80,7 @@ class Store(ABC):
 
     @abstractmethod
     def delete_details(self, deployment: str, sequence: int, nonce: str) -> None:
-        """Delete the details of an entry that did not come to be, if they are there."""
+        """Delete the details of an entry that did not come to be, or whose bundle is gone, if they are there."""
 
     @abstractmethod
     def bundles(self, deployment: str) -> dict[str, int]:

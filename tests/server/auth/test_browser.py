@@ -46,7 +46,6 @@ def test_a_page_of_another_origin_does_not(headers: dict[str, str], *, loopback_
 @pytest.mark.parametrize(
     "host",
     [
-        "",
         "evil.example:8000",
         "127.0.0.1.evil.example",
         "localhost.evil.example",
@@ -67,3 +66,7 @@ def test_a_name_pointed_at_this_machine_does_not(host: str) -> None:
 
 def test_a_server_that_others_may_reach_has_many_names() -> None:
     refuse_web_pages({"Host": "dagferry.airflow.svc:8000"}, loopback_only=False)
+
+
+def test_who_sends_no_name_is_no_browser() -> None:
+    refuse_web_pages({}, loopback_only=True)  # as a health check in HTTP/1.0
