@@ -26,7 +26,7 @@ def test_promtool_finds_nothing_to_complain_about(serve, follow) -> None:
     pod = follow(server)
     for number in range(2):
         pod.runs(server.deploy({"dag.py": b"n = %d\n" % number})["version"])
-    assert server.request("/default/dags/upload", b"no archive")[0] == 422
+    assert server.request("/default/dags/upload", b"no archive\n")[0] == 422
     assert complaints(server.get("/metrics")[1].decode()) == b""
     assert complaints(pod.probe("/metrics")[1]) == b""
 
@@ -37,7 +37,7 @@ def test_the_metrics_tell_what_happened(serve, follow) -> None:
     version = server.deploy({"dag.py": b"n = 1\n"})["version"]
     pod.runs(version)
     server.deploy({"dag.py": b"n = 1\n"})
-    server.request("/default/dags/upload", b"no archive")
+    server.request("/default/dags/upload", b"no archive\n")
     text = server.get("/metrics")[1].decode()
     for outcome in ("ok", "unchanged", "archive_not_recognized"):
         assert f'dagferry_server_uploads_total{{deployment="default",outcome="{outcome}"}} 1.0' in text
