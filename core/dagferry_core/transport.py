@@ -140,6 +140,8 @@ class Transport:
             raise self._proxy_refused(str(error).removeprefix(_TUNNEL)) from error
         if self._proxy and not reached and isinstance(error, OSError):
             raise ProxyFailed(f"The proxy {self._proxy} cannot be reached: {reason(error)}.") from error
+        if self._proxy and not reached and isinstance(error, http.client.HTTPException):
+            raise ProxyFailed(f"The proxy {self._proxy} does not answer as one: {reason(error)}.") from error
         hint = None
         if not self._answered and self._speaks_the_other(error):
             other = "https" if self.url.scheme == "http" else "http"

@@ -104,7 +104,8 @@ def test_an_error_of_a_command_is_its_exit_code_and_its_words(capsys) -> None:
     assert capsys.readouterr().err == "dagferry-test: It is wrong. Do it right.\n"
 
 
-def test_a_log_line_is_one_json_object_with_its_fields(capsys) -> None:
+def test_a_log_line_is_one_json_object_with_its_fields(capsys, caplog) -> None:
+    caplog.set_level("INFO")  # so that the level is as it was for the next test
     set_up_logs()
     logging.getLogger("test").info("Stored %s", "it", extra=fields(deployment="prod", version="v"))
     line = json.loads(capsys.readouterr().err)

@@ -77,6 +77,7 @@ async def test_sidecars_that_are_refused_are_visible_and_do_not_fill_the_log(sta
 
 
 async def test_strangers_cannot_grow_what_is_remembered_or_logged(start, tmp_path: Path, caplog, monkeypatch) -> None:
+    caplog.set_level("WARNING")
     monkeypatch.setattr(loglimit, "MAX_KEYS", 20)
     monkeypatch.setattr("dagferry_server.refusals.MAX_INSTANCES", 20)
     server = await start("--tokens-file", str(TokensFile(tmp_path / "tokens.toml").path))

@@ -70,8 +70,8 @@ async def test_a_patch_between_large_bundles_waits_for_its_turn_too(server: Runn
     monkeypatch.setattr("dagferry_server.patches.TURN_SECONDS", 0.01)
     with Turn() as turn:
         turn.take()
-        assert await asyncio.to_thread(server.service.patches._make_now, key) is None
-    assert await asyncio.to_thread(server.service.patches._make_now, key)
+        assert await server.service.patches.get(key) is None
+    assert await server.service.patches.get(key)
 
 
 async def test_where_very_many_files_changed_there_is_no_patch(server: Running, monkeypatch) -> None:
