@@ -252,3 +252,17 @@ async def test_a_server_ends_while_its_store_is_away(start, store) -> None:
     store.fail(lists=False)
     server = await start(store=store)
     await asyncio.wait_for(server.close(), 10)
+
+
+async def test_an_old_bundle_that_an_entry_names_anew_stays_while_that_entry_cannot_be_read(start, store) -> None:
+    server = await start(store=store)
+    told = await deploy_all(server, (A, B, A))
+    await server.close()
+    store.fail(3)
+    server = await start("--keep-deploys", "1", "--keep-days", "0", store=store)
+    await apply_retention(server.service)
+    assert told[2]["digest"] in await asyncio.to_thread(store.bundles, "default")
+    store.fail()
+    await eventually("the entry to be read", lambda: server.service.deployments["default"].highest == 3)
+    await eventually("it to be current", lambda: server.service.deployments["default"].fault is None)
+    assert (await server.get("/default/dags/download")).status == 200
