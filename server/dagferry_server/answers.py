@@ -37,6 +37,11 @@ class DeployAnswer(Answer):
     added: int = Field(description="Files added against the deploy before.")
     changed: int = Field(description="Files changed against the deploy before.")
     removed: int = Field(description="Files removed against the deploy before.")
+
+
+class LoggedDeployAnswer(DeployAnswer):
+    """One deploy, as the log has it. Who follows needs no more than the above, and each of them gets it."""
+
     git: dict[str, str] | None = Field(description="Where the content comes from; null if that was not said.")
 
 
@@ -49,7 +54,7 @@ class CurrentAnswer(DeployAnswer):
 class DeploysAnswer(Answer):
     """A page of the deploy log."""
 
-    deploys: list[DeployAnswer] = Field(description="Newest first.")
+    deploys: list[LoggedDeployAnswer] = Field(description="Newest first.")
     next: int | None = Field(description="Give this as `before` for the next page; null on the last one.")
 
 
@@ -64,7 +69,7 @@ class DetailsAnswer(Answer):
     cut: bool = Field(description="There was more of it than is kept.")
 
 
-class OneDeployAnswer(DeployAnswer):
+class OneDeployAnswer(LoggedDeployAnswer):
     """One deploy with its details."""
 
     details: DetailsAnswer | None = Field(description="null if there are none, as of a deploy by an older server.")
@@ -99,9 +104,9 @@ class ErrorAnswer(Answer):
     hint: str = Field(description="What to do next.")
 
 
-def deploy_answer(deploy: Deploy) -> DeployAnswer:
+def deploy_answer(deploy: Deploy) -> LoggedDeployAnswer:
     """Return a deploy as it is sent."""
-    return DeployAnswer(**deploy._asdict())
+    return LoggedDeployAnswer(**deploy._asdict())
 
 
 def one_deploy_answer(deploy: Deploy, details: DeployDetails | None) -> OneDeployAnswer:
