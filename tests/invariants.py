@@ -20,7 +20,8 @@ def check_server(server: Server) -> list[dict[str, Any]]:
     log: list[dict[str, Any]] = json.loads(body)["deploys"]
     assert [deploy["sequence"] for deploy in log] == list(range(len(log), 0, -1))
     current = server.current()
-    assert {**log[0], "log_id": current["log_id"]} == current if log else current["sequence"] == 0
+    newest = {name: value for name, value in log[0].items() if name != "git"} if log else {}
+    assert {**newest, "log_id": current["log_id"]} == current if log else current["sequence"] == 0
     for deploy in log:
         status, body = server.get(f"/default/dags/versions/{deploy['version']}")
         if status == 410:  # retention has taken it, which it never does with the current one
