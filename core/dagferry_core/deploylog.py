@@ -20,8 +20,6 @@ from dagferry_core.manifest import Changes
 from dagferry_core.names import MAX_SEQUENCE, is_digest, make_version, version_sequence
 
 FORMAT = 2
-KINDS = ("upload", "rollback", "promote")
-"""What this server knows. Whatever looks like one is a kind to those who read."""
 MAX_DESCRIPTION_CHARACTERS = 1000
 DAY_SECONDS = 86400
 NONCE_BYTES = 8
@@ -34,6 +32,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 class Deploy(NamedTuple):
     """One entry of the deploy log.
 
+    ``kind`` is ``upload``, ``rollback`` or ``promote``; a later server may write others, and they are read as they are.
     ``time`` is in whole seconds since the epoch, UTC; ``added``, ``changed`` and ``removed`` count files against the
     deploy before. ``nonce`` is random, in hex: no two writers ever write the same entry. ``previous`` is the sha256, in
     hex, of the entry before as it was stored then, empty in a first one; ``details`` that of the file with the deploy's
