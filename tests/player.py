@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from dagferry_core.errors import ServerRefused, ServerUnreachable
-from dagferry_core.records import DeployRef
+from dagferry_follow.volume.records import DeployRef
 from dagferry_sidecar.decide import decide
 from dagferry_sidecar.state import SOUND, WAIT, Ask, AskFailed, Checked, NothingNew, Rules, Started, State, TakeFailed
 

@@ -28,10 +28,9 @@ from airflow.dag_processing.bundles import base
 from airflow.exceptions import AirflowException
 
 from dagferry_airflow import pin
-from dagferry_airflow.following import Follower
+from dagferry_airflow.follower import Follower
 from dagferry_airflow.live import live_version
 from dagferry_airflow.versions import Versions, is_refused
-from dagferry_core.connecting import Access, Patience, check_url, tls_context
 from dagferry_core.errors import (
     AnswerInvalid,
     AwaitingFirstDeploy,
@@ -43,9 +42,10 @@ from dagferry_core.errors import (
     TokenUnreadable,
     VolumeFailed,
 )
-from dagferry_core.fetch import Server
 from dagferry_core.names import check_deployment
-from dagferry_core.root import CURRENT
+from dagferry_follow.remote.connection import Access, Patience, check_url, tls_context
+from dagferry_follow.remote.server import Server
+from dagferry_follow.volume.root import CURRENT
 
 AGENT = "dagferry-airflow"
 SERVER_ERRORS = 500

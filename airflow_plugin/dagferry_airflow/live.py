@@ -14,8 +14,6 @@ import os
 import time
 from collections.abc import Iterator
 
-from dagferry_core import tree as trees
-from dagferry_core.draft import Draft
 from dagferry_core.errors import (
     AnswerInvalid,
     AwaitingFirstDeploy,
@@ -26,12 +24,14 @@ from dagferry_core.errors import (
     SequenceRegressed,
     TreeDamaged,
 )
-from dagferry_core.fetch import Server
-from dagferry_core.records import DeployRef, TreeRules
-from dagferry_core.root import CURRENT, LOCK_HINT
-from dagferry_core.taking import opened
-from dagferry_core.tree import Damage
-from dagferry_core.volume import Live, Volume
+from dagferry_follow.remote.download import opened
+from dagferry_follow.remote.server import Server
+from dagferry_follow.volume import tree as trees
+from dagferry_follow.volume.records import DeployRef, TreeRules
+from dagferry_follow.volume.root import CURRENT, LOCK_HINT
+from dagferry_follow.volume.staging import Draft
+from dagferry_follow.volume.tree import Damage
+from dagferry_follow.volume.volume import Live, Volume
 
 KEEP_TREES = 3
 KEEP_HOURS = 24.0

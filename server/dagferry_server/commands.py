@@ -6,19 +6,19 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
-from dagferry_core.command import set_up_logs
-from dagferry_server.auth.identify import Identifier
+from dagferry_runtime.settings import set_up_logs
+from dagferry_server.auth.authenticate import Identifier
 from dagferry_server.auth.setup import make_identifier
-from dagferry_server.datafolder import DataFolder
-from dagferry_server.listeners import serve
-from dagferry_server.logidcommand import new_log_id
+from dagferry_server.deploys.retention import apply_retention
+from dagferry_server.http.listeners import serve
+from dagferry_server.log_id_command import new_log_id
 from dagferry_server.memory import leave_aside, return_large_blocks
-from dagferry_server.retention import apply_retention
 from dagferry_server.service import Service
 from dagferry_server.settings import Settings, read_settings
+from dagferry_server.store.data_folder import DataFolder
 from dagferry_server.store.local import LocalStore
-from dagferry_server.tokencommand import token_command
-from dagferry_server.verifycommand import verify
+from dagferry_server.token_command import token_command
+from dagferry_server.verify_command import verify
 
 NEW_LOG_ID = "new-log-id"
 VERIFY = "verify"

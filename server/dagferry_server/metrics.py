@@ -9,7 +9,7 @@ from prometheus_client.process_collector import ProcessCollector
 
 from dagferry_core import __version__
 from dagferry_core.limits import UploadLimit
-from dagferry_server.deployments import Deployment
+from dagferry_server.deploys.deployment import Deployment
 
 PREFIX = "dagferry_server_"
 OUTCOME_OK = "ok"

@@ -28,8 +28,8 @@ from dagferry_core.errors import (
     ServerUnreachable,
     TreeDamaged,
 )
-from dagferry_core.fetch import PATCH, WHOLE
-from dagferry_core.records import DeployRef
+from dagferry_follow.remote.server import PATCH, WHOLE
+from dagferry_follow.volume.records import DeployRef
 from dagferry_sidecar.choosing import is_live, refusal, take_of, wanted
 from dagferry_sidecar.pace import backoff, longest_pause, touch_due
 from dagferry_sidecar.state import (

@@ -5,19 +5,20 @@ import random
 import time
 from collections.abc import Sequence
 
-from dagferry_core import tree as trees
-from dagferry_core.command import fields
-from dagferry_core.draft import Draft
 from dagferry_core.errors import DagferryError, RootUnusable, ServerUnreachable, VolumeFailed
-from dagferry_core.fetch import CONNECT_SECONDS, PATCH, SILENCE_SECONDS, Report, Server
-from dagferry_core.records import DeployRef
-from dagferry_core.taking import opened
-from dagferry_core.tree import Damage
-from dagferry_core.volume import Volume
+from dagferry_follow.remote.download import opened
+from dagferry_follow.remote.server import CONNECT_SECONDS, PATCH, SILENCE_SECONDS, Report, Server
+from dagferry_follow.volume import tree as trees
+from dagferry_follow.volume.records import DeployRef
+from dagferry_follow.volume.staging import Draft
+from dagferry_follow.volume.tree import Damage
+from dagferry_follow.volume.volume import Volume
+from dagferry_runtime.settings import fields
 from dagferry_sidecar.decide import TOUCH_AGAIN_SECONDS, decide
 from dagferry_sidecar.hooks import AfterSwap
 from dagferry_sidecar.pace import MIN_DOWNLOAD_SECONDS, patience, touch_due
 from dagferry_sidecar.settings import Settings
+from dagferry_sidecar.signals import Stopping
 from dagferry_sidecar.state import (
     ODD,
     SAME,
@@ -44,7 +45,6 @@ from dagferry_sidecar.state import (
     Touch,
 )
 from dagferry_sidecar.stats import LOCAL_SECONDS, OK, Stats
-from dagferry_sidecar.stopping import Stopping
 
 MAX_SHOWN_PATHS = 3
 REQUEST_SECONDS = 2 * (CONNECT_SECONDS + SILENCE_SECONDS)

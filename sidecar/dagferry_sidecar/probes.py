@@ -14,7 +14,7 @@ import time
 from typing import TYPE_CHECKING
 
 from dagferry_core.errors import SetupError
-from dagferry_core.volume import Volume
+from dagferry_follow.volume.volume import Volume
 from dagferry_sidecar import metrics
 from dagferry_sidecar.stats import Stats
 

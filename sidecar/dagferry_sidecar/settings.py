@@ -6,11 +6,11 @@ import socket
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from dagferry_core.command import Setting, address, parse, seconds, size, whole
-from dagferry_core.connecting import Access, check_url, is_token
 from dagferry_core.errors import DeploymentNotFound, SetupError, VolumeFailed
 from dagferry_core.names import check_deployment
-from dagferry_core.records import TreeRules
+from dagferry_follow.remote.connection import Access, check_url, is_token
+from dagferry_follow.volume.records import TreeRules
+from dagferry_runtime.settings import Setting, address, parse, seconds, size, whole
 from dagferry_sidecar.state import SEED, WAIT, WHEN_EMPTY
 
 PROGRAM = "dagferry-sidecar"

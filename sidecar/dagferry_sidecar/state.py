@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from dagferry_core.errors import AwaitingFirstDeploy, DagferryError
-from dagferry_core.fetch import PATCH, WHOLE
-from dagferry_core.records import DeployRef
+from dagferry_follow.remote.server import PATCH, WHOLE
+from dagferry_follow.volume.records import DeployRef
 
 SAME, SEED = "same", "seed"
 HOWS = (WHOLE, PATCH, SAME, SEED)

@@ -3,7 +3,7 @@
 import time
 
 from dagferry_core.errors import DagferryError, SyncError
-from dagferry_core.records import DeployRef
+from dagferry_follow.volume.records import DeployRef
 
 OK = "ok"
 _ERRORS: tuple[type[DagferryError], ...] = (*SyncError.__subclasses__(), SyncError, DagferryError)

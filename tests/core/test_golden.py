@@ -7,14 +7,14 @@ import os
 from pathlib import Path
 
 import pytest
-
-from dagferry_core.bundle import BundleFile, Index, decompressed, read_tar
 from dagferry_core.deploydetails import decode_details
-from dagferry_core.deploylog import decode, entry_sha256
 from dagferry_core.manifest import Manifest
 from dagferry_core.patch import Patch
 from dagferry_core.records import DeployRef, read_manifest, read_record, write_record, write_records
 from dagferry_core.volume import Volume
+
+from dagferry_core.bundle import BundleFile, Index, decompressed, read_tar
+from dagferry_core.deploylog import decode, entry_sha256
 from goldens import (
     DEPLOYMENT,
     DEPLOYS,

@@ -22,7 +22,7 @@ from urllib.parse import quote
 import zstandard
 
 import goldens
-from dagferry_core.bundle import decompressed, read_tar
+from dagferry_core.bundle.reader import decompressed, read_tar
 from harness import PATIENCE_SECONDS, Server, Sidecar
 
 HERE = Path(__file__).parent

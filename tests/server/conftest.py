@@ -9,11 +9,11 @@ import pytest
 from blockbuster import blockbuster_ctx
 
 from dagferry_server.auth.setup import make_identifier
-from dagferry_server.datafolder import DataFolder
-from dagferry_server.listeners import Listeners
-from dagferry_server.retention import apply_retention
+from dagferry_server.deploys.retention import apply_retention
+from dagferry_server.http.listeners import Listeners
 from dagferry_server.service import Service
 from dagferry_server.settings import read_settings
+from dagferry_server.store.data_folder import DataFolder
 from dagferry_server.store.local import LocalStore
 from running import Running
 

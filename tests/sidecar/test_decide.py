@@ -17,7 +17,7 @@ from dagferry_core.errors import (
     TreeDamaged,
     VolumeFailed,
 )
-from dagferry_core.records import DeployRef
+from dagferry_follow.volume.records import DeployRef
 from dagferry_sidecar.pace import MAX_BACKOFF_SECONDS, MIN_REQUEST_SECONDS, TOUCH_LATE_SECONDS, patience, touch_due
 from dagferry_sidecar.state import (
     EMPTY,

@@ -9,16 +9,16 @@ import time
 
 import pytest
 
-from dagferry_core import inflate
 from dagferry_core.errors import DagferryError
-from dagferry_core.fetch import Server
-from dagferry_core.volume import Volume
+from dagferry_follow.remote import inflate
+from dagferry_follow.remote.server import Server
+from dagferry_follow.volume.volume import Volume
 from dagferry_sidecar import decide, loop, pace
 from dagferry_sidecar.loop import Loop
 from dagferry_sidecar.settings import read_settings
+from dagferry_sidecar.signals import Stopping
 from dagferry_sidecar.state import Answered, Checked, NothingNew, Published, Take, TakeFailed, Touch
 from dagferry_sidecar.stats import Stats
-from dagferry_sidecar.stopping import Stopping
 from harness import PATIENCE_SECONDS
 
 A = {"dag.py": b"import helper\n", "helper.py": b"rate = 1\n", "other.py": b"pass\n"}

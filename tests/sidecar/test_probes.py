@@ -8,7 +8,7 @@ import urllib.request
 import pytest
 
 from dagferry_core.errors import ServerUnreachable, SetupError
-from dagferry_core.records import DeployRef
+from dagferry_follow.volume.records import DeployRef
 from dagferry_sidecar.probes import Probes
 from dagferry_sidecar.stats import Stats
 

@@ -5,8 +5,8 @@ import socket
 
 import pytest
 
-from dagferry_core.connecting import Access
 from dagferry_core.errors import SetupError
+from dagferry_follow.remote.connection import Access
 from dagferry_sidecar.settings import SETTINGS, read_settings
 
 

@@ -3,7 +3,7 @@
 from functools import partial
 from typing import TYPE_CHECKING
 
-from dagferry_server.auth.identify import Identifier
+from dagferry_server.auth.authenticate import Identifier
 from dagferry_server.auth.proxy import Proxy, parse_secret
 from dagferry_server.auth.tokens import parse_tokens
 from dagferry_server.auth.watched import WatchedFile
