@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dagferry_airflow.live import LiveTree, live_target, live_version, locked
 from dagferry_core.errors import DagferryError, VolumeFailed
 from dagferry_core.names import version_sequence
-from dagferry_follow.remote.connection import Patience
+from dagferry_follow.remote.connection import Timeouts
 from dagferry_follow.remote.server import DOWNLOAD_SECONDS, Server
 from dagferry_follow.volume.root import CURRENT
 
@@ -25,7 +25,7 @@ FIRST_DOWNLOAD_SECONDS = 20.0
 """Twice that after each failure, because a bundle may just be large."""
 MAX_SECONDS = 300.0
 """Of a download, and of a pause."""
-HURRIED = Patience(ASK_SECONDS, ASK_SECONDS, FIRST_DOWNLOAD_SECONDS)
+HURRIED = Timeouts(ASK_SECONDS, ASK_SECONDS, FIRST_DOWNLOAD_SECONDS)
 PAUSE_FACTOR = 10
 MAX_DOUBLINGS = 4
 CHECK_SECONDS = 60.0
@@ -43,7 +43,7 @@ class Follower:
     """
 
     def __init__(
-        self, root: str, connect: Callable[[Patience], Server], clock: Callable[[], float] = time.monotonic
+        self, root: str, connect: Callable[[Timeouts], Server], clock: Callable[[], float] = time.monotonic
     ) -> None:
         self.error: DagferryError | None = None
         self._root = root

@@ -22,7 +22,7 @@ from dagferry_airflow.follower import HURRIED, LOCK_SECONDS
 from dagferry_airflow.live import LiveTree, build, copy, live_version, locked
 from dagferry_core.errors import DagferryError, RootUnusable, SequenceRegressed, TreeDamaged
 from dagferry_core.names import version_sequence
-from dagferry_follow.remote.connection import Patience
+from dagferry_follow.remote.connection import Timeouts
 from dagferry_follow.remote.server import DOWNLOAD_SECONDS, Server
 from dagferry_follow.volume import removal as removing
 from dagferry_follow.volume.attributes import set_mode
@@ -43,7 +43,7 @@ class Versions:
     """
 
     def __init__(
-        self, folder: Path, connect: Callable[[Patience | None], Server], track: Callable[[str], None]
+        self, folder: Path, connect: Callable[[Timeouts | None], Server], track: Callable[[str], None]
     ) -> None:
         self._folder = folder
         self._live = f"{folder}/live"

@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 from dagferry_runtime.settings import set_up_logs
-from dagferry_server.auth.authenticate import Identifier
-from dagferry_server.auth.setup import make_identifier
+from dagferry_server.auth.authenticate import Authenticator
+from dagferry_server.auth.setup import make_authenticator
 from dagferry_server.deploys.retention import apply_retention
 from dagferry_server.http.listeners import serve
 from dagferry_server.log_id_command import new_log_id
@@ -39,13 +39,13 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     set_up_logs()
     logging.captureWarnings(capture=True)
     return_large_blocks()
-    identifier = make_identifier(settings)
+    identifier = make_authenticator(settings)
     with closing(DataFolder(settings.data_dir)) as folder:
         asyncio.run(_serve(settings, folder, identifier))
     return 0
 
 
-async def _serve(settings: Settings, folder: DataFolder, identifier: Identifier) -> None:
+async def _serve(settings: Settings, folder: DataFolder, identifier: Authenticator) -> None:
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS, "blocking"))
     service = await Service.open(settings, folder, LocalStore(folder.root), identifier)
     leave_aside()

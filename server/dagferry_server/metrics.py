@@ -38,8 +38,8 @@ class Metrics:
         self.uploads = make(
             Counter,
             "uploads_total",
-            "Uploads by outcome: ok, unchanged, broken_off, or the code of the error. The deployment is empty if there "
-            "is none of the name, or if the caller may not know of it.",
+            "Uploads by outcome: ok, unchanged, client_disconnected, or an error's code. The deployment is empty if it "
+            "does not exist or the caller may not know of it.",
             of,
             "outcome",
         )

@@ -12,7 +12,7 @@ from dagferry_core.errors import StoreFailed, StoreFull
 from dagferry_core.limits import UploadLimit, upload_limit
 from dagferry_runtime.settings import fields
 from dagferry_server.auth.access import no_deployment
-from dagferry_server.auth.authenticate import Identifier
+from dagferry_server.auth.authenticate import Authenticator
 from dagferry_server.auth.watched import WatchedFile
 from dagferry_server.coalescing import Coalescer
 from dagferry_server.deploys.deployment import Deployment, Fault, Log, read_log
@@ -77,7 +77,7 @@ class Service:
         settings: Settings,
         folder: DataFolder,
         store: Store,
-        identifier: Identifier,
+        identifier: Authenticator,
         *,
         capacity_bytes: int,
         clock: Callable[[], float],
@@ -111,7 +111,7 @@ class Service:
         settings: Settings,
         folder: DataFolder,
         store: Store,
-        identifier: Identifier,
+        identifier: Authenticator,
         clock: Callable[[], float] = time.time,
     ) -> "Service":
         """Read every deployment's log from ``store``; one that cannot be read now is tried again, beside the others.

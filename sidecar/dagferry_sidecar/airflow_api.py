@@ -17,7 +17,7 @@ from typing import Any
 from urllib.parse import quote
 
 from dagferry_core.errors import HookFailed, ServerUnreachable, SyncError
-from dagferry_follow.remote.connection import Access
+from dagferry_follow.remote.connection import ConnectionOptions
 from dagferry_follow.remote.transport import Request, Transport, reason
 from dagferry_follow.volume.records import DeployRef
 
@@ -44,7 +44,7 @@ class AirflowApi:
     name = "airflow"
 
     def __init__(self, url: str, credentials: str, folder: str, ca_file: str | None = None) -> None:
-        self._transport = Transport(url, Access(ca_file=ca_file))
+        self._transport = Transport(url, ConnectionOptions(ca_file=ca_file))
         self._credentials = credentials
         self._folder = folder
 

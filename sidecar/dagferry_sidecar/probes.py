@@ -95,7 +95,7 @@ class Probes:
         return 404, "text/plain", b"healthz, readyz and metrics are here\n"
 
     def _published(self) -> str:
-        return self.volume.published_version() if self.volume and self._stats.sound else ""
+        return self.volume.published_version() if self.volume and self._stats.intact else ""
 
     def _ready(self) -> tuple[int, str, bytes]:
         stats = self._stats

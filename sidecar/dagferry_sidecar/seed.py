@@ -50,7 +50,7 @@ class Seed:
         for folder, _, names in os.walk(top, onerror=fail):
             for name in names:
                 path = os.path.relpath(f"{folder}/{name}", top)
-                if excludes.left_out(path, folder=False):
+                if excludes.excluded(path, folder=False):
                     continue
                 with open(f"{folder}/{name}", "rb", buffering=0, opener=_nonblocking) as file:
                     status = os.fstat(file.fileno())

@@ -72,7 +72,7 @@ def _run(settings: Settings, stopping: Stopping) -> int:
             return loop.run()
         except Stopped:
             if not settings.once:
-                loop.say_goodbye()
+                loop.deregister()
             raise
         finally:
             for hook in hooks:
@@ -110,7 +110,7 @@ def _say_start(settings: Settings, volume: Volume, damage: Damage, leftovers: in
             },
             program_version=__version__,
             version=volume.live.record.version if volume.live else None,
-            damaged_files=len(damage.torn),
+            damaged_files=len(damage.corrupt),
             old_trees=len(volume.old),
             leftovers=leftovers,
         ),

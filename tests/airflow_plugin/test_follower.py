@@ -11,7 +11,7 @@ import pytest
 from dagferry_airflow.follower import CHECK_SECONDS, FIRST_DOWNLOAD_SECONDS, MAX_SECONDS, Follower
 from dagferry_airflow.live import live_version, locked
 from dagferry_core.errors import AwaitingFirstDeploy, RootInUse
-from dagferry_follow.remote.connection import Patience
+from dagferry_follow.remote.connection import Timeouts
 from dagferry_follow.remote.server import Server
 from harness import tree
 
@@ -28,12 +28,12 @@ class Process:
         self.root = root
         self.fake = fake
         self.now = 1000.0
-        self.given: list[Patience] = []
+        self.given: list[Timeouts] = []
         self.follower = Follower(root, self.connect, lambda: self.now)
 
-    def connect(self, patience: Patience) -> Server:
-        self.given.append(patience)
-        return Server(self.fake.url, "default", agent="test", patience=patience)
+    def connect(self, timeouts: Timeouts) -> Server:
+        self.given.append(timeouts)
+        return Server(self.fake.url, "default", agent="test", timeouts=timeouts)
 
     def follow(self, after: float = 0.0) -> int:
         """Follow so much later; return how often the server was asked."""
@@ -91,9 +91,9 @@ def test_a_question_is_short_and_a_download_gets_more_time_with_each_failure(pro
     for failures, seconds in enumerate((20, 40, 80, 160, 300, 300)):
         hang(process, 1)
         process.follow(after=MAX_SECONDS)
-        patience = process.given[failures]
-        assert patience.connect + patience.answer <= 3
-        assert patience.download == seconds
+        timeouts = process.given[failures]
+        assert timeouts.connect + timeouts.answer <= 3
+        assert timeouts.download == seconds
     process.follower.follow(patiently=True)
     assert process.given[-1].download == 900
 

@@ -18,7 +18,7 @@ from dagferry_core.archive.compression import open_stream
 from dagferry_core.archive.contents import Contents
 from dagferry_core.archive.meter import Meter
 from dagferry_core.archive.name_warnings import name_warnings, wrong_level
-from dagferry_core.archive.paths import DEFAULT_EXCLUDES, Excludes, shown, twins
+from dagferry_core.archive.paths import DEFAULT_EXCLUDES, Excludes, case_collisions, shown
 from dagferry_core.archive.tar import members
 from dagferry_core.bundle.manifest import Entry, Manifest
 from dagferry_core.errors import BundleEmpty
@@ -37,15 +37,15 @@ class ArchiveRules(NamedTuple):
 class CheckedArchive(NamedTuple):
     """What a sound archive holds.
 
-    ``offsets`` says where in the spool each file's content starts. ``left_out`` are the first paths, as the archive
-    has them, that the exclude rules matched, and ``left_out_files`` is the number of all files that fell under them.
+    ``offsets`` says where in the spool each file's content starts. ``excluded`` are the first paths, as the archive
+    has them, that the exclude rules matched, and ``excluded_files`` is the number of all files that fell under them.
     """
 
     manifest: Manifest
     offsets: dict[str, int]
     warnings: list[str]
-    left_out: list[str]
-    left_out_files: int
+    excluded: list[str]
+    excluded_files: int
 
 
 def check_archive(
@@ -74,7 +74,7 @@ def check_archive(
     folder, files = contents.finish()
     if not files and not rules.allow_empty:
         where = f"no files in {shown(folder)}" if root and folder else "no files"
-        left = f" ({contents.left_out_files} were left out)" if contents.left_out_files else ""
+        left = f" ({contents.excluded_files} were left out)" if contents.excluded_files else ""
         raise BundleEmpty(f"The archive has {where}{left}.")
     manifest = Manifest(Entry(path, found.size, found.mode, found.sha256) for path, found in files.items())
     return CheckedArchive(
@@ -83,8 +83,8 @@ def check_archive(
         warnings=[
             *(wrong_level(manifest.files) if root is None and not folder else ()),
             *name_warnings(manifest.files),
-            *twins(manifest.files),
+            *case_collisions(manifest.files),
         ],
-        left_out=contents.left_out,
-        left_out_files=contents.left_out_files,
+        excluded=contents.excluded,
+        excluded_files=contents.excluded_files,
     )

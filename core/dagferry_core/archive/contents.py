@@ -23,7 +23,7 @@ from dagferry_core.errors import (
     RootNotFound,
     TooManyFiles,
 )
-from dagferry_core.limits import LARGE_FILES, MAX_LEFT_OUT_SHOWN
+from dagferry_core.limits import LARGE_FILES, MAX_EXCLUDED_SHOWN
 
 MAX_TOPS_SHOWN = 10
 _OWNER_MAY_EXECUTE = 0o100
@@ -60,8 +60,8 @@ class Contents:
         "_spool",
         "_targets",
         "_when_large",
-        "left_out",
-        "left_out_files",
+        "excluded",
+        "excluded_files",
     )
 
     def __init__(
@@ -87,8 +87,8 @@ class Contents:
         self._targets: dict[str, str] = {}
         self._below_root = ""
         self._beside_root = ""
-        self.left_out: list[str] = []
-        self.left_out_files = 0
+        self.excluded: list[str] = []
+        self.excluded_files = 0
 
     def take(self, member: Member) -> None:
         """Take in the next member of the archive; what is wrong with its name or target is said at the end."""
@@ -104,7 +104,7 @@ class Contents:
                 raise PathRefused(f"The top folder is in the archive as a {member.kind.value}.")
             return
         # A link may lead to a folder, so rules for folders hold for it too.
-        top = self._excludes.left_out(path, folder=member.kind in {Kind.FOLDER, Kind.SYMLINK})
+        top = self._excludes.excluded(path, folder=member.kind in {Kind.FOLDER, Kind.SYMLINK})
         if top is not None:
             self._leave_out(top, member)
             return
@@ -135,10 +135,10 @@ class Contents:
     def _leave_out(self, top: str, member: Member) -> None:
         if self._nodes.get(top) is not Node.LEFT_OUT:
             self._place(top, Node.LEFT_OUT)
-            if self._counts(top) and len(self.left_out) < MAX_LEFT_OUT_SHOWN:
-                self.left_out.append(top)
+            if self._counts(top) and len(self.excluded) < MAX_EXCLUDED_SHOWN:
+                self.excluded.append(top)
         if member.kind is not Kind.FOLDER and self._counts(top):
-            self.left_out_files += 1
+            self.excluded_files += 1
 
     def _counts(self, path: str) -> bool:
         """Tell whether a path may belong to the bundle."""
@@ -196,7 +196,7 @@ class Contents:
             target = check_path(raw_target)
         except PathRefused as error:
             raise LinkRefused(f"{says}. {error.message}") from error
-        top = self._excludes.left_out(target, folder=False)
+        top = self._excludes.excluded(target, folder=False)
         if top is not None:
             raise LinkRefused(f"{says}, which is {Node.LEFT_OUT.value}.")
         node = self._nodes.get(target)

@@ -86,7 +86,7 @@ class Excludes:
         self._file = _one_of(pattern for pattern in patterns if not pattern.endswith("/"))
         self._folder = _one_of(pattern.removesuffix("/") for pattern in patterns)
 
-    def left_out(self, path: str, *, folder: bool) -> str | None:
+    def excluded(self, path: str, *, folder: bool) -> str | None:
         """Return the part of ``path`` down to the first component that a rule leaves out, or None if none does."""
         end = path.find("/")
         start = 0
@@ -105,7 +105,7 @@ def _folded(name: str) -> str:
     return unicodedata.normalize("NFD", unicodedata.normalize("NFD", name).casefold())
 
 
-def twins(paths: Iterable[str]) -> list[str]:
+def case_collisions(paths: Iterable[str]) -> list[str]:
     """Return a warning for each two names in a folder that differ only in case or Unicode form, 20 at most.
 
     Linux takes them for two, macOS and Windows for one, so that somebody's checkout has lost one of them.

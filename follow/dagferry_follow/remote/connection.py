@@ -20,7 +20,7 @@ MAX_TOKEN_BYTES = 16 * 1024
 _PORTS = {"http": http.client.HTTP_PORT, "https": http.client.HTTPS_PORT}
 
 
-class Patience(NamedTuple):
+class Timeouts(NamedTuple):
     """How many seconds the server has: to be connected to, to answer what is the newest, to send a bundle."""
 
     connect: float
@@ -28,7 +28,7 @@ class Patience(NamedTuple):
     download: float
 
 
-class Access(NamedTuple):
+class ConnectionOptions(NamedTuple):
     """What lets a follower in: a token, or a file that has it, and whom to trust instead of the machine's own CAs.
 
     The files are read again for every request and every connection, so whatever renews them needs to tell nobody.
@@ -144,7 +144,7 @@ def tls_context(ca_file: str | None) -> ssl.SSLContext:
 
 
 def connect(
-    url: SplitResult, access: Access, environment: Mapping[str, str], seconds: float
+    url: SplitResult, access: ConnectionOptions, environment: Mapping[str, str], seconds: float
 ) -> tuple[http.client.HTTPConnection, str, dict[str, str]]:
     """Return an unopened connection for ``url``, what stands before every path, and headers for the proxy.
 

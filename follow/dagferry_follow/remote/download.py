@@ -9,9 +9,9 @@ from dagferry_core.bundle.reader import read_tar
 from dagferry_core.errors import DigestMismatch, PatchMismatch
 from dagferry_follow.remote.inflate import Inflated
 from dagferry_follow.remote.server import PATCH, Download
-from dagferry_follow.volume.staging import Draft
+from dagferry_follow.volume.staging import StagingTree
 
-Fill = Callable[[Draft], None]
+Fill = Callable[[StagingTree], None]
 
 
 @contextlib.contextmanager
@@ -32,13 +32,13 @@ def opened(
         if old is None:
             raise PatchMismatch("The server sent a patch where there is nothing to apply it to.")
         _check(patch.digest, digest)
-        yield patch.apply_to(old), lambda draft: draft.fill_from_patch(patch)
+        yield patch.apply_to(old), lambda staging: staging.fill_from_patch(patch)
         return
 
     with Inflated(download.read, cut, alive) as read_inflated:
         manifest, files = read_tar(read_inflated)
         _check(manifest.digest, digest)
-        yield manifest, lambda draft: draft.fill_from_bundle(files)
+        yield manifest, lambda staging: staging.fill_from_bundle(files)
 
 
 def _check(found: str, expected: str) -> None:

@@ -21,7 +21,7 @@ from dagferry_core.bundle.patch import MAX_PATCH_BYTES
 from dagferry_core.errors import AnswerInvalid, DagferryError, RequestError, ServerRefused, ServerUnreachable
 from dagferry_core.limits import PIECE_BYTES
 from dagferry_core.names import is_digest, version_sequence
-from dagferry_follow.remote.connection import Access, Patience
+from dagferry_follow.remote.connection import ConnectionOptions, Timeouts
 from dagferry_follow.remote.transport import MAX_SHOWN_CHARACTERS, Request, Transport, reason
 from dagferry_follow.volume.records import DeployRef
 
@@ -36,7 +36,7 @@ MAX_ANSWER_BYTES = 64 * 1024
 MAX_LOG_ID_CHARACTERS = 200
 MAX_ERROR_BYTES = 300
 
-NO_ACCESS = Access()
+NO_ACCESS = ConnectionOptions()
 
 WHOLE, PATCH = "whole", "patch"
 """The kinds of ``Download``."""
@@ -88,7 +88,7 @@ class Server:
     """One deployment of one server, as a follower sees it.
 
     ``agent`` names the program; ``instance`` and ``component`` the pod, in reports. ``access`` is what lets it in,
-    ``patience`` is for those who cannot wait as long as a sidecar; ``within`` bounds the seconds any answer may take.
+    ``timeouts`` is for those who cannot wait as long as a sidecar; ``within`` bounds the seconds any answer may take.
     """
 
     def __init__(
@@ -99,11 +99,11 @@ class Server:
         component: str = "",
         *,
         agent: str,
-        access: Access = NO_ACCESS,
-        patience: Patience | None = None,
+        access: ConnectionOptions = NO_ACCESS,
+        timeouts: Timeouts | None = None,
     ) -> None:
         self.within = math.inf
-        self._patience = patience or Patience(CONNECT_SECONDS, SILENCE_SECONDS, DOWNLOAD_SECONDS)
+        self._patience = timeouts or Timeouts(CONNECT_SECONDS, SILENCE_SECONDS, DOWNLOAD_SECONDS)
         self._transport = Transport(url, access)
         self._path = f"{self._transport.url.path.rstrip('/')}/{deployment}/dags"
         self._headers = {
@@ -153,10 +153,10 @@ class Server:
         self.close()
         raise AnswerInvalid(f"The server sent {content_type or 'nothing known'} where a bundle was expected.")
 
-    def goodbye(self, report: Report) -> None:
+    def deregister(self, report: Report) -> None:
         """Tell the server that this sidecar ends."""
         self.close()
-        headers = {**self._report(report), "Dagferry-Goodbye": "1"}
+        headers = {**self._report(report), "Dagferry-Deregister": "1"}
         self._read_answer(self._get("/current", headers, GOODBYE_SECONDS, GOODBYE_SECONDS))
 
     # --- one request -------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from typing import NamedTuple, NoReturn
 from urllib.parse import urlsplit
 
 from dagferry_core.errors import ProxyFailed, ServerUnreachable
-from dagferry_follow.remote.connection import Access, connect, proxy_for
+from dagferry_follow.remote.connection import ConnectionOptions, connect, proxy_for
 
 STALE_SECONDS = 1.0
 """A kept connection that breaks this soon after a request was closed by the server before it; that is no failure."""
@@ -51,7 +51,7 @@ class Request(NamedTuple):
 class Transport:
     """Requests to the host of ``url``; ``access`` says whom to trust. Its token is the caller's to send."""
 
-    def __init__(self, url: str, access: Access) -> None:
+    def __init__(self, url: str, access: ConnectionOptions) -> None:
         self.url = urlsplit(url)
         self._access = access
         self._before, self._for_proxy = "", dict[str, str]()

@@ -44,6 +44,6 @@ def whole_tree(root: str, version: str) -> Tree | None:
     for unique in trees_of(root, version):
         with contextlib.suppress(DagferryError, OSError, ValueError):
             _, tree, damage = read_tree(root, unique, version, modes=False)
-            if not damage.torn:
+            if not damage.corrupt:
                 return tree
     return None

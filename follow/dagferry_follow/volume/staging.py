@@ -37,7 +37,7 @@ Files = Iterable[tuple[Entry, Iterable[bytes | memoryview]]]
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-class Draft:
+class StagingTree:
     """A tree of ``manifest`` that is being built in ``folder``, an empty one, to replace ``old``.
 
     Fill it by one of ``fill_same``, ``fill_from_patch`` and ``fill_from_bundle``, then ``stamp`` it. A context
@@ -66,7 +66,7 @@ class Draft:
         self._new = Folders(folder, make=True)
         self._old_folders: Folders | None = None
 
-    def __enter__(self) -> "Draft":  # noqa: PYI034 - Self is not in the typing of Python 3.10
+    def __enter__(self) -> "StagingTree":  # noqa: PYI034 - Self is not in the typing of Python 3.10
         return self
 
     def __exit__(
@@ -250,8 +250,8 @@ class Draft:
     def _unchanged(self) -> set[str]:
         if not self.old:
             return set()
-        before, after, torn = self.old.manifest.files, self.manifest.files, set(check(self.old).torn)
-        unchanged = {path for path, entry in after.items() if before.get(path) == entry and path not in torn}
+        before, after, corrupt = self.old.manifest.files, self.manifest.files, set(check(self.old).corrupt)
+        unchanged = {path for path, entry in after.items() if before.get(path) == entry and path not in corrupt}
         if len(unchanged) < len(before.keys() | after.keys()):
             return {path for path in unchanged if not path.endswith(".py")}
         return unchanged

@@ -58,16 +58,16 @@ class Tree(NamedTuple):
 class Damage(NamedTuple):
     """What is wrong with a tree.
 
-    ``torn`` are files that are missing or not what was published; ``odd`` is what can be put right without them:
-    names that should not be there, folders that others cannot enter.
+    ``corrupt`` are files that are missing or not what was published; ``unexpected`` is what can be put right without
+    them: names that should not be there, folders that others cannot enter.
     """
 
-    torn: list[str]
-    odd: list[str]
+    corrupt: list[str]
+    unexpected: list[str]
 
     def __bool__(self) -> bool:
         """Whether anything is wrong."""
-        return bool(self.torn or self.odd)
+        return bool(self.corrupt or self.unexpected)
 
 
 class Folders:
@@ -175,7 +175,7 @@ def read_and_check(folder: str, manifest: Manifest, *, modes: bool = True) -> tu
         return content.hexdigest() == entry.sha256
 
     damage = _compare(folder, manifest, fits, modes=modes)
-    mtimes.update((path, _NO_MTIME) for path in damage.torn)
+    mtimes.update((path, _NO_MTIME) for path in damage.corrupt)
     return Tree(folder, manifest, mtimes, modes), damage
 
 
@@ -194,27 +194,27 @@ def _compare(folder: str, manifest: Manifest, fits: _Fits, *, modes: bool) -> Da
         comparison.look_into(fd, "")
     finally:
         os.close(fd)
-    sound = comparison.sound
-    torn = [path for path in manifest.files if path not in sound] if len(sound) < len(manifest.files) else []
-    return Damage(torn, comparison.odd)
+    intact = comparison.intact
+    corrupt = [path for path in manifest.files if path not in intact] if len(intact) < len(manifest.files) else []
+    return Damage(corrupt, comparison.unexpected)
 
 
 class _Comparison:
     """What was found so far: the files that fit, and what should not be."""
 
-    __slots__ = ("_files", "_fits", "_folders", "_modes", "odd", "sound")
+    __slots__ = ("_files", "_fits", "_folders", "_modes", "intact", "unexpected")
 
     def __init__(self, manifest: Manifest, fits: _Fits, *, modes: bool) -> None:
         self._modes = modes
         self._files = manifest.files
         self._folders = folders_of(manifest)
         self._fits = fits
-        self.sound: set[str] = set()
-        self.odd: list[str] = []
+        self.intact: set[str] = set()
+        self.unexpected: list[str] = []
 
     def look_into(self, fd: int, prefix: str) -> None:
         if self._modes and os.fstat(fd).st_mode & OWNER_AND_OTHERS != FOLDER_MODE & OWNER_AND_OTHERS:
-            self.odd.append(prefix)
+            self.unexpected.append(prefix)
         with os.scandir(fd) as items:
             for item in items:
                 self._look_at(item, fd, prefix + item.name)
@@ -230,7 +230,7 @@ class _Comparison:
         entry = self._files.get(path)
         if entry is not None:
             if self._fits(entry, item, fd):
-                self.sound.add(path)
+                self.intact.add(path)
         elif path in self._folders:
             inner = os.open(item.name, OPEN_FOLDER, dir_fd=fd)
             try:
@@ -238,7 +238,7 @@ class _Comparison:
             finally:
                 os.close(inner)
         elif item.name != CACHE and f"/{CACHE}/" not in f"/{path}":
-            self.odd.append(path)
+            self.unexpected.append(path)
 
 
 def folders_of(manifest: Manifest) -> set[str]:

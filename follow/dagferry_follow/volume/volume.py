@@ -43,7 +43,7 @@ from dagferry_follow.volume.records import (
     write_records,
 )
 from dagferry_follow.volume.root import TREES, Root, failures
-from dagferry_follow.volume.staging import Draft
+from dagferry_follow.volume.staging import StagingTree
 from dagferry_follow.volume.tree import FOLDER_MODE, FULL_ERRORS, Damage, Tree, on_disk
 
 REMOVE_AGAIN_SECONDS = 600.0
@@ -115,7 +115,7 @@ class Volume(Root):
         for unique in sorted(serials, key=serials.__getitem__, reverse=True):
             with contextlib.suppress(DagferryError, OSError, ValueError):
                 live, damage = self._read(unique)
-                if not damage.torn:
+                if not damage.corrupt:
                     self._point_at(self._target_of(unique, live.record.version))
                     self.live = live
                     log.warning("%s led nowhere. It leads to %s now.", self._link, live.record.version)
@@ -136,13 +136,13 @@ class Volume(Root):
         with failures(self.root):
             damage = trees.check(self.live.tree)
             if self._target() != self._target_of(self.live.unique, self.live.record.version):
-                damage.odd.append(self._link)
+                damage.unexpected.append(self._link)
             return damage
 
     # --- publishing --------------------------------------------------------------------------------------------------
 
     def publish(
-        self, deploy: DeployRef, manifest: Manifest, fill: Callable[[Draft], None], clock: Callable[[], float]
+        self, deploy: DeployRef, manifest: Manifest, fill: Callable[[StagingTree], None], clock: Callable[[], float]
     ) -> list[str]:
         """Build a tree of ``manifest`` aside by ``fill``, make it live, and return the paths of its fresh files.
 
@@ -160,15 +160,15 @@ class Volume(Root):
                 set_mode(folder, FOLDER_MODE)
                 os.mkdir(f"{self.root}/{target}")
                 set_mode(f"{self.root}/{target}", FOLDER_MODE)
-                with Draft(f"{self.root}/{target}", manifest, self._before(), modes=self.modes) as draft:
-                    fill(draft)
+                with StagingTree(f"{self.root}/{target}", manifest, self._before(), modes=self.modes) as staging:
+                    fill(staging)
                 ending = self._ending()
                 known = [tree.record.serial for tree in (self.live, ending, *self.old) if tree]
                 size = sum(on_disk(entry.size) for entry in manifest.files.values())
-                record = Record(*deploy, 1 + max(known, default=0), size, draft.new_bytes)
+                record = Record(*deploy, 1 + max(known, default=0), size, staging.new_bytes)
                 record = write_records(folder, record, manifest)
                 now = clock()
-                tree, fresh = draft.stamp(now)
+                tree, fresh = staging.stamp(now)
                 if ending:
                     # First the mark, then the swap: a live tree with a mark is harmless, an old one without would be
                     # swept. Where the old tree belongs to another user, or is gone, nothing of ours is to be swept.

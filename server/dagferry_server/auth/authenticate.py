@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from dagferry_server.auth.trust import Trust
 
 
-class Identifier:
+class Authenticator:
     """Tells callers apart by whatever is set up: tokens, trusted issuers, a proxy. With none, everybody is anybody."""
 
     def __init__(

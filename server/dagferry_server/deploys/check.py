@@ -68,8 +68,8 @@ async def _deploy_upload(
         changed=deploy.changed if deploy else 0,
         removed=deploy.removed if deploy else 0,
         warnings=warnings,
-        left_out=checked.left_out_files,
-        left_out_paths=checked.left_out,
+        excluded=checked.excluded_files,
+        excluded_paths=checked.excluded,
     )
 
 

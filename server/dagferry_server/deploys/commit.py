@@ -177,7 +177,7 @@ def _write(store: Store, head: _Head, checked: CheckedArchive, spool: BinaryIO, 
                 patch = _patch(deployment, old, bundle)
         elif old:  # and so it is not tried again when the sidecars ask
             patch = (Key(deployment, old.manifest.digest, digest), None)
-    details = DeployDetails(new.warnings, checked.left_out, *changes).encode()
+    details = DeployDetails(new.warnings, checked.excluded, *changes).encode()
     deploy = next_deploy(
         current,
         head.highest,

@@ -41,7 +41,7 @@ class Report(NamedTuple):
     component: str
     live: str
     error: str
-    goodbye: bool
+    deregister: bool
 
 
 def report_of(headers: Mapping[str, str]) -> Report | None:
@@ -54,7 +54,7 @@ def report_of(headers: Mapping[str, str]) -> Report | None:
         component=_clean(headers.get("Dagferry-Component", ""), MAX_NAME_CHARACTERS),
         live=_clean(headers.get("Dagferry-Live", ""), MAX_VERSION_CHARACTERS),
         error=_clean(unquote(headers.get("Dagferry-Error", "")), MAX_ERROR_CHARACTERS),
-        goodbye=headers.get("Dagferry-Goodbye") == "1",
+        deregister=headers.get("Dagferry-Deregister") == "1",
     )
 
 
@@ -76,7 +76,7 @@ class Sidecars:
     def take(self, report: Report, now: float) -> None:
         """Remember a report, or forget its sender if it says goodbye; log what is new in it."""
         before = self.known.pop(report.instance, None)
-        if report.goodbye:
+        if report.deregister:
             self._log(logging.INFO, "Sidecar left", report)
             return
         self.known[report.instance] = Sidecar(report.component, report.live, report.error, now)

@@ -15,10 +15,10 @@ from dagferry_core.errors import DagferryError, MethodNotAllowed, RequestError, 
 from dagferry_runtime.settings import fields
 from dagferry_server.auth.access import decide, refusal
 from dagferry_server.auth.browser import refuse_web_pages
-from dagferry_server.http.audit import BROKEN_OFF, Audit
+from dagferry_server.http.audit import CLIENT_DISCONNECTED, Audit
 from dagferry_server.http.models import FIXED_HEADERS, error_response
 from dagferry_server.http.request_body import Body
-from dagferry_server.http.request_context import Call
+from dagferry_server.http.request_context import RequestContext
 from dagferry_server.http.routing import Route, Table
 from dagferry_server.metrics import NO_ANSWER, OUTCOME_OK
 from dagferry_server.service import Service
@@ -101,11 +101,11 @@ class App:
             return await self._refuse(request, body, error)
         except (ConnectionError, asyncio.TimeoutError, TimeoutError):
             # The client is gone, or takes nothing any more.
-            audit.log(BROKEN_OFF)
-            self._count_failed(route, parts, audit, BROKEN_OFF)
+            audit.log(CLIENT_DISCONNECTED)
+            self._count_failed(route, parts, audit, CLIENT_DISCONNECTED)
             raise ConnectionResetError from None
         except asyncio.CancelledError:  # as above, but seen by the connection first
-            audit.log(BROKEN_OFF)
+            audit.log(CLIENT_DISCONNECTED)
             raise
         except Exception:
             audit.log(DagferryError.code)
@@ -125,7 +125,7 @@ class App:
 
     async def _admit(
         self, route: Route, request: web.BaseRequest, body: Body, parts: dict[str, str], audit: Audit
-    ) -> Call:
+    ) -> RequestContext:
         """Decide about a request by its first line and headers: the one place where that is done."""
         name = parts.get("deployment")
         caller = None
@@ -139,7 +139,7 @@ class App:
             raise error
         refuse_unknown_parameters(route, request.query)
         target = None if name is None else self._service.deployment(name)
-        return Call(request, body, self._service, target, caller, parts)
+        return RequestContext(request, body, self._service, target, caller, parts)
 
     async def _refuse(self, request: web.BaseRequest, body: Body, error: DagferryError) -> web.StreamResponse:
         if request.writer.output_size:

@@ -14,7 +14,7 @@ from dagferry_server.fleet.sidecars import report_of
 from dagferry_server.http.refused_reads import Refusals
 from dagferry_server.metrics import OUTCOME_OK
 
-BROKEN_OFF = "broken_off"
+CLIENT_DISCONNECTED = "client_disconnected"
 """The outcome if the client went away before its answer; a deploy that was logged before stands."""
 _READS = {"GET", "HEAD", "OPTIONS"}
 
@@ -47,10 +47,10 @@ class Audit:
         self.caller: Caller | None = None
 
     def log(self, outcome: str, error: str = "") -> None:
-        """Write the line: ``outcome`` is ``ok``, ``broken_off``, or the code of the error, whose text is ``error``."""
+        """Write the line. ``outcome`` is ``ok``, ``client_disconnected``, or an error's code; ``error`` is its text."""
         actor, peer = self.caller.actor if self.caller else "", self._request.remote or ""
         who: dict[str, object] = {"deployment": self._deployment, "call": self._call, "actor": actor}
-        if self._reads and outcome not in {OUTCOME_OK, BROKEN_OFF}:
+        if self._reads and outcome not in {OUTCOME_OK, CLIENT_DISCONNECTED}:
             report = report_of(self._request.headers)
             instance = report.instance if report else ""
             self._refusals.log(actor or peer, outcome, instance, **who, error=error, peer=peer)

@@ -86,8 +86,8 @@ class UploadAnswer(Answer):
     changed: int = Field(description="Files changed against the deploy before.")
     removed: int = Field(description="Files removed against the deploy before.")
     warnings: list[str] = Field(description="What may go wrong later.")
-    left_out: int = Field(description="How many files the exclude patterns left out.")
-    left_out_paths: list[str] = Field(description="The first paths that fell under them.")
+    excluded: int = Field(description="How many files the exclude patterns left out.")
+    excluded_paths: list[str] = Field(description="The first paths that fell under them.")
 
 
 class StatusAnswer(Answer):

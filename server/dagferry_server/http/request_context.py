@@ -13,7 +13,7 @@ from dagferry_server.http.request_body import Body
 from dagferry_server.service import Service
 
 
-class Call(NamedTuple):
+class RequestContext(NamedTuple):
     """A request whose route, deployment and caller are known and in order. Its body was not looked at yet."""
 
     request: web.BaseRequest

@@ -60,7 +60,7 @@ from dagferry_server.http.models import (
     json_response,
 )
 from dagferry_server.http.openapi import describe
-from dagferry_server.http.request_context import Call
+from dagferry_server.http.request_context import RequestContext
 from dagferry_server.http.routing import Parameter, Route
 
 _UPLOAD_ERRORS: tuple[type[DagferryError], ...] = (
@@ -100,7 +100,7 @@ _UPLOAD_ERRORS: tuple[type[DagferryError], ...] = (
 )
 
 
-async def _openapi(call: Call) -> web.StreamResponse:  # noqa: ARG001 - every handler takes the call
+async def _openapi(call: RequestContext) -> web.StreamResponse:  # noqa: ARG001 - every handler takes the call
     return json_response(_described())
 
 
@@ -151,7 +151,7 @@ ROUTES: tuple[Route, ...] = (
             Parameter("Dagferry-Component", "header", "Which part of Airflow it serves."),
             Parameter("Dagferry-Live", "header", "The version that is live there."),
             Parameter("Dagferry-Error", "header", "Its last error, percent-encoded."),
-            Parameter("Dagferry-Goodbye", "header", "`1`: the last request of a sidecar that ends."),
+            Parameter("Dagferry-Deregister", "header", "`1`: the last request of a sidecar that ends."),
         ),
     ),
     Route(

@@ -8,9 +8,9 @@ from pydantic import BaseModel
 
 from dagferry_core.errors import DagferryError, MethodNotAllowed, RouteNotFound
 from dagferry_server.auth.access import Scope
-from dagferry_server.http.request_context import Call
+from dagferry_server.http.request_context import RequestContext
 
-Handler = Callable[[Call], Awaitable[web.StreamResponse]]
+Handler = Callable[[RequestContext], Awaitable[web.StreamResponse]]
 
 
 class Parameter(NamedTuple):

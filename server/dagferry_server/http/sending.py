@@ -36,7 +36,7 @@ PACKERS = 2
 _Made = TypeVar("_Made")
 
 
-class Pace:
+class TransferDeadline:
     """The pace at which one client has to take a body: when it has to have taken more."""
 
     def __init__(self) -> None:
@@ -82,7 +82,7 @@ class Sender:
         await response.prepare(request)
         if request.method == hdrs.METH_HEAD:
             return response
-        pace = Pace()
+        pace = TransferDeadline()
 
         async def send() -> None:
             for start in range(0, len(body), SMALL_BYTES):
@@ -109,7 +109,7 @@ class Sender:
                 raise ConnectionResetError
             # The kernel cannot encrypt; what asyncio does instead loses the body.
             encrypted = request.transport.get_extra_info("sslcontext") is not None
-            pace = Pace()
+            pace = TransferDeadline()
             send = self._copy if encrypted else _by_kernel
             await _kept(request, send(request.transport, response, file, size, pace), pace)
             await response.write_eof()
@@ -149,14 +149,14 @@ class Sender:
             response = _response(headers, None)
             await response.prepare(request)
             if request.method != hdrs.METH_HEAD:
-                pace = Pace()
+                pace = TransferDeadline()
                 await _kept(request, send(response, first), pace)
         finally:
             asyncio.get_running_loop().run_in_executor(None, close)
         return response
 
     async def _copy(
-        self, _: asyncio.Transport, response: web.StreamResponse, file: FileIO, size: int, pace: Pace
+        self, _: asyncio.Transport, response: web.StreamResponse, file: FileIO, size: int, pace: TransferDeadline
     ) -> None:
         await self._call(file.seek, 0)
         # Nothing is waited for behind the last piece: a client that has it all may hang up, and has not broken off.
@@ -173,14 +173,16 @@ class Sender:
             opening.get_loop().run_in_executor(None, opening.result().close)
 
 
-async def _by_kernel(transport: asyncio.Transport, _: web.StreamResponse, file: FileIO, size: int, pace: Pace) -> None:
+async def _by_kernel(
+    transport: asyncio.Transport, _: web.StreamResponse, file: FileIO, size: int, pace: TransferDeadline
+) -> None:
     loop = asyncio.get_running_loop()
     for start in range(0, size, KERNEL_BYTES):
         await loop.sendfile(transport, file, start, min(KERNEL_BYTES, size - start))
         pace.took(KERNEL_BYTES)
 
 
-async def _kept(request: web.BaseRequest, sending: Coroutine[Any, Any, None], pace: Pace) -> None:
+async def _kept(request: web.BaseRequest, sending: Coroutine[Any, Any, None], pace: TransferDeadline) -> None:
     """Wait for ``sending`` as long as the client keeps ``pace``; else cut the connection with what is still in it."""
     if request.transport is not None:
         # Over TLS, asyncio would keep 512 KiB for a client that takes nothing.

@@ -33,7 +33,7 @@ def test_the_manifest_and_the_contents_come_out():
     checked = check(data)
     assert checked.manifest.files["a.py"].sha256 == hashlib.sha256(b"a = 1\n").hexdigest()
     assert list(checked.manifest.files) == list(checked.offsets) == ["a.py", "run.sh", "sub/empty"]
-    assert (checked.warnings, checked.left_out, checked.left_out_files) == ([], [], 0)
+    assert (checked.warnings, checked.excluded, checked.excluded_files) == ([], [], 0)
 
 
 def test_the_same_files_make_the_same_digest_however_they_were_packed():
@@ -133,7 +133,7 @@ def test_a_folder_of_the_archive_becomes_the_bundle(parts, root, outcome):
 
 def test_what_is_left_out_elsewhere_is_not_counted():
     checked = check(tar(A, file(b"dags/b.pyc"), file(b".git/x")), root="dags")
-    assert (checked.left_out, checked.left_out_files) == (["dags/b.pyc"], 1)
+    assert (checked.excluded, checked.excluded_files) == (["dags/b.pyc"], 1)
 
 
 def test_a_folder_that_is_not_there_is_told_with_those_that_are():
@@ -182,12 +182,12 @@ def test_an_empty_bundle_is_taken_if_the_rules_say_so():
 def test_the_answer_says_what_was_left_out():
     parts = [folder(b"dags/.git/"), *[file(b"dags/.git/%d" % n) for n in range(150)], A, file(b"dags/x/._a.py")]
     checked = check(tar(*parts))
-    assert checked.left_out == ["dags/.git", "dags/x/._a.py"]
-    assert checked.left_out_files == 151
+    assert checked.excluded == ["dags/.git", "dags/x/._a.py"]
+    assert checked.excluded_files == 151
     checked = check(tar(*[file(b"dags/._%d" % n) for n in range(150)], A))
-    assert len(checked.left_out) == 100
-    assert checked.left_out_files == 150
-    assert check(tar(*parts), exclude=()).left_out == []
+    assert len(checked.excluded) == 100
+    assert checked.excluded_files == 150
+    assert check(tar(*parts), exclude=()).excluded == []
 
 
 def test_rules_for_folders_hold_for_links_that_may_lead_to_one():

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dagferry_core.archive.paths import DEFAULT_EXCLUDES, Excludes, check_length, check_path, shown, twins
+from dagferry_core.archive.paths import DEFAULT_EXCLUDES, Excludes, case_collisions, check_length, check_path, shown
 from dagferry_core.errors import PathRefused, SetupError
 
 
@@ -98,7 +98,7 @@ def test_a_message_shows_a_path_short_and_escaped():
 
 
 @pytest.mark.parametrize(
-    ("path", "folder", "left_out"),
+    ("path", "folder", "excluded"),
     [
         (".git", True, ".git"),
         (".git", False, None),
@@ -117,13 +117,13 @@ def test_a_message_shows_a_path_short_and_escaped():
         ("DAGS/A.PYC", False, None),
     ],
 )
-def test_the_default_rules_leave_out_what_only_weighs(path, folder, left_out):
-    assert Excludes(DEFAULT_EXCLUDES).left_out(path, folder=folder) == left_out
+def test_the_default_rules_leave_out_what_only_weighs(path, folder, excluded):
+    assert Excludes(DEFAULT_EXCLUDES).excluded(path, folder=folder) == excluded
 
 
 def test_without_rules_nothing_is_left_out():
-    assert Excludes(()).left_out(".git/config", folder=False) is None
-    assert Excludes(("only/",)).left_out("only", folder=False) is None
+    assert Excludes(()).excluded(".git/config", folder=False) is None
+    assert Excludes(("only/",)).excluded("only", folder=False) is None
 
 
 @pytest.mark.parametrize("pattern", ["", "/", "a/b", "/a", "a//", ".", "..", "./"])
@@ -146,11 +146,11 @@ def test_a_rule_that_could_never_match_is_refused(pattern):
     ],
 )
 def test_names_that_collide_elsewhere_are_warned_of(paths, pairs):
-    warnings = twins(paths)
+    warnings = case_collisions(paths)
     assert len(warnings) == len(pairs)
     for warning, (one, other) in zip(warnings, pairs, strict=True):
         assert warning.startswith(f"{one!r} and {other!r} differ only in case or Unicode form")
 
 
 def test_no_flood_of_warnings():
-    assert len(twins(f"{name}{number}" for number in range(50) for name in "aA")) == 20
+    assert len(case_collisions(f"{name}{number}" for number in range(50) for name in "aA")) == 20

@@ -10,10 +10,17 @@ from urllib.parse import urlsplit
 import pytest
 
 from dagferry_core.errors import SetupError, TokenUnreadable
-from dagferry_follow.remote.connection import MAX_TOKEN_BYTES, Access, check_url, connect, proxy_for, read_token
+from dagferry_follow.remote.connection import (
+    MAX_TOKEN_BYTES,
+    ConnectionOptions,
+    check_url,
+    connect,
+    proxy_for,
+    read_token,
+)
 from dagferry_follow.remote.server import Server
 
-TOKEN = Access(token="dgf_secret")
+TOKEN = ConnectionOptions(token="dgf_secret")
 
 
 @contextmanager
@@ -42,12 +49,12 @@ def a_proxy(answer: bytes) -> Iterator[tuple[str, list[bytes]]]:
 
 def test_a_token_is_sent_as_a_bearer_and_none_as_nothing() -> None:
     assert TOKEN.headers() == {"Authorization": "Bearer dgf_secret"}
-    assert Access().headers() == {}
+    assert ConnectionOptions().headers() == {}
 
 
 def test_a_token_file_is_read_anew_each_time(tmp_path) -> None:
     file = tmp_path / "token"
-    access = Access(token_file=str(file))
+    access = ConnectionOptions(token_file=str(file))
     for text in ("one", "two\n"):
         file.write_text(text)
         assert access.headers() == {"Authorization": f"Bearer {text.strip()}"}
@@ -67,7 +74,7 @@ def test_a_file_without_a_token_is_told_and_not_shown(tmp_path, content) -> None
 
 def test_a_request_carries_the_token(fake, tmp_path) -> None:
     (tmp_path / "token").write_text("t1")
-    server = Server(fake.url, "default", agent="test", access=Access(token_file=str(tmp_path / "token")))
+    server = Server(fake.url, "default", agent="test", access=ConnectionOptions(token_file=str(tmp_path / "token")))
     server.current("", 0, None)
     (tmp_path / "token").write_text("t2")
     server.current("", 0, None)
@@ -82,12 +89,12 @@ def test_a_request_carries_the_token(fake, tmp_path) -> None:
     "url", ["http://dagferry:8000", "http://10.0.0.1", "http://localhost.evil.example", "http://127.0.0.1.nip.io"]
 )
 def test_a_token_goes_over_plain_http_to_nobody_else(url) -> None:
-    for access in (TOKEN, Access(token_file="/var/run/token")):
+    for access in (TOKEN, ConnectionOptions(token_file="/var/run/token")):
         with pytest.raises(SetupError, match="plain HTTP") as caught:
             access.check(url, allow_plain_http=False)
         assert "--allow-plain-http" in caught.value.hint
         access.check(url, allow_plain_http=True)
-    Access().check(url, allow_plain_http=False)
+    ConnectionOptions().check(url, allow_plain_http=False)
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:8000", "http://[::1]:8000", "http://localhost", "https://dagferry"])
@@ -157,7 +164,7 @@ def test_tls_goes_through_a_tunnel_and_the_proxy_does_not_see_the_token(monkeypa
 @pytest.mark.parametrize("proxy", ["socks5://proxy:1080", "https://proxy", "http://"])
 def test_a_proxy_of_another_kind_is_an_error_and_not_passed_by(proxy) -> None:
     with pytest.raises(ValueError, match="proxy"):
-        connect(urlsplit("https://dags.example.com"), Access(), {"https_proxy": proxy}, 1)
+        connect(urlsplit("https://dags.example.com"), ConnectionOptions(), {"https_proxy": proxy}, 1)
 
 
 @pytest.mark.parametrize(
@@ -166,7 +173,7 @@ def test_a_proxy_of_another_kind_is_an_error_and_not_passed_by(proxy) -> None:
 )
 def test_a_proxy_s_password_is_not_shown(proxy) -> None:
     with pytest.raises(ValueError, match="a proxy that is no http:// address") as caught:
-        connect(urlsplit("https://dags.example.com"), Access(), {"https_proxy": proxy}, 1)
+        connect(urlsplit("https://dags.example.com"), ConnectionOptions(), {"https_proxy": proxy}, 1)
     assert "CAN" not in str(caught.value)
 
 

@@ -5,7 +5,7 @@ import pytest
 from dagferry_core.errors import DigestMismatch, PatchMismatch
 from dagferry_follow.remote.download import opened
 from dagferry_follow.remote.server import Server
-from dagferry_follow.volume.staging import Draft
+from dagferry_follow.volume.staging import StagingTree
 from harness import tree
 
 A = {"etl.py": b"import shop\n", "shop.py": b"rate = 1\n"}
@@ -28,10 +28,10 @@ def take(server: Server, number: int, folder, have: str = "", old=None, *, diges
     told = deploy["digest"] if digest is None else digest
     with (
         opened(download, old.manifest if old else None, told, server.close) as (manifest, fill),
-        Draft(str(folder), manifest, old) as draft,
+        StagingTree(str(folder), manifest, old) as staging,
     ):
-        fill(draft)
-        taken, _ = draft.stamp(1_800_000_000)
+        fill(staging)
+        taken, _ = staging.stamp(1_800_000_000)
     return taken, download.kind
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from dagferry_core.bundle.patch import MAX_PATCH_BYTES
 from dagferry_core.errors import AnswerInvalid, ServerRefused, ServerUnreachable, VolumeFailed
-from dagferry_follow.remote.connection import Patience
+from dagferry_follow.remote.connection import Timeouts
 from dagferry_follow.remote.server import MAX_ANSWER_BYTES, Report, Server
 
 FILES = {"dag.py": b"x = 1\n" * 1000}
@@ -18,15 +18,15 @@ LIVE = Report("v-1", None)
 @pytest.fixture
 def server(fake, request):
     """The test may say how patient it is, with ``with_patience``."""
-    patience = getattr(request, "param", None)
-    made = Server(fake.url, "default", "pod-1", "worker", agent="test", patience=patience)
+    timeouts = getattr(request, "param", None)
+    made = Server(fake.url, "default", "pod-1", "worker", agent="test", timeouts=timeouts)
     yield made
     made.close()
 
 
 def with_patience(**seconds: float):
-    patience = Patience(10, 20, 900)._replace(**seconds)
-    return pytest.mark.parametrize("server", [patience], indirect=True, ids=[""])
+    timeouts = Timeouts(10, 20, 900)._replace(**seconds)
+    return pytest.mark.parametrize("server", [timeouts], indirect=True, ids=[""])
 
 
 def raw(answer: bytes):
@@ -99,8 +99,8 @@ def test_a_path_prefix_is_kept(fake) -> None:
 
 def test_goodbye_is_said_on_a_connection_of_its_own_and_at_once(fake, server) -> None:
     fake.deploy(FILES)
-    server.goodbye(LIVE)
-    assert fake.requests[-1][1]["Dagferry-Goodbye"] == "1"
+    server.deregister(LIVE)
+    assert fake.requests[-1][1]["Dagferry-Deregister"] == "1"
 
 
 # --- the connection --------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from cryptography.x509.oid import NameOID
 
 from authorities import make_plain_authority, strict_as_from_python_3_13
 from dagferry_core.errors import ServerUnreachable
-from dagferry_follow.remote.connection import Access
+from dagferry_follow.remote.connection import ConnectionOptions
 from dagferry_follow.remote.server import Server
 
 
@@ -89,7 +89,7 @@ def serving(context: ssl.SSLContext):
 
 
 def ask(url: str, **options) -> None:
-    server = Server(url, "default", agent="test", access=Access(**options))
+    server = Server(url, "default", agent="test", access=ConnectionOptions(**options))
     try:
         assert server.current("", 0, None).sequence == 0
     finally:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from dagferry_core.errors import AnswerInvalid, DagferryError, ProxyFailed, ServerRefused, ServerUnreachable
-from dagferry_follow.remote.connection import Access, Patience
+from dagferry_follow.remote.connection import ConnectionOptions, Timeouts
 from dagferry_follow.remote.server import NO_ACCESS, Server
 from harness import free_port
 from issuer import make_certificate
@@ -57,9 +57,9 @@ def speaker(
             listener.shutdown(socket.SHUT_RDWR)
 
 
-def ask(url: str, access: Access = NO_ACCESS, **patience: float) -> DagferryError | None:
+def ask(url: str, access: ConnectionOptions = NO_ACCESS, **timeouts: float) -> DagferryError | None:
     """The error that a question ends with."""
-    server = Server(url, "prod", agent="test", access=access, patience=Patience(10, 10, 10)._replace(**patience))
+    server = Server(url, "prod", agent="test", access=access, timeouts=Timeouts(10, 10, 10)._replace(**timeouts))
     try:
         server.current("", 0, None)
     except DagferryError as error:
@@ -137,11 +137,11 @@ def test_a_certificate_that_nobody_vouches_for_is_told_as_such_with_the_flag(cer
     good, other, expired = certificates
     with speaker(b"", context_of(good)) as port:
         unknown = ask(f"https://127.0.0.1:{port}")
-        wrong = ask(f"https://127.0.0.1:{port}", Access(ca_file=other[0]))
+        wrong = ask(f"https://127.0.0.1:{port}", ConnectionOptions(ca_file=other[0]))
     with speaker(b"", context_of(good), host="127.0.0.2") as port:
-        named = ask(f"https://127.0.0.2:{port}", Access(ca_file=good[0]))
+        named = ask(f"https://127.0.0.2:{port}", ConnectionOptions(ca_file=good[0]))
     with speaker(b"", context_of(expired)) as port:
-        old = ask(f"https://127.0.0.1:{port}", Access(ca_file=expired[0]))
+        old = ask(f"https://127.0.0.1:{port}", ConnectionOptions(ca_file=expired[0]))
     for error in (unknown, wrong, named, old):
         assert isinstance(error, ServerUnreachable)
         assert "is not trusted: certificate verify failed" in error.message
@@ -196,7 +196,7 @@ def test_a_server_that_answered_before_is_not_asked_whether_it_is_https(fake) ->
 def test_a_refusal_says_whether_a_token_is_missing_or_not_taken(status) -> None:
     body = b'{"code":"x","message":"No.","hint":""}'
     with speaker(b"HTTP/1.1 %b\r\nContent-Length: %d\r\n\r\n%b" % (status, len(body), body)) as port:
-        without, refused = ask(f"http://127.0.0.1:{port}"), ask(f"http://127.0.0.1:{port}", Access("dgf_x"))
+        without, refused = ask(f"http://127.0.0.1:{port}"), ask(f"http://127.0.0.1:{port}", ConnectionOptions("dgf_x"))
     assert "give the sidecar a token with --token-file" in without.hint
     assert "The server's log says why" in refused.hint
     assert "dgf_x" not in refused.message + refused.hint

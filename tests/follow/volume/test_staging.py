@@ -16,7 +16,7 @@ from dagferry_core.bundle.manifest import Entry, Manifest
 from dagferry_core.bundle.patch import Patch
 from dagferry_core.bundle.reader import decompressed, read_tar
 from dagferry_core.errors import AnswerInvalid, DigestMismatch, PatchMismatch, TreeDamaged, VolumeFailed
-from dagferry_follow.volume.staging import Draft
+from dagferry_follow.volume.staging import StagingTree
 from dagferry_follow.volume.tree import AHEAD_NS, Tree, check, read_and_check, touch
 from harness import OTHER_USER, others_can_run_python
 from treemaker import Stored, manifest_of
@@ -42,18 +42,18 @@ class Volume:
         self.trees: list[Tree] = []
         self.fresh: list[str] = []
 
-    def draft(self, manifest: Manifest, *, alone: bool = False) -> Draft:
+    def staging(self, manifest: Manifest, *, alone: bool = False) -> StagingTree:
         folder = self.folder / f"tree-{len(self.trees)}"
         folder.mkdir()
         folder.chmod(0o755)
-        return Draft(str(folder), manifest, self.trees[-1] if self.trees and not alone else None)
+        return StagingTree(str(folder), manifest, self.trees[-1] if self.trees and not alone else None)
 
     def whole(self, files: dict[str, bytes], now: float = 2e9, *, alone: bool = False) -> Tree:
         stored = Stored(files, {path: mode for path, mode in MODES.items() if path in files})
         manifest, content = read_tar(decompressed(io.BytesIO(stored.body).read))
-        with self.draft(manifest, alone=alone) as draft:
-            draft.fill_from_bundle(content)
-            return self.stamped(draft, now)
+        with self.staging(manifest, alone=alone) as staging:
+            staging.fill_from_bundle(content)
+            return self.stamped(staging, now)
 
     def patched(
         self, old: dict[str, bytes], new: dict[str, bytes], now: float = 2e9, meddle=lambda patch: patch
@@ -62,14 +62,14 @@ class Volume:
         body = stored[1].patch_from(stored[0])
         assert body is not None
         patch = meddle(Patch.parse(body))
-        with self.draft(patch.apply_to(self.trees[-1].manifest)) as draft:
-            draft.fill_from_patch(patch)
-            return self.stamped(draft, now)
+        with self.staging(patch.apply_to(self.trees[-1].manifest)) as staging:
+            staging.fill_from_patch(patch)
+            return self.stamped(staging, now)
 
-    def stamped(self, draft: Draft, now: float) -> Tree:
-        tree, self.fresh = draft.stamp(now)
+    def stamped(self, staging: StagingTree, now: float) -> Tree:
+        tree, self.fresh = staging.stamp(now)
         self.trees.append(tree)
-        self.new_bytes = draft.new_bytes
+        self.new_bytes = staging.new_bytes
         return tree
 
     def aged(self, files: dict[str, bytes]) -> Tree:
@@ -176,10 +176,10 @@ def test_files_that_are_touched_while_the_draft_is_built_keep_that_mtime(volume,
     if not links:
         monkeypatch.setattr(os, "link", lambda *_, **_kinds: (_ for _ in ()).throw(OSError(errno.EPERM, "no")))
     old = volume.aged(A)
-    with volume.draft(old.manifest) as draft:
-        draft.fill_same()
+    with volume.staging(old.manifest) as staging:
+        staging.fill_same()
         touch(old, ["other.py"], LONG_AGO + 10)
-        new = volume.stamped(draft, 2e9)
+        new = volume.stamped(staging, 2e9)
     assert new.mtimes == old.mtimes
     assert new.mtimes["other.py"] == (LONG_AGO + 10) * 10**9
     assert not check(new)
@@ -212,9 +212,9 @@ def test_a_copy_within_a_patch_is_a_file_of_its_own(volume) -> None:
 
 def test_the_same_content_again_is_links_alone(volume) -> None:
     old = volume.aged(A)
-    with volume.draft(old.manifest) as draft:
-        draft.fill_same()
-        new = volume.stamped(draft, 2e9)
+    with volume.staging(old.manifest) as staging:
+        staging.fill_same()
+        new = volume.stamped(staging, 2e9)
     assert linked(new, old) == set(A)
     assert new.mtimes == old.mtimes
     assert (volume.fresh, volume.new_bytes) == ([], 0)
@@ -405,18 +405,18 @@ def test_a_touched_file_that_is_torn_is_not_spread(volume) -> None:
 
 def test_a_wrong_content_is_refused_by_name(volume) -> None:
     manifest = manifest_of({"a.py": b"right\n"})
-    with volume.draft(manifest) as draft, pytest.raises(DigestMismatch, match=r"a\.py"):
-        draft.fill_from_bundle([(manifest.files["a.py"], [b"wrong\n"])])
-    assert os.listdir(draft.folder) == []
+    with volume.staging(manifest) as staging, pytest.raises(DigestMismatch, match=r"a\.py"):
+        staging.fill_from_bundle([(manifest.files["a.py"], [b"wrong\n"])])
+    assert os.listdir(staging.folder) == []
 
 
 def test_a_tree_that_lacks_a_file_is_never_finished(volume) -> None:
     manifest = manifest_of(A, MODES)
     entry = manifest.files["dag.py"]
-    with volume.draft(manifest) as draft:
-        draft.fill_from_bundle([(entry, [A["dag.py"]])])
+    with volume.staging(manifest) as staging:
+        staging.fill_from_bundle([(entry, [A["dag.py"]])])
         with pytest.raises(AnswerInvalid, match="every file"):
-            draft.stamp(2e9)
+            staging.stamp(2e9)
 
 
 def test_a_patch_whose_contents_are_in_another_order_is_refused(volume) -> None:
@@ -445,16 +445,16 @@ def test_a_patch_that_copies_what_is_not_here_is_refused(volume) -> None:
 @pytest.mark.parametrize("path", ["../escaped.py", "a/../../escaped.py", "/escaped.py"])
 def test_a_manifest_cannot_lead_out_of_the_tree(volume, tmp_path, path) -> None:
     manifest = manifest_of({path: b"x"})
-    with volume.draft(manifest) as draft, pytest.raises(AnswerInvalid):
-        draft.fill_from_bundle([(manifest.files[path], [b"x"])])
+    with volume.staging(manifest) as staging, pytest.raises(AnswerInvalid):
+        staging.fill_from_bundle([(manifest.files[path], [b"x"])])
     assert not (tmp_path / "escaped.py").exists()
 
 
 def test_two_paths_that_fall_together_are_refused_by_name(volume) -> None:
     manifest = manifest_of({"a": b"x", "a/b": b"y"})
     files = [(entry, [b"x" if path == "a" else b"y"]) for path, entry in manifest.files.items()]
-    with volume.draft(manifest) as draft, pytest.raises(VolumeFailed, match="two paths"):
-        draft.fill_from_bundle(files)
+    with volume.staging(manifest) as staging, pytest.raises(VolumeFailed, match="two paths"):
+        staging.fill_from_bundle(files)
 
 
 @pytest.mark.parametrize("reason", [errno.ENOSPC, errno.EIO, errno.EDQUOT])
@@ -464,16 +464,16 @@ def test_a_volume_that_takes_no_more_is_named_with_the_path(volume, monkeypatch,
 
     monkeypatch.setattr(os, "write", refuse)
     manifest = manifest_of(A, MODES)
-    with volume.draft(manifest) as draft, pytest.raises(VolumeFailed, match=rf"dag\.py.*{os.strerror(reason)}"):
-        draft.fill_from_bundle((entry, [A[path]]) for path, entry in manifest.files.items())
+    with volume.staging(manifest) as staging, pytest.raises(VolumeFailed, match=rf"dag\.py.*{os.strerror(reason)}"):
+        staging.fill_from_bundle((entry, [A[path]]) for path, entry in manifest.files.items())
 
 
 def test_a_write_that_takes_only_some_of_it_is_continued(volume, monkeypatch) -> None:
     write = os.write
     monkeypatch.setattr(os, "write", lambda fd, data: write(fd, bytes(data)[:3]))
     manifest = manifest_of(A, MODES)
-    with volume.draft(manifest) as draft:
-        draft.fill_from_bundle((entry, [A[path]]) for path, entry in manifest.files.items())
-        tree, _ = draft.stamp(2e9)
+    with volume.staging(manifest) as staging:
+        staging.fill_from_bundle((entry, [A[path]]) for path, entry in manifest.files.items())
+        tree, _ = staging.stamp(2e9)
     monkeypatch.undo()
     assert holds(tree, A)

@@ -74,10 +74,10 @@ TORN = {
 @pytest.mark.parametrize("harm", TORN.values(), ids=TORN)
 def test_a_file_that_is_not_what_was_published_is_torn_at_both_looks(tree, harm) -> None:
     harm(path_of(tree, "team/helper.py"))
-    assert check(tree).torn == ["team/helper.py"]
+    assert check(tree).corrupt == ["team/helper.py"]
     found, damage = read_and_check(tree.folder, tree.manifest)
-    assert damage.torn == ["team/helper.py"]
-    assert check(found).torn == ["team/helper.py"], "the mtime of a torn file must not make it pass later"
+    assert damage.corrupt == ["team/helper.py"]
+    assert check(found).corrupt == ["team/helper.py"], "the mtime of a torn file must not make it pass later"
 
 
 def test_another_content_of_the_same_size_and_mtime_is_found_by_reading(tree) -> None:
@@ -85,12 +85,12 @@ def test_another_content_of_the_same_size_and_mtime_is_found_by_reading(tree) ->
     path.write_bytes(b"rate = 9\n")
     os.utime(path, ns=(0, tree.mtimes["team/helper.py"]))
     assert not check(tree)
-    assert read_and_check(tree.folder, tree.manifest)[1].torn == ["team/helper.py"]
+    assert read_and_check(tree.folder, tree.manifest)[1].corrupt == ["team/helper.py"]
 
 
 def test_another_mtime_alone_is_seen_without_reading_and_is_no_damage_when_read(tree) -> None:
     os.utime(path_of(tree, "dag.py"), ns=(5, 5))
-    assert check(tree).torn == ["dag.py"]
+    assert check(tree).corrupt == ["dag.py"]
     found, damage = read_and_check(tree.folder, tree.manifest)
     assert not damage
     assert found.mtimes["dag.py"] == 5
@@ -98,15 +98,15 @@ def test_another_mtime_alone_is_seen_without_reading_and_is_no_damage_when_read(
 
 def test_a_missing_folder_and_a_missing_tree_are_torn_files(tree) -> None:
     shutil.rmtree(path_of(tree, "team/deep"))
-    assert check(tree).torn == ["team/deep/er/query.sql"]
+    assert check(tree).corrupt == ["team/deep/er/query.sql"]
     shutil.rmtree(tree.folder)
-    assert check(tree).torn == list(tree.manifest.files)
+    assert check(tree).corrupt == list(tree.manifest.files)
 
 
 def test_a_folder_that_became_a_link_is_not_followed(tree, tmp_path) -> None:
     path_of(tree, "team").rename(tmp_path / "elsewhere")
     path_of(tree, "team").symlink_to(tmp_path / "elsewhere")
-    assert [path.partition("/")[0] for path in check(tree).torn] == ["team"] * 3
+    assert [path.partition("/")[0] for path in check(tree).corrupt] == ["team"] * 3
 
 
 ODD = {
@@ -126,7 +126,7 @@ def test_what_should_not_be_there_is_odd_and_no_file_is_torn(tree, harm, found) 
     harm(Path(tree.folder))
     for damage in (check(tree), read_and_check(tree.folder, tree.manifest)[1]):
         assert damage
-        assert (damage.torn, damage.odd) == ([], found)
+        assert (damage.corrupt, damage.unexpected) == ([], found)
 
 
 HARMLESS = {
@@ -150,7 +150,7 @@ def test_bytecode_that_belongs_to_the_bundle_is_checked(tmp_path) -> None:
     manifest = manifest_of({"__pycache__/a.pyc": b"1"})
     (tmp_path / "__pycache__").mkdir(mode=0o755)
     tmp_path.chmod(0o755)
-    assert check(Tree(str(tmp_path), manifest, {"__pycache__/a.pyc": 1})).torn == ["__pycache__/a.pyc"]
+    assert check(Tree(str(tmp_path), manifest, {"__pycache__/a.pyc": 1})).corrupt == ["__pycache__/a.pyc"]
 
 
 # --- touching --------------------------------------------------------------------------------------------------------
@@ -173,7 +173,7 @@ def test_touching_never_makes_a_file_older(tree) -> None:
 def test_touching_does_not_hide_damage(tree) -> None:
     rewrite(path_of(tree, "dag.py"))
     touch(tree, ["dag.py"], 4_000_000_000.0)
-    assert check(tree).torn == ["dag.py"]
+    assert check(tree).corrupt == ["dag.py"]
 
 
 def test_a_volume_that_keeps_whole_seconds_only_does_not_make_a_tree_look_damaged(tree, monkeypatch) -> None:

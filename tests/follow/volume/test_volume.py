@@ -17,7 +17,7 @@ from dagferry_core.bundle.manifest import EMPTY
 from dagferry_core.errors import DigestMismatch, RootInUse, RootUnusable, VolumeFailed
 from dagferry_follow.volume import records
 from dagferry_follow.volume.records import DeployRef, TreeRules
-from dagferry_follow.volume.staging import Draft
+from dagferry_follow.volume.staging import StagingTree
 from dagferry_follow.volume.volume import FEWEST, Volume
 from treemaker import manifest_of
 
@@ -33,8 +33,8 @@ def publish(volume: Volume, number: int, now: float = 2e9) -> list[str]:
     files = files_of(number)
     manifest = manifest_of(files)
 
-    def fill(draft: Draft) -> None:
-        draft.fill_from_bundle((entry, [files[path]]) for path, entry in manifest.files.items())
+    def fill(staging: StagingTree) -> None:
+        staging.fill_from_bundle((entry, [files[path]]) for path, entry in manifest.files.items())
 
     return volume.publish(DeployRef("log", number, f"v-{number}", manifest.digest), manifest, fill, lambda: now)
 
@@ -108,7 +108,7 @@ def test_all_of_it_can_be_read_by_others_whatever_the_umask(root, opened) -> Non
 def test_an_empty_tree_can_be_published(root, opened) -> None:
     volume = opened()
     ref = DeployRef("log", 0, "empty", EMPTY.digest)
-    volume.publish(ref, EMPTY, lambda draft: draft.fill_from_bundle([]), time.time)
+    volume.publish(ref, EMPTY, lambda staging: staging.fill_from_bundle([]), time.time)
     assert live_files(root) == {}
     assert volume.published_version() == "empty"
     assert publish(volume, 1) == [], "nobody can have read a file of an empty tree, so none needs to be touched again"
@@ -124,9 +124,9 @@ def test_whatever_fails_the_live_tree_stays_and_nothing_is_left(root, opened, mo
     publish(volume, 1)
     before = trees_of(root)
     places = {
-        "fill": (Draft, "fill_from_bundle"),
+        "fill": (StagingTree, "fill_from_bundle"),
         "write_records": (sys.modules["dagferry_follow.volume.volume"], "write_records"),
-        "stamp": (Draft, "stamp"),
+        "stamp": (StagingTree, "stamp"),
         "symlink": (os, "symlink"),
         "rename": (os, "rename"),
     }
@@ -144,8 +144,8 @@ def test_whatever_fails_the_live_tree_stays_and_nothing_is_left(root, opened, mo
 def test_a_wrong_content_is_not_published(root, opened) -> None:
     manifest = manifest_of({"a.py": b"right\n"})
 
-    def fill(draft: Draft) -> None:
-        draft.fill_from_bundle([(manifest.files["a.py"], [b"wrong\n"])])
+    def fill(staging: StagingTree) -> None:
+        staging.fill_from_bundle([(manifest.files["a.py"], [b"wrong\n"])])
 
     with pytest.raises(DigestMismatch):
         opened().publish(DeployRef("log", 1, "v-1", manifest.digest), manifest, fill, time.time)
@@ -210,7 +210,7 @@ def test_what_was_published_is_found_and_checked(root, opened) -> None:
 def test_content_that_a_power_cut_tore_is_found(root, opened) -> None:
     publish(opened(), 1)
     (root / "current" / "same.py").write_bytes(b"")
-    assert opened().load().torn == ["same.py"]
+    assert opened().load().corrupt == ["same.py"]
 
 
 @pytest.mark.parametrize("name", ["deploy.json", "manifest.zst"])
@@ -221,7 +221,7 @@ def test_a_published_tree_without_its_records_counts_as_torn_and_unknown(root, o
     publish(opened(), 1)
     harm((root / "current").resolve().parent / name)
     volume = opened()
-    assert volume.load().torn
+    assert volume.load().corrupt
     assert volume.live is None
     assert volume.sweep() == 0, "it is what Airflow reads, so it stays until something better is published"
     publish(volume, 2)
@@ -256,7 +256,7 @@ def test_records_of_another_tree_are_not_believed(root, opened) -> None:
     publish(volume, 2)
     shutil.copy(first / "deploy.json", (root / "current").resolve().parent)
     volume = opened()
-    assert volume.load().torn
+    assert volume.load().corrupt
     assert volume.live is None
 
 
@@ -319,14 +319,14 @@ def test_a_torn_tree_that_was_live_when_the_link_was_lost_stays_for_its_tasks(ro
     volume = opened()
     for number in (1, 2):
         publish(volume, number)
-    torn = (root / "current").resolve()
+    corrupt = (root / "current").resolve()
     (root / "current").unlink()
-    (torn / "dag.py").write_bytes(b"torn")
+    (corrupt / "dag.py").write_bytes(b"torn")
     volume = opened()
     volume.load()
     assert volume.sweep() == 0
     assert live_files(root) == files_of(1)
-    assert torn.is_dir()
+    assert corrupt.is_dir()
 
 
 def test_where_a_dangling_link_was_and_no_tree_is_whole_all_files_are_fresh(root, opened) -> None:
@@ -496,12 +496,12 @@ def test_a_look_finds_torn_files_odd_ones_and_a_wrong_link(root, opened) -> None
     publish(volume, 2)
     assert not volume.check()
     (root / "current" / "extra.py").write_text("")
-    assert volume.check().odd == ["extra.py"]
+    assert volume.check().unexpected == ["extra.py"]
     (root / "current" / "extra.py").unlink()
     (root / "current").unlink()
-    assert volume.check().odd == [str(root / "current")]
+    assert volume.check().unexpected == [str(root / "current")]
     (root / "current").symlink_to(f".trees/{volume.old[0].unique}/v-1")
-    assert volume.check().odd == [str(root / "current")]
+    assert volume.check().unexpected == [str(root / "current")]
 
 
 # --- removing --------------------------------------------------------------------------------------------------------

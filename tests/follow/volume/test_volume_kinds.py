@@ -10,7 +10,7 @@ import pytest
 from dagferry_core.errors import RootUnusable
 from dagferry_follow.volume.attributes import FINE_NS
 from dagferry_follow.volume.records import DeployRef
-from dagferry_follow.volume.staging import Draft
+from dagferry_follow.volume.staging import StagingTree
 from dagferry_follow.volume.tree import check, touch
 from dagferry_follow.volume.volume import Volume
 from treemaker import manifest_of
@@ -26,10 +26,10 @@ def publish(volume: Volume, number: int, now: float = NOW) -> list[str]:
     files = {**FILES, "dag.py": b"%d\n" % number}
     manifest = manifest_of(files, {"team/run.sh": 0o755})
 
-    def fill(draft: Draft) -> None:
+    def fill(staging: StagingTree) -> None:
         for path, entry in manifest.files.items():
-            if path == "dag.py" or not draft.link(entry):
-                draft.write(entry, [files[path]])
+            if path == "dag.py" or not staging.link(entry):
+                staging.write(entry, [files[path]])
 
     return volume.publish(DeployRef("log", number, f"v-{number}", manifest.digest), manifest, fill, lambda: now)
 
@@ -194,7 +194,7 @@ def test_an_mtime_of_which_the_volume_forgets_the_fraction_later_is_no_damage(ro
     publish(volume, 2)
     assert not volume.check()
     os.utime(f"{root}/current/same.py", ns=(found - 2 * SECOND_NS, found - 2 * SECOND_NS))
-    assert volume.check().torn == ["same.py"]
+    assert volume.check().corrupt == ["same.py"]
     volume.close()
 
 

@@ -13,7 +13,7 @@ from credentials import issuers_file
 from dagferry_core.errors import CredentialsRefused
 from dagferry_server.auth import watched
 from dagferry_server.auth.access import ANYBODY, Caller
-from dagferry_server.auth.authenticate import Identifier
+from dagferry_server.auth.authenticate import Authenticator
 from dagferry_server.auth.headers import bearer
 from dagferry_server.auth.proxy import PROXY_SECRET_HEADER, Proxy, parse_secret
 from dagferry_server.auth.tokens import new_token, parse_tokens
@@ -36,7 +36,7 @@ class Setup:
         (folder / "proxy").write_text(PROXY_SECRET)
         rule = 'claims = { sub = "somebody" }\nscopes = ["sync"]\ndeployments = ["prod"]'
         issuers = issuers_file(folder / "issuers.toml", issuer.url, rule, kind="generic", name="local")
-        self.identifier = Identifier(
+        self.identifier = Authenticator(
             tokens=WatchedFile(str(self.tokens), partial(parse_tokens, with_users=True)),
             trust=Trust(issuers),
             proxy=Proxy("X-User", WatchedFile(str(folder / "proxy"), parse_secret)),
@@ -60,7 +60,7 @@ async def setup(tmp_path: Path) -> AsyncIterator[Setup]:
 
 
 async def test_a_server_without_credentials_lets_in_anybody() -> None:
-    open_to_all = Identifier()
+    open_to_all = Authenticator()
     assert not open_to_all.closed
     assert await open_to_all.identify(CIMultiDict({"Host": "localhost:1"})) is ANYBODY
     assert await open_to_all.identify(CIMultiDict({"Host": "localhost:1", "Authorization": "any"})) is ANYBODY
@@ -127,7 +127,7 @@ async def test_credentials_that_are_no_good_are_refused_and_not_shown(
 async def test_without_issuers_a_jwt_is_an_unknown_token(tmp_path: Path) -> None:
     (tmp_path / "tokens").write_text(f"tokens = [{ENTRY}]")
     parse = partial(parse_tokens, with_users=False)
-    only_tokens = Identifier(tokens=await asyncio.to_thread(WatchedFile, str(tmp_path / "tokens"), parse))
+    only_tokens = Authenticator(tokens=await asyncio.to_thread(WatchedFile, str(tmp_path / "tokens"), parse))
     with pytest.raises(CredentialsRefused, match="does not know"):
         await only_tokens.identify(CIMultiDict({"Authorization": "a.b.c"}))
     caller = await only_tokens.identify(

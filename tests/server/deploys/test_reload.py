@@ -191,8 +191,8 @@ async def test_each_deployment_has_limits_and_rules_of_its_own(start, file) -> N
     assert await refused(server, "small") == (413, "expanded_too_large")
     assert await refused(server, "prod", {}) == (422, "bundle_empty")
     assert await refused(server, "empty", {}) == (200, "")
-    assert (await server.deploy(A, "less"))["left_out"] == 1
-    assert (await server.deploy(A, "prod"))["left_out"] == 0
+    assert (await server.deploy(A, "less"))["excluded"] == 1
+    assert (await server.deploy(A, "prod"))["excluded"] == 0
     await file.say('{ name = "small", tiers = 1 }, { name = "prod" }')
     await eventually("the change", lambda: server.service.deployment("small").settings.tiers == 1)
     service = server.service

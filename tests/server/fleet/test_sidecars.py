@@ -16,8 +16,8 @@ from dagferry_server.fleet.sidecars import (
 )
 
 
-def report(instance: str = "pod-0", live: str = "v1", error: str = "", *, goodbye: bool = False) -> Report:
-    return Report(instance, "worker", live, error, goodbye)
+def report(instance: str = "pod-0", live: str = "v1", error: str = "", *, deregister: bool = False) -> Report:
+    return Report(instance, "worker", live, error, deregister)
 
 
 def test_a_report_is_read_from_the_headers() -> None:
@@ -26,9 +26,9 @@ def test_a_report_is_read_from_the_headers() -> None:
         "Dagferry-Component": "worker",
         "Dagferry-Live": "v1",
         "Dagferry-Error": quote("volume_failed: größer"),
-        "Dagferry-Goodbye": "1",
+        "Dagferry-Deregister": "1",
     }
-    assert report_of(headers) == Report("pod-0", "worker", "v1", "volume_failed: größer", goodbye=True)
+    assert report_of(headers) == Report("pod-0", "worker", "v1", "volume_failed: größer", deregister=True)
 
 
 def test_who_does_not_say_who_they_are_is_nobody() -> None:
@@ -56,7 +56,7 @@ async def test_the_last_report_counts() -> None:
 async def test_who_says_goodbye_is_forgotten() -> None:
     known = Sidecars("prod")
     known.take(report(), 1.0)
-    known.take(report(goodbye=True), 2.0)
+    known.take(report(deregister=True), 2.0)
     assert known.known == {}
 
 
@@ -85,7 +85,7 @@ async def test_made_up_names_do_not_fill_the_log(caplog: pytest.LogCaptureFixtur
     known = Sidecars("prod")
     for number in range(15_000):
         known.take(report(f"{number}" + "x" * 248, error="e" * 300), 1.0)
-        known.take(report(f"{number}" + "x" * 248, goodbye=True), 1.0)
+        known.take(report(f"{number}" + "x" * 248, deregister=True), 1.0)
     assert len(caplog.records) == sidecars.MAX_LINES
     known.flush()
     (left,) = caplog.records[sidecars.MAX_LINES :]

@@ -114,6 +114,6 @@ async def test_who_downloads_content_is_an_audit_line(start, tmp_path: Path, cap
     assert [(line["call"], line["actor"], line["outcome"]) for line in lines(caplog, "Audit")] == [
         ("GET /{deployment}/dags/download", "token:ci", "ok"),
         ("GET /{deployment}/dags/versions/{version}", "token:pods", "ok"),
-        ("GET /{deployment}/dags/download", "token:ci", "broken_off"),
+        ("GET /{deployment}/dags/download", "token:ci", "client_disconnected"),
     ]
     assert [line["outcome"] for line in lines(caplog, "Request refused")] == ["forbidden"]

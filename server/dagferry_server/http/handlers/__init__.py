@@ -1,1 +1,1 @@
-"""What answers each call. A handler gets a ``Call``, in which route, deployment and caller are decided already."""
+"""The handlers: one for each endpoint. A ``RequestContext`` tells it the route, the deployment and the caller."""

@@ -6,7 +6,7 @@ from aiohttp import web
 
 from dagferry_server.fleet.sidecars import report_of
 from dagferry_server.http.models import FIXED_HEADERS, json_response
-from dagferry_server.http.request_context import Call
+from dagferry_server.http.request_context import RequestContext
 
 MAX_WAIT_SECONDS = 50
 """Shorter than the minute after which proxies and load balancers give a silent connection up."""
@@ -15,7 +15,7 @@ _TAG = re.compile(r'(?:W/)?"([^"]*)"')
 _WAIT = re.compile(r'(?:^|[,;])\s*wait\s*=\s*"?([0-9]{1,6})"?\s*(?=[,;]|$)', re.IGNORECASE)
 
 
-async def current(call: Call) -> web.StreamResponse:
+async def current(call: RequestContext) -> web.StreamResponse:
     """Answer with the current deploy, unless the caller has seen it: then wait for a change, or answer 304."""
     deployment, headers = call.deployment, call.request.headers
     report = report_of(headers)
@@ -27,7 +27,7 @@ async def current(call: Call) -> web.StreamResponse:
     if not has_seen(headers.get("If-None-Match", ""), tag):
         return json_response(deployment.answer, headers={"ETag": f'"{tag}"'})
     seconds = min(wait_seconds(headers.get("Prefer", "")), _seconds_left(call))
-    if seconds > 0 and not (report and report.goodbye):
+    if seconds > 0 and not (report and report.deregister):
         with call.waiting():
             await deployment.waiters.wait(seconds)
         deployment.check_newest()
@@ -36,7 +36,7 @@ async def current(call: Call) -> web.StreamResponse:
     return web.Response(status=304, headers={**FIXED_HEADERS, "ETag": f'"{tag}"'})
 
 
-def _seconds_left(call: Call) -> float:
+def _seconds_left(call: RequestContext) -> float:
     """Return how long the caller's credentials are still good for; nobody is told of a deploy after that."""
     expires = call.caller.expires
     return MAX_WAIT_SECONDS if expires is None else expires - call.service.clock()

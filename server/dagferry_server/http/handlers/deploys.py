@@ -10,14 +10,14 @@ from dagferry_core.errors import StoreDamaged
 from dagferry_core.names import MAX_SEQUENCE
 from dagferry_server.failures import log_failure
 from dagferry_server.http.models import DeploysAnswer, deploy_answer, json_response, one_deploy_answer
-from dagferry_server.http.request_context import Call
+from dagferry_server.http.request_context import RequestContext
 from dagferry_server.store.base import Store
 
 PAGE_DEPLOYS = 50
 MAX_PAGE_DEPLOYS = 200
 
 
-async def deploys(call: Call) -> web.StreamResponse:
+async def deploys(call: RequestContext) -> web.StreamResponse:
     """Send one page."""
     limit = call.whole("limit", PAGE_DEPLOYS, 1, MAX_PAGE_DEPLOYS)
     before = call.whole("before", MAX_SEQUENCE + 1, 1, MAX_SEQUENCE + 1)
@@ -27,7 +27,7 @@ async def deploys(call: Call) -> web.StreamResponse:
     return json_response(answer)
 
 
-async def deploy(call: Call) -> web.StreamResponse:
+async def deploy(call: RequestContext) -> web.StreamResponse:
     """Send one deploy, with its details if there are any."""
     found = await call.deployment.deploy(call.parts["version"])
     details = await asyncio.to_thread(_details, call.service.store, call.deployment.name, found)

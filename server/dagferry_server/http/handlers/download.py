@@ -12,20 +12,20 @@ from dagferry_core.deploylog import Deploy
 from dagferry_core.errors import BundleGone
 from dagferry_core.limits import PIECE_BYTES
 from dagferry_server.deploys.bundles import contents_of
-from dagferry_server.http.request_context import Call
+from dagferry_server.http.request_context import RequestContext
 from dagferry_server.store.base import Store
 
 _GZIP = 31
 """The ``wbits`` of zlib that make the gzip format."""
 
 
-async def download(call: Call) -> web.StreamResponse:
+async def download(call: RequestContext) -> web.StreamResponse:
     """Send the current bundle, packed on the way."""
     with call.service.download_places.taken(call.deployment.name, call.caller):
         return await _send(call)
 
 
-async def _send(call: Call) -> web.StreamResponse:
+async def _send(call: RequestContext) -> web.StreamResponse:
     deploy = call.deployment.current_deploy()
     name = call.deployment.name
     headers = {

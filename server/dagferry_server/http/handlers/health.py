@@ -7,17 +7,17 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from dagferry_core.errors import ShuttingDown
 from dagferry_server.http.models import FIXED_HEADERS, StatusAnswer, json_response
-from dagferry_server.http.request_context import Call
+from dagferry_server.http.request_context import RequestContext
 
 _OK = StatusAnswer(status="ok")
 
 
-async def healthz(call: Call) -> web.StreamResponse:  # noqa: ARG001 - every handler takes the call
+async def healthz(call: RequestContext) -> web.StreamResponse:  # noqa: ARG001 - every handler takes the call
     """Say that the process answers."""
     return json_response(_OK)
 
 
-async def readyz(call: Call) -> web.StreamResponse:
+async def readyz(call: RequestContext) -> web.StreamResponse:
     """Say that the store takes writes, and that the newest deploy of every deployment is known.
 
     A newest entry that is damaged is no reason to be away: the deploy that heals it has to come in.
@@ -31,7 +31,7 @@ async def readyz(call: Call) -> web.StreamResponse:
     return json_response(_OK)
 
 
-async def metrics(call: Call) -> web.StreamResponse:
+async def metrics(call: RequestContext) -> web.StreamResponse:
     """Send the metrics in Prometheus' text format."""
     service = call.service
     deployments = list(service.deployments.values())

@@ -14,13 +14,13 @@ from dagferry_server.deploys.check import deploy_upload
 from dagferry_server.deploys.receive import Received, check_length, receive
 from dagferry_server.deploys.retention import apply_retention
 from dagferry_server.http.models import UploadAnswer, json_response
-from dagferry_server.http.request_context import Call
+from dagferry_server.http.request_context import RequestContext
 from dagferry_server.metrics import OUTCOME_OK, OUTCOME_UNCHANGED
 
 log = logging.getLogger(__name__)
 
 
-async def upload(call: Call) -> web.StreamResponse:
+async def upload(call: RequestContext) -> web.StreamResponse:
     """Receive, check and deploy. An upload that fails is counted where its error becomes an answer."""
     answer = await _upload(call)
     outcome = OUTCOME_UNCHANGED if answer.unchanged else OUTCOME_OK
@@ -28,7 +28,7 @@ async def upload(call: Call) -> web.StreamResponse:
     return json_response(answer)
 
 
-async def _upload(call: Call) -> UploadAnswer:
+async def _upload(call: RequestContext) -> UploadAnswer:
     service, deployment = call.service, call.deployment
     if service.stopping:
         raise ShuttingDown("The server is stopping.")
@@ -42,7 +42,7 @@ async def _upload(call: Call) -> UploadAnswer:
         return await _receive_and_deploy(call, limit, root)
 
 
-def _root(call: Call) -> str | None:
+def _root(call: RequestContext) -> str | None:
     """Return the folder of the archive that is to be deployed, if the client names one."""
     root = call.request.query.get("root")
     if root is None:
@@ -55,7 +55,7 @@ def _root(call: Call) -> str | None:
         raise RequestError(f"root={root[:40]!r} cannot be a folder of an archive.") from error
 
 
-async def _receive_and_deploy(call: Call, limit: UploadLimit, root: str | None) -> UploadAnswer:
+async def _receive_and_deploy(call: RequestContext, limit: UploadLimit, root: str | None) -> UploadAnswer:
     service, deployment = call.service, call.deployment
     file = await asyncio.to_thread(service.folder.scratch_file, deployment.name)
     try:
@@ -91,13 +91,13 @@ async def _receive_and_deploy(call: Call, limit: UploadLimit, root: str | None) 
             digest=answer.digest,
             unchanged=answer.unchanged,
             warnings=len(answer.warnings),
-            left_out=answer.left_out,
+            excluded=answer.excluded,
         ),
     )
     return answer
 
 
-def _note(call: Call, received: Received, seconds: float) -> None:
+def _note(call: RequestContext, received: Received, seconds: float) -> None:
     name = call.deployment.name
     call.service.metrics.receive_seconds.labels(name).observe(seconds)
     log.info(

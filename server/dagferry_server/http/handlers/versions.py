@@ -10,7 +10,7 @@ from dagferry_core.errors import BundleGone, DagferryError
 from dagferry_runtime.settings import fields
 from dagferry_server.deploys.patches import Key
 from dagferry_server.fleet.sidecars import report_of
-from dagferry_server.http.request_context import Call
+from dagferry_server.http.request_context import RequestContext
 
 BUNDLE_TYPE = "application/zstd"
 PATCH_TYPE = "application/vnd.dagferry.patch"
@@ -18,14 +18,14 @@ PATCH_TYPE = "application/vnd.dagferry.patch"
 log = logging.getLogger(__name__)
 
 
-async def version(call: Call) -> web.StreamResponse:
+async def version(call: RequestContext) -> web.StreamResponse:
     """Send the patch from the version that the caller has, if there is one and it is of use; else the whole bundle."""
     deploy = await call.deployment.deploy(call.parts["version"])
     with call.service.bundle_places.taken(call.deployment.name, call.caller):
         return await _send(call, deploy)
 
 
-async def _send(call: Call, deploy: Deploy) -> web.StreamResponse:
+async def _send(call: RequestContext, deploy: Deploy) -> web.StreamResponse:
     patch = await _patch(call, deploy)
     started = time.monotonic()
     if patch is None:
@@ -52,7 +52,7 @@ async def _send(call: Call, deploy: Deploy) -> web.StreamResponse:
     return response
 
 
-async def _patch(call: Call, deploy: Deploy) -> bytes | None:
+async def _patch(call: RequestContext, deploy: Deploy) -> bytes | None:
     have = call.request.query.get("from")
     if have is None:
         return None
@@ -63,7 +63,7 @@ async def _patch(call: Call, deploy: Deploy) -> bytes | None:
     return await call.service.patches.get(Key(call.deployment.name, old.digest, deploy.digest))
 
 
-async def _send_whole(call: Call, deploy: Deploy) -> web.StreamResponse:
+async def _send_whole(call: RequestContext, deploy: Deploy) -> web.StreamResponse:
     store, name = call.service.store, call.deployment.name
     headers = {"Content-Type": BUNDLE_TYPE, "Dagferry-Digest": deploy.digest}
     try:

@@ -49,8 +49,8 @@ async def test_the_first_deploy(server) -> None:
         "changed": 0,
         "removed": 0,
         "warnings": [],
-        "left_out": 0,
-        "left_out_paths": [],
+        "excluded": 0,
+        "excluded_paths": [],
     }
     assert told["version"].endswith("-000001")
 
@@ -111,8 +111,8 @@ async def test_a_root_that_can_be_no_folder_of_an_archive_is_refused(server, roo
 
 async def test_what_was_left_out_is_said(server) -> None:
     told = await server.deploy({**A, "__pycache__/etl.cpython-311.pyc": b"x", ".DS_Store": b"x"})
-    assert (told["added"], told["left_out"]) == (3, 2)
-    assert len(told["left_out_paths"]) == 2
+    assert (told["added"], told["excluded"]) == (3, 2)
+    assert len(told["excluded_paths"]) == 2
 
 
 async def test_an_empty_archive_is_refused_unless_a_setting_allows_it(start) -> None:
