@@ -1,4 +1,4 @@
-"""What every command of Dagferry shares: flags that environment variables can set, one clear line on a mistake, logs.
+"""Settings from flags and environment variables, for all commands.
 
 A setting ``--poll-wait`` is also ``DAGFERRY_POLL_WAIT``; the flag wins. Unknown variables of that prefix are no error,
 because Kubernetes injects some (a Service named ``dagferry`` sets ``DAGFERRY_PORT``). A bad value or an unknown flag
@@ -6,15 +6,11 @@ ends with exit code 2 and one line on stderr.
 """
 
 import argparse
-import json
-import logging
-import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, NoReturn
 
 from dagferry_core import __version__
-from dagferry_core.errors import DagferryError, SetupError
+from dagferry_core.errors import SetupError
 
 HELP_COLUMNS = 100
 
@@ -164,59 +160,3 @@ def address(text: str) -> tuple[str, int]:
     if not colon or not port.isdecimal() or int(port) > 65535:  # noqa: PLR2004
         raise ValueError("HOST:PORT is expected, for example 127.0.0.1:8000")
     return host.removeprefix("[").removesuffix("]") or "0.0.0.0", int(port)  # noqa: S104 - ":8000" means every address
-
-
-def run(program: str, main: Callable[[], int]) -> int:
-    """Run ``main`` and turn an error into one line on stderr and its exit code."""
-    try:
-        return main()
-    except DagferryError as error:
-        sys.stderr.write(f"{program}: {error.message} {error.hint}\n")
-        return error.exit_code
-    except KeyboardInterrupt:
-        return 130
-
-
-# --- logs ------------------------------------------------------------------------------------------------------------
-
-
-class _JsonLines(logging.Formatter):
-    """One JSON object a line: time (UTC), level, message, and the record's fields."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        line = {
-            "time": _utc(record.created),
-            "level": record.levelname.lower(),
-            "message": record.getMessage(),
-            **getattr(record, "fields", {}),
-        }
-        if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False, default=str)
-
-
-class _Readable(logging.Formatter):
-    """The same for a person at a terminal: clock time, message, ``field=value``."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        clock = time.strftime("%H:%M:%S", time.localtime(record.created))
-        fields = " ".join(f"{name}={value}" for name, value in getattr(record, "fields", {}).items())
-        mark = "" if record.levelno <= logging.INFO else record.levelname + " "
-        line = f"{clock}.{int(record.msecs):03d} {mark}{record.getMessage()} {fields}".rstrip()
-        return line + ("\n" + self.formatException(record.exc_info) if record.exc_info else "")
-
-
-def _utc(moment: float) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(moment)) + f".{int(moment % 1 * 1000):03d}Z"
-
-
-def fields(**values: object) -> dict[str, dict[str, object]]:
-    """Return the ``extra`` of a log call that carries these fields: ``log.info("Stored", extra=fields(version=v))``."""
-    return {"fields": values}
-
-
-def set_up_logs() -> None:
-    """Send all logs to stderr: JSON lines, or readable ones on a terminal."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Readable() if sys.stderr.isatty() else _JsonLines())
-    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)

@@ -4,7 +4,7 @@ import os
 import sys
 
 from dagferry_core.errors import ExtraMissing
-from dagferry_runtime.settings import run
+from dagferry_runtime.exit import run
 
 PROGRAM = "dagferry-server"
 

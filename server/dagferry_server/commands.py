@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
-from dagferry_runtime.settings import set_up_logs
+from dagferry_runtime.logs import set_up_logs
 from dagferry_server.auth.authenticate import Authenticator
 from dagferry_server.auth.setup import make_authenticator
 from dagferry_server.deploys.retention import apply_retention

@@ -3,7 +3,7 @@
 import logging
 
 from dagferry_core.errors import DagferryError
-from dagferry_runtime.settings import fields
+from dagferry_runtime.logs import fields
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 
 from dagferry_core.errors import SetupError
-from dagferry_runtime.settings import Setting, parse, set_up_logs
+from dagferry_runtime.logs import set_up_logs
+from dagferry_runtime.settings import Setting, parse
 from dagferry_server.settings import SETTINGS as OF_SERVER
 from dagferry_server.settings import names
 from dagferry_server.store.data_folder import DataFolder

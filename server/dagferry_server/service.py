@@ -10,7 +10,7 @@ from typing import Any
 
 from dagferry_core.errors import StoreFailed, StoreFull
 from dagferry_core.limits import UploadLimit, upload_limit
-from dagferry_runtime.settings import fields
+from dagferry_runtime.logs import fields
 from dagferry_server.auth.access import no_deployment
 from dagferry_server.auth.authenticate import Authenticator
 from dagferry_server.auth.watched import WatchedFile

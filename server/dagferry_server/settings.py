@@ -23,7 +23,8 @@ from dagferry_core.limits import (
 )
 from dagferry_core.loopback import is_loopback
 from dagferry_core.names import check_deployment
-from dagferry_runtime.settings import Setting, address, fields, parse, size, whole
+from dagferry_runtime.logs import fields
+from dagferry_runtime.settings import Setting, address, parse, size, whole
 from dagferry_server.auth.proxy import PROXY_SECRET_HEADER
 from dagferry_server.cgroup import available
 

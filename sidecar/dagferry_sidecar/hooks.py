@@ -12,7 +12,7 @@ from typing import Protocol
 
 from dagferry_core.errors import DagferryError, HookFailed
 from dagferry_follow.volume.records import DeployRef
-from dagferry_runtime.settings import fields
+from dagferry_runtime.logs import fields
 
 FIRST_PAUSE_SECONDS = 1.0
 MAX_PAUSE_SECONDS = 300.0

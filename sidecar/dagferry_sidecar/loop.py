@@ -13,7 +13,7 @@ from dagferry_follow.volume.records import DeployRef
 from dagferry_follow.volume.staging import StagingTree
 from dagferry_follow.volume.tree import Damage
 from dagferry_follow.volume.volume import Volume
-from dagferry_runtime.settings import fields
+from dagferry_runtime.logs import fields
 from dagferry_sidecar.decide import TOUCH_AGAIN_SECONDS, decide
 from dagferry_sidecar.hooks import AfterSwap
 from dagferry_sidecar.pace import MIN_DOWNLOAD_SECONDS, timeouts, touch_due

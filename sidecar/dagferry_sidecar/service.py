@@ -12,7 +12,7 @@ from dagferry_follow.remote.server import Server
 from dagferry_follow.volume.root import CURRENT
 from dagferry_follow.volume.tree import Damage
 from dagferry_follow.volume.volume import Volume
-from dagferry_runtime.settings import fields, set_up_logs
+from dagferry_runtime.logs import fields, set_up_logs
 from dagferry_sidecar.hooks import AfterSwap, Hook
 from dagferry_sidecar.loop import Loop
 from dagferry_sidecar.probes import Probes

@@ -6,7 +6,9 @@ import logging
 import pytest
 
 from dagferry_core.errors import SetupError
-from dagferry_runtime.settings import Setting, address, fields, parse, run, seconds, set_up_logs, size, whole
+from dagferry_runtime.exit import run
+from dagferry_runtime.logs import fields, set_up_logs
+from dagferry_runtime.settings import Setting, address, parse, seconds, size, whole
 
 SETTINGS = [
     Setting("--keep-trees", whole(1), 3, "N", "How many."),

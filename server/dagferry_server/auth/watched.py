@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from typing import Any, Generic, NoReturn, TypeVar
 
 from dagferry_core.errors import DagferryError
-from dagferry_runtime.settings import fields
+from dagferry_runtime.logs import fields
 from dagferry_server.auth.blocking import Blocking
 from dagferry_server.auth.regular import read_regular
 

@@ -24,7 +24,7 @@ from dagferry_core.bundle.reader import BundleFile
 from dagferry_core.deploy_details import DeployDetails
 from dagferry_core.deploylog import Deploy, next_deploy
 from dagferry_core.errors import BundleGone, DeployContended, StoreDamaged, StoreFailed, StoreFull
-from dagferry_runtime.settings import fields
+from dagferry_runtime.logs import fields
 from dagferry_server.deploys.bundles import known_sources, opened, put_bundle
 from dagferry_server.deploys.deployment import Deployment
 from dagferry_server.deploys.entries import create_entry

@@ -3,7 +3,7 @@
 import logging
 
 from dagferry_core.deploylog import MAX_DESCRIPTION_CHARACTERS, Deploy
-from dagferry_runtime.settings import fields
+from dagferry_runtime.logs import fields
 
 MAX_LOGGED_WARNINGS = 20
 MAX_LOGGED_CHARACTERS = 500

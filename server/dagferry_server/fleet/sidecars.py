@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 from urllib.parse import unquote
 
-from dagferry_runtime.settings import fields
+from dagferry_runtime.logs import fields
 from dagferry_server.log_limit import Key, LogLimit
 
 MAX_SIDECARS = 10_000

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Iterable
 from aiohttp import web
 
 from dagferry_core.errors import DagferryError, MethodNotAllowed, RequestError, ServerError
-from dagferry_runtime.settings import fields
+from dagferry_runtime.logs import fields
 from dagferry_server.auth.access import decide, refusal
 from dagferry_server.auth.browser import refuse_web_pages
 from dagferry_server.http.audit import CLIENT_DISCONNECTED, Audit

@@ -8,7 +8,7 @@ import logging
 
 from aiohttp import web
 
-from dagferry_runtime.settings import fields
+from dagferry_runtime.logs import fields
 from dagferry_server.auth.access import MAX_NAME_CHARACTERS, Caller
 from dagferry_server.fleet.sidecars import report_of
 from dagferry_server.http.refused_reads import Refusals

@@ -6,7 +6,7 @@ server log and remember is bounded.
 
 import logging
 
-from dagferry_runtime.settings import fields
+from dagferry_runtime.logs import fields
 from dagferry_server.log_limit import Key, LogLimit
 
 MAX_INSTANCES = 1000

@@ -9,7 +9,7 @@ from aiohttp import web
 from dagferry_core.archive.paths import check_path
 from dagferry_core.errors import PathRefused, RequestError, ShuttingDown, StoreFailed, StoreFull, UploadTooSlow
 from dagferry_core.limits import UploadLimit
-from dagferry_runtime.settings import fields
+from dagferry_runtime.logs import fields
 from dagferry_server.deploys.check import deploy_upload
 from dagferry_server.deploys.receive import Received, check_length, receive
 from dagferry_server.deploys.retention import apply_retention

@@ -7,7 +7,7 @@ from aiohttp import hdrs, web
 
 from dagferry_core.deploylog import Deploy
 from dagferry_core.errors import BundleGone, DagferryError
-from dagferry_runtime.settings import fields
+from dagferry_runtime.logs import fields
 from dagferry_server.deploys.patches import Key
 from dagferry_server.fleet.sidecars import report_of
 from dagferry_server.http.request_context import RequestContext
