@@ -27,7 +27,7 @@ WRITTEN = FORMATS[-1]
 DEPLOYMENT = "prod"
 DEPLOYS = (1, 2, 3, 4)
 
-RENAMED: dict[str, str] = {}
+RENAMED = {"left_out": "excluded", "left_out_paths": "excluded_paths"}
 """Fields of answers that are called otherwise today: the name in the golden answer, and the name now."""
 SENTENCES = frozenset({"message", "hint", "warnings"})
 """Fields that hold sentences for people, which may be written better."""
