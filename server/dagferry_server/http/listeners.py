@@ -14,7 +14,7 @@ from dagferry_core.loopback import is_loopback
 from dagferry_runtime.logs import fields
 from dagferry_server.auth.watched import running, watch
 from dagferry_server.deploys.reload import take_over_changes
-from dagferry_server.http.app import App
+from dagferry_server.http.app import make_app
 from dagferry_server.http.half_closed import AnsweringConnection
 from dagferry_server.http.models import error_response
 from dagferry_server.http.routes import ROUTES
@@ -53,7 +53,24 @@ log = logging.getLogger(__name__)
 
 
 class _Connection(AnsweringConnection):
-    __slots__ = ()
+    __slots__ = ("_count_malformed",)
+
+    def __init__(self, server: web.Server, count_malformed: Callable[[], None]) -> None:
+        super().__init__(
+            server,
+            loop=asyncio.get_running_loop(),
+            access_log=None,
+            keepalive_timeout=KEEPALIVE_SECONDS,
+            # Body.reject does it, with limits on bytes too.
+            lingering_time=0,
+            # An upload is counted as it arrives; what is compressed around it is not ours to undo.
+            auto_decompress=False,
+            read_bufsize=READ_BUFFER_BYTES,
+            max_line_size=MAX_LINE_BYTES,
+            max_field_size=MAX_FIELD_BYTES,
+            max_headers=MAX_HEADERS,
+        )
+        self._count_malformed = count_malformed
 
     def handle_error(
         self,
@@ -62,12 +79,11 @@ class _Connection(AnsweringConnection):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """Answer what is no request at all; everything else that can go wrong was answered in ``App``."""
+        """Answer what is no request at all; everything else that can go wrong was answered in ``app``."""
         if isinstance(exc, ConnectionError):
             # Part of an answer was sent, or nobody is there any more: all that is left is to close.
             raise exc
-        if isinstance(self._manager, _Server):
-            self._manager.count_malformed()
+        self._count_malformed()
         if status != RequestError.status:
             return super().handle_error(request, status, exc, message)
         # Nothing of aiohttp's message: it shows what was sent, which may be a token.
@@ -77,38 +93,13 @@ class _Connection(AnsweringConnection):
         return response
 
 
-class _Server(web.Server):
-    """The connections of one listener."""
-
-    def __init__(self, app: App) -> None:
-        # Who hangs up while waiting for a change waits no longer.
-        super().__init__(app.handle, handler_cancellation=True)
-        self.count_malformed = app.count_malformed
-
-    def __call__(self) -> web.RequestHandler:
-        return _Connection(
-            self,
-            loop=asyncio.get_running_loop(),
-            access_log=None,
-            keepalive_timeout=KEEPALIVE_SECONDS,
-            # Body.refuse does it, with limits on bytes too.
-            lingering_time=0,
-            # An upload is counted as it arrives; what is compressed around it is not ours to undo.
-            auto_decompress=False,
-            read_bufsize=READ_BUFFER_BYTES,
-            max_line_size=MAX_LINE_BYTES,
-            max_field_size=MAX_FIELD_BYTES,
-            max_headers=MAX_HEADERS,
-        )
-
-
 class Listeners:
     """The open listeners of a service."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
         self._listening: list[asyncio.Server] = []
-        self._runners: list[web.ServerRunner] = []
+        self._runners: list[web.AppRunner] = []
         self._kept = AsyncExitStack()
 
     async def open(self) -> list[tuple[str, int]]:
@@ -146,14 +137,19 @@ class Listeners:
         self, flag: str, address: tuple[str, int], routes: Iterable[Route], context: ssl.SSLContext | None
     ) -> tuple[str, int]:
         loopback_only = not self._service.settings.closed and is_loopback(address[0])
-        app = App(self._service, routes, loopback_only=loopback_only)
-        connections = _Server(app)
-        runner = web.ServerRunner(connections, shutdown_timeout=1)
+        app = make_app(self._service, routes, loopback_only=loopback_only)
+        # Who hangs up while waiting for a change waits no longer.
+        runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=1)
         await runner.setup()
         self._runners.append(runner)
-        accept: Callable[[], asyncio.Protocol] = connections
+        server = runner.server
+        assert server is not None
+
+        def accept() -> asyncio.Protocol:
+            return _Connection(server, self._count_malformed)
+
         if context:
-            tls = TlsPort(connections, context, app.refuse_plain)
+            tls = TlsPort(accept, context, self._refuse_plain)
             self._kept.callback(tls.close)
             accept = tls.accept
         try:
@@ -163,6 +159,16 @@ class Listeners:
         self._listening.append(listening)
         host, port = listening.sockets[0].getsockname()[:2]
         return host, port
+
+    def _count_malformed(self) -> None:
+        """Count what was answered as no HTTP at all."""
+        self._service.metrics.requests.labels("", "4xx").inc()
+
+    def _refuse_plain(self, peer: str) -> None:
+        """Count and log that somebody spoke plain http to the port that speaks TLS; they were told so."""
+        self._count_malformed()
+        text = "Plain http was spoken to the port of https."
+        self._service.refusals.log(peer, RequestError.code, "", error=text, peer=peer)
 
     async def close(self) -> None:
         """Stop listening, let what is under way end for up to ``SHUTDOWN_SECONDS``, and close every connection."""

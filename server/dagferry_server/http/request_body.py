@@ -38,17 +38,25 @@ class Body:
         self._at_once = False
         self._waits = expected == "100-continue" and request.version >= HttpVersion11
 
-    def invite(self) -> None:
+    @classmethod
+    def of(cls, request: web.BaseRequest) -> "Body":
+        """Return the body of ``request``, always the same one."""
+        body = request.get(_BODY)
+        if body is None:
+            body = request[_BODY] = cls(request)
+        return body
+
+    def send_continue(self) -> None:
         """Tell a client that waits for it to send the body."""
         if self._waits and self._request.transport is not None:
             self._request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         self._waits = False
 
-    def give_up(self) -> None:
+    def abort(self) -> None:
         """Answer a refusal at once: what is still to come takes too long."""
         self._at_once = True
 
-    async def refuse(self, response: web.StreamResponse) -> web.StreamResponse:
+    async def reject(self, response: web.StreamResponse) -> web.StreamResponse:
         """Answer with ``response``, which says that the request is refused."""
         is_sent = not self._waits and not self._at_once
         if is_sent and await self._discard(DISCARD_SECONDS, DISCARD_SECONDS, DISCARD_BYTES):
@@ -64,7 +72,7 @@ class Body:
         return response
 
     async def _discard(self, seconds: float, silence: float, most: float = math.inf) -> bool:
-        """Read and forget up to about ``most`` bytes for up to ``seconds``; tell whether that was all.
+        """Read and forget up to about ``most`` bytes for up to ``seconds``; return whether that was all.
 
         It ends too when nothing comes for ``silence`` seconds.
         """
@@ -80,3 +88,6 @@ class Body:
             except (TimeoutError, asyncio.TimeoutError, ConnectionError, web.RequestPayloadError):
                 return False
         return True
+
+
+_BODY = web.RequestKey("_BODY", Body)

@@ -12,16 +12,24 @@ from dagferry_server.http.half_closed import AnsweringConnection
 from dagferry_server.http.request_body import Body
 from dagferry_server.service import Service
 
+SERVICE = web.AppKey("SERVICE", Service)
+"""What an application serves."""
+CALLER = web.RequestKey("CALLER", Caller)
+"""Who made a request, as soon as that is known."""
+
 
 class RequestContext(NamedTuple):
     """A request whose route, deployment and caller are known and in order. Its body was not looked at yet."""
 
-    request: web.BaseRequest
-    body: Body
+    request: web.Request
     service: Service
     target: Deployment | None
     identified: Caller | None
-    parts: dict[str, str]
+
+    @property
+    def body(self) -> Body:
+        """The body, to receive or refuse."""
+        return Body.of(self.request)
 
     @property
     def deployment(self) -> Deployment:

@@ -1,16 +1,18 @@
-"""The shape of the table of routes, and how a request finds its route."""
+"""The shape of the table of routes, and how aiohttp's router gets it."""
 
-from collections.abc import Awaitable, Callable, Iterable
+import re
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Literal, NamedTuple
 
-from aiohttp import web
+from aiohttp import hdrs, web
 from pydantic import BaseModel
 
-from dagferry_core.errors import DagferryError, MethodNotAllowed, RouteNotFound
+from dagferry_core.errors import DagferryError
 from dagferry_server.auth.access import Scope
 from dagferry_server.http.request_context import RequestContext
 
 Handler = Callable[[RequestContext], Awaitable[web.StreamResponse]]
+RawHandler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Parameter(NamedTuple):
@@ -23,7 +25,7 @@ class Parameter(NamedTuple):
 
 
 class Route(NamedTuple):
-    """One call: what it answers, which errors it may answer with, who may make it, and who handles it.
+    """One endpoint: what it answers, which errors it may answer with, who may use it, and who handles it.
 
     ``answer`` is the model of its JSON, or the media types of what it sends. ``implied_deployment`` routes have a
     deployment that their path does not name. ``admin`` routes are on the admin listener. ``sends_content`` are
@@ -46,47 +48,60 @@ class Route(NamedTuple):
     sends_content: bool = False
 
 
-class Table:
-    """Routes by the number of segments of their path; a segment in braces stands for any one."""
+Routes = Mapping[tuple[str, str], Route]
+"""Routes by method and path; HEAD has those of GET (RFC 9110 §9.3.2)."""
 
-    def __init__(self, routes: Iterable[Route]) -> None:
-        self._routes: dict[int, list[tuple[tuple[str, ...], Route]]] = {}
-        for route in routes:
-            segments = tuple(route.path.split("/"))
-            self._routes.setdefault(len(segments), []).append((segments, route))
+_ENCODED_UNRESERVED = re.compile("%(?:2[de]|3[0-9]|[46][1-9a-f]|[57][0-9a]|5f|7e)", re.IGNORECASE)
+"""A letter, digit, ``-``, ``.``, ``_`` or ``~`` (RFC 3986 §2.3) in percent-encoding."""
 
-    def match(self, method: str, path: str) -> tuple[Route, dict[str, str]]:
-        """Return the route of a request and the parts of its path; ``RouteNotFound``, ``MethodNotAllowed``.
+ROUTES_KEY = web.AppKey("ROUTES_KEY", Routes)
+"""Where an application keeps the routes that it has."""
 
-        HEAD finds the route of GET (RFC 9110 §9.3.2).
-        """
-        found = self._matches(path)
-        for route, parts in found:
-            if route.method == ("GET" if method == "HEAD" else method):
-                return route, parts
-        if found:
-            raise MethodNotAllowed(f"{method[:20]} is not allowed here.", f"Use {self.allowed(path)}.")
-        raise RouteNotFound(f"There is no call {method[:20]} {path[:200]}.")
 
-    def allowed(self, path: str) -> str:
-        """Return the methods of a path, as the header ``Allow`` lists them; empty if there is no such path."""
-        methods: set[str] = {route.method for route, _ in self._matches(path)}
-        if "GET" in methods:
-            methods.add("HEAD")
-        if methods:
-            methods.add("OPTIONS")
-        return ", ".join(sorted(methods))
+def add_routes(
+    app: web.Application, routes: Iterable[Route], endpoint: Callable[[Route], RawHandler], otherwise: RawHandler
+) -> None:
+    """Give ``app`` each route with its ``endpoint``, and ``otherwise`` for every other method and path.
 
-    def _matches(self, path: str) -> list[tuple[Route, dict[str, str]]]:
-        segments = path.split("/")
-        found = []
-        for pattern, route in self._routes.get(len(segments), ()):
-            parts = {}
-            for expected, segment in zip(pattern, segments, strict=True):
-                if expected.startswith("{") and segment:
-                    parts[expected.strip("{}")] = segment
-                elif expected != segment:
-                    break
-            else:
-                found.append((route, parts))
-        return found
+    No route says "100 Continue" by itself: a client that waits for that is let send its body by the endpoint.
+    """
+    table: dict[tuple[str, str], Route] = {}
+    for route in routes:
+        handler = endpoint(route)
+        for method in (hdrs.METH_GET, hdrs.METH_HEAD) if route.method == hdrs.METH_GET else (route.method,):
+            table[method, route.path] = route
+            app.router.add_route(method, route.path, handler, expect_handler=_say_nothing)
+    for path in dict.fromkeys(path for _, path in table):
+        app.router.add_route(hdrs.METH_ANY, path, otherwise, expect_handler=_say_nothing)
+    app.router.add_route(hdrs.METH_ANY, "/{path:(?s:.*)}", otherwise, expect_handler=_say_nothing)
+    app[ROUTES_KEY] = table
+
+
+async def _say_nothing(_: web.Request) -> None:
+    pass
+
+
+def route_of(request: web.Request) -> Route | None:
+    """Return the route that a request found, ``None`` if there is none for its method and path."""
+    found = request.match_info.route
+    if found.resource is None or _is_respelled(request):
+        return None
+    return request.app[ROUTES_KEY].get((found.method, found.resource.canonical))
+
+
+def allowed_methods(request: web.Request) -> str:
+    """Return the methods of a request's path, as the header ``Allow`` lists them; empty if there is no such path."""
+    resource = request.match_info.route.resource
+    if resource is None or _is_respelled(request):
+        return ""
+    methods = {method for method, path in request.app[ROUTES_KEY] if path == resource.canonical}
+    return ", ".join(sorted({*methods, hdrs.METH_OPTIONS})) if methods else ""
+
+
+def _is_respelled(request: web.Request) -> bool:
+    """Return whether the path encodes what needs no encoding, as in ``/%70rod/dags/current``.
+
+    Such a path leads nowhere: a proxy that guards ``/prod/`` may not see that it is the same.
+    """
+    path = request.rel_url.raw_path
+    return "%" in path and _ENCODED_UNRESERVED.search(path) is not None

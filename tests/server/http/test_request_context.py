@@ -5,13 +5,12 @@ from aiohttp.test_utils import make_mocked_request
 
 from dagferry_core.errors import RequestError
 from dagferry_server.auth.access import ANYBODY
-from dagferry_server.http.request_body import Body
 from dagferry_server.http.request_context import RequestContext
 
 
 def call(query: str) -> RequestContext:
     request = make_mocked_request("GET", f"/x?{query}")
-    return RequestContext(request, Body(request), None, None, ANYBODY, {})  # type: ignore[arg-type]
+    return RequestContext(request, None, None, ANYBODY)  # type: ignore[arg-type]
 
 
 def test_a_number_or_its_default() -> None:

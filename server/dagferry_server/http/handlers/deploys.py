@@ -29,7 +29,7 @@ async def deploys(call: RequestContext) -> web.StreamResponse:
 
 async def deploy(call: RequestContext) -> web.StreamResponse:
     """Send one deploy, with its details if there are any."""
-    found = await call.deployment.deploy(call.parts["version"])
+    found = await call.deployment.deploy(call.request.match_info["version"])
     details = await asyncio.to_thread(_details, call.service.store, call.deployment.name, found)
     return json_response(one_deploy_answer(found, details))
 

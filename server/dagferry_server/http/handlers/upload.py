@@ -59,7 +59,7 @@ async def _receive_and_deploy(call: RequestContext, limit: UploadLimit, root: st
     service, deployment = call.service, call.deployment
     file = await asyncio.to_thread(service.folder.scratch_file, deployment.name)
     try:
-        call.body.invite()
+        call.body.send_continue()
         started = time.monotonic()
         count = service.metrics.received_bytes.labels(deployment.name).inc
         received = await receive(call.request, file, limit, count)
@@ -72,7 +72,7 @@ async def _receive_and_deploy(call: RequestContext, limit: UploadLimit, root: st
             root=root,
         )
     except UploadTooSlow:
-        call.body.give_up()
+        call.body.abort()
         raise
     except (StoreFailed, StoreFull):
         # A bundle may have been stored that no deploy names; on a full volume its space is needed.

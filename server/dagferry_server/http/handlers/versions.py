@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 async def version(call: RequestContext) -> web.StreamResponse:
     """Send the patch from the version that the caller has, if there is one and it is of use; else the whole bundle."""
-    deploy = await call.deployment.deploy(call.parts["version"])
+    deploy = await call.deployment.deploy(call.request.match_info["version"])
     with call.service.bundle_places.taken(call.deployment.name, call.caller):
         return await _send(call, deploy)
 
