@@ -6,6 +6,7 @@ import signal
 import ssl
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
+from typing import cast
 
 from aiohttp import http_exceptions, web
 
@@ -142,8 +143,7 @@ class Listeners:
         runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=1)
         await runner.setup()
         self._runners.append(runner)
-        server = runner.server
-        assert server is not None
+        server = cast("web.Server", runner.server)  # it is there after the setup
 
         def accept() -> asyncio.Protocol:
             return _Connection(server, self._count_malformed)

@@ -142,14 +142,14 @@ async def test_who_hangs_up_waits_no_longer(server) -> None:
     assert not server.service.busy._count
 
 
-async def test_a_sidecar_is_known_by_what_it_says_until_it_says_goodbye(server) -> None:
+async def test_a_sidecar_is_known_by_what_it_says_until_it_deregisters(server) -> None:
     who = {"Dagferry_Instance": "pod-0", "Dagferry_Component": "worker", "Dagferry_Live": "v1"}
     await server.get("/default/dags/current", **who)
     known = server.service.deployments["default"].sidecars.known
     assert (known["pod-0"].component, known["pod-0"].live) == ("worker", "v1")
     assert await server.metric('known_sidecars{deployment="default"}') == 1
     # It is answered at once, whatever it says of waiting.
-    assert (await (await wait_for(server, "none", Dagferry_Goodbye="1", **who))).status == 304
+    assert (await (await wait_for(server, "none", Dagferry_Deregister="1", **who))).status == 304
     assert known == {}
 
 
