@@ -17,7 +17,7 @@ from dagferry_server.http.audit import CLIENT_DISCONNECTED, audit
 from dagferry_server.http.models import FIXED_HEADERS, error_response
 from dagferry_server.http.request_body import Body
 from dagferry_server.http.request_context import CALLER, SERVICE
-from dagferry_server.http.routing import RawHandler, Route, add_routes, allowed_methods, route_of
+from dagferry_server.http.routing import ROUTE, RawHandler, Route, add_routes, allowed_methods, find_route
 from dagferry_server.metrics import NO_ANSWER, OUTCOME_OK
 from dagferry_server.service import Service
 
@@ -44,7 +44,9 @@ def make_app(service: Service, routes: Iterable[Route], *, loopback_only: bool) 
 @web.middleware
 async def finish_changes(request: web.Request, handler: RawHandler) -> web.StreamResponse:
     """Bring what changes something to its end, also if the client does not wait for it."""
-    service, route = request.app[SERVICE], route_of(request)
+    service, route = request.app[SERVICE], find_route(request)
+    if route:
+        request[ROUTE] = route
     with service.busy:
         if route is None or route.method == hdrs.METH_GET:
             return await handler(request)
@@ -63,7 +65,7 @@ async def count(request: web.Request, handler: RawHandler) -> web.StreamResponse
         response = await handler(request)
         status = f"{response.status // 100}xx"
     finally:
-        route = route_of(request)
+        route = request.get(ROUTE)
         request.app[SERVICE].metrics.requests.labels(route.path if route else "", status).inc()
     return response
 
@@ -71,7 +73,7 @@ async def count(request: web.Request, handler: RawHandler) -> web.StreamResponse
 @web.middleware
 async def answer_errors(request: web.Request, handler: RawHandler) -> web.StreamResponse:
     """Make answers of errors, and log what became of each request."""
-    route = route_of(request)
+    route = request.get(ROUTE)
     try:
         response = await (handler(request) if route else _no_route(request))
     except DagferryError as error:

@@ -56,6 +56,8 @@ _ENCODED_UNRESERVED = re.compile("%(?:2[de]|3[0-9]|[46][1-9a-f]|[57][0-9a]|5f|7e
 
 ROUTES_KEY = web.AppKey("ROUTES_KEY", Routes)
 """Where an application keeps the routes that it has."""
+ROUTE = web.RequestKey("ROUTE", Route)
+"""The route that a request found, if there is one for its method and path."""
 
 
 def add_routes(
@@ -65,13 +67,17 @@ def add_routes(
 
     No route says "100 Continue" by itself: a client that waits for that is let send its body by the endpoint.
     """
-    table: dict[tuple[str, str], Route] = {}
+    by_path: dict[str, list[Route]] = {}
     for route in routes:
-        handler = endpoint(route)
-        for method in (hdrs.METH_GET, hdrs.METH_HEAD) if route.method == hdrs.METH_GET else (route.method,):
-            table[method, route.path] = route
-            app.router.add_route(method, route.path, handler, expect_handler=_say_nothing)
-    for path in dict.fromkeys(path for _, path in table):
+        by_path.setdefault(route.path, []).append(route)
+    table: dict[tuple[str, str], Route] = {}
+    for path, group in by_path.items():
+        # One after the other, so that they share what aiohttp matches with a path.
+        for route in group:
+            handler = endpoint(route)
+            for method in (hdrs.METH_GET, hdrs.METH_HEAD) if route.method == hdrs.METH_GET else (route.method,):
+                table[method, path] = route
+                app.router.add_route(method, path, handler, expect_handler=_say_nothing)
         app.router.add_route(hdrs.METH_ANY, path, otherwise, expect_handler=_say_nothing)
     app.router.add_route(hdrs.METH_ANY, "/{path:(?s:.*)}", otherwise, expect_handler=_say_nothing)
     app[ROUTES_KEY] = table
@@ -81,8 +87,8 @@ async def _say_nothing(_: web.Request) -> None:
     pass
 
 
-def route_of(request: web.Request) -> Route | None:
-    """Return the route that a request found, ``None`` if there is none for its method and path."""
+def find_route(request: web.Request) -> Route | None:
+    """Return the route for a request's method and path, ``None`` if there is none, by what aiohttp's router found."""
     found = request.match_info.route
     if found.resource is None or _is_respelled(request):
         return None

@@ -6,7 +6,7 @@ from aiohttp.test_utils import make_mocked_request
 from yarl import URL
 
 from dagferry_server.http.routes import ROUTES, documented
-from dagferry_server.http.routing import Route, add_routes, allowed_methods, route_of
+from dagferry_server.http.routing import Route, add_routes, allowed_methods, find_route
 
 
 async def nothing(request: web.Request) -> web.Response:
@@ -20,7 +20,7 @@ async def found(method: str, path: str) -> tuple[Route | None, web.Request]:
     request = make_mocked_request(method, "/", app=app).clone(rel_url=URL.build(path=path, encoded=True))
     request._match_info = await app.router.resolve(request)
     request._match_info.add_app(app)
-    return route_of(request), request
+    return find_route(request), request
 
 
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.path}")
