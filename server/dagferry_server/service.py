@@ -77,7 +77,7 @@ class Service:
         settings: Settings,
         folder: DataFolder,
         store: Store,
-        identifier: Authenticator,
+        authenticator: Authenticator,
         *,
         capacity_bytes: int,
         clock: Callable[[], float],
@@ -85,7 +85,7 @@ class Service:
         self.settings = settings
         self.folder = folder
         self.store = store
-        self.identifier = identifier
+        self.authenticator = authenticator
         self.certificate: WatchedFile[ssl.SSLContext] | None = None
         self.clock = clock
         self.deployments: dict[str, Deployment] = {}
@@ -111,7 +111,7 @@ class Service:
         settings: Settings,
         folder: DataFolder,
         store: Store,
-        identifier: Authenticator,
+        authenticator: Authenticator,
         clock: Callable[[], float] = time.time,
     ) -> "Service":
         """Read every deployment's log from ``store``; one that cannot be read now is tried again, beside the others.
@@ -119,7 +119,7 @@ class Service:
         ``folder`` stays the caller's to close.
         """
         capacity = await asyncio.to_thread(store.capacity_bytes)
-        service = cls(settings, folder, store, identifier, capacity_bytes=capacity, clock=clock)
+        service = cls(settings, folder, store, authenticator, capacity_bytes=capacity, clock=clock)
         common = common_settings(settings)
         if settings.deployments_file:
             file = await asyncio.to_thread(watched_deployments, settings.deployments_file, common)
@@ -198,8 +198,8 @@ class Service:
     def credential_faults(self) -> int:
         """How many files and issuers cannot be read now, so that what they said last is in force."""
         files = (self.certificate, self.deployments_file)
-        of_files = sum(bool(file and file.fault) for file in files)
-        return len(self.identifier.faults) + of_files
+        of_files = sum(bool(file and file.last_error) for file in files)
+        return len(self.authenticator.last_errors) + of_files
 
     @property
     def implied_deployment(self) -> str:
@@ -211,7 +211,7 @@ class Service:
         try:
             return self.deployments[name]
         except KeyError:
-            raise no_deployment(name, () if self.identifier.closed else self.deployments) from None
+            raise no_deployment(name, () if self.authenticator.auth_required else self.deployments) from None
 
     def upload_limit(self, deployment: Deployment) -> UploadLimit:
         """Return the most bytes of a compressed upload to a deployment, and why."""

@@ -3,11 +3,10 @@
 Whoever may not see a deployment learns nothing about it: they get what they would get if it did not exist.
 """
 
-import enum
 from collections.abc import Collection
 from typing import Literal, NamedTuple, get_args
 
-from dagferry_core.errors import DagferryError, DeploymentNotFound, Forbidden, Unauthenticated
+from dagferry_core.errors import DeploymentNotFound, Forbidden, Unauthenticated
 from dagferry_server.auth.patterns import matches
 
 Scope = Literal["deploy", "override", "sync", "read"]
@@ -57,30 +56,6 @@ ANYBODY = Caller("anonymous", (Grant(frozenset(SCOPES), ("*",)),), by_browser=Tr
 """The caller of a server without credentials: its address is the guard."""
 
 
-class Decision(enum.Enum):
-    """What becomes of a request, before anything else is known about it."""
-
-    ALLOWED = "allowed"
-    UNAUTHENTICATED = "unauthenticated"
-    NOT_FOUND = "not found"
-    FORBIDDEN = "forbidden"
-
-
-def decide(scope: Scope | None, deployment: str, caller: Caller | None) -> Decision:
-    """Decide about a call that needs ``scope`` on ``deployment``; ``None`` is a call that is open to everybody.
-
-    ``caller`` is ``None`` if the request carried no credentials. Those that are no good never get here: they raise.
-    """
-    if scope is None:
-        return Decision.ALLOWED
-    if caller is None:
-        return Decision.UNAUTHENTICATED
-    held = caller.scopes(deployment)
-    if not held:
-        return Decision.NOT_FOUND
-    return Decision.ALLOWED if scope in held else Decision.FORBIDDEN
-
-
 def no_deployment(name: str, others: Collection[str] = ()) -> DeploymentNotFound:
     """Return the one error for a deployment that does not exist, or that the caller may not see.
 
@@ -91,14 +66,21 @@ def no_deployment(name: str, others: Collection[str] = ()) -> DeploymentNotFound
     return DeploymentNotFound(f"There is no deployment {name[:MAX_NAME_CHARACTERS]!r} on this server.{has}")
 
 
-def refusal(decision: Decision, scope: Scope | None, deployment: str, caller: Caller | None) -> DagferryError | None:
-    """Return the error that a decision leads to; ``None`` if it is ``ALLOWED``."""
-    if decision is Decision.UNAUTHENTICATED:
-        return Unauthenticated("The request has no credentials, and this call needs some.")
-    if decision is Decision.NOT_FOUND:
-        return no_deployment(deployment)
-    if decision is Decision.FORBIDDEN and caller:
-        return Forbidden(
-            f"This call needs the scope {scope!r} on {deployment!r}, which {caller.actor!r} does not have."
+def authorize(scope: Scope | None, deployment: str, caller: Caller | None) -> None:
+    """Return if ``caller`` may make a request that needs ``scope`` on ``deployment``; else raise why not.
+
+    ``scope`` is ``None`` for an endpoint that is open to everybody; ``caller`` is ``None`` if the request carried no
+    credentials (invalid ones never get here: they raise before). Raises ``Unauthenticated``, ``DeploymentNotFound`` or
+    ``Forbidden``.
+    """
+    if scope is None:
+        return
+    if caller is None:
+        raise Unauthenticated("No credentials were sent, and this endpoint requires them.")
+    held = caller.scopes(deployment)
+    if not held:
+        raise no_deployment(deployment)
+    if scope not in held:
+        raise Forbidden(
+            f"This endpoint requires the scope {scope!r} on {deployment!r}, which {caller.actor!r} does not have."
         )
-    return None

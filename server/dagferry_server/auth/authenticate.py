@@ -34,15 +34,15 @@ class Authenticator:
         self._now = now
 
     @property
-    def closed(self) -> bool:
+    def auth_required(self) -> bool:
         """Whether callers have to prove who they are."""
         return bool(self._tokens or self._trust or self._proxy)
 
     @property
-    def faults(self) -> dict[str, str]:
+    def last_errors(self) -> dict[str, str]:
         """What is wrong at the moment, while the last good state is in force: file or issuer → why."""
-        faults = {file.path: file.fault for file in self._files if file.fault}
-        return {**faults, **(self._trust.faults if self._trust else {})}
+        errors = {file.path: file.last_error for file in self._files if file.last_error}
+        return {**errors, **(self._trust.last_errors if self._trust else {})}
 
     @property
     def token_expiry(self) -> float:
@@ -65,12 +65,12 @@ class Authenticator:
         async with running(*work):
             yield
 
-    async def identify(self, headers: Headers) -> Caller | None:
+    async def authenticate(self, headers: Headers) -> Caller | None:
         """Return who calls, ``None`` if the request has no credentials and needs some.
 
         Raises ``CredentialsRefused`` (401) or ``IssuerUnavailable`` (503).
         """
-        if not self.closed:
+        if not self.auth_required:
             return ANYBODY
         tokens = self._tokens.value if self._tokens else Tokens((), ())
         if self._proxy and (caller := proxy_caller(self._proxy, tokens.users, headers)):

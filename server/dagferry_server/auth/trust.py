@@ -32,11 +32,11 @@ class Trust:
         return self._file.value
 
     @property
-    def faults(self) -> dict[str, str]:
+    def last_errors(self) -> dict[str, str]:
         """What is wrong at the moment: the file or an issuer's name → why."""
-        sources: list[tuple[str, str | None]] = [(self._file.path, self._file.fault)]
-        sources += [(issuer.name, keys.fault) for issuer, keys in self.issuers]
-        return {name: fault for name, fault in sources if fault}
+        sources: list[tuple[str, str | None]] = [(self._file.path, self._file.last_error)]
+        sources += [(issuer.name, keys.last_error) for issuer, keys in self.issuers]
+        return {name: error for name, error in sources if error}
 
     def _trusted(self, data: bytes) -> tuple[TrustedIssuer, ...]:
         places = {(issuer.name, issuer.issuer, issuer.source): issuer for issuer in parse_issuers(data)}

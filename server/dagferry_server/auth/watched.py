@@ -31,7 +31,7 @@ Value = TypeVar("Value")
 class WatchedFile(Generic[Value]):
     """The file at ``path``, as ``parse`` makes a value of its bytes or raises a ``DagferryError``.
 
-    ``value`` is the last good one. ``fault`` says why the file as it is now was not taken, ``None`` if it was.
+    ``value`` is the last good one. ``last_error`` says why the file as it is now was not taken, ``None`` if it was.
     Made with a file that cannot be used, it raises ``SetupError``: a command starts with good files or not at all.
     With ``guarded`` it says who may do what, and must not be writable by everybody.
     """
@@ -42,7 +42,7 @@ class WatchedFile(Generic[Value]):
         self._guarded = guarded
         self._taken = self._seen = self._read()
         self.value = parse(self._taken)
-        self.fault: str | None = None
+        self.last_error: str | None = None
 
     def _read(self) -> bytes:
         return read_regular(self.path, MAX_WATCHED_BYTES, guarded=self._guarded)
@@ -58,14 +58,14 @@ class WatchedFile(Generic[Value]):
                 self.value = self._parse(content)
                 self._taken = content
                 log.info("A changed file was taken", extra=fields(path=self.path))
-            self.fault = None
+            self.last_error = None
         except DagferryError as error:
-            self.blame(error.message)
+            self.report(error.message)
 
-    def blame(self, why: str) -> None:
+    def report(self, why: str) -> None:
         """Note why the file is not taken, and log it once."""
-        if self.fault != why:
-            self.fault = why
+        if self.last_error != why:
+            self.last_error = why
             log.error(
                 "A changed file cannot be used; what it said before stays in force",
                 extra=fields(path=self.path, error=why),
@@ -104,7 +104,7 @@ async def _watch(file: WatchedFile[Any]) -> NoReturn:
         try:
             await looking.call(file.look, LOOK_SECONDS)
         except TimeoutError:
-            file.blame(f"{file.path} could not be read within {LOOK_SECONDS:g} s.")
+            file.report(f"{file.path} could not be read within {LOOK_SECONDS:g} s.")
         except Exception:
             log.exception("A defect: a changed file could not be looked at", extra=fields(path=file.path))
-            file.blame(f"{file.path} could not be looked at.")
+            file.report(f"{file.path} could not be looked at.")

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from aiohttp import web
 
 from dagferry_core.errors import RequestError
-from dagferry_server.auth.access import decide, refusal
+from dagferry_server.auth.access import authorize
 from dagferry_server.auth.browser import refuse_web_pages
 from dagferry_server.http.request_context import CALLER, SERVICE, RequestContext
 from dagferry_server.http.routing import Route
@@ -27,14 +27,13 @@ async def admit(route: Route, request: web.Request) -> RequestContext:
     name = request.match_info.get("deployment")
     caller = None
     # A web page gets nothing at all of a server that anybody on this machine may use.
-    if route.scope or not service.identifier.closed:
-        caller = await service.identifier.identify(request.headers)
+    if route.scope or not service.authenticator.auth_required:
+        caller = await service.authenticator.authenticate(request.headers)
         if caller:
             request[CALLER] = caller
             if caller.by_browser:
                 refuse_web_pages(request.headers, loopback_only=request.app[LOOPBACK_ONLY])
-    if error := refusal(decide(route.scope, name or "", caller), route.scope, name or "", caller):
-        raise error
+    authorize(route.scope, name or "", caller)
     refuse_unknown_parameters(route, request.query)
     target = None if name is None else service.deployment(name)
     return RequestContext(request, service, target, caller)

@@ -112,7 +112,7 @@ class Listeners:
             self._service.certificate = certificate
             context = listening_context(certificate)
             await self._kept.enter_async_context(running(watch([certificate])))
-        await self._kept.enter_async_context(self._service.identifier.kept_fresh())
+        await self._kept.enter_async_context(self._service.authenticator.kept_fresh())
         if file := self._service.deployments_file:
             await self._kept.enter_async_context(running(watch([file]), take_over_changes(self._service, file)))
         # What the admin listener has tells nobody's secrets, but where callers have to prove who they are, it is no

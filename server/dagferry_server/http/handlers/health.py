@@ -35,6 +35,6 @@ async def metrics(call: RequestContext) -> web.StreamResponse:
     """Send the metrics in Prometheus' text format."""
     service = call.service
     deployments = list(service.deployments.values())
-    service.metrics.token_expiry.set(service.identifier.token_expiry)
+    service.metrics.token_expiry.set(service.authenticator.token_expiry)
     text = await asyncio.to_thread(service.metrics.render, deployments, service.credential_faults)
     return web.Response(body=text, headers={**FIXED_HEADERS, "Content-Type": CONTENT_TYPE_LATEST})
