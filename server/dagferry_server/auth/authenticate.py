@@ -1,4 +1,4 @@
-"""Says who makes a request, from its headers alone: the one place where all kinds of credentials come together."""
+"""Authenticates requests by their headers alone: the one place where all kinds of credentials are checked."""
 
 import time
 from collections.abc import AsyncIterator, Callable
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Authenticator:
-    """Tells callers apart by whatever is set up: tokens, trusted issuers, a proxy. With none, everybody is anybody."""
+    """Identifies callers by tokens, trusted issuers or a proxy; if none is configured, every caller is ``ANYBODY``."""
 
     def __init__(
         self,
@@ -35,18 +35,18 @@ class Authenticator:
 
     @property
     def auth_required(self) -> bool:
-        """Whether callers have to prove who they are."""
+        """Whether callers need credentials."""
         return bool(self._tokens or self._trust or self._proxy)
 
     @property
     def last_errors(self) -> dict[str, str]:
-        """What is wrong at the moment, while the last good state is in force: file or issuer → why."""
+        """What is wrong now, while the last valid state is in effect: file or issuer → error."""
         errors = {file.path: file.last_error for file in self._files if file.last_error}
         return {**errors, **(self._trust.last_errors if self._trust else {})}
 
     @property
     def token_expiry(self) -> float:
-        """When the next token ends (seconds since the epoch) whose name has no later one; 0 if none does."""
+        """When the next token expires (seconds since the epoch) whose name has no later one; 0 if none does."""
         tokens = self._tokens.value.tokens if self._tokens else ()
         return min(ending(tokens, self._now()).values(), default=0.0)
 
@@ -56,7 +56,7 @@ class Authenticator:
 
     @asynccontextmanager
     async def kept_fresh(self) -> AsyncIterator[None]:
-        """Re-read files and fetch keys in the background while the server runs."""
+        """Reload files and fetch keys in the background during the block."""
         work = [watch(self._files)]
         if self._trust:
             work.append(self._trust.keep_fresh())
@@ -66,7 +66,7 @@ class Authenticator:
             yield
 
     async def authenticate(self, headers: Headers) -> Caller | None:
-        """Return who calls, ``None`` if the request has no credentials and needs some.
+        """Return the caller, ``None`` if the request has no credentials although the server requires them.
 
         Raises ``CredentialsRefused`` (401) or ``IssuerUnavailable`` (503).
         """
@@ -81,7 +81,7 @@ class Authenticator:
         if caller := token_caller(tokens.tokens, secret, self._now()):
             return caller
         if self._trust:
-            from dagferry_server.auth import jwts  # noqa: PLC0415 - 9 MiB of libraries for those with issuers alone
+            from dagferry_server.auth import jwts  # noqa: PLC0415 - 9 MiB of libraries, only with issuers
 
             if jwts.is_jwt(secret):
                 return await jwts.jwt_caller(self._trust.issuers, secret)
