@@ -65,7 +65,7 @@ TABLES = {
     "errors": errors,
     "server metrics": lambda: table(["metric", "type", "labels", "what"], dagferry_server.metrics.documented()),
     "sidecar metrics": lambda: table(["metric", "type", "labels", "what"], dagferry_sidecar.metrics.documented()),
-    "endpoints": lambda: table(["call", "scope", "listener", "what"], dagferry_server.http.routes.documented()),
+    "endpoints": lambda: table(["endpoint", "scope", "listener", "what"], dagferry_server.http.routes.documented()),
 }
 
 

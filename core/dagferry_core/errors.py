@@ -219,7 +219,7 @@ class RequestError(DagferryError):
     code = "request_invalid"
     status = 400
     exit_code = EXIT_REFUSED
-    default_hint = "See docs/protocol.md for the calls and their parameters."
+    default_hint = "See docs/protocol.md for the endpoints and their parameters."
 
 
 class MultipartInvalid(RequestError):
@@ -245,7 +245,7 @@ class UploadTooLarge(RequestError):
 
 
 class RouteNotFound(RequestError):
-    """There is no such call."""
+    """There is no such endpoint."""
 
     code = "route_not_found"
     status = 404
@@ -253,7 +253,7 @@ class RouteNotFound(RequestError):
 
 
 class MethodNotAllowed(RequestError):
-    """The call exists, but not with this HTTP method."""
+    """The endpoint exists, but not with this HTTP method."""
 
     code = "method_not_allowed"
     status = 405
@@ -311,7 +311,7 @@ class NothingDeployed(RequestError):
 
 
 class Unauthenticated(RequestError):
-    """The request says nothing of who makes it, and this call needs to know."""
+    """No credentials were sent, and this endpoint requires them."""
 
     code = "unauthenticated"
     status = 401

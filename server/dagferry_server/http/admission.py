@@ -1,7 +1,7 @@
-"""The one place where a request is let in, or refused, by its first line and headers.
+"""The one place that decides whether a request is let in, by its request line and headers alone.
 
-The body of a request is not read, and the store not touched, before its route, caller and deployment are known and in
-order. So a stranger's upload costs nothing but the discarding of what arrives.
+The body is not read and the store is not touched before the route, the caller and the deployment are known and allowed.
+So an unauthorized upload costs no more than discarding what arrives.
 """
 
 from collections.abc import Iterable
@@ -15,18 +15,18 @@ from dagferry_server.http.request_context import CALLER, SERVICE, RequestContext
 from dagferry_server.http.routing import Route
 
 LOOPBACK_ONLY = web.AppKey("LOOPBACK_ONLY", bool)
-"""Whether nobody but this machine can reach an application's listener, and whoever does is let in."""
+"""Whether only this machine can reach an application's listener, and every client is let in."""
 MAX_SHOWN_PARAMETERS = 5
 
 
 async def admit(route: Route, request: web.Request) -> RequestContext:
-    """Return what ``route``'s handler needs; raise what speaks against the request."""
+    """Return what the handler of ``route`` needs; raise a ``DagferryError`` if the request is not allowed."""
     service = request.app[SERVICE]
     if route.implied_deployment:
         request.match_info["deployment"] = service.implied_deployment
     name = request.match_info.get("deployment")
     caller = None
-    # A web page gets nothing at all of a server that anybody on this machine may use.
+    # A web page may not use a server that lets in everybody on this machine, not even endpoints without a scope.
     if route.scope or not service.authenticator.auth_required:
         caller = await service.authenticator.authenticate(request.headers)
         if caller:
@@ -40,12 +40,12 @@ async def admit(route: Route, request: web.Request) -> RequestContext:
 
 
 def refuse_unknown_parameters(route: Route, query: Iterable[str]) -> None:
-    """Raise ``RequestError`` if the query has a parameter that the route does not: it was meant to do something."""
+    """Raise ``RequestError`` if the query has a parameter that the route lacks: ignoring it would hide a mistake."""
     known = [parameter.name for parameter in route.parameters if parameter.place == "query"]
     unknown = [name for name in dict.fromkeys(query) if name not in known]
     if unknown:
         shown = ", ".join(repr(name[:40]) for name in unknown[:MAX_SHOWN_PARAMETERS])
         raise RequestError(
             f"{route.method} {route.path} has no query parameter {shown}.",
-            f"It has: {', '.join(known)}." if known else "It has none; leave the query out.",
+            f"It accepts: {', '.join(known)}." if known else "It accepts none: remove the query string.",
         )

@@ -1,7 +1,7 @@
 """What every request goes through: aiohttp's application of one listener, and its middlewares.
 
-Routes come from the table in ``routes``; whether a request may use one is decided in ``admission`` before its handler
-begins. Errors become answers here. Every request is counted, and what becomes of it is in the log: see ``audit``.
+Routes come from the table in ``routes``. ``admission`` decides whether a request may use its route, before the handler
+starts. Errors become responses here. Every request is counted, and its outcome is logged: see ``audit``.
 """
 
 import asyncio
@@ -24,15 +24,15 @@ from dagferry_server.service import Service
 UNAUTHORIZED, UNAVAILABLE = 401, 503
 NO_CONTENT = 204
 SERVER_PATHS = {"/", "*"}
-"""What OPTIONS asks about the server as a whole: load balancers check its health so."""
+"""Paths for which OPTIONS asks about the server as a whole: some load balancers use it as a health check."""
 
 log = logging.getLogger(__name__)
 
 
 def make_app(service: Service, routes: Iterable[Route], *, loopback_only: bool) -> web.Application:
-    """Return the application of one listener: the routes it has, in front of the service.
+    """Return the application of one listener, which has ``routes``.
 
-    ``loopback_only`` says that nobody but this machine can reach it, and that whoever does is let in.
+    ``loopback_only``: only this machine can reach the listener, and every client is let in.
     """
     app = web.Application(middlewares=[finish_changes, count, answer_errors])
     app[SERVICE] = service
@@ -43,7 +43,7 @@ def make_app(service: Service, routes: Iterable[Route], *, loopback_only: bool) 
 
 @web.middleware
 async def finish_changes(request: web.Request, handler: RawHandler) -> web.StreamResponse:
-    """Bring what changes something to its end, also if the client does not wait for it."""
+    """Complete a request that changes something even if its client disconnects."""
     service, route = request.app[SERVICE], find_route(request)
     if route:
         request[ROUTE] = route
@@ -59,7 +59,7 @@ async def finish_changes(request: web.Request, handler: RawHandler) -> web.Strea
 
 @web.middleware
 async def count(request: web.Request, handler: RawHandler) -> web.StreamResponse:
-    """Count each request for its route by its answer."""
+    """Count each request by its route and the class of its status."""
     status = NO_ANSWER
     try:
         response = await handler(request)
@@ -72,7 +72,7 @@ async def count(request: web.Request, handler: RawHandler) -> web.StreamResponse
 
 @web.middleware
 async def answer_errors(request: web.Request, handler: RawHandler) -> web.StreamResponse:
-    """Make answers of errors, and log what became of each request."""
+    """Turn errors into responses, and log the outcome of each request."""
     route = request.get(ROUTE)
     try:
         response = await (handler(request) if route else _no_route(request))
@@ -81,18 +81,20 @@ async def answer_errors(request: web.Request, handler: RawHandler) -> web.Stream
         _count_failed(request, route, error.code)
         return await _reject(request, error)
     except (ConnectionError, asyncio.TimeoutError, TimeoutError):
-        # The client is gone, or takes nothing any more.
+        # The client disconnected, or stopped reading.
         audit(request, route, CLIENT_DISCONNECTED)
         _count_failed(request, route, CLIENT_DISCONNECTED)
         raise ConnectionResetError from None
-    except asyncio.CancelledError:  # as above, but seen by the connection first
+    except asyncio.CancelledError:  # as above, but the connection noticed it first
         audit(request, route, CLIENT_DISCONNECTED)
         raise
     except Exception:
         audit(request, route, DagferryError.code)
         _count_failed(request, route, DagferryError.code)
-        log.exception("A request failed", extra=_of(request))
-        return await _reject(request, DagferryError("The server failed to answer this request."))
+        log.exception("Request failed", extra=_of(request))
+        return await _reject(
+            request, DagferryError("The server could not answer this request because of an internal error.")
+        )
     audit(request, route, OUTCOME_OK)
     return _last(request, response)
 
@@ -105,7 +107,7 @@ def _endpoint(route: Route) -> RawHandler:
 
 
 async def _no_route(request: web.Request) -> web.StreamResponse:
-    """Answer OPTIONS, which says nothing of what is behind a path, and refuse what has no route."""
+    """Answer OPTIONS, which reveals nothing but the methods of a path, and reject requests without a route."""
     path = request.rel_url.raw_path
     allowed = allowed_methods(request)
     if request.method == hdrs.METH_OPTIONS and path in SERVER_PATHS:
@@ -113,12 +115,12 @@ async def _no_route(request: web.Request) -> web.StreamResponse:
     if request.method == hdrs.METH_OPTIONS and allowed:
         return web.Response(status=NO_CONTENT, headers={**FIXED_HEADERS, "Allow": allowed})
     if allowed:
-        raise MethodNotAllowed(f"{request.method[:20]} is not allowed here.", f"Use {allowed}.")
-    raise RouteNotFound(f"There is no call {request.method[:20]} {path[:200]}.")
+        raise MethodNotAllowed(f"{request.method[:20]} is not allowed for this path.", f"Use {allowed}.")
+    raise RouteNotFound(f"There is no endpoint {request.method[:20]} {path[:200]}.")
 
 
 def _count_failed(request: web.Request, route: Route | None, outcome: str) -> None:
-    """Count an upload that led to nothing, from whomever it came; its handler counts the others."""
+    """Count an upload that failed; its handler counts the others. Unknown deployments and callers share one label."""
     if route and route.takes_file:
         service, caller = request.app[SERVICE], request.get(CALLER)
         name = request.match_info["deployment"]
@@ -128,7 +130,7 @@ def _count_failed(request: web.Request, route: Route | None, outcome: str) -> No
 
 async def _reject(request: web.Request, error: DagferryError) -> web.StreamResponse:
     if request.writer.output_size:
-        log.error("An answer broke off", extra=_of(request, error=error.message))
+        log.error("Response aborted", extra=_of(request, error=error.message))
         raise ConnectionResetError
     headers = {}
     if isinstance(error, MethodNotAllowed):

@@ -1,7 +1,7 @@
-"""Who did what, with which outcome, in the log.
+"""The audit log: who did what, and with which outcome.
 
-Every attempt to change something is one line, refused ones too, and so is every download of content. Other reads are
-not; where they are refused, they are counted: see ``refused_reads``.
+Every attempt to change something is one line, rejected attempts included, and so is every download of content. Other
+reads are not logged unless they are rejected, and those are summarized: see ``refused_reads``.
 """
 
 import logging
@@ -16,20 +16,20 @@ from dagferry_server.http.routing import Route
 from dagferry_server.metrics import OUTCOME_OK
 
 CLIENT_DISCONNECTED = "client_disconnected"
-"""The outcome if the client went away before its answer; a deploy that was logged before stands."""
+"""The outcome if the client disconnected before its response; a deploy that was logged before remains."""
 _READS = {"GET", "HEAD", "OPTIONS"}
 
 log = logging.getLogger(__name__)
 
 
 def audit(request: web.Request, route: Route | None, outcome: str, error: str = "") -> None:
-    """Write the line about a request for ``route``, ``None`` if it found none.
+    """Log the outcome of a request for ``route``, which is ``None`` if there is none for its method and path.
 
     ``outcome`` is ``ok``, ``client_disconnected``, or an error's code; ``error`` is its text.
     """
     reads = request.method in _READS
-    is_good = outcome == OUTCOME_OK
-    refused_read = reads and not is_good and outcome != CLIENT_DISCONNECTED
+    succeeded = outcome == OUTCOME_OK
+    refused_read = reads and not succeeded and outcome != CLIENT_DISCONNECTED
     if reads and not refused_read and not (route and route.sends_content):
         return
     caller = request.get(CALLER)
@@ -37,7 +37,7 @@ def audit(request: web.Request, route: Route | None, outcome: str, error: str = 
     path = route.path if route else request.rel_url.raw_path
     who: dict[str, object] = {
         "deployment": request.match_info.get("deployment", "")[:MAX_NAME_CHARACTERS] if route else "",
-        "call": f"{request.method[:20]} {path[:200]}",
+        "request": f"{request.method[:20]} {path[:200]}",
         "actor": actor,
     }
     if refused_read:
@@ -45,5 +45,5 @@ def audit(request: web.Request, route: Route | None, outcome: str, error: str = 
         instance = report.instance if report else ""
         request.app[SERVICE].refusals.log(actor or peer, outcome, instance, **who, error=error, peer=peer)
     else:
-        level = logging.INFO if is_good else logging.WARNING
+        level = logging.INFO if succeeded else logging.WARNING
         log.log(level, "Audit", extra=fields(**who, outcome=outcome, error=error, peer=peer))

@@ -1,7 +1,8 @@
-"""Listens, and ends in order: what is being received is finished, who waits is answered, the rest is cut off."""
+"""Listens, and shuts down in order: uploads are finished, long polls are answered, the rest is aborted."""
 
 import asyncio
 import logging
+import os
 import signal
 import ssl
 from collections.abc import Callable, Iterable, Sequence
@@ -26,27 +27,27 @@ from dagferry_server.service import Service
 from dagferry_server.settings import Settings, shown_address
 
 SHUTDOWN_SECONDS = 25
-"""How long requests that are under way may take to end. Kubernetes kills after 30 s, if not told otherwise."""
+"""How long requests in progress may take to finish at shutdown. By default, Kubernetes kills a container after 30 s."""
 KEEPALIVE_SECONDS = 75
-"""A connection on which nothing is asked for so long is closed, also one that never asked for anything."""
+"""An idle connection is closed after this time, also one that never sent a request."""
 MAX_LINE_BYTES = 8 * 1024
 MAX_FIELD_BYTES = 8 * 1024
 MAX_HEADERS = 64
-"""Of a request: its first line, one header, and how many of them. A token of GitHub's has about 2 KiB, and what stands
-between a browser and the server adds some thirty headers. Until its headers end, a request keeps them all in memory."""
+"""Limits of a request line, of one header, and of the number of headers. A GitHub token has about 2 KiB, and proxies
+between a browser and the server add some thirty headers. Until the headers are complete, they are all in memory."""
 BACKLOG = 1024
-"""Connections that wait to be accepted: every sidecar of a large deployment may come at once."""
+"""Connections waiting to be accepted: all sidecars of a large deployment may connect at once."""
 READ_BUFFER_BYTES = 64 * 1024
-"""What a connection may have received ahead of being read is about twice this."""
+"""A connection buffers at most about twice this before reading pauses."""
 
 _NO_HTTP: Sequence[tuple[type[Exception], str]] = (
-    (http_exceptions.LineTooLong, f"its first line or a header is longer than {MAX_LINE_BYTES} bytes"),
+    (http_exceptions.LineTooLong, f"its request line or a header is longer than {MAX_LINE_BYTES} bytes"),
     (http_exceptions.InvalidHeader, "a header is malformed"),
     (http_exceptions.InvalidURLError, "its path is malformed"),
-    (http_exceptions.BadStatusLine, "its first line is malformed"),
+    (http_exceptions.BadStatusLine, "its request line is malformed"),
     (
         http_exceptions.BadHttpMessage,
-        f"it has more than {MAX_HEADERS} headers, or some that are malformed or contradict each other, or a bad chunk",
+        f"it has more than {MAX_HEADERS} headers, malformed or contradictory headers, or a malformed chunk",
     ),
 )
 
@@ -62,9 +63,9 @@ class _Connection(AnsweringConnection):
             loop=asyncio.get_running_loop(),
             access_log=None,
             keepalive_timeout=KEEPALIVE_SECONDS,
-            # Body.reject does it, with limits on bytes too.
+            # Body.reject does that, with a limit on bytes too.
             lingering_time=0,
-            # An upload is counted as it arrives; what is compressed around it is not ours to undo.
+            # An upload is counted as it arrives; a Content-Encoding is not undone.
             auto_decompress=False,
             read_bufsize=READ_BUFFER_BYTES,
             max_line_size=MAX_LINE_BYTES,
@@ -80,22 +81,22 @@ class _Connection(AnsweringConnection):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """Answer what is no request at all; everything else that can go wrong was answered in ``app``."""
+        """Answer what is not valid HTTP; all other errors were answered in ``app``."""
         if isinstance(exc, ConnectionError):
-            # Part of an answer was sent, or nobody is there any more: all that is left is to close.
+            # Part of a response was sent, or the client is gone: all that is left is to close the connection.
             raise exc
         self._count_malformed()
         if status != RequestError.status:
             return super().handle_error(request, status, exc, message)
-        # Nothing of aiohttp's message: it shows what was sent, which may be a token.
-        why = next((why for kind, why in _NO_HTTP if isinstance(exc, kind)), "it cannot be read")
-        response = error_response(RequestError(f"This is not HTTP as it must be: {why}."))
+        # aiohttp's message is not used: it quotes the request, which may contain a token.
+        why = next((why for kind, why in _NO_HTTP if isinstance(exc, kind)), "it cannot be parsed")
+        response = error_response(RequestError(f"The request is not valid HTTP: {why}."))
         response.force_close()
         return response
 
 
 class Listeners:
-    """The open listeners of a service."""
+    """The listeners of a service."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
@@ -104,7 +105,7 @@ class Listeners:
         self._kept = AsyncExitStack()
 
     async def open(self) -> list[tuple[str, int]]:
-        """Listen where the settings say, and return the addresses: the public one, and the admin one if it is apart."""
+        """Start listening, and return the addresses: the public one, and the admin one if it is separate."""
         settings = self._service.settings
         context = None
         if settings.tls_cert and settings.tls_key:
@@ -115,8 +116,8 @@ class Listeners:
         await self._kept.enter_async_context(self._service.authenticator.kept_fresh())
         if file := self._service.deployments_file:
             await self._kept.enter_async_context(running(watch([file]), take_over_changes(self._service, file)))
-        # What the admin listener has tells nobody's secrets, but where callers have to prove who they are, it is no
-        # stranger's business: without that listener it is not served.
+        # The admin endpoints reveal no secrets, but on a server that requires credentials they are not public: without
+        # an admin listener they are not served.
         with_admin = settings.admin_listen is None and not settings.closed
         public = [route for route in ROUTES if route.public or with_admin]
         addresses = [await self._listen("--listen", settings.listen, public, context)]
@@ -139,11 +140,11 @@ class Listeners:
     ) -> tuple[str, int]:
         loopback_only = not self._service.settings.closed and is_loopback(address[0])
         app = make_app(self._service, routes, loopback_only=loopback_only)
-        # Who hangs up while waiting for a change waits no longer.
+        # A long poll ends when its client disconnects.
         runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=1)
         await runner.setup()
         self._runners.append(runner)
-        server = cast("web.Server", runner.server)  # it is there after the setup
+        server = cast("web.Server", runner.server)  # set by setup()
 
         def accept() -> asyncio.Protocol:
             return _Connection(server, self._count_malformed)
@@ -155,31 +156,40 @@ class Listeners:
         try:
             listening = await asyncio.get_running_loop().create_server(accept, *address, backlog=BACKLOG)
         except OSError as error:
-            raise SetupError(f"{flag} {shown_address(address)}: {error.strerror or error}.") from error
+            raise SetupError(
+                f"Cannot listen on {shown_address(address)}: {_reason(error)}.",
+                f"Choose another address or port with {flag}.",
+            ) from error
         self._listening.append(listening)
         host, port = listening.sockets[0].getsockname()[:2]
         return host, port
 
     def _count_malformed(self) -> None:
-        """Count what was answered as no HTTP at all."""
+        """Count a request that is not valid HTTP."""
         self._service.metrics.requests.labels("", "4xx").inc()
 
     def _refuse_plain(self, peer: str) -> None:
-        """Count and log that somebody spoke plain http to the port that speaks TLS; they were told so."""
+        """Count and log a plain HTTP request to the HTTPS port; ``TlsPort`` answers it."""
         self._count_malformed()
-        text = "Plain http was spoken to the port of https."
+        text = "Plain HTTP was sent to the HTTPS port."
         self._service.refusals.log(peer, RequestError.code, "", error=text, peer=peer)
 
     async def close(self) -> None:
-        """Stop listening, let what is under way end for up to ``SHUTDOWN_SECONDS``, and close every connection."""
+        """Stop listening, wait up to ``SHUTDOWN_SECONDS`` for requests in progress, and close every connection."""
         for listening in self._listening:
             listening.close()
         self._service.stop()
         if not await self._service.busy.ended(SHUTDOWN_SECONDS):
-            log.warning("Requests are cut off", extra=fields(seconds=SHUTDOWN_SECONDS))
+            log.warning("Requests aborted", extra=fields(seconds=SHUTDOWN_SECONDS))
         for runner in self._runners:
             await runner.cleanup()
         await self._kept.aclose()
+
+
+def _reason(error: OSError) -> str:
+    # The text of asyncio repeats the address. Errors of name resolution have negative numbers.
+    text = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror or str(error)
+    return text[:1].lower() + text[1:]
 
 
 async def serve(settings: Settings, service: Service) -> None:

@@ -1,4 +1,4 @@
-"""The table of routes: the server, ``/openapi.json``, the docs and the rules of who may call what come from it."""
+"""The table of routes: the server, ``/openapi.json``, the docs and the access rules come from it."""
 
 import functools
 import json
@@ -100,7 +100,7 @@ _UPLOAD_ERRORS: tuple[type[DagferryError], ...] = (
 )
 
 
-async def _openapi(call: RequestContext) -> web.StreamResponse:  # noqa: ARG001 - every handler takes the call
+async def _openapi(context: RequestContext) -> web.StreamResponse:  # noqa: ARG001 - every handler takes it
     return json_response(_described())
 
 
@@ -121,9 +121,9 @@ _UPLOAD = Route(
         Parameter(
             "root",
             "query",
-            "Deploy what lies under this folder of the archive; `.`: all of it, also if its members lie under `dags/`.",
+            "Deploy only this folder of the archive; `.`: the whole archive, even if its members are under `dags/`.",
         ),
-        Parameter("description", "query", "What to say about the deploy, unless a form has a field `description`."),
+        Parameter("description", "query", "The description of the deploy, unless a form has a field `description`."),
     ),
     takes_file=True,
 )
@@ -133,25 +133,25 @@ ROUTES: tuple[Route, ...] = (
     _UPLOAD._replace(
         path="/upload",
         implied_deployment=True,
-        summary="The same, to the server's only deployment, or to `default` if it has several.",
+        summary="The same for the server's only deployment, or for `default` if it has several.",
     ),
     Route(
         method="GET",
         path="/{deployment}/dags/current",
         scope="sync",
         handler=current,
-        summary="The current deploy; with the version last seen, the next one when it comes.",
+        summary="The current deploy; given the version last seen, wait for the next deploy.",
         answer=CurrentAnswer,
         errors=(StoreFailed, StoreDamaged, StoreFull),
         not_modified=True,
         parameters=(
             Parameter("If-None-Match", "header", "The ETag last seen: the version in quotes."),
             Parameter("Prefer", "header", f"`wait=N`: wait up to N seconds for a change, {MAX_WAIT_SECONDS} at most."),
-            Parameter("Dagferry-Instance", "header", "Who asks."),
-            Parameter("Dagferry-Component", "header", "Which part of Airflow it serves."),
-            Parameter("Dagferry-Live", "header", "The version that is live there."),
+            Parameter("Dagferry-Instance", "header", "The name of the sidecar."),
+            Parameter("Dagferry-Component", "header", "The Airflow component it serves."),
+            Parameter("Dagferry-Live", "header", "Its live version."),
             Parameter("Dagferry-Error", "header", "Its last error, percent-encoded."),
-            Parameter("Dagferry-Deregister", "header", "`1`: the last request of a sidecar that ends."),
+            Parameter("Dagferry-Deregister", "header", "`1`: the last request of a sidecar that stops."),
         ),
     ),
     Route(
@@ -159,10 +159,14 @@ ROUTES: tuple[Route, ...] = (
         path="/{deployment}/dags/versions/{version}",
         scope="sync",
         handler=version,
-        summary="A bundle in canonical form, or the patch that leads to it.",
+        summary="A bundle in canonical form, or a patch from the version given as `from`.",
         answer=(BUNDLE_TYPE, PATCH_TYPE),
         errors=(RequestError, VersionNotFound, BundleGone, TooManyDownloads, StoreFailed, StoreDamaged, StoreFull),
-        parameters=(Parameter("from", "query", "The version that the caller has; without use, the bundle is sent."),),
+        parameters=(
+            Parameter(
+                "from", "query", "The version that the caller has; if no patch from it exists, the bundle is sent."
+            ),
+        ),
         sends_content=True,
     ),
     Route(
@@ -202,7 +206,7 @@ ROUTES: tuple[Route, ...] = (
         path="/healthz",
         scope=None,
         handler=healthz,
-        summary="The process answers.",
+        summary="The process is alive.",
         answer=StatusAnswer,
         admin=True,
     ),
@@ -211,7 +215,7 @@ ROUTES: tuple[Route, ...] = (
         path="/readyz",
         scope=None,
         handler=readyz,
-        summary="The store takes writes, and the newest deploy of every deployment is known.",
+        summary="The store is writable, and the newest deploy of every deployment is known.",
         answer=StatusAnswer,
         errors=(ShuttingDown, StoreFull, StoreFailed),
         admin=True,
@@ -232,17 +236,17 @@ ROUTES: tuple[Route, ...] = (
         path="/openapi.json",
         scope=None,
         handler=_openapi,
-        summary="This description.",
+        summary="The OpenAPI description.",
         answer=("application/json",),
         admin=True,
         public=False,
     ),
 )
-"""Every call there is."""
+"""Every endpoint."""
 
 
 def documented() -> list[tuple[str, str, str, str]]:
-    """Return call, scope, listener and meaning of every route, for the docs."""
+    """Return endpoint, scope, listeners and summary of every route, for the docs."""
     return [
         (
             f"`{route.method} {route.path}`",

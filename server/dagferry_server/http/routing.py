@@ -1,4 +1,4 @@
-"""The shape of the table of routes, and how aiohttp's router gets it."""
+"""What a route is, and how the table of routes is registered with aiohttp's router."""
 
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -16,7 +16,7 @@ RawHandler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Parameter(NamedTuple):
-    """A parameter of the query or a header, for the spec."""
+    """A query parameter or a header, for the OpenAPI description."""
 
     name: str
     place: Literal["query", "header"]
@@ -25,11 +25,12 @@ class Parameter(NamedTuple):
 
 
 class Route(NamedTuple):
-    """One endpoint: what it answers, which errors it may answer with, who may use it, and who handles it.
+    """One endpoint: who may use it, which handler answers, with which content, and with which errors.
 
-    ``answer`` is the model of its JSON, or the media types of what it sends. ``implied_deployment`` routes have a
-    deployment that their path does not name. ``admin`` routes are on the admin listener. ``sends_content`` are
-    those that send what somebody deployed.
+    ``answer`` is the model of the JSON response, or the media types of another response. ``implied_deployment`` routes
+    have a deployment that their path does not name. ``admin`` routes are on the admin listener, ``public`` routes on
+    the public one. ``not_modified`` routes may answer 304. ``takes_file`` routes receive an upload; ``sends_content``
+    routes send deployed content.
     """
 
     method: Literal["GET", "POST"]
@@ -49,65 +50,66 @@ class Route(NamedTuple):
 
 
 Routes = Mapping[tuple[str, str], Route]
-"""Routes by method and path; HEAD has those of GET (RFC 9110 §9.3.2)."""
+"""Routes by method and path template; HEAD has the routes of GET (RFC 9110 §9.3.2)."""
 
 _ENCODED_UNRESERVED = re.compile("%(?:2[de]|3[0-9]|[46][1-9a-f]|[57][0-9a]|5f|7e)", re.IGNORECASE)
-"""A letter, digit, ``-``, ``.``, ``_`` or ``~`` (RFC 3986 §2.3) in percent-encoding."""
+"""A percent-encoded letter, digit, ``-``, ``.``, ``_`` or ``~`` (RFC 3986 §2.3)."""
 
 ROUTES_KEY = web.AppKey("ROUTES_KEY", Routes)
-"""Where an application keeps the routes that it has."""
+"""The routes of an application."""
 ROUTE = web.RequestKey("ROUTE", Route)
-"""The route that a request found, if there is one for its method and path."""
+"""The route of a request, if there is one for its method and path."""
 
 
 def add_routes(
     app: web.Application, routes: Iterable[Route], endpoint: Callable[[Route], RawHandler], otherwise: RawHandler
 ) -> None:
-    """Give ``app`` each route with its ``endpoint``, and ``otherwise`` for every other method and path.
+    """Register each route with its ``endpoint``, and ``otherwise`` for every other method and path.
 
-    No route says "100 Continue" by itself: a client that waits for that is let send its body by the endpoint.
+    aiohttp would send ``100 Continue`` for all of them before a middleware runs. None does: handlers send it, once
+    the request is admitted.
     """
     by_path: dict[str, list[Route]] = {}
     for route in routes:
         by_path.setdefault(route.path, []).append(route)
     table: dict[tuple[str, str], Route] = {}
     for path, group in by_path.items():
-        # One after the other, so that they share what aiohttp matches with a path.
+        # Routes of one path are added in a row, so that they share one resource of aiohttp.
         for route in group:
             handler = endpoint(route)
             for method in (hdrs.METH_GET, hdrs.METH_HEAD) if route.method == hdrs.METH_GET else (route.method,):
                 table[method, path] = route
-                app.router.add_route(method, path, handler, expect_handler=_say_nothing)
-        app.router.add_route(hdrs.METH_ANY, path, otherwise, expect_handler=_say_nothing)
-    app.router.add_route(hdrs.METH_ANY, "/{path:(?s:.*)}", otherwise, expect_handler=_say_nothing)
+                app.router.add_route(method, path, handler, expect_handler=_send_no_continue)
+        app.router.add_route(hdrs.METH_ANY, path, otherwise, expect_handler=_send_no_continue)
+    app.router.add_route(hdrs.METH_ANY, "/{path:(?s:.*)}", otherwise, expect_handler=_send_no_continue)
     app[ROUTES_KEY] = table
 
 
-async def _say_nothing(_: web.Request) -> None:
+async def _send_no_continue(_: web.Request) -> None:
     pass
 
 
 def find_route(request: web.Request) -> Route | None:
-    """Return the route for a request's method and path, ``None`` if there is none, by what aiohttp's router found."""
+    """Return the route for a request's method and path, ``None`` if there is none, as aiohttp's router matched it."""
     found = request.match_info.route
-    if found.resource is None or _is_respelled(request):
+    if found.resource is None or _is_overencoded(request):
         return None
     return request.app[ROUTES_KEY].get((found.method, found.resource.canonical))
 
 
 def allowed_methods(request: web.Request) -> str:
-    """Return the methods of a request's path, as the header ``Allow`` lists them; empty if there is no such path."""
+    """Return the methods of a request's path, as in the header ``Allow``; empty if there is no such path."""
     resource = request.match_info.route.resource
-    if resource is None or _is_respelled(request):
+    if resource is None or _is_overencoded(request):
         return ""
     methods = {method for method, path in request.app[ROUTES_KEY] if path == resource.canonical}
     return ", ".join(sorted({*methods, hdrs.METH_OPTIONS})) if methods else ""
 
 
-def _is_respelled(request: web.Request) -> bool:
-    """Return whether the path encodes what needs no encoding, as in ``/%70rod/dags/current``.
+def _is_overencoded(request: web.Request) -> bool:
+    """Return whether the path percent-encodes characters that need no encoding, as in ``/%70rod/dags/current``.
 
-    Such a path leads nowhere: a proxy that guards ``/prod/`` may not see that it is the same.
+    Such a path has no route: a proxy that protects ``/prod/`` may not recognize it.
     """
     path = request.rel_url.raw_path
     return "%" in path and _ENCODED_UNRESERVED.search(path) is not None
