@@ -14,6 +14,7 @@ import os
 import time
 from collections.abc import Iterator
 
+from dagferry_core.bundle.manifest import Manifest
 from dagferry_core.errors import (
     AnswerInvalid,
     AwaitingFirstDeploy,
@@ -29,7 +30,7 @@ from dagferry_follow.remote.server import Server
 from dagferry_follow.volume import tree as trees
 from dagferry_follow.volume.records import DeployRef, TreeRules
 from dagferry_follow.volume.root import CURRENT, LOCK_HINT
-from dagferry_follow.volume.staging import StagingTree
+from dagferry_follow.volume.staging import Content, StagingTree
 from dagferry_follow.volume.tree import Damage
 from dagferry_follow.volume.volume import Live, Volume
 
@@ -156,7 +157,7 @@ class LiveTree:
     def _publish(self, newest: DeployRef, server: Server) -> None:
         live = self.live
         if live and live.record.digest == newest.digest:
-            self._volume.publish(newest, live.tree.manifest, StagingTree.fill_same, time.time)
+            self._stage_and_swap(newest, live.tree.manifest, live.tree)
             return
         if live and live.record.sequence:
             try:
@@ -170,11 +171,16 @@ class LiveTree:
 
     def _publish_download(self, newest: DeployRef, server: Server, live: Live | None) -> None:
         download = server.download(newest.version, live.record.version if live else "")
-        with opened(download, live.tree.manifest if live else None, newest.digest, server.close) as (manifest, fill):
-            self._volume.publish(newest, manifest, fill, time.time)
+        with opened(download, live.tree.manifest if live else None, newest.digest, server.close) as (manifest, content):
+            self._stage_and_swap(newest, manifest, content)
+
+    def _stage_and_swap(self, newest: DeployRef, manifest: Manifest, content: Content) -> None:
+        with self._volume.stage(newest, manifest) as staging:
+            staging.fill(content)
+            self._volume.swap(staging, time.time)
 
     def _rules(self) -> TreeRules:
-        volume = os.statvfs(self._volume.root)
+        volume = os.statvfs(self._volume.root.path)
         return TreeRules(KEEP_TREES, KEEP_HOURS, int(volume.f_blocks * volume.f_frsize * TREE_SHARE))
 
 
@@ -184,8 +190,8 @@ def copy(folder: str, tree: trees.Tree) -> None:
     No links: a task may write into its folder.
     """
     with StagingTree(folder, tree.manifest, tree, links=False) as staging:
-        staging.fill_same()
-        staging.stamp(time.time())
+        staging.fill(tree)
+        staging.finalize(time.time())
 
 
 def build(folder: str, version: str, live: Live | None, server: Server) -> None:
@@ -199,8 +205,8 @@ def build(folder: str, version: str, live: Live | None, server: Server) -> None:
         return
     download = server.download(version, live.record.version if live and live.record.sequence else "")
     with (
-        opened(download, tree.manifest if tree else None, "", server.close) as (manifest, fill),
+        opened(download, tree.manifest if tree else None, "", server.close) as (manifest, content),
         StagingTree(folder, manifest, tree, links=False) as staging,
     ):
-        fill(staging)
-        staging.stamp(time.time())
+        staging.fill(content)
+        staging.finalize(time.time())

@@ -5,6 +5,7 @@ import random
 import time
 from collections.abc import Sequence
 
+from dagferry_core.bundle.manifest import Manifest
 from dagferry_core.errors import DagferryError, RootUnusable, ServerUnreachable, VolumeFailed
 from dagferry_follow.choose import Condition, How, condition_of
 from dagferry_follow.defaults import TOUCH_AGAIN_SECONDS
@@ -12,7 +13,7 @@ from dagferry_follow.remote.download import opened
 from dagferry_follow.remote.server import CONNECT_SECONDS, SILENCE_SECONDS, Report, Server
 from dagferry_follow.volume import tree as trees
 from dagferry_follow.volume.records import DeployRef
-from dagferry_follow.volume.staging import StagingTree
+from dagferry_follow.volume.staging import Content
 from dagferry_follow.volume.tree import Damage
 from dagferry_follow.volume.volume import Volume
 from dagferry_runtime.logs import fields
@@ -199,23 +200,25 @@ class Loop:
 
             seed = Seed(self._settings.seed)
             deploy = deploy._replace(version=seed.version, digest=seed.manifest.digest)
-            fresh = self._volume.publish(
-                deploy, seed.manifest, lambda draft: draft.fill_from_bundle(seed.files()), time.time
-            )
-            return deploy, str(How.SEED), 0, fresh
+            return deploy, str(How.SEED), 0, self._stage_and_swap(deploy, seed.manifest, seed.files())
         if action.how is How.SAME and live:
-            fresh = self._volume.publish(deploy, live.tree.manifest, StagingTree.fill_same, time.time)
-            return deploy, str(How.SAME), 0, fresh
+            return deploy, str(How.SAME), 0, self._stage_and_swap(deploy, live.tree.manifest, live.tree)
         base = live if action.how is How.PATCH else None
         self._server.within = request_timeout(self._state, time.monotonic())
         self._download_until = max(self._state.rules.deadline, time.monotonic() + MIN_DOWNLOAD_SECONDS)
         download = self._server.download(deploy.version, base.record.version if base else "")
         old = base.tree.manifest if base else None
         try:
-            with opened(download, old, deploy.digest, self._server.close, self._live_on) as (manifest, fill):
-                return deploy, download.kind, download.received, self._volume.publish(deploy, manifest, fill, time.time)
+            with opened(download, old, deploy.digest, self._server.close, self._live_on) as (manifest, content):
+                fresh = self._stage_and_swap(deploy, manifest, content)
         finally:
             self._stats.download_bytes[download.kind] += download.received
+        return deploy, download.kind, download.received, fresh
+
+    def _stage_and_swap(self, deploy: DeployRef, manifest: Manifest, content: Content) -> list[str]:
+        with self._volume.stage(deploy, manifest) as staging:
+            staging.fill(content)
+            return self._volume.swap(staging, time.time)
 
     def _live_on(self) -> None:
         """Do what must not wait for the end of a download."""

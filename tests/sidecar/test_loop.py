@@ -185,7 +185,7 @@ def test_a_defect_costs_the_deploy_and_not_the_pod(fake, watched, monkeypatch, c
 
     fake.deploy(A)
     looping = watched()
-    monkeypatch.setattr(looping.volume, "publish", break_down)
+    monkeypatch.setattr(looping.volume, "stage", break_down)
     looping.until(lambda _, event: isinstance(event, ApplyFailed))
     assert "nobody thought of that" in caplog.text
     assert looping.stats.syncs[DagferryError.code] == 1
@@ -232,5 +232,5 @@ def test_old_trees_are_retired_after_a_swap(fake, tmp_path, watched) -> None:
 def test_a_deploy_is_taken_from_the_log_of_what_was_done(fake, watched) -> None:
     fake.deploy(A)
     looping = watched().until(published)
-    assert [type(action).__name__ for action, _ in looping.done] == ["Ask", "Take"]
+    assert [type(action).__name__ for action, _ in looping.done] == ["Poll", "Apply"]
     assert isinstance(looping.done[-1][0], Apply)

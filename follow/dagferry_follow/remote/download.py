@@ -1,4 +1,4 @@
-"""What a download brings: the manifest of a deploy, and how to fill a draft with it."""
+"""What a download brings: the manifest of a deploy, and the content to fill a tree with."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -9,9 +9,7 @@ from dagferry_core.bundle.reader import read_tar
 from dagferry_core.errors import DigestMismatch, PatchMismatch
 from dagferry_follow.remote.inflate import Inflated
 from dagferry_follow.remote.server import PATCH, Download
-from dagferry_follow.volume.staging import StagingTree
-
-Fill = Callable[[StagingTree], None]
+from dagferry_follow.volume.staging import Content
 
 
 @contextlib.contextmanager
@@ -21,7 +19,7 @@ def opened(
     digest: str,
     cut: Callable[[], None],
     alive: Callable[[], None] = lambda: None,
-) -> Iterator[tuple[Manifest, Fill]]:
+) -> Iterator[tuple[Manifest, Content]]:
     """Open a bundle, or a patch to ``old``, that is coming in.
 
     Raises ``DigestMismatch`` unless the manifest's digest is ``digest`` (``""``: any), ``PatchMismatch`` if a patch
@@ -32,13 +30,13 @@ def opened(
         if old is None:
             raise PatchMismatch("The server sent a patch where there is nothing to apply it to.")
         _check(patch.digest, digest)
-        yield patch.apply_to(old), lambda staging: staging.fill_from_patch(patch)
+        yield patch.apply_to(old), patch
         return
 
     with Inflated(download.read, cut, alive) as read_inflated:
         manifest, files = read_tar(read_inflated)
         _check(manifest.digest, digest)
-        yield manifest, lambda staging: staging.fill_from_bundle(files)
+        yield manifest, files
 
 
 def _check(found: str, expected: str) -> None:

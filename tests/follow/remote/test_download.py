@@ -27,11 +27,11 @@ def take(server: Server, number: int, folder, have: str = "", old=None, *, diges
     download = server.download(deploy["version"], have)
     told = deploy["digest"] if digest is None else digest
     with (
-        opened(download, old.manifest if old else None, told, server.close) as (manifest, fill),
+        opened(download, old.manifest if old else None, told, server.close) as (manifest, content),
         StagingTree(str(folder), manifest, old) as staging,
     ):
-        fill(staging)
-        taken, _ = staging.stamp(1_800_000_000)
+        staging.fill(content)
+        taken, _ = staging.finalize(1_800_000_000)
     return taken, download.kind
 
 
