@@ -89,7 +89,7 @@ def test_pauses_are_jittered_by_up_to_half() -> None:
     assert pauses == {2.5, 3.75, 5.0}
 
 
-def test_a_server_that_refuses_is_asked_less_and_less_often_and_no_tree_changes() -> None:
+def test_a_server_that_refuses_is_polled_less_and_less_often_and_no_tree_changes() -> None:
     player = Player().follow(deploy(3))
     pauses = []
     for number in range(7):
@@ -107,7 +107,7 @@ def test_a_server_that_refuses_is_asked_less_and_less_often_and_no_tree_changes(
     assert player.tell(Checked(Condition.INTACT, "")) == Poll("v-3", 30)
 
 
-def test_what_is_pending_is_not_tried_while_the_server_is_away() -> None:
+def test_what_is_pending_is_not_tried_while_the_server_is_unreachable() -> None:
     player = Player().follow(deploy(3))
     take = player.tell(Changed(deploy(4)))
     player.fail(take, ServerUnreachable("cut"))
