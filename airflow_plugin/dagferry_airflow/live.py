@@ -25,7 +25,7 @@ from dagferry_core.errors import (
     SequenceRegressed,
     TreeDamaged,
 )
-from dagferry_follow.remote.download import opened
+from dagferry_follow.remote.download import open_download
 from dagferry_follow.remote.server import Server
 from dagferry_follow.volume import tree as trees
 from dagferry_follow.volume.records import DeployRef, TreeRules
@@ -171,7 +171,7 @@ class LiveTree:
 
     def _publish_download(self, newest: DeployRef, server: Server, live: Live | None) -> None:
         download = server.download(newest.version, live.record.version if live else "")
-        with opened(download, live.tree.manifest if live else None, newest.digest, server.close) as (manifest, content):
+        with open_download(download, live.tree.manifest if live else None, newest.digest) as (manifest, content):
             self._stage_and_swap(newest, manifest, content)
 
     def _stage_and_swap(self, newest: DeployRef, manifest: Manifest, content: Content) -> None:
@@ -205,7 +205,7 @@ def build(folder: str, version: str, live: Live | None, server: Server) -> None:
         return
     download = server.download(version, live.record.version if live and live.record.sequence else "")
     with (
-        opened(download, tree.manifest if tree else None, "", server.close) as (manifest, content),
+        open_download(download, tree.manifest if tree else None, "") as (manifest, content),
         StagingTree(folder, manifest, tree, links=False) as staging,
     ):
         staging.fill(content)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from dagferry_core.bundle.manifest import Manifest
 from dagferry_core.errors import DagferryError, RootUnusable, ServerUnreachable, VolumeFailed
-from dagferry_follow.remote.download import opened
+from dagferry_follow.remote.download import open_download
 from dagferry_follow.remote.server import CONNECT_SECONDS, PATCH, SILENCE_SECONDS, Report, Server
 from dagferry_follow.volume import tree as trees
 from dagferry_follow.volume.records import DeployRef
@@ -143,8 +143,8 @@ class Loop:
         try:
             # With --once there will be nobody to hear from later, so the server is not to expect it.
             report = None if self._settings.once else self._report()
-            self._server.within = timeouts(self._state, time.monotonic())
-            deploy = self._server.current(ask.seen, ask.wait, report)
+            timeout = timeouts(self._state, time.monotonic())
+            deploy = self._server.current(ask.seen, ask.wait, report, timeout=timeout)
         except DagferryError as error:
             return PollFailed(error)
         self._stats.last_contact = time.time()
@@ -207,12 +207,13 @@ class Loop:
         if take.how == SAME and live:
             return deploy, SAME, 0, self._stage_and_swap(deploy, live.tree.manifest, live.tree)
         base = live if take.how == PATCH else None
-        self._server.within = timeouts(self._state, time.monotonic())
-        self._download_until = max(self._state.rules.deadline, time.monotonic() + MIN_DOWNLOAD_SECONDS)
-        download = self._server.download(deploy.version, base.record.version if base else "")
+        now = time.monotonic()
+        self._download_until = max(self._state.rules.deadline, now + MIN_DOWNLOAD_SECONDS)
+        have = base.record.version if base else ""
+        download = self._server.download(deploy.version, have, timeout=timeouts(self._state, now))
         old = base.tree.manifest if base else None
         try:
-            with opened(download, old, deploy.digest, self._server.close, self._live_on) as (manifest, content):
+            with open_download(download, old, deploy.digest, self._heartbeat) as (manifest, content):
                 fresh = self._stage_and_swap(deploy, manifest, content)
         finally:
             self._stats.download_bytes[download.kind] += download.received
@@ -223,7 +224,7 @@ class Loop:
             staging.fill(content)
             return self._volume.swap(staging, time.time)
 
-    def _live_on(self) -> None:
+    def _heartbeat(self) -> None:
         """Do what must not wait for the end of a download."""
         self._stats.watchdog(LOCAL_SECONDS)
         self._state, touch = touch_due(self._state, time.monotonic())
