@@ -19,7 +19,7 @@ from dagferry_airflow.arguments import DEFAULT_KEEP, Keep
 from dagferry_core.bundle.manifest import Manifest
 from dagferry_core.errors import DagferryError, RootInUse, RootUnusable, TreeDamaged
 from dagferry_follow.choose import Apply, Condition, How, Nothing, Refuse, choose, condition_of, whole_may_help
-from dagferry_follow.remote.download import opened
+from dagferry_follow.remote.download import open_download
 from dagferry_follow.remote.server import Server
 from dagferry_follow.volume import tree as trees
 from dagferry_follow.volume.records import DeployRef
@@ -180,7 +180,7 @@ class LiveTree:
         base = live if how is How.PATCH else None
         download = server.download(deploy.version, base.record.version if base else "")
         old = base.tree.manifest if base else None
-        with opened(download, old, deploy.digest, server.close) as (manifest, content):
+        with open_download(download, old, deploy.digest) as (manifest, content):
             self._stage_and_swap(deploy, manifest, content)
 
     def _stage_and_swap(self, deploy: DeployRef, manifest: Manifest, content: Content) -> None:
@@ -210,7 +210,7 @@ def build(folder: str, version: str, live: Live | None, server: Server) -> None:
         return
     download = server.download(version, live.record.version if live and live.record.sequence else "")
     with (
-        opened(download, tree.manifest if tree else None, "", server.close) as (manifest, content),
+        open_download(download, tree.manifest if tree else None, "") as (manifest, content),
         StagingTree(folder, manifest, tree, links=False) as staging,
     ):
         staging.fill(content)

@@ -9,7 +9,7 @@ from dagferry_core.bundle.manifest import Manifest
 from dagferry_core.errors import DagferryError, RootUnusable, ServerUnreachable, VolumeFailed
 from dagferry_follow.choose import Condition, How, condition_of
 from dagferry_follow.defaults import TOUCH_AGAIN_SECONDS
-from dagferry_follow.remote.download import opened
+from dagferry_follow.remote.download import open_download
 from dagferry_follow.remote.server import CONNECT_SECONDS, SILENCE_SECONDS, Report, Server
 from dagferry_follow.volume import tree as trees
 from dagferry_follow.volume.records import DeployRef
@@ -140,8 +140,8 @@ class Loop:
         try:
             # With --once there will be nobody to hear from later, so the server is not to expect it.
             report = None if self._settings.once else self._report()
-            self._server.within = request_timeout(self._state, time.monotonic())
-            deploy = self._server.current(action.seen, action.wait, report)
+            timeout = request_timeout(self._state, time.monotonic())
+            deploy = self._server.current(action.seen, action.wait, report, timeout=timeout)
         except DagferryError as error:
             return PollFailed(error)
         self._stats.last_contact = time.time()
@@ -204,12 +204,13 @@ class Loop:
         if action.how is How.SAME and live:
             return deploy, str(How.SAME), 0, self._stage_and_swap(deploy, live.tree.manifest, live.tree)
         base = live if action.how is How.PATCH else None
-        self._server.within = request_timeout(self._state, time.monotonic())
-        self._download_until = max(self._state.rules.deadline, time.monotonic() + MIN_DOWNLOAD_SECONDS)
-        download = self._server.download(deploy.version, base.record.version if base else "")
+        now = time.monotonic()
+        self._download_until = max(self._state.rules.deadline, now + MIN_DOWNLOAD_SECONDS)
+        have = base.record.version if base else ""
+        download = self._server.download(deploy.version, have, timeout=request_timeout(self._state, now))
         old = base.tree.manifest if base else None
         try:
-            with opened(download, old, deploy.digest, self._server.close, self._live_on) as (manifest, content):
+            with open_download(download, old, deploy.digest, self._heartbeat) as (manifest, content):
                 fresh = self._stage_and_swap(deploy, manifest, content)
         finally:
             self._stats.download_bytes[download.kind] += download.received
@@ -220,7 +221,7 @@ class Loop:
             staging.fill(content)
             return self._volume.swap(staging, time.time)
 
-    def _live_on(self) -> None:
+    def _heartbeat(self) -> None:
         """Do what must not wait for the end of a download."""
         self._stats.watchdog(LOCAL_SECONDS)
         self._state, touch = touch_due(self._state, time.monotonic())

@@ -142,7 +142,7 @@ def trickle(fake, kind: str):
 @pytest.mark.parametrize("kind", ["whole", "patch"])
 def test_files_are_touched_in_time_though_a_download_drips(fake, tmp_path, watched, monkeypatch, kind) -> None:
     monkeypatch.setattr(decide, "TOUCH_AGAIN_SECONDS", (0.5, 60.0))
-    monkeypatch.setattr(inflate, "ALIVE_SECONDS", 0.1)
+    monkeypatch.setattr(inflate, "HEARTBEAT_SECONDS", 0.1)
     fake.deploy(A)
     watched().until(published)
     fake.deploy(B)
