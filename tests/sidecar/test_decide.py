@@ -56,7 +56,7 @@ def test_a_tree_with_unexpected_files_is_linked_again_without_the_server() -> No
 
 def test_files_made_fresh_right_before_the_start_are_touched_again_in_time() -> None:
     player = Player()
-    player.start(deploy(3), ages={"a.py": 4.0, "b.py": 4.5})
+    player.start(deploy(3), ages={"a.py": 4.0, "b.py": 8.0})
     player.tell(NotModified())
     assert player.tell(Checked(Condition.INTACT, "")) == Poll("v-3", 6)
     player.tell(NotModified(), after=6)
@@ -64,7 +64,14 @@ def test_files_made_fresh_right_before_the_start_are_touched_again_in_time() -> 
     assert player.tell(Done()) == Poll("v-3", 30)
 
 
-# --- which deploy is taken -------------------------------------------------------------------------------------------
+def test_the_server_is_asked_to_wait_until_something_is_due_and_never_for_less_than_a_second() -> None:
+    player = Player()
+    player.start(deploy(3), ages={"a.py": 9.75})
+    player.tell(NotModified())
+    assert player.tell(Checked(Condition.INTACT, "")) == Poll("v-3", 1)
+
+
+# --- which deploy is applied ------------------------------------------------------------------------------------------
 
 
 def test_a_newer_deploy_is_applied_as_a_patch() -> None:
@@ -266,3 +273,20 @@ def test_without_a_wait_it_polls_at_the_interval() -> None:
     player.tell(NotModified(), after=1)
     assert player.tell(Checked(Condition.INTACT, "")) == Sleep(4.0)
     assert player.tell(Done(), after=4) == Poll("v-3", 0)
+
+
+def test_a_server_that_answers_early_is_polled_again_soon_if_there_was_news_since_it_last_did() -> None:
+    player = Player().follow(deploy(3))
+    for number in (4, 5):
+        player.tell(NotModified(), after=0.1)
+        assert player.tell(Checked(Condition.INTACT, "")) == Sleep(pytest.approx(0.5))
+        assert player.tell(Done(), after=0.5) == Poll(f"v-{number - 1}", 30)
+        player.tell(Changed(deploy(number)))
+        player.tell(Published(deploy(number), ()))
+    player.tell(NotModified(), after=0.1)
+    player.tell(Checked(Condition.INTACT, ""))
+    player.tell(Done(), after=0.5)
+    player.tell(NotModified(), after=0.1)
+    assert player.tell(Checked(Condition.INTACT, "")) == Sleep(pytest.approx(4.9)), (
+        "without news it is one that does not wait"
+    )

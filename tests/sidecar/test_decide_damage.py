@@ -47,6 +47,43 @@ def test_a_corrupt_tree_is_repaired_by_the_newer_deploy_if_there_is_one() -> Non
     assert player.tell(Changed(deploy(4))) == Apply(deploy(4), How.WHOLE)
 
 
+def test_a_corrupt_tree_that_cannot_be_repaired_makes_no_hot_loop() -> None:
+    player = Player()
+    player.start(deploy(3), Condition.CORRUPT)
+    take = player.tell(Changed(deploy(3)))
+    assert player.fail(take, VolumeFailed("full")) == Poll("v-3", 5)
+
+
+def test_if_the_first_deploy_is_no_good_a_corrupt_seed_is_not_downloaded() -> None:
+    player = Player()
+    player.start(SEEDED, Condition.CORRUPT)
+    take = player.tell(Changed(deploy(4)))
+    assert player.fail(take, VolumeFailed("full")) == Poll("v-4", 5)
+
+
+def test_damage_does_not_hide_why_a_deploy_cannot_be_applied() -> None:
+    player = Player().follow(deploy(3))
+    player.fail(player.tell(Changed(deploy(4))), VolumeFailed("full"))
+    player.tell(NotModified(), after=1)
+    player.tell(Checked(Condition.UNEXPECTED, "extra.py"))
+    assert isinstance(player.state.error, VolumeFailed)
+
+
+def test_a_repair_waits_also_for_the_end_of_the_pause_after_a_failure() -> None:
+    player = Player().follow(deploy(3))
+    player.tell(NotModified(), after=30)
+    player.tell(Checked(Condition.UNEXPECTED, "extra.py"))
+    player.tell(Published(deploy(3), ()))
+    player.fail(player.tell(Changed(deploy(4)), after=1), VolumeFailed("full"))
+    player.tell(NotModified(), after=1)
+    assert isinstance(player.tell(Checked(Condition.CORRUPT, "a.py")), Poll)
+    assert not isinstance(player.tell(Changed(deploy(3))), Apply)
+    assert not isinstance(player.tell(Done(), after=3), Apply), (
+        "the pause between repairs is over, the other one is not"
+    )
+    assert player.tell(Done(), after=1) == Apply(deploy(3), How.WHOLE)
+
+
 def test_if_the_newer_deploy_is_no_good_the_live_one_is_repaired() -> None:
     player = Player()
     player.start(deploy(3), Condition.CORRUPT)
