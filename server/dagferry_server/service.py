@@ -10,7 +10,7 @@ from typing import Any
 
 from dagferry_core.errors import StoreFailed, StoreFull
 from dagferry_core.limits import UploadLimit, upload_limit
-from dagferry_runtime.logs import fields
+from dagferry_runtime.logs import fields, log_failure
 from dagferry_server.auth.access import no_deployment
 from dagferry_server.auth.authenticate import Authenticator
 from dagferry_server.auth.watched import WatchedFile
@@ -23,7 +23,6 @@ from dagferry_server.deploys.deployments_file import (
     watched_deployments,
 )
 from dagferry_server.deploys.patches import Patches
-from dagferry_server.failures import log_failure
 from dagferry_server.http.places import bundles, downloads, uploads
 from dagferry_server.http.refused_reads import Refusals
 from dagferry_server.http.sending import PACKERS, Sender

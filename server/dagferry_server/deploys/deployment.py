@@ -23,8 +23,8 @@ from dagferry_core.errors import (
     VersionNotFound,
 )
 from dagferry_core.names import version_sequence
+from dagferry_runtime.logs import log_failure
 from dagferry_server.deploys.deployments_file import DeploymentSettings
-from dagferry_server.failures import log_failure
 from dagferry_server.fleet.sidecars import Sidecars
 from dagferry_server.fleet.waiters import Waiters
 from dagferry_server.http.models import current_answer
