@@ -22,17 +22,26 @@ from dagferry_server.store.base import storage_errors
 
 
 async def deploy_upload(
-    service: Service, deployment: Deployment, received: Received, *, actor: str, root: str | None
+    service: Service, deployment: Deployment, received: Received, *, description: str, actor: str, root: str | None
 ) -> UploadAnswer:
     """Deploy what lies under ``root`` in a received file.
 
     Raises what ``check_archive`` raises, ``ServerBusy``, ``StoreFull`` and ``StoreFailed``.
     """
-    return await in_turn(partial(_deploy_upload, service, deployment, received, actor=actor, root=root))
+    return await in_turn(
+        partial(_deploy_upload, service, deployment, received, description=description, actor=actor, root=root)
+    )
 
 
 async def _deploy_upload(
-    service: Service, deployment: Deployment, received: Received, turn: Turn, *, actor: str, root: str | None
+    service: Service,
+    deployment: Deployment,
+    received: Received,
+    turn: Turn,
+    *,
+    description: str,
+    actor: str,
+    root: str | None,
 ) -> UploadAnswer:
     name = deployment.name
     async with service.checking:
@@ -44,9 +53,9 @@ async def _deploy_upload(
             warnings = [
                 *checked.warnings,
                 *secret_warnings(checked.manifest.files),
-                *cut_warnings(received.description),
+                *cut_warnings(description),
             ]
-            new = New(received.description, actor, service.clock(), secrets.token_hex(NONCE_BYTES), warnings)
+            new = New(description, actor, service.clock(), secrets.token_hex(NONCE_BYTES), warnings)
             async with deployment.lock:
                 # Both may have come while the upload did.
                 service.deployment(name)
@@ -57,7 +66,7 @@ async def _deploy_upload(
         finally:
             await asyncio.to_thread(service.folder.discard, spool)
     if not deploy:
-        warnings += dropped_warnings(received.description, current)
+        warnings += dropped_warnings(description, current)
     log_warnings(warnings, deployment=name, version=current.version, actor=actor, sha256=received.sha256)
     return UploadAnswer(
         version=current.version,

@@ -11,10 +11,11 @@ from dagferry_core.errors import PathRefused, RequestError, ShuttingDown, StoreF
 from dagferry_core.limits import UploadLimit
 from dagferry_runtime.logs import fields
 from dagferry_server.deploys.check import deploy_upload
-from dagferry_server.deploys.receive import Received, check_length, receive
+from dagferry_server.deploys.receive import Received
 from dagferry_server.deploys.retention import apply_retention
 from dagferry_server.http.models import UploadAnswer, json_response
 from dagferry_server.http.request_context import RequestContext
+from dagferry_server.http.upload_body import UploadBody, check_length
 from dagferry_server.metrics import OUTCOME_OK, OUTCOME_UNCHANGED
 
 log = logging.getLogger(__name__)
@@ -62,12 +63,14 @@ async def _receive_and_deploy(call: RequestContext, limit: UploadLimit, root: st
         call.body.invite()
         started = time.monotonic()
         count = service.metrics.received_bytes.labels(deployment.name).inc
-        received = await receive(call.request, file, limit, count)
+        body = UploadBody(call.request)
+        received = await body.receive(file, limit, count)
         _note(call, received, time.monotonic() - started)
         answer = await deploy_upload(
             service,
             deployment,
             received,
+            description=body.description,
             actor=call.caller.actor,
             root=root,
         )

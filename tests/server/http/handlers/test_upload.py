@@ -14,7 +14,7 @@ import pytest
 
 from credentials import SCOPES, TokensFile
 from dagferry_core.limits import MIB
-from dagferry_server.deploys.receive import MAX_FORM_BYTES
+from dagferry_server.http.upload_body import MAX_FORM_BYTES
 from harness import pack
 from running import A, B, eventually
 
