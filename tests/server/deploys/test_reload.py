@@ -9,7 +9,6 @@ import pytest
 from dagferry_core.errors import SetupError, StoreFailed
 from dagferry_server.auth import watched
 from dagferry_server.deploys import retention
-from dagferry_server.deploys.retention import apply_retention
 from harness import pack
 from running import A, B, Running, eventually
 
@@ -154,7 +153,7 @@ async def test_a_disabled_deployment_keeps_the_bundles_that_retention_would_dele
     await file.say('{ name = "prod", disabled = "no" }')
     await eventually("it to be disabled", lambda: server.service.deployment("prod").settings.disabled)
     now[0] += 10 * 86400
-    await apply_retention(server.service)
+    await server.service.retention.run()
     bundles = server.service.store.bundles
     assert len(await asyncio.to_thread(bundles, "prod")) == 2
     # Enabled again, the rules are as before, and a change of the file is when they are looked at.
@@ -172,11 +171,11 @@ async def test_retention_shows_nothing_of_a_deployment_that_is_removed_meanwhile
 
     def look_slowly(*arguments):
         prod = {"prod": server.service.deployment("prod").settings}
-        asyncio.run_coroutine_threadsafe(server.service.configure(prod), loop).result(20)
+        asyncio.run_coroutine_threadsafe(server.service.deployments.configure(prod, log_settings=True), loop).result(20)
         return look(*arguments)
 
     monkeypatch.setattr(retention, "_look", look_slowly)
-    await apply_retention(server.service)
+    await server.service.retention.run()
     assert await server.metric('stored_bundles{deployment="prod"}') == 0
     assert await server.metric('stored_bundles{deployment="staging"}') is None
 
