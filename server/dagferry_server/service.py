@@ -13,7 +13,7 @@ from typing import Any
 
 from dagferry_core.limits import UploadLimit, upload_limit
 from dagferry_server.auth.authenticate import Authenticator
-from dagferry_server.auth.watched import WatchedFile, running, watch
+from dagferry_server.auth.watched import Reload, WatchedFile, running, watch
 from dagferry_server.background import Background
 from dagferry_server.deploys.deployer import Deployer
 from dagferry_server.deploys.deployment import Deployment
@@ -32,6 +32,9 @@ from dagferry_server.metrics import Metrics
 from dagferry_server.settings import Settings
 from dagferry_server.store.base import Store
 from dagferry_server.store.data_folder import DataFolder
+
+CERTIFICATE, DEPLOYMENTS = "certificate", "deployments"
+"""What ``reloads`` and the metrics call the files."""
 
 
 class Service:
@@ -133,11 +136,13 @@ class Service:
             yield
 
     @property
-    def credential_faults(self) -> int:
-        """How many files and issuers cannot be read now, so that what they said last is in force."""
-        files = (self.certificate, self.deployments_file)
-        of_files = sum(bool(file and file.fault) for file in files)
-        return len(self.identifier.faults) + of_files
+    def reloads(self) -> dict[str, Reload]:
+        """How the last reloads of what the settings name went; while one fails, what was read before is in force."""
+        reloads = self.identifier.reloads
+        for name, file in ((CERTIFICATE, self.certificate), (DEPLOYMENTS, self.deployments_file)):
+            if file:
+                reloads[name] = file.reload
+        return reloads
 
     @property
     def stopping(self) -> bool:

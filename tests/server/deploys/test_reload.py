@@ -12,6 +12,8 @@ from dagferry_server.deploys import retention
 from harness import pack
 from running import A, B, Running, eventually
 
+RELOADED = 'config_last_reload_successful{file="deployments"}'
+RELOADED_AT = 'config_last_reload_success_timestamp_seconds{file="deployments"}'
 TWO = '{ name = "prod" }, { name = "staging" }'
 
 
@@ -215,17 +217,20 @@ async def test_each_deployment_keeps_as_many_bundles_as_it_says(start, file) -> 
 async def test_a_wrong_file_leaves_everything_as_it_was_and_is_seen(start, file, caplog) -> None:
     server = await start(*file.flags)
     before = dict(server.service.deployments)
-    assert await server.metric("credential_faults") == 0
+    taken_at = await server.metric(RELOADED_AT)
+    assert await server.metric(RELOADED) == 1
     await file.say('{ name = "prod", disabled = "no" }, { name = "dev", keep-dais = 7 }')
-    await eventually("the fault", lambda: server.service.credential_faults)
-    assert await server.metric("credential_faults") == 1
+    await eventually("the fault", server.failed_reloads)
+    assert server.failed_reloads() == ["deployments"]
+    assert (await server.metric(RELOADED), await server.metric(RELOADED_AT)) == (0, taken_at)
     (record,) = [record for record in caplog.records if record.levelname == "ERROR"]
     assert "deployment 'dev', cannot be used: keep-dais" in record.fields["error"]
     assert server.service.deployments == before
     await server.deploy(A, "prod")
     await file.say('{ name = "prod" }')
     await eventually("the file to be taken", lambda: list(server.service.deployments) == ["prod"])
-    assert await server.metric("credential_faults") == 0
+    assert await server.metric(RELOADED) == 1
+    assert await server.metric(RELOADED_AT) > taken_at
 
 
 async def test_a_deployment_that_cannot_be_made_yet_is_away_until_it_can_and_holds_up_no_other(
