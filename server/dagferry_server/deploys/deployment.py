@@ -151,7 +151,7 @@ class Deployment:
         before, self.current = self.tag, next(reversed(self.recent.values()), None)
         self.tag = self.current.version if self.current else NOTHING_TAG
         if self.tag != before:
-            self.waiters.tell()
+            self.waiters.notify_all()
 
     def add(self, deploy: Deploy) -> None:
         """Make ``deploy``, which the store has, the current one, and tell everybody who waits."""

@@ -77,7 +77,7 @@ class Sidecars:
         """Remember a report, or forget its sender if it says goodbye; log what is new in it."""
         before = self.known.pop(report.instance, None)
         if report.deregister:
-            self._log(logging.INFO, "Sidecar left", report)
+            self._log(logging.INFO, "Sidecar deregistered", report)
             return
         self.known[report.instance] = Sidecar(report.component, report.live, report.error, now)
         if len(self.known) > MAX_SIDECARS:

@@ -1,7 +1,7 @@
 """The long-polls of one deployment: who waits for a change is told at once, and no wake-up is lost.
 
 All of it runs on the event loop. A caller compares what it has seen with the current deploy and calls ``wait`` without
-an ``await`` in between, so nothing can change unnoticed; ``tell`` wakes everybody who waits at that moment.
+an ``await`` in between, so nothing can change unnoticed; ``notify_all`` wakes everybody who waits at that moment.
 """
 
 import asyncio
@@ -36,7 +36,7 @@ class Waiters:
             timer.cancel()
             self._futures.discard(future)
 
-    def tell(self) -> None:
+    def notify_all(self) -> None:
         """Wake everybody."""
         for future in self._futures:
             _wake(future)
@@ -45,7 +45,7 @@ class Waiters:
     def close(self) -> None:
         """Wake everybody, and let nobody wait from now on."""
         self._closed = True
-        self.tell()
+        self.notify_all()
 
 
 def _wake(future: "asyncio.Future[None]") -> None:
