@@ -18,12 +18,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pytest
 import zstandard
 
 GOLDEN = Path(__file__).parent / "golden"
 FORMATS = (GOLDEN / "format2",)
 """The folders that ``golden/make.py`` made; ``format1`` is older than that, and has tests of its own."""
 WRITTEN = FORMATS[-1]
+each_format = pytest.mark.parametrize("golden", FORMATS, ids=lambda golden: golden.name)
 DEPLOYMENT = "prod"
 DEPLOYS = (1, 2, 3, 4)
 

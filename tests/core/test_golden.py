@@ -1,39 +1,31 @@
-"""Golden bundles, patches, manifests, entries and records are read, and written alike: see tests/golden/README.md."""
+"""Golden bundles, patches, manifests and log entries are read, and written alike: see tests/golden/README.md."""
 
 import hashlib
 import io
-import json
 import os
 from pathlib import Path
 
 import pytest
-from dagferry_core.deploydetails import decode_details
-from dagferry_core.manifest import Manifest
-from dagferry_core.patch import Patch
-from dagferry_core.records import DeployRef, read_manifest, read_record, write_record, write_records
-from dagferry_core.volume import Volume
 
-from dagferry_core.bundle import BundleFile, Index, decompressed, read_tar
+from dagferry_core.bundle.manifest import Manifest
+from dagferry_core.bundle.patch import Patch
+from dagferry_core.bundle.reader import BundleFile, Index, decompressed, read_tar
+from dagferry_core.deploy_details import decode_details
 from dagferry_core.deploylog import decode, entry_sha256
 from goldens import (
     DEPLOYMENT,
     DEPLOYS,
-    FORMATS,
     WRITTEN,
+    each_format,
     exchange,
     frames_of,
-    listing,
     of_deploys,
     same_compressed,
     same_library,
-    shape,
-    unpack_volume,
 )
 from treemaker import Stored
 
 PATCHES = [(1, 2), (2, 3), (3, 4)]
-
-each_format = pytest.mark.parametrize("golden", FORMATS, ids=lambda golden: golden.name)
 
 
 def manifest_text(golden: Path, number: int) -> bytes:
@@ -79,10 +71,6 @@ def entries(golden: Path) -> list[bytes]:
 
 def details(golden: Path) -> list[bytes]:
     return [path.read_bytes() for path in sorted((golden / "data" / DEPLOYMENT / "deploys").glob("*.details"))]
-
-
-def tree_folders(root: Path) -> list[Path]:
-    return [path for path in (root / ".trees").iterdir() if path.is_dir()]
 
 
 # --- what was written is read ----------------------------------------------------------------------------------------
@@ -158,26 +146,6 @@ def test_entries_are_read_chained_and_name_their_details(golden) -> None:
     assert len(decode_details(details(golden)[-1]).warnings) == 1
 
 
-@each_format
-def test_a_volume_is_found_live_and_intact_and_is_left_as_it_is(golden, tmp_path) -> None:
-    root = unpack_volume(golden, tmp_path / "root")
-    before, paths = shape(root), listing(root)
-    volume = Volume(str(root))
-    try:
-        assert not volume.load()
-        assert volume.sweep() == 0
-        assert volume.live is not None
-        newest = of_deploys(golden, "current")[-1].body
-        assert volume.live.record.deploy == DeployRef(*(newest[name] for name in DeployRef._fields))
-        assert volume.live.tree.manifest.text == manifest_text(golden, DEPLOYS[-1])
-        assert [tree.record.sequence for tree in volume.old] == [3, 2, 1]
-        assert all(0 < tree.ended < volume.live.tree.mtimes["new.py"] for tree in volume.old)
-        assert not volume.check()
-    finally:
-        volume.close()
-    assert (shape(root), listing(root)) == (before, paths)
-
-
 # --- what is written is what was written -----------------------------------------------------------------------------
 
 
@@ -213,18 +181,3 @@ def test_entries_and_their_details_are_written_alike() -> None:
     for number, data, beside in zip(DEPLOYS, entries(WRITTEN), details(WRITTEN), strict=True):
         assert decode(data, number).encode() == data
         assert decode_details(beside).encode() == beside
-
-
-def test_records_are_written_alike(tmp_path) -> None:
-    for folder in tree_folders(unpack_volume(WRITTEN, tmp_path / "root")):
-        again = tmp_path / folder.name
-        again.mkdir()
-        record = read_record(str(folder))
-        write_records(str(again), record, read_manifest(str(folder)))
-        assert same_compressed(WRITTEN, (folder / "manifest.zst").read_bytes(), (again / "manifest.zst").read_bytes())
-        write_record(str(again), record)
-        assert (again / "deploy.json").read_bytes() == (folder / "deploy.json").read_bytes()
-        assert {path.name: path.stat().st_mode for path in again.iterdir()} == {
-            name: (folder / name).stat().st_mode for name in ("manifest.zst", "deploy.json")
-        }
-        assert json.loads((folder / "deploy.json").read_text())["version"] in os.listdir(folder)

@@ -10,14 +10,12 @@ import pytest
 import goldens
 from dagferry_core.deploylog import decode, entry_sha256
 from dagferry_server.commands import main
-from goldens import DEPLOYMENT, DEPLOYS, FORMATS, WRITTEN, Exchange, copy_data, exchange, of_deploys
+from goldens import DEPLOYMENT, DEPLOYS, WRITTEN, Exchange, copy_data, each_format, exchange, of_deploys
 from harness import tree
 from running import A, Answer, B, Running
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "format1"
 BOTH = ("--deployments", f"{DEPLOYMENT},staging")
-
-each_format = pytest.mark.parametrize("golden", FORMATS, ids=lambda golden: golden.name)
 
 
 @pytest.fixture
@@ -104,7 +102,7 @@ async def test_a_server_on_an_older_folder_makes_its_patches_and_knows_its_conte
 async def test_the_next_deploy_continues_the_chain(start, tmp_path, golden) -> None:
     data = copy_data(golden, tmp_path / "data")
     server = await start(*BOTH)
-    *_, first = reversed(of_deploys(golden, "upload"))
+    first, *_ = of_deploys(golden, "upload")
     told = (await repeat(server, first)).json
     assert (told["sequence"], told["digest"]) == (len(DEPLOYS) + 1, first.body["digest"])
     deploys = data / DEPLOYMENT / "deploys"

@@ -7,9 +7,9 @@ import pytest
 from goldens import (
     DEPLOYMENT,
     DEPLOYS,
-    FORMATS,
     WRITTEN,
     copy_data,
+    each_format,
     exchange,
     listing,
     of_deploys,
@@ -20,7 +20,6 @@ from goldens import (
 from harness import eventually
 
 ONCE = ("--deployment", DEPLOYMENT, "--once")
-each_format = pytest.mark.parametrize("golden", FORMATS, ids=lambda golden: golden.name)
 
 
 def version(golden, number: int) -> str:
