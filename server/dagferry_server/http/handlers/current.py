@@ -20,7 +20,7 @@ async def current(call: RequestContext) -> web.StreamResponse:
     deployment, headers = call.deployment, call.request.headers
     report = report_of(headers)
     if report:
-        deployment.sidecars.take(report, call.service.clock())
+        deployment.sidecars.record(report, call.service.clock())
     # Here and after the wait: while there may be a newer deploy, neither an older one nor 304 is an answer.
     deployment.check_newest()
     tag = deployment.tag
