@@ -11,10 +11,13 @@ from dagferry_server.auth.expiry import warn_of_expiry
 from dagferry_server.auth.headers import Headers, bearer
 from dagferry_server.auth.proxy import Proxy, proxy_caller
 from dagferry_server.auth.tokens import Tokens, ending, token_caller
-from dagferry_server.auth.watched import WatchedFile, running, watch
+from dagferry_server.auth.watched import Reload, WatchedFile, running, watch
 
 if TYPE_CHECKING:
     from dagferry_server.auth.trust import Trust
+
+TOKENS, PROXY_SECRET = "tokens", "proxy_secret"
+"""The names of the files in ``reloads`` and in the metrics."""
 
 
 class Authenticator:
@@ -39,10 +42,10 @@ class Authenticator:
         return bool(self._tokens or self._trust or self._proxy)
 
     @property
-    def last_errors(self) -> dict[str, str]:
-        """What is wrong now, while the last valid state is in effect: file or issuer → error."""
-        errors = {file.path: file.last_error for file in self._files if file.last_error}
-        return {**errors, **(self._trust.last_errors if self._trust else {})}
+    def reloads(self) -> dict[str, Reload]:
+        """The results of the last reloads, by what was read; a failed one leaves the last valid state in effect."""
+        reloads = {name: file.reload for name, file in self._files.items()}
+        return {**reloads, **(self._trust.reloads if self._trust else {})}
 
     @property
     def token_expiry(self) -> float:
@@ -51,13 +54,14 @@ class Authenticator:
         return min(ending(tokens, self._now()).values(), default=0.0)
 
     @property
-    def _files(self) -> list[WatchedFile[Any]]:
-        return [file for file in (self._tokens, self._proxy.secret if self._proxy else None) if file]
+    def _files(self) -> dict[str, WatchedFile[Any]]:
+        files = {TOKENS: self._tokens, PROXY_SECRET: self._proxy.secret if self._proxy else None}
+        return {name: file for name, file in files.items() if file}
 
     @asynccontextmanager
     async def kept_fresh(self) -> AsyncIterator[None]:
         """Reload files and fetch keys in the background during the block."""
-        work = [watch(self._files)]
+        work = [watch(list(self._files.values()))]
         if self._trust:
             work.append(self._trust.keep_fresh())
         if self._tokens:

@@ -19,7 +19,7 @@ import jwt
 from dagferry_core.errors import CredentialsRefused, IssuerUnavailable, SetupError
 from dagferry_runtime.logs import fields
 from dagferry_server.auth.fetch import FetchFailed
-from dagferry_server.auth.watched import WatchedFile, watch
+from dagferry_server.auth.watched import Reload, WatchedFile, watch
 
 FETCH_EVERY_SECONDS = 60.0
 REFRESH_EVERY_SECONDS = 600.0
@@ -104,9 +104,9 @@ class FileKeys:
         self._file = WatchedFile(path, parse_keys_file, guarded=True)
 
     @property
-    def last_error(self) -> str | None:
-        """Why the current content of the file was rejected, ``None`` if it was loaded."""
-        return self._file.last_error
+    def reload(self) -> Reload:
+        """The result of the last reload of the file."""
+        return self._file.reload
 
     async def find(self, key_id: str, algorithm: str) -> jwt.PyJWK:
         """Return the key of this id for this algorithm; raise ``CredentialsRefused`` if the file has none."""
@@ -137,6 +137,12 @@ class IssuerKeys:
         self._fetch: asyncio.Task[None] | None = None
         self._next_fetch = clock()
         self._fetched = clock()
+        self._fetched_at = 0.0  # the same by the wall clock
+
+    @property
+    def reload(self) -> Reload:
+        """How the last fetch went."""
+        return Reload(self.last_error, self._fetched_at)
 
     async def find(self, key_id: str, algorithm: str) -> jwt.PyJWK:
         """Return the key of this id for this algorithm.
@@ -180,6 +186,7 @@ class IssuerKeys:
         try:
             self._keys = parse_keys(await self._fetch_document())
             self._fetched = self._clock()
+            self._fetched_at = time.time()
             self.last_error = None
         except FetchFailed as error:
             self.last_error = str(error)

@@ -9,9 +9,10 @@ A read that hangs, as on a lost network mount, is an error like any other, and d
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Generic, NoReturn, TypeVar
+from typing import Any, Generic, NamedTuple, NoReturn, TypeVar
 
 from dagferry_core.errors import DagferryError
 from dagferry_runtime.logs import fields
@@ -26,6 +27,17 @@ MAX_WATCHED_BYTES = 1024 * 1024
 log = logging.getLogger(__name__)
 
 Value = TypeVar("Value")
+
+
+class Reload(NamedTuple):
+    """The result of reloading something that may change while the server runs.
+
+    ``last_error`` says why the last attempt failed, ``None`` if it succeeded. ``succeeded_at`` is when the state in
+    effect was read, in seconds since the epoch; 0 if none has been read yet.
+    """
+
+    last_error: str | None
+    succeeded_at: float
 
 
 class WatchedFile(Generic[Value]):
@@ -43,6 +55,12 @@ class WatchedFile(Generic[Value]):
         self._loaded = self._seen = self._read()
         self.value = parse(self._loaded)
         self.last_error: str | None = None
+        self._loaded_at = time.time()
+
+    @property
+    def reload(self) -> Reload:
+        """The result of the last reload."""
+        return Reload(self.last_error, self._loaded_at)
 
     def _read(self) -> bytes:
         return read_regular(self.path, MAX_WATCHED_BYTES, guarded=self._guarded)
@@ -57,6 +75,7 @@ class WatchedFile(Generic[Value]):
             if content != self._loaded:
                 self.value = self._parse(content)
                 self._loaded = content
+                self._loaded_at = time.time()
                 log.info("Changed file loaded", extra=fields(path=self.path))
             self.last_error = None
         except DagferryError as error:

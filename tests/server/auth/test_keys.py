@@ -208,7 +208,7 @@ async def test_a_file_without_keys_is_refused_at_the_start_and_changes_nothing_l
         await asyncio.to_thread(FileKeys, "local", str(file))
     for _ in range(2):
         await asyncio.to_thread(keys._file.look)
-    assert keys.last_error
+    assert keys.reload.last_error
     assert (await keys.find("k1", "RS256")).key_id == "k1"
 
 

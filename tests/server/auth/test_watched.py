@@ -77,6 +77,24 @@ def test_a_file_that_vanishes_is_told_and_taken_again_when_it_is_back(file: Watc
     assert file.last_error is None
 
 
+def test_a_reload_has_the_time_at_which_the_content_in_force_was_read(
+    file: WatchedFile[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = file.reload
+    assert start == (None, pytest.approx(time.time(), abs=600))
+    monkeypatch.setattr(time, "time", lambda: start.succeeded_at + 60)
+    for text, expected in (
+        ("x", start.succeeded_at),  # cannot be used
+        ("1", start.succeeded_at),  # as it was
+        ("2", start.succeeded_at + 60),
+    ):
+        write(file, text)
+        file.look()
+        file.look()
+        assert file.reload.succeeded_at == expected
+        assert bool(file.reload.last_error) == (text == "x")
+
+
 def test_a_file_replaced_by_rename_or_behind_a_link_is_seen(tmp_path: Path) -> None:
     # How Kubernetes swaps a Secret: a link to a folder is replaced.
     for name, text in (("a", "1"), ("b", "2")):
