@@ -178,19 +178,22 @@ def _write(store: Store, head: _Head, checked: CheckedArchive, spool: BinaryIO, 
         elif old:  # and so it is not tried again when the sidecars ask
             patch = (Key(deployment, old.manifest.digest, digest), None)
     details = DeployDetails(new.warnings, checked.excluded, *changes).encode()
-    deploy = next_deploy(
-        current,
-        head.highest,
-        digest=digest,
-        kind="upload",
-        description=new.description,
-        actor=new.actor,
-        now=new.now,
-        changes=changes,
-        nonce=new.nonce,
-        previous=head.sha256,
-        details=hashlib.sha256(details).hexdigest(),
-    )
+    try:
+        deploy = next_deploy(
+            current,
+            head.highest,
+            digest=digest,
+            kind="upload",
+            description=new.description,
+            actor=new.actor,
+            now=new.now,
+            changes=changes,
+            nonce=new.nonce,
+            previous=head.sha256,
+            details=hashlib.sha256(details).hexdigest(),
+        )
+    except OverflowError as error:
+        raise StoreFailed(f"The deploy log of {deployment} is full: {error}.") from error
     if create_entry(store, deployment, deploy, details):
         return _Commit(deploy, patch)
     return _Commit(None, None, lost=True)
