@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import TypeVar
 
-from dagferry_core.errors import ServerBusy
+from dagferry_server.errors import ServerBusy
 
 _M_MMAP_THRESHOLD = -3
 LARGE_BYTES = 128 * 1024

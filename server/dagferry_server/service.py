@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
-from dagferry_core.errors import StoreFailed, StoreFull
 from dagferry_core.limits import UploadLimit, upload_limit
 from dagferry_runtime.logs import fields
 from dagferry_server.auth.access import no_deployment
@@ -23,6 +22,7 @@ from dagferry_server.deploys.deployments_file import (
     watched_deployments,
 )
 from dagferry_server.deploys.patches import Patches
+from dagferry_server.errors import StoreFailed, StoreFull
 from dagferry_server.failures import log_failure
 from dagferry_server.http.places import bundles, downloads, uploads
 from dagferry_server.http.refused_reads import Refusals

@@ -6,8 +6,9 @@ import socket
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from dagferry_core.errors import SetupError, VolumeFailed
+from dagferry_core.errors import SetupError
 from dagferry_core.names import check_deployment
+from dagferry_follow.errors import VolumeFailed
 from dagferry_follow.remote.connection import ConnectionOptions, check_url, is_token
 from dagferry_follow.volume.records import TreeRules
 from dagferry_runtime.settings import Setting, address, parse, seconds, size, whole

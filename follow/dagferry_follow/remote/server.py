@@ -18,10 +18,11 @@ from urllib.parse import quote
 
 from dagferry_core import __version__
 from dagferry_core.bundle.patch import MAX_PATCH_BYTES
-from dagferry_core.errors import AnswerInvalid, DagferryError, ServerRefused, ServerUnreachable
+from dagferry_core.errors import DagferryError
 from dagferry_core.limits import PIECE_BYTES
 from dagferry_core.names import is_digest, version_sequence
 from dagferry_core.typed import typed_json
+from dagferry_follow.errors import AnswerInvalid, ServerRefused, ServerUnreachable
 from dagferry_follow.remote.connection import ConnectionOptions, Timeouts
 from dagferry_follow.remote.transport import MAX_SHOWN_CHARACTERS, Request, Transport, reason
 from dagferry_follow.volume.records import DeployRef

@@ -13,10 +13,12 @@ from collections.abc import Iterable
 from typing import NamedTuple, NoReturn, TypeAlias
 
 from dagferry_core.deploylog import Deploy, decode, entry_sha256
-from dagferry_core.errors import (
+from dagferry_core.errors import FormatError
+from dagferry_core.names import version_sequence
+from dagferry_server.deploys.deployments_file import DeploymentSettings
+from dagferry_server.errors import (
     BundleGone,
     DeploymentDisabled,
-    FormatError,
     NothingDeployed,
     RequestError,
     StoreDamaged,
@@ -24,8 +26,6 @@ from dagferry_core.errors import (
     StoreFull,
     VersionNotFound,
 )
-from dagferry_core.names import version_sequence
-from dagferry_server.deploys.deployments_file import DeploymentSettings
 from dagferry_server.failures import log_failure
 from dagferry_server.fleet.sidecars import Sidecars
 from dagferry_server.fleet.waiters import Waiters

@@ -15,17 +15,17 @@ from aiofiles.threadpool import wrap
 from aiohttp import BodyPartReader, MultipartReader, StreamReader, web
 from aiohttp.helpers import parse_mimetype
 
+from dagferry_core.archive.errors import ArchiveCorrupt
 from dagferry_core.archive.paths import shown
 from dagferry_core.deploylog import MAX_DESCRIPTION_CHARACTERS
-from dagferry_core.errors import (
-    ArchiveCorrupt,
+from dagferry_core.limits import PIECE_BYTES, UploadLimit
+from dagferry_server.errors import (
     MultipartInvalid,
     UploadEmptyBody,
     UploadIncomplete,
     UploadTooLarge,
     UploadTooSlow,
 )
-from dagferry_core.limits import PIECE_BYTES, UploadLimit
 from dagferry_server.store.base import storage_errors
 
 UPLOAD_IDLE_SECONDS = 60

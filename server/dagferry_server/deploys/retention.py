@@ -13,9 +13,9 @@ from functools import partial
 from typing import NamedTuple
 
 from dagferry_core.deploylog import Deploy, Stored, decode, kept_bundles
-from dagferry_core.errors import StoreFailed, StoreFull
 from dagferry_runtime.logs import fields
 from dagferry_server.deploys.deployment import Deployment
+from dagferry_server.errors import StoreFailed, StoreFull
 from dagferry_server.failures import log_failure
 from dagferry_server.pacing import paced
 from dagferry_server.service import Service

@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
-from dagferry_core.errors import StoreFailed
 from dagferry_server.deploys import bundles
 from dagferry_server.deploys import check as deploying
+from dagferry_server.errors import StoreFailed
 from harness import pack
 from running import A, B
 

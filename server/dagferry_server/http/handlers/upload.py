@@ -6,13 +6,20 @@ import time
 
 from aiohttp import web
 
+from dagferry_core.archive.errors import PathRefused
 from dagferry_core.archive.paths import check_path
-from dagferry_core.errors import PathRefused, RequestError, ShuttingDown, StoreFailed, StoreFull, UploadTooSlow
 from dagferry_core.limits import UploadLimit
 from dagferry_runtime.logs import fields
 from dagferry_server.deploys.check import deploy_upload
 from dagferry_server.deploys.receive import Received, check_length, receive
 from dagferry_server.deploys.retention import apply_retention
+from dagferry_server.errors import (
+    RequestError,
+    ShuttingDown,
+    StoreFailed,
+    StoreFull,
+    UploadTooSlow,
+)
 from dagferry_server.http.models import UploadAnswer, json_response
 from dagferry_server.http.request_context import RequestContext
 from dagferry_server.metrics import OUTCOME_OK, OUTCOME_UNCHANGED
