@@ -5,7 +5,7 @@
 
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import dagferry_server.deploys.deployments_file
@@ -14,6 +14,7 @@ import dagferry_server.metrics
 import dagferry_server.settings
 import dagferry_sidecar.metrics
 import dagferry_sidecar.settings
+from dagferry_core import protocol
 from dagferry_core.archive.errors import ArchiveError, BundleError
 from dagferry_core.errors import DagferryError, SetupError, with_subclasses
 from dagferry_follow.errors import SyncError
@@ -46,6 +47,10 @@ def settings(known: Iterable[Setting]) -> str:
     )
 
 
+def _described(head: str, meanings: Mapping[str, str]) -> str:
+    return table([head, "meaning"], [[f"`{name}`", meaning] for name, meaning in meanings.items()])
+
+
 def errors() -> str:
     """Return the table of errors."""
     return table(
@@ -74,6 +79,9 @@ TABLES = {
     "errors": errors,
     "server metrics": lambda: table(["metric", "type", "labels", "what"], dagferry_server.metrics.documented()),
     "sidecar metrics": lambda: table(["metric", "type", "labels", "what"], dagferry_sidecar.metrics.documented()),
+    "request headers": lambda: _described("header", protocol.REQUEST_HEADERS),
+    "answer headers": lambda: _described("header", protocol.ANSWER_HEADERS),
+    "media types": lambda: _described("media type", protocol.MEDIA_TYPES),
     "endpoints": lambda: table(["call", "scope", "listener", "what"], dagferry_server.http.routes.documented()),
 }
 

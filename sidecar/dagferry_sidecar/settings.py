@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from dagferry_core.errors import SetupError
 from dagferry_core.names import check_deployment
+from dagferry_core.protocol import MAX_WAIT_SECONDS
 from dagferry_follow.errors import VolumeFailed
 from dagferry_follow.remote.connection import ConnectionOptions, check_url, is_token
 from dagferry_follow.volume.records import TreeRules
@@ -17,8 +18,6 @@ from dagferry_sidecar.state import SEED, WAIT, WHEN_EMPTY
 PROGRAM = "dagferry-sidecar"
 ABOUT = "Follow one deployment of a Dagferry server and publish its dags to a folder."
 
-MAX_POLL_WAIT_SECONDS = 50
-"""The server waits no longer (docs/protocol.md)."""
 MAX_POLL_INTERVAL_SECONDS = 3600.0
 MIN_POLL_INTERVAL_SECONDS = 0.05
 MAX_ONCE_SECONDS = 86_400.0
@@ -86,7 +85,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("--listen", address, ("127.0.0.1", 8001), "HOST:PORT", "Where /healthz, /readyz and /metrics are served."),
     Setting(
         "--poll-wait",
-        whole(0, MAX_POLL_WAIT_SECONDS),
+        whole(0, MAX_WAIT_SECONDS),
         30,
         "SECONDS",
         "How long the server is asked to wait for a deploy; 0 is plain polling. Where waits are cut, shorter ones are "

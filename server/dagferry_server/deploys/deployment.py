@@ -15,6 +15,7 @@ from typing import NamedTuple, NoReturn, TypeAlias
 from dagferry_core.deploylog import Deploy, decode, entry_sha256
 from dagferry_core.errors import FormatError
 from dagferry_core.names import version_sequence
+from dagferry_core.protocol import NOTHING_TAG
 from dagferry_server.deploys.deployments_file import DeploymentSettings
 from dagferry_server.errors import (
     BundleGone,
@@ -34,8 +35,6 @@ from dagferry_server.store.base import Store
 
 MEMORY_DEPLOYS = 10_000
 """About 8 MB; also the most deploys whose bundles retention keeps."""
-NOTHING_TAG = "none"
-"""What stands in the ETag where a version would, before the first deploy."""
 
 Fault: TypeAlias = StoreFailed | StoreFull
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 from urllib.parse import unquote
 
+from dagferry_core.protocol import COMPONENT, DEREGISTER, ERROR, INSTANCE, LIVE, MAX_ERROR_CHARACTERS
 from dagferry_runtime.logs import fields
 from dagferry_server.log_limit import Key, LogLimit
 
@@ -14,7 +15,6 @@ MAX_SIDECARS = 10_000
 MAX_NAME_CHARACTERS = 253
 """An instance or component longer than this is cut; a pod's name may have as many."""
 MAX_VERSION_CHARACTERS = 63
-MAX_ERROR_CHARACTERS = 300
 MAX_LINES = 1000
 """In the log in a minute, about the sidecars of one deployment; a count stands for the others. Whoever holds a token
 may make up as many names as they like: 15,000 of them wrote 18 MB."""
@@ -46,15 +46,15 @@ class Report(NamedTuple):
 
 def report_of(headers: Mapping[str, str]) -> Report | None:
     """Return what a request says of its sender, cut to its limits; ``None`` if it does not say who it is."""
-    instance = headers.get("Dagferry-Instance")
+    instance = headers.get(INSTANCE)
     if not instance:
         return None
     return Report(
         instance=_clean(instance, MAX_NAME_CHARACTERS),
-        component=_clean(headers.get("Dagferry-Component", ""), MAX_NAME_CHARACTERS),
-        live=_clean(headers.get("Dagferry-Live", ""), MAX_VERSION_CHARACTERS),
-        error=_clean(unquote(headers.get("Dagferry-Error", "")), MAX_ERROR_CHARACTERS),
-        deregister=headers.get("Dagferry-Deregister") == "1",
+        component=_clean(headers.get(COMPONENT, ""), MAX_NAME_CHARACTERS),
+        live=_clean(headers.get(LIVE, ""), MAX_VERSION_CHARACTERS),
+        error=_clean(unquote(headers.get(ERROR, "")), MAX_ERROR_CHARACTERS),
+        deregister=headers.get(DEREGISTER) == "1",
     )
 
 
