@@ -1,7 +1,7 @@
 # make run    sets everything up and shows the main job: a server, three sidecars, a deploy, the swap
 # make test   sets everything up and runs the tests
 # make check  formatting, lint, types
-# make bench  measures speed and memory; docs/benchmarks.md has the results
+# make bench  measures speed and memory; docs/explanation/benchmarks.md has the results
 # make docs   writes the tables of settings, metrics, errors and endpoints
 # make pins   renews the pinned requirements
 

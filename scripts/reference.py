@@ -3,6 +3,7 @@
 ``make docs`` writes them; ``python scripts/reference.py --check`` only tells whether they are up to date.
 """
 
+import functools
 import re
 import sys
 from collections.abc import Iterable, Sequence
@@ -15,7 +16,7 @@ import dagferry_server.settings
 import dagferry_sidecar.metrics
 import dagferry_sidecar.settings
 from dagferry_core.command import Setting
-from dagferry_core.errors import ALL_ERRORS, DagferryError, SetupError, StoreInUse, SyncError
+from dagferry_core.errors import ALL_ERRORS, Audience, DagferryError, SetupError, StoreInUse, SyncError
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 
@@ -37,13 +38,14 @@ def settings(known: Iterable[Setting]) -> str:
     )
 
 
-def errors() -> str:
-    """Return the table of errors."""
+def errors(audience: Audience) -> str:
+    """Return the table of the errors that ``audience`` meets."""
     return table(
         ["code", "HTTP status", "exit code", "what happened", "what to do next"],
         [
             [f"`{e.code}`", _status(e), e.exit_code, _first_paragraph(e.__doc__ or ""), e.default_hint]
             for e in ALL_ERRORS
+            if e.audience is audience
         ],
     )
 
@@ -60,10 +62,10 @@ TABLES = {
     "server settings": lambda: settings(dagferry_server.settings.SETTINGS),
     "deployment settings": lambda: table(["key", "flag", "what"], dagferry_server.deploymentsfile.documented()),
     "sidecar settings": lambda: settings(dagferry_sidecar.settings.SETTINGS),
-    "errors": errors,
+    **{f"errors for {audience.value}": functools.partial(errors, audience) for audience in Audience},
     "server metrics": lambda: table(["metric", "type", "labels", "what"], dagferry_server.metrics.documented()),
     "sidecar metrics": lambda: table(["metric", "type", "labels", "what"], dagferry_sidecar.metrics.documented()),
-    "endpoints": lambda: table(["call", "scope", "listener", "what"], dagferry_server.routes.documented()),
+    "endpoints": lambda: table(["endpoint", "scope", "listener", "what"], dagferry_server.routes.documented()),
 }
 
 
@@ -79,8 +81,8 @@ def written(text: str) -> str:
 
 def main(arguments: Sequence[str]) -> int:
     """Write the tables, or with ``--check`` name the pages that are out of date; every table must be in some page."""
-    pages = {page: page.read_text() for page in sorted(DOCS.glob("*.md"))}
-    stale = [page.name for page, text in pages.items() if written(text) != text]
+    pages = {page: page.read_text() for page in sorted(DOCS.rglob("*.md"))}
+    stale = [str(page.relative_to(DOCS)) for page, text in pages.items() if written(text) != text]
     absent = [name for name in TABLES if not any(f"<!-- reference: {name} -->" in text for text in pages.values())]
     if "--check" in arguments:
         if stale or absent:

@@ -1,8 +1,8 @@
 """The newest tree of a DAG bundle on a host: a sidecar's volume, kept by whichever process of Airflow asks.
 
-It keeps the sidecar's rules (docs/concepts.md) with the same code: the mtimes of files that changed, or import what
-changed, are the moment of the swap and are touched again; a patch is taken where that does; within one log id it
-never goes back; what was published stays when the server is away.
+It keeps the sidecar's rules (docs/reference/dags-folder.md) with the same code: the mtimes of files that changed, or
+import what changed, are the moment of the swap and are touched again; a patch is taken where that does; within one log
+id it never goes back; what was published stays when the server is away.
 
 Whoever works on it holds its lock, so of many processes on a host one is at work at a time.
 """

@@ -1,7 +1,7 @@
 """The one table of errors: code, HTTP status, exit code and hint of everything that can go wrong.
 
 ``DagferryError`` is the root; each subclass is one fact, named as such. The body of an HTTP answer, the exit code of
-a command, the ``outcome`` label of a metric and ``docs/errors.md`` all come from here::
+a command, the ``outcome`` label of a metric and ``docs/reference/errors.md`` all come from here::
 
     DagferryError
     ├── ArchiveError       the upload is not an archive we can trust      exit 3
@@ -15,13 +15,25 @@ A client of the upload protocol takes only 200 for success, repeats a 5xx and gi
 always 503 or 507, never 429.
 """
 
+from enum import Enum
 from typing import ClassVar
+
+from dagferry_core.documentation import DOCUMENTATION
 
 EXIT_USAGE = 2
 EXIT_REFUSED = 3
 EXIT_NOT_ALLOWED = 4
 EXIT_UNAVAILABLE = 5
 EXIT_LOCAL = 6
+
+
+class Audience(Enum):
+    """Who meets an error first, and has to act; the value names them in the documentation."""
+
+    DEPLOYERS = "deployers"
+    OPERATORS = "operators"  # of the server
+    PODS = "pods"  # those who run Airflow's pods
+    CLIENTS = "clients"  # those who write a client
 
 
 class DagferryError(Exception):
@@ -34,6 +46,7 @@ class DagferryError(Exception):
     code: ClassVar[str] = "internal"
     status: ClassVar[int] = 500
     exit_code: ClassVar[int] = 1
+    audience: ClassVar[Audience] = Audience.OPERATORS
     default_hint: ClassVar[str] = "This is a defect of Dagferry; its log has the details. Please report it."
 
     def __init__(self, message: str, hint: str | None = None) -> None:
@@ -53,6 +66,7 @@ class ArchiveError(DagferryError):
     """The upload is not an archive that can be trusted."""
 
     code = "archive_error"
+    audience = Audience.DEPLOYERS
     status = 422
     exit_code = EXIT_REFUSED
     default_hint = "Pack the dags folder again, for example with: tar -czf dags.tar.gz dags"
@@ -108,6 +122,7 @@ class BundleError(DagferryError):
     """The archive is sound, but its content makes no bundle."""
 
     code = "bundle_error"
+    audience = Audience.DEPLOYERS
     status = 422
     exit_code = EXIT_REFUSED
     default_hint = "Remove or rename the file in the dags folder and deploy again."
@@ -217,15 +232,17 @@ class RequestError(DagferryError):
     """The request is wrong."""
 
     code = "request_invalid"
+    audience = Audience.CLIENTS
     status = 400
     exit_code = EXIT_REFUSED
-    default_hint = "See docs/protocol.md for the calls and their parameters."
+    default_hint = f"See {DOCUMENTATION}/reference/protocol.md#endpoints for the endpoints and their parameters."
 
 
 class MultipartInvalid(RequestError):
     """The form data of an upload is malformed, or does not hold exactly one file."""
 
     code = "multipart_invalid"
+    audience = Audience.DEPLOYERS
     default_hint = "Send one file part, for example with: curl --fail-with-body -F dags.tar.gz=@dags.tar.gz URL"
 
 
@@ -233,6 +250,7 @@ class UploadIncomplete(RequestError):
     """The connection broke before the request body was complete."""
 
     code = "upload_incomplete"
+    audience = Audience.DEPLOYERS
     default_hint = "The connection broke while the upload was being sent. Upload again."
 
 
@@ -240,6 +258,7 @@ class UploadTooLarge(RequestError):
     """The upload has more bytes than the server's limit."""
 
     code = "upload_too_large"
+    audience = Audience.DEPLOYERS
     status = 413
     default_hint = "Remove large files from the dags folder, or give the server more tiers (--tiers)."
 
@@ -263,6 +282,7 @@ class DeploymentNotFound(RequestError):
     """There is no deployment of this name on this server."""
 
     code = "deployment_not_found"
+    audience = Audience.DEPLOYERS
     status = 404
     exit_code = EXIT_NOT_ALLOWED
     default_hint = "Check the name in the URL against the server's --deployments or --deployments-file."
@@ -272,6 +292,7 @@ class DeploymentDisabled(RequestError):
     """The deployment takes no deploys at the moment, for a reason that whoever runs the server has given."""
 
     code = "deployment_disabled"
+    audience = Audience.DEPLOYERS
     status = 409
     exit_code = EXIT_NOT_ALLOWED
     default_hint = (
@@ -314,6 +335,7 @@ class Unauthenticated(RequestError):
     """The request says nothing of who makes it, and this call needs to know."""
 
     code = "unauthenticated"
+    audience = Audience.DEPLOYERS
     status = 401
     exit_code = EXIT_NOT_ALLOWED
     default_hint = 'Send a token, for example with: curl --fail-with-body -H "Authorization: Bearer $TOKEN" URL'
@@ -323,6 +345,7 @@ class CredentialsRefused(RequestError):
     """The token, or what a proxy says of the caller, is unknown, expired, or not right."""
 
     code = "credentials_refused"
+    audience = Audience.DEPLOYERS
     status = 401
     exit_code = EXIT_NOT_ALLOWED
     default_hint = "Get a new token, or ask whoever runs the server what it accepts."
@@ -332,6 +355,7 @@ class Forbidden(RequestError):
     """The caller is known and may see the deployment, but not do this with it."""
 
     code = "forbidden"
+    audience = Audience.DEPLOYERS
     status = 403
     exit_code = EXIT_NOT_ALLOWED
     default_hint = "Ask whoever runs the server for a token or a rule with this scope."
@@ -354,6 +378,7 @@ class ServerError(DagferryError):
 
     retry_after = 5  # seconds
     code = "unavailable"
+    audience = Audience.DEPLOYERS
     status = 503
     exit_code = EXIT_UNAVAILABLE
     default_hint = "Try again in a moment."
@@ -419,6 +444,7 @@ class StoreFull(ServerError):
     """The server's volume has no space left."""
 
     code = "store_full"
+    audience = Audience.OPERATORS
     status = 507
     default_hint = "Enlarge the server's volume, or lower --keep-deploys, --keep-days or --max-store-bytes."
 
@@ -427,6 +453,7 @@ class StoreFailed(ServerError):
     """The server's volume refused to read or write. That may pass: nothing is taken for damaged or gone."""
 
     code = "store_failed"
+    audience = Audience.OPERATORS
     default_hint = "Look at the server's log and its volume, then try again."
 
 
@@ -444,6 +471,7 @@ class StoreInUse(ServerError):
     """Another server owns the data folder."""
 
     code = "store_in_use"
+    audience = Audience.OPERATORS
     default_hint = "Stop the other server first: a data folder belongs to one server at a time."
 
 
@@ -454,6 +482,7 @@ class SyncError(DagferryError):
     """The sidecar could not take over a deploy. The tree that was published stays."""
 
     code = "sync_error"
+    audience = Audience.PODS
     exit_code = EXIT_UNAVAILABLE
     default_hint = "The sidecar tries again by itself."
 
@@ -598,4 +627,4 @@ def _leaves(kind: type[DagferryError]) -> list[type[DagferryError]]:
 
 
 ALL_ERRORS: tuple[type[DagferryError], ...] = tuple(_leaves(DagferryError))
-"""Every error there is, in the order of this file; ``docs/errors.md`` and the metric labels are held against it."""
+"""Every error there is, in the order of this file; tests compare the documentation and the metric labels with it."""

@@ -18,6 +18,7 @@ from urllib.parse import quote
 
 from dagferry_core import __version__
 from dagferry_core.connecting import Access, Patience
+from dagferry_core.documentation import DOCUMENTATION
 from dagferry_core.errors import AnswerInvalid, DagferryError, RequestError, ServerRefused, ServerUnreachable
 from dagferry_core.limits import PIECE_BYTES
 from dagferry_core.names import is_digest, version_sequence
@@ -220,7 +221,10 @@ class Server:
         return body
 
 
-_WHO_ASKS = "The server wants to know who asks: give the sidecar a token with --token-file, and see docs/security.md."
+_WHO_ASKS = (
+    "The server requires credentials: give the sidecar a token with --token-file. "
+    f"See {DOCUMENTATION}/how-to/set-up-credentials.md for how to create one."
+)
 _REFUSED = (
     "Check that --token-file holds a token of scope sync for this deployment. The server's log says why it refused it."
 )

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from dagferry_core.command import Setting, address, fields, parse, size, whole
+from dagferry_core.documentation import DOCUMENTATION
 from dagferry_core.errors import DeploymentNotFound, SetupError
 from dagferry_core.limits import (
     GIB,
@@ -240,8 +241,8 @@ class Settings(BaseModel):
                 raise SetupError(
                     f"{flag} {shown_address(listener)} can be reached from elsewhere, and no credentials are "
                     "configured: anybody could deploy code.",
-                    "Add --tokens-file or --issuers-file (docs/security.md), listen on 127.0.0.1, or add "
-                    "--insecure-no-auth if something in front of the server keeps strangers out.",
+                    "Add --tokens-file or --issuers-file, listen on 127.0.0.1, or add --insecure-no-auth if something "
+                    f"in front of the server keeps strangers out. See {DOCUMENTATION}/how-to/set-up-credentials.md.",
                 )
         return self
 

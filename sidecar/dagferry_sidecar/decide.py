@@ -1,6 +1,6 @@
 """What a sidecar does next: a pure function, (state, event) → (state, action). No I/O, no clock, no chance of its own.
 
-The rules of docs/concepts.md that are decided here:
+The rules of docs/explanation/how-a-swap-works.md that are decided here:
 
 - Within one log id it never goes to a lower sequence, nor to another content of the same one. Another log id with
   deploys is followed, with a warning; another one without deploys leaves the tree alone.

@@ -17,7 +17,7 @@ PROGRAM = "dagferry-sidecar"
 ABOUT = "Follow one deployment of a Dagferry server and publish its dags to a folder."
 
 MAX_POLL_WAIT_SECONDS = 50
-"""The server waits no longer (docs/protocol.md)."""
+"""The server waits no longer (docs/reference/protocol.md)."""
 MAX_POLL_INTERVAL_SECONDS = 3600.0
 MIN_POLL_INTERVAL_SECONDS = 0.05
 MAX_ONCE_SECONDS = 86_400.0

@@ -1,4 +1,4 @@
-"""What a sidecar does next: each test is a promise of docs/concepts.md, played without sockets, clocks or chance."""
+"""What a sidecar does next: each test is a promise of docs/explanation, played without sockets, clocks or chance."""
 
 import itertools
 import math

@@ -1,6 +1,6 @@
 """A real sidecar and a server that misbehaves: what was published stays, probes tell the truth, the next cycle heals.
 
-What docs/concepts.md promises, one test each.
+What docs/explanation/how-a-swap-works.md promises, one test each.
 """
 
 import contextlib
