@@ -15,25 +15,15 @@ A client of the upload protocol takes only 200 for success, repeats a 5xx and gi
 always 503 or 507, never 429.
 """
 
-from enum import Enum
 from typing import ClassVar
 
-from dagferry_core.documentation import DOCUMENTATION
+from dagferry_core.documentation import DOCUMENTATION, Audience
 
 EXIT_USAGE = 2
 EXIT_REFUSED = 3
 EXIT_NOT_ALLOWED = 4
 EXIT_UNAVAILABLE = 5
 EXIT_LOCAL = 6
-
-
-class Audience(Enum):
-    """Who meets an error first, and has to act; the value names them in the documentation."""
-
-    DEPLOYERS = "deployers"
-    OPERATORS = "operators"  # of the server
-    PODS = "pods"  # those who run Airflow's pods
-    CLIENTS = "clients"  # those who write a client
 
 
 class DagferryError(Exception):
