@@ -47,12 +47,12 @@ class Metrics:
             Counter,
             "requests_total",
             "Requests by route and class of status: 2xx, 3xx, 4xx, 5xx, or client_disconnected. The route is empty if "
-            "there is none of the path and method, as of OPTIONS, or if the request was no HTTP.",
+            "no route matches, as for OPTIONS, or if the request was not HTTP.",
             "route",
             "status",
         )
         self.received_bytes = make(
-            Counter, "upload_received_bytes_total", "Bytes of files as they arrive, also of uploads that then fail.", of
+            Counter, "upload_received_bytes_total", "Bytes of files received, also of uploads that then fail.", of
         )
         self.receive_seconds = make(
             Histogram, "upload_receive_seconds", "Time to receive an upload.", of, buckets=_SECONDS
@@ -63,10 +63,10 @@ class Metrics:
         self.commit_seconds = make(
             Histogram, "upload_commit_seconds", "Time to store a bundle and its deploy.", of, buckets=_SECONDS
         )
-        self.bundle_sent_bytes = make(Counter, "bundle_sent_bytes_total", "Bytes of whole bundles sent.", of)
+        self.bundle_sent_bytes = make(Counter, "bundle_sent_bytes_total", "Bytes of complete bundles sent.", of)
         self.patch_sent_bytes = make(Counter, "patch_sent_bytes_total", "Bytes of patches sent.", of)
-        self.waiting = make(Gauge, "waiting_sidecars", "Requests that wait for a change.", of)
-        self.known = make(Gauge, "known_sidecars", "Sidecars that have asked and not said goodbye.", of)
+        self.waiting = make(Gauge, "waiting_sidecars", "Requests that are waiting for a change.", of)
+        self.known = make(Gauge, "known_sidecars", "Sidecars that have sent a request and not deregistered.", of)
         self.sequence = make(Gauge, "current_sequence", "Sequence of the current deploy; 0: nothing deployed.", of)
         self.deploy_time = make(
             Gauge, "current_deploy_timestamp_seconds", "Time of the current deploy; 0: nothing deployed.", of
@@ -75,7 +75,7 @@ class Metrics:
         self.unknown = make(
             Gauge,
             "current_unknown",
-            "1 while the newest deploy cannot be read, so that nobody is told of a deploy.",
+            "1 while the newest deploy cannot be read, so that sidecars are not notified.",
             of,
         )
         self.stored_bytes = make(Gauge, "stored_bytes", "Bytes of stored bundles.", of)
@@ -86,10 +86,12 @@ class Metrics:
         self.token_expiry = make(
             Gauge,
             "token_expiry_timestamp_seconds",
-            "When the next token of the tokens file ends whose name has no later one; 0: none ends.",
+            "When the next token expires that no later one of its name replaces; 0: none expires.",
         )
         make(
-            Gauge, "upload_limit_bytes", "The most bytes an upload may have, if --deployments-file says nothing else."
+            Gauge,
+            "upload_limit_bytes",
+            "How many bytes an upload may have, unless --deployments-file sets another limit.",
         ).set(upload_limit.bytes)
         make(Gauge, "info", "Always 1; the label has the server's version.", "version").labels(__version__).set(1)
 
