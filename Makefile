@@ -1,7 +1,7 @@
 # make run    sets everything up and shows the main job: a server, three sidecars, a deploy, the swap
 # make test   sets everything up and runs the tests
 # make check  formatting, lint, types
-# make bench  measures speed and memory; docs/explanation/benchmarks.md has the results
+# make bench  measures speed and memory; docs/benchmarks.md has the results
 # make docs   writes the tables of settings, metrics, errors and endpoints
 # make mutations  breaks the code on purpose, one small change at a time; the tests must notice
 # make coverage   measures what each module's own tests cover, and holds the floors
