@@ -1,8 +1,8 @@
 """The newest tree of a DAG bundle on a host: a volume like a sidecar's, kept by the processes of Airflow in turns.
 
-The rules are the sidecar's (docs/concepts.md), by the same code: ``dagferry_follow.choose`` decides which deploy is
-applied and how; the mtimes of files that changed, or import what changed, are the moment of the swap, and these files
-are touched again; what is published stays when the server is away.
+The rules are the sidecar's (docs/reference/dags-folder.md), by the same code: ``dagferry_follow.choose`` decides which
+deploy is applied and how; the mtimes of files that changed, or import what changed, are the moment of the swap, and
+these files are touched again; what is published stays when the server is away.
 
 A process holds the volume's lock while it works on it, so one process of a host works on it at a time.
 """
@@ -17,8 +17,9 @@ from typing import NamedTuple
 
 from dagferry_airflow.arguments import DEFAULT_KEEP, Keep
 from dagferry_core.bundle.manifest import Manifest
-from dagferry_core.errors import DagferryError, RootInUse, RootUnusable, TreeDamaged
+from dagferry_core.errors import DagferryError
 from dagferry_follow.choose import Apply, Condition, How, Nothing, Refuse, choose, condition_of, whole_may_help
+from dagferry_follow.errors import RootInUse, RootUnusable, TreeDamaged
 from dagferry_follow.remote.download import open_download
 from dagferry_follow.remote.server import Server
 from dagferry_follow.volume import tree as trees

@@ -1,6 +1,6 @@
 """What a sidecar does next: a pure function, (state, event) → (state, action). No I/O, no clock, no randomness.
 
-The rules of docs/concepts.md that are decided here:
+The rules of docs/explanation/how-a-swap-works.md that are decided here:
 
 - A patch that does not fit is followed at once by the whole bundle. If that fails too, it is tried again after a
   growing, jittered pause, or as soon as the server has a newer deploy; never in a hot loop.
@@ -16,15 +16,10 @@ it is asked to wait, by ``waiting``.
 
 import math
 
-from dagferry_core.errors import (
-    AwaitingFirstDeploy,
-    DagferryError,
-    SequenceRegressed,
-    ServerUnreachable,
-    TreeDamaged,
-)
+from dagferry_core.errors import DagferryError
 from dagferry_follow.choose import Condition, How, Nothing, Refuse, choose, how_to_apply, whole_may_help
 from dagferry_follow.defaults import TOUCH_AGAIN_SECONDS
+from dagferry_follow.errors import AwaitingFirstDeploy, SequenceRegressed, ServerUnreachable, TreeDamaged
 from dagferry_follow.volume.records import DeployRef
 from dagferry_sidecar.pace import backoff, touch_due
 from dagferry_sidecar.state import (

@@ -1,15 +1,15 @@
-"""What a sidecar does next: each test is a promise of docs/concepts.md, without sockets, clocks or randomness."""
+"""What a sidecar does next: each test is a promise of how-a-swap-works.md, without sockets, clocks or randomness."""
 
 import pytest
 
-from dagferry_core.errors import (
+from dagferry_follow.choose import Condition, How, WhenEmpty
+from dagferry_follow.errors import (
     AwaitingFirstDeploy,
     SequenceRegressed,
     ServerUnreachable,
     TreeDamaged,
     VolumeFailed,
 )
-from dagferry_follow.choose import Condition, How, WhenEmpty
 from dagferry_sidecar.state import (
     NO_VERSION,
     Apply,

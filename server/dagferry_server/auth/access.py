@@ -6,8 +6,8 @@ A caller who may not see a deployment learns nothing about it: the response is t
 from collections.abc import Collection
 from typing import Literal, NamedTuple, get_args
 
-from dagferry_core.errors import DeploymentNotFound, Forbidden, Unauthenticated
 from dagferry_server.auth.patterns import matches
+from dagferry_server.errors import DeploymentNotFound, Forbidden, Unauthenticated
 
 Scope = Literal["deploy", "override", "sync", "read"]
 """``deploy`` allows uploads, rollbacks and reading; ``override`` bypasses the checks that would block a deploy;

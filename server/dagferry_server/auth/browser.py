@@ -8,8 +8,9 @@ own name resolves to 127.0.0.1 has the same origin as the server, and is recogni
 import re
 from collections.abc import Mapping
 
-from dagferry_core.errors import OriginRefused
+from dagferry_core.documentation import DOCUMENTATION
 from dagferry_core.loopback import is_loopback
+from dagferry_server.errors import OriginRefused
 
 _OWN_SITES = {"same-origin", "none"}
 """Values of Sec-Fetch-Site (W3C Fetch Metadata); ``none`` is a typed address, ``same-site`` may be another port."""
@@ -33,8 +34,8 @@ def refuse_web_pages(headers: Mapping[str, str], *, loopback_only: bool) -> None
     if loopback_only and host and not _names_loopback(host):
         raise OriginRefused(
             f"Host header {host[:200]!r} rejected: a server without credentials only accepts requests to itself.",
-            "Use 127.0.0.1 or localhost. To use a proxy or another name, configure credentials, such as --tokens-file: "
-            "see docs/security.md.",
+            "Use 127.0.0.1 or localhost. To use a proxy or another name, configure credentials, such as "
+            f"--tokens-file: see {DOCUMENTATION}/how-to/set-up-credentials.md.",
         )
 
 

@@ -8,9 +8,9 @@ from collections.abc import Iterable
 
 from aiohttp import web
 
-from dagferry_core.errors import RequestError
 from dagferry_server.auth.access import authorize
 from dagferry_server.auth.browser import refuse_web_pages
+from dagferry_server.errors import RequestError
 from dagferry_server.http.request_context import CALLER, SERVICE, RequestContext
 from dagferry_server.http.routing import Route
 

@@ -10,8 +10,9 @@ from collections.abc import Iterable
 
 from aiohttp import hdrs, web
 
-from dagferry_core.errors import DagferryError, MethodNotAllowed, RouteNotFound, ServerError
+from dagferry_core.errors import DagferryError
 from dagferry_runtime.logs import fields
+from dagferry_server.errors import MethodNotAllowed, RouteNotFound, ServerError
 from dagferry_server.http.admission import LOOPBACK_ONLY, admit
 from dagferry_server.http.audit import CLIENT_DISCONNECTED, audit
 from dagferry_server.http.models import FIXED_HEADERS, error_response

@@ -9,6 +9,7 @@ from dagferry_core import __version__
 from dagferry_core.deploy_details import DeployDetails
 from dagferry_core.deploylog import Deploy
 from dagferry_core.errors import DagferryError
+from dagferry_core.protocol import JSON_TYPE
 
 FIXED_HEADERS: Mapping[str, str] = {
     # A cache on the way must never hide a deploy, and no proxy may compress or change a body.
@@ -101,7 +102,7 @@ class StatusAnswer(Answer):
 class ErrorAnswer(Answer):
     """An error."""
 
-    code: str = Field(description="The error's name; docs/errors.md lists them.")
+    code: str = Field(description="The error's name; the documentation lists them under reference/errors.md.")
     message: str = Field(description="What went wrong.")
     hint: str = Field(description="What to do next.")
 
@@ -136,7 +137,7 @@ def json_response(body: BaseModel | bytes, status: int = 200, headers: Mapping[s
     return web.Response(
         body=data,
         status=status,
-        headers={**FIXED_HEADERS, "Content-Type": "application/json", **(headers or {})},
+        headers={**FIXED_HEADERS, "Content-Type": JSON_TYPE, **(headers or {})},
     )
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from dagferry_core.errors import DagferryError, DeploymentNotFound, Forbidden, Unauthenticated
+from dagferry_core.errors import DagferryError
 from dagferry_server.auth.access import (
     ANYBODY,
     MAX_SHOWN_NAMES,
@@ -13,6 +13,7 @@ from dagferry_server.auth.access import (
     authorize,
     no_deployment,
 )
+from dagferry_server.errors import DeploymentNotFound, Forbidden, Unauthenticated
 
 
 def refused(scope: Scope | None, deployment: str, caller: Caller | None) -> type[DagferryError] | None:

@@ -5,9 +5,9 @@ from urllib.parse import quote
 
 import pytest
 
+from dagferry_core.protocol import MAX_ERROR_CHARACTERS
 from dagferry_server.fleet import sidecars
 from dagferry_server.fleet.sidecars import (
-    MAX_ERROR_CHARACTERS,
     MAX_NAME_CHARACTERS,
     Report,
     Sidecar,
@@ -89,7 +89,7 @@ async def test_made_up_names_do_not_fill_the_log(caplog: pytest.LogCaptureFixtur
     assert len(caplog.records) == sidecars.MAX_LINES
     known.flush()
     (left,) = caplog.records[sidecars.MAX_LINES :]
-    assert left.fields == {"deployment": "prod", "left_unsaid": 3 * 15_000 - sidecars.MAX_LINES}
+    assert left.fields == {"deployment": "prod", "suppressed": 3 * 15_000 - sidecars.MAX_LINES}
     known.record(report("another"), 2.0)
     assert caplog.records[-1].fields["instance"] == "another"
     known.flush()
