@@ -18,6 +18,8 @@ import pytest
 
 from harness import OTHER_USER, Sidecar, eventually, others_can_run_python, tree
 
+pytestmark = pytest.mark.slow
+
 A = {"dag.py": b"import team.helper\n", "other.py": b"import os\n", "team/helper.py": b"rate = 1\n" * 200}
 B = {**A, "team/helper.py": b"rate = 2\n" * 200}
 C = {**B, "new.py": b"pass\n"}
