@@ -38,6 +38,12 @@ def previous_python() -> Path:
     return environment / "bin" / "python"
 
 
+def packages_of(release: str) -> list[Path]:
+    """The folders to put on the path for the packages of ``this`` release or the ``previous`` one."""
+    source = HOME if release == "this" else previous_python().parents[1] / "source"
+    return sorted({package.parents[1] for package in source.glob("*/dagferry_*/__init__.py")})
+
+
 def _build(revision: str, environment: Path) -> None:
     """Install that revision with what it pins itself."""
     shutil.rmtree(environment, ignore_errors=True)

@@ -10,46 +10,20 @@ import subprocess
 
 import pytest
 
-from harness import Server, Sidecar, eventually
-from previous import PreviousServer, PreviousSidecar, previous_python
+from harness import Sidecar, eventually
+from previous import previous_python
 
 NOISE = random.Random(1).randbytes(200_000)
 A = {"etl.py": b"import shop\n", "shop.py": b"rate = 1\n", "plain.py": b"pass\n", "data/noise.bin": NOISE}
 B = {**A, "shop.py": b"rate = 2\n", "sql/new.sql": b"select 1\n"}
 C = {"etl.py": b"import shop\n", "shop.py": b"rate = 3\n"}
 
-SERVERS = {"this": Server, "previous": PreviousServer}
-SIDECARS = {"this": Sidecar, "previous": PreviousSidecar}
 OTHER = {"this": "previous", "previous": "this"}
 BOTH = pytest.mark.parametrize("release", ["this", "previous"])
 """Which release the server is of, or whoever came first; the other side is of the other one."""
 
 # What a follower of either release reads of the current answer and of a bundle: these may be added to, never changed.
 CURRENT_FIELDS = {"log_id": str, "sequence": int, "version": str, "digest": str}
-
-
-@pytest.fixture
-def serving(tmp_path, started):
-    """Start a server of a release."""
-
-    def start(release: str, **options) -> Server:
-        server = SERVERS[release](tmp_path / "data", **options)
-        started.append(server)
-        return server.ready()
-
-    return start
-
-
-@pytest.fixture
-def following(tmp_path, started):
-    """Start a sidecar of a release, always on the same volume."""
-
-    def start(release: str, server: Server) -> Sidecar:
-        sidecar = SIDECARS[release](server.url, tmp_path / "pod-0")
-        started.append(sidecar)
-        return sidecar
-
-    return start
 
 
 def test_the_previous_release_is_another_program_than_this_one() -> None:
