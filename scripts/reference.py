@@ -8,14 +8,14 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-import dagferry_server.deploymentsfile
+import dagferry_server.deploys.deployments_file
+import dagferry_server.http.routes
 import dagferry_server.metrics
-import dagferry_server.routes
 import dagferry_server.settings
 import dagferry_sidecar.metrics
 import dagferry_sidecar.settings
-from dagferry_core.command import Setting
 from dagferry_core.errors import ALL_ERRORS, DagferryError, SetupError, StoreInUse, SyncError
+from dagferry_runtime.settings import Setting
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 
@@ -58,12 +58,14 @@ def _first_paragraph(text: str) -> str:
 
 TABLES = {
     "server settings": lambda: settings(dagferry_server.settings.SETTINGS),
-    "deployment settings": lambda: table(["key", "flag", "what"], dagferry_server.deploymentsfile.documented()),
+    "deployment settings": lambda: table(
+        ["key", "flag", "what"], dagferry_server.deploys.deployments_file.documented()
+    ),
     "sidecar settings": lambda: settings(dagferry_sidecar.settings.SETTINGS),
     "errors": errors,
     "server metrics": lambda: table(["metric", "type", "labels", "what"], dagferry_server.metrics.documented()),
     "sidecar metrics": lambda: table(["metric", "type", "labels", "what"], dagferry_sidecar.metrics.documented()),
-    "endpoints": lambda: table(["call", "scope", "listener", "what"], dagferry_server.routes.documented()),
+    "endpoints": lambda: table(["call", "scope", "listener", "what"], dagferry_server.http.routes.documented()),
 }
 
 

@@ -18,7 +18,7 @@ HEAD = """
 import json, sys
 from airflow.exceptions import AirflowException
 from dagferry_airflow import DagferryBundle, pin
-from dagferry_core import fetch
+from dagferry_follow.remote import server as fetch
 
 def made(version=None, name="prod", **kwargs):
     return DagferryBundle(name=name, version=version, refresh_interval=5, **kwargs)

@@ -2,7 +2,7 @@
 
 import sys
 
-from dagferry_core import fetch
+from dagferry_follow.remote import server as fetch
 
 fetch.CONNECT_SECONDS = 0.5
 fetch.SILENCE_SECONDS = 0.5

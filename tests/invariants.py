@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dagferry_core.bundle import decompressed, read_tar
+from dagferry_core.bundle.reader import decompressed, read_tar
 from harness import Server, eventually, tree
 
 

@@ -3,12 +3,23 @@
 from collections.abc import Mapping
 
 from dagferry_core.errors import ServerRefused, ServerUnreachable
-from dagferry_core.records import DeployRef
+from dagferry_follow.volume.records import DeployRef
 from dagferry_sidecar.decide import decide
-from dagferry_sidecar.state import SOUND, WAIT, Ask, AskFailed, Checked, NothingNew, Rules, Started, State, TakeFailed
+from dagferry_sidecar.state import (
+    SOUND,
+    WAIT,
+    ApplyFailed,
+    Checked,
+    NotModified,
+    Poll,
+    PollFailed,
+    Rules,
+    Started,
+    State,
+)
 
-AWAY = AskFailed(ServerUnreachable("away"))
-REFUSED = AskFailed(ServerRefused("No."))
+AWAY = PollFailed(ServerUnreachable("away"))
+REFUSED = PollFailed(ServerRefused("No."))
 
 
 def deploy(sequence: int, log: str = "log", content: str = "") -> DeployRef:
@@ -33,17 +44,17 @@ class Player:
     def start(self, live: DeployRef | None = None, damage: str = SOUND, ages: Mapping[str, float] | None = None):
         return self.tell(Started(live, damage, "a.py", ages or {}))
 
-    def tell(self, event, after: float = 0.0, chance: float = 1.0):
+    def tell(self, event, after: float = 0.0, jitter: float = 1.0):
         self.now += after
-        self.state, action = decide(self.state, event, self.now, chance)
+        self.state, action = decide(self.state, event, self.now, jitter)
         return action
 
     def follow(self, live: DeployRef) -> "Player":
         """Be where every sidecar is most of the time: at the newest deploy, waiting for the next."""
         self.start(live)
-        self.tell(NothingNew())
-        assert self.tell(Checked(SOUND, "")) == Ask(live.version, self.state.rules.poll_wait)
+        self.tell(NotModified())
+        assert self.tell(Checked(SOUND, "")) == Poll(live.version, self.state.rules.poll_wait)
         return self
 
-    def fail(self, action, error, chance: float = 1.0):
-        return self.tell(TakeFailed(action, error), chance=chance)
+    def fail(self, action, error, jitter: float = 1.0):
+        return self.tell(ApplyFailed(action, error), jitter=jitter)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import aiohttp
 
-from dagferry_server.listeners import Listeners
+from dagferry_server.http.listeners import Listeners
 from dagferry_server.service import Service
 from harness import PATIENCE_SECONDS, pack
 

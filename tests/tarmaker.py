@@ -5,7 +5,7 @@ import io
 
 import zstandard
 
-from dagferry_core.archive import ArchiveRules, CheckedArchive, check_archive
+from dagferry_core.archive.check import ArchiveRules, CheckedArchive, check_archive
 from dagferry_core.errors import DagferryError
 
 POSIX = b"ustar\x0000"

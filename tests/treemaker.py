@@ -4,13 +4,13 @@ import hashlib
 import io
 import os
 
-from dagferry_core.bundle import BundleFile, Index
-from dagferry_core.graph import touched
-from dagferry_core.imports import imported_names
-from dagferry_core.manifest import Entry, Manifest
-from dagferry_core.packing import write_bundle
-from dagferry_core.patch import MAX_PATCH_BYTES, make_patch
-from dagferry_core.reads import read_hints
+from dagferry_core.bundle.manifest import Entry, Manifest
+from dagferry_core.bundle.patch import MAX_PATCH_BYTES, make_patch
+from dagferry_core.bundle.reader import BundleFile, Index
+from dagferry_core.bundle.writer import write_bundle
+from dagferry_core.source.graph import touched
+from dagferry_core.source.reads import read_hints
+from dagferry_core.source.scan import imported_names
 
 
 def manifest_of(files: dict[str, bytes], modes: dict[str, int] | None = None) -> Manifest:

@@ -28,10 +28,9 @@ from airflow.dag_processing.bundles import base
 from airflow.exceptions import AirflowException
 
 from dagferry_airflow import pin
-from dagferry_airflow.following import Follower
+from dagferry_airflow.follower import Follower
 from dagferry_airflow.live import live_version
 from dagferry_airflow.versions import Versions, is_refused
-from dagferry_core.connecting import Access, Patience, check_url, tls_context
 from dagferry_core.errors import (
     AnswerInvalid,
     AwaitingFirstDeploy,
@@ -43,9 +42,10 @@ from dagferry_core.errors import (
     TokenUnreadable,
     VolumeFailed,
 )
-from dagferry_core.fetch import Server
 from dagferry_core.names import check_deployment
-from dagferry_core.root import CURRENT
+from dagferry_follow.remote.connection import ConnectionOptions, Timeouts, check_url, tls_context
+from dagferry_follow.remote.server import Server
+from dagferry_follow.volume.root import CURRENT
 
 AGENT = "dagferry-airflow"
 SERVER_ERRORS = 500
@@ -79,7 +79,7 @@ class DagferryBundle(base.BaseDagBundle):  # type: ignore[misc] # Airflow is not
         super().__init__(**kwargs)
         self.server = server
         self.deployment = check_deployment(deployment)
-        self._access = Access(token_file=token_file, ca_file=ca_file)
+        self._access = ConnectionOptions(token_file=token_file, ca_file=ca_file)
         self._allow_plain_http = allow_plain_http
         self._template = view_url_template
         self._live = f"{self.base_dir}/live"
@@ -160,7 +160,7 @@ class DagferryBundle(base.BaseDagBundle):  # type: ignore[misc] # Airflow is not
 
     # --- the server --------------------------------------------------------------------------------------------------
 
-    def _connect(self, patience: Patience | None = None) -> Server:
+    def _connect(self, timeouts: Timeouts | None = None) -> Server:
         try:
             check_url(self.server)
             if self._access.ca_file:
@@ -170,7 +170,7 @@ class DagferryBundle(base.BaseDagBundle):  # type: ignore[misc] # Airflow is not
         except OSError as error:
             raise SetupError(f"The CA file {self._access.ca_file} cannot be used: {error.strerror}.") from error
         self._access.check(self.server, allow_plain_http=self._allow_plain_http)
-        return Server(self.server, self.deployment, agent=AGENT, access=self._access, patience=patience)
+        return Server(self.server, self.deployment, agent=AGENT, access=self._access, timeouts=timeouts)
 
     def _give_up(self, error: DagferryError) -> NoReturn:
         """Raise ``error`` as Airflow's, or in a task, if waiting helps, what makes Airflow (3.1.7 on) reschedule it."""

@@ -14,8 +14,6 @@ import os
 import time
 from collections.abc import Iterator
 
-from dagferry_core import tree as trees
-from dagferry_core.draft import Draft
 from dagferry_core.errors import (
     AnswerInvalid,
     AwaitingFirstDeploy,
@@ -26,12 +24,14 @@ from dagferry_core.errors import (
     SequenceRegressed,
     TreeDamaged,
 )
-from dagferry_core.fetch import Server
-from dagferry_core.records import DeployRef, TreeRules
-from dagferry_core.root import CURRENT, LOCK_HINT
-from dagferry_core.taking import opened
-from dagferry_core.tree import Damage
-from dagferry_core.volume import Live, Volume
+from dagferry_follow.remote.download import opened
+from dagferry_follow.remote.server import Server
+from dagferry_follow.volume import tree as trees
+from dagferry_follow.volume.records import DeployRef, TreeRules
+from dagferry_follow.volume.root import CURRENT, LOCK_HINT
+from dagferry_follow.volume.staging import StagingTree
+from dagferry_follow.volume.tree import Damage
+from dagferry_follow.volume.volume import Live, Volume
 
 KEEP_TREES = 3
 KEEP_HOURS = 24.0
@@ -109,7 +109,7 @@ class LiveTree:
     @property
     def live(self) -> Live | None:
         """What is live; ``None`` if nothing is, or if files of it are not what they should be."""
-        return None if self._damage.torn else self._volume.live
+        return None if self._damage.corrupt else self._volume.live
 
     def take(self, newest: DeployRef, server: Server) -> None:
         """Make ``newest`` live unless it is.
@@ -156,7 +156,7 @@ class LiveTree:
     def _publish(self, newest: DeployRef, server: Server) -> None:
         live = self.live
         if live and live.record.digest == newest.digest:
-            self._volume.publish(newest, live.tree.manifest, Draft.fill_same, time.time)
+            self._volume.publish(newest, live.tree.manifest, StagingTree.fill_same, time.time)
             return
         if live and live.record.sequence:
             try:
@@ -183,9 +183,9 @@ def copy(folder: str, tree: trees.Tree) -> None:
 
     No links: a task may write into its folder.
     """
-    with Draft(folder, tree.manifest, tree, links=False) as draft:
-        draft.fill_same()
-        draft.stamp(time.time())
+    with StagingTree(folder, tree.manifest, tree, links=False) as staging:
+        staging.fill_same()
+        staging.stamp(time.time())
 
 
 def build(folder: str, version: str, live: Live | None, server: Server) -> None:
@@ -200,7 +200,7 @@ def build(folder: str, version: str, live: Live | None, server: Server) -> None:
     download = server.download(version, live.record.version if live and live.record.sequence else "")
     with (
         opened(download, tree.manifest if tree else None, "", server.close) as (manifest, fill),
-        Draft(folder, manifest, tree, links=False) as draft,
+        StagingTree(folder, manifest, tree, links=False) as staging,
     ):
-        fill(draft)
-        draft.stamp(time.time())
+        fill(staging)
+        staging.stamp(time.time())

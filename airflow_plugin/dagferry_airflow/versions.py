@@ -18,17 +18,17 @@ import stat
 from collections.abc import Callable
 from pathlib import Path
 
-from dagferry_airflow.following import HURRIED, LOCK_SECONDS
+from dagferry_airflow.follower import HURRIED, LOCK_SECONDS
 from dagferry_airflow.live import LiveTree, build, copy, live_version, locked
-from dagferry_core import removing
-from dagferry_core.attributes import set_mode
-from dagferry_core.connecting import Patience
 from dagferry_core.errors import DagferryError, RootUnusable, SequenceRegressed, TreeDamaged
-from dagferry_core.fetch import DOWNLOAD_SECONDS, Server
-from dagferry_core.finding import trees_of, whole_tree
 from dagferry_core.names import version_sequence
-from dagferry_core.records import DeployRef
-from dagferry_core.tree import FOLDER_MODE
+from dagferry_follow.remote.connection import Timeouts
+from dagferry_follow.remote.server import DOWNLOAD_SECONDS, Server
+from dagferry_follow.volume import removal as removing
+from dagferry_follow.volume.attributes import set_mode
+from dagferry_follow.volume.lookup import trees_of, whole_tree
+from dagferry_follow.volume.records import DeployRef
+from dagferry_follow.volume.tree import FOLDER_MODE
 
 SHARED_MODE = 0o775
 """Of the folders of a version whose bundle is shared with a group: else only who made it could remove it."""
@@ -43,7 +43,7 @@ class Versions:
     """
 
     def __init__(
-        self, folder: Path, connect: Callable[[Patience | None], Server], track: Callable[[str], None]
+        self, folder: Path, connect: Callable[[Timeouts | None], Server], track: Callable[[str], None]
     ) -> None:
         self._folder = folder
         self._live = f"{folder}/live"

@@ -15,8 +15,8 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from dagferry_core.bundle.manifest import Changes
 from dagferry_core.errors import StoreDamaged, StoreFailed
-from dagferry_core.manifest import Changes
 from dagferry_core.names import MAX_SEQUENCE, is_digest, make_version, version_sequence
 
 FORMAT = 2
@@ -36,7 +36,7 @@ class Deploy(NamedTuple):
     ``time`` is in whole seconds since the epoch, UTC; ``added``, ``changed`` and ``removed`` count files against the
     deploy before. ``nonce`` is random, in hex: no two writers ever write the same entry. ``previous`` is the sha256, in
     hex, of the entry before as it was stored then, empty in a first one; ``details`` that of the file with the deploy's
-    details (see ``dagferry_core.deploydetails``), empty if it has none. ``git`` says where the content comes from.
+    details (see ``dagferry_core.deploy_details``), empty if it has none. ``git`` says where the content comes from.
     """
 
     sequence: int

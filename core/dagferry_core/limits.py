@@ -66,7 +66,7 @@ MAX_LINK_STEPS = 40
 """How many links a path may go through; Linux has the same limit (path_resolution(7))."""
 
 MAX_WARNINGS = 20
-MAX_LEFT_OUT_SHOWN = 100
+MAX_EXCLUDED_SHOWN = 100
 """How many warnings, and paths that were left out, the answer to an upload lists."""
 
 MAX_REFUSALS = 20

@@ -6,19 +6,19 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
-from dagferry_core.command import set_up_logs
-from dagferry_server.auth.identify import Identifier
-from dagferry_server.auth.setup import make_identifier
-from dagferry_server.datafolder import DataFolder
-from dagferry_server.listeners import serve
-from dagferry_server.logidcommand import new_log_id
+from dagferry_runtime.logs import set_up_logs
+from dagferry_server.auth.authenticate import Authenticator
+from dagferry_server.auth.setup import make_authenticator
+from dagferry_server.deploys.retention import apply_retention
+from dagferry_server.http.listeners import serve
+from dagferry_server.log_id_command import new_log_id
 from dagferry_server.memory import leave_aside, return_large_blocks
-from dagferry_server.retention import apply_retention
 from dagferry_server.service import Service
 from dagferry_server.settings import Settings, read_settings
+from dagferry_server.store.data_folder import DataFolder
 from dagferry_server.store.local import LocalStore
-from dagferry_server.tokencommand import token_command
-from dagferry_server.verifycommand import verify
+from dagferry_server.token_command import token_command
+from dagferry_server.verify_command import verify
 
 NEW_LOG_ID = "new-log-id"
 VERIFY = "verify"
@@ -39,13 +39,13 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     set_up_logs()
     logging.captureWarnings(capture=True)
     return_large_blocks()
-    identifier = make_identifier(settings)
+    identifier = make_authenticator(settings)
     with closing(DataFolder(settings.data_dir)) as folder:
         asyncio.run(_serve(settings, folder, identifier))
     return 0
 
 
-async def _serve(settings: Settings, folder: DataFolder, identifier: Identifier) -> None:
+async def _serve(settings: Settings, folder: DataFolder, identifier: Authenticator) -> None:
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS, "blocking"))
     service = await Service.open(settings, folder, LocalStore(folder.root), identifier)
     leave_aside()

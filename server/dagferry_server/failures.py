@@ -2,8 +2,8 @@
 
 import logging
 
-from dagferry_core.command import fields
 from dagferry_core.errors import DagferryError
+from dagferry_runtime.logs import fields
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from prometheus_client.process_collector import ProcessCollector
 
 from dagferry_core import __version__
 from dagferry_core.limits import UploadLimit
-from dagferry_server.deployments import Deployment
+from dagferry_server.deploys.deployment import Deployment
 
 PREFIX = "dagferry_server_"
 OUTCOME_OK = "ok"
@@ -38,8 +38,8 @@ class Metrics:
         self.uploads = make(
             Counter,
             "uploads_total",
-            "Uploads by outcome: ok, unchanged, broken_off, or the code of the error. The deployment is empty if there "
-            "is none of the name, or if the caller may not know of it.",
+            "Uploads by outcome: ok, unchanged, client_disconnected, or an error's code. The deployment is empty if it "
+            "does not exist or the caller may not know of it.",
             of,
             "outcome",
         )

@@ -8,29 +8,29 @@ import time
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
-from dagferry_core.command import fields
 from dagferry_core.errors import StoreFailed, StoreFull
 from dagferry_core.limits import UploadLimit, upload_limit
+from dagferry_runtime.logs import fields
 from dagferry_server.auth.access import no_deployment
-from dagferry_server.auth.identify import Identifier
+from dagferry_server.auth.authenticate import Authenticator
 from dagferry_server.auth.watched import WatchedFile
 from dagferry_server.coalescing import Coalescer
-from dagferry_server.datafolder import DataFolder
-from dagferry_server.deployments import Deployment, Fault, Log, read_log
-from dagferry_server.deploymentsfile import (
+from dagferry_server.deploys.deployment import Deployment, Fault, Log, read_log
+from dagferry_server.deploys.deployments_file import (
     DeploymentSettings,
     WatchedDeployments,
     common_settings,
     watched_deployments,
 )
+from dagferry_server.deploys.patches import Patches
 from dagferry_server.failures import log_failure
+from dagferry_server.http.places import bundles, downloads, uploads
+from dagferry_server.http.refused_reads import Refusals
+from dagferry_server.http.sending import PACKERS, Sender
 from dagferry_server.metrics import Metrics
-from dagferry_server.patches import Patches
-from dagferry_server.places import bundles, downloads, uploads
-from dagferry_server.refusals import Refusals
-from dagferry_server.sending import PACKERS, Sender
 from dagferry_server.settings import Settings
 from dagferry_server.store.base import Store
+from dagferry_server.store.data_folder import DataFolder
 
 LOOK_FIRST_SECONDS = 0.1
 LOOK_MOST_SECONDS = 2.0
@@ -77,7 +77,7 @@ class Service:
         settings: Settings,
         folder: DataFolder,
         store: Store,
-        identifier: Identifier,
+        identifier: Authenticator,
         *,
         capacity_bytes: int,
         clock: Callable[[], float],
@@ -111,7 +111,7 @@ class Service:
         settings: Settings,
         folder: DataFolder,
         store: Store,
-        identifier: Identifier,
+        identifier: Authenticator,
         clock: Callable[[], float] = time.time,
     ) -> "Service":
         """Read every deployment's log from ``store``; one that cannot be read now is tried again, beside the others.

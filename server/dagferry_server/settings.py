@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
-from dagferry_core.command import Setting, address, fields, parse, size, whole
+from dagferry_core.archive.paths import DEFAULT_EXCLUDES, Excludes
 from dagferry_core.errors import DeploymentNotFound, SetupError
 from dagferry_core.limits import (
     GIB,
@@ -23,7 +23,8 @@ from dagferry_core.limits import (
 )
 from dagferry_core.loopback import is_loopback
 from dagferry_core.names import check_deployment
-from dagferry_core.paths import DEFAULT_EXCLUDES, Excludes
+from dagferry_runtime.logs import fields
+from dagferry_runtime.settings import Setting, address, parse, size, whole
 from dagferry_server.auth.proxy import PROXY_SECRET_HEADER
 from dagferry_server.cgroup import available
 

@@ -3,8 +3,8 @@
 import os
 import sys
 
-from dagferry_core.command import run
 from dagferry_core.errors import ExtraMissing
+from dagferry_runtime.exit import run
 
 PROGRAM = "dagferry-sidecar"
 

@@ -1,9 +1,9 @@
 """Which deploy is taken, and how. As pure as ``decide``."""
 
 from dagferry_core.errors import AwaitingFirstDeploy, DagferryError, SequenceRegressed
-from dagferry_core.fetch import PATCH, WHOLE
-from dagferry_core.records import DeployRef
-from dagferry_sidecar.state import SAME, SEED, TORN, WAIT, State, Take
+from dagferry_follow.remote.server import PATCH, WHOLE
+from dagferry_follow.volume.records import DeployRef
+from dagferry_sidecar.state import SAME, SEED, TORN, WAIT, Apply, State
 
 
 def refusal(state: State, deploy: DeployRef) -> tuple[DagferryError | None, str]:
@@ -41,13 +41,13 @@ def is_live(state: State, deploy: DeployRef) -> bool:
     return state.live is not None and state.live[:2] == deploy[:2]
 
 
-def take_of(state: State, deploy: DeployRef) -> Take:
+def take_of(state: State, deploy: DeployRef) -> Apply:
     """Return how a deploy is taken."""
     live = state.live
     if deploy.sequence == 0:
-        return Take(deploy, SEED)
+        return Apply(deploy, SEED)
     if live is None or state.damage == TORN or state.pending_whole:
-        return Take(deploy, WHOLE)
+        return Apply(deploy, WHOLE)
     if live.digest == deploy.digest:
-        return Take(deploy, SAME)
-    return Take(deploy, PATCH if live.sequence else WHOLE)
+        return Apply(deploy, SAME)
+    return Apply(deploy, PATCH if live.sequence else WHOLE)

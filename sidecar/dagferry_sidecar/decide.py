@@ -28,8 +28,8 @@ from dagferry_core.errors import (
     ServerUnreachable,
     TreeDamaged,
 )
-from dagferry_core.fetch import PATCH, WHOLE
-from dagferry_core.records import DeployRef
+from dagferry_follow.remote.server import PATCH, WHOLE
+from dagferry_follow.volume.records import DeployRef
 from dagferry_sidecar.choosing import is_live, refusal, take_of, wanted
 from dagferry_sidecar.pace import backoff, longest_pause, touch_due
 from dagferry_sidecar.state import (
@@ -39,21 +39,21 @@ from dagferry_sidecar.state import (
     SOUND,
     TORN,
     Action,
-    Answered,
-    Ask,
-    AskFailed,
+    Apply,
+    ApplyFailed,
+    Changed,
     Check,
     Checked,
     Done,
     Event,
     Exit,
-    NothingNew,
+    NotModified,
+    Poll,
+    PollFailed,
     Published,
     Sleep,
     Started,
     State,
-    Take,
-    TakeFailed,
 )
 from dagferry_sidecar.waiting import away, contact, cut, is_cut, longest_wait, must_not_wait, nothing_new
 
@@ -62,28 +62,28 @@ TOUCH_AGAIN_SECONDS = (10.0, 60.0)
 
 
 def decide(  # noqa: PLR0911 - one way out for each event
-    state: State, event: Event, now: float, chance: float
+    state: State, event: Event, now: float, jitter: float
 ) -> tuple[State, Action]:
-    """Return what is known after ``event`` and what to do; ``chance`` is a random number from 0 to 1."""
+    """Return what is known after ``event`` and what to do; ``jitter`` is a random number from 0 to 1."""
     match event:
         case Started():
             return _next(_started(state, event, now), now)
-        case Answered():
+        case Changed():
             return _answered(state, event.deploy, now)
-        case NothingNew():
-            state = nothing_new(state, now, chance)
+        case NotModified():
+            state = nothing_new(state, now, jitter)
             if isinstance(state.deploy_error, SequenceRegressed):
                 # The log id may have changed under the same version: so a restored backup is to be followed.
                 state = state._replace(seen="")
             return (state, Exit(0)) if state.rules.once else (state._replace(looked_at=now), Check())
         case Checked():
             return _next(_checked(state, event, now), now)
-        case AskFailed():
-            return _ask_failed(state, event.error, now, chance)
-        case TakeFailed():
-            return _take_failed(state, event, now, chance)
+        case PollFailed():
+            return _ask_failed(state, event.error, now, jitter)
+        case ApplyFailed():
+            return _take_failed(state, event, now, jitter)
         case Published():
-            state = _published(state, event, now, chance)
+            state = _published(state, event, now, jitter)
             return (state, Exit(0)) if state.rules.once and state.met and not state.pending else _next(state, now)
         case Done():
             return _next(state, now)
@@ -97,16 +97,16 @@ def _next(state: State, now: float) -> tuple[State, Action]:
         # With --once a repair is tried once: that it fails must not keep it from asking.
         repairs = now >= state.repair_at and not (state.rules.once and state.take_failures)
         if state.live and state.damage == ODD and repairs:
-            return state, Take(state.live, SAME)
+            return state, Apply(state.live, SAME)
         if state.pending and not state.ask_failures:
             return state, take_of(state, state.pending)
     moments = [due for due, _ in state.touches]
     moments += [moment for moment in (state.retry_at, state.repair_at if state.damage else 0.0) if moment > now]
     if now < state.ask_at:
         return state, Sleep(min([state.ask_at, *moments]) - now)
-    patience = min([float(longest_wait(state, now)), *(moment - now for moment in moments)])
-    wait = 0 if must_not_wait(state, now) else math.ceil(patience)
-    return state._replace(asked_at=now, waiting=wait), Ask(state.seen, wait)
+    timeouts = min([float(longest_wait(state, now)), *(moment - now for moment in moments)])
+    wait = 0 if must_not_wait(state, now) else math.ceil(timeouts)
+    return state._replace(asked_at=now, waiting=wait), Poll(state.seen, wait)
 
 
 def _started(state: State, event: Started, now: float) -> State:
@@ -176,11 +176,11 @@ def _answered(state: State, deploy: DeployRef, now: float) -> tuple[State, Actio
 # --- success and failure ---------------------------------------------------------------------------------------------
 
 
-def _published(state: State, event: Published, now: float, chance: float) -> State:
+def _published(state: State, event: Published, now: float, jitter: float) -> State:
     repairs = state.repairs + 1 if is_live(state, event.deploy) else 0
     if repairs and now > state.repair_at + longest_pause(state):
         repairs = 1  # it stayed whole for long enough
-    repair_at = now + backoff(state, repairs, chance) if repairs else 0.0
+    repair_at = now + backoff(state, repairs, jitter) if repairs else 0.0
     state = state._replace(live=event.deploy, damage=SOUND, repairs=repairs, repair_at=repair_at)
     caught_up = state.pending is None or is_live(state, state.pending)
     if caught_up:
@@ -196,7 +196,7 @@ def _published(state: State, event: Published, now: float, chance: float) -> Sta
 _WHOLE_HELPS = (PatchMismatch, DigestMismatch, TreeDamaged, AnswerInvalid)
 
 
-def _take_failed(state: State, event: TakeFailed, now: float, chance: float) -> tuple[State, Action]:
+def _take_failed(state: State, event: ApplyFailed, now: float, jitter: float) -> tuple[State, Action]:
     deploy, how = event.take
     if isinstance(event.error, TreeDamaged):
         state = state._replace(damage=TORN)
@@ -208,7 +208,7 @@ def _take_failed(state: State, event: TakeFailed, now: float, chance: float) -> 
     state = state._replace(
         pending=state.pending if repair else deploy,
         take_failures=failures,
-        retry_at=now + backoff(state, failures, chance),
+        retry_at=now + backoff(state, failures, jitter),
         deploy_error=event.error,
         # A server that cannot make the patch in time has the whole bundle.
         pending_whole=state.pending_whole
@@ -219,14 +219,14 @@ def _take_failed(state: State, event: TakeFailed, now: float, chance: float) -> 
     if state.rules.once:
         return _try_again(state, event.error, now, state.retry_at)
     if state.damage == TORN and state.live and state.live.sequence and deploy != state.live:
-        return state, Take(state.live, WHOLE)  # the newest is no good: what was live before is to be whole at least
+        return state, Apply(state.live, WHOLE)  # the newest is no good: what was live before is to be whole at least
     return _next(state, now)
 
 
-def _ask_failed(state: State, error: DagferryError, now: float, chance: float) -> tuple[State, Action]:
+def _ask_failed(state: State, error: DagferryError, now: float, jitter: float) -> tuple[State, Action]:
     if is_cut(state, error, now):
-        return _look(cut(state, now, chance), now)
-    state = away(state, error, now, chance)
+        return _look(cut(state, now, jitter), now)
+    state = away(state, error, now, jitter)
     if not state.rules.once:
         return _look(state, now)
     if state.live and state.damage != TORN:

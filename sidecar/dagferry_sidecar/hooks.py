@@ -10,9 +10,9 @@ import threading
 from collections.abc import Callable
 from typing import Protocol
 
-from dagferry_core.command import fields
 from dagferry_core.errors import DagferryError, HookFailed
-from dagferry_core.records import DeployRef
+from dagferry_follow.volume.records import DeployRef
+from dagferry_runtime.logs import fields
 
 FIRST_PAUSE_SECONDS = 1.0
 MAX_PAUSE_SECONDS = 300.0

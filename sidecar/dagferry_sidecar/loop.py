@@ -5,19 +5,20 @@ import random
 import time
 from collections.abc import Sequence
 
-from dagferry_core import tree as trees
-from dagferry_core.command import fields
-from dagferry_core.draft import Draft
 from dagferry_core.errors import DagferryError, RootUnusable, ServerUnreachable, VolumeFailed
-from dagferry_core.fetch import CONNECT_SECONDS, PATCH, SILENCE_SECONDS, Report, Server
-from dagferry_core.records import DeployRef
-from dagferry_core.taking import opened
-from dagferry_core.tree import Damage
-from dagferry_core.volume import Volume
+from dagferry_follow.remote.download import opened
+from dagferry_follow.remote.server import CONNECT_SECONDS, PATCH, SILENCE_SECONDS, Report, Server
+from dagferry_follow.volume import tree as trees
+from dagferry_follow.volume.records import DeployRef
+from dagferry_follow.volume.staging import StagingTree
+from dagferry_follow.volume.tree import Damage
+from dagferry_follow.volume.volume import Volume
+from dagferry_runtime.logs import fields
 from dagferry_sidecar.decide import TOUCH_AGAIN_SECONDS, decide
 from dagferry_sidecar.hooks import AfterSwap
-from dagferry_sidecar.pace import MIN_DOWNLOAD_SECONDS, patience, touch_due
+from dagferry_sidecar.pace import MIN_DOWNLOAD_SECONDS, timeouts, touch_due
 from dagferry_sidecar.settings import Settings
+from dagferry_sidecar.signals import Stopping
 from dagferry_sidecar.state import (
     ODD,
     SAME,
@@ -25,26 +26,25 @@ from dagferry_sidecar.state import (
     SOUND,
     TORN,
     Action,
-    Answered,
-    Ask,
-    AskFailed,
+    Apply,
+    ApplyFailed,
+    Changed,
     Check,
     Checked,
     Done,
     Event,
     Exit,
-    NothingNew,
+    NotModified,
+    Poll,
+    PollFailed,
     Published,
     Rules,
     Sleep,
     Started,
     State,
-    Take,
-    TakeFailed,
     Touch,
 )
 from dagferry_sidecar.stats import LOCAL_SECONDS, OK, Stats
-from dagferry_sidecar.stopping import Stopping
 
 MAX_SHOWN_PATHS = 3
 REQUEST_SECONDS = 2 * (CONNECT_SECONDS + SILENCE_SECONDS)
@@ -94,16 +94,16 @@ class Loop:
     def _next(self, event: Event) -> Action:
         before = self._state
         self._state, action = decide(before, event, time.monotonic(), random.random())  # noqa: S311 - only jitter
-        if not isinstance(event, TakeFailed):  # that is counted where it happened
+        if not isinstance(event, ApplyFailed):  # that is counted where it happened
             self._count(before.deploy_error, self._state.deploy_error)
         self._count(before.contact_error, self._state.contact_error)
         self._tell(before, self._state)
         return action
 
-    def say_goodbye(self) -> None:
+    def deregister(self) -> None:
         """Tell the server, if it can be reached at once, that this sidecar ends."""
         try:
-            self._server.goodbye(self._report())
+            self._server.deregister(self._report())
         except DagferryError as error:
             log.info("Goodbye was not heard: %s", error.message)
 
@@ -118,18 +118,18 @@ class Loop:
         return Started(deploy, _kind_of(self._damage), _text_of(self._damage), ages)
 
     def _do(self, action: Action) -> Event:
-        self._stats.expect_life_within(LOCAL_SECONDS)
+        self._stats.watchdog(LOCAL_SECONDS)
         match action:
-            case Ask():
+            case Poll():
                 return self._ask(action)
-            case Take():
+            case Apply():
                 return self._take(action)
             case Check():
                 return self._check()
             case Touch():
                 self._touch(action)
             case Sleep():
-                self._stats.expect_life_within(action.seconds + LOCAL_SECONDS)
+                self._stats.watchdog(action.seconds + LOCAL_SECONDS)
                 time.sleep(action.seconds)
             case Exit():
                 pass
@@ -137,21 +137,21 @@ class Loop:
 
     # --- asking ------------------------------------------------------------------------------------------------------
 
-    def _ask(self, ask: Ask) -> Event:
-        self._stats.expect_life_within(ask.wait + REQUEST_SECONDS)
+    def _ask(self, ask: Poll) -> Event:
+        self._stats.watchdog(ask.wait + REQUEST_SECONDS)
         try:
             # With --once there will be nobody to hear from later, so the server is not to expect it.
             report = None if self._settings.once else self._report()
-            self._server.within = patience(self._state, time.monotonic())
+            self._server.within = timeouts(self._state, time.monotonic())
             deploy = self._server.current(ask.seen, ask.wait, report)
         except DagferryError as error:
-            return AskFailed(error)
+            return PollFailed(error)
         self._stats.last_contact = time.time()
         if deploy is None:
-            return NothingNew()
+            return NotModified()
         if deploy.sequence and deploy != self._state.live:
             log.info("Told of a deploy", extra=fields(**self._who(deploy), sequence=deploy.sequence))
-        return Answered(deploy)
+        return Changed(deploy)
 
     def _report(self) -> Report:
         live = self._state.live
@@ -159,7 +159,7 @@ class Loop:
 
     # --- taking ------------------------------------------------------------------------------------------------------
 
-    def _take(self, take: Take) -> Event:
+    def _take(self, take: Apply) -> Event:
         started = time.monotonic()
         try:
             deploy, how, received, fresh = self._publish(take)
@@ -167,13 +167,13 @@ class Loop:
             self._server.close()
             self._stats.count_sync(error.code)
             log.debug("%s could not be taken: %s", take.deploy.version, error.message)
-            return TakeFailed(take, error)
+            return ApplyFailed(take, error)
         except Exception as error:
             # A defect must cost this deploy, not the pod: a crash would only repeat it.
             self._server.close()
             self._stats.count_sync(DagferryError.code)
             log.exception("A deploy could not be taken because of a defect")
-            return TakeFailed(take, DagferryError(f"{type(error).__name__}: {error}"))
+            return ApplyFailed(take, DagferryError(f"{type(error).__name__}: {error}"))
         seconds = time.monotonic() - started
         self._stats.count_sync(OK)
         self._stats.sync_count += 1
@@ -195,7 +195,7 @@ class Loop:
         self._retire()
         return Published(deploy, tuple(fresh))
 
-    def _publish(self, take: Take) -> tuple[DeployRef, str, int, list[str]]:
+    def _publish(self, take: Apply) -> tuple[DeployRef, str, int, list[str]]:
         deploy, live = take.deploy, self._volume.live
         if take.how == SEED:
             from dagferry_sidecar.seed import Seed  # noqa: PLC0415 - hardly any run needs it
@@ -207,9 +207,9 @@ class Loop:
             )
             return deploy, SEED, 0, fresh
         if take.how == SAME and live:
-            return deploy, SAME, 0, self._volume.publish(deploy, live.tree.manifest, Draft.fill_same, time.time)
+            return deploy, SAME, 0, self._volume.publish(deploy, live.tree.manifest, StagingTree.fill_same, time.time)
         base = live if take.how == PATCH else None
-        self._server.within = patience(self._state, time.monotonic())
+        self._server.within = timeouts(self._state, time.monotonic())
         self._download_until = max(self._state.rules.deadline, time.monotonic() + MIN_DOWNLOAD_SECONDS)
         download = self._server.download(deploy.version, base.record.version if base else "")
         old = base.tree.manifest if base else None
@@ -221,7 +221,7 @@ class Loop:
 
     def _live_on(self) -> None:
         """Do what must not wait for the end of a download."""
-        self._stats.expect_life_within(LOCAL_SECONDS)
+        self._stats.watchdog(LOCAL_SECONDS)
         self._state, touch = touch_due(self._state, time.monotonic())
         if touch:
             self._touch(touch)
@@ -272,7 +272,7 @@ class Loop:
 
     def _tell(self, before: State, after: State) -> None:
         self._stats.live = after.live
-        self._stats.sound = after.live is not None and after.damage != TORN
+        self._stats.intact = after.live is not None and after.damage != TORN
         self._stats.error = after.error
         if after.warning and after.warning != before.warning:
             log.warning(after.warning, extra=fields(**self._who()))
@@ -288,10 +288,10 @@ class Loop:
 
 
 def _kind_of(damage: Damage) -> str:
-    return TORN if damage.torn else ODD if damage.odd else SOUND
+    return TORN if damage.corrupt else ODD if damage.unexpected else SOUND
 
 
 def _text_of(damage: Damage) -> str:
-    paths = [*damage.torn, *damage.odd]
+    paths = [*damage.corrupt, *damage.unexpected]
     more = f" and {len(paths) - MAX_SHOWN_PATHS} more" if len(paths) > MAX_SHOWN_PATHS else ""
     return f"Not as published: {', '.join(paths[:MAX_SHOWN_PATHS])}{more}."

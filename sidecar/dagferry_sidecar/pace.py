@@ -22,7 +22,7 @@ def touch_due(state: State, now: float) -> tuple[State, Touch | None]:
     return state, None
 
 
-def patience(state: State, now: float) -> float:
+def timeouts(state: State, now: float) -> float:
     """Return for how many seconds at most the server may be waited for: something else may be due then."""
     if state.rules.once:
         return max(state.rules.deadline - now, MIN_REQUEST_SECONDS)
@@ -35,6 +35,6 @@ def longest_pause(state: State) -> float:
     return max(MAX_BACKOFF_SECONDS, state.rules.poll_interval)
 
 
-def backoff(state: State, failures: int, chance: float) -> float:
+def backoff(state: State, failures: int, jitter: float) -> float:
     """Return the pause after so many failures in a row."""
-    return min(longest_pause(state), state.rules.poll_interval * 2.0 ** min(failures - 1, 30)) * (0.5 + chance / 2)
+    return min(longest_pause(state), state.rules.poll_interval * 2.0 ** min(failures - 1, 30)) * (0.5 + jitter / 2)

@@ -5,10 +5,10 @@ import os
 import stat
 from collections.abc import Iterator
 
+from dagferry_core.archive.paths import DEFAULT_EXCLUDES, Excludes, check_path
+from dagferry_core.bundle.manifest import EMPTY, Entry, Manifest
 from dagferry_core.errors import PathRefused, VolumeFailed
-from dagferry_core.manifest import EMPTY, Entry, Manifest
-from dagferry_core.paths import DEFAULT_EXCLUDES, Excludes, check_path
-from dagferry_core.tree import pieces_of
+from dagferry_follow.volume.tree import pieces_of
 
 SEED_VERSION = "seed"
 EMPTY_VERSION = "empty"
@@ -50,7 +50,7 @@ class Seed:
         for folder, _, names in os.walk(top, onerror=fail):
             for name in names:
                 path = os.path.relpath(f"{folder}/{name}", top)
-                if excludes.left_out(path, folder=False):
+                if excludes.excluded(path, folder=False):
                     continue
                 with open(f"{folder}/{name}", "rb", buffering=0, opener=_nonblocking) as file:
                     status = os.fstat(file.fileno())

@@ -7,18 +7,18 @@ import os
 from collections.abc import Mapping, Sequence
 
 from dagferry_core import __version__
-from dagferry_core.command import fields, set_up_logs
 from dagferry_core.errors import ServerUnreachable
-from dagferry_core.fetch import Server
-from dagferry_core.root import CURRENT
-from dagferry_core.tree import Damage
-from dagferry_core.volume import Volume
+from dagferry_follow.remote.server import Server
+from dagferry_follow.volume.root import CURRENT
+from dagferry_follow.volume.tree import Damage
+from dagferry_follow.volume.volume import Volume
+from dagferry_runtime.logs import fields, set_up_logs
 from dagferry_sidecar.hooks import AfterSwap, Hook
 from dagferry_sidecar.loop import Loop
 from dagferry_sidecar.probes import Probes
 from dagferry_sidecar.settings import Settings, read_settings
+from dagferry_sidecar.signals import Stopped, Stopping
 from dagferry_sidecar.stats import Stats
-from dagferry_sidecar.stopping import Stopped, Stopping
 
 UMASK = 0o022
 HOOK_STOP_SECONDS = 2.0
@@ -72,7 +72,7 @@ def _run(settings: Settings, stopping: Stopping) -> int:
             return loop.run()
         except Stopped:
             if not settings.once:
-                loop.say_goodbye()
+                loop.deregister()
             raise
         finally:
             for hook in hooks:
@@ -86,11 +86,11 @@ def _start_hooks(settings: Settings, stats: Stats) -> list[AfterSwap]:
     hooks: list[Hook] = []
     folder = f"{settings.root}/{CURRENT}"
     if settings.hook_command and not settings.once:
-        from dagferry_sidecar.hookcommand import HookCommand  # noqa: PLC0415 - it imports subprocess
+        from dagferry_sidecar.hook_command import HookCommand  # noqa: PLC0415 - it imports subprocess
 
         hooks.append(HookCommand(settings.hook_command, folder))
     if settings.airflow_url and settings.airflow_credentials and not settings.once:
-        from dagferry_sidecar.airflowapi import AirflowApi  # noqa: PLC0415 - hardly any pod needs it
+        from dagferry_sidecar.airflow_api import AirflowApi  # noqa: PLC0415 - hardly any pod needs it
 
         hooks.append(AirflowApi(settings.airflow_url, settings.airflow_credentials, folder, settings.ca_file))
     return [AfterSwap(hook, functools.partial(stats.count_hook, hook.name)) for hook in hooks]
@@ -110,7 +110,7 @@ def _say_start(settings: Settings, volume: Volume, damage: Damage, leftovers: in
             },
             program_version=__version__,
             version=volume.live.record.version if volume.live else None,
-            damaged_files=len(damage.torn),
+            damaged_files=len(damage.corrupt),
             old_trees=len(volume.old),
             leftovers=leftovers,
         ),

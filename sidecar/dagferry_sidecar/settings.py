@@ -6,11 +6,11 @@ import socket
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from dagferry_core.command import Setting, address, parse, seconds, size, whole
-from dagferry_core.connecting import Access, check_url, is_token
 from dagferry_core.errors import DeploymentNotFound, SetupError, VolumeFailed
 from dagferry_core.names import check_deployment
-from dagferry_core.records import TreeRules
+from dagferry_follow.remote.connection import ConnectionOptions, check_url, is_token
+from dagferry_follow.volume.records import TreeRules
+from dagferry_runtime.settings import Setting, address, parse, seconds, size, whole
 from dagferry_sidecar.state import SEED, WAIT, WHEN_EMPTY
 
 PROGRAM = "dagferry-sidecar"
@@ -184,9 +184,9 @@ class Settings(NamedTuple):
     hook_command: list[str] | None
 
     @property
-    def access(self) -> Access:
+    def access(self) -> ConnectionOptions:
         """What lets this sidecar in."""
-        return Access(self.token, self.token_file, self.ca_file)
+        return ConnectionOptions(self.token, self.token_file, self.ca_file)
 
     def tree_rules(self) -> TreeRules:
         """Return which old trees stay; ``VolumeFailed`` if the volume of the root does not say its size."""
@@ -215,7 +215,7 @@ def read_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> S
     settings = Settings(**values)
     settings.access.check(settings.server, allow_plain_http=settings.allow_plain_http)
     if settings.airflow_url:
-        secret = Access(token_file=settings.airflow_credentials)
+        secret = ConnectionOptions(token_file=settings.airflow_credentials)
         secret.check(settings.airflow_url, allow_plain_http=settings.allow_plain_http)
     return settings
 

@@ -4,15 +4,15 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from dagferry_core.errors import AwaitingFirstDeploy, DagferryError
-from dagferry_core.fetch import PATCH, WHOLE
-from dagferry_core.records import DeployRef
+from dagferry_follow.remote.server import PATCH, WHOLE
+from dagferry_follow.volume.records import DeployRef
 
 SAME, SEED = "same", "seed"
 HOWS = (WHOLE, PATCH, SAME, SEED)
 """How a deploy is taken: all of it, what changed, only links because the content is the same, or from ``--seed``
 (without it: an empty tree)."""
 
-SOUND, ODD, TORN = "", "odd", "torn"
+SOUND, ODD, TORN = "", "unexpected", "corrupt"
 """Damage: none; what links can put right; files are not what was published, or cannot be checked."""
 
 WAIT, EMPTY = "wait", "empty"
@@ -97,17 +97,17 @@ class Started(NamedTuple):
     ages: Mapping[str, float]
 
 
-class Answered(NamedTuple):
+class Changed(NamedTuple):
     """The server said what its newest deploy is; sequence 0: none."""
 
     deploy: DeployRef
 
 
-class NothingNew(NamedTuple):
+class NotModified(NamedTuple):
     """The server said that it still is the one last seen."""
 
 
-class AskFailed(NamedTuple):
+class PollFailed(NamedTuple):
     """The server could not be asked."""
 
     error: DagferryError
@@ -120,10 +120,10 @@ class Published(NamedTuple):
     fresh: tuple[str, ...]
 
 
-class TakeFailed(NamedTuple):
+class ApplyFailed(NamedTuple):
     """A deploy could not be taken; the tree stays what it was."""
 
-    take: "Take"
+    take: "Apply"
     error: DagferryError
 
 
@@ -138,20 +138,20 @@ class Done(NamedTuple):
     """A ``Touch`` or a ``Sleep`` is over."""
 
 
-Event = Started | Answered | NothingNew | AskFailed | Published | TakeFailed | Checked | Done
+Event = Started | Changed | NotModified | PollFailed | Published | ApplyFailed | Checked | Done
 
 
 # --- actions ---------------------------------------------------------------------------------------------------------
 
 
-class Ask(NamedTuple):
+class Poll(NamedTuple):
     """Ask for the newest deploy, and let the server wait for one other than ``seen`` for up to ``wait`` seconds."""
 
     seen: str
     wait: int
 
 
-class Take(NamedTuple):
+class Apply(NamedTuple):
     """Get a deploy and publish it; ``how`` is one of ``WHOLE``, ``PATCH``, ``SAME``, ``SEED``."""
 
     deploy: DeployRef
@@ -180,4 +180,4 @@ class Exit(NamedTuple):
     code: int
 
 
-Action = Ask | Take | Check | Touch | Sleep | Exit
+Action = Poll | Apply | Check | Touch | Sleep | Exit

@@ -3,7 +3,7 @@
 import time
 
 from dagferry_core.errors import DagferryError, SyncError
-from dagferry_core.records import DeployRef
+from dagferry_follow.volume.records import DeployRef
 
 OK = "ok"
 _ERRORS: tuple[type[DagferryError], ...] = (*SyncError.__subclasses__(), SyncError, DagferryError)
@@ -27,7 +27,7 @@ class Stats:
         self.last_contact = 0.0
         """Seconds since the epoch; 0: never."""
         self.live: DeployRef | None = None
-        self.sound = False
+        self.intact = False
         """Whether the live tree was checked and found to be what was published."""
         self.trees = 0
         self.tree_bytes = 0
@@ -42,7 +42,7 @@ class Stats:
         """Count what came of asking for a deploy or of taking one over: ``ok``, or the code of an error."""
         self.syncs[outcome if outcome in self.syncs else DagferryError.code] += 1
 
-    def expect_life_within(self, seconds: float) -> None:
+    def watchdog(self, seconds: float) -> None:
         """Give a sign of life; if the next one takes longer than ``seconds``, the loop hangs."""
         self._alive_until = time.monotonic() + seconds
 

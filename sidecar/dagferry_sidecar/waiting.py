@@ -60,13 +60,13 @@ def contact(state: State, now: float, *, quickly: bool) -> State:
     )
 
 
-def nothing_new(state: State, now: float, chance: float) -> State:
+def nothing_new(state: State, now: float, jitter: float) -> State:
     """Note that the server said so. Once it may say so before its time, as it does when it stops."""
     quickly = now - state.asked_at < min(state.waiting, state.rules.poll_interval) / 2
     stops = quickly and not state.was_quick
     was_quick = quickly if state.waiting else state.was_quick
     state = contact(state, now, quickly=quickly)._replace(was_quick=was_quick)
-    return state._replace(ask_at=now + _soon(state, chance)) if stops else state
+    return state._replace(ask_at=now + _soon(state, jitter)) if stops else state
 
 
 def is_cut(state: State, error: DagferryError, now: float) -> bool:
@@ -76,27 +76,27 @@ def is_cut(state: State, error: DagferryError, now: float) -> bool:
     return isinstance(error, ServerUnreachable) or _from_gateway(error)
 
 
-def cut(state: State, now: float, chance: float) -> State:
+def cut(state: State, now: float, jitter: float) -> State:
     """Note that a wait was cut; the next question tells whether the server is there."""
     return state._replace(
         met=False,
-        ask_at=now + _soon(state, chance),
+        ask_at=now + _soon(state, jitter),
         cut_waits=state.cut_waits + 1,
         cut_after=now - state.asked_at,
         cut_wait=state.waiting,
     )
 
 
-def away(state: State, error: DagferryError, now: float, chance: float) -> State:
+def away(state: State, error: DagferryError, now: float, jitter: float) -> State:
     """Note that the server could not be asked."""
     since = state.away_since if state.ask_failures else now
     slow = state.slow_failures if state.ask_failures else 0
     if _passes(error) and now - since < RESTART_SECONDS:
         pause = min(RESTART_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2.0 ** min(state.ask_failures, 30))
-        pause = min(pause, state.rules.poll_interval) * (0.5 + chance / 2)
+        pause = min(pause, state.rules.poll_interval) * (0.5 + jitter / 2)
     else:
         slow += 1
-        pause = backoff(state, slow, chance)
+        pause = backoff(state, slow, jitter)
     state = state._replace(
         met=False,
         ask_failures=state.ask_failures + 1,
@@ -128,8 +128,8 @@ def _plain(state: State, now: float) -> State:
     return state._replace(plain_until=now + PLAIN_SECONDS, failed_waits=MAX_FAILED_WAITS - 1)
 
 
-def _soon(state: State, chance: float) -> float:
-    return min(SPREAD_SECONDS, state.rules.poll_interval) * chance
+def _soon(state: State, jitter: float) -> float:
+    return min(SPREAD_SECONDS, state.rules.poll_interval) * jitter
 
 
 def _passes(error: DagferryError) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-import dagferry_core.fetch
+import dagferry_follow.remote.server
 from airflows import Airflow, Postgres, environment_of
 from alone import A, B, C, run_in
 from dagferry_airflow.live import LiveTree
@@ -122,7 +122,7 @@ def three(serve, tmp_path):
     server = serve()
     versions = []
     (tmp_path / "bundles/prod").mkdir(parents=True)
-    with contextlib.closing(dagferry_core.fetch.Server(server.url, "default", agent="test")) as connection:
+    with contextlib.closing(dagferry_follow.remote.server.Server(server.url, "default", agent="test")) as connection:
         for files in (A, B, C):
             versions.append(server.deploy(files)["version"])
             with LiveTree(str(tmp_path / "bundles/prod/live")) as live:

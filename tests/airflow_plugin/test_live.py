@@ -8,7 +8,7 @@ import pytest
 
 from dagferry_airflow.live import LiveTree, build, live_version, locked
 from dagferry_core.errors import AwaitingFirstDeploy, RootInUse, SequenceRegressed, ServerRefused, ServerUnreachable
-from dagferry_core.fetch import Server as Connection
+from dagferry_follow.remote.server import Server as Connection
 from harness import tree
 
 A = {"etl.py": b"import shop\n", "shop.py": b"rate = 1\n", "plain.py": b"pass\n", "sql/load.sql": b"select 1\n"}

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from dagferry_core.graph import touched
-from dagferry_core.imports import imported_names
-from dagferry_core.manifest import Entry, Manifest
+from dagferry_core.bundle.manifest import Entry, Manifest
+from dagferry_core.source.graph import touched
+from dagferry_core.source.scan import imported_names
 
 HOME = Path(__file__).parents[2]
 

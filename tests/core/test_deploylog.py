@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from dagferry_core.bundle.manifest import Changes
 from dagferry_core.deploylog import Deploy, Retention, Stored, decode, kept_bundles, next_deploy
 from dagferry_core.errors import StoreDamaged
-from dagferry_core.manifest import Changes
 
 NOW = 1_795_157_101.5
 DAY = 86400

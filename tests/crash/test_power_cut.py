@@ -123,7 +123,7 @@ def test_a_sidecar_finds_what_a_power_cut_tore_and_builds_it_again(fork_server, 
             os.fsync(file.fileno())
         cut = disk.after_power_cut(tmp_path / "cut")
     with cut.mounted(mount):
-        torn = {path.name for path in (root / "current").rglob("*") if path.is_file() and not path.stat().st_size}
-        assert torn, "nothing was torn, so there is nothing to find"
+        corrupt = {path.name for path in (root / "current").rglob("*") if path.is_file() and not path.stat().st_size}
+        assert corrupt, "nothing was torn, so there is nothing to find"
         sync(root)
         assert check_root(root, published) == list(published)[-1]

@@ -14,9 +14,9 @@ import pytest
 import dagferry_server.settings
 import dagferry_sidecar.settings
 from dagferry_core import __version__
-from dagferry_core.command import parse
 from dagferry_core.errors import SetupError
-from dagferry_server.listeners import SHUTDOWN_SECONDS
+from dagferry_runtime.settings import parse
+from dagferry_server.http.listeners import SHUTDOWN_SECONDS
 from deployfiles import FILES, HOME, containers, documents
 from harness import pack
 

@@ -1,6 +1,6 @@
 """The example of a deployments file is one."""
 
-from dagferry_server.deploymentsfile import common_settings, parse_deployments
+from dagferry_server.deploys.deployments_file import common_settings, parse_deployments
 from dagferry_server.settings import read_settings
 from deployfiles import HOME
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dagferry_server.answers import CurrentAnswer, UploadAnswer
+from dagferry_server.http.models import CurrentAnswer, UploadAnswer
 
 HOME = Path(__file__).parents[2]
 

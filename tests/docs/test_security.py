@@ -10,7 +10,7 @@ import yaml
 
 from dagferry_server.auth.issuers import parse_issuers
 from dagferry_server.auth.tokens import parse_tokens
-from dagferry_server.openapi import WHO_ERRORS
+from dagferry_server.http.openapi import WHO_ERRORS
 
 HOME = Path(__file__).parents[2]
 SECURITY = (HOME / "docs" / "security.md").read_text()

@@ -3,10 +3,10 @@
 from hashlib import sha256
 from pathlib import Path
 
-from dagferry_core.graph import touched
-from dagferry_core.imports import imported_names
-from dagferry_core.manifest import Entry, Manifest
-from dagferry_core.reads import read_hints
+from dagferry_core.bundle.manifest import Entry, Manifest
+from dagferry_core.source.graph import touched
+from dagferry_core.source.reads import read_hints
+from dagferry_core.source.scan import imported_names
 
 DAGS = Path(__file__).parents[2] / "examples" / "dags"
 FILES = {str(path.relative_to(DAGS)): path.read_bytes() for path in sorted(DAGS.rglob("*.*"))}

@@ -8,7 +8,7 @@ import zlib
 import pytest
 import zstandard
 
-from dagferry_core.archive import ArchiveRules, check_archive
+from dagferry_core.archive.check import ArchiveRules, check_archive
 from dagferry_core.errors import DagferryError
 from dagferry_core.limits import GIB, MAX_RATIO, MIB
 from tarmaker import END, code, file, folder, gnu_name, gz, hard_link, header, pax, record, symlink, tar, zst

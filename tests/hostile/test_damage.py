@@ -93,7 +93,7 @@ def test_a_flipped_bit_never_makes_a_smaller_tree():
         except DagferryError:
             continue
         accepted[form] += 1
-        assert len(checked.manifest.files) + checked.left_out_files == len(WHOLE) + LEFT_OUT
+        assert len(checked.manifest.files) + checked.excluded_files == len(WHOLE) + LEFT_OUT
         assert form == "plain" or tree(bytes(data)) == WHOLE
     assert accepted["gzip"] + accepted["zstd"] <= 5
     assert accepted["plain"] > 100, "flips of content were tried"

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from dagferry_core.bundle import END, entry_header, member_header, padding
-from dagferry_core.manifest import Entry, Manifest
-from dagferry_core.patch import HEADER
+from dagferry_core.bundle.manifest import Entry, Manifest
+from dagferry_core.bundle.patch import HEADER
+from dagferry_core.bundle.reader import END, entry_header, member_header, padding
 from harness import Sidecar, eventually
 
 A = {"dag.py": b"x = 1\n"}

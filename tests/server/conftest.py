@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from blockbuster import blockbuster_ctx
 
-from dagferry_server.auth.setup import make_identifier
-from dagferry_server.datafolder import DataFolder
-from dagferry_server.listeners import Listeners
-from dagferry_server.retention import apply_retention
+from dagferry_server.auth.setup import make_authenticator
+from dagferry_server.deploys.retention import apply_retention
+from dagferry_server.http.listeners import Listeners
 from dagferry_server.service import Service
 from dagferry_server.settings import read_settings
+from dagferry_server.store.data_folder import DataFolder
 from dagferry_server.store.local import LocalStore
 from running import Running
 
@@ -36,7 +36,7 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
         settings = await asyncio.to_thread(read_settings, arguments, {}, lambda: (None, None))
         folder = await asyncio.to_thread(DataFolder, settings.data_dir)
         store = options.pop("store", None) or LocalStore(folder.root)
-        identifier = await asyncio.to_thread(make_identifier, settings)
+        identifier = await asyncio.to_thread(make_authenticator, settings)
         service = await Service.open(settings, folder, store, identifier, **options)
         listeners = Listeners(service)
         server = Running(service, listeners)

@@ -7,8 +7,8 @@ import pytest
 
 from credentials import SCOPES, TokensFile, issuers_file
 from dagferry_server.auth.proxy import PROXY_SECRET_HEADER
-from dagferry_server.routes import ROUTES
-from dagferry_server.waiters import Waiters
+from dagferry_server.fleet.waiters import Waiters
+from dagferry_server.http.routes import ROUTES
 from harness import pack
 from issuer import LocalIssuer, github_claims, kubernetes_claims, make_key
 from running import A, Answer

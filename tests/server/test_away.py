@@ -9,7 +9,7 @@ from collections.abc import Iterable
 import pytest
 
 from dagferry_core.errors import StoreFailed
-from dagferry_server.retention import apply_retention
+from dagferry_server.deploys.retention import apply_retention
 from dagferry_server.store.base import storage_errors
 from dagferry_server.store.local import LocalStore
 from harness import pack

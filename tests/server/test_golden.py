@@ -1,16 +1,21 @@
 """A data folder that an older server left is served as it is, and goes on: see tests/golden/README.md."""
 
+import gzip
 import json
 import shutil
 from pathlib import Path
 
 import pytest
 
-from dagferry_core.deploylog import entry_sha256
+import goldens
+from dagferry_core.deploylog import decode, entry_sha256
+from dagferry_server.commands import main
+from goldens import DEPLOYMENT, DEPLOYS, WRITTEN, Exchange, copy_data, each_format, exchange, of_deploys
 from harness import tree
-from running import A, B
+from running import A, Answer, B, Running
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "format1"
+BOTH = ("--deployments", f"{DEPLOYMENT},staging")
 
 
 @pytest.fixture
@@ -42,3 +47,121 @@ async def test_the_next_deploy_continues_an_older_log_and_leaves_it_as_it_is(sta
     assert entry["previous"] == entry_sha256((deploys / "000000000004.json").read_bytes())
     now, before = tree(data / "prod"), tree(GOLDEN / "data" / "prod")
     assert {path: now[path] for path in before} == before
+
+
+# --- format 2 and later ----------------------------------------------------------------------------------------------
+
+
+async def repeat(server: Running, was: Exchange) -> Answer:
+    """Send a request of then."""
+    if was.upload:
+        return await server.upload(was.upload, was.path)
+    return await server.call(was.method, was.path, headers=was.sent)
+
+
+def body_of(answer: Answer) -> object:
+    return answer.json if answer.headers.get("Content-Type") == "application/json" else answer.body
+
+
+@each_format
+async def test_a_server_on_an_older_folder_answers_as_that_server_did(start, tmp_path, golden) -> None:
+    data = copy_data(golden, tmp_path / "data")
+    server = await start(*BOTH)
+    names = goldens.answered_alike(golden)
+    assert {"current", "current-none", "current-seen", "deploys", "deploy-first", "then-1-whole", "refused"} < {*names}
+    for name in names:
+        was = exchange(golden, name)
+        now = await repeat(server, was)
+        headers = goldens.compared(was.headers)
+        assert (name, now.status) == (name, was.status)
+        assert {**goldens.compared(now.headers), **headers} == goldens.compared(now.headers), name
+        if name == "download":
+            assert gzip.decompress(now.body) == gzip.decompress(was.body)
+        elif name in {"refused", "not-found"}:
+            assert goldens.holds(goldens.wordless(now.json), goldens.wordless(was.body)), name
+        else:
+            assert goldens.holds(body_of(now), goldens.renamed(was.body)), name
+    before, after = tree(golden / "data"), tree(data)
+    assert {path: after[path] for path in before} == before
+    assert await server.metric(f'unreadable_deploys{{deployment="{DEPLOYMENT}"}}') == 0
+
+
+@each_format
+async def test_a_server_on_an_older_folder_makes_its_patches_and_knows_its_content(start, tmp_path, golden) -> None:
+    copy_data(golden, tmp_path / "data")
+    server = await start(*BOTH)
+    *_, last = of_deploys(golden, "upload")
+    assert (await repeat(server, last)).json["unchanged"] is True
+    for number in DEPLOYS[1:]:
+        was = exchange(golden, f"then-{number}-patch")
+        now = await repeat(server, was)
+        assert goldens.compared(now.headers) == goldens.compared(was.headers)
+
+
+@each_format
+async def test_the_next_deploy_continues_the_chain(start, tmp_path, golden) -> None:
+    data = copy_data(golden, tmp_path / "data")
+    server = await start(*BOTH)
+    first, *_ = of_deploys(golden, "upload")
+    told = (await repeat(server, first)).json
+    assert (told["sequence"], told["digest"]) == (len(DEPLOYS) + 1, first.body["digest"])
+    deploys = data / DEPLOYMENT / "deploys"
+    newest, before = (deploys / f"{sequence:012d}.json" for sequence in (told["sequence"], DEPLOYS[-1]))
+    assert decode(newest.read_bytes(), told["sequence"]).previous == entry_sha256(before.read_bytes())
+    now, then = tree(data), tree(golden / "data")
+    assert {path: now[path] for path in then} == then
+
+
+@each_format
+def test_an_older_folder_passes_verify(tmp_path, capsys, golden) -> None:
+    data = copy_data(golden, tmp_path / "data")
+    assert main(["verify", "--data-dir", str(data)], {}) == 0
+    assert "prod: 4 entries, 3 of them chained; 4 bundles, " in capsys.readouterr().out
+
+
+async def test_the_same_uploads_are_answered_and_stored_alike(start, tmp_path) -> None:
+    data = tmp_path / "data"
+    uploads, currents = of_deploys(WRITTEN, "upload"), of_deploys(WRITTEN, "current")
+    now = [0.0]
+    server = await start(*BOTH, clock=lambda: now[0])
+    random = {"log_id": json.loads((data / DEPLOYMENT / "log.json").read_text())["log_id"]}
+    for number, was, current in zip(DEPLOYS, uploads, currents, strict=True):
+        now[0] = current.body["time"]
+        told = await repeat(server, was)
+        assert goldens.compared(told.headers) == goldens.compared(was.headers)
+        assert goldens.wordless(told.json) == goldens.wordless(goldens.renamed(was.body))
+        for what in ("current", "whole", "patch")[: 2 if number == DEPLOYS[0] else 3]:
+            then = exchange(WRITTEN, f"then-{number}-{what}")
+            answer = await repeat(server, then)
+            assert goldens.compared(answer.headers) == goldens.compared(then.headers)
+            if what == "current":
+                assert answer.json == {**goldens.renamed(then.body), **random}
+            elif goldens.same_library(WRITTEN):
+                assert answer.body == then.body
+    await server.close()
+    check_stored(data)
+
+
+def check_stored(data: Path) -> None:
+    """Compare a data folder with the golden one, but for what is random or a sentence."""
+    assert goldens.listing(data) == (WRITTEN / "data.txt").read_text().splitlines()
+    for path, then in tree(WRITTEN / "data").items():
+        if path.endswith((".tar.zst", ".index")):
+            assert goldens.same_compressed(WRITTEN, then, (data / path).read_bytes()), path
+    log, then_log = (folder / DEPLOYMENT / "log.json" for folder in (data, WRITTEN / "data"))
+    ids = [json.loads(path.read_text())["log_id"] for path in (log, then_log)]
+    assert log.read_text().replace(*ids) == then_log.read_text()
+    deploys, then_deploys = data / DEPLOYMENT / "deploys", WRITTEN / "data" / DEPLOYMENT / "deploys"
+    previous = ""
+    for number in DEPLOYS:
+        entry, was = ((folder / f"{number:012d}.json").read_bytes() for folder in (deploys, then_deploys))
+        beside, lists = (
+            next(folder.glob(f"{number:012d}.*.details")).read_bytes() for folder in (deploys, then_deploys)
+        )
+        assert goldens.wordless(json.loads(beside)) == goldens.wordless(json.loads(lists))
+        made, kept = decode(entry, number), decode(was, number)
+        assert made.previous == previous
+        # The nonce is random, what follows from it is another hash; the details have a sentence in them.
+        same = made._replace(nonce=kept.nonce, previous=kept.previous, details=kept.details)
+        assert same.encode() == was
+        previous = entry_sha256(entry)

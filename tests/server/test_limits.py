@@ -6,8 +6,10 @@ import contextlib
 import pytest
 
 from credentials import TokensFile
-from dagferry_server import listeners, places, receiving, waiters
-from dagferry_server.listeners import MAX_FIELD_BYTES, MAX_HEADERS, MAX_LINE_BYTES
+from dagferry_server.deploys import receive as receiving
+from dagferry_server.fleet import waiters
+from dagferry_server.http import listeners, places
+from dagferry_server.http.listeners import MAX_FIELD_BYTES, MAX_HEADERS, MAX_LINE_BYTES
 from harness import pack
 from running import A, eventually
 

@@ -7,9 +7,9 @@ import pytest
 from dagferry_core.errors import ServerBusy
 from dagferry_core.limits import LARGE_FILES
 from dagferry_server import memory
-from dagferry_server.bundles import opened
+from dagferry_server.deploys.bundles import opened
+from dagferry_server.deploys.patches import Key, patch_between
 from dagferry_server.memory import Turn, TurnTaken
-from dagferry_server.patches import Key, patch_between
 from harness import pack
 from running import A, Running, eventually
 
@@ -65,11 +65,11 @@ async def test_a_large_upload_that_is_refused_ends_its_turn(server: Running, mon
 
 
 async def test_a_patch_between_large_bundles_waits_for_its_turn_too(server: Running, monkeypatch) -> None:
-    monkeypatch.setattr("dagferry_core.bundle.LARGE_MANIFEST_BYTES", 100)
+    monkeypatch.setattr("dagferry_core.bundle.reader.LARGE_MANIFEST_BYTES", 100)
     old = (await server.deploy(A))["digest"]
     new = (await server.deploy({**A, "b.py": b"b = 1\n"}))["digest"]
     key = Key("default", new, old)
-    monkeypatch.setattr("dagferry_server.patches.TURN_SECONDS", 0.01)
+    monkeypatch.setattr("dagferry_server.deploys.patches.TURN_SECONDS", 0.01)
     with Turn() as turn:
         turn.take()
         assert await server.service.patches.get(key) is None
@@ -86,7 +86,7 @@ async def test_where_very_many_files_changed_there_is_no_patch(server: Running, 
             assert other.manifest.files["etl.py"] is one.manifest.files["etl.py"]
             return [patch_between(one, other) is not None, patch_between(other, one) is not None]
 
-    monkeypatch.setattr("dagferry_core.patch.MAX_PATCH_FILES", 2)
+    monkeypatch.setattr("dagferry_core.bundle.patch.MAX_PATCH_FILES", 2)
     assert await asyncio.to_thread(patches) == [True, True]
-    monkeypatch.setattr("dagferry_core.patch.MAX_PATCH_FILES", 1)
+    monkeypatch.setattr("dagferry_core.bundle.patch.MAX_PATCH_FILES", 1)
     assert await asyncio.to_thread(patches) == [False, False]

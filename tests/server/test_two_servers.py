@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from dagferry_core.errors import StoreFailed
-from dagferry_server.retention import apply_retention
+from dagferry_server.deploys.retention import apply_retention
 from dagferry_server.store import locks
 from dagferry_server.store.local import LocalStore
 from running import A, B, Running, eventually

@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from dagferry_core.errors import HookFailed
-from dagferry_core.records import DeployRef
+from dagferry_follow.volume.records import DeployRef
 from dagferry_sidecar.hooks import AfterSwap
 from harness import eventually
 

@@ -9,16 +9,16 @@ import time
 
 import pytest
 
-from dagferry_core import inflate
 from dagferry_core.errors import DagferryError
-from dagferry_core.fetch import Server
-from dagferry_core.volume import Volume
+from dagferry_follow.remote import inflate
+from dagferry_follow.remote.server import Server
+from dagferry_follow.volume.volume import Volume
 from dagferry_sidecar import decide, loop, pace
 from dagferry_sidecar.loop import Loop
 from dagferry_sidecar.settings import read_settings
-from dagferry_sidecar.state import Answered, Checked, NothingNew, Published, Take, TakeFailed, Touch
+from dagferry_sidecar.signals import Stopping
+from dagferry_sidecar.state import Apply, ApplyFailed, Changed, Checked, NotModified, Published, Touch
 from dagferry_sidecar.stats import Stats
-from dagferry_sidecar.stopping import Stopping
 from harness import PATIENCE_SECONDS
 
 A = {"dag.py": b"import helper\n", "helper.py": b"rate = 1\n", "other.py": b"pass\n"}
@@ -157,7 +157,7 @@ def test_files_are_touched_in_time_though_a_download_drips(fake, tmp_path, watch
         looping, "_touch", lambda action: (touched.append(looping.volume.live.record.version), touch(action))
     )
     fake.deploy({**B, "data.bin": random.Random(1).randbytes(60_000)})
-    looping.until(lambda action, event: isinstance(action, Take) and isinstance(event, Published))
+    looping.until(lambda action, event: isinstance(action, Apply) and isinstance(event, Published))
     assert touched == [fake.deploys[1][0]["version"]], "before the swap, and once"
     assert not looping.volume.check(), "what was touched meanwhile is no damage in the new tree"
     assert mtimes(tmp_path)["dag.py"] > (clock() + 5) * 1e9, "the new tree has it too"
@@ -185,7 +185,7 @@ def test_a_defect_costs_the_deploy_and_not_the_pod(fake, watched, monkeypatch, c
     fake.deploy(A)
     looping = watched()
     monkeypatch.setattr(looping.volume, "publish", break_down)
-    looping.until(lambda _, event: isinstance(event, TakeFailed))
+    looping.until(lambda _, event: isinstance(event, ApplyFailed))
     assert "nobody thought of that" in caplog.text
     assert looping.stats.syncs[DagferryError.code] == 1
     monkeypatch.undo()
@@ -199,7 +199,7 @@ def test_a_failure_is_logged_once_and_its_end_too(fake, watched, caplog) -> None
     caplog.set_level(logging.INFO)
     looping.until(lambda *_: looping.stats.syncs["server_unreachable"] >= 4)
     fake.start()
-    looping.until(lambda _, event: isinstance(event, (Answered, NothingNew)))
+    looping.until(lambda _, event: isinstance(event, (Changed, NotModified)))
     told = [record.message for record in caplog.records]
     assert len([message for message in told if "does not answer" in message]) == 1
     assert told.count("All is well again") == 1
@@ -208,10 +208,10 @@ def test_a_failure_is_logged_once_and_its_end_too(fake, watched, caplog) -> None
 def test_what_the_outside_sees_is_what_is(fake, watched) -> None:
     version = fake.deploy(A)
     looping = watched().until(published)
-    looping.until(lambda _, event: isinstance(event, NothingNew))
+    looping.until(lambda _, event: isinstance(event, NotModified))
     stats = looping.stats
     assert stats.live is not None
-    assert (stats.live.version, stats.sound, stats.error) == (version, True, None)
+    assert (stats.live.version, stats.intact, stats.error) == (version, True, None)
     assert stats.syncs["ok"] == stats.sync_count == 1
     assert stats.sync_seconds > 0
     assert (stats.trees, stats.tree_bytes) == (1, 7 * 4096), "three files, two folders, two records"
@@ -232,4 +232,4 @@ def test_a_deploy_is_taken_from_the_log_of_what_was_done(fake, watched) -> None:
     fake.deploy(A)
     looping = watched().until(published)
     assert [type(action).__name__ for action, _ in looping.done] == ["Ask", "Take"]
-    assert isinstance(looping.done[-1][0], Take)
+    assert isinstance(looping.done[-1][0], Apply)

@@ -6,7 +6,7 @@ import sys
 from prometheus_client.parser import text_string_to_metric_families
 
 from dagferry_core.errors import ALL_ERRORS, SyncError
-from dagferry_core.records import DeployRef
+from dagferry_follow.volume.records import DeployRef
 from dagferry_sidecar.metrics import METRICS, PREFIX, documented, render
 from dagferry_sidecar.stats import OUTCOMES, Stats
 

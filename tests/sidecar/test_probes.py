@@ -8,7 +8,7 @@ import urllib.request
 import pytest
 
 from dagferry_core.errors import ServerUnreachable, SetupError
-from dagferry_core.records import DeployRef
+from dagferry_follow.volume.records import DeployRef
 from dagferry_sidecar.probes import Probes
 from dagferry_sidecar.stats import Stats
 
@@ -49,9 +49,9 @@ def ready(probes: Probes) -> tuple[int, dict[str, object]]:
 
 def test_the_loop_is_alive_until_it_takes_longer_than_it_said(probes, stats) -> None:
     assert get(probes, "/healthz") == (200, "ok\n")
-    stats.expect_life_within(-1)
+    stats.watchdog(-1)
     assert get(probes, "/healthz")[0] == 503
-    stats.expect_life_within(10)
+    stats.watchdog(10)
     assert get(probes, "/healthz")[0] == 200
 
 
@@ -59,7 +59,7 @@ def test_it_is_ready_only_when_a_checked_tree_is_published_and_looks_each_time(p
     assert ready(probes)[0] == 503
     probes.volume = Volume("v-1")
     assert ready(probes)[0] == 503, "published, but not checked yet"
-    stats.sound = True
+    stats.intact = True
     assert ready(probes) == (200, {"ready": True, "version": "v-1", "seconds_since_contact": None, "error": None})
     probes.volume.version = ""
     assert ready(probes)[0] == 503
@@ -67,7 +67,7 @@ def test_it_is_ready_only_when_a_checked_tree_is_published_and_looks_each_time(p
 
 def test_being_out_of_touch_is_said_and_makes_nobody_unready(probes, stats) -> None:
     probes.volume = Volume("v-1")
-    stats.sound = True
+    stats.intact = True
     stats.last_contact = 1.0
     stats.error = ServerUnreachable("It is away.")
     status, body = ready(probes)
@@ -78,7 +78,7 @@ def test_being_out_of_touch_is_said_and_makes_nobody_unready(probes, stats) -> N
 
 def test_metrics_agree_with_readiness(probes, stats) -> None:
     stats.live = DeployRef("log", 1, "v-1", "sha256:1")
-    stats.sound = True
+    stats.intact = True
     probes.volume = Volume("v-1")
     assert "dagferry_sidecar_published 1.0" in get(probes, "/metrics")[1]
     probes.volume.version = ""

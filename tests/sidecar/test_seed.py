@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from dagferry_core.bundle.manifest import EMPTY
 from dagferry_core.errors import VolumeFailed
-from dagferry_core.manifest import EMPTY
 from dagferry_sidecar.seed import Seed
 from treemaker import manifest_of
 

@@ -534,8 +534,8 @@ def test_a_signal_ends_it_at_once_with_a_goodbye(fake, pod, number) -> None:
     eventually("the wait", lambda: any("Prefer" in headers for _, headers in fake.requests))
     sidecar.process.send_signal(number)
     assert ended(sidecar) == 0
-    goodbye = fake.requests[-1][1]
-    assert (goodbye["Dagferry-Goodbye"], goodbye["Dagferry-Instance"]) == ("1", "pod-7")
+    deregister = fake.requests[-1][1]
+    assert (deregister["Dagferry-Deregister"], deregister["Dagferry-Instance"]) == ("1", "pod-7")
 
 
 def test_a_signal_while_the_server_is_away_ends_it_too(fake, pod) -> None:

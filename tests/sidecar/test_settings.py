@@ -5,8 +5,8 @@ import socket
 
 import pytest
 
-from dagferry_core.connecting import Access
 from dagferry_core.errors import SetupError
+from dagferry_follow.remote.connection import ConnectionOptions
 from dagferry_sidecar.settings import SETTINGS, read_settings
 
 
@@ -96,7 +96,7 @@ def test_a_password_in_a_url_is_not_shown(flag, url) -> None:
 
 def test_a_token_is_given_or_in_a_file_and_never_in_an_error(tmp_path) -> None:
     assert read_settings(["--root", "/r", "--token-file", "t"], {}).access.token_file == os.path.abspath("t")
-    assert read_settings(["--root", "/r"], {"DAGFERRY_TOKEN": "dgf_x"}).access == Access("dgf_x")
+    assert read_settings(["--root", "/r"], {"DAGFERRY_TOKEN": "dgf_x"}).access == ConnectionOptions("dgf_x")
     for arguments in (["--token", "two words"], ["--token", "dgf_x", "--token-file", "t"], ["--ca-file", "/nowhere"]):
         with pytest.raises(SetupError) as caught:
             read_settings(["--root", "/r", *arguments], {})

@@ -22,5 +22,5 @@ def test_an_outcome_nobody_thought_of_is_counted_as_a_defect_and_makes_no_new_la
 def test_the_loop_is_alive_for_as_long_as_it_said() -> None:
     stats = Stats()
     assert stats.alive
-    stats.expect_life_within(-1)
+    stats.watchdog(-1)
     assert not stats.alive

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Callable
 from typing import NoReturn
 
-from dagferry_core.command import fields
+from dagferry_runtime.logs import fields
 from dagferry_server.auth.tokens import Tokens, ending, shown_time
 from dagferry_server.auth.watched import WatchedFile
 

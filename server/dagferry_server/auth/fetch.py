@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
-from dagferry_core.connecting import tls_context
 from dagferry_core.errors import SetupError
+from dagferry_follow.remote.connection import tls_context
 from dagferry_server.auth.blocking import Blocking
 from dagferry_server.auth.issuers import Issuer, KeySource, is_safe_url
 from dagferry_server.auth.regular import read_regular

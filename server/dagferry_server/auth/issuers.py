@@ -28,7 +28,7 @@ from pydantic import Field, StringConstraints, model_validator
 
 from dagferry_core.errors import SetupError
 from dagferry_core.loopback import is_loopback
-from dagferry_server.auth.configfile import Entry, GrantEntry, checked, parse_toml
+from dagferry_server.auth.config_file import Entry, GrantEntry, checked, parse_toml
 from dagferry_server.auth.rules import Kind, Rule, claim_text, unbound
 
 DISCOVERY_PATH = "/.well-known/openid-configuration"

@@ -16,8 +16,8 @@ from typing import Any, NoReturn
 
 import jwt
 
-from dagferry_core.command import fields
 from dagferry_core.errors import CredentialsRefused, IssuerUnavailable, SetupError
+from dagferry_runtime.logs import fields
 from dagferry_server.auth.fetch import FetchFailed
 from dagferry_server.auth.watched import WatchedFile, watch
 

@@ -1,9 +1,9 @@
-"""Makes the ``Identifier`` that the settings describe. Reads every file it needs, so a bad one ends the command."""
+"""Makes the ``Authenticator`` that the settings describe. Reads every file it needs, so a bad one ends the command."""
 
 from functools import partial
 from typing import TYPE_CHECKING
 
-from dagferry_server.auth.identify import Identifier
+from dagferry_server.auth.authenticate import Authenticator
 from dagferry_server.auth.proxy import Proxy, parse_secret
 from dagferry_server.auth.tokens import parse_tokens
 from dagferry_server.auth.watched import WatchedFile
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from dagferry_server.auth.trust import Trust
 
 
-def make_identifier(settings: Settings) -> Identifier:
+def make_authenticator(settings: Settings) -> Authenticator:
     """Return what tells callers apart. Blocks; raises ``SetupError`` if a file cannot be used."""
     proxy = None
     if settings.proxy_user_header and settings.proxy_secret_file:
@@ -22,7 +22,7 @@ def make_identifier(settings: Settings) -> Identifier:
     if settings.tokens_file:
         parse = partial(parse_tokens, with_users=proxy is not None)
         tokens = WatchedFile(settings.tokens_file, parse, guarded=True)
-    return Identifier(
+    return Authenticator(
         tokens=tokens,
         trust=_trust(settings.issuers_file),
         proxy=proxy,

@@ -26,7 +26,7 @@ from pydantic import AwareDatetime, Field, Strict, StringConstraints
 
 from dagferry_core.errors import CredentialsRefused, SetupError
 from dagferry_server.auth.access import Caller, Grant, Scope
-from dagferry_server.auth.configfile import Entry, GrantEntry, checked, parse_toml
+from dagferry_server.auth.config_file import Entry, GrantEntry, checked, parse_toml
 
 TOKEN_PREFIX = "dgf_"  # noqa: S105 - what scanners find leaked tokens by
 SECRET_BYTES = 32

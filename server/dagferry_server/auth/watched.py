@@ -13,8 +13,8 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Generic, NoReturn, TypeVar
 
-from dagferry_core.command import fields
 from dagferry_core.errors import DagferryError
+from dagferry_runtime.logs import fields
 from dagferry_server.auth.blocking import Blocking
 from dagferry_server.auth.regular import read_regular
 

@@ -12,7 +12,7 @@ A file is written aside in the same folder, synced, and then linked (an entry, s
 (everything else); then the folder is synced. Only then does a call return. Names are checked on the way in and when
 they are listed, so a foreign file is nothing to the store.
 
-One process at a time may use a root: see ``dagferry_server.datafolder``.
+One process at a time may use a root: see ``dagferry_server.store.data_folder``.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ from contextlib import AbstractContextManager
 from io import FileIO
 from typing import BinaryIO
 
-from dagferry_core.deploydetails import MAX_DETAILS_BYTES
+from dagferry_core.deploy_details import MAX_DETAILS_BYTES
 from dagferry_core.deploylog import is_nonce
 from dagferry_core.errors import BundleGone, StoreDamaged, StoreFailed
 from dagferry_core.names import MAX_SEQUENCE, check_deployment, is_deployment, is_digest

@@ -6,7 +6,7 @@ import pytest
 
 from credentials import TokensFile, issuers_file
 from dagferry_core.errors import SetupError
-from dagferry_server.auth.setup import make_identifier
+from dagferry_server.auth.setup import make_authenticator
 from dagferry_server.settings import read_settings
 
 RULE = 'claims = { sub = "somebody" }\nscopes = ["sync"]\ndeployments = ["*"]'
@@ -34,13 +34,13 @@ def flags(folder: Path) -> dict[str, list[str]]:
 @pytest.mark.parametrize("kind", ["none", "tokens", "issuers", "proxy"])
 def test_it_is_closed_if_and_only_if_the_settings_say_so(tmp_path, kind) -> None:
     settings = read_settings(flags(tmp_path)[kind], {})
-    identifier = make_identifier(settings)
+    identifier = make_authenticator(settings)
     assert identifier.closed == settings.closed == (kind != "none")
     assert identifier.faults == {}
 
 
 def test_an_empty_tokens_file_lets_in_nobody_instead_of_everybody(tmp_path) -> None:
-    assert make_identifier(read_settings(["--tokens-file", str(TokensFile(tmp_path / "t").path)], {})).closed
+    assert make_authenticator(read_settings(["--tokens-file", str(TokensFile(tmp_path / "t").path)], {})).closed
 
 
 @pytest.mark.parametrize("broken", ["only-tokens", "issuers", "secret", "tokens"])
@@ -49,7 +49,7 @@ def test_a_file_that_cannot_be_used_ends_the_command(tmp_path, broken) -> None:
     kind = {"only-tokens": "tokens", "issuers": "issuers"}.get(broken, "proxy")
     (tmp_path / broken).write_text("short")
     with pytest.raises(SetupError):
-        make_identifier(read_settings(every[kind], {}))
+        make_authenticator(read_settings(every[kind], {}))
 
 
 @pytest.mark.parametrize("key", ["jwks_file", "ca_file", "bearer_token_file"])
@@ -61,4 +61,4 @@ def test_a_file_that_an_issuer_needs_does_too(tmp_path, key, content) -> None:
         tmp_path / "issuers", "https://issuer.example", RULE, kind="generic", keys=f'{key} = "{tmp_path}/file"'
     )
     with pytest.raises(SetupError, match=f"{tmp_path}/file"):
-        make_identifier(read_settings(["--issuers-file", issuers], {}))
+        make_authenticator(read_settings(["--issuers-file", issuers], {}))

@@ -1,0 +1,1 @@
+"""What an upload may be: checks an archive, strictly, and says what it holds."""

@@ -1,0 +1,149 @@
+"""Resolves the symbolic links of an archive to copies of the files they lead to.
+
+A link is followed as Linux would follow it in the unpacked archive (path_resolution(7)), only that nothing outside
+the archive exists: component by component, through other links, at most 40 of them. No link ever reaches a disk.
+"""
+
+import enum
+from collections.abc import Iterator, Mapping
+
+from dagferry_core.archive.paths import check_length, shown
+from dagferry_core.archive.refusals import REFUSED_NAMES, Refusals
+from dagferry_core.errors import LinkRefused, TooManyFiles
+from dagferry_core.limits import MAX_DEPTH, MAX_LINK_STEPS
+
+
+class Node(enum.Enum):
+    """What stands at a path of the archive; ``IMPLIED`` is a folder without a member of its own."""
+
+    FILE = "a file"
+    FOLDER = "a folder"
+    IMPLIED = "a folder that is only implied"
+    LINK = "a link"
+    LEFT_OUT = "left out of bundles by the exclude rules"
+
+
+class Links:
+    """The links of one archive.
+
+    ``nodes`` says what stands at each path; below one that is left out, nothing does. ``targets`` has the target of
+    each path that is a link. ``root`` is the folder that becomes the bundle (``""`` for all): links elsewhere are not
+    looked at. A link must not leave the folder ``bounds``, ``root`` or one above it. Refused is a link that leaves,
+    dangles or goes in circles.
+    """
+
+    __slots__ = ("_bounds", "_children", "_copies_left", "_ends", "_following", "_nodes", "_root", "_targets")
+
+    def __init__(self, nodes: Mapping[str, Node], targets: Mapping[str, str], root: str, bounds: str) -> None:
+        self._nodes = nodes
+        self._targets = targets
+        self._root = root
+        self._bounds = bounds
+        self._ends: dict[str, tuple[str, int]] = {}
+        self._following: set[str] = set()
+        self._children: dict[str, list[str]] = {}
+        self._copies_left = 0
+
+    def copies(self, max_copies: int, refusals: Refusals) -> Iterator[tuple[str, str]]:
+        """Yield each path that the links bring in, with the path of the file it is a copy of; note refused links.
+
+        A link to a folder brings in all that is below it, and a tree of such links can multiply without end: raises
+        ``TooManyFiles`` after ``max_copies`` files, folders and links below the links themselves.
+        """
+        if self._targets:
+            for path, node in self._nodes.items():
+                if node is not Node.LEFT_OUT:
+                    self._children.setdefault(path.rpartition("/")[0], []).append(path)
+        self._copies_left = max_copies
+        above = f"{self._root}/" if self._root else ""
+        for link in self._targets:
+            if link.startswith(above):
+                try:
+                    yield from self._walk(link, link, set())
+                except REFUSED_NAMES as error:
+                    refusals.add(error)
+
+    def _walk(self, path: str, original: str, inside: set[str]) -> Iterator[tuple[str, str]]:
+        """Yield the files at and below ``path`` when it is a copy of ``original``.
+
+        ``inside`` has the folders whose copies are under way.
+        """
+        check_length(path.removeprefix(f"{self._root}/"))
+        end = original
+        if self._nodes[original] is Node.LINK:
+            end, _ = self._follow(original)
+            if end in inside:
+                raise LinkRefused(f"The link {shown(original)} leads to a folder that it is in.")
+        if self._nodes.get(end) is Node.FILE:
+            yield path, end
+            return
+        inside.add(end)
+        for child in self._children.get(end, ()):
+            self._copies_left -= 1
+            if self._copies_left < 0:
+                raise TooManyFiles(
+                    f"With what its links bring in, the archive has more files and folders than --max-files allows, at "
+                    f"{shown(path)}."
+                )
+            yield from self._walk(f"{path}/{child.rpartition('/')[2]}", child, inside)
+        inside.discard(end)
+
+    def _follow(self, link: str) -> tuple[str, int]:
+        """Return where ``link`` leads in the end (``""``: the archive's top folder), and through how many links."""
+        if link in self._ends:
+            return self._ends[link]
+        if link in self._following or len(self._following) == MAX_LINK_STEPS:
+            raise LinkRefused(f"The link {shown(link)} goes in circles, or through more than {MAX_LINK_STEPS} links.")
+        self._following.add(link)
+        try:
+            end, steps = self._resolve(link)
+        finally:
+            self._following.discard(link)
+        if steps > MAX_LINK_STEPS:
+            raise LinkRefused(f"The link {shown(link)} goes through more than {MAX_LINK_STEPS} links.")
+        if self._bounds not in {"", end} and not end.startswith(f"{self._bounds}/"):
+            raise LinkRefused(f"The link {shown(link)} leaves the bundle: it points at {shown(self._targets[link])}.")
+        self._ends[link] = end, steps
+        return end, steps
+
+    def _resolve(self, link: str) -> tuple[str, int]:
+        says = f"The link {shown(link)} points at {shown(self._targets[link])}"
+        at = link.split("/")[:-1]
+        steps = 1
+        node = Node.FOLDER
+        for component in self._components(link, says):
+            if node is Node.FILE:
+                raise LinkRefused(f"{says}, which takes the file {shown('/'.join(at))} for a folder.")
+            if component == "..":
+                if not at:
+                    raise LinkRefused(f"{says}, which leaves the bundle.")
+                at.pop()
+            elif component not in {"", "."}:
+                here = "/".join([*at, component])
+                node = self._node(here, says)
+                if node is Node.LINK:
+                    here, more = self._follow(here)
+                    steps += more
+                    node = self._nodes.get(here, Node.FOLDER)
+                at = here.split("/") if here else []
+        return "/".join(at), steps
+
+    def _components(self, link: str, says: str) -> list[str]:
+        target = self._targets[link]
+        if not target:
+            raise LinkRefused(f"The link {shown(link)} points at nothing.")
+        if target.startswith("/"):
+            raise LinkRefused(f"{says}, an absolute path.")
+        components = target.split("/")
+        # Bounds the work; from the deepest folder up to the top and down again takes no more, dags/ included.
+        if len(components) > 2 * MAX_DEPTH + 1:
+            raise LinkRefused(f"{says}, a path of more than {2 * MAX_DEPTH + 1} components.")
+        return components
+
+    def _node(self, path: str, says: str) -> Node:
+        node = self._nodes.get(path)
+        if node is None:
+            raise LinkRefused(f"{says}, but {shown(path)} is not in the archive.")
+        if node is Node.LEFT_OUT:
+            raise LinkRefused(f"{says}, but {shown(path)} is {node.value}.")
+        return node

@@ -1,0 +1,253 @@
+"""The canonical form of a bundle: one tar in zstd, manifest first. The server stores it and sends it as it is.
+
+The tar holds ``manifest.txt`` and then every file as ``dags/<path>`` in the order of the manifest, each header a pure
+function of the file's manifest entry. So a reader does not parse headers: it compares them with what must be there,
+and anything else is refused. ``zstd -d`` and ``tar`` read it too.
+
+The tar is cut into pieces of exactly 1 MiB, each a zstd frame of its own with a checksum; the ``Index`` beside the
+bundle says where they start. That gives the server single files out of a bundle without decompressing the rest, which
+a patch needs.
+"""
+
+import json
+import re
+import struct
+from array import array
+from bisect import bisect_left
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import Any, NamedTuple
+
+import zstandard
+
+from dagferry_core.bundle import frames
+from dagferry_core.bundle.manifest import MAX_MANIFEST_BYTES, Entry, Manifest
+from dagferry_core.errors import AnswerInvalid, DigestMismatch, StoreDamaged
+from dagferry_core.limits import LARGE_MANIFEST_BYTES, MAX_ZSTD_WINDOW_BYTES, PIECE_BYTES
+
+MANIFEST_NAME = "manifest.txt"
+FOLDER = "dags/"
+FRAME_BYTES = frames.FRAME_BYTES
+_PIECE_ITEMS = 1000
+BLOCK_BYTES = frames.BLOCK_BYTES
+END = bytes(2 * BLOCK_BYTES)
+
+_USTAR = struct.Struct("100s 8s 8s 8s 12s 12s 8s 1s 100s 8s 32s 32s 8s 8s 155s 12x")
+_NAME_BYTES = 100
+_OCTAL = re.compile(rb"[0-7]{11}")
+
+Read = Callable[[int], bytes]
+"""``read(n)`` returns 1 to n bytes, or nothing at the end."""
+
+
+def _block(name: bytes, size: int, mode: int, kind: bytes) -> bytes:
+    fields = [name, b"%07o" % mode, b"0000000", b"0000000", b"%011o" % size, b"00000000000", b" " * 8, kind]
+    fields += [b"", b"ustar\x0000", b"", b"", b"0000000", b"0000000", b""]
+    fields[6] = b"%06o\x00 " % sum(_USTAR.pack(*fields))
+    return _USTAR.pack(*fields)
+
+
+def padding(size: int) -> int:
+    """Return how many zeros follow ``size`` bytes of content, to fill its last block."""
+    return -size % BLOCK_BYTES
+
+
+def member_header(path: str, size: int, mode: int) -> bytes:
+    """Return the tar header of a file: one ustar block, after a PAX ``path`` record if the path is over 100 bytes."""
+    name = path.encode()
+    if len(name) <= _NAME_BYTES:
+        return _block(name, size, mode, b"0")
+    record = b" path=" + name + b"\n"
+    length = len(record) + len(str(len(record)))
+    length = len(record) + len(str(length))
+    record = b"%d%b" % (length, record)
+    extension = _block(b"long-path", len(record), 0o644, b"x") + record + bytes(padding(len(record)))
+    return extension + _block(name[:_NAME_BYTES], size, mode, b"0")
+
+
+def entry_header(entry: Entry) -> bytes:
+    """Return the tar header of a file of the bundle."""
+    return member_header(FOLDER + entry.path, entry.size, entry.mode)
+
+
+def header_bytes(entry: Entry) -> int:
+    """Return the size of ``entry_header(entry)``."""
+    is_short = len(FOLDER + entry.path) <= _NAME_BYTES and entry.path.isascii()
+    return BLOCK_BYTES if is_short else len(entry_header(entry))
+
+
+class Index(NamedTuple):
+    """What is stored beside a bundle: its frames (see ``dagferry_core.bundle.writer``), what each Python file imports,
+    and hints to the data that it reads (see ``dagferry_core.source.reads``). ``reads`` is ``None`` in an index that was
+    written before hints were looked for.
+    """
+
+    frames: list[int]
+    imports: dict[str, tuple[str, ...]]
+    reads: dict[str, tuple[str, ...]] | None = None
+
+    def encode(self) -> bytes:
+        """Return the index as it is stored."""
+        text = bytearray(b"{")
+        for field, value in self._asdict().items():
+            text += b'%b"%b": ' % (b", " if len(text) > 1 else b"", field.encode())
+            for piece in _json(value) if isinstance(value, dict) else (json.dumps(value).encode(),):
+                text += piece
+        text += b"}"
+        return zstandard.ZstdCompressor(write_checksum=True).compress(text)
+
+    @classmethod
+    def decode(cls, data: bytes) -> "Index":
+        """Read a stored index; raise ``StoreDamaged`` if it is damaged."""
+        try:
+            raw: Any = json.loads(zstandard.decompress(data))
+            imports, reads = (
+                None if found is None else {path: tuple(names) for path, names in found.items()}
+                for found in (raw["imports"], raw.get("reads"))
+            )
+            return cls([int(offset) for offset in raw["frames"]], imports or {}, reads)
+        except Exception as error:
+            raise StoreDamaged(f"The index of a stored bundle is damaged: {error}.") from error
+
+
+def _json(value: dict[str, Any]) -> Iterator[bytes]:
+    """Yield a dict as JSON, in pieces: as one text and its bytes, a large one would be in memory twice."""
+    items = iter(value.items())
+    comma = b""
+    yield b"{"
+    while batch := dict(islice(items, _PIECE_ITEMS)):
+        yield comma + json.dumps(batch, ensure_ascii=False)[1:-1].encode()
+        comma = b", "
+    yield b"}"
+
+
+class BundleFile:
+    """A stored bundle, open for reading single files. Several threads may read at once.
+
+    ``fd`` stays the caller's to close. Holds at most one decompressed frame. What its manifest has in common with
+    ``known`` takes no memory of its own. ``when_large`` is called before a manifest over ``LARGE_MANIFEST_BYTES`` is
+    read.
+    """
+
+    def __init__(
+        self,
+        fd: int,
+        index: Index,
+        known: Manifest | None = None,
+        when_large: Callable[[], object] = lambda: None,
+    ) -> None:
+        self._frames = frames.Frames(fd, index.frames)
+        self.imports = index.imports
+        self.reads = index.reads
+        size = self._frames.manifest_bytes()
+        if size > LARGE_MANIFEST_BYTES:
+            when_large()
+        try:
+            self.manifest = Manifest.parse(self._frames.range(BLOCK_BYTES, size), known)
+        except (ValueError, AnswerInvalid) as error:
+            raise StoreDamaged(f"A stored bundle has no manifest: {error}.") from error
+        # In the order of the paths: as a dict, these would take seven times the memory.
+        self._paths = list(self.manifest.files)
+        self._offsets = array("Q")
+        offset = BLOCK_BYTES + size + padding(size)
+        for entry in self.manifest.files.values():
+            offset += header_bytes(entry)
+            self._offsets.append(offset)
+            offset += entry.size + padding(entry.size)
+        self._size = offset + len(END)
+
+    def forget_sources(self) -> None:
+        """Let go of what its Python files import and read: with many files, that takes tens of MiB."""
+        self.imports, self.reads = {}, None
+
+    @property
+    def stored_bytes(self) -> int:
+        """The size of the bundle as it is stored and sent."""
+        return self._frames.stored_bytes
+
+    def contents(self, path: str) -> Iterator[bytes]:
+        """Yield the content of a file in pieces."""
+        size = self.manifest.files[path].size
+        return self._frames.pieces(self._offsets[bisect_left(self._paths, path)], size)
+
+    def read(self, path: str) -> bytes:
+        """Return the content of a file."""
+        return b"".join(self.contents(path))
+
+    def verify(self) -> None:
+        """Read all of it; raise ``StoreDamaged`` if any byte is damaged."""
+        self._frames.verify(self._size)
+
+
+def decompressed(read: Read) -> Read:
+    """Return a ``read`` of the tar inside the compressed bundle that ``read`` gives."""
+
+    class Source:
+        def read(self, size: int) -> bytes:
+            return read(size)
+
+    decompressor = zstandard.ZstdDecompressor(max_window_size=MAX_ZSTD_WINDOW_BYTES)
+    # closefd and the source's own end do not matter here: the end of the tar says whether all arrived.
+    reader = decompressor.stream_reader(Source(), read_across_frames=True, read_size=PIECE_BYTES)  # type: ignore[arg-type]
+
+    def read_tar(size: int) -> bytes:
+        try:
+            return reader.read(size)
+        except zstandard.ZstdError as error:
+            raise DigestMismatch(f"The bundle was damaged on its way: {error}.") from error
+
+    return read_tar
+
+
+def _exactly(read: Read, size: int) -> bytes:
+    data = read(size)
+    if len(data) == size:
+        return data
+    pieces, left = [data], size - len(data)
+    while left:
+        more = read(left)
+        if not more:
+            raise DigestMismatch("The bundle ends early: part of the download is missing.")
+        pieces.append(more)
+        left -= len(more)
+    return b"".join(pieces)
+
+
+def read_tar(read: Read) -> tuple[Manifest, Iterator[tuple[Entry, Iterator[memoryview]]]]:
+    """Read a canonical bundle that is decompressed already: its manifest, then its files in order, in pieces.
+
+    Each file's pieces are to be consumed before the next file is asked for. Raises ``AnswerInvalid`` or
+    ``DigestMismatch`` as soon as a byte is not what the manifest says, and if the bundle is cut. Contents and the
+    manifest's digest are for the caller to check: ``dagferry_follow.volume.tree`` hashes what it writes.
+    """
+    header = _exactly(read, BLOCK_BYTES)
+    size = int(header[124:135], 8) if _OCTAL.fullmatch(header, 124, 135) else 0
+    if header != member_header(MANIFEST_NAME, size, 0o644):
+        raise AnswerInvalid("The download is no bundle: it does not start with a manifest.")
+    if size > MAX_MANIFEST_BYTES:
+        raise AnswerInvalid(f"The manifest claims {size} bytes; at most {MAX_MANIFEST_BYTES} are read.")
+    text = _exactly(read, size)
+    _exactly(read, padding(size))
+    manifest = Manifest.parse(text)
+    del text
+
+    def pieces(first: memoryview, size: int) -> Iterator[memoryview]:
+        while size > 0:
+            piece = (first or memoryview(_exactly(read, min(size + padding(size), PIECE_BYTES))))[:size]
+            first = first[:0]
+            size -= len(piece)
+            yield piece
+
+    def files() -> Iterator[tuple[Entry, Iterator[memoryview]]]:
+        for entry in manifest.files.values():
+            expected = entry_header(entry)
+            padded = entry.size + padding(entry.size)
+            # Header and first piece come in one read: calls are what costs here.
+            data = memoryview(_exactly(read, len(expected) + min(padded, PIECE_BYTES)))
+            if data[: len(expected)] != expected:
+                raise DigestMismatch(f"The bundle is not in its canonical form at {entry.path!r}.")
+            yield entry, pieces(data[len(expected) :], entry.size)
+        if _exactly(read, len(END)) != END or read(1):
+            raise DigestMismatch("The bundle is not in its canonical form at its end.")
+
+    return manifest, files()

@@ -1,0 +1,1 @@
+"""What a Python file depends on: which modules it imports and which data files it may read."""

@@ -1,0 +1,205 @@
+"""Which files Airflow must read again after a change: those that import or read what changed, in any number of steps.
+
+``touched`` is the answer. What a source imports is found by ``imports``, and which data files it reads by ``reads``.
+"""
+
+import sys
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+
+from dagferry_core.bundle.manifest import Manifest
+from dagferry_core.source.readers import Readers
+from dagferry_core.source.scan import ANYTHING
+
+COMPILED = ".so"
+"""How the files of compiled modules end: ``fast.so``, ``fast.abi3.so``, ``fast.cpython-311-x86_64-linux-gnu.so``."""
+MAX_ROOTS = 100
+"""For how many folders that a module of one name changed in it is asked whether its importers may mean that one. Who
+may mean the module in any further folder is taken to."""
+
+
+def touched(
+    old: Manifest, new: Manifest, imports: Mapping[str, Sequence[str]], reads: Mapping[str, Sequence[str]]
+) -> list[str]:
+    """Return the Python files that did not change from ``old`` to ``new``, but import or read what did, in some steps.
+
+    Airflow must read them again, and does so only if they look newer. ``imports`` has the ``imported_names`` of each
+    Python file in ``new``, ``reads`` its ``read_hints``; what was removed counts as well. The paths are sorted.
+    """
+    changes = new.changes_from(old)
+    if len(changes.added) == len(new.files):
+        return []
+    changed = {path for paths in changes for path in paths}
+    modules = {path for path in changed if is_module(path)}
+    importers = _Importers(old, new, imports)
+    fresh: set[str] = set()
+    if modules:
+        fresh.update(importers.of(modules), importers.of_anything)
+        if any(map(is_module, (*changes.added, *changes.removed))):
+            fresh.update(importers.of_folders())
+    if len(modules) < len(changed):
+        readers = Readers(reads)
+        fresh.update(readers.of(changed - modules), readers.of_anything)
+    fresh -= changed
+    found = set(changed)
+    while fresh:
+        found |= fresh
+        fresh = set(importers.of(fresh)) - found
+    return sorted(found - changed)
+
+
+def is_module(path: str) -> bool:
+    """Tell whether Python can import the file at ``path``; any other file is data."""
+    return path.endswith((".py", COMPILED))
+
+
+class _Importers:
+    """Who imports a module, by its location: its path without ``.py`` or ``/__init__.py``.
+
+    An absolute name is looked for in every folder above the file that imports it, since any of them may be on
+    ``sys.path``. If none has that very module, any folder of the bundle that does may be: ``sys.path`` is often
+    extended by a folder of helpers, and the folders of one package may lie in several places. ``dags.a`` may also be
+    the bundle's own ``a``, below the folder that is its root.
+    """
+
+    def __init__(self, old: Manifest, new: Manifest, imports: Mapping[str, Sequence[str]]) -> None:
+        self._old, self._new = old, new
+        self._paths: dict[str, list[str]] = defaultdict(list)  # of the files that import a name
+        for path, names in imports.items():
+            for name in names:
+                self._paths[name].append(path)
+        self.of_anything = self._paths.pop(ANYTHING, [])
+        self._names = sorted(self._paths)
+        self._by_step: dict[str, list[str]] = {}
+        # What was answered already: all modules of a folder share the importers of its star, which may be many.
+        self._asked: set[str] = set()
+        self._found: set[tuple[str, str]] = set()
+        self._told: set[tuple[str, str]] = set()
+        self._roots: dict[str, int] = defaultdict(int)
+
+    def of(self, paths: Iterable[str]) -> Iterator[str]:
+        """Yield the files that import one of the modules at ``paths`` directly, some of them twice.
+
+        Those that were yielded for the same module, folder or name before, also by an earlier call, are left out.
+        """
+        for path in paths:
+            yield from self._of_place(_location(path))
+
+    def of_folders(self) -> Iterator[str]:
+        """Yield the files that import a folder directly that is only in the one bundle or only in the other.
+
+        Without an ``__init__.py`` it is a package all the same, so an import of it can begin or cease to work.
+        """
+        for place in self._old_places ^ self._new_places:
+            yield from self._of_place(place)
+
+    def _of_place(self, place: str) -> Iterator[str]:
+        *folders, last = place.split("/")
+        for end in (last, "*"):
+            steps = [*folders, end]
+            place = "/".join(steps)
+            if place in self._asked:
+                continue
+            self._asked.add(place)
+            yield from self._by_location.get(place, ())
+            for cut in range(len(steps)):
+                yield from self._finding("/".join(steps[:cut]), steps[cut], ".".join(steps[cut:]))
+
+    @cached_property
+    def _by_location(self) -> dict[str, list[str]]:
+        """The files whose names can only mean one place, by each step of the way there."""
+        files: dict[str, list[str]] = defaultdict(list)
+        for name in (*self._below(""), *self._below("dags")):
+            rest = name.lstrip(".") if name[0] == "." else name.removeprefix("dags.")
+            for path in self._paths[name]:
+                folders = path.split("/")[: len(rest) - len(name)] if name[0] == "." else []
+                steps = [*folders, *filter(None, rest.split("."))]
+                for length in range(len(folders), len(steps) + 1):
+                    place = "/".join(steps[:length])
+                    if place and place not in self._places and not place.endswith("*"):
+                        break  # nothing is below it either
+                    files[place].append(path)
+        return files
+
+    def _below(self, name: str) -> list[str]:
+        """Return the names that start with ``name`` and a dot."""
+        return self._names[bisect_left(self._names, name + ".") : bisect_left(self._names, name + "/")]
+
+    def _finding(self, root: str, first: str, name: str) -> Iterator[str]:
+        """Yield the files that import ``name``, which starts with ``first``, and may find it in the folder ``root``."""
+        if name not in self._by_step:
+            names = [name, *self._below(name)] if name else []  # who imports a.b imports a too
+            importers = {path for name in names for path in self._paths.get(name, ())}
+            if not importers:
+                return  # and not kept: hardly any part of a path is imported, and a bundle may have millions
+            self._by_step[name] = sorted(importers)
+        if (root, name) in self._found:
+            return
+        self._found.add((root, name))
+        paths = self._by_step[name]
+        if not root:
+            yield from paths
+            return
+        # The character after "/" is "0", and so these are the files below the folder.
+        yield from paths[bisect_left(paths, root + "/") : bisect_left(paths, root + "0")]
+        if first in _NEVER_ELSEWHERE:
+            return
+        self._roots[name] += 1
+        for imported in [name, *self._below(name)] if self._roots[name] <= MAX_ROOTS + 1 else ():
+            module = self._module(root, imported) if self._roots[name] <= MAX_ROOTS else None
+            if (imported, module or "") not in self._told:
+                self._told.add((imported, module or ""))  # the other files that may find it are the same for every root
+                for path in self._paths.get(imported, ()):
+                    if module is None or not self._is_above(path, module):
+                        yield path
+
+    def _module(self, root: str, name: str) -> str:
+        """Return the location below ``root`` of the module that ``name`` means if ``root`` is where it is found."""
+        module = ""
+        for step in name.split("."):
+            deeper = f"{module}/{step}" if module else step
+            if f"{root}/{deeper}" not in self._places:
+                break
+            module = deeper
+        return module
+
+    def _is_above(self, path: str, module: str) -> bool:
+        folders = path.split("/")[:-1]
+        return any("/".join([*folders[:length], module]) in self._places for length in range(len(folders) + 1))
+
+    @cached_property
+    def _places(self) -> set[str]:
+        """Every module and package there is or was."""
+        return self._old_places | self._new_places
+
+    @cached_property
+    def _old_places(self) -> set[str]:
+        return _places_of(self._old)
+
+    @cached_property
+    def _new_places(self) -> set[str]:
+        return _places_of(self._new)
+
+
+_NEVER_ELSEWHERE = sys.stdlib_module_names | {"airflow"}
+"""What such a name means if no folder above the file has it is not in the bundle."""
+
+
+def _places_of(manifest: Manifest) -> set[str]:
+    places: set[str] = set()
+    for path in manifest.files:
+        place = _location(path) if is_module(path) else ""
+        while place and place not in places:
+            places.add(place)
+            place = place.rpartition("/")[0]
+    return places
+
+
+def _location(path: str) -> str:
+    if path.endswith(COMPILED):
+        folder, slash, name = path.rpartition("/")
+        path = folder + slash + name.partition(".")[0]
+    location = path.removesuffix(".py")
+    return "" if location == "__init__" else location.removesuffix("/__init__")

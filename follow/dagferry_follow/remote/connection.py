@@ -1,0 +1,173 @@
+"""How a follower reaches its server: directly or through the environment's proxy, over TLS, and with which token.
+
+A token is never sent where somebody on the way could read it: over plain HTTP only to this machine, or to any other
+when whoever runs the command has said so. Requests to this machine never go through a proxy.
+"""
+
+import base64
+import http.client
+import ipaddress
+import ssl
+from collections.abc import Mapping
+from typing import NamedTuple
+from urllib.parse import SplitResult, unquote, urlsplit
+
+from dagferry_core.errors import SetupError, TokenUnreadable
+from dagferry_core.loopback import is_loopback
+
+MAX_TOKEN_BYTES = 16 * 1024
+
+_PORTS = {"http": http.client.HTTP_PORT, "https": http.client.HTTPS_PORT}
+
+
+class Timeouts(NamedTuple):
+    """How many seconds the server has: to be connected to, to answer what is the newest, to send a bundle."""
+
+    connect: float
+    answer: float
+    download: float
+
+
+class ConnectionOptions(NamedTuple):
+    """What lets a follower in: a token, or a file that has it, and whom to trust instead of the machine's own CAs.
+
+    The files are read again for every request and every connection, so whatever renews them needs to tell nobody.
+    """
+
+    token: str = ""
+    token_file: str | None = None
+    ca_file: str | None = None
+
+    def headers(self) -> dict[str, str]:
+        """Return the header that carries the token, if there is one; ``TokenUnreadable`` if its file has none."""
+        token = self.token if self.token_file is None else read_token(self.token_file)
+        return {"Authorization": f"Bearer {token}"} if token else {}
+
+    def check(self, url: str, *, allow_plain_http: bool) -> None:
+        """Raise ``SetupError`` if a request to ``url`` would show the token to whoever is on the way."""
+        parts = urlsplit(url)
+        if not (self.token or self.token_file) or allow_plain_http:
+            return
+        if parts.scheme != "https" and not is_loopback(parts.hostname or ""):
+            raise SetupError(
+                f"{url} is plain HTTP: whoever is on the way there could read the token.",
+                "Use https, or add --allow-plain-http if the network is your own, as inside a cluster.",
+            )
+
+
+def check_url(text: str) -> str:
+    """Return the URL of a server without a slash at its end; ``ValueError`` unless it is one."""
+    try:
+        url = urlsplit(text)
+        port_is_fine = url.port is None or url.port > 0
+    except ValueError:
+        # What the library says may show part of a password.
+        raise ValueError("a URL such as http://dagferry-server:8000 is expected") from None
+    if url.scheme not in {"http", "https"} or not url.hostname or not port_is_fine or url.query or url.fragment:
+        raise ValueError("a URL such as http://dagferry-server:8000 is expected")
+    if "@" in url.netloc:
+        raise ValueError("a URL without a user name is expected")
+    return text.rstrip("/")
+
+
+def read_token(path: str) -> str:
+    """Return the token that a file holds; raise ``TokenUnreadable`` if it holds none."""
+    try:
+        with open(path, "rb") as file:
+            content = file.read(MAX_TOKEN_BYTES + 1)
+    except OSError as error:
+        raise TokenUnreadable(f"The token file {path} cannot be read: {error.strerror}.") from error
+    token = content.decode("ascii", "replace").strip()
+    if not is_token(token):
+        raise TokenUnreadable(f"The token file {path} does not hold a token.")
+    return token
+
+
+def is_token(text: str) -> bool:
+    """Tell whether ``text`` can be sent as a token: one word of printable ASCII, not too long."""
+    return text.isascii() and text.isprintable() and " " not in text and 0 < len(text) <= MAX_TOKEN_BYTES
+
+
+def proxy_for(url: SplitResult, environment: Mapping[str, str]) -> SplitResult | None:
+    """Return the proxy that the environment names for ``url``, ``None`` if there is none.
+
+    As elsewhere: ``https_proxy`` or ``http_proxy``, else ``all_proxy``, small or capital letters; ``no_proxy`` lists
+    hosts and domains with all below them, each with a port or for all, networks such as ``10.0.0.0/8``, or ``*``.
+    Raises ``ValueError`` if what the environment names is no address.
+    """
+
+    def named(name: str) -> str:
+        return environment.get(name) or environment.get(name.upper()) or ""
+
+    proxy = named(f"{url.scheme}_proxy") or named("all_proxy")
+    if not proxy or is_loopback(url.hostname or ""):
+        return None
+    if any(_passes_by(entry.strip(), url) for entry in named("no_proxy").lower().split(",")):
+        return None
+    return _split(proxy if "://" in proxy else "http://" + proxy)
+
+
+def _passes_by(entry: str, url: SplitResult) -> bool:
+    host = (url.hostname or "").lower()
+    if entry == "*":
+        return True
+    try:
+        return ipaddress.ip_address(host) in ipaddress.ip_network(entry, strict=False)
+    except ValueError:
+        domain, _, port = entry.removeprefix("*").lstrip(".").partition(":")
+    if port and port != str(url.port or _PORTS.get(url.scheme)):
+        return False
+    return bool(domain) and (host == domain or host.endswith("." + domain))
+
+
+def _split(proxy: str) -> SplitResult:
+    # What the library says of a bad address shows part of it, which may be part of a password.
+    try:
+        parts = urlsplit(proxy)
+        _ = parts.port
+    except ValueError:
+        raise ValueError("the environment names a proxy that is no http:// address") from None
+    return parts
+
+
+def tls_context(ca_file: str | None) -> ssl.SSLContext:
+    """Return what checks the other side's certificate: against ``ca_file`` alone, or the machine's own CAs.
+
+    Raises ``OSError`` if the file cannot be used.
+    """
+    context = ssl.create_default_context(cafile=ca_file)
+    if ca_file:
+        # From Python 3.13 on, a CA must state its purpose and its key's identifier. Those of many clusters and all that
+        # plain openssl makes do not; whoever names the CA has decided to trust it. Chain, names and times still count.
+        context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    return context
+
+
+def connect(
+    url: SplitResult, access: ConnectionOptions, environment: Mapping[str, str], seconds: float
+) -> tuple[http.client.HTTPConnection, str, dict[str, str]]:
+    """Return an unopened connection for ``url``, what stands before every path, and headers for the proxy.
+
+    Whatever is wrong with the proxy's address or the CA file is an ``OSError`` or ``ValueError``.
+    """
+    host, port = url.hostname or "", url.port
+    proxy = proxy_for(url, environment)
+    via, secret = _proxy_address(proxy) if proxy else ((host, port), {})
+    if url.scheme != "https":
+        before = f"http://{url.netloc}" if proxy else ""
+        return http.client.HTTPConnection(*via, timeout=seconds), before, secret
+    context = tls_context(access.ca_file)
+    connection = http.client.HTTPSConnection(*via, timeout=seconds, context=context)
+    if proxy:
+        connection.set_tunnel(host, port or http.client.HTTPS_PORT, secret)
+    return connection, "", {}
+
+
+def _proxy_address(proxy: SplitResult) -> tuple[tuple[str, int | None], dict[str, str]]:
+    if proxy.scheme != "http" or not proxy.hostname:
+        raise ValueError("the environment names a proxy that is no http:// address")
+    secret = {}
+    if proxy.username is not None:
+        login = f"{unquote(proxy.username)}:{unquote(proxy.password or '')}"
+        secret["Proxy-Authorization"] = "Basic " + base64.b64encode(login.encode()).decode()
+    return (proxy.hostname, proxy.port), secret

@@ -1,0 +1,245 @@
+"""The follower's side of HTTP: asks one server for deploys, over one connection that is kept.
+
+A follower is a sidecar, or the DAG bundle inside Airflow. This is the one module of core that speaks over a network
+(docs/adr/0004).
+
+Promises: every wait is bounded; a redirection is never followed; an answer that should be small is read no further
+than it may be long; a bundle is streamed, never held. Whatever goes wrong is ``ServerUnreachable``, ``ServerRefused``
+or ``AnswerInvalid``.
+"""
+
+import http.client
+import json
+import math
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, NoReturn
+from urllib.parse import quote
+
+from dagferry_core import __version__
+from dagferry_core.bundle.patch import MAX_PATCH_BYTES
+from dagferry_core.errors import AnswerInvalid, DagferryError, RequestError, ServerRefused, ServerUnreachable
+from dagferry_core.limits import PIECE_BYTES
+from dagferry_core.names import is_digest, version_sequence
+from dagferry_follow.remote.connection import ConnectionOptions, Timeouts
+from dagferry_follow.remote.transport import MAX_SHOWN_CHARACTERS, Request, Transport, reason
+from dagferry_follow.volume.records import DeployRef
+
+CONNECT_SECONDS = 10.0
+SILENCE_SECONDS = 20.0
+"""How long the server may send nothing, beyond the wait it was asked for; and how long a small answer may take."""
+DOWNLOAD_SECONDS = 900.0
+"""How long a bundle may take. What drips never falls silent, so it has to be limited as a whole."""
+PATCH_PIECE_BYTES = 1024  # does not take long even where it drips
+GOODBYE_SECONDS = 2.0
+MAX_ANSWER_BYTES = 64 * 1024
+MAX_LOG_ID_CHARACTERS = 200
+MAX_ERROR_BYTES = 300
+
+NO_ACCESS = ConnectionOptions()
+
+WHOLE, PATCH = "whole", "patch"
+"""The kinds of ``Download``."""
+WHOLE_TYPE = "application/zstd"
+PATCH_TYPE = "application/vnd.dagferry.patch"
+
+
+class Report(NamedTuple):
+    """What the server is told of this sidecar: its live version, and what went wrong last, if anything."""
+
+    live: str
+    error: DagferryError | None
+
+
+class Download:
+    """A bundle or a patch that is coming in. To be read to its end, or ``Server.close``d."""
+
+    __slots__ = ("_expected", "_response", "kind", "received")
+
+    def __init__(self, response: http.client.HTTPResponse, kind: str) -> None:
+        self._response = response
+        self._expected = response.length
+        self.kind = kind
+        self.received = 0
+
+    def read(self, size: int = PIECE_BYTES) -> bytes:
+        """Return the next up to ``size`` bytes, or nothing at the end."""
+        try:
+            data = self._response.read(size)
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            raise ServerUnreachable(f"The download broke after {self.received} bytes: {reason(error)}.") from error
+        self.received += len(data)
+        if not data and self._expected is not None and self.received < self._expected:
+            raise ServerUnreachable(f"The download broke after {self.received} of {self._expected} bytes.")
+        return data
+
+    def read_patch(self, alive: Callable[[], None] = lambda: None) -> bytes:
+        """Return all of a patch, which is small; call ``alive`` for each piece that comes."""
+        pieces = []
+        while piece := self.read(PATCH_PIECE_BYTES):
+            alive()
+            pieces.append(piece)
+            if self.received > MAX_PATCH_BYTES:
+                raise AnswerInvalid(f"The patch has over {MAX_PATCH_BYTES} bytes.")
+        return b"".join(pieces)
+
+
+class Server:
+    """One deployment of one server, as a follower sees it.
+
+    ``agent`` names the program; ``instance`` and ``component`` the pod, in reports. ``access`` is what lets it in,
+    ``timeouts`` is for those who cannot wait as long as a sidecar; ``within`` bounds the seconds any answer may take.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        deployment: str,
+        instance: str = "",
+        component: str = "",
+        *,
+        agent: str,
+        access: ConnectionOptions = NO_ACCESS,
+        timeouts: Timeouts | None = None,
+    ) -> None:
+        self.within = math.inf
+        self._patience = timeouts or Timeouts(CONNECT_SECONDS, SILENCE_SECONDS, DOWNLOAD_SECONDS)
+        self._transport = Transport(url, access)
+        self._path = f"{self._transport.url.path.rstrip('/')}/{deployment}/dags"
+        self._headers = {
+            "User-Agent": f"{agent}/{__version__}",
+            # A cache on the way must not answer for the server.
+            "Cache-Control": "no-cache",
+            **({"Dagferry-Instance": instance} if instance else {}),
+            **({"Dagferry-Component": component} if component else {}),
+        }
+        self._access = access
+
+    def close(self) -> None:
+        """Close the connection, also under a thread that reads from it."""
+        self._transport.close()
+
+    # --- the calls ---------------------------------------------------------------------------------------------------
+
+    def current(self, seen: str, wait: int, report: Report | None) -> DeployRef | None:
+        """Return the newest deploy (sequence 0: none yet), or ``None`` if it still is ``seen``, a version.
+
+        The server waits up to ``wait`` seconds for another one. Without a ``report`` it does not count this sidecar.
+        """
+        headers = self._report(report)
+        if seen:
+            headers["If-None-Match"] = f'"{seen}"'
+        if wait:
+            headers["Prefer"] = f"wait={wait}"
+        response = self._get("/current", headers, wait + self._patience.answer, self._patience.connect)
+        if response.status == http.client.NOT_MODIFIED:
+            response.read()
+            return None
+        return _deploy_of(self._read_answer(response))
+
+    def download(self, version: str, have: str) -> Download:
+        """Start the download of ``version``: a patch if the server has one from the version ``have``, else all."""
+        query = f"?from={have}" if have else ""
+        response = self._get(f"/versions/{version}{query}", {}, SILENCE_SECONDS, self._patience.connect)
+        self._transport.limit(self._patience.download)
+        content_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+        if response.headers.get("Content-Encoding", "identity") != "identity":
+            content_type = "something that was compressed on the way"
+        if content_type == WHOLE_TYPE:
+            self._transport.limit_silence(SILENCE_SECONDS)
+            return Download(response, WHOLE)
+        if content_type == PATCH_TYPE and have:
+            return Download(response, PATCH)
+        self.close()
+        raise AnswerInvalid(f"The server sent {content_type or 'nothing known'} where a bundle was expected.")
+
+    def deregister(self, report: Report) -> None:
+        """Tell the server that this sidecar ends."""
+        self.close()
+        headers = {**self._report(report), "Dagferry-Deregister": "1"}
+        self._read_answer(self._get("/current", headers, GOODBYE_SECONDS, GOODBYE_SECONDS))
+
+    # --- one request -------------------------------------------------------------------------------------------------
+
+    def _report(self, report: Report | None) -> dict[str, str | None]:
+        if report is None:
+            return {"Dagferry-Instance": None}
+        headers: dict[str, str | None] = {"Dagferry-Live": report.live or None}
+        if report.error:
+            text = quote(f"{report.error.code}: {report.error.message}", safe=" :/")[:MAX_ERROR_BYTES]
+            headers["Dagferry-Error"] = _CUT_ESCAPE.sub("", text)
+        return headers
+
+    def _get(
+        self, path: str, headers: Mapping[str, str | None], silence: float, connect_seconds: float
+    ) -> http.client.HTTPResponse:
+        """Return the answer with its body unread; its status is 200, or 304 if that was possible."""
+        silence, connect_seconds = min(silence, self.within), min(connect_seconds, self.within)
+        self._transport.limit(min(connect_seconds + silence, self.within + 0.5))  # silence is to be called so
+        together = {**self._headers, **headers, **self._access.headers()}
+        response = self._transport.request(Request("GET", self._path + path, together), silence, connect_seconds)
+        if response.status == http.client.OK or (
+            response.status == http.client.NOT_MODIFIED and "If-None-Match" in headers
+        ):
+            return response
+        try:
+            self._refuse(response)
+        finally:
+            response.close()
+            self.close()
+
+    def _refuse(self, response: http.client.HTTPResponse) -> NoReturn:
+        status = response.status
+        if http.client.MULTIPLE_CHOICES <= status < http.client.BAD_REQUEST or status < http.client.OK:
+            to = response.headers.get("Location", "nowhere")[:MAX_SHOWN_CHARACTERS]
+            raise AnswerInvalid(f"The server answered {status}, to {to!r}; no redirection is followed.")
+        hint, said = None, ""
+        try:
+            body = json.loads(response.read(MAX_ANSWER_BYTES))
+            said = f"{body['message']} ({body['code']})"
+        except (OSError, ValueError, KeyError, TypeError, RecursionError, http.client.HTTPException):
+            said = response.reason
+            if status == http.client.BAD_REQUEST and self._transport.url.scheme == "http":
+                hint = "Is it https? Then write https:// in the URL."
+        if status in {http.client.UNAUTHORIZED, http.client.FORBIDDEN}:
+            hint = _REFUSED if self._access.token or self._access.token_file else _WHO_ASKS
+        shown = "".join(letter if letter.isprintable() else "?" for letter in said[:MAX_SHOWN_CHARACTERS])
+        error = ServerRefused(f"The server answered {status}: {shown}", hint)
+        error.answered = status
+        raise error
+
+    def _read_answer(self, response: http.client.HTTPResponse) -> bytes:
+        try:
+            body = response.read(MAX_ANSWER_BYTES)
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            self.close()
+            raise ServerUnreachable(f"An answer broke: {reason(error)}.") from error
+        if not response.isclosed():
+            self.close()
+            raise AnswerInvalid(f"An answer has over {MAX_ANSWER_BYTES} bytes, or was cut.")
+        return body
+
+
+_WHO_ASKS = "The server wants to know who asks: give the sidecar a token with --token-file, and see docs/security.md."
+_REFUSED = (
+    "Check that --token-file holds a token of scope sync for this deployment. The server's log says why it refused it."
+)
+_CUT_ESCAPE = re.compile("%[0-9A-F]?$")
+
+
+def _deploy_of(body: bytes) -> DeployRef:
+    try:
+        raw: Any = json.loads(body)
+        deploy = DeployRef(*(raw[name] for name in DeployRef._fields))
+        if [type(value) for value in deploy] != [str, int, str, str] or not deploy.log_id.isprintable():
+            raise ValueError("a field is not what it must be")
+        if not 0 < len(deploy.log_id) <= MAX_LOG_ID_CHARACTERS:
+            raise ValueError("the log id is too short or too long")
+        if deploy.sequence == 0:
+            return deploy._replace(version="", digest="")
+        if version_sequence(deploy.version) != deploy.sequence or not is_digest(deploy.digest):
+            raise ValueError("version, sequence and digest do not go together")
+    except (ValueError, KeyError, TypeError, RequestError, RecursionError) as error:
+        text = bytes(body[:80])
+        raise AnswerInvalid(f"The answer does not say what is deployed ({error}): {text!r}.") from error
+    return deploy

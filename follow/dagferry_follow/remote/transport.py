@@ -1,0 +1,186 @@
+"""One HTTP connection of a follower, kept between requests: every wait is bounded, and what fails says who is to blame.
+
+Whatever goes wrong before there is an answer is ``ServerUnreachable``, or ``ProxyFailed`` where the environment's proxy
+is the reason.
+"""
+
+import contextlib
+import http.client
+import os
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Mapping
+from typing import NamedTuple, NoReturn
+from urllib.parse import urlsplit
+
+from dagferry_core.errors import ProxyFailed, ServerUnreachable
+from dagferry_follow.remote.connection import ConnectionOptions, connect, proxy_for
+
+STALE_SECONDS = 1.0
+"""A kept connection that breaks this soon after a request was closed by the server before it; that is no failure."""
+MAX_SHOWN_CHARACTERS = 300
+
+_TUNNEL = "Tunnel connection failed: "
+_TLS_RECORDS = ("\x15\x03", "\x16\x03")
+"""How the answer of a server begins that speaks TLS: an alert, or a handshake."""
+_OUT_OF_DATE = {9, 10}
+_OTHER_NAME = {62, 63, 64}
+"""OpenSSL's numbers: not valid yet, expired; another host, mail or IP address."""
+
+
+class _Response(http.client.HTTPResponse):
+    def _read_next_chunk_size(self) -> int:
+        # A chunk of -1 bytes would be read to the end of the stream, however long that is.
+        size: int = super()._read_next_chunk_size()  # type: ignore[misc] # tests hold it against each Python
+        if size < 0:
+            raise ValueError("a chunk claims a negative size")
+        return size
+
+
+class Request(NamedTuple):
+    """What is asked; a header of ``None`` is left out."""
+
+    method: str
+    path: str
+    headers: Mapping[str, str | None]
+    body: str | None = None
+
+
+class Transport:
+    """Requests to the host of ``url``; ``access`` says whom to trust. Its token is the caller's to send."""
+
+    def __init__(self, url: str, access: ConnectionOptions) -> None:
+        self.url = urlsplit(url)
+        self._access = access
+        self._before, self._for_proxy = "", dict[str, str]()
+        self._proxy = ""
+        self._connection: http.client.HTTPConnection | None = None
+        self._socket: socket.socket | None = None
+        self._timer: threading.Timer | None = None
+        self._answered = False
+
+    def close(self) -> None:
+        """Close the connection, also under a thread that reads from it."""
+        connection = self._connection
+        if self._timer:
+            self._timer.cancel()
+        self._cut()
+        self._connection = self._socket = None
+        if connection:
+            connection.close()
+
+    def _cut(self) -> None:
+        # While a proxy is asked for a tunnel, only the connection knows the socket.
+        if sock := self._socket or (self._connection.sock if self._connection else None):
+            with contextlib.suppress(OSError):  # the other side may have been faster
+                sock.shutdown(socket.SHUT_RDWR)
+
+    def limit(self, seconds: float) -> None:
+        """Cut the connection after ``seconds``, unless another limit replaces this one before."""
+        if self._timer:
+            self._timer.cancel()
+        self._timer = threading.Timer(seconds, self._cut)
+        self._timer.daemon = True
+        with contextlib.suppress(RuntimeError):  # no thread to be had: the limit on silence has to do
+            self._timer.start()
+
+    def limit_silence(self, seconds: float) -> None:
+        """Let the server send nothing for no longer than ``seconds`` from now on."""
+        if self._socket:
+            self._socket.settimeout(seconds)
+
+    def request(self, asked: Request, silence: float, connect_seconds: float) -> http.client.HTTPResponse:
+        """Return the answer with its body unread. It must come within ``silence`` seconds of the request."""
+        kept = self._connection is not None
+        started = time.monotonic()
+        try:
+            response = self._send(asked, silence, connect_seconds)
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            reached = self._socket is not None
+            self.close()
+            if kept and isinstance(error, ConnectionError) and time.monotonic() - started < STALE_SECONDS:
+                return self.request(asked, silence, connect_seconds)
+            self._fail(error, reached=reached)
+        self._answered = True
+        if self._proxy and response.status == http.client.PROXY_AUTHENTICATION_REQUIRED:
+            self.close()
+            raise self._proxy_refused(f"{response.status} {response.reason}")
+        return response
+
+    def _send(self, asked: Request, silence: float, connect_seconds: float) -> http.client.HTTPResponse:
+        if self._connection is None:
+            self._socket = None
+            proxy = proxy_for(self.url, os.environ)
+            self._proxy = f"{proxy.hostname}:{proxy.port or http.client.HTTP_PORT}" if proxy else ""
+            self._connection, self._before, self._for_proxy = connect(
+                self.url, self._access, os.environ, connect_seconds
+            )
+            self._connection.response_class = _Response
+            self._connection.connect()
+            self._socket = self._connection.sock
+        if self._connection.sock:
+            self._connection.sock.settimeout(silence)
+        headers = {name: value for name, value in {**asked.headers, **self._for_proxy}.items() if value is not None}
+        self._connection.request(asked.method, self._before + asked.path, asked.body, headers)
+        response = self._connection.getresponse()
+        if response.will_close:
+            self._connection = None
+        return response
+
+    # --- who is to blame ---------------------------------------------------------------------------------------------
+
+    def _fail(self, error: Exception, *, reached: bool) -> NoReturn:
+        url = self.url.geturl()
+        if isinstance(error, ssl.SSLCertVerificationError):
+            text = f"{url} is not trusted: certificate verify failed: {error.verify_message}."
+            raise ServerUnreachable(text, self._certificate_hint(error.verify_code)) from error
+        if self._proxy and str(error).startswith(_TUNNEL):
+            raise self._proxy_refused(str(error).removeprefix(_TUNNEL)) from error
+        if self._proxy and not reached and isinstance(error, OSError):
+            raise ProxyFailed(f"The proxy {self._proxy} cannot be reached: {reason(error)}.") from error
+        if self._proxy and not reached and isinstance(error, http.client.HTTPException):
+            raise ProxyFailed(f"The proxy {self._proxy} does not answer as one: {reason(error)}.") from error
+        hint = None
+        if not self._answered and self._speaks_the_other(error):
+            other = "https" if self.url.scheme == "http" else "http"
+            hint = (
+                f"Is it {other}? Then write {other}:// in the URL; else something between may have cut the connection."
+            )
+        through = f", through the proxy {self._proxy}" if self._proxy else ""
+        raise ServerUnreachable(f"{url} does not answer{through}: {reason(error)}.", hint) from error
+
+    def _speaks_the_other(self, error: Exception) -> bool:
+        if self.url.scheme == "https":
+            return isinstance(error, ssl.SSLError) and error.reason in {"WRONG_VERSION_NUMBER", "HTTP_REQUEST"}
+        if isinstance(error, http.client.BadStatusLine):
+            return isinstance(error, ConnectionError) or str(error.args[0]).startswith(_TLS_RECORDS)
+        return isinstance(error, ConnectionResetError)
+
+    def _proxy_refused(self, said: str) -> ProxyFailed:
+        host = f"{self.url.hostname}:{self.url.port}" if self.url.port else self.url.hostname
+        text = f"The proxy {self._proxy} refused a connection to {host}: {said[:MAX_SHOWN_CHARACTERS]}."
+        needs_login = said.startswith(str(int(http.client.PROXY_AUTHENTICATION_REQUIRED)))
+        hint = "Put the proxy's login into its variable: http://USER:PASSWORD@HOST:PORT." if needs_login else None
+        return ProxyFailed(text, hint)
+
+    def _certificate_hint(self, code: int) -> str:
+        if code in _OUT_OF_DATE:
+            return "Renew the server's certificate, or set this machine's clock."
+        if code in _OTHER_NAME:
+            return "Call the server by a name that stands in its certificate."
+        if self._access.ca_file:
+            return (
+                f"{self._access.ca_file} (--ca-file) lacks the authority that signed the server's certificate: add it."
+            )
+        return "Give the certificate of the authority that signed the server's with --ca-file."
+
+
+def reason(error: Exception) -> str:
+    """Return in a few words why a connection failed."""
+    if isinstance(error, TimeoutError):
+        return "it sent nothing for too long"
+    if isinstance(error, http.client.BadStatusLine) and not isinstance(error, ConnectionError):
+        return f"it sent {str(error.args[0])[:40]!r}, which is not HTTP"
+    return (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__

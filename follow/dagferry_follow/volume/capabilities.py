@@ -1,0 +1,103 @@
+"""What a volume offers, tried in a folder of its own before anything is published on it.
+
+It must have symbolic links, a rename that replaces, and modification times that can be set: without any of these no
+swap is safe, and Airflow is not told what changed. Modes it may keep or not: CIFS, Azure Files, gcsfuse and vfat show
+the same for every file, whatever is set, so there they must not be compared with what was published.
+"""
+
+import functools
+import logging
+import os
+import stat
+
+from dagferry_core.errors import RootUnusable
+from dagferry_follow.volume import removal as removing
+from dagferry_follow.volume.attributes import set_mode
+from dagferry_follow.volume.tree import FOLDER_MODE, FULL_ERRORS, OWNER_AND_OTHERS, SECOND_NS
+
+FILE_MODES = (0o755, 0o644)
+"""Those of a bundle's files."""
+TRIED_MTIME_NS = 1_600_000_000 * SECOND_NS
+"""An even second: the coarsest volumes keep every other one."""
+OTHERS_READ, OTHERS_ENTER = 0o004, 0o005
+
+LINKS_HINT = (
+    "Mount a CIFS or Azure Files share with the option mfsymlinks; vfat and exFAT have no symbolic links at all. Any "
+    "local disk has them, as an emptyDir does."
+)
+RENAME_HINT = "Use a volume where a rename replaces what has the name, as every local disk does."
+MTIME_HINT = (
+    "Use a volume that keeps modification times. Where files belong to a fixed user, as on CIFS and Azure Files, mount "
+    "it with uid= of the user who writes here, or with noperm."
+)
+
+log = logging.getLogger(__name__)
+
+
+def keeps_modes(root: str, folder: str) -> bool:
+    """Try the volume of ``root`` in ``folder``, which is made and removed; tell whether it keeps modes.
+
+    ``False`` also where it is too full to tell. Raises ``RootUnusable`` where it lacks what it must have, and
+    ``OSError`` where ``folder`` cannot be made or removed.
+    """
+    try:
+        os.mkdir(folder)
+    except OSError as error:
+        if error.errno in FULL_ERRORS:
+            return False
+        raise
+    try:
+        return _try(root, folder)
+    except OSError as error:
+        if error.errno in FULL_ERRORS:
+            return False
+        raise
+    finally:
+        removing.remove(folder)
+
+
+def _try(root: str, folder: str) -> bool:
+    file, link = f"{folder}/file", f"{folder}/link"
+    os.close(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+    kept = _try_modes(root, folder, file)
+    try:
+        os.utime(file, ns=(TRIED_MTIME_NS, TRIED_MTIME_NS))
+    except OSError as error:
+        raise _lacking(error, f"{root} lets nobody set modification times", MTIME_HINT) from error
+    if os.stat(file).st_mtime_ns != TRIED_MTIME_NS:
+        raise RootUnusable(f"{root} does not keep modification times that are set.", MTIME_HINT)
+    try:
+        os.symlink("nowhere", link)
+    except OSError as error:
+        raise _lacking(error, f"{root} has no symbolic links", LINKS_HINT) from error
+    try:
+        os.rename(link, file)
+    except OSError as error:
+        raise _lacking(error, f"{root} has no rename that replaces a file", RENAME_HINT) from error
+    return kept
+
+
+def _lacking(error: OSError, what: str, hint: str) -> Exception:
+    return error if error.errno in FULL_ERRORS else RootUnusable(f"{what}: {error.strerror}.", hint)
+
+
+def _try_modes(root: str, folder: str, file: str) -> bool:
+    shown = {}
+    for path, mode in ((folder, FOLDER_MODE), *((file, mode) for mode in FILE_MODES)):
+        set_mode(path, mode)
+        shown[path, mode] = stat.S_IMODE(os.stat(path).st_mode)
+    if all(found & OWNER_AND_OTHERS == mode & OWNER_AND_OTHERS for (_, mode), found in shown.items()):
+        return True
+    of_folder, of_file = shown[folder, FOLDER_MODE], shown[file, FILE_MODES[-1]]
+    text = f"{root} keeps no modes: folders show {of_folder:04o}, files {of_file:04o}. They are not compared."
+    if of_folder & OTHERS_ENTER == OTHERS_ENTER and of_file & OTHERS_READ:
+        _say_once(logging.INFO, text)
+    else:
+        _say_once(logging.WARNING, f"{text} Users other than the owner cannot read them: mount it with other modes.")
+    return False
+
+
+@functools.cache
+def _say_once(level: int, text: str) -> None:
+    # The DAG bundle opens its volume again and again.
+    log.log(level, "%s", text)

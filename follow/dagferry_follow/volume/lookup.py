@@ -1,0 +1,49 @@
+"""Finding trees on a volume by their records, live or not. It writes nothing, so whoever may read may call it.
+
+A tree is taken for what its records say only after its contents were compared with its manifest.
+"""
+
+import contextlib
+import os
+import re
+
+from dagferry_core.errors import DagferryError
+from dagferry_follow.volume import tree as trees
+from dagferry_follow.volume.records import Record, read_manifest, read_record
+from dagferry_follow.volume.root import TREES
+from dagferry_follow.volume.tree import Damage, Tree
+
+UNIQUE = re.compile(r"[0-9a-f]{16}")
+"""The name of the folder that has one tree and its records."""
+
+
+def read_tree(root: str, unique: str, version: str = "", *, modes: bool) -> tuple[Record, Tree, Damage]:
+    """Return a tree (of ``version``, if that is given) and what is wrong with it; ``modes``: whether they count.
+
+    Raises ``OSError``, ``ValueError`` or ``DagferryError`` where its records are missing or damaged.
+    """
+    folder = f"{root}/{TREES}/{unique}"
+    record = read_record(folder)
+    manifest = read_manifest(folder)
+    if (record.version, record.digest) != (version or record.version, manifest.digest):
+        raise ValueError("the records of a tree contradict each other")
+    tree, damage = trees.read_and_check(f"{folder}/{record.version}", manifest, modes=modes)
+    return record, tree, damage
+
+
+def trees_of(root: str, version: str) -> list[str]:
+    """Return the unique names of the trees of a version under ``root``, whole or not; it reads no content."""
+    with contextlib.suppress(OSError):
+        names = filter(UNIQUE.fullmatch, os.listdir(f"{root}/{TREES}"))
+        return [unique for unique in names if os.path.isdir(f"{root}/{TREES}/{unique}/{version}")]
+    return []
+
+
+def whole_tree(root: str, version: str) -> Tree | None:
+    """Return a tree of a version that has the content of all its files; ``None`` if there is none."""
+    for unique in trees_of(root, version):
+        with contextlib.suppress(DagferryError, OSError, ValueError):
+            _, tree, damage = read_tree(root, unique, version, modes=False)
+            if not damage.corrupt:
+                return tree
+    return None

@@ -1,0 +1,155 @@
+"""The root folder of a volume: who owns it, and the link in it that Airflow reads through."""
+
+import contextlib
+import errno
+import fcntl
+import logging
+import os
+import re
+import stat
+from collections.abc import Iterator
+
+from dagferry_core.errors import RootInUse, RootUnusable, VolumeFailed
+from dagferry_follow.volume.attributes import set_mode
+from dagferry_follow.volume.capabilities import keeps_modes
+from dagferry_follow.volume.tree import FOLDER_MODE
+
+CURRENT = "current"
+TREES = ".trees"
+LOCK = "lock"
+LOCK_HINT = (
+    "The volume must have locks (flock). Mount NFS with local_lock=flock where its server has none, and a CIFS or "
+    "Azure Files share with nobrl."
+)
+
+_TARGET = re.compile(r"\.trees/([0-9a-f]{16})/([A-Za-z0-9-]+)")
+
+log = logging.getLogger(__name__)
+
+
+class Root:
+    """A root folder, owned until ``close``.
+
+    ``modes`` is whether its volume keeps modes. Raises ``RootUnusable`` if the folder cannot be used or its volume
+    lacks what it must have, ``RootInUse`` if it has an owner.
+    """
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+        self._trees = f"{root}/{TREES}"
+        self._link = f"{root}/{CURRENT}"
+        self._lock = -1
+        self._own()
+        try:
+            with failures(root):
+                self.modes = keeps_modes(root, f"{self._trees}/{os.urandom(8).hex()}")
+        except BaseException:
+            self.close()
+            raise
+
+    def _own(self) -> bool:
+        """Have the folders and the lock; again if a hand removed them. Tell whether the trees are gone."""
+        path = f"{self._trees}/{LOCK}"
+        with contextlib.suppress(OSError):
+            if os.path.samestat(os.fstat(self._lock), os.lstat(path)):
+                return False
+        if self._lock >= 0:
+            log.warning("%s is gone. It is made again.", path)
+        try:
+            made = self._make_folders()
+            lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise RootUnusable(f"{error.filename or self.root} cannot be used: {error.strerror}.") from error
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(lock)
+            raise RootInUse(f"Another sidecar owns {self.root}.") from error
+        except OSError as error:
+            os.close(lock)
+            raise RootUnusable(f"{path} cannot be locked: {error.strerror}.", LOCK_HINT) from error
+        self.close()
+        self._lock = lock
+        return made
+
+    def _make_folders(self) -> bool:
+        if not os.path.isdir(self.root):
+            os.makedirs(self.root, FOLDER_MODE)
+            set_mode(self.root, FOLDER_MODE)
+        mode = stat.S_IMODE(os.stat(self.root).st_mode)
+        if not mode & 0o055:
+            try:
+                os.chmod(self.root, mode | 0o055)  # noqa: S103 - that is the point
+                if os.stat(self.root).st_mode & 0o055:  # else the volume keeps no modes, which is told of later
+                    log.warning("%s was closed to all other users. It is open to them now.", self.root)
+            except PermissionError:
+                log.warning("%s is closed to all other users, and its owner is another one.", self.root)
+        if not self._target() and os.path.lexists(self._link):
+            if self._lock < 0 and not os.path.isdir(self._trees):
+                raise RootUnusable(
+                    f"{self._link} is not a link that a sidecar made.", "Move it away, or use another --root."
+                )
+            log.warning("%s is not a link that a sidecar made. It is replaced.", self._link)
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(self._trees)
+            set_mode(self._trees, FOLDER_MODE)
+            return True
+        return False
+
+    def close(self) -> None:
+        """Give up the ownership."""
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+    def published_version(self) -> str:
+        """Return the version that ``current`` leads to right now, or ``""``; safe to call from any thread."""
+        with contextlib.suppress(OSError, RootUnusable):
+            target = self._target()
+            if target and os.path.isdir(f"{self.root}/{target}"):
+                return target.rpartition("/")[2]
+        return ""
+
+    def _target(self) -> str:
+        """Return where the link leads, or ``""`` if there is none, or something that can be replaced by it."""
+        try:
+            target = os.readlink(self._link)
+        except FileNotFoundError:
+            return ""
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            if os.path.isdir(self._link):
+                raise self._in_the_way() from error
+            return ""
+        return target if _TARGET.fullmatch(target) else ""
+
+    def _in_the_way(self) -> RootUnusable:
+        return RootUnusable(f"{self._link} is a folder and no link.", "Move it away, or use another --root.")
+
+    @staticmethod
+    def _target_of(unique: str, version: str) -> str:
+        return f"{TREES}/{unique}/{version}"
+
+    def _point_at(self, target: str) -> None:
+        temporary = f"{self._trees}/link-{os.urandom(8).hex()}"
+        os.symlink(target, temporary)
+        try:
+            os.rename(temporary, self._link)
+        except BaseException as error:
+            with contextlib.suppress(FileNotFoundError):  # a signal may strike right after the rename
+                os.unlink(temporary)
+            if isinstance(error, IsADirectoryError):
+                raise self._in_the_way() from error
+            raise
+
+
+@contextlib.contextmanager
+def failures(path: str) -> Iterator[None]:
+    """Turn an ``OSError`` into ``VolumeFailed`` that names the file, or ``path`` where the error knows no file."""
+    try:
+        yield
+    except OSError as error:
+        # Calls by folder descriptor know no more than a last name, or a number.
+        known = isinstance(error.filename, str) and os.path.isabs(error.filename)
+        raise VolumeFailed(f"{error.filename if known else path}: {error.strerror}.") from error

@@ -1,0 +1,288 @@
+"""A draft: a tree that is being built aside, from a whole bundle, from a patch, or from the published tree alone.
+
+Promises: every file that is written is checked against its sha256. An unchanged file is a hard link, or a copy with the
+same mtime where linking is refused, whatever the reason. A fresh file (changed, or importing or reading what changed)
+is a new inode, never a link, because setting its mtime must not touch the tree that is still live. Every folder is 0755
+and every file 0644 or 0755 whatever the umask, where the volume keeps modes. Nothing is synced: the server has the
+truth, and ``tree.check`` finds what a power cut tore.
+"""
+
+import errno
+import hashlib
+import os
+from collections.abc import Iterable, Iterator
+from types import TracebackType
+
+from dagferry_core.bundle.manifest import Entry, Manifest
+from dagferry_core.bundle.patch import Patch
+from dagferry_core.errors import AnswerInvalid, DagferryError, DigestMismatch, PatchMismatch, TreeDamaged, VolumeFailed
+from dagferry_follow.volume.attributes import set_mode, set_mtime, stamp_mtime
+from dagferry_follow.volume.tree import (
+    AHEAD_NS,
+    FULL_ERRORS,
+    OPEN_FILE,
+    SECOND_NS,
+    TORN_ERRORS,
+    Folders,
+    Tree,
+    as_published,
+    check,
+    on_disk,
+    pieces_of,
+)
+
+Files = Iterable[tuple[Entry, Iterable[bytes | memoryview]]]
+"""Every file of a manifest in its order, with its content in pieces."""
+
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class StagingTree:
+    """A tree of ``manifest`` that is being built in ``folder``, an empty one, to replace ``old``.
+
+    Fill it by one of ``fill_same``, ``fill_from_patch`` and ``fill_from_bundle``, then ``stamp`` it. A context
+    manager that gives its descriptors back; the folder is the caller's to remove. Raises ``VolumeFailed`` with the
+    path where the volume refuses. Without ``links`` nothing is shared with ``old``: files are copied. ``modes`` is
+    whether the volume keeps modes.
+    """
+
+    __slots__ = (
+        *("_fresh", "_links", "_modes", "_mtimes", "_new", "_old_folders"),
+        *("folder", "manifest", "new_bytes", "old"),
+    )
+
+    def __init__(
+        self, folder: str, manifest: Manifest, old: Tree | None, *, links: bool = True, modes: bool = True
+    ) -> None:
+        self.folder = folder
+        self.manifest = manifest
+        self.old = old
+        self.new_bytes = 0
+        """What the files that are not links take on disk."""
+        self._links = links
+        self._modes = modes
+        self._fresh: list[str] = []
+        self._mtimes: dict[str, int] = {}
+        self._new = Folders(folder, make=True)
+        self._old_folders: Folders | None = None
+
+    def __enter__(self) -> "StagingTree":  # noqa: PYI034 - Self is not in the typing of Python 3.10
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._new.close()
+        if self._old_folders:
+            self._old_folders.close()
+
+    # --- one file ----------------------------------------------------------------------------------------------------
+
+    def link(self, entry: Entry) -> bool:
+        """Take over an unchanged file from the old tree with its mtime; tell whether it was as it was published."""
+        if not self.old:
+            return False
+        folder, name = self._enter(entry)
+        mtime = self.old.mtimes[entry.path]
+        if not self._links:
+            return self._copy_with_mtime(entry, mtime)
+        try:
+            source, _ = self._enter_old(entry.path)
+            os.link(name, name, src_dir_fd=source, dst_dir_fd=folder, follow_symlinks=False)
+        except OSError as error:
+            if error.errno in FULL_ERRORS:
+                raise self._failed(entry.path, error) from error
+            # fs.protected_hardlinks refuses links to another user's files; some volumes have no links at all, and say
+            # so by whatever error comes to their mind. A copy tells whether there is something else to it.
+            return self._copy_with_mtime(entry, mtime)
+        # Looked at only now: what the old name stands for may change at any time, what this one stands for may not.
+        status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+        if not as_published(status, entry, mtime, modes=self.old.modes):
+            os.unlink(name, dir_fd=folder)
+            return False
+        self._mtimes[entry.path] = mtime
+        return True
+
+    def _copy_with_mtime(self, entry: Entry, mtime: int) -> bool:
+        try:
+            self._create(entry, self._old_content(entry.path, entry, mtime))
+        except (TreeDamaged, DigestMismatch):
+            return False
+        self._mtimes[entry.path] = set_mtime(*self._enter(entry), mtime)
+        return True
+
+    def copy(self, entry: Entry, source: str) -> None:
+        """Make ``entry`` a fresh file with the content of ``source`` in the old tree; ``TreeDamaged`` if it is torn."""
+        try:
+            self.write(entry, self._old_content(source))
+        except DigestMismatch as error:
+            raise _torn(source) from error
+
+    def write(self, entry: Entry, content: Iterable[bytes | memoryview]) -> None:
+        """Make ``entry`` a fresh file; raise ``DigestMismatch`` unless ``content`` is what the manifest says."""
+        self._mtimes[entry.path] = self._create(entry, content)
+        if self.old:
+            self._fresh.append(entry.path)
+
+    def _create(self, entry: Entry, content: Iterable[bytes | memoryview]) -> int:
+        folder, name = self._enter(entry)
+        digest = hashlib.sha256()
+        try:
+            fd = os.open(name, _NEW_FILE, entry.mode, dir_fd=folder)
+        except OSError as error:
+            raise self._failed(entry.path, error) from error
+        try:
+            for piece in content:
+                digest.update(piece)
+                self._write(fd, piece, entry)
+            set_mode(fd, entry.mode)  # open obeys the umask
+            if digest.hexdigest() != entry.sha256:
+                raise DigestMismatch(f"The content of {entry.path} is not what the manifest says.")
+        except DagferryError:
+            os.unlink(name, dir_fd=folder)
+            raise
+        finally:
+            os.close(fd)
+        self.new_bytes += on_disk(entry.size)
+        # Not before: some volumes set it when the file is closed.
+        return os.stat(name, dir_fd=folder, follow_symlinks=False).st_mtime_ns
+
+    def _write(self, fd: int, piece: bytes | memoryview, entry: Entry) -> None:
+        try:
+            written = os.write(fd, piece)
+            while written < len(piece):
+                piece = memoryview(piece)[written:]
+                written = os.write(fd, piece)
+        except OSError as error:
+            raise self._failed(entry.path, error) from error
+
+    def _enter(self, entry: Entry) -> tuple[int, str]:
+        try:
+            return self._new.enter(entry.path)
+        except OSError as error:
+            raise self._failed(entry.path, error) from error
+
+    def _enter_old(self, path: str) -> tuple[int, str]:
+        if not self.old:
+            raise _torn(path)
+        if not self._old_folders:
+            self._old_folders = Folders(self.old.folder)
+        return self._old_folders.enter(path)
+
+    def _old_content(self, path: str, entry: Entry | None = None, mtime: int | None = None) -> Iterator[bytes]:
+        try:
+            folder, name = self._enter_old(path)
+            fd = os.open(name, OPEN_FILE, dir_fd=folder)
+        except OSError as error:
+            raise self._unread(path, error) from error
+        try:
+            if entry and self.old and not as_published(os.fstat(fd), entry, mtime, modes=self.old.modes):
+                raise _torn(path)
+            yield from pieces_of(fd)
+        except OSError as error:
+            raise self._unread(path, error) from error
+        finally:
+            os.close(fd)
+
+    def _unread(self, path: str, error: OSError) -> TreeDamaged | VolumeFailed:
+        if error.errno in TORN_ERRORS:
+            return _torn(path)
+        return VolumeFailed(f"{path} in the published tree cannot be read: {error.strerror}.")
+
+    def _failed(self, path: str, error: OSError) -> VolumeFailed:
+        where = f"{self.folder}/{path}"
+        if error.errno in {errno.EEXIST, errno.ENOTDIR}:  # the folder was empty, so the bundle itself is the reason
+            return VolumeFailed(f"{where} cannot be made: two paths of the bundle fall together on this volume.")
+        return VolumeFailed(f"{where} cannot be written: {error.strerror}.")
+
+    # --- all files ---------------------------------------------------------------------------------------------------
+
+    def fill_same(self) -> None:
+        """Link everything: the manifest is that of the old tree. Raises ``TreeDamaged`` if a file is torn."""
+        for entry in self.manifest.files.values():
+            if not self.link(entry):
+                raise _torn(entry.path)
+
+    def fill_from_patch(self, patch: Patch) -> None:
+        """Link what did not change and build the rest from the patch.
+
+        Raises ``PatchMismatch``, ``DigestMismatch`` or ``TreeDamaged`` if the old tree is not what the patch is for;
+        the whole bundle helps then.
+        """
+        old = self.old.manifest if self.old else Manifest(())
+        by_content = {entry.sha256: path for path, entry in old.files.items()} if patch.copied else {}
+        written = {entry.path for entry in patch.written}
+        copied = {entry.path for entry in patch.copied}
+        touched = set(patch.touch)
+        contents = patch.contents(old, lambda path: b"".join(self._old_content(path)))
+        for entry in self.manifest.files.values():
+            if entry.path in written:
+                self._write_next(entry, contents)
+            elif entry.path in copied:
+                if entry.sha256 not in by_content:
+                    raise PatchMismatch(f"The patch copies a content for {entry.path} that is not here.")
+                self.copy(entry, by_content[entry.sha256])
+            elif entry.path in touched:
+                self.copy(entry, entry.path)
+            elif not self.link(entry):
+                raise _torn(entry.path)
+
+    def _write_next(self, entry: Entry, contents: Iterator[tuple[Entry, bytes]]) -> None:
+        described, content = next(contents, (None, b""))
+        if described != entry:
+            raise AnswerInvalid(f"The patch does not carry {entry.path} where the manifest has it.")
+        self.write(entry, (content,))
+
+    def fill_from_bundle(self, files: Files) -> None:
+        """Write the files, but link those that the old tree has.
+
+        A whole bundle does not say who imports or reads what. So if any file is not as it was, all Python files become
+        fresh: Airflow reads some again for nothing, but never misses one.
+        """
+        unchanged = self._unchanged()
+        for entry, content in files:
+            if entry.path in unchanged and self.link(entry):
+                for _ in content:
+                    pass
+            else:
+                self.write(entry, content)
+
+    def _unchanged(self) -> set[str]:
+        if not self.old:
+            return set()
+        before, after, corrupt = self.old.manifest.files, self.manifest.files, set(check(self.old).corrupt)
+        unchanged = {path for path, entry in after.items() if before.get(path) == entry and path not in corrupt}
+        if len(unchanged) < len(before.keys() | after.keys()):
+            return {path for path in unchanged if not path.endswith(".py")}
+        return unchanged
+
+    def stamp(self, now: float) -> tuple[Tree, list[str]]:
+        """Set the mtimes of the fresh files to ``now``, seconds since the epoch; return the tree and their paths.
+
+        What only depends on what changed gets ``AHEAD_NS`` less, since Airflow reads the newest files first.
+        To be called right before the swap, the moment the mtimes stand for. A file that replaces one is
+        at least a whole second later: a .pyc kept elsewhere is valid for a path, a size and an mtime in seconds.
+        Where no tree was before, no file is fresh: nobody can have read one, so the mtime of writing will do.
+        """
+        before = self.old.mtimes if self.old else {}
+        old = self.old.manifest.files if self.old else {}
+        folders = Folders(self.folder)
+        fresh = set(self._fresh)
+        try:
+            for path, mtime in self._mtimes.items():  # some may have been touched while this tree was built
+                if path not in fresh and mtime != before.get(path, mtime):
+                    self._mtimes[path] = set_mtime(*folders.enter(path), before[path])
+            for path in self._fresh:
+                earliest = before[path] + SECOND_NS if path in before else 0
+                behind = AHEAD_NS if old.get(path) == self.manifest.files[path] else 0
+                mtime = max(int(now * SECOND_NS) - behind, earliest)
+                self._mtimes[path] = stamp_mtime(*folders.enter(path), mtime)
+        finally:
+            folders.close()
+        if self._mtimes.keys() != self.manifest.files.keys():
+            raise AnswerInvalid("The download does not carry every file of its manifest.")
+        return Tree(self.folder, self.manifest, self._mtimes, self._modes), self._fresh
+
+
+def _torn(path: str) -> TreeDamaged:
+    return TreeDamaged(f"{path} in the published tree is not what was published.")

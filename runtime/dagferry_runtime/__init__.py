@@ -1,0 +1,1 @@
+"""What all commands share: settings from flags and environment, logs, exit codes."""

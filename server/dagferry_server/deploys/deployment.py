@@ -1,0 +1,280 @@
+"""What the server knows of one deployment: its deploy log, who waits for a change, and which sidecars there are.
+
+The store has the truth. Memory holds the newest ``MEMORY_DEPLOYS`` entries; older ones are read when asked for. Memory
+changes on the event loop only, in one step, and only after the store has.
+
+What was read stays known when the storage fails: that is no damage, and passes. But as long as there may be a newer
+deploy than the one that is known, nobody is told that this one is current; nor is it if the newest entry is damaged.
+See docs/adr/0006.
+"""
+
+import asyncio
+from collections.abc import Iterable
+from typing import NamedTuple, NoReturn, TypeAlias
+
+from dagferry_core.deploylog import Deploy, decode, entry_sha256
+from dagferry_core.errors import (
+    BundleGone,
+    DeploymentDisabled,
+    NothingDeployed,
+    StoreDamaged,
+    StoreFailed,
+    StoreFull,
+    VersionNotFound,
+)
+from dagferry_core.names import version_sequence
+from dagferry_server.deploys.deployments_file import DeploymentSettings
+from dagferry_server.failures import log_failure
+from dagferry_server.fleet.sidecars import Sidecars
+from dagferry_server.fleet.waiters import Waiters
+from dagferry_server.http.models import current_answer
+from dagferry_server.store.base import Store
+
+MEMORY_DEPLOYS = 10_000
+"""About 8 MB; also the most deploys whose bundles retention keeps."""
+NOTHING_TAG = "none"
+"""What stands in the ETag where a version would, before the first deploy."""
+
+Fault: TypeAlias = StoreFailed | StoreFull
+
+
+class _Read(NamedTuple):
+    """What came of reading an entry: the deploy, or why there is none."""
+
+    sequence: int
+    deploy: Deploy | None
+    error: StoreFailed | None
+    sha256: str
+    """Of its bytes, in hex; empty if there are none."""
+
+    @property
+    def is_damaged(self) -> bool:
+        return isinstance(self.error, StoreDamaged)
+
+    def log_damage(self, deployment: str) -> None:
+        if self.error and self.is_damaged:
+            message = "An entry of the deploy log cannot be read"
+            log_failure(message, self.error, deployment=deployment, sequence=self.sequence)
+
+
+class Log(NamedTuple):
+    """A deploy log as it was read: its id, the highest sequence of all, and the newest entries that can be read.
+
+    ``unreadable`` are the sequences among the newest whose entries cannot be; ``away`` says why, for those of them
+    that the storage did not give: they are no worse for it, and may be read a moment later. ``head_sha256`` is the hash
+    of the newest entry, in hex; empty if there is none, or its bytes are not known.
+    """
+
+    log_id: str
+    highest: int
+    recent: dict[int, Deploy]
+    unreadable: set[int]
+    away: dict[int, StoreFailed]
+    head_sha256: str
+
+
+def read_log(store: Store, deployment: str) -> Log:
+    """Read the log of ``deployment`` from the store, in a thread. A damaged entry is logged, and no reason to stop."""
+    sequences = store.sequences(deployment)
+    read = [_read_stored(store, deployment, sequence) for sequence in sequences[-MEMORY_DEPLOYS:]]
+    for each in read:
+        each.log_damage(deployment)
+    return Log(
+        log_id=store.log_id(deployment),
+        highest=sequences[-1] if sequences else 0,
+        recent={each.sequence: each.deploy for each in read if each.deploy},
+        unreadable={each.sequence for each in read if each.error},
+        away={each.sequence: each.error for each in read if each.error and not each.is_damaged},
+        head_sha256=read[-1].sha256 if read else "",
+    )
+
+
+def _read_stored(store: Store, deployment: str, sequence: int) -> _Read:
+    try:
+        data = store.read_entry(deployment, sequence)
+    except StoreFailed as error:
+        return _Read(sequence, None, error, "")
+    return _decoded(sequence, data)
+
+
+def _decoded(sequence: int, data: bytes) -> _Read:
+    try:
+        return _Read(sequence, decode(data, sequence), None, entry_sha256(data))
+    except StoreDamaged as error:
+        return _Read(sequence, None, error, entry_sha256(data))
+
+
+def _look(store: Store, deployment: str, highest: int, again: Iterable[int]) -> list[_Read]:
+    """Read the entries ``again``, and those above ``highest``, in ascending order."""
+    read = [_read_stored(store, deployment, sequence) for sequence in sorted(again)]
+    newer = store.newer(deployment, highest)
+    return [*read, *(_decoded(sequence, data) for sequence, data in enumerate(newer, highest + 1))]
+
+
+class Deployment:
+    """One deployment. ``lock`` is held by whoever commits a deploy, deletes bundles, or looks into the store anew.
+
+    ``current`` is the newest deploy that can be read. It is not the newest of all while there is a ``fault``: an entry
+    that is damaged, or, while there is an ``away`` too, entries that cannot be read now. Not even the log's id is
+    known as long as it is not ``loaded``.
+    """
+
+    settings: DeploymentSettings
+
+    def __init__(self, name: str, store: Store, loaded: Log | Fault) -> None:
+        self.name = name
+        self.lock = asyncio.Lock()
+        self.waiters = Waiters()
+        self.sidecars = Sidecars(name)
+        self.tag = ""
+        self._store = store
+        if isinstance(loaded, Log):
+            self.load(loaded)
+        else:
+            self.loaded = False
+            self._take(Log("", 0, {}, set(), {}, ""))
+            self._unlisted: Fault | None = loaded
+
+    def load(self, loaded: Log) -> None:
+        """Take a log that was read as a whole."""
+        self.loaded = True
+        self._take(loaded)
+
+    def _take(self, loaded: Log) -> None:
+        self.log_id, self.highest, self.recent, self.unreadable, self._away, self.head_sha256 = loaded
+        self._unlisted = None  # why newer entries cannot be looked for
+        self._show()
+
+    def _show(self) -> None:
+        before, self.current = self.tag, next(reversed(self.recent.values()), None)
+        self.tag = self.current.version if self.current else NOTHING_TAG
+        # Written once for all who wait for it.
+        self.answer = current_answer(self.log_id, self.current).model_dump_json().encode()
+        if self.tag != before:
+            self.waiters.tell()
+
+    def add(self, deploy: Deploy) -> None:
+        """Make ``deploy``, which the store has, the current one, and tell everybody who waits."""
+        self._keep([_Read(deploy.sequence, deploy, None, entry_sha256(deploy.encode()))])
+
+    def _keep(self, read: Iterable[_Read]) -> None:
+        for each in read:
+            sequence, was_away = each.sequence, self._away.pop(each.sequence, None)
+            if each.deploy:
+                self.unreadable.discard(sequence)
+                is_newest = sequence > next(reversed(self.recent), 0)
+                self.recent[sequence] = each.deploy
+                if not is_newest:
+                    self.recent = dict(sorted(self.recent.items()))
+            elif each.error:
+                if was_away or sequence not in self.unreadable:
+                    each.log_damage(self.name)
+                self.unreadable.add(sequence)
+                if not each.is_damaged:
+                    self._away[sequence] = each.error
+            if sequence >= self.highest:
+                self.highest, self.head_sha256 = sequence, each.sha256
+        while len(self.recent) > MEMORY_DEPLOYS:
+            del self.recent[next(iter(self.recent))]
+        self._show()
+
+    # --- what cannot be read -----------------------------------------------------------------------------------------
+
+    @property
+    def away(self) -> Fault | None:
+        """Why the newest deploy is not known at the moment; ``None`` if it is, or if its entry is damaged."""
+        return self._unlisted or self._away.get(self.highest)
+
+    @property
+    def fault(self) -> Fault | None:
+        """Why ``current`` is not the newest deploy there is."""
+        if self.away or self.highest not in self.unreadable:
+            return self.away
+        return StoreDamaged(f"The newest entry of the deploy log, {self.highest}, is damaged.")
+
+    @property
+    def unsettled(self) -> bool:
+        """Whether looking again may find what could not be read: also a damaged newest entry that was put back."""
+        return bool(self._away or self.fault)
+
+    def refuse(self, fault: Fault) -> NoReturn:
+        """Raise what somebody is told who asked for the newest deploy."""
+        raise type(fault)(f"Which deploy of {self.name} is the newest cannot be told. {fault.message}", fault.hint)
+
+    def check_newest(self) -> None:
+        """Raise ``StoreFailed`` (or ``StoreFull``) unless ``current`` is the newest deploy there is."""
+        if self.fault:
+            self.refuse(self.fault)
+
+    async def refresh(self) -> None:
+        """Take from the store what is new in it or could not be read before, and tell who waits; under the lock.
+
+        Raises ``StoreFailed`` if it cannot be read. What is known stays known then.
+        """
+        if not self.loaded:
+            self.check_newest()
+        again = {*self._away, *({self.highest} & self.unreadable)}
+        try:
+            read = await asyncio.to_thread(_look, self._store, self.name, self.highest, again)
+        except StoreFailed as error:
+            self._unlisted = error
+            raise
+        self._unlisted = None
+        self._keep(read)
+        if self.away:
+            self.refuse(self.away)
+
+    # --- what is asked for -------------------------------------------------------------------------------------------
+
+    def refuse_if_disabled(self) -> None:
+        """Raise ``DeploymentDisabled`` if nothing may be deployed at the moment."""
+        if reason := self.settings.disabled:
+            raise DeploymentDisabled(f"{self.name} is disabled: {reason}")
+
+    def current_deploy(self) -> Deploy:
+        """Return the newest deploy; ``NothingDeployed`` if there is none, ``StoreFailed`` if it cannot be told."""
+        self.check_newest()
+        if self.current is None:
+            raise NothingDeployed(f"Nothing was deployed to {self.name} yet.")
+        return self.current
+
+    async def deploy(self, version: str) -> Deploy:
+        """Return the deploy of a version; ``VersionNotFound`` if there is none, ``RequestError`` if it is none."""
+        sequence = version_sequence(version)
+        if self.away and sequence > self.highest:
+            self.refuse(self.away)
+        deploy = await self._read(sequence) if 1 <= sequence <= self.highest else None
+        if deploy is None or deploy.version != version:
+            raise VersionNotFound(f"{self.name} has no version {version}.")
+        return deploy
+
+    async def page(self, before: int, limit: int) -> list[Deploy]:
+        """Return up to ``limit`` deploys below the sequence ``before``, newest first, without damaged ones.
+
+        Raises ``StoreFailed`` if one cannot be read now.
+        """
+        if not self.loaded:
+            self.check_newest()
+        deploys = []
+        for sequence in range(min(before, self.highest + 1) - 1, 0, -1):
+            if deploy := await self._read(sequence):
+                deploys.append(deploy)
+                if len(deploys) == limit:
+                    break
+        return deploys
+
+    async def _read(self, sequence: int) -> Deploy | None:
+        if deploy := self.recent.get(sequence):
+            return deploy
+        in_memory = sequence in self.unreadable or next(iter(self.recent), 0) < sequence
+        if in_memory and sequence not in self._away:
+            return None
+        read = await asyncio.to_thread(_read_stored, self._store, self.name, sequence)
+        if read.error and not read.is_damaged:
+            raise read.error
+        read.log_damage(self.name)
+        return read.deploy
+
+    def gone(self, deploy: Deploy) -> BundleGone:
+        """Return the error for a deploy whose bundle retention has removed."""
+        return BundleGone(f"The bundle of version {deploy.version} of {self.name} was removed by retention.")

@@ -1,0 +1,149 @@
+"""The deployments file: which deployments there are, and what is set for each that is not as the flags say.
+
+::
+
+    defaults = { keep-days = 30 }
+    deployments = [
+        { name = "prod", tiers = 4, max-expanded-bytes = "2GiB", keep-deploys = 50 },
+        { name = "staging", disabled = "it moves to another cluster until Monday" },
+    ]
+
+No beginning of such a file is a whole one, so half of it is never taken: there are no tables in brackets, and
+``deployments`` comes last. A key that a flag has too is read as the flag is.
+"""
+
+import re
+from collections.abc import Mapping
+from functools import partial
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, ConfigDict, Field, StringConstraints
+
+from dagferry_core.archive.check import ArchiveRules
+from dagferry_core.deploylog import Retention
+from dagferry_core.errors import SetupError
+from dagferry_core.names import is_deployment
+from dagferry_runtime.settings import Setting, whole
+from dagferry_server.auth.config_file import Entry, checked, parse_toml
+from dagferry_server.auth.watched import WatchedFile
+from dagferry_server.settings import MAX_KEEP_DEPLOYS, MAX_TIERS, SETTINGS, Settings
+
+MAX_REASON_CHARACTERS = 300
+WHAT = "The deployments file"
+NAME, LIST, DEFAULTS = "name", "deployments", "defaults"
+
+_TABLE_HEADER = re.compile(rb"^[ \t]*\[", re.MULTILINE)
+_WANTED = 'Write: deployments = [ { name = "prod", keep-days = 30 }, … ], and before it, if wanted: defaults = { … }.'
+_FLAGS: Mapping[str, Setting] = {setting.flag.removeprefix("--"): setting for setting in SETTINGS}
+
+
+def _like_flag(name: str) -> BeforeValidator:
+    """Read a key as its flag is read; a number and a list may also be written as TOML has them."""
+    setting = _FLAGS[name]
+
+    def read(value: object) -> object:
+        if isinstance(setting.default, tuple) and isinstance(value, list | tuple):
+            if any(not isinstance(item, str) or "," in item for item in value):
+                raise ValueError("a list of texts without commas is expected")
+            value = ",".join(value)
+        if isinstance(value, bool) or not isinstance(value, int | str) or setting.parse is None:
+            raise ValueError("a number or a text is expected, or a list where there may be several")
+        return setting.parse(str(value))
+
+    return BeforeValidator(read)
+
+
+class DeploymentSettings(Entry):
+    """What is in force for one deployment. A further key is one further line here."""
+
+    model_config = ConfigDict(alias_generator=lambda name: name.replace("_", "-"))
+
+    tiers: Annotated[
+        int,
+        BeforeValidator(lambda value: whole(1, MAX_TIERS)(str(value))),
+        Field(description="How many tiers of 15 MiB of compressed upload, as a number."),
+    ]
+    max_expanded_bytes: Annotated[int, _like_flag("max-expanded-bytes")]
+    max_files: Annotated[int, _like_flag("max-files")]
+    exclude: Annotated[tuple[str, ...], _like_flag("exclude")]
+    allow_empty: Annotated[bool, Field(strict=True)]
+    keep_deploys: Annotated[int, _like_flag("keep-deploys")]
+    keep_days: Annotated[int, _like_flag("keep-days")]
+    disabled: Annotated[
+        Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]+$", max_length=MAX_REASON_CHARACTERS)] | None,
+        Field(description="Why nothing can be deployed at the moment: uploads are answered with 409 and this reason."),
+    ] = None
+
+    @property
+    def archive_rules(self) -> ArchiveRules:
+        """What an archive is held against."""
+        return ArchiveRules(self.max_expanded_bytes, self.max_files, self.exclude, self.allow_empty)
+
+    @property
+    def retention(self) -> Retention:
+        """Which bundles stay: all while the deployment is disabled, so that enabling it loses nothing."""
+        return Retention(MAX_KEEP_DEPLOYS if self.disabled else self.keep_deploys, self.keep_days)
+
+
+WatchedDeployments = WatchedFile[dict[str, DeploymentSettings]]
+
+
+def common_settings(settings: Settings) -> DeploymentSettings:
+    """Return what is in force for a deployment of which no file says anything."""
+    return _checked({_key(name): getattr(settings, name) for name in _names() if hasattr(settings, name)}, "The flags")
+
+
+def watched_deployments(path: str, common: DeploymentSettings) -> WatchedDeployments:
+    """Read the file at ``path`` for the first time. Blocks; raises ``SetupError`` if it cannot be used."""
+    return WatchedFile(path, partial(parse_deployments, common=common), guarded=True)
+
+
+def parse_deployments(data: bytes, common: DeploymentSettings) -> dict[str, DeploymentSettings]:
+    """Read the file; raise ``SetupError`` if anything in it is unknown, wrong or said twice.
+
+    What neither an entry nor ``defaults`` says is as in ``common``.
+    """
+    tables = parse_toml(data, WHAT)
+    if _TABLE_HEADER.search(data):
+        raise SetupError(f"{WHAT} has [tables], of which half a file could pass for a whole one.", _WANTED)
+    unknown = sorted(tables.keys() - {DEFAULTS, LIST})
+    if unknown:
+        raise SetupError(f"{WHAT} has an unknown key {unknown[0]!r}.", _WANTED)
+    if not tables or list(tables)[-1] != LIST:
+        raise SetupError(f"{WHAT} does not end with the list {LIST}.", _WANTED)
+    defaults, entries = tables.get(DEFAULTS, {}), tables[LIST]
+    if not isinstance(defaults, dict) or not isinstance(entries, list) or not entries:
+        raise SetupError(f"{WHAT} names no deployment, or {DEFAULTS} is no table.", _WANTED)
+    values = {**common.model_dump(by_alias=True), **defaults}
+    _checked(values, f"{WHAT}, {DEFAULTS},")
+    found: dict[str, DeploymentSettings] = {}
+    for place, entry in enumerate(entries, 1):
+        name = entry.pop(NAME, None) if isinstance(entry, dict) else None
+        if not isinstance(name, str) or not is_deployment(name):
+            raise SetupError(f"{WHAT}, entry {place}, has no name of 1 to 63 of a-z, 0-9 and inner hyphens.", _WANTED)
+        if name in found:
+            raise SetupError(f"{WHAT} has {name!r} twice.")
+        found[name] = _checked({**values, **entry}, f"{WHAT}, deployment {name!r},")
+    return found
+
+
+def _checked(values: dict[str, Any], what: str) -> DeploymentSettings:
+    return checked(DeploymentSettings, values, what)
+
+
+def _names() -> list[str]:
+    return list(DeploymentSettings.model_fields)
+
+
+def _key(name: str) -> str:
+    return name.replace("_", "-")
+
+
+def documented() -> list[tuple[str, str, str]]:
+    """Return key, flag and meaning of every key, for the docs."""
+    rows = [(f"`{NAME}`", "", "The deployment's name. Required.")]
+    for name, field in DeploymentSettings.model_fields.items():
+        flag = _FLAGS.get(_key(name))
+        shown = f"`{flag.flag}`" if flag else ""
+        rows.append((f"`{_key(name)}`", shown, field.description or (flag.help if flag else "")))
+    return rows

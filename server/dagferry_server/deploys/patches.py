@@ -1,0 +1,211 @@
+"""Patches between two stored bundles: each is made once, however many ask for it, and kept for those who come later.
+
+No deployment can take them from another. Patches are made in threads of their own, one at a time for each deployment,
+and the deployments take turns. Whoever would wait too long gets the whole bundle instead. What is kept for one
+deployment makes room before what is kept for those that have less, and patches that somebody asked for make room
+before those that the server made because every sidecar is about to ask for them.
+"""
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import NamedTuple
+
+from dagferry_core.bundle.patch import MAX_PATCH_BYTES, make_patch, worth_a_patch
+from dagferry_core.bundle.reader import BundleFile
+from dagferry_core.errors import BundleGone, StoreDamaged, StoreFailed
+from dagferry_core.limits import MIB
+from dagferry_core.source.graph import touched
+from dagferry_core.source.scan import ANYTHING
+from dagferry_server.deploys.bundles import opened
+from dagferry_server.failures import log_failure
+from dagferry_server.memory import Turn, TurnTaken
+from dagferry_server.store.base import Store
+
+MAX_KEPT_BYTES = 16 * MIB
+"""How much is kept for those who come later."""
+ENTRY_BYTES = 16 * 1024
+"""What a kept patch counts beside its own bytes, so that there are never more than a thousand."""
+MAX_MAKING = 2
+"""How many patches are made at the same time; one for each deployment."""
+MAX_QUEUED = 50
+"""How many patches of one deployment may wait to be made; whoever asks for more gets the whole bundle at once."""
+LATE_SECONDS = 5
+"""How long a patch is waited for. A sidecar gives up after 20 s without an answer."""
+
+TURN_SECONDS = 60
+"""How long the making of a patch of a large bundle waits for its turn (see ``dagferry_server.memory``)."""
+
+
+class Key(NamedTuple):
+    """A patch: from the bundle ``old`` of a deployment to the bundle ``new``, by their digests."""
+
+    deployment: str
+    old: str
+    new: str
+
+
+def patch_between(old: BundleFile, new: BundleFile) -> bytes | None:
+    """Return the patch from ``old`` to ``new``, or ``None`` if the whole bundle serves better."""
+    if not worth_a_patch(new.manifest.changes_from(old.manifest)):
+        return None
+    reads = dict.fromkeys(new.imports, (ANYTHING,)) if new.reads is None else new.reads
+    return make_patch(old, new, touched(old.manifest, new.manifest, new.imports, reads), MAX_PATCH_BYTES)
+
+
+class _NotNow(Exception):
+    """A patch could not be made for a reason that may pass: who asks later may have more luck."""
+
+
+class _Kept:
+    """Patches that were made, within ``MAX_KEPT_BYTES``. ``None`` is kept for one that is of no use."""
+
+    def __init__(self) -> None:
+        # By deployment and by whether they were announced, each the least recently used first.
+        self._drawers: dict[tuple[str, bool], dict[Key, bytes | None]] = {}
+        self._weights: dict[tuple[str, bool], int] = {}
+
+    def find(self, key: Key) -> tuple[bool, bytes | None]:
+        """Return whether a patch is kept, and the patch."""
+        for announced in (True, False):
+            drawer = self._drawers.get((key.deployment, announced), {})
+            if key in drawer:
+                patch = drawer[key] = drawer.pop(key)
+                return True, patch
+        return False, None
+
+    def put(self, key: Key, patch: bytes | None, *, announced: bool) -> None:
+        for which in (True, False):
+            self._drop((key.deployment, which), key)
+        name = (key.deployment, announced)
+        self._drawers.setdefault(name, {})[key] = patch
+        self._weights[name] = self._weights.get(name, 0) + _weight(patch)
+        while sum(self._weights.values()) > MAX_KEPT_BYTES:
+            fullest = max(self._weights, key=lambda name: (not name[1], self._weights[name]))
+            self._drop(fullest, next(iter(self._drawers[fullest])))
+
+    def _drop(self, name: tuple[str, bool], key: Key) -> None:
+        drawer = self._drawers.get(name, {})
+        if key in drawer:
+            self._weights[name] -= _weight(drawer.pop(key))
+            if not drawer:
+                del self._drawers[name], self._weights[name]
+
+
+def _weight(patch: bytes | None) -> int:
+    return ENTRY_BYTES + len(patch or b"")
+
+
+class _Job:
+    """A patch that is to be made: how many wait for it, and what will come of it."""
+
+    __slots__ = ("made", "waiting")
+
+    def __init__(self) -> None:
+        self.waiting = 0
+        self.made: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
+
+
+class Patches:
+    """The patches of a server. ``None`` stands for one that is of no use: the whole bundle is to be sent."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._kept = _Kept()
+        self._jobs: dict[Key, _Job] = {}
+        # The keys that wait, by deployment; the deployment whose turn is next comes first.
+        self._queued: dict[str, list[Key]] = {}
+        self._making: dict[str, asyncio.Task[None]] = {}
+        self._threads = ThreadPoolExecutor(MAX_MAKING, "patch")
+
+    async def get(self, key: Key) -> bytes | None:
+        """Return a patch; who asks while it is being made waits for the same one, up to ``LATE_SECONDS``.
+
+        ``None`` means that the whole bundle is to be sent: the patch is of no use, or it would come too late.
+        """
+        is_kept, patch = self._kept.find(key)
+        if is_kept:
+            return patch
+        job = self._jobs.get(key)
+        if job is None:
+            if len(self._queued.get(key.deployment, ())) >= MAX_QUEUED:
+                return None
+            job = self._jobs[key] = _Job()
+            self._queued.setdefault(key.deployment, []).append(key)
+            self._start()
+        job.waiting += 1
+        try:
+            # Whoever asked first may go away; the others still want it.
+            return await asyncio.wait_for(asyncio.shield(job.made), LATE_SECONDS)
+        except (TimeoutError, asyncio.TimeoutError):
+            return None
+        finally:
+            job.waiting -= 1
+            if not job.waiting:
+                self._forget(key)
+
+    def keep(self, key: Key, patch: bytes | None) -> None:
+        """Keep a patch that every sidecar is about to ask for."""
+        self._kept.put(key, patch, announced=True)
+
+    def close(self) -> None:
+        """Make no more patches."""
+        self._queued.clear()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _start(self) -> None:
+        """Have the threads that are free make the next patches."""
+        while len(self._making) < MAX_MAKING:
+            deployment = next((name for name, keys in self._queued.items() if keys and name not in self._making), None)
+            if deployment is None:
+                return
+            self._making[deployment] = asyncio.create_task(self._make(self._queued[deployment].pop(0)))
+
+    def _forget(self, key: Key) -> None:
+        """Forget a patch that nobody waits for any more, unless it is being made."""
+        keys = self._queued.get(key.deployment, [])
+        if key in keys:
+            keys.remove(key)
+            del self._jobs[key]
+            if not keys:
+                del self._queued[key.deployment]
+
+    async def _make(self, key: Key) -> None:
+        job = self._jobs[key]
+        making = asyncio.get_running_loop().run_in_executor(self._threads, self._make_now, key)
+        try:
+            await asyncio.wait({making})
+            error = making.exception()
+            if isinstance(error, _NotNow):
+                job.made.set_result(None)
+            elif error:
+                job.made.set_exception(error)
+                job.made.exception()  # nobody may wait any more, and that is no fault either
+            else:
+                self._kept.put(key, making.result(), announced=False)
+                job.made.set_result(making.result())
+        finally:
+            del self._jobs[key], self._making[key.deployment]
+            # The others' turn comes first now.
+            if keys := self._queued.pop(key.deployment, None):
+                self._queued[key.deployment] = keys
+            self._start()
+
+    def _make_now(self, key: Key) -> bytes | None:
+        try:
+            with Turn() as turn:
+                when_large = partial(turn.take, TURN_SECONDS)
+                with (
+                    opened(self._store, key.deployment, key.old, when_large=when_large) as old,
+                    opened(self._store, key.deployment, key.new, old.manifest, when_large) as new,
+                ):
+                    return patch_between(old, new)
+        except BundleGone:
+            return None
+        except TurnTaken as error:
+            raise _NotNow from error
+        except StoreFailed as error:
+            log_failure("A patch could not be made; the whole bundle is sent", error, **key._asdict())
+            if isinstance(error, StoreDamaged):
+                return None
+            raise _NotNow from error

@@ -1,0 +1,133 @@
+"""Deletes the bundles that no kept deploy names. The log itself stays.
+
+One pass looks at all deployments, in a thread that leaves the interpreter to the event loop; all who ask for it during
+a pass share the next one. A pass works on copies of the logs. Before a bundle is deleted, the entries that came since
+are read under the deployment's lock, and under the one that commits of other servers hold: a commit that names an old
+content anew comes before or after, never in between. Who has a bundle open reads it to its end.
+"""
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import NamedTuple
+
+from dagferry_core.deploylog import Deploy, Stored, decode, kept_bundles
+from dagferry_core.errors import StoreFailed, StoreFull
+from dagferry_runtime.logs import fields
+from dagferry_server.deploys.deployment import Deployment
+from dagferry_server.failures import log_failure
+from dagferry_server.pacing import paced
+from dagferry_server.service import Service
+from dagferry_server.store.base import Store
+
+BATCH_BUNDLES = 100
+"""How many bundles are deleted in one go; so long a commit waits."""
+
+log = logging.getLogger(__name__)
+
+
+class _Seen(NamedTuple):
+    """A deployment as a pass sees it: its log up to the sequence ``highest``, in ascending sequence."""
+
+    deployment: Deployment
+    highest: int
+    deploys: Sequence[Deploy]
+    unreadable: bool
+
+
+class _Found(NamedTuple):
+    """The digests of the bundles that may go, and how many and how large all are that are there."""
+
+    surplus: Sequence[str]
+    bundles: int
+    bytes: int
+
+
+async def apply_retention(service: Service) -> None:
+    """Delete what is not kept, in every deployment; a failure is logged, and the next run tries again."""
+    await service.retention_runs.run(partial(_pass, service))
+
+
+async def _pass(service: Service) -> None:
+    seen: dict[str, _Seen] = {}
+    stored: dict[str, Stored] = {}
+    for name, deployment in list(service.deployments.items()):
+        if deployment.away:
+            continue  # an entry that cannot be read now may name any of the bundles
+        # One copy at a time: a long log takes a millisecond of the event loop.
+        one = _Seen(deployment, deployment.highest, list(deployment.recent.values()), bool(deployment.unreadable))
+        try:
+            sizes = await asyncio.to_thread(service.store.bundles, name)
+        except (StoreFailed, StoreFull) as error:
+            _log_failure(error, deployment)
+        else:
+            seen[name], stored[name] = one, Stored(one.deploys, sizes, deployment.settings.retention)
+        if service.stopping:
+            # What is not counted makes the store look smaller, and so nothing is deleted for it.
+            break
+    found = await asyncio.to_thread(_look, seen, stored, service.max_store_bytes, service.clock())
+    for name, there in found.items():
+        deleted = await _delete(service, seen[name], there.surplus)
+        bundles = there.bundles - len(deleted)
+        left = there.bytes - sum(stored[name].bundle_bytes[digest] for digest in deleted)
+        if service.deployments.get(name) is seen[name].deployment:  # else it was removed, and its metrics are forgotten
+            service.metrics.stored_bytes.labels(name).set(left)
+            service.metrics.stored_bundles.labels(name).set(bundles)
+        if deleted:
+            log.info(
+                "Bundles deleted",
+                extra=fields(deployment=name, deleted=len(deleted), stored=bundles, stored_bytes=left),
+            )
+
+
+def _look(
+    seen: Mapping[str, _Seen], stored: Mapping[str, Stored], max_store_bytes: int, now: float
+) -> dict[str, _Found]:
+    """Return what may go, by deployment; called in a thread."""
+    kept = kept_bundles(stored, max_store_bytes, now, paced)
+    found = {}
+    for name, (deploys, sizes, _) in stored.items():
+        surplus = [digest for digest in paced(sizes) if digest not in kept[name]]
+        if surplus and seen[name].unreadable:
+            # A bundle that no entry names may be the one of an entry that somebody is about to restore.
+            named = {deploy.digest for deploy in paced(deploys)}
+            surplus = [digest for digest in surplus if digest in named]
+        found[name] = _Found(surplus, len(sizes), sum(sizes.values()))
+    return found
+
+
+async def _delete(service: Service, seen: _Seen, digests: Sequence[str]) -> set[str]:
+    """Delete bundles in batches, and return which are gone."""
+    deployment = seen.deployment
+    deleted: set[str] = set()
+    try:
+        for start in range(0, len(digests), BATCH_BUNDLES):
+            if (start and service.stopping) or service.deployments.get(deployment.name) is not deployment:
+                break
+            batch = set(digests[start : start + BATCH_BUNDLES])
+            async with deployment.lock:
+                deleted |= await asyncio.to_thread(_delete_batch, service.store, seen, batch)
+    except (StoreFailed, StoreFull) as error:
+        _log_failure(error, deployment)
+    return deleted
+
+
+def _delete_batch(store: Store, seen: _Seen, digests: set[str]) -> set[str]:
+    name = seen.deployment.name
+    with store.deleting(name) as alone:
+        if not alone:
+            # Another server commits; the next pass looks again.
+            return set()
+        since = [sequence for sequence in store.sequences(name) if sequence > seen.highest]
+        digests -= {decode(store.read_entry(name, sequence), sequence).digest for sequence in since}
+        for digest in digests:
+            store.delete_bundle(name, digest)
+        for deploy in seen.deploys:
+            if deploy.digest in digests and deploy.details:
+                store.delete_details(name, deploy.sequence, deploy.nonce)
+    return digests
+
+
+def _log_failure(error: StoreFailed | StoreFull, deployment: Deployment) -> None:
+    log_failure("Retention failed", error, deployment=deployment.name)

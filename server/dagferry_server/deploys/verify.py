@@ -1,0 +1,182 @@
+"""Checks a deployment's log, its chain, details and bundles, as they lie in the store. Nothing is changed or locked.
+
+That works next to a server that runs: entries and bundles are written once, and appear whole. What retention deletes
+meanwhile is not missed, and what looks damaged is looked at twice.
+"""
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple, ParamSpec, TypeVar
+
+from dagferry_core.bundle.reader import BundleFile, Index, decompressed, read_tar
+from dagferry_core.deploy_details import decode_details
+from dagferry_core.deploylog import Deploy, decode, entry_sha256
+from dagferry_core.errors import AnswerInvalid, BundleGone, DigestMismatch, StoreDamaged, StoreFailed
+from dagferry_core.names import make_version
+from dagferry_server.store.base import Store, storage_errors
+
+SECOND_LOOK_SECONDS = 0.5
+"""The pause before something that looks damaged is looked at again."""
+MAX_SHOWN_SEQUENCES = 5
+
+_Arguments = ParamSpec("_Arguments")
+_Value = TypeVar("_Value")
+
+
+class Problem(NamedTuple):
+    """What is wrong with what. ``passes`` if it could not be read, so that nobody knows."""
+
+    what: str
+    passes: bool
+
+
+class Verified(NamedTuple):
+    """What there was to check: how many entries, how many name the one before, how many bundles, how many are gone."""
+
+    entries: int
+    chained: int
+    bundles: int
+    gone: int
+
+
+class Verification:
+    """The verification of one deployment. ``problems`` yields what it finds; ``result`` is complete at its end."""
+
+    def __init__(self, store: Store, deployment: str) -> None:
+        self._store = store
+        self._deployment = deployment
+        self._named: dict[str, list[int]] = {}
+        self._newest: Deploy | None = None
+        self.result = Verified(0, 0, 0, 0)
+
+    def problems(self) -> Iterator[Problem]:
+        """Check everything, and yield each problem as it is found."""
+        yield from _found(_tried("the log id", self._store.log_id, self._deployment)[1])
+        sequences, problem = _tried("the list of entries", self._store.sequences, self._deployment)
+        if sequences is None:
+            yield from _found(problem)
+            return
+        yield from self._gaps(sequences)
+        yield from self._entries(sequences)
+        yield from self._bundles(sequences)
+
+    def _gaps(self, sequences: Sequence[int]) -> Iterator[Problem]:
+        for before, after in zip((0, *sequences), sequences, strict=False):
+            if after == before + 2:
+                yield Problem(f"entry {before + 1} is missing", passes=False)
+            elif after > before + 1:
+                yield Problem(f"entries {before + 1} to {after - 1} are missing", passes=False)
+
+    def _entries(self, sequences: Sequence[int]) -> Iterator[Problem]:
+        before, before_sha256, moment, chained = 0, "", 0, 0
+        for sequence in sequences:
+            what = f"entry {sequence}"
+            data, problem = _tried(what, self._store.read_entry, self._deployment, sequence)
+            if data is None:
+                yield from _found(problem)
+                continue
+            expected = before_sha256 if sequence == before + 1 else None
+            before, before_sha256 = sequence, entry_sha256(data)
+            deploy, problem = _tried(what, decode, data, sequence)
+            if deploy is None:
+                yield from _found(problem)
+                continue
+            self._newest = deploy
+            self._named.setdefault(deploy.digest, []).append(sequence)
+            chained += bool(deploy.previous)
+            if expected is not None and (deploy.previous or deploy.format > 1) and deploy.previous != expected:
+                yield Problem(f"{what} does not fit entry {sequence - 1}: one of them is not what it was", passes=False)
+            if deploy.time < moment or deploy.version != make_version(deploy.time, sequence):
+                yield Problem(f"{what} has a time or version that it cannot have", passes=False)
+            moment = max(moment, deploy.time)
+            if deploy.details:
+                yield from _found(_tried(f"{what}, its details", self._check_details, deploy)[1])
+        self.result = self.result._replace(entries=len(sequences), chained=chained)
+
+    def _check_details(self, deploy: Deploy) -> None:
+        try:
+            data = self._store.read_details(self._deployment, deploy.sequence, deploy.nonce)
+        except StoreDamaged:
+            if self._store.has_bundle(self._deployment, deploy.digest):
+                raise
+            return  # retention took both
+        if hashlib.sha256(data).hexdigest() != deploy.details:
+            raise StoreDamaged("They are not what the entry says.")
+        decode_details(data)
+
+    def _bundles(self, sequences: Sequence[int]) -> Iterator[Problem]:
+        stored, problem = _tried("the list of bundles", self._list_bundles)
+        if stored is None:
+            yield from _found(problem)
+            return
+        newest = self._newest
+        if newest and newest.digest not in stored and not self._went_on(sequences):
+            yield Problem(f"bundle {newest.digest}, of the newest deploy, is missing", passes=False)
+        for digest in stored:
+            yield from _found(_tried(f"bundle {digest}{self._names(digest)}", self._check, digest)[1])
+        self.result = self.result._replace(bundles=len(stored), gone=len(self._named.keys() - set(stored)))
+
+    def _list_bundles(self) -> list[str]:
+        try:
+            return sorted(self._store.bundles(self._deployment))
+        except StoreFailed:  # as of a file that was there a moment ago
+            time.sleep(SECOND_LOOK_SECONDS)
+            return sorted(self._store.bundles(self._deployment))
+
+    def _went_on(self, sequences: Sequence[int]) -> bool:
+        """Tell whether something was deployed since: retention may have taken what was the newest."""
+        return bool(self._store.newer(self._deployment, sequences[-1]))
+
+    def _names(self, digest: str) -> str:
+        named = self._named.get(digest, [])
+        if not named:
+            return " (of no deploy)"
+        more = ", …" if len(named) > MAX_SHOWN_SEQUENCES else ""
+        return f" (of deploy {', '.join(map(str, named[-MAX_SHOWN_SEQUENCES:]))}{more})"
+
+    def _check(self, digest: str) -> None:
+        """Check a bundle twice if need be: a server may be storing it anew."""
+        try:
+            self._check_once(digest)
+        except BundleGone:
+            return  # by retention
+        except (StoreFailed, AnswerInvalid, DigestMismatch, ValueError):
+            time.sleep(SECOND_LOOK_SECONDS)
+            try:
+                self._check_once(digest)
+            except BundleGone:
+                return
+            except (AnswerInvalid, DigestMismatch, ValueError) as error:
+                raise StoreDamaged(str(error)) from error
+
+    def _check_once(self, digest: str) -> None:
+        stored = self._store.open_bundle(self._deployment, digest)
+        with stored.file as file, storage_errors("Reading it"):
+            BundleFile(file.fileno(), Index.decode(stored.encoded_index)).verify()
+            file.seek(0)
+            manifest, files = read_tar(decompressed(file.read))
+            if manifest.digest != digest:
+                raise StoreDamaged(f"Its manifest is that of {manifest.digest}.")
+            for entry, pieces in files:
+                content = hashlib.sha256()
+                for piece in pieces:
+                    content.update(piece)
+                if content.hexdigest() != entry.sha256:
+                    raise StoreDamaged(f"The content of {entry.path!r} is not what the manifest says.")
+
+
+def _tried(
+    what: str, check: Callable[_Arguments, _Value], *arguments: _Arguments.args, **named: _Arguments.kwargs
+) -> tuple[_Value | None, Problem | None]:
+    """Return what ``check`` returns, or the problem that it raises."""
+    try:
+        return check(*arguments, **named), None
+    except StoreDamaged as error:
+        return None, Problem(f"{what} is damaged: {error.message}", passes=False)
+    except StoreFailed as error:
+        return None, Problem(f"{what} cannot be read: {error.message}", passes=True)
+
+
+def _found(problem: Problem | None) -> list[Problem]:
+    return [problem] if problem else []

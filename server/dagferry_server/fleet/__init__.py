@@ -1,0 +1,1 @@
+"""What the server knows of the sidecars, and who waits for a change."""

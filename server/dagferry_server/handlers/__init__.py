@@ -1,1 +1,0 @@
-"""What answers each call. A handler gets a ``Call``, in which route, deployment and caller are decided already."""

@@ -1,0 +1,1 @@
+"""What the server says over HTTP. The only place that knows requests and builds answers."""

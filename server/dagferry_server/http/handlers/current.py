@@ -1,0 +1,53 @@
+"""``GET /{deployment}/dags/current``: the current deploy, or the next one when it comes."""
+
+import re
+
+from aiohttp import web
+
+from dagferry_server.fleet.sidecars import report_of
+from dagferry_server.http.models import FIXED_HEADERS, json_response
+from dagferry_server.http.request_context import RequestContext
+
+MAX_WAIT_SECONDS = 50
+"""Shorter than the minute after which proxies and load balancers give a silent connection up."""
+
+_TAG = re.compile(r'(?:W/)?"([^"]*)"')
+_WAIT = re.compile(r'(?:^|[,;])\s*wait\s*=\s*"?([0-9]{1,6})"?\s*(?=[,;]|$)', re.IGNORECASE)
+
+
+async def current(call: RequestContext) -> web.StreamResponse:
+    """Answer with the current deploy, unless the caller has seen it: then wait for a change, or answer 304."""
+    deployment, headers = call.deployment, call.request.headers
+    report = report_of(headers)
+    if report:
+        deployment.sidecars.take(report, call.service.clock())
+    # Here and after the wait: while there may be a newer deploy, neither an older one nor 304 is an answer.
+    deployment.check_newest()
+    tag = deployment.tag
+    if not has_seen(headers.get("If-None-Match", ""), tag):
+        return json_response(deployment.answer, headers={"ETag": f'"{tag}"'})
+    seconds = min(wait_seconds(headers.get("Prefer", "")), _seconds_left(call))
+    if seconds > 0 and not (report and report.deregister):
+        with call.waiting():
+            await deployment.waiters.wait(seconds)
+        deployment.check_newest()
+    if deployment.tag != tag:
+        return json_response(deployment.answer, headers={"ETag": f'"{deployment.tag}"'})
+    return web.Response(status=304, headers={**FIXED_HEADERS, "ETag": f'"{tag}"'})
+
+
+def _seconds_left(call: RequestContext) -> float:
+    """Return how long the caller's credentials are still good for; nobody is told of a deploy after that."""
+    expires = call.caller.expires
+    return MAX_WAIT_SECONDS if expires is None else expires - call.service.clock()
+
+
+def has_seen(if_none_match: str, tag: str) -> bool:
+    """Tell whether ``If-None-Match`` (RFC 9110 §13.1.2: a list of tags, weak or not, or ``*``) covers ``tag``."""
+    return if_none_match.strip() == "*" or tag in _TAG.findall(if_none_match)
+
+
+def wait_seconds(prefer: str) -> int:
+    """Return the seconds of ``Prefer: wait=N`` (RFC 7240 §4.3), at most ``MAX_WAIT_SECONDS``; 0 if there is none."""
+    match = _WAIT.search(prefer)
+    return min(int(match[1]), MAX_WAIT_SECONDS) if match else 0

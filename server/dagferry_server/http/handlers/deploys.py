@@ -1,0 +1,47 @@
+"""``GET /{deployment}/dags/deploys``: the deploy log, newest first, in pages; and one deploy with its details."""
+
+import asyncio
+
+from aiohttp import web
+
+from dagferry_core.deploy_details import DeployDetails, decode_details
+from dagferry_core.deploylog import Deploy
+from dagferry_core.errors import StoreDamaged
+from dagferry_core.names import MAX_SEQUENCE
+from dagferry_server.failures import log_failure
+from dagferry_server.http.models import DeploysAnswer, deploy_answer, json_response, one_deploy_answer
+from dagferry_server.http.request_context import RequestContext
+from dagferry_server.store.base import Store
+
+PAGE_DEPLOYS = 50
+MAX_PAGE_DEPLOYS = 200
+
+
+async def deploys(call: RequestContext) -> web.StreamResponse:
+    """Send one page."""
+    limit = call.whole("limit", PAGE_DEPLOYS, 1, MAX_PAGE_DEPLOYS)
+    before = call.whole("before", MAX_SEQUENCE + 1, 1, MAX_SEQUENCE + 1)
+    page = await call.deployment.page(before, limit)
+    more = len(page) == limit and page[-1].sequence > 1
+    answer = DeploysAnswer(deploys=[deploy_answer(deploy) for deploy in page], next=page[-1].sequence if more else None)
+    return json_response(answer)
+
+
+async def deploy(call: RequestContext) -> web.StreamResponse:
+    """Send one deploy, with its details if there are any."""
+    found = await call.deployment.deploy(call.parts["version"])
+    details = await asyncio.to_thread(_details, call.service.store, call.deployment.name, found)
+    return json_response(one_deploy_answer(found, details))
+
+
+def _details(store: Store, deployment: str, deploy: Deploy) -> DeployDetails | None:
+    if not deploy.details:
+        return None
+    try:
+        return decode_details(store.read_details(deployment, deploy.sequence, deploy.nonce))
+    except StoreDamaged as error:
+        if store.has_bundle(deployment, deploy.digest):  # else retention took both
+            log_failure(
+                "The details of a deploy cannot be read", error, deployment=deployment, sequence=deploy.sequence
+            )
+        return None

@@ -1,0 +1,254 @@
+"""The table of routes: the server, ``/openapi.json``, the docs and the rules of who may call what come from it."""
+
+import functools
+import json
+
+from aiohttp import web
+
+from dagferry_core.errors import (
+    ArchiveCorrupt,
+    ArchiveNotRecognized,
+    ArchiveTrailingData,
+    ArchiveTruncated,
+    ArchiveUnsupported,
+    BundleEmpty,
+    BundleGone,
+    DagferryError,
+    DeployContended,
+    DeploymentDisabled,
+    ExpandedTooLarge,
+    LinkRefused,
+    MemberTypeRefused,
+    MultipartInvalid,
+    NothingDeployed,
+    PathConflict,
+    PathDuplicate,
+    PathRefused,
+    PathsTooLarge,
+    RatioTooHigh,
+    RequestError,
+    RootIsLink,
+    RootMixed,
+    RootNotFound,
+    ServerBusy,
+    ShuttingDown,
+    StoreDamaged,
+    StoreFailed,
+    StoreFull,
+    TooManyDownloads,
+    TooManyFiles,
+    TooManyUploads,
+    UploadEmptyBody,
+    UploadIncomplete,
+    UploadTooLarge,
+    UploadTooSlow,
+    VersionNotFound,
+    WindowTooLarge,
+)
+from dagferry_server.http.handlers.current import MAX_WAIT_SECONDS, current
+from dagferry_server.http.handlers.deploys import MAX_PAGE_DEPLOYS, PAGE_DEPLOYS, deploy, deploys
+from dagferry_server.http.handlers.download import download
+from dagferry_server.http.handlers.health import healthz, metrics, readyz
+from dagferry_server.http.handlers.upload import upload
+from dagferry_server.http.handlers.versions import BUNDLE_TYPE, PATCH_TYPE, version
+from dagferry_server.http.models import (
+    CurrentAnswer,
+    DeploysAnswer,
+    OneDeployAnswer,
+    StatusAnswer,
+    UploadAnswer,
+    json_response,
+)
+from dagferry_server.http.openapi import describe
+from dagferry_server.http.request_context import RequestContext
+from dagferry_server.http.routing import Parameter, Route
+
+_UPLOAD_ERRORS: tuple[type[DagferryError], ...] = (
+    RequestError,
+    MultipartInvalid,
+    UploadIncomplete,
+    UploadTooSlow,
+    UploadEmptyBody,
+    UploadTooLarge,
+    ArchiveNotRecognized,
+    ArchiveTruncated,
+    ArchiveCorrupt,
+    ArchiveTrailingData,
+    ArchiveUnsupported,
+    WindowTooLarge,
+    MemberTypeRefused,
+    PathRefused,
+    PathDuplicate,
+    PathConflict,
+    LinkRefused,
+    RootMixed,
+    RootIsLink,
+    RootNotFound,
+    BundleEmpty,
+    ExpandedTooLarge,
+    TooManyFiles,
+    PathsTooLarge,
+    RatioTooHigh,
+    ShuttingDown,
+    TooManyUploads,
+    ServerBusy,
+    DeploymentDisabled,
+    DeployContended,
+    StoreFull,
+    StoreFailed,
+    StoreDamaged,
+)
+
+
+async def _openapi(call: RequestContext) -> web.StreamResponse:  # noqa: ARG001 - every handler takes the call
+    return json_response(_described())
+
+
+@functools.cache
+def _described() -> bytes:
+    return json.dumps(describe(ROUTES)).encode()
+
+
+_UPLOAD = Route(
+    method="POST",
+    path="/{deployment}/dags/upload",
+    scope="deploy",
+    handler=upload,
+    summary="Deploy an archive of a dags folder: a form with one file, or the file as the body.",
+    answer=UploadAnswer,
+    errors=_UPLOAD_ERRORS,
+    parameters=(
+        Parameter(
+            "root",
+            "query",
+            "Deploy what lies under this folder of the archive; `.`: all of it, also if its members lie under `dags/`.",
+        ),
+        Parameter("description", "query", "What to say about the deploy, unless a form has a field `description`."),
+    ),
+    takes_file=True,
+)
+
+ROUTES: tuple[Route, ...] = (
+    _UPLOAD,
+    _UPLOAD._replace(
+        path="/upload",
+        implied_deployment=True,
+        summary="The same, to the server's only deployment, or to `default` if it has several.",
+    ),
+    Route(
+        method="GET",
+        path="/{deployment}/dags/current",
+        scope="sync",
+        handler=current,
+        summary="The current deploy; with the version last seen, the next one when it comes.",
+        answer=CurrentAnswer,
+        errors=(StoreFailed, StoreDamaged, StoreFull),
+        not_modified=True,
+        parameters=(
+            Parameter("If-None-Match", "header", "The ETag last seen: the version in quotes."),
+            Parameter("Prefer", "header", f"`wait=N`: wait up to N seconds for a change, {MAX_WAIT_SECONDS} at most."),
+            Parameter("Dagferry-Instance", "header", "Who asks."),
+            Parameter("Dagferry-Component", "header", "Which part of Airflow it serves."),
+            Parameter("Dagferry-Live", "header", "The version that is live there."),
+            Parameter("Dagferry-Error", "header", "Its last error, percent-encoded."),
+            Parameter("Dagferry-Deregister", "header", "`1`: the last request of a sidecar that ends."),
+        ),
+    ),
+    Route(
+        method="GET",
+        path="/{deployment}/dags/versions/{version}",
+        scope="sync",
+        handler=version,
+        summary="A bundle in canonical form, or the patch that leads to it.",
+        answer=(BUNDLE_TYPE, PATCH_TYPE),
+        errors=(RequestError, VersionNotFound, BundleGone, TooManyDownloads, StoreFailed, StoreDamaged, StoreFull),
+        parameters=(Parameter("from", "query", "The version that the caller has; without use, the bundle is sent."),),
+        sends_content=True,
+    ),
+    Route(
+        method="GET",
+        path="/{deployment}/dags/download",
+        scope="read",
+        handler=download,
+        summary="The current bundle as a tar.gz.",
+        answer=("application/gzip",),
+        errors=(NothingDeployed, BundleGone, TooManyDownloads, StoreFailed, StoreDamaged, StoreFull),
+        sends_content=True,
+    ),
+    Route(
+        method="GET",
+        path="/{deployment}/dags/deploys",
+        scope="read",
+        handler=deploys,
+        summary="The deploy log, newest first, in pages.",
+        answer=DeploysAnswer,
+        errors=(RequestError, StoreFailed, StoreFull),
+        parameters=(
+            Parameter("limit", "query", f"1 to {MAX_PAGE_DEPLOYS} deploys, {PAGE_DEPLOYS} if absent.", "integer"),
+            Parameter("before", "query", "Only deploys below this sequence.", "integer"),
+        ),
+    ),
+    Route(
+        method="GET",
+        path="/{deployment}/dags/deploys/{version}",
+        scope="read",
+        handler=deploy,
+        summary="One deploy with its warnings, excluded and changed paths.",
+        answer=OneDeployAnswer,
+        errors=(RequestError, VersionNotFound, StoreFailed, StoreFull),
+    ),
+    Route(
+        method="GET",
+        path="/healthz",
+        scope=None,
+        handler=healthz,
+        summary="The process answers.",
+        answer=StatusAnswer,
+        admin=True,
+    ),
+    Route(
+        method="GET",
+        path="/readyz",
+        scope=None,
+        handler=readyz,
+        summary="The store takes writes, and the newest deploy of every deployment is known.",
+        answer=StatusAnswer,
+        errors=(ShuttingDown, StoreFull, StoreFailed),
+        admin=True,
+        public=False,
+    ),
+    Route(
+        method="GET",
+        path="/metrics",
+        scope=None,
+        handler=metrics,
+        summary="Metrics for Prometheus.",
+        answer=("text/plain",),
+        admin=True,
+        public=False,
+    ),
+    Route(
+        method="GET",
+        path="/openapi.json",
+        scope=None,
+        handler=_openapi,
+        summary="This description.",
+        answer=("application/json",),
+        admin=True,
+        public=False,
+    ),
+)
+"""Every call there is."""
+
+
+def documented() -> list[tuple[str, str, str, str]]:
+    """Return call, scope, listener and meaning of every route, for the docs."""
+    return [
+        (
+            f"`{route.method} {route.path}`",
+            route.scope or "",
+            " and ".join(name for name, has in (("public", route.public), ("admin", route.admin)) if has),
+            route.summary,
+        )
+        for route in ROUTES
+    ]

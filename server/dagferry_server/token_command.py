@@ -1,0 +1,166 @@
+"""``dagferry-server token new | list | revoke``: makes a secret and its entry, and keeps the tokens file.
+
+A secret is printed once. The tokens file has its sha256 alone, of which the first digits are the token's id.
+"""
+
+import re
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from dagferry_core.errors import SetupError
+from dagferry_runtime.settings import Setting, parse
+from dagferry_server.auth.access import SCOPES, Scope
+from dagferry_server.auth.config_file import DEPLOYMENT_PATTERN
+from dagferry_server.auth.tokens import NAME_PATTERN, Token, new_token, shown_time
+from dagferry_server.auth.tokens_file import add_entry, read_tokens, remove_entries
+
+MAX_EXPIRES_DAYS = 3650
+DAY_SECONDS = 86400
+ID_DIGITS = 12
+SEEN_SECONDS = 2
+"""Within which a running server has seen a change of its tokens file."""
+
+
+def _scopes(text: str) -> tuple[Scope, ...]:
+    asked = {part.strip() for part in text.split(",")}
+    if not asked <= set(SCOPES):
+        raise ValueError(f"scopes are expected, separated by commas: {', '.join(SCOPES)}")
+    return tuple(scope for scope in SCOPES if scope in asked)
+
+
+def _name(text: str) -> str:
+    if not re.fullmatch(NAME_PATTERN, text):
+        raise ValueError("1 to 100 letters, digits, . _ @ or - are expected, the first a letter or digit")
+    return text
+
+
+def _deployments(text: str) -> tuple[str, ...]:
+    names = tuple(part.strip() for part in text.split(","))
+    if not all(re.fullmatch(DEPLOYMENT_PATTERN, name) for name in names):
+        raise ValueError("names of deployments are expected, separated by commas: a-z, 0-9, inner hyphens and *")
+    return names
+
+
+def _days(text: str) -> int:
+    number = text.removesuffix("d")
+    if not text.endswith("d") or not (number.isascii() and number.isdecimal()) or len(number) > len("3650"):
+        raise ValueError("a number of days such as 90d is expected")
+    if not 1 <= int(number) <= MAX_EXPIRES_DAYS:
+        raise ValueError(f"1d to {MAX_EXPIRES_DAYS}d is expected")
+    return int(number)
+
+
+def _path(text: str) -> str:
+    if not text:
+        raise ValueError("a path is expected")
+    return text
+
+
+def _id(text: str) -> str:
+    if not re.fullmatch(f"[0-9a-f]{{{ID_DIGITS}}}", text):
+        raise ValueError(f"the {ID_DIGITS} digits that `token list` shows are expected")
+    return text
+
+
+_FILE = Setting("--tokens-file", _path, None, "FILE", "The tokens file.")
+NEW: tuple[Setting, ...] = (
+    Setting("--name", _name, None, "NAME", "Who will hold the token, as the deploy log will name them."),
+    Setting("--scopes", _scopes, None, "SCOPE,…", f"What it is for: {', '.join(SCOPES)}."),
+    Setting("--deployments", _deployments, None, "NAME,…", "The deployments it is for; * stands for any letters."),
+    Setting("--expires", _days, None, "DAYS", "How long it is good, such as 90d; without it for ever."),
+    Setting("--add", _path, None, "FILE", "Add its entry to this tokens file, which is made if it is not there."),
+)
+LIST: tuple[Setting, ...] = (_FILE,)
+REVOKE: tuple[Setting, ...] = (
+    _FILE,
+    Setting("--name", _name, None, "NAME", "Revoke all tokens of this name."),
+    Setting("--id", _id, None, "ID", "Revoke the one token with this id, as `token list` shows it."),
+)
+
+
+def token_command(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
+    """Run ``dagferry-server token ARGUMENTS``, of which the first is the verb."""
+    if list(arguments[:1]) in (["-h"], ["--help"]):
+        verbs = "\n".join(f"  {verb:8}{about}" for verb, (about, _, _) in VERBS.items())
+        sys.stdout.write(f"usage: dagferry-server token {{{','.join(VERBS)}}} …\n\n{verbs}\n\nEach has --help.\n")
+        return 0
+    if not arguments or arguments[0] not in VERBS:
+        got = f"not {arguments[0]!r}" if arguments else "and got nothing"
+        raise SetupError(f"dagferry-server token needs one of {', '.join(VERBS)}, {got}.", "See token --help.")
+    about, settings, run = VERBS[arguments[0]]
+    return run(parse(f"dagferry-server token {arguments[0]}", about, settings, arguments[1:], environment))
+
+
+def _new(values: Mapping[str, Any]) -> int:
+    """Print the secret in the first line, the entry in the second unless it is added, and what to do on stderr."""
+    _require(values, "--name", "--scopes", "--deployments")
+    expires = None
+    if values["expires"]:
+        expires = time.time() // 1 + values["expires"] * DAY_SECONDS
+    token = new_token(values["name"], values["scopes"], values["deployments"], expires)
+    if values["add"]:
+        add_entry(values["add"], token.entry)
+        sys.stdout.write(f"{token.secret}\n")
+        sys.stderr.write(f"The line is the secret, shown this once. Its entry was added to {values['add']}.\n")
+        return 0
+    sys.stdout.write(f"{token.secret}\n{token.entry}\n")
+    sys.stderr.write("The first line is the secret, shown this once. Paste the second into tokens = [ … ].\n")
+    return 0
+
+
+def _list(values: Mapping[str, Any]) -> int:
+    """Print a line for each token: id, name, scopes, deployments, end."""
+    _require(values, "--tokens-file")
+    now = time.time()
+    rows = [("ID", "NAME", "SCOPES", "DEPLOYMENTS", "EXPIRES")]
+    rows += [(*_shown(token), _end(token, now)) for token in read_tokens(values["tokens_file"]).tokens]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        sys.stdout.write(line.rstrip() + "\n")
+    return 0
+
+
+def _revoke(values: Mapping[str, Any]) -> int:
+    """Remove entries and print them."""
+    _require(values, "--tokens-file")
+    if (values["name"] is None) == (values["id"] is None):
+        raise SetupError("One of --name and --id is required.")
+    file = values["tokens_file"]
+    gone = remove_entries(file, lambda token: values["name"] == token.name or values["id"] == _token_id(token))
+    if not gone:
+        raise SetupError(f"{file} has no such token.", "See: dagferry-server token list")
+    for token in gone:
+        sys.stdout.write("  ".join(_shown(token)) + "\n")
+    sys.stderr.write(f"Removed from {file}. A server that uses it refuses them within {SEEN_SECONDS} seconds.\n")
+    return 0
+
+
+def _require(values: Mapping[str, Any], *flags: str) -> None:
+    for flag in flags:
+        if values[flag.removeprefix("--").replace("-", "_")] is None:
+            raise SetupError(f"{flag} is required.")
+
+
+def _token_id(token: Token) -> str:
+    return token.sha256.hex()[:ID_DIGITS]
+
+
+def _shown(token: Token) -> tuple[str, str, str, str]:
+    scopes = ",".join(scope for scope in SCOPES if scope in token.grant.scopes)
+    return _token_id(token), token.name, scopes, ",".join(token.grant.deployments)
+
+
+def _end(token: Token, now: float) -> str:
+    if token.expires is None:
+        return "never"
+    return shown_time(token.expires) + (" (has expired)" if token.expires <= now else "")
+
+
+VERBS: Mapping[str, tuple[str, tuple[Setting, ...], Callable[[Mapping[str, Any]], int]]] = {
+    "new": ("Make a token.", NEW, _new),
+    "list": ("List the tokens of a tokens file.", LIST, _list),
+    "revoke": ("Remove tokens from a tokens file.", REVOKE, _revoke),
+}

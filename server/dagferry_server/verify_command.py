@@ -1,0 +1,34 @@
+"""``dagferry-server verify``: checks deploy logs and bundles, and says what is wrong with them."""
+
+import sys
+from collections.abc import Mapping, Sequence
+
+from dagferry_core.errors import EXIT_LOCAL, EXIT_UNAVAILABLE
+from dagferry_server.deploys.verify import Verification
+from dagferry_server.log_id_command import chosen
+from dagferry_server.store.local import LocalStore
+
+
+def verify(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
+    """Print a line for each problem and one for each deployment.
+
+    Return 0 if all is well, ``EXIT_LOCAL`` if something is damaged or missing, ``EXIT_UNAVAILABLE`` if that cannot be
+    told, because something cannot be read.
+    """
+    about = "Check deploy logs and bundles. Changes nothing; a server may run."
+    root, deployments = chosen("dagferry-server verify", about, arguments, environment)
+    damaged = unread = 0
+    for deployment in deployments:
+        verification = Verification(LocalStore(root), deployment)
+        found = 0
+        for problem in verification.problems():
+            sys.stdout.write(f"{deployment}: {problem.what}\n")
+            found += 1
+            damaged += not problem.passes
+            unread += problem.passes
+        entries, chained, bundles, gone = verification.result
+        sys.stdout.write(
+            f"{deployment}: {entries} entries, {chained} of them chained; {bundles} bundles, {gone} no longer stored; "
+            f"{found} problem{'s' * (found != 1)}\n"
+        )
+    return EXIT_LOCAL if damaged else EXIT_UNAVAILABLE if unread else 0

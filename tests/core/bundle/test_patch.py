@@ -1,0 +1,247 @@
+"""The patch between two bundles: small when the change is small, and never a tree that was not promised."""
+
+import hashlib
+import io
+import os
+import random
+
+import pytest
+import zstandard
+
+from dagferry_core.bundle.manifest import EMPTY, Entry, Manifest
+from dagferry_core.bundle.patch import BATCH_BYTES, MAX_FILE_BYTES, MAX_LINES, MAX_PATCH_BYTES, Patch, make_patch
+from dagferry_core.bundle.reader import BundleFile, Index
+from dagferry_core.bundle.writer import write_bundle
+from dagferry_core.errors import AnswerInvalid, PatchMismatch
+from dagferry_core.limits import MOST_EXPANDED_BYTES
+
+RANDOM = random.Random(7)
+
+
+def source(length: int) -> bytes:
+    """Text that compresses about as Python does, and never twice the same."""
+    lines = []
+    while sum(map(len, lines)) < length:
+        lines.append(f"    value_{RANDOM.randrange(1000)} = load(name={RANDOM.random()})\n")
+    return "".join(lines).encode()
+
+
+FILES = {f"team_{number % 7}/dag_{number}.py": source(3000) for number in range(60)}
+
+
+@pytest.fixture
+def stored(tmp_path):
+    opened = []
+
+    def make(files: dict[str, bytes], modes: dict[str, int] | None = None) -> BundleFile:
+        manifest = Manifest(
+            Entry(path, len(text), (modes or {}).get(path, 0o644), hashlib.sha256(text).hexdigest())
+            for path, text in files.items()
+        )
+        out = io.BytesIO()
+        frames = write_bundle(manifest, lambda entry: [files[entry.path]], out)
+        path = tmp_path / f"{len(opened)}"
+        path.write_bytes(out.getvalue())
+        opened.append(path.open("rb"))
+        return BundleFile(opened[-1].fileno(), Index(frames, {}))
+
+    yield make
+    for file in opened:
+        file.close()
+
+
+def patched(old: BundleFile, body: bytes) -> dict[str, bytes]:
+    """Build the new tree as a sidecar does, from the old tree and the patch alone."""
+    patch = Patch.parse(body)
+    manifest = patch.apply_to(old.manifest)
+    by_content = {entry.sha256: path for path, entry in old.manifest.files.items()}
+    tree = {path: old.read(path) for path in manifest.files if path in old.manifest.files}
+    tree.update((entry.path, old.read(by_content[entry.sha256])) for entry in patch.copied)
+    tree.update((entry.path, content) for entry, content in patch.contents(old.manifest, old.read))
+    return tree
+
+
+def whole(old: BundleFile, new: BundleFile, touch: tuple[str, ...] = ()) -> bytes:
+    body = make_patch(old, new, touch, MAX_PATCH_BYTES)
+    assert body is not None
+    return body
+
+
+def edited(path: str) -> bytes:
+    return FILES[path].replace(b"load", b"read", 1)
+
+
+CHANGES = {
+    "one line": {**FILES, "team_0/dag_0.py": edited("team_0/dag_0.py")},
+    "many files": {path: edited(path) for path in FILES},
+    "added": {**FILES, "team_0/new.py": source(500), "deep/er/new.sql": b"select 1\n"},
+    "removed": dict(list(FILES.items())[5:]),
+    "emptied": {**FILES, "team_0/dag_0.py": b""},
+    "renamed folder": {path.replace("team_0/", "crew/"): text for path, text in FILES.items()},
+    "file became folder": {**dict(list(FILES.items())[1:]), "team_0/dag_0.py/x.py": b"pass\n"},
+    "everything": {"only.py": source(9000)},
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_patch_leads_from_the_old_tree_to_the_new_one(stored, name: str) -> None:
+    old, new = stored(FILES), stored(CHANGES[name])
+    assert patched(old, whole(old, new)) == CHANGES[name]
+
+
+def test_a_patch_from_nothing_carries_everything(stored) -> None:
+    assert patched(stored({}), whole(stored({}), stored({"a.py": b"pass\n" * 99}))) == {"a.py": b"pass\n" * 99}
+
+
+def test_one_changed_line_costs_its_own_bytes_and_not_the_file(stored) -> None:
+    old, new = stored(FILES), stored(CHANGES["one line"])
+    assert len(whole(old, new)) < 250
+
+
+def test_a_moved_file_is_copied_and_not_sent(stored) -> None:
+    old, new = stored(FILES), stored(CHANGES["renamed folder"])
+    patch = Patch.parse(whole(old, new))
+    assert len(patch.copied) == len([path for path in FILES if path.startswith("team_0/")])
+    assert patch.written == []
+
+
+def test_a_new_mode_is_a_change_without_content(stored) -> None:
+    old, new = stored(FILES), stored(FILES, {"team_0/dag_0.py": 0o755})
+    patch = Patch.parse(whole(old, new))
+    assert [(entry.path, entry.mode) for entry in patch.copied] == [("team_0/dag_0.py", 0o755)]
+    assert patch.apply_to(old.manifest).files["team_0/dag_0.py"].mode == 0o755
+
+
+def test_the_files_to_touch_are_named(stored) -> None:
+    old, new = stored(FILES), stored(CHANGES["one line"])
+    assert Patch.parse(whole(old, new, ("team_1/dag_1.py",))).touch == ["team_1/dag_1.py"]
+
+
+def test_a_large_file_still_has_its_old_self_as_dictionary(stored) -> None:
+    big = os.urandom(BATCH_BYTES - 1000)
+    old, new = stored({"model.bin": big}), stored({"model.bin": big[:100] + b"changed" + big[100:]})
+    assert len(whole(old, new)) < 1000
+
+
+def test_files_beyond_one_batch_arrive_in_several(stored) -> None:
+    files = {f"{number}.bin": os.urandom(BATCH_BYTES // 3) for number in range(5)}
+    changed = {path: b"changed" + content for path, content in files.items()}
+    old, new = stored(files), stored(changed)
+    body = whole(old, new)
+    assert len(Patch.parse(body).batches) > 1
+    assert patched(old, body) == changed
+
+
+def test_a_patch_that_is_no_smaller_than_the_bundle_is_not_made(stored) -> None:
+    assert make_patch(stored({}), stored({"a.bin": os.urandom(5000)}), [], 4000) is None
+
+
+def test_a_patch_whose_text_no_sidecar_would_read_is_not_made(stored, monkeypatch) -> None:
+    old, new = stored(FILES), stored(CHANGES["many files"])
+    text = 81 * len(FILES)
+    monkeypatch.setattr("dagferry_core.bundle.patch.MAX_TEXT_BYTES", text)
+    assert make_patch(old, new, [], MAX_PATCH_BYTES) is None
+    monkeypatch.setattr("dagferry_core.bundle.patch.MAX_TEXT_BYTES", 2 * text)
+    assert patched(old, whole(old, new)) == CHANGES["many files"]
+
+
+def test_a_patch_for_another_tree_is_refused_before_anything_is_built(stored) -> None:
+    old, new = stored(FILES), stored(CHANGES["one line"])
+    body = whole(old, new)
+    with pytest.raises(PatchMismatch, match="leads to sha256:"):
+        Patch.parse(body).apply_to(EMPTY)
+
+
+def test_old_content_that_is_not_what_the_server_had_gives_an_error_or_other_bytes_never_silence(stored) -> None:
+    old, new = stored(FILES), stored(CHANGES["one line"])
+    patch = Patch.parse(whole(old, new))
+    damaged = FILES["team_0/dag_0.py"].replace(b"value", b"other")
+    try:
+        ((entry, content),) = patch.contents(old.manifest, lambda _: damaged)
+    except PatchMismatch:
+        return
+    assert hashlib.sha256(content).hexdigest() != entry.sha256
+
+
+@pytest.mark.parametrize("cut", [0, 1, 3, 4, 20, 60, -1])
+def test_a_patch_that_is_cut_is_refused(stored, cut: int) -> None:
+    body = whole(stored(FILES), stored(CHANGES["many files"]))
+    with pytest.raises(AnswerInvalid):
+        Patch.parse(body[:cut])
+
+
+def test_a_patch_that_claims_to_expand_to_more_than_it_may_is_refused(stored) -> None:
+    frame = zstandard.compress(bytes(1 << 30))
+    with pytest.raises(AnswerInvalid, match="claims to hold"):
+        Patch.parse(len(frame).to_bytes(4, "big") + frame)
+
+
+# --- what a hostile server may say -----------------------------------------------------------------------------------
+
+
+def made_of(lines: list[str], *parts: bytes) -> bytes:
+    frames = [zstandard.compress("\n".join(["dagferry-patch 1", "to " + "0" * 64, *lines]).encode()), *parts]
+    return b"".join(len(frame).to_bytes(4, "big") + frame for frame in frames)
+
+
+def named(path: str, size: int, word: str = "file") -> str:
+    return f"{word} {Entry(path, size, 0o644, '0' * 64).line()}"
+
+
+CONTENT = zstandard.compress(b"")
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["batch 1", named("b.py", 2 << 30)],
+        ["batch 1", named("b.py", MAX_FILE_BYTES + 1)],
+        ["batch 2", named("a.py", BATCH_BYTES), named("b.py", 1)],
+    ],
+)
+def test_a_batch_that_claims_more_than_may_be_held_is_refused_before_it_is_looked_at(lines) -> None:
+    with pytest.raises(AnswerInvalid, match="claims more bytes than may be held in memory"):
+        Patch.parse(made_of(lines, CONTENT))
+
+
+def test_the_largest_batches_that_a_server_makes_are_read() -> None:
+    lines = ["batch 1", named("a.py", MAX_FILE_BYTES), "batch 2", named("b.py", BATCH_BYTES - 1), named("c.py", 1)]
+    assert len(Patch.parse(made_of(lines, CONTENT, CONTENT)).written) == 3
+
+
+@pytest.mark.parametrize("path", ["../evil.py", "/evil.py", "a\x1b[2J.py", "a//b.py", "a\\b.py"])
+@pytest.mark.parametrize("word", ["file", "copy"])
+def test_a_path_that_no_upload_may_have_is_refused(word, path) -> None:
+    with pytest.raises(AnswerInvalid, match="a line that is none"):
+        Patch.parse(made_of(["batch 1", named(path, 0, word)], CONTENT))
+
+
+@pytest.mark.parametrize("size", [-1, -5, 8**11])
+def test_a_size_that_no_file_has_is_refused(size) -> None:
+    with pytest.raises(AnswerInvalid, match="a line that is none"):
+        Patch.parse(made_of(["batch 1", named("a.py", size)], CONTENT))
+
+
+def test_copies_that_come_to_more_than_any_server_lets_through_are_refused_before_anything_is_built() -> None:
+    size = 4 << 30
+    old = Manifest([Entry("a.bin", size, 0o644, "1" * 64)])
+    lines = [
+        f"copy {Entry(f'{number}.bin', size, 0o644, '1' * 64).line()}" for number in range(MOST_EXPANDED_BYTES // size)
+    ]
+    with pytest.raises(AnswerInvalid, match="no server lets through"):
+        Patch.parse(made_of(lines)).apply_to(old)
+
+
+def test_a_text_of_more_lines_than_a_patch_can_have_is_refused() -> None:
+    with pytest.raises(AnswerInvalid, match=f"over {MAX_LINES} lines"):
+        Patch.parse(made_of([""] * MAX_LINES))
+
+
+def test_more_batches_than_contents_are_refused_as_soon_as_they_are_read() -> None:
+    with pytest.raises(AnswerInvalid, match="a line b'batch 1"):
+        Patch.parse(made_of(["batch 1", "batch 1"], CONTENT))
+
+
+def test_an_empty_part_is_refused() -> None:
+    with pytest.raises(AnswerInvalid, match="an empty part"):
+        Patch.parse(made_of([]) + bytes(4))

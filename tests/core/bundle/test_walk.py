@@ -1,0 +1,63 @@
+"""Going through a stored bundle file by file, without its manifest in memory."""
+
+import io
+import os
+import random
+import tracemalloc
+from typing import NamedTuple
+
+import pytest
+
+from dagferry_core.bundle.reader import FRAME_BYTES
+from dagferry_core.bundle.walk import walk
+from dagferry_core.bundle.writer import write_bundle
+from dagferry_core.errors import StoreDamaged
+from treemaker import manifest_of
+
+NOISE = random.Random(5)
+FILES = {f"team/{'n' * 100}{number:05}.py": b"%d\n" % number for number in range(20_000)}
+FILES |= {"a.bin": NOISE.randbytes(2 * FRAME_BYTES + 3), "empty.py": b"", "z.py": b"last\n"}
+
+
+MANIFEST = manifest_of(FILES)
+
+
+class StoredBundle(NamedTuple):
+    fd: int
+    frames: list[int]
+
+
+@pytest.fixture(scope="module")
+def stored():
+    out = io.BytesIO()
+    frames = write_bundle(MANIFEST, lambda entry: [FILES[entry.path]], out)
+    fd = os.memfd_create("bundle")
+    os.write(fd, out.getvalue())
+    yield StoredBundle(fd, frames)
+    os.close(fd)
+
+
+def test_all_files_come_in_order_with_their_contents(stored):
+    found = [(entry, b"".join(pieces)) for entry, pieces in walk(stored.fd, stored.frames)]
+    assert [entry for entry, _ in found] == list(MANIFEST.files.values())
+    assert {entry.path: content for entry, content in found} == FILES
+
+
+def test_the_manifest_is_not_held(stored):
+    tracemalloc.start()
+    try:
+        for _, pieces in walk(stored.fd, stored.frames):
+            for _ in pieces:
+                pass
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(MANIFEST.text) > 3 * FRAME_BYTES
+    assert peak < 6 * FRAME_BYTES
+
+
+def test_a_bundle_that_is_damaged_or_ends_early_says_so(stored):
+    with pytest.raises(StoreDamaged):
+        list(walk(stored.fd, stored.frames[:2]))
+    with pytest.raises(StoreDamaged):
+        list(walk(stored.fd, [frame + 1 for frame in stored.frames]))

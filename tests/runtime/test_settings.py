@@ -1,0 +1,116 @@
+"""What every command shares: flags with variables behind them, one line on a mistake, logs."""
+
+import json
+import logging
+
+import pytest
+
+from dagferry_core.errors import SetupError
+from dagferry_runtime.exit import run
+from dagferry_runtime.logs import fields, set_up_logs
+from dagferry_runtime.settings import Setting, address, parse, seconds, size, whole
+
+SETTINGS = [
+    Setting("--keep-trees", whole(1), 3, "N", "How many."),
+    Setting("--poll-wait", seconds(0, 50), 30.0, "SECONDS", "How long."),
+    Setting("--once", None, False, "", "Once."),
+]
+
+
+def parsed(*arguments: str, **environment: str) -> dict[str, object]:
+    return parse("dagferry-test", "about", SETTINGS, arguments, environment)
+
+
+def test_a_flag_wins_over_its_variable_and_that_over_the_default() -> None:
+    assert parsed() == {"keep_trees": 3, "poll_wait": 30.0, "once": False}
+    assert parsed(DAGFERRY_KEEP_TREES="5", DAGFERRY_ONCE="true") == {"keep_trees": 5, "poll_wait": 30.0, "once": True}
+    assert parsed("--keep-trees", "7", DAGFERRY_KEEP_TREES="5")["keep_trees"] == 7
+
+
+def test_a_variable_nobody_knows_is_no_error() -> None:
+    assert parsed(DAGFERRY_PORT="tcp://10.0.0.1:80") == parsed()
+
+
+@pytest.mark.parametrize("text", ["false", "0", "no", "off", ""])
+def test_a_variable_can_leave_a_switch_off(text: str) -> None:
+    assert parsed(DAGFERRY_ONCE=text)["once"] is False
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "message"),
+    [
+        (["--keep-trees", "0"], {}, "--keep-trees='0': a whole number from 1 up is expected"),
+        (["--keep-trees", "many"], {}, "--keep-trees='many': a whole number"),
+        ([], {"DAGFERRY_POLL_WAIT": "nan"}, "DAGFERRY_POLL_WAIT='nan': a number of seconds from 0 to 50 is expected"),
+        ([], {"DAGFERRY_ONCE": "maybe"}, "DAGFERRY_ONCE='maybe': a switch takes true or false"),
+        (["--keep-trees", "http://me:pass/word@host"], {}, "--keep-trees='…@host': a whole number"),
+        (["--unknown"], {}, "Unrecognized arguments: --unknown."),
+        (["--keep"], {}, "Unrecognized arguments: --keep."),
+        (["--keep-trees"], {}, "Argument --keep-trees: expected one argument."),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(arguments, environment, message, capsys) -> None:
+    assert run("dagferry-test", lambda: int(bool(parse("dagferry-test", "", SETTINGS, arguments, environment)))) == 2
+    printed = capsys.readouterr().err
+    assert printed.startswith(f"dagferry-test: {message}")
+    assert printed.count("\n") == 1
+
+
+def test_help_names_every_flag_and_its_variable(capsys) -> None:
+    with pytest.raises(SystemExit) as ended:
+        parsed("--help")
+    assert ended.value.code == 0
+    text = capsys.readouterr().out
+    for setting in SETTINGS:
+        assert setting.flag in text
+        assert f"[{setting.variable}]" in " ".join(text.split())
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("1", 1), ("512KiB", 524288), ("1.5GiB", 3 << 29), ("15MiB", 15 << 20), ("2TiB", 2 << 40)]
+)
+def test_sizes_have_units(text: str, value: int) -> None:
+    assert size(text) == value
+
+
+@pytest.mark.parametrize("text", ["", "0", "-1", "1.5", "10MB", "MiB", "nanGiB", "infGiB"])
+def test_anything_else_is_no_size(text: str) -> None:
+    with pytest.raises(ValueError, match="a number of bytes"):
+        size(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("127.0.0.1:80", ("127.0.0.1", 80)),
+        ("[::1]:8000", ("::1", 8000)),
+        (":8000", ("0.0.0.0", 8000)),
+        ("x:0", ("x", 0)),
+    ],
+)
+def test_an_address_is_host_and_port(text: str, value: tuple[str, int]) -> None:
+    assert address(text) == value
+
+
+@pytest.mark.parametrize("text", ["", "8000", "host", "host:", "host:70000", "host:-1"])
+def test_anything_else_is_no_address(text: str) -> None:
+    with pytest.raises(ValueError, match="HOST:PORT"):
+        address(text)
+
+
+def test_an_error_of_a_command_is_its_exit_code_and_its_words(capsys) -> None:
+    def fail() -> int:
+        raise SetupError("It is wrong.", "Do it right.")
+
+    assert run("dagferry-test", fail) == 2
+    assert capsys.readouterr().err == "dagferry-test: It is wrong. Do it right.\n"
+
+
+def test_a_log_line_is_one_json_object_with_its_fields(capsys, caplog) -> None:
+    caplog.set_level("INFO")  # so that the level is as it was for the next test
+    set_up_logs()
+    logging.getLogger("test").info("Stored %s", "it", extra=fields(deployment="prod", version="v"))
+    line = json.loads(capsys.readouterr().err)
+    assert line.pop("time").endswith("Z")
+    assert line == {"level": "info", "message": "Stored it", "deployment": "prod", "version": "v"}
+    logging.getLogger().handlers.clear()

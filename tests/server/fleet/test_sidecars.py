@@ -1,0 +1,95 @@
+"""What the server remembers of sidecars."""
+
+import logging
+from urllib.parse import quote
+
+import pytest
+
+from dagferry_server.fleet import sidecars
+from dagferry_server.fleet.sidecars import (
+    MAX_ERROR_CHARACTERS,
+    MAX_NAME_CHARACTERS,
+    Report,
+    Sidecar,
+    Sidecars,
+    report_of,
+)
+
+
+def report(instance: str = "pod-0", live: str = "v1", error: str = "", *, deregister: bool = False) -> Report:
+    return Report(instance, "worker", live, error, deregister)
+
+
+def test_a_report_is_read_from_the_headers() -> None:
+    headers = {
+        "Dagferry-Instance": "pod-0",
+        "Dagferry-Component": "worker",
+        "Dagferry-Live": "v1",
+        "Dagferry-Error": quote("volume_failed: größer"),
+        "Dagferry-Deregister": "1",
+    }
+    assert report_of(headers) == Report("pod-0", "worker", "v1", "volume_failed: größer", deregister=True)
+
+
+def test_who_does_not_say_who_they_are_is_nobody() -> None:
+    assert report_of({"Dagferry-Live": "v1"}) is None
+
+
+def test_what_is_too_long_is_cut_and_what_a_terminal_would_obey_is_replaced() -> None:
+    found = report_of({"Dagferry-Instance": "x" * 5000, "Dagferry-Error": quote("\x1b[2J\n" + "y" * 5000)})
+    assert found is not None
+    assert len(found.instance) == MAX_NAME_CHARACTERS
+    assert len(found.error) == MAX_ERROR_CHARACTERS
+    assert found.error.startswith("?[2J?y")
+    odd = report_of({"Dagferry-Instance": "a\tb\udce9\ud800é\ue000"})
+    assert odd is not None
+    assert odd.instance == "a?b??é\ue000"
+
+
+async def test_the_last_report_counts() -> None:
+    known = Sidecars("prod")
+    known.take(report(live="v1"), 1.0)
+    known.take(report(live="v2", error="volume_failed: full"), 2.0)
+    assert known.known == {"pod-0": Sidecar("worker", "v2", "volume_failed: full", 2.0)}
+
+
+async def test_who_says_goodbye_is_forgotten() -> None:
+    known = Sidecars("prod")
+    known.take(report(), 1.0)
+    known.take(report(deregister=True), 2.0)
+    assert known.known == {}
+
+
+async def test_beyond_the_limit_the_one_that_was_silent_for_longest_is_forgotten(monkeypatch) -> None:
+    monkeypatch.setattr(sidecars, "MAX_SIDECARS", 3)
+    known = Sidecars("prod")
+    for second, name in enumerate(["a", "b", "c", "a", "d"]):
+        known.take(report(name), second)
+    assert list(known.known) == ["c", "a", "d"]
+
+
+async def test_changes_are_logged_and_repetitions_are_not(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    known = Sidecars("prod")
+    for live, error in [("v1", ""), ("v1", ""), ("v1", "e: 1"), ("v1", "e: 1"), ("v2", "")]:
+        known.take(report(live=live, error=error), 1.0)
+    told = [(record.message, record.fields["version"]) for record in caplog.records]
+    assert told == [("Sidecar is live", "v1"), ("Sidecar reports an error", "v1"), ("Sidecar is live", "v2")]
+    assert all(
+        record.fields["deployment"] == "prod" and record.fields["instance"] == "pod-0" for record in caplog.records
+    )
+
+
+async def test_made_up_names_do_not_fill_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    known = Sidecars("prod")
+    for number in range(15_000):
+        known.take(report(f"{number}" + "x" * 248, error="e" * 300), 1.0)
+        known.take(report(f"{number}" + "x" * 248, deregister=True), 1.0)
+    assert len(caplog.records) == sidecars.MAX_LINES
+    known.flush()
+    (left,) = caplog.records[sidecars.MAX_LINES :]
+    assert left.fields == {"deployment": "prod", "left_unsaid": 3 * 15_000 - sidecars.MAX_LINES}
+    known.take(report("another"), 2.0)
+    assert caplog.records[-1].fields["instance"] == "another"
+    known.flush()

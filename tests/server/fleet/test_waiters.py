@@ -1,0 +1,61 @@
+"""Who waits for a change is told, once and at once."""
+
+import asyncio
+
+from dagferry_server.fleet.waiters import Waiters
+from running import eventually
+
+
+async def waiting(waiters: Waiters, count: int) -> None:
+    await eventually(f"{count} to wait", lambda: len(waiters) == count)
+
+
+async def test_everybody_who_waits_is_told() -> None:
+    waiters = Waiters()
+    tasks = [asyncio.create_task(waiters.wait(50)) for _ in range(100)]
+    await waiting(waiters, 100)
+    waiters.tell()
+    await asyncio.gather(*tasks)
+    assert len(waiters) == 0
+
+
+async def test_a_wait_ends_by_itself() -> None:
+    waiters = Waiters()
+    await waiters.wait(0.001)
+    assert len(waiters) == 0
+
+
+async def test_no_wait_is_none() -> None:
+    waiters = Waiters()
+    await waiters.wait(0)
+    assert len(waiters) == 0
+
+
+async def test_who_goes_away_waits_no_longer_and_disturbs_nobody() -> None:
+    waiters = Waiters()
+    gone, stays = (asyncio.create_task(waiters.wait(50)) for _ in range(2))
+    await waiting(waiters, 2)
+    gone.cancel()
+    await asyncio.gather(gone, return_exceptions=True)
+    assert len(waiters) == 1
+    waiters.tell()
+    await stays
+
+
+async def test_telling_and_giving_up_at_the_same_moment_is_no_error() -> None:
+    waiters = Waiters()
+    task = asyncio.create_task(waiters.wait(50))
+    await waiting(waiters, 1)
+    task.cancel()
+    waiters.tell()
+    await asyncio.gather(task, return_exceptions=True)
+    waiters.tell()
+
+
+async def test_after_the_close_nobody_waits() -> None:
+    waiters = Waiters()
+    task = asyncio.create_task(waiters.wait(50))
+    await waiting(waiters, 1)
+    waiters.close()
+    await task
+    await waiters.wait(50)

@@ -1,0 +1,78 @@
+"""``GET …/download``: the current bundle for people."""
+
+import asyncio
+import io
+import os
+import tarfile
+
+import aiohttp
+import pytest
+
+from dagferry_core.bundle.manifest import Entry
+from dagferry_core.bundle.walk import walk
+from dagferry_core.errors import StoreFailed
+from dagferry_server.http.handlers.download import _header
+from running import A, B
+
+
+def listed(body: bytes) -> dict[str, bytes]:
+    with tarfile.open(fileobj=io.BytesIO(body), mode="r:gz") as archive:
+        return {member.name: archive.extractfile(member).read() for member in archive}
+
+
+async def test_it_is_the_current_bundle_under_dags(server) -> None:
+    await server.deploy(B)
+    told = await server.deploy(A)
+    answer = await server.get("/default/dags/download")
+    assert (answer.status, answer.headers["Content-Type"]) == (200, "application/gzip")
+    assert answer.headers["Content-Disposition"] == f'attachment; filename="default-{told["version"]}.tar.gz"'
+    assert "Content-Encoding" not in answer.headers
+    assert listed(answer.body) == {f"dags/{path}": content for path, content in A.items()}
+
+
+async def test_it_can_be_deployed_again_and_is_the_same(server) -> None:
+    files = {**A, "x" * 200 + "/größer.py": b"", "big.bin": os.urandom(700_000)}
+    told = await server.deploy(files)
+    packed = (await server.get("/default/dags/download")).body
+    again = (await server.upload(packed)).json
+    assert (again["unchanged"], again["digest"]) == (True, told["digest"])
+
+
+async def test_its_files_have_the_time_of_the_deploy(server) -> None:
+    await server.deploy(A)
+    deploy = server.service.deployments["default"].current
+    packed = (await server.get("/default/dags/download")).body
+    with tarfile.open(fileobj=io.BytesIO(packed), mode="r:gz") as archive:
+        assert {(member.mtime, member.mode) for member in archive} == {(deploy.time, 0o644)}
+
+
+async def test_nothing_deployed_is_404(server) -> None:
+    answer = await server.get("/default/dags/download")
+    assert (answer.status, answer.json["code"]) == (404, "nothing_deployed")
+
+
+async def test_a_lost_bundle_is_said_before_anything_is_sent(server) -> None:
+    told = await server.deploy(A)
+    await asyncio.to_thread(server.service.store.delete_bundle, "default", told["digest"])
+    answer = await server.get("/default/dags/download")
+    assert (answer.status, answer.json["code"]) == (410, "bundle_gone")
+
+
+async def test_a_bundle_that_turns_out_damaged_on_the_way_is_cut_not_ended(server, monkeypatch) -> None:
+    await server.deploy({"a": os.urandom(700_000), "b": b"x"})
+
+    def fails(fd: int, frames: list[int]):
+        for entry, content in walk(fd, frames):
+            if entry.path == "b":
+                raise StoreFailed("damaged")
+            yield entry, content
+
+    monkeypatch.setattr("dagferry_server.deploys.bundles.walk", fails)
+    with pytest.raises(aiohttp.ClientPayloadError):
+        await server.get("/default/dags/download")
+
+
+def test_entries_are_tar_members() -> None:
+    header = _header(Entry("a.py", 3, 0o755, "0" * 64), 7)
+    member = tarfile.TarInfo.frombuf(header, "utf-8", "strict")
+    assert (member.name, member.size, member.mode, member.mtime) == ("dags/a.py", 3, 0o755, 7)

@@ -1,0 +1,164 @@
+"""What every request goes through, and what every answer has."""
+
+import asyncio
+import logging
+
+import pytest
+
+from credentials import TokensFile
+from dagferry_core.errors import Forbidden
+from dagferry_server.http import app
+from dagferry_server.http.routes import ROUTES
+from harness import pack
+from running import A
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code"),
+    [
+        ("GET", "/", 404, "route_not_found"),
+        ("GET", "/default/dags/none", 404, "route_not_found"),
+        ("DELETE", "/default/dags/current", 405, "method_not_allowed"),
+        ("PUT", "/default/dags/upload", 405, "method_not_allowed"),
+        ("GET", "/other/dags/current", 404, "deployment_not_found"),
+        ("POST", "/other/dags/upload", 404, "deployment_not_found"),
+        ("GET", "/default/dags/download", 404, "nothing_deployed"),
+        ("GET", "/default/dags/versions/x", 400, "request_invalid"),
+    ],
+)
+async def test_an_error_is_json_of_the_one_table(server, method, path, status, code) -> None:
+    answer = await server.call(method, path)
+    assert (answer.status, answer.headers["Content-Type"]) == (status, "application/json")
+    assert answer.json["code"] == code
+    assert answer.json["message"]
+    assert answer.json["hint"]
+
+
+async def test_405_names_the_allowed_methods(server) -> None:
+    assert (await server.call("DELETE", "/default/dags/current")).headers["Allow"] == "GET, HEAD, OPTIONS"
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.path}")
+async def test_no_answer_may_be_cached(server, route) -> None:
+    path = route.path.replace("{deployment}", "default").replace("{version}", "20200101T000000Z-000001")
+    for body in (b"", pack(A)):
+        answer = await server.call(route.method, path, data=body if route.method == "POST" else None)
+        assert answer.headers["Cache-Control"] == "no-store, no-transform"
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+        assert "Python" not in answer.headers["Server"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "names"),
+    [
+        ("GET", "/default/dags/download?version=OLD", "'version'"),
+        ("GET", "/default/dags/current?wait=9&x=1&wait=2", "'wait', 'x'"),
+        ("POST", "/default/dags/upload?desciption=typo", "'desciption'"),
+        ("GET", "/healthz?verbose", "'verbose'"),
+    ],
+)
+async def test_a_query_parameter_that_is_not_known_is_refused_by_name(server, method, path, names) -> None:
+    await server.deploy(A)
+    answer = await server.call(method, path, data=pack(A) if method == "POST" else None)
+    assert (answer.status, answer.json["code"]) == (400, "request_invalid")
+    assert answer.json["message"].endswith(f"has no query parameter {names}.")
+    assert server.service.deployments["default"].highest == 1
+
+
+async def test_many_and_long_unknown_parameters_make_a_short_error(server) -> None:
+    query = "&".join(f"{'p' * 100}{number}=1" for number in range(40))
+    assert len((await server.get(f"/healthz?{query}")).body) < 1000
+
+
+@pytest.mark.parametrize("route", [route for route in ROUTES if route.method == "GET"], ids=lambda route: route.path)
+async def test_head_has_the_headers_of_get_and_no_body(server, route) -> None:
+    version = (await server.deploy({**A, "big.txt": bytes(range(256)) * 1000}))["version"]
+    path = route.path.replace("{deployment}", "default").replace("{version}", version)
+    get, head = await server.get(path), await server.call("HEAD", path)
+    assert (head.status, head.body) == (get.status, b"") == (200, b"")
+    # What changes between two answers in any case, and how the body that HEAD does not have is framed.
+    changing = {"Date", "Transfer-Encoding", *({"Content-Length"} if route.path == "/metrics" else ())}
+    assert {name: value for name, value in head.headers.items() if name not in changing} == {
+        name: value for name, value in get.headers.items() if name not in changing
+    }
+
+
+async def test_head_of_a_download_leaves_the_connection_usable(server) -> None:
+    await server.deploy(A)
+    for _ in range(2):
+        assert (await server.call("HEAD", "/default/dags/download")).status == 200
+        assert (await server.get("/healthz")).json == {"status": "ok"}
+
+
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [
+        ("/", "GET, HEAD, OPTIONS, POST"),
+        ("/healthz", "GET, HEAD, OPTIONS"),
+        ("/default/dags/upload", "OPTIONS, POST"),
+        ("/never/dags/current", "GET, HEAD, OPTIONS"),
+    ],
+)
+async def test_options_lists_the_methods(server, path, allowed) -> None:
+    answer = await server.call("OPTIONS", path)
+    assert (answer.status, answer.headers["Allow"], answer.body) == (204, allowed, b"")
+
+
+async def test_options_of_no_path_is_404(server) -> None:
+    assert (await server.call("OPTIONS", "/neverwas")).status == 404
+
+
+@pytest.mark.parametrize("line", ["OPTIONS / HTTP/1.0", "GET /healthz HTTP/1.0", "HEAD /healthz HTTP/1.0"])
+async def test_health_checks_of_http_1_0_without_host_are_answered(server, line) -> None:
+    reader, writer = await asyncio.open_connection(server.host, server.port)
+    writer.write(f"{line}\r\n\r\n".encode())
+    status = (await reader.readline()).split()[1]
+    writer.close()
+    assert status in {b"200", b"204"}
+
+
+async def test_a_name_that_is_not_this_machine_s_is_told_that_a_proxy_needs_credentials(server) -> None:
+    answer = await server.get("/default/dags/current", Host="dagferry.example.com")
+    assert (answer.status, answer.json["code"]) == (403, "origin_refused")
+    assert "dagferry.example.com" in answer.json["message"]
+    assert "--tokens-file" in answer.json["hint"]
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.path}")
+async def test_the_caller_is_decided_once_before_the_body_and_the_store(server, monkeypatch, route) -> None:
+    asked = []
+
+    def nobody(scope, deployment, caller) -> None:
+        asked.append((scope, deployment))
+        raise Forbidden("No.")
+
+    monkeypatch.setattr(app, "decide", nobody)
+    monkeypatch.setattr(server.service, "store", None)
+    path = route.path.replace("{deployment}", "default").replace("{version}", "20200101T000000Z-000001")
+    answer = await server.call(route.method, path, data=pack(A) if route.method == "POST" else None)
+    assert (answer.status, answer.json["code"]) == (403, "forbidden")
+    assert asked == [(route.scope, "default" if route.scope else "")]
+
+
+async def test_a_defect_is_500_without_details(server, monkeypatch, caplog) -> None:
+    def defect(*arguments: object) -> None:
+        raise ZeroDivisionError("secret")
+
+    monkeypatch.setattr(server.service.metrics, "render", defect)
+    answer = await server.get("/metrics")
+    assert (answer.status, answer.json["code"]) == (500, "internal")
+    assert b"secret" not in answer.body
+    (record,) = [record for record in caplog.records if record.levelno == logging.ERROR]
+    assert record.fields == {"method": "GET", "path": "/metrics"}
+
+
+async def test_a_wrong_deployment_is_told_which_ones_there_are_unless_somebody_may_not_know(start, tmp_path) -> None:
+    server = await start("--deployments", "staging,default")
+    told = (await server.get("/prod/dags/current")).json
+    assert told["message"] == "There is no deployment 'prod' on this server. It has: default, staging."
+    await server.close()
+    tokens = TokensFile(tmp_path / "tokens.toml")
+    secret = tokens.add("ci", ["read"], ["other"])
+    server = await start("--tokens-file", str(tokens.path))
+    told = (await server.get("/prod/dags/current", Authorization=secret)).json
+    assert "It has" not in told["message"]
