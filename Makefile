@@ -9,7 +9,7 @@ BIN = $(VENV)/bin
 WORKERS ?= auto
 PYTEST = $(BIN)/python -m pytest --numprocesses $(WORKERS)
 
-.PHONY: help run test quick check bench docs changelog dist pins clean
+.PHONY: help run test quick check bench docs changelog dist mutations coverage pins clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1	/p' $(firstword $(MAKEFILE_LIST)) | while IFS='	' read -r name what; do printf '  make %-11s%s\n' "$$name" "$$what"; done
@@ -39,6 +39,12 @@ changelog: $(VENV)/.check ## show what the fragments in changes/ will add to the
 
 dist: $(VENV)/.run ## build the wheel and the source distribution into dist/, and check them
 	$(BIN)/python scripts/make_dist.py $(TAG)
+
+mutations: $(VENV)/.test ## break the code on purpose, one small change at a time; the tests must notice
+	$(BIN)/python scripts/mutations.py $(WORDS)
+
+coverage: $(VENV)/.test ## measure what each module's own tests cover, and hold the floors
+	$(BIN)/python scripts/branch_coverage.py $(WORDS)
 
 $(VENV)/bin/python:
 	@$(PYTHON) scripts/check_python.py

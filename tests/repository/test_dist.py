@@ -1,6 +1,5 @@
 """``make dist`` builds what a release publishes, and notices when something is missing or too much."""
 
-import importlib.util
 import shutil
 import subprocess
 import sys
@@ -8,6 +7,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from make_dist import complaints
 
 from dagferry_core import __version__
 from deployfiles import HOME
@@ -22,26 +22,16 @@ PROJECT = tomllib.loads((HOME / "pyproject.toml").read_text())
 WHEEL = f"dagferry-{__version__}-py3-none-any.whl"
 
 
-def make_dist(*arguments: str | Path) -> "subprocess.CompletedProcess[str]":
+def run_script(*arguments: str | Path) -> "subprocess.CompletedProcess[str]":
     return subprocess.run([sys.executable, SCRIPT, *arguments], capture_output=True, text=True, check=False)
 
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("dist")
-    done = make_dist(f"v{__version__}", "--into", folder)
+    done = run_script(f"v{__version__}", "--into", folder)
     assert done.returncode == 0, done.stderr
     return folder
-
-
-@pytest.fixture(scope="module")
-def script():
-    spec = importlib.util.spec_from_file_location("make_dist", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("dist")]  # they share what was built
@@ -66,36 +56,36 @@ def test_the_wheel_installs_every_command_and_nothing_of_the_tests(built) -> Non
     assert "Project-URL: Source, https://github.com/dagferry/dagferry\n" in metadata
 
 
-def test_a_wheel_as_it_should_be_is_not_complained_of(built, script) -> None:
-    assert script.complaints(built / WHEEL, PROJECT) == []
+def test_a_wheel_as_it_should_be_is_not_complained_of(built) -> None:
+    assert complaints(built / WHEEL, PROJECT) == []
 
 
 @pytest.mark.parametrize("lost", ["dagferry_core/py.typed", "dagferry_server/__main__.py", "licenses/LICENSE"])
-def test_what_is_missing_is_named(built, script, tmp_path, lost) -> None:
+def test_what_is_missing_is_named(built, tmp_path, lost) -> None:
     with zipfile.ZipFile(built / WHEEL) as wheel, zipfile.ZipFile(tmp_path / WHEEL, "w") as changed:
         for name in wheel.namelist():
             if not name.endswith(lost):
                 changed.writestr(name, wheel.read(name))
-    [complaint] = script.complaints(tmp_path / WHEEL, PROJECT)
+    [complaint] = complaints(tmp_path / WHEEL, PROJECT)
     assert complaint.startswith("It lacks ")
     assert lost in complaint
 
 
 @pytest.mark.parametrize("extra", ["tests/conftest.py", "dagferry_core/notes.txt"])
-def test_what_does_not_belong_there_is_named(built, script, tmp_path, extra) -> None:
+def test_what_does_not_belong_there_is_named(built, tmp_path, extra) -> None:
     shutil.copy(built / WHEEL, tmp_path / WHEEL)
     with zipfile.ZipFile(tmp_path / WHEEL, "a") as wheel:
         wheel.writestr(extra, "")
-    assert script.complaints(tmp_path / WHEEL, PROJECT) == [f"It has {extra}, which does not belong there."]
+    assert complaints(tmp_path / WHEEL, PROJECT) == [f"It has {extra}, which does not belong there."]
 
 
-def test_another_command_is_noticed(built, script) -> None:
+def test_another_command_is_noticed(built) -> None:
     changed = {**PROJECT, "project": {**PROJECT["project"], "scripts": {"dagferry": "dagferry_client:main"}}}
-    [complaint] = script.complaints(built / WHEEL, changed)
+    [complaint] = complaints(built / WHEEL, changed)
     assert "console_scripts" in complaint
 
 
 def test_a_tag_of_another_version_is_refused(tmp_path) -> None:
-    done = make_dist("v99.0.0", "--into", tmp_path)
+    done = run_script("v99.0.0", "--into", tmp_path)
     assert done.returncode == 1
     assert f"the version is {__version__}" in done.stderr

@@ -79,12 +79,19 @@ def test_a_tree_with_odd_things_in_it_is_linked_anew_without_the_server() -> Non
 
 def test_files_made_fresh_right_before_the_start_are_touched_again_in_time() -> None:
     player = Player()
-    player.start(deploy(3), ages={"a.py": 4.0, "b.py": 4.5})
+    player.start(deploy(3), ages={"a.py": 4.0, "b.py": 8.0})
     player.tell(NotModified())
     assert player.tell(Checked(SOUND, "")) == Poll("v-3", 6)
     player.tell(NotModified(), after=6)
     assert player.tell(Checked(SOUND, "")) == Touch(("a.py", "b.py"))
     assert player.tell(Done()) == Poll("v-3", 30)
+
+
+def test_a_server_is_waited_on_until_something_is_due_and_never_for_less_than_a_second() -> None:
+    player = Player()
+    player.start(deploy(3), ages={"a.py": 9.75})
+    player.tell(NotModified())
+    assert player.tell(Checked(SOUND, "")) == Poll("v-3", 1)
 
 
 # --- which deploy is taken -------------------------------------------------------------------------------------------
@@ -300,6 +307,43 @@ def test_a_torn_tree_is_healed_by_the_newer_deploy_if_there_is_one() -> None:
     assert player.tell(Changed(deploy(4))) == Apply(deploy(4), WHOLE)
 
 
+def test_a_torn_tree_that_cannot_be_healed_makes_no_hot_loop() -> None:
+    player = Player()
+    player.start(deploy(3), TORN)
+    take = player.tell(Changed(deploy(3)))
+    assert player.fail(take, VolumeFailed("full")) == Poll("v-3", 5)
+
+
+def test_if_the_first_deploy_is_no_good_a_torn_seed_is_not_asked_of_the_server() -> None:
+    player = Player()
+    player.start(SEEDED, TORN)
+    take = player.tell(Changed(deploy(4)))
+    assert player.fail(take, VolumeFailed("full")) == Poll("v-4", 5)
+
+
+def test_damage_does_not_hide_why_a_deploy_cannot_be_taken() -> None:
+    player = Player().follow(deploy(3))
+    player.fail(player.tell(Changed(deploy(4))), VolumeFailed("full"))
+    player.tell(NotModified(), after=1)
+    player.tell(Checked(ODD, "extra.py"))
+    assert isinstance(player.state.error, VolumeFailed)
+
+
+def test_a_repair_waits_also_for_the_end_of_the_pause_after_a_failure() -> None:
+    player = Player().follow(deploy(3))
+    player.tell(NotModified(), after=30)
+    player.tell(Checked(ODD, "extra.py"))
+    player.tell(Published(deploy(3), ()))
+    player.fail(player.tell(Changed(deploy(4)), after=1), VolumeFailed("full"))
+    player.tell(NotModified(), after=1)
+    assert isinstance(player.tell(Checked(TORN, "a.py")), Poll)
+    assert not isinstance(player.tell(Changed(deploy(3))), Apply)
+    assert not isinstance(player.tell(Done(), after=3), Apply), (
+        "the pause between repairs is over, the other one is not"
+    )
+    assert player.tell(Done(), after=1) == Apply(deploy(3), WHOLE)
+
+
 def test_if_the_newer_deploy_is_no_good_the_live_one_is_healed() -> None:
     player = Player()
     player.start(deploy(3), TORN)
@@ -490,6 +534,19 @@ def test_a_deploy_that_keeps_failing_is_tried_with_growing_pauses_up_to_a_limit(
     assert pauses == [5, 10, 20, 40, MAX_BACKOFF_SECONDS, 60, 60]
 
 
+def test_a_newer_deploy_does_not_wait_longer_because_the_one_before_failed() -> None:
+    player = Player().follow(deploy(3))
+    take = player.tell(Changed(deploy(4)))
+    for pause in (5, 10):
+        player.fail(take, VolumeFailed("full"))
+        assert player.state.retry_at == player.now + pause
+        player.tell(NotModified(), after=pause)
+        take = player.tell(Checked(SOUND, ""))
+    take = player.tell(Changed(deploy(5)))
+    player.fail(take, VolumeFailed("full"))
+    assert player.state.retry_at == player.now + 5
+
+
 def test_while_a_deploy_fails_the_server_is_waited_on_so_that_a_newer_one_comes_at_once() -> None:
     player = Player().follow(deploy(3))
     take = player.tell(Changed(deploy(4)))
@@ -558,6 +615,21 @@ def test_without_a_wait_it_polls_at_the_interval() -> None:
     player.tell(NotModified(), after=1)
     assert player.tell(Checked(SOUND, "")) == Sleep(4.0)
     assert player.tell(Done(), after=4) == Poll("v-3", 0)
+
+
+def test_a_server_that_answers_before_its_time_is_asked_soon_again_if_there_was_news_since_it_last_did() -> None:
+    player = Player().follow(deploy(3))
+    for number in (4, 5):
+        player.tell(NotModified(), after=0.1)
+        assert player.tell(Checked(SOUND, "")) == Sleep(pytest.approx(0.5))
+        assert player.tell(Done(), after=0.5) == Poll(f"v-{number - 1}", 30)
+        player.tell(Changed(deploy(number)))
+        player.tell(Published(deploy(number), ()))
+    player.tell(NotModified(), after=0.1)
+    player.tell(Checked(SOUND, ""))
+    player.tell(Done(), after=0.5)
+    player.tell(NotModified(), after=0.1)
+    assert player.tell(Checked(SOUND, "")) == Sleep(pytest.approx(4.9)), "without news it is one that does not wait"
 
 
 # --- touching again --------------------------------------------------------------------------------------------------
