@@ -44,13 +44,13 @@ def test_a_root_is_made_readable_for_all_and_owned_until_it_is_closed(path, root
 
 
 def test_it_is_owned_anew_where_a_hand_removed_its_lock_and_told_whether_the_trees_are_gone(path, root, caplog) -> None:
-    assert not root._own()
+    assert not root.own()
     (path / ".trees" / "lock").unlink()
-    assert not root._own()
+    assert not root.own()
     assert "lock is gone. It is made again." in caplog.text
     (path / ".trees" / "lock").unlink()
     (path / ".trees").rmdir()
-    assert root._own()
+    assert root.own()
     with pytest.raises(RootInUse):
         Root(str(path))
 
@@ -117,31 +117,31 @@ def test_a_link_of_somebody_else_is_refused_at_first_and_replaced_where_a_sideca
     (path / ".trees").mkdir()
     root = Root(str(path))
     assert "is not a link that a sidecar made. It is replaced." in caplog.text
-    assert root._target() == root.published_version() == ""
+    assert root.target() == root.published_version() == ""
     root.close()
 
 
 def test_the_link_changes_by_one_rename_and_tells_the_version_if_it_leads_anywhere(path, root) -> None:
-    assert (root._target(), root.published_version()) == ("", "")
-    root._point_at(TARGET)
-    assert (root._target(), root.published_version()) == (TARGET, "")
+    assert (root.target(), root.published_version()) == ("", "")
+    root.point_at(TARGET)
+    assert (root.target(), root.published_version()) == (TARGET, "")
     (path / TARGET).mkdir(parents=True)
     assert root.published_version() == "v-1"
-    root._point_at(TARGET.replace("v-1", "v-2"))
+    root.point_at(TARGET.replace("v-1", "v-2"))
     assert os.readlink(path / "current") == TARGET.replace("v-1", "v-2")
     assert sorted(os.listdir(path / ".trees")) == ["0123456789abcdef", "lock"]
 
 
 def test_a_file_in_the_place_of_the_link_is_replaced(path, root) -> None:
     (path / "current").write_text("")
-    assert root._target() == ""
-    root._point_at(TARGET)
-    assert root._target() == TARGET
+    assert root.target() == ""
+    root.point_at(TARGET)
+    assert root.target() == TARGET
 
 
 def test_a_folder_in_the_place_of_the_link_is_left_alone_and_nothing_is_left_behind(path, root) -> None:
     (path / "current").mkdir()
-    for call in (root._target, lambda: root._point_at(TARGET)):
+    for call in (root.target, lambda: root.point_at(TARGET)):
         with pytest.raises(RootUnusable, match="current is a folder and no link"):
             call()
     assert root.published_version() == ""
@@ -152,14 +152,14 @@ def test_a_folder_in_the_place_of_the_link_is_left_alone_and_nothing_is_left_beh
 def test_a_rename_that_fails_leaves_no_link_behind(path, root, monkeypatch, reason) -> None:
     monkeypatch.setattr(os, "rename", refuse(reason))
     with pytest.raises(OSError, match=os.strerror(reason)):
-        root._point_at(TARGET)
+        root.point_at(TARGET)
     assert os.listdir(path / ".trees") == ["lock"]
 
 
 def test_a_link_that_cannot_be_read_is_an_error_and_no_version(root, monkeypatch) -> None:
     monkeypatch.setattr(os, "readlink", refuse(errno.EIO))
     with pytest.raises(OSError, match="Input/output error"):
-        root._target()
+        root.target()
     assert root.published_version() == ""
 
 

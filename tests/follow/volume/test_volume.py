@@ -7,7 +7,6 @@ import shutil
 import stat
 import subprocess
 import sys
-import time
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -32,11 +31,9 @@ def files_of(number: int) -> dict[str, bytes]:
 def publish(volume: Volume, number: int, now: float = 2e9) -> list[str]:
     files = files_of(number)
     manifest = manifest_of(files)
-
-    def fill(staging: StagingTree) -> None:
-        staging.fill_from_bundle((entry, [files[path]]) for path, entry in manifest.files.items())
-
-    return volume.publish(DeployRef("log", number, f"v-{number}", manifest.digest), manifest, fill, lambda: now)
+    with volume.stage(DeployRef("log", number, f"v-{number}", manifest.digest), manifest) as staging:
+        staging.fill((entry, [files[path]]) for path, entry in manifest.files.items())
+        return volume.swap(staging, lambda: now)
 
 
 @pytest.fixture
@@ -126,13 +123,15 @@ def test_all_of_it_can_be_read_by_others_whatever_the_umask(root, opened) -> Non
 def test_an_empty_tree_can_be_published(root, opened) -> None:
     volume = opened()
     ref = DeployRef("log", 0, "empty", EMPTY.digest)
-    volume.publish(ref, EMPTY, lambda staging: staging.fill_from_bundle([]), time.time)
+    with volume.stage(ref, EMPTY) as staging:
+        staging.fill([])
+        volume.swap(staging, lambda: 2e9)
     assert live_files(root) == {}
-    assert volume.published_version() == "empty"
+    assert volume.root.published_version() == "empty"
     assert publish(volume, 1) == [], "nobody can have read a file of an empty tree, so none needs to be touched again"
 
 
-@pytest.mark.parametrize("step", ["fill", "write_records", "stamp", "symlink", "rename"])
+@pytest.mark.parametrize("step", ["fill", "write_records", "finalize", "symlink", "rename"])
 @pytest.mark.parametrize("reason", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()])
 def test_whatever_fails_the_live_tree_stays_and_nothing_is_left(root, opened, monkeypatch, step, reason) -> None:
     def fail(*_args: object, **_kinds: object) -> None:
@@ -142,9 +141,9 @@ def test_whatever_fails_the_live_tree_stays_and_nothing_is_left(root, opened, mo
     publish(volume, 1)
     before = trees_of(root)
     places = {
-        "fill": (StagingTree, "fill_from_bundle"),
+        "fill": (StagingTree, "fill"),
         "write_records": (sys.modules["dagferry_follow.volume.volume"], "write_records"),
-        "stamp": (StagingTree, "stamp"),
+        "finalize": (StagingTree, "finalize"),
         "symlink": (os, "symlink"),
         "rename": (os, "rename"),
     }
@@ -162,12 +161,21 @@ def test_whatever_fails_the_live_tree_stays_and_nothing_is_left(root, opened, mo
 def test_a_wrong_content_is_not_published(root, opened) -> None:
     manifest = manifest_of({"a.py": b"right\n"})
 
-    def fill(staging: StagingTree) -> None:
-        staging.fill_from_bundle([(manifest.files["a.py"], [b"wrong\n"])])
-
-    with pytest.raises(DigestMismatch):
-        opened().publish(DeployRef("log", 1, "v-1", manifest.digest), manifest, fill, time.time)
+    deploy = DeployRef("log", 1, "v-1", manifest.digest)
+    with pytest.raises(DigestMismatch), opened().stage(deploy, manifest) as staging:
+        staging.fill([(manifest.files["a.py"], [b"wrong\n"])])
     assert trees_of(root) == set()
+
+
+def test_a_tree_that_is_not_swapped_in_is_removed(root, opened) -> None:
+    volume = opened()
+    publish(volume, 1)
+    before = trees_of(root)
+    manifest = manifest_of(files_of(2))
+    with volume.stage(DeployRef("log", 2, "v-2", manifest.digest), manifest):
+        assert len(trees_of(root)) == 2
+    assert trees_of(root) == before
+    assert live_files(root) == files_of(1)
 
 
 def test_a_signal_right_after_the_swap_does_not_cost_the_live_tree(root, opened, monkeypatch) -> None:
@@ -284,7 +292,7 @@ def test_a_link_to_a_tree_that_is_gone_is_no_tree(root, opened) -> None:
     volume = opened()
     assert not volume.load()
     assert volume.live is None
-    assert volume.published_version() == ""
+    assert volume.root.published_version() == ""
     publish(volume, 2)
     assert live_files(root) == files_of(2)
 
@@ -414,7 +422,7 @@ def test_a_folder_that_took_the_place_of_current_later_is_an_error_until_it_is_g
     publish(volume, 1)
     (root / "current").unlink()
     (root / "current").mkdir()
-    assert volume.published_version() == ""
+    assert volume.root.published_version() == ""
     with pytest.raises(RootUnusable):
         volume.check()
     with pytest.raises(RootUnusable):

@@ -10,7 +10,6 @@ import pytest
 from dagferry_core.bundle.manifest import Changes
 from dagferry_core.deploylog import next_deploy
 from dagferry_server.deploys import retention
-from dagferry_server.deploys.retention import apply_retention
 from dagferry_server.deploys.verify import Verification
 from dagferry_server.errors import StoreFailed, StoreFull
 from dagferry_server.store.local import LocalStore
@@ -43,11 +42,11 @@ async def test_the_newest_deploys_and_the_young_ones_keep_their_bundles_and_the_
     for number in range(5):
         told.append((await server.deploy({"dag.py": b"n = %d\n" % number}))["digest"])
         clock.now += 4 * DAY
-    await apply_retention(server.service)
+    await server.service.retention.run()
     # They are 20, 16, 12, 8 and 4 days old.
     assert await stored(server) == set(told[3:])
     clock.now += 100 * DAY
-    await apply_retention(server.service)
+    await server.service.retention.run()
     assert await stored(server) == set(told[3:])
     assert len((await server.get("/default/dags/deploys")).json["deploys"]) == 5
 
@@ -91,7 +90,7 @@ async def test_an_old_bundle_that_a_new_deploy_names_again_stays(start) -> None:
 async def test_a_bundle_that_no_deploy_names_goes(server) -> None:
     digest = "sha256:" + "a" * 64
     await asyncio.to_thread(server.service.store.put_bundle, "default", digest, lambda _: b"")
-    await apply_retention(server.service)
+    await server.service.retention.run()
     assert await stored(server) == set()
 
 
@@ -99,7 +98,7 @@ async def test_with_an_unreadable_entry_a_bundle_that_no_deploy_names_stays(serv
     digest = "sha256:" + "a" * 64
     await asyncio.to_thread(server.service.store.put_bundle, "default", digest, lambda _: b"")
     server.service.deployments["default"].unreadable.add(7)
-    await apply_retention(server.service)
+    await server.service.retention.run()
     assert await stored(server) == {digest}
 
 
@@ -121,10 +120,10 @@ async def test_as_long_as_the_log_cannot_be_read_nothing_goes(server) -> None:
     await asyncio.to_thread(server.service.store.put_bundle, "default", digest, lambda _: b"")
     deployment._unlisted = StoreFailed("The disk is on fire.")
     assert deployment.away
-    await apply_retention(server.service)
+    await server.service.retention.run()
     assert await stored(server) == {digest}
     deployment._unlisted = None
-    await apply_retention(server.service)
+    await server.service.retention.run()
     assert await stored(server) == set()
 
 
@@ -134,7 +133,7 @@ async def test_bundles_are_deleted_under_the_lock_of_the_deployment(server, monk
     locked = []
     delete = store.delete_bundle
     monkeypatch.setattr(store, "delete_bundle", lambda *of: locked.append(deployment.lock.locked()) or delete(*of))
-    await apply_retention(server.service)
+    await server.service.retention.run()
     assert locked == [True]
 
 
@@ -143,10 +142,10 @@ async def test_while_another_server_commits_nothing_goes(server) -> None:
     await asyncio.to_thread(store.put_bundle, "default", digest, lambda _: b"")
     commit = LocalStore(server.service.folder.root).committing("default")
     await asyncio.to_thread(commit.__enter__)
-    await apply_retention(server.service)
+    await server.service.retention.run()
     assert await stored(server) == {digest}
     await asyncio.to_thread(commit.__exit__, None, None, None)
-    await apply_retention(server.service)
+    await server.service.retention.run()
     assert await stored(server) == set()
 
 
@@ -173,7 +172,7 @@ async def test_a_bundle_that_an_entry_names_since_the_pass_began_stays(server, m
         return looked[0]
 
     monkeypatch.setattr(retention, "kept_bundles", meanwhile)
-    await apply_retention(server.service)
+    await server.service.retention.run()
     assert looked == [{"default": set()}]
     assert await stored(server) == {digest}
 
@@ -188,13 +187,13 @@ async def test_of_a_deployment_that_is_removed_during_a_pass_nothing_goes_and_no
     kept_bundles = retention.kept_bundles
 
     def meanwhile(*of: object) -> dict[str, set[str]]:
-        del service.deployments["two"]
+        del service.deployments._by_name["two"]
         for gauge in (service.metrics.stored_bytes, service.metrics.stored_bundles):
             gauge.remove("two")
         return kept_bundles(*of)
 
     monkeypatch.setattr(retention, "kept_bundles", meanwhile)
-    await apply_retention(service)
+    await service.retention.run()
     assert [await stored(server, name) for name in ("one", "two")] == [set(), {digest}]
     assert await server.metric('stored_bundles{deployment="one"}') == 0
     assert await server.metric('stored_bundles{deployment="two"}') is None
@@ -217,7 +216,7 @@ async def test_what_cannot_be_deleted_is_reported_and_hinders_no_other_deploymen
         delete(name, digest)
 
     monkeypatch.setattr(store, "delete_bundle", fail)
-    await apply_retention(server.service)
+    await server.service.retention.run()
     assert [await stored(server, name) for name in ("one", "two")] == [{digest}, set()]
     failed = [record for record in caplog.records if record.message == "Retention failed"]
     assert [record.fields["deployment"] for record in failed] == ["one"]
@@ -244,7 +243,7 @@ async def test_a_failure_is_reported_and_stops_nothing(server, monkeypatch, capl
         raise StoreFailed("The disk is on fire.")
 
     monkeypatch.setattr(server.service.store, "bundles", fail)
-    await apply_retention(server.service)
+    await server.service.retention.run()
     assert [record.message for record in caplog.records] == ["Retention failed"]
 
 
@@ -259,7 +258,7 @@ def counted(monkeypatch, store: LocalStore) -> list[str]:
 async def test_one_pass_lists_each_deployment_once(start, monkeypatch) -> None:
     server = await start("--deployments", "one,two,three")
     listed = counted(monkeypatch, server.service.store)
-    await apply_retention(server.service)
+    await server.service.retention.run()
     assert listed == ["one", "two", "three"]
 
 
@@ -285,7 +284,7 @@ async def test_the_rules_are_looked_at_beside_the_event_loop(server, monkeypatch
     monkeypatch.setattr(
         retention, "kept_bundles", lambda *of, **more: threads.add(threading.get_ident()) or real(*of, **more)
     )
-    await apply_retention(server.service)
+    await server.service.retention.run()
     assert threads
     assert threading.get_ident() not in threads
 
@@ -324,12 +323,12 @@ async def test_when_the_server_stops_a_pass_ends_with_the_deployment_it_is_at(st
         for digest in digests:
             await asyncio.to_thread(store.put_bundle, name, digest, lambda _: b"")
     listed = counted(monkeypatch, store)
-    server.service.stopping = True
-    await apply_retention(server.service)
+    server.service.background.stopping = True
+    await server.service.retention.run()
     assert listed == ["one"]
     assert [len(await stored(server, name)) for name in ("one", "two")] == [3, 5]
-    server.service.stopping = False
-    await apply_retention(server.service)
+    server.service.background.stopping = False
+    await server.service.retention.run()
     assert [len(await stored(server, name)) for name in ("one", "two")] == [0, 0]
 
 
@@ -337,7 +336,7 @@ async def test_details_go_with_the_bundle(start) -> None:
     server = await start("--keep-deploys", "1", "--keep-days", "0")
     told = [await server.deploy({"dag.py": b"n = %d\n" % number, ".env": b"KEY=1\n"}) for number in range(3)]
     await settled(server)
-    await apply_retention(server.service)
+    await server.service.retention.run()
     names = await asyncio.to_thread(os.listdir, f"{server.service.folder.root}/default/deploys")
     assert [name[:12] for name in names if name.endswith(".details")] == ["000000000003"]
     answers = [(await server.get(f"/default/dags/deploys/{each['version']}")).json for each in told]
