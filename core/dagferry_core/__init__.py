@@ -4,6 +4,3 @@ Everything here is pure or works only on the files it is given: no network, no a
 """
 
 __version__ = "0.1.0"
-
-DOCS_URL = "https://github.com/dagferry/dagferry/blob/main/docs"
-"""Where a hint points for more: an installed package has no documentation beside it."""

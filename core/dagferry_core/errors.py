@@ -17,6 +17,8 @@ status, exit code and hint. Each error is defined in the package that raises it:
 
 from typing import ClassVar
 
+from dagferry_core.documentation import Audience
+
 EXIT_USAGE = 2
 EXIT_REFUSED = 3
 EXIT_NOT_ALLOWED = 4
@@ -34,6 +36,7 @@ class DagferryError(Exception):
     code: ClassVar[str] = "internal"
     status: ClassVar[int] = 500
     exit_code: ClassVar[int] = 1
+    audience: ClassVar[Audience] = Audience.OPERATORS
     default_hint: ClassVar[str] = "This is a bug in Dagferry. Please report it, with what the log says about it."
 
     def __init__(self, message: str, hint: str | None = None) -> None:

@@ -3,6 +3,7 @@
 The hints are those of the sidecar, which prints them; the Airflow plugin has hints of its own.
 """
 
+from dagferry_core.documentation import Audience
 from dagferry_core.errors import EXIT_LOCAL, EXIT_UNAVAILABLE, DagferryError
 
 
@@ -10,6 +11,7 @@ class SyncError(DagferryError):
     """The sidecar could not publish a deploy. The published tree stays."""
 
     code = "sync_error"
+    audience = Audience.PODS
     exit_code = EXIT_UNAVAILABLE
     default_hint = "The sidecar retries automatically."
 

@@ -4,7 +4,7 @@ Clients of the upload protocol treat only 200 as success, retry after a 5xx and 
 always 503 or 507, never 429. The errors of archives are in ``dagferry_core.archive.errors``.
 """
 
-from dagferry_core import DOCS_URL
+from dagferry_core.documentation import DOCUMENTATION, Audience
 from dagferry_core.errors import EXIT_NOT_ALLOWED, EXIT_REFUSED, EXIT_UNAVAILABLE, DagferryError
 
 
@@ -12,15 +12,17 @@ class RequestError(DagferryError):
     """The request is invalid."""
 
     code = "request_invalid"
+    audience = Audience.CLIENTS
     status = 400
     exit_code = EXIT_REFUSED
-    default_hint = f"The documentation lists all endpoints and their parameters: {DOCS_URL}/."
+    default_hint = f"See {DOCUMENTATION}/reference/protocol.md#endpoints for the endpoints and their parameters."
 
 
 class MultipartInvalid(RequestError):
     """The form data of an upload is malformed, or does not contain exactly one file."""
 
     code = "multipart_invalid"
+    audience = Audience.DEPLOYERS
     default_hint = "Send one file part, for example with: curl --fail-with-body -F dags.tar.gz=@dags.tar.gz URL"
 
 
@@ -28,6 +30,7 @@ class UploadIncomplete(RequestError):
     """The connection was lost before the request body was complete."""
 
     code = "upload_incomplete"
+    audience = Audience.DEPLOYERS
     default_hint = "The connection was lost during the upload. Upload again."
 
 
@@ -35,6 +38,7 @@ class UploadTooLarge(RequestError):
     """The upload is larger than the server allows."""
 
     code = "upload_too_large"
+    audience = Audience.DEPLOYERS
     status = 413
     default_hint = "Remove large files from the dags folder, or give the server more tiers (--tiers)."
 
@@ -58,6 +62,7 @@ class DeploymentNotFound(RequestError):
     """The server has no deployment of this name."""
 
     code = "deployment_not_found"
+    audience = Audience.DEPLOYERS
     status = 404
     exit_code = EXIT_NOT_ALLOWED
     default_hint = "Check the name in the URL against the server's --deployments or --deployments-file."
@@ -67,6 +72,7 @@ class DeploymentDisabled(RequestError):
     """The deployment does not accept deploys at the moment; the message gives the operator's reason."""
 
     code = "deployment_disabled"
+    audience = Audience.DEPLOYERS
     status = 409
     exit_code = EXIT_NOT_ALLOWED
     default_hint = (
@@ -108,6 +114,7 @@ class Unauthenticated(RequestError):
     """No credentials were sent, and this endpoint requires them."""
 
     code = "unauthenticated"
+    audience = Audience.DEPLOYERS
     status = 401
     exit_code = EXIT_NOT_ALLOWED
     default_hint = 'Send a token, for example with: curl --fail-with-body -H "Authorization: Bearer $TOKEN" URL'
@@ -117,6 +124,7 @@ class CredentialsRefused(RequestError):
     """The token, or the identity that a proxy sent, is unknown, expired or invalid."""
 
     code = "credentials_refused"
+    audience = Audience.DEPLOYERS
     status = 401
     exit_code = EXIT_NOT_ALLOWED
     default_hint = (
@@ -128,6 +136,7 @@ class Forbidden(RequestError):
     """The caller may see the deployment, but lacks the permission for this request."""
 
     code = "forbidden"
+    audience = Audience.DEPLOYERS
     status = 403
     exit_code = EXIT_NOT_ALLOWED
     default_hint = "Ask the server's operator for a token or a rule with this scope."
@@ -147,6 +156,7 @@ class ServerError(DagferryError):
 
     retry_after = 5  # seconds
     code = "unavailable"
+    audience = Audience.DEPLOYERS
     status = 503
     exit_code = EXIT_UNAVAILABLE
     default_hint = "Try again in a moment."
@@ -212,6 +222,7 @@ class StoreFull(ServerError):
     """The server's volume is full."""
 
     code = "store_full"
+    audience = Audience.OPERATORS
     status = 507
     default_hint = "Enlarge the server's volume, or lower --keep-deploys, --keep-days or --max-store-bytes."
 
@@ -220,6 +231,7 @@ class StoreFailed(ServerError):
     """The server's volume failed to read or write. This may be temporary: nothing counts as damaged or lost."""
 
     code = "store_failed"
+    audience = Audience.OPERATORS
     default_hint = "Check the server's log and its volume, then try again."
 
 
@@ -237,4 +249,5 @@ class StoreInUse(ServerError):
     """Another server is using the data folder."""
 
     code = "store_in_use"
+    audience = Audience.OPERATORS
     default_hint = "Stop the other server first: only one server at a time can use a data folder."

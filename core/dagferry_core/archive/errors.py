@@ -3,6 +3,7 @@
 The server answers with these errors, so the hints are for the people who pack archives and for the server's operator.
 """
 
+from dagferry_core.documentation import Audience
 from dagferry_core.errors import EXIT_REFUSED, DagferryError
 
 
@@ -10,6 +11,7 @@ class ArchiveError(DagferryError):
     """The upload is not a valid archive."""
 
     code = "archive_error"
+    audience = Audience.DEPLOYERS
     status = 422
     exit_code = EXIT_REFUSED
     default_hint = "Pack the dags folder again, for example with: tar -czf dags.tar.gz dags"
@@ -62,6 +64,7 @@ class BundleError(DagferryError):
     """The archive is valid, but its content cannot become a bundle."""
 
     code = "bundle_error"
+    audience = Audience.DEPLOYERS
     status = 422
     exit_code = EXIT_REFUSED
     default_hint = "Remove or rename the file in the dags folder and deploy again."
