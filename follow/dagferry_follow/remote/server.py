@@ -30,6 +30,8 @@ SILENCE_SECONDS = 20.0
 """How long the server may send nothing, beyond the wait it was asked for; and how long a small answer may take."""
 DOWNLOAD_SECONDS = 900.0
 """How long a bundle may take. What drips never falls silent, so it has to be limited as a whole."""
+SILENCE_FIRST_SECONDS = 0.5
+"""How much later a request is cut as a whole, so that the error says that the server was silent."""
 PATCH_PIECE_BYTES = 1024  # does not take long even where it drips
 GOODBYE_SECONDS = 2.0
 MAX_ANSWER_BYTES = 64 * 1024
@@ -52,13 +54,17 @@ class Report(NamedTuple):
 
 
 class Download:
-    """A bundle or a patch that is coming in. To be read to its end, or ``Server.close``d."""
+    """A bundle or a patch that is coming in. To be read to its end, or aborted.
 
-    __slots__ = ("_expected", "_response", "kind", "received")
+    ``abort`` closes the connection, also under another thread that reads from it.
+    """
 
-    def __init__(self, response: http.client.HTTPResponse, kind: str) -> None:
+    __slots__ = ("_expected", "_response", "abort", "kind", "received")
+
+    def __init__(self, response: http.client.HTTPResponse, kind: str, abort: Callable[[], None]) -> None:
         self._response = response
         self._expected = response.length
+        self.abort = abort
         self.kind = kind
         self.received = 0
 
@@ -73,11 +79,11 @@ class Download:
             raise ServerUnreachable(f"The download broke after {self.received} of {self._expected} bytes.")
         return data
 
-    def read_patch(self, alive: Callable[[], None] = lambda: None) -> bytes:
-        """Return all of a patch, which is small; call ``alive`` for each piece that comes."""
+    def read_patch(self, heartbeat: Callable[[], None] = lambda: None) -> bytes:
+        """Return all of a patch, which is small; call ``heartbeat`` for each piece that comes."""
         pieces = []
         while piece := self.read(PATCH_PIECE_BYTES):
-            alive()
+            heartbeat()
             pieces.append(piece)
             if self.received > MAX_PATCH_BYTES:
                 raise AnswerInvalid(f"The patch has over {MAX_PATCH_BYTES} bytes.")
@@ -87,8 +93,8 @@ class Download:
 class Server:
     """One deployment of one server, as a follower sees it.
 
-    ``agent`` names the program; ``instance`` and ``component`` the pod, in reports. ``access`` is what lets it in,
-    ``timeouts`` is for those who cannot wait as long as a sidecar; ``within`` bounds the seconds any answer may take.
+    ``agent`` names the program; ``instance`` and ``component`` the pod, in reports. ``access`` is what lets it in;
+    ``timeouts`` is for those who cannot wait as long as a sidecar.
     """
 
     def __init__(
@@ -102,8 +108,7 @@ class Server:
         access: ConnectionOptions = NO_ACCESS,
         timeouts: Timeouts | None = None,
     ) -> None:
-        self.within = math.inf
-        self._patience = timeouts or Timeouts(CONNECT_SECONDS, SILENCE_SECONDS, DOWNLOAD_SECONDS)
+        self._timeouts = timeouts or Timeouts(CONNECT_SECONDS, SILENCE_SECONDS, DOWNLOAD_SECONDS)
         self._transport = Transport(url, access)
         self._path = f"{self._transport.url.path.rstrip('/')}/{deployment}/dags"
         self._headers = {
@@ -119,37 +124,41 @@ class Server:
         """Close the connection, also under a thread that reads from it."""
         self._transport.close()
 
-    # --- the calls ---------------------------------------------------------------------------------------------------
+    # --- requests ----------------------------------------------------------------------------------------------------
 
-    def current(self, seen: str, wait: int, report: Report | None) -> DeployRef | None:
+    def current(self, seen: str, wait: int, report: Report | None, *, timeout: float = math.inf) -> DeployRef | None:
         """Return the newest deploy (sequence 0: none yet), or ``None`` if it still is ``seen``, a version.
 
         The server waits up to ``wait`` seconds for another one. Without a ``report`` it does not count this sidecar.
+        ``timeout`` is how many seconds the whole request may take, where that is less than what is usual.
         """
         headers = self._report(report)
         if seen:
             headers["If-None-Match"] = f'"{seen}"'
         if wait:
             headers["Prefer"] = f"wait={wait}"
-        response = self._get("/current", headers, wait + self._patience.answer, self._patience.connect)
+        response = self._get("/current", headers, wait + self._timeouts.answer, self._timeouts.connect, timeout)
         if response.status == http.client.NOT_MODIFIED:
             response.read()
             return None
         return _deploy_of(self._read_answer(response))
 
-    def download(self, version: str, have: str) -> Download:
-        """Start the download of ``version``: a patch if the server has one from the version ``have``, else all."""
+    def download(self, version: str, have: str, *, timeout: float = math.inf) -> Download:
+        """Start the download of ``version``: a patch if the server has one from the version ``have``, else all.
+
+        ``timeout`` is how many seconds it may take until the answer begins, where that is less than what is usual.
+        """
         query = f"?from={have}" if have else ""
-        response = self._get(f"/versions/{version}{query}", {}, SILENCE_SECONDS, self._patience.connect)
-        self._transport.limit(self._patience.download)
+        response = self._get(f"/versions/{version}{query}", {}, SILENCE_SECONDS, self._timeouts.connect, timeout)
+        self._transport.limit(self._timeouts.download)
         content_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
         if response.headers.get("Content-Encoding", "identity") != "identity":
             content_type = "something that was compressed on the way"
         if content_type == WHOLE_TYPE:
             self._transport.limit_silence(SILENCE_SECONDS)
-            return Download(response, WHOLE)
+            return Download(response, WHOLE, self.close)
         if content_type == PATCH_TYPE and have:
-            return Download(response, PATCH)
+            return Download(response, PATCH, self.close)
         self.close()
         raise AnswerInvalid(f"The server sent {content_type or 'nothing known'} where a bundle was expected.")
 
@@ -171,11 +180,16 @@ class Server:
         return headers
 
     def _get(
-        self, path: str, headers: Mapping[str, str | None], silence: float, connect_seconds: float
+        self,
+        path: str,
+        headers: Mapping[str, str | None],
+        silence: float,
+        connect_seconds: float,
+        timeout: float = math.inf,
     ) -> http.client.HTTPResponse:
         """Return the answer with its body unread; its status is 200, or 304 if that was possible."""
-        silence, connect_seconds = min(silence, self.within), min(connect_seconds, self.within)
-        self._transport.limit(min(connect_seconds + silence, self.within + 0.5))  # silence is to be called so
+        silence, connect_seconds = min(silence, timeout), min(connect_seconds, timeout)
+        self._transport.limit(min(connect_seconds + silence, timeout + SILENCE_FIRST_SECONDS))
         together = {**self._headers, **headers, **self._access.headers()}
         response = self._transport.request(Request("GET", self._path + path, together), silence, connect_seconds)
         if response.status == http.client.OK or (

@@ -3,7 +3,7 @@
 import pytest
 
 from dagferry_core.errors import DigestMismatch, PatchMismatch
-from dagferry_follow.remote.download import opened
+from dagferry_follow.remote.download import open_download
 from dagferry_follow.remote.server import Server
 from dagferry_follow.volume.staging import StagingTree
 from harness import tree
@@ -27,11 +27,11 @@ def take(server: Server, number: int, folder, have: str = "", old=None, *, diges
     download = server.download(deploy["version"], have)
     told = deploy["digest"] if digest is None else digest
     with (
-        opened(download, old.manifest if old else None, told, server.close) as (manifest, fill),
+        open_download(download, old.manifest if old else None, told) as (manifest, content),
         StagingTree(str(folder), manifest, old) as staging,
     ):
-        fill(staging)
-        taken, _ = staging.stamp(1_800_000_000)
+        staging.fill(content)
+        taken, _ = staging.finalize(1_800_000_000)
     return taken, download.kind
 
 
