@@ -102,9 +102,9 @@ class Metrics:
             "token_expiry_timestamp_seconds",
             "When the next token of the tokens file expires whose name has no later one; 0: none expires.",
         )
-        make(
-            Gauge, "upload_limit_bytes", "The maximum size of an upload, unless --deployments-file sets it."
-        ).set(upload_limit.bytes)
+        make(Gauge, "upload_limit_bytes", "The maximum size of an upload, unless --deployments-file sets it.").set(
+            upload_limit.bytes
+        )
         make(Gauge, "info", "Always 1; the label has the server's version.", "version").labels(__version__).set(1)
 
     def start(self, deployment: str) -> None:
