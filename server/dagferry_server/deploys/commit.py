@@ -233,19 +233,22 @@ class Committer:
     def _append(self, head: _Head, digest: str, changes: Changes, patch: _Patch | None, new: New) -> _Outcome:
         """Add the entry that names a stored bundle: the part of a commit that is the same for every kind of deploy."""
         details = DeployDetails(new.warnings, new.excluded, *changes).encode()
-        deploy = next_deploy(
-            head.current,
-            head.highest,
-            digest=digest,
-            kind=new.kind,
-            description=new.description,
-            actor=new.actor,
-            now=new.now,
-            changes=changes,
-            nonce=new.nonce,
-            previous=head.sha256,
-            details=hashlib.sha256(details).hexdigest(),
-        )
+        try:
+            deploy = next_deploy(
+                head.current,
+                head.highest,
+                digest=digest,
+                kind=new.kind,
+                description=new.description,
+                actor=new.actor,
+                now=new.now,
+                changes=changes,
+                nonce=new.nonce,
+                previous=head.sha256,
+                details=hashlib.sha256(details).hexdigest(),
+            )
+        except OverflowError as error:
+            raise StoreFailed(f"The deploy log of {head.deployment} is full: {error}.") from error
         if create_entry(self._store, head.deployment, deploy, details):
             return _Outcome(deploy, patch)
         return _Outcome(None, None, lost=True)

@@ -19,7 +19,7 @@ from dagferry_server.coalescing import Coalescer
 from dagferry_server.deploys.deployment import Deployment
 from dagferry_server.metrics import Metrics
 from dagferry_server.pacing import paced
-from dagferry_server.store.base import Store
+from dagferry_server.store.base import Store, decoding
 
 BATCH_BUNDLES = 100
 """How many bundles are deleted in one go; so long a commit waits."""
@@ -147,7 +147,8 @@ def _delete_batch(store: Store, seen: _Seen, digests: set[str]) -> set[str]:
             # Another server commits; the next pass looks again.
             return set()
         since = [sequence for sequence in store.sequences(name) if sequence > seen.highest]
-        digests -= {decode(store.read_entry(name, sequence), sequence).digest for sequence in since}
+        with decoding(f"An entry of the deploy log of {name}"):
+            digests -= {decode(store.read_entry(name, sequence), sequence).digest for sequence in since}
         for digest in digests:
             store.delete_bundle(name, digest)
         for deploy in seen.deploys:

@@ -187,7 +187,7 @@ async def test_of_a_deployment_that_is_removed_during_a_pass_nothing_goes_and_no
     kept_bundles = retention.kept_bundles
 
     def meanwhile(*of: object) -> dict[str, set[str]]:
-        service.deployments._by_name = {"one": service.deployments["one"]}
+        del service.deployments._by_name["two"]
         for gauge in (service.metrics.stored_bytes, service.metrics.stored_bundles):
             gauge.remove("two")
         return kept_bundles(*of)
