@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import dagferry_airflow.arguments
 import dagferry_server.deploys.deployments_file
 import dagferry_server.http.routes
 import dagferry_server.metrics
@@ -62,6 +63,7 @@ TABLES = {
         ["key", "flag", "what"], dagferry_server.deploys.deployments_file.documented()
     ),
     "sidecar settings": lambda: settings(dagferry_sidecar.settings.SETTINGS),
+    "bundle arguments": lambda: table(["argument", "default", "what"], dagferry_airflow.arguments.documented()),
     "errors": errors,
     "server metrics": lambda: table(["metric", "type", "labels", "what"], dagferry_server.metrics.documented()),
     "sidecar metrics": lambda: table(["metric", "type", "labels", "what"], dagferry_sidecar.metrics.documented()),

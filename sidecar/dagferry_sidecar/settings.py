@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 
 from dagferry_core.errors import DeploymentNotFound, SetupError, VolumeFailed
 from dagferry_core.names import check_deployment
+from dagferry_follow import defaults
+from dagferry_follow.choose import WhenEmpty
 from dagferry_follow.remote.connection import ConnectionOptions, check_url, is_token
 from dagferry_follow.volume.records import TreeRules
 from dagferry_runtime.settings import Setting, address, parse, seconds, size, whole
-from dagferry_sidecar.state import SEED, WAIT, WHEN_EMPTY
 
 PROGRAM = "dagferry-sidecar"
 ABOUT = "Follow one deployment of a Dagferry server and publish its dags to a folder."
@@ -21,10 +22,6 @@ MAX_POLL_WAIT_SECONDS = 50
 MAX_POLL_INTERVAL_SECONDS = 3600.0
 MIN_POLL_INTERVAL_SECONDS = 0.05
 MAX_ONCE_SECONDS = 86_400.0
-MAX_KEEP_TREES = 10_000
-MAX_KEEP_HOURS = 24.0 * 366
-TREE_SHARE = 0.8
-"""The part of its volume that trees fill by default; the rest is for the one that is being built."""
 
 _NAME = re.compile(r"[!-~]{1,253}")
 
@@ -61,10 +58,13 @@ def _command(text: str) -> list[str]:
     return words
 
 
-def _when_empty(text: str) -> str:
+WHEN_EMPTY = tuple(choice.value for choice in WhenEmpty)
+
+
+def _when_empty(text: str) -> WhenEmpty:
     if text not in WHEN_EMPTY:
         raise ValueError(f"one of {', '.join(WHEN_EMPTY)} is expected")
-    return text
+    return WhenEmpty(text)
 
 
 SETTINGS: tuple[Setting, ...] = (
@@ -83,7 +83,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         "--when-empty",
         _when_empty,
-        WAIT,
+        WhenEmpty.WAIT,
         "|".join(WHEN_EMPTY),
         "What to do as long as nothing is deployed and nothing is published: publish nothing and be not ready, publish "
         "the folder --seed, or publish an empty tree.",
@@ -93,7 +93,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         "--poll-wait",
         whole(0, MAX_POLL_WAIT_SECONDS),
-        30,
+        defaults.POLL_WAIT_SECONDS,
         "SECONDS",
         "How long the server is asked to wait for a deploy; 0 is plain polling. Where waits are cut, shorter ones are "
         "asked for.",
@@ -101,13 +101,25 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         "--poll-interval",
         seconds(MIN_POLL_INTERVAL_SECONDS, MAX_POLL_INTERVAL_SECONDS),
-        5.0,
+        defaults.POLL_INTERVAL_SECONDS,
         "SECONDS",
         "Between plain polls, and the first of the growing pauses after a failure. For the first "
         "minute a server that is away is asked every 0.75 s.",
     ),
-    Setting("--keep-trees", whole(0, MAX_KEEP_TREES), 3, "N", "The newest N old trees stay; the one before always."),
-    Setting("--keep-hours", seconds(0, MAX_KEEP_HOURS), 24.0, "HOURS", "Trees that were live since then stay too."),
+    Setting(
+        "--keep-trees",
+        whole(0, defaults.MAX_KEEP_TREES),
+        defaults.KEEP_TREES,
+        "N",
+        "The newest N old trees stay; the one before the live one always does.",
+    ),
+    Setting(
+        "--keep-hours",
+        seconds(0, defaults.MAX_KEEP_HOURS),
+        defaults.KEEP_HOURS,
+        "HOURS",
+        "Trees that were live within the last HOURS stay too.",
+    ),
     Setting(
         "--max-tree-bytes",
         size,
@@ -165,7 +177,7 @@ class Settings(NamedTuple):
     root: str
     once: bool
     once_timeout: float
-    when_empty: str
+    when_empty: WhenEmpty
     seed: str | None
     listen: tuple[str, int]
     poll_wait: int
@@ -190,13 +202,10 @@ class Settings(NamedTuple):
 
     def tree_rules(self) -> TreeRules:
         """Return which old trees stay; ``VolumeFailed`` if the volume of the root does not say its size."""
-        if self.max_tree_bytes is not None:
-            return TreeRules(self.keep_trees, self.keep_hours, self.max_tree_bytes)
         try:
-            volume = os.statvfs(self.root)
+            return defaults.tree_rules(self.root, self.keep_trees, self.keep_hours, self.max_tree_bytes)
         except OSError as error:
             raise VolumeFailed(f"{self.root}: {error.strerror}.") from error
-        return TreeRules(self.keep_trees, self.keep_hours, int(volume.f_blocks * volume.f_frsize * TREE_SHARE))
 
 
 def read_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
@@ -204,7 +213,7 @@ def read_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> S
     values = parse(PROGRAM, ABOUT, SETTINGS, arguments, environment)
     if values["root"] is None:
         raise SetupError("--root is required: the folder to publish to.")
-    if (values["when_empty"] == SEED) != (values["seed"] is not None):
+    if (values["when_empty"] is WhenEmpty.SEED) != (values["seed"] is not None):
         raise SetupError("--when-empty seed and --seed belong together.")
     if values["seed"] is not None and not os.path.isdir(values["seed"]):
         raise SetupError(f"--seed={values['seed']!r}: there is no such folder.")

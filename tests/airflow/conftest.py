@@ -118,5 +118,5 @@ def three(serve, tmp_path):
         for files in (A, B, C):
             versions.append(server.deploy(files)["version"])
             with LiveTree(str(tmp_path / "bundles/prod/live")) as live:
-                live.take(connection.current("", 0, None), connection)
+                live.apply(connection.current("", 0, None), connection)
     return server, versions

@@ -10,6 +10,7 @@ import time
 import pytest
 
 from dagferry_core.errors import DagferryError
+from dagferry_follow.choose import Condition
 from dagferry_follow.remote import inflate
 from dagferry_follow.remote.server import Server
 from dagferry_follow.volume.volume import Volume
@@ -95,7 +96,7 @@ def test_fresh_files_are_touched_again_twice_and_no_other(fake, tmp_path, watche
     for before, after in itertools.pairwise(seen):
         assert {name for name in A if after[name] > before[name]} == {"dag.py", "helper.py"}
     looping.until(lambda _, event: isinstance(event, Checked))
-    assert looping.done[-1][1].damage == "", "its own touch is no damage"
+    assert looping.done[-1][1].condition is Condition.INTACT, "its own touch is no damage"
 
 
 def test_files_a_swap_made_fresh_are_touched_again_although_the_sidecar_was_restarted(
@@ -165,7 +166,7 @@ def test_files_are_touched_in_time_though_a_download_drips(fake, tmp_path, watch
 
 def test_files_are_touched_in_time_though_the_server_says_nothing(fake, watched, monkeypatch) -> None:
     monkeypatch.setattr(decide, "TOUCH_AGAIN_SECONDS", (0.3, 60.0))
-    monkeypatch.setattr(pace, "TOUCH_LATE_SECONDS", 0.5)
+    monkeypatch.setattr(pace, "MAX_TOUCH_DELAY_SECONDS", 0.5)
     fake.deploy(A)
     watched().until(published)
     fake.deploy(B)

@@ -600,7 +600,7 @@ def test_once_without_a_server_but_with_a_whole_tree_ends_well_with_a_warning(fa
     sidecar = pod("--once")
     assert ended(sidecar) == 0
     told = [line["message"] for line in sidecar.logged() if line["level"] == "warning"]
-    assert any("does not answer" in message and "What is published stays." in message for message in told)
+    assert any("does not answer" in message and "The live tree stays." in message for message in told)
 
 
 def test_once_with_a_whole_tree_says_what_keeps_it_from_the_server(fake, pod) -> None:
@@ -609,7 +609,7 @@ def test_once_with_a_whole_tree_says_what_keeps_it_from_the_server(fake, pod) ->
     fake.meddle = lambda _kind, handler: fake.send(handler, 401, b'{"code":"token_unknown","message":"No."}') or True
     sidecar = pod("--once")
     assert ended(sidecar) == 0
-    assert "The server answered 401: No. (token_unknown). What is published stays." in [
+    assert "The server answered 401: No. (token_unknown). The live tree stays." in [
         line["message"] for line in sidecar.logged()
     ]
 
