@@ -126,7 +126,7 @@ def test_each_deploy_goes_live_and_its_log_line_says_all_of_it(fake, pod) -> Non
         version = fake.deploy(files)
         sidecar.runs(version)
         assert sidecar.tree() == files
-    line = eventually("the log", lambda: lines(sidecar, "Live")[2:])[0]
+    line = eventually("the log", lambda: lines(sidecar, "Tree published")[2:])[0]
     assert line.items() >= {
         "deployment": "default", "version": version, "sequence": 3, "digest": fake.deploys[-1][0]["digest"],
         "instance": "pod-7", "kind": "patch",
@@ -244,7 +244,7 @@ def test_a_server_that_is_away_at_start_and_later_costs_nothing_that_was_publish
     fake.stop()
     eventually("the error again", lambda: (ready(sidecar)["error"] or {}).get("code") == "server_unreachable")
     assert ready(sidecar)["ready"] is True
-    assert len(lines(sidecar, "All is well again")) == 1
+    assert len(lines(sidecar, "Recovered")) == 1
 
 
 def test_waits_that_are_cut_are_no_errors_and_become_shorter(fake, pod) -> None:
@@ -263,7 +263,7 @@ def test_waits_that_are_cut_are_no_errors_and_become_shorter(fake, pod) -> None:
     assert outcome(sidecar, "server_unreachable") == 0
     assert ready(sidecar)["error"] is None
     [line] = [line for line in sidecar.logged() if line["level"] != "info"]
-    assert line["message"] == "Waits for a deploy are cut. For an hour the server is asked to wait 2 s only."
+    assert line["message"] == "Long polls are cut off on the way. For an hour they are limited to 2 s."
     assert "--poll-wait" in line["hint"]
     sidecar.runs(fake.deploy(B))
 
@@ -435,7 +435,7 @@ def test_a_folder_in_the_place_of_the_link_is_said_with_what_to_do(fake, pod, tm
     link.mkdir()
     eventually("the error", lambda: (ready(sidecar)["error"] or {}).get("code") == "root_unusable")
     error = ready(sidecar)["error"]
-    assert error["message"] == f"{link} is a folder and no link."
+    assert error["message"] == f"{link} is a folder, not a symbolic link."
     assert error["hint"].startswith("Move it away")
     link.rmdir()
     eventually("readiness", lambda: ready(sidecar)["ready"])
@@ -584,7 +584,7 @@ def test_once_waits_for_the_first_deploy_and_says_what_it_waited_for_when_none_c
     assert ended(sidecar) == 5
     assert not (tmp_path / "pod" / "current").is_symlink()
     [line] = [line for line in sidecar.logged() if line["level"] == "error"]
-    assert line["message"].startswith("Nothing is deployed yet, so nothing is published. Given up after 0.5 s")
+    assert line["message"].startswith("Nothing is deployed yet, so nothing is published. Gave up after 0.5 s")
     assert (line["code"], "--when-empty" in line["hint"]) == ("awaiting_first_deploy", True)
     waiting = pod("--once")
     eventually("a question", lambda: any(line.get("code") == "awaiting_first_deploy" for line in waiting.logged()))

@@ -1,17 +1,17 @@
-"""The volume of a dags folder: ``current``, the trees behind it, and who owns them.
+"""The volume of a dags folder: the link ``current``, and the trees behind it.
 
 ::
 
     <root>/current -> .trees/<unique>/<version>     what Airflow reads; relative, so it holds wherever it is mounted
     <root>/.trees/<unique>/<version>/               a tree
     <root>/.trees/<unique>/manifest.zst             its manifest
-    <root>/.trees/<unique>/deploy.json              what it is of (``Record``)
+    <root>/.trees/<unique>/deploy.json              its deploy (``Record``)
     <root>/.trees/<unique>/ended                    empty; its mtime is when the tree stopped being live
-    <root>/.trees/lock                              whoever has it locked owns the root
+    <root>/.trees/lock                              the process that locks it owns the root
 
-``current`` points at a complete tree at every moment: it changes by one rename, after all else is written. A process
-killed anywhere leaves at most a folder that is neither live nor ended, or a temporary link; ``sweep`` removes both.
-Nothing outside ``.trees`` is touched but ``current``.
+``current`` points at a complete tree at every moment: it changes by one rename, after everything else is written. A
+process killed at any point leaves at most a folder that is neither live nor ended, or a temporary link; ``sweep``
+removes both. Apart from ``current``, nothing outside ``.trees`` is touched.
 """
 
 import contextlib
@@ -37,8 +37,8 @@ from dagferry_follow.volume.records import (
     count_kept,
     mark_ended,
     read_record,
-    repaired,
     stored_bytes,
+    superseded_repairs,
     write_record,
     write_records,
 )
@@ -47,7 +47,7 @@ from dagferry_follow.volume.staging import StagingTree
 from dagferry_follow.volume.tree import FOLDER_MODE, FULL_ERRORS, Damage, Tree, on_disk
 
 REMOVE_AGAIN_SECONDS = 600.0
-"""How often it is tried to remove what could not be removed; besides, after each swap."""
+"""How often removing what could not be removed is tried again; it is also tried after each swap."""
 FEWEST = TreeRules(0, 0, 0)
 
 _TEMPORARY_LINK = re.compile(r"link-[0-9a-f]{16}")
@@ -86,34 +86,34 @@ class Volume:
         self.live: Live | None = None
         self.old: list[OldTree] = []
         self._unremoved: set[str] = set()
-        """What could not be removed."""
+        """Names of the folders that could not be removed."""
         self._removed_at = 0.0
         self._unknown = ""
-        """What the link named at the start if that could not be checked: Airflow may have read its files."""
+        """What the link pointed at when loaded, if that could not be checked: Airflow may have read its files."""
 
     def close(self) -> None:
-        """Give up the ownership of the root folder."""
+        """Release the ownership of the root folder."""
         self.root.close()
 
     # --- reading -----------------------------------------------------------------------------------------------------
 
     def load(self) -> Damage:
-        """Find out what is published, and check it with its contents.
+        """Find the published tree, and check it including contents.
 
-        Where ``current`` leads nowhere, it is led to the newest tree that is whole. A published tree about which too
-        little is known to check it is damage without a ``live`` tree. Raises ``RootUnusable`` if ``current`` is not
-        ours to change.
+        If ``current`` is missing or dangling, it is pointed at the newest intact tree. A published tree that cannot be
+        checked, because its records are damaged, is damage without a ``live`` tree. Raises ``RootUnusable`` if
+        ``current`` must not be replaced.
         """
         with failures(self.root.path):
             target = self.root.target()
             if not target or not os.path.isdir(f"{self.root.path}/{target}"):
                 self._unknown = target
-                return self._take_newest_whole()
+                return self._recover_newest_intact()
             _, unique, version = target.split("/")
             try:
                 self.live, damage = self._read(unique, version)
             except (DagferryError, OSError, ValueError) as error:
-                log.warning("What is published cannot be checked: %s", error)
+                log.warning("The published tree cannot be checked: %s", error)
                 self._unknown = target
                 return Damage([target], [])
             return damage
@@ -123,7 +123,7 @@ class Volume:
         record, tree, damage = read_tree(self.root.path, unique, version, modes=self.root.modes)
         return Live(unique, record, tree), damage
 
-    def _take_newest_whole(self) -> Damage:
+    def _recover_newest_intact(self) -> Damage:
         serials: dict[str, int] = {}
         for name in filter(UNIQUE.fullmatch, os.listdir(self.root.trees)):
             with contextlib.suppress(OSError, ValueError):
@@ -134,19 +134,23 @@ class Volume:
                 if not damage.corrupt:
                     self.root.point_at(self.root.target_of(unique, live.record.version))
                     self.live = live
-                    log.warning("%s led nowhere. It leads to %s now.", self.root.link, live.record.version)
+                    log.warning(
+                        "%s was missing or dangling. It now points at %s, the newest intact tree.",
+                        self.root.link,
+                        live.record.version,
+                    )
                     break
         else:
             damage = Damage([], [])
         for unique in serials.keys() - {self.live.unique if self.live else ""}:
-            # One of them was live, and tasks may run on it: without a mark it would be swept.
+            # One of them was live, and tasks may still use it: without a mark it would be swept.
             if not os.path.lexists(f"{self.root.trees}/{unique}/{ENDED}"):
                 with contextlib.suppress(OSError):
                     mark_ended(self.root.folder_of(unique), time.time())
         return damage
 
     def check(self) -> Damage:
-        """Compare what is published with what should be, without reading contents."""
+        """Compare the published tree with what it should be, without reading contents."""
         if not self.live:
             return Damage([], [])
         with failures(self.root.path):
@@ -222,7 +226,7 @@ class Volume:
         return Tree(f"{self.root.path}/{self._unknown}", EMPTY, {}) if self._unknown else None
 
     def _ending(self) -> OldTree | None:
-        """Return what a swap now will end, as far as it is still there."""
+        """Return the tree that a swap would end now, if it still exists."""
         unique = self.live.unique if self.live else self._unknown.split("/")[1] if self._unknown else ""
         folder = self.root.folder_of(unique)
         if not unique or not os.path.isdir(folder):
@@ -232,7 +236,7 @@ class Volume:
         try:
             record = read_record(folder)
         except (OSError, ValueError):
-            # Without a record the next start would sweep the tree, though tasks may still run on it.
+            # Without a record the next start would sweep the tree, though tasks may still use it.
             serial = 1 + max((tree.record.serial for tree in self.old), default=0)
             record = Record("", 0, self._unknown.rpartition("/")[2], "", serial, 0, 0)
             with contextlib.suppress(PermissionError):
@@ -240,34 +244,34 @@ class Volume:
         return OldTree(unique, record, 0)
 
     def make_room(self, error: BaseException, now: float) -> bool:
-        """Remove every tree that may go, if ``error`` is that the volume is full; tell whether there was any."""
+        """If ``error`` says that the volume is full, remove all trees that may go; return whether there were any."""
         reason = error if isinstance(error, OSError) else error.__cause__
         if not isinstance(reason, OSError) or reason.errno not in FULL_ERRORS:
             return False
         removed = self.retire(FEWEST, now)
-        if not self.live:  # what is published cannot be checked: it stays, and so does the newest of the others
+        if not self.live:  # the published tree cannot be checked: keep it, and the newest of the others
             spare, self.old = self.old[1:], self.old[:1]
             removed = sum(self._remove(tree.unique) for tree in reversed(spare))
         if removed:
-            log.warning("The volume is full. %d old trees were removed before their time.", removed)
+            log.warning("The volume is full. %d old trees were removed early.", removed)
         return removed > 0
 
     # --- removing ----------------------------------------------------------------------------------------------------
 
     def sweep(self) -> int:
-        """Remove what an earlier run left behind, find the old trees, and return how many leftovers there were."""
+        """Find the old trees, remove what an earlier run left behind, and return how many leftovers were removed."""
         leftovers = 0
         with failures(self.root.trees):
             for name in os.listdir(self.root.trees):
                 ours = UNIQUE.fullmatch(name)
-                if ours and (self.root.target().startswith(f"{TREES}/{name}/") or self._take_old(name)):
+                if ours and (self.root.target().startswith(f"{TREES}/{name}/") or self._keep_old(name)):
                     continue
                 if ours or _TEMPORARY_LINK.fullmatch(name):
                     leftovers += self._remove(name)
         self.old.sort(key=lambda tree: tree.record.serial, reverse=True)
         return leftovers
 
-    def _take_old(self, unique: str) -> bool:
+    def _keep_old(self, unique: str) -> bool:
         folder = self.root.folder_of(unique)
         try:
             ended = os.lstat(f"{folder}/{ENDED}").st_mtime
@@ -277,7 +281,7 @@ class Volume:
         return True
 
     def retire(self, rules: TreeRules, now: float) -> int:
-        """Remove the old trees that ``rules`` do not keep, and return how many."""
+        """Remove the old trees that ``rules`` do not keep, and return how many were removed."""
         if self._unremoved and not 0 <= now - self._removed_at < REMOVE_AGAIN_SECONDS:
             self._removed_at = now
             for unique in tuple(self._unremoved):
@@ -285,11 +289,11 @@ class Volume:
         if not self.live:
             return 0
         for place, tree in enumerate(self.old):
-            if tree.ended > now:  # the clock was set back; or the tree would stay until it has caught up
+            if tree.ended > now:  # the clock was set back; the tree must not stay until it has caught up
                 self.old[place] = tree._replace(ended=now)
                 with contextlib.suppress(OSError):
                     mark_ended(self.root.folder_of(tree.unique), now)
-        removed = repaired(self.old, rules)
+        removed = superseded_repairs(self.old, rules)
         self.old = [tree for tree in self.old if tree not in removed]
         kept = count_kept(self.live.record, self.old, rules, now)
         removed += self.old[kept:]
@@ -302,7 +306,7 @@ class Volume:
             if os.path.islink(path):
                 os.unlink(path)
                 return True
-            # Without its mark it is a leftover, should the removal be cut short.
+            # Without its mark it is a leftover, should the removal be interrupted.
             with contextlib.suppress(FileNotFoundError, PermissionError):
                 os.unlink(f"{path}/{ENDED}")
             removing.remove(path)
@@ -317,6 +321,6 @@ class Volume:
     # --- counting ----------------------------------------------------------------------------------------------------
 
     def stored(self) -> tuple[int, int]:
-        """Return how many trees are on the volume, with what could not be removed, and the bytes of the others."""
+        """Return how many trees are on the volume, and their bytes without those that could not be removed."""
         records = [tree.record for tree in ([self.live] if self.live else []) + self.old]
         return len(records) + len(self._unremoved), stored_bytes(records)
