@@ -63,13 +63,13 @@ ARGUMENTS = (
     Argument(
         "keep_trees",
         str(defaults.KEEP_TREES),
-        "The newest N old trees stay; the one before the live one always does.",
+        "This many of the newest old trees are kept; the previous one always.",
     ),
-    Argument("keep_hours", f"{defaults.KEEP_HOURS:g}", "Trees that were live within the last HOURS stay too."),
+    Argument("keep_hours", f"{defaults.KEEP_HOURS:g}", "Trees that were live within this many hours are kept too."),
     Argument(
         "max_tree_bytes",
-        f"{defaults.TREE_SHARE:.0%} of the volume",
-        "Beyond it only the live tree and the one before stay. Bytes, as a number.",
+        f"{100 * defaults.TREE_SHARE:g} % of the volume",
+        "A number of bytes. Above it, only the live and the previous tree are kept.",
     ),
 )
 """Without those that all of Airflow's bundles have."""

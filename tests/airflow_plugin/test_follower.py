@@ -99,7 +99,7 @@ def test_a_question_is_short_and_a_download_gets_more_time_with_each_failure(pro
     assert process.given[-1].download == 900
 
 
-def test_a_server_that_refuses_at_once_is_asked_each_time(process, fake) -> None:
+def test_a_server_that_refuses_at_once_is_polled_each_time(process, fake) -> None:
     fake.stop()
     assert [process.follow(after=1) for _ in range(5)] == [1] * 5
     fake.start()
@@ -283,7 +283,7 @@ def test_a_touch_that_another_process_at_work_holds_up_is_not_waited_for_again_a
     assert process.touched_by(after=40) == CHANGED
 
 
-def test_that_the_server_is_away_keeps_nothing_from_being_touched(process, fake) -> None:
+def test_an_unreachable_server_keeps_nothing_from_being_touched(process, fake) -> None:
     fake.deploy(A)
     process.follow()
     process.touched_by(after=0)

@@ -65,7 +65,7 @@ def test_what_is_deployed_becomes_live_and_touches_only_what_changed(root, serve
     assert apply(root, connection) == []
 
 
-def test_as_long_as_nothing_is_deployed_nothing_is_published_and_nothing_taken_away(
+def test_as_long_as_nothing_is_deployed_nothing_is_published_and_nothing_removed(
     root, server, connection, serve
 ) -> None:
     with pytest.raises(AwaitingFirstDeploy):
@@ -95,7 +95,7 @@ def test_it_never_goes_back_within_one_log(root, server, connection) -> None:
     assert tree(f"{root}/current") == B
 
 
-def test_it_takes_no_other_content_of_the_same_sequence(root, server, connection) -> None:
+def test_it_applies_no_other_content_of_the_same_sequence(root, server, connection) -> None:
     server.deploy(A)
     apply(root, connection)
     newest = connection.current("", 0, None)
@@ -116,7 +116,7 @@ def test_a_full_volume_costs_old_trees(root, server, connection) -> None:
     assert tree(f"{root}/current") == B
 
 
-def test_a_torn_tree_is_built_again(root, server, connection) -> None:
+def test_a_corrupt_tree_is_built_again(root, server, connection) -> None:
     server.deploy(A)
     apply(root, connection)
     with open(f"{root}/current/shop.py", "w") as file:

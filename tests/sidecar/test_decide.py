@@ -28,7 +28,7 @@ from player import AWAY, EMPTY_TREE, NOTHING, SEEDED, Player, deploy
 # --- start -----------------------------------------------------------------------------------------------------------
 
 
-def test_it_asks_at_once_and_does_not_wait_before_it_has_met_the_server() -> None:
+def test_it_polls_at_once_and_does_not_wait_before_it_has_reached_the_server() -> None:
     assert Player().start() == Poll("", 0)
     assert Player().start(deploy(3)) == Poll("v-3", 0)
     assert Player().start(SEEDED) == Poll(NO_VERSION, 0)
@@ -41,13 +41,13 @@ def test_then_it_waits_for_a_change() -> None:
     assert player.tell(Checked(Condition.INTACT, "")) == Poll("v-3", 30)
 
 
-def test_a_torn_tree_asks_for_the_newest_whatever_it_is() -> None:
+def test_a_corrupt_tree_polls_for_the_newest_whatever_it_is() -> None:
     player = Player()
     assert player.start(deploy(3), Condition.CORRUPT) == Poll("", 0)
     assert player.tell(Changed(deploy(3))) == Apply(deploy(3), How.WHOLE)
 
 
-def test_a_tree_with_odd_things_in_it_is_linked_anew_without_the_server() -> None:
+def test_a_tree_with_unexpected_files_is_linked_again_without_the_server() -> None:
     player = Player()
     assert player.start(deploy(3), Condition.UNEXPECTED) == Apply(deploy(3), How.SAME)
     assert player.tell(Published(deploy(3), ())) == Poll("v-3", 0)
@@ -56,7 +56,7 @@ def test_a_tree_with_odd_things_in_it_is_linked_anew_without_the_server() -> Non
 
 def test_files_made_fresh_right_before_the_start_are_touched_again_in_time() -> None:
     player = Player()
-    player.start(deploy(3), ages={"a.py": 4.0, "b.py": 4.5})
+    player.start(deploy(3), ages={"a.py": 4.0, "b.py": 8.0})
     player.tell(NotModified())
     assert player.tell(Checked(Condition.INTACT, "")) == Poll("v-3", 6)
     player.tell(NotModified(), after=6)
@@ -64,17 +64,24 @@ def test_files_made_fresh_right_before_the_start_are_touched_again_in_time() -> 
     assert player.tell(Done()) == Poll("v-3", 30)
 
 
-# --- which deploy is taken -------------------------------------------------------------------------------------------
+def test_the_server_is_asked_to_wait_until_something_is_due_and_never_for_less_than_a_second() -> None:
+    player = Player()
+    player.start(deploy(3), ages={"a.py": 9.75})
+    player.tell(NotModified())
+    assert player.tell(Checked(Condition.INTACT, "")) == Poll("v-3", 1)
 
 
-def test_a_newer_deploy_is_taken_as_a_patch() -> None:
+# --- which deploy is applied ------------------------------------------------------------------------------------------
+
+
+def test_a_newer_deploy_is_applied_as_a_patch() -> None:
     player = Player().follow(deploy(3))
     assert player.tell(Changed(deploy(4))) == Apply(deploy(4), How.PATCH)
     assert player.tell(Published(deploy(4), ())) == Poll("v-4", 30)
     assert player.state.live == deploy(4)
 
 
-def test_the_first_deploy_is_taken_whole() -> None:
+def test_the_first_deploy_is_applied_as_a_whole() -> None:
     player = Player()
     player.start()
     assert player.tell(Changed(deploy(9))) == Apply(deploy(9), How.WHOLE)
@@ -86,7 +93,7 @@ def test_a_deploy_with_the_content_that_is_live_needs_no_download() -> None:
 
 
 @pytest.mark.parametrize("offered", [deploy(2), NOTHING], ids=["an older one", "none at all"])
-def test_a_lower_sequence_of_the_same_log_is_not_taken(offered) -> None:
+def test_a_lower_sequence_of_the_same_log_is_not_applied(offered) -> None:
     player = Player().follow(deploy(3))
     action = player.tell(Changed(offered))
     assert isinstance(action, Sleep)
@@ -95,7 +102,7 @@ def test_a_lower_sequence_of_the_same_log_is_not_taken(offered) -> None:
     assert player.state.seen == (offered.version or NO_VERSION)
 
 
-def test_another_content_under_the_same_sequence_is_not_taken() -> None:
+def test_another_content_under_the_same_sequence_is_not_applied() -> None:
     player = Player().follow(deploy(3))
     player.tell(Changed(deploy(3, content="other")))
     assert isinstance(player.state.error, SequenceRegressed)
@@ -112,7 +119,7 @@ def test_a_refusal_stays_an_error_until_the_server_says_something_else() -> None
     assert player.state.error is None
 
 
-def test_a_refused_version_is_asked_for_by_name_again_because_its_log_id_may_be_another_now() -> None:
+def test_a_refused_version_is_polled_without_an_etag_because_its_log_id_may_be_another_now() -> None:
     player = Player().follow(deploy(3))
     player.tell(Changed(deploy(2)))
     assert player.tell(Done(), after=5) == Poll("v-2", 30)
@@ -149,7 +156,7 @@ def test_servers_that_take_turns_with_two_logs_do_not_make_a_hot_loop_of_swaps()
 # --- nothing deployed ------------------------------------------------------------------------------------------------
 
 
-def test_as_long_as_nothing_is_deployed_nothing_is_published_and_the_first_deploy_is_taken_at_once() -> None:
+def test_as_long_as_nothing_is_deployed_nothing_is_published_and_the_first_deploy_is_applied_at_once() -> None:
     player = Player()
     player.start()
     assert player.tell(Changed(NOTHING)) == Poll(NO_VERSION, 30)
@@ -172,7 +179,7 @@ def test_waiting_for_the_first_deploy_makes_no_hot_loop_where_the_server_does_no
     assert player.tell(Changed(NOTHING)) == Sleep(5.0)
 
 
-def test_while_the_first_deploy_is_awaited_a_server_that_is_away_is_what_is_told() -> None:
+def test_while_the_first_deploy_is_awaited_an_unreachable_server_is_what_is_reported() -> None:
     player = Player()
     player.start()
     player.tell(Changed(NOTHING))
@@ -193,7 +200,7 @@ def test_what_is_published_stays_when_another_log_has_nothing(live) -> None:
     assert player.state.error is None
 
 
-def test_a_torn_seed_is_left_alone_if_the_sidecar_has_no_seed_any_more() -> None:
+def test_a_corrupt_seed_is_left_alone_if_the_sidecar_has_no_seed_any_more() -> None:
     player = Player()
     player.start(SEEDED, Condition.CORRUPT)
     assert not isinstance(player.tell(Changed(NOTHING)), Apply)
@@ -230,13 +237,13 @@ def test_the_first_deploy_replaces_the_seed_whole_whatever_its_log() -> None:
     assert player.state.warning == ""
 
 
-def test_a_torn_seed_is_published_again() -> None:
+def test_a_corrupt_seed_is_published_again() -> None:
     player = Player(when_empty=WhenEmpty.SEED)
     player.start(SEEDED, Condition.CORRUPT)
     assert player.tell(Changed(NOTHING)) == Apply(NOTHING, How.SEED)
 
 
-def test_a_seed_that_cannot_be_read_is_tried_again_later_and_then_done_with() -> None:
+def test_a_seed_that_cannot_be_read_is_tried_again_later_and_then_published() -> None:
     player = Player(when_empty=WhenEmpty.SEED)
     player.start()
     take = player.tell(Changed(NOTHING))
@@ -266,3 +273,20 @@ def test_without_a_wait_it_polls_at_the_interval() -> None:
     player.tell(NotModified(), after=1)
     assert player.tell(Checked(Condition.INTACT, "")) == Sleep(4.0)
     assert player.tell(Done(), after=4) == Poll("v-3", 0)
+
+
+def test_a_server_that_answers_early_is_polled_again_soon_if_there_was_news_since_it_last_did() -> None:
+    player = Player().follow(deploy(3))
+    for number in (4, 5):
+        player.tell(NotModified(), after=0.1)
+        assert player.tell(Checked(Condition.INTACT, "")) == Sleep(pytest.approx(0.5))
+        assert player.tell(Done(), after=0.5) == Poll(f"v-{number - 1}", 30)
+        player.tell(Changed(deploy(number)))
+        player.tell(Published(deploy(number), ()))
+    player.tell(NotModified(), after=0.1)
+    player.tell(Checked(Condition.INTACT, ""))
+    player.tell(Done(), after=0.5)
+    player.tell(NotModified(), after=0.1)
+    assert player.tell(Checked(Condition.INTACT, "")) == Sleep(pytest.approx(4.9)), (
+        "without news it is one that does not wait"
+    )

@@ -30,7 +30,7 @@ from dagferry_sidecar.state import (
 from player import AWAY, REFUSED, SEEDED, Player, deploy
 
 
-def test_damage_found_while_idle_is_an_error_until_it_is_healed_by_the_whole_bundle() -> None:
+def test_damage_found_while_idle_is_an_error_until_it_is_repaired_by_the_whole_bundle() -> None:
     player = Player().follow(deploy(3))
     player.tell(NotModified(), after=30)
     assert player.tell(Checked(Condition.CORRUPT, "a.py")) == Poll("", 0)
@@ -40,14 +40,51 @@ def test_damage_found_while_idle_is_an_error_until_it_is_healed_by_the_whole_bun
     assert player.state.error is None
 
 
-def test_a_torn_tree_is_healed_by_the_newer_deploy_if_there_is_one() -> None:
+def test_a_corrupt_tree_is_repaired_by_the_newer_deploy_if_there_is_one() -> None:
     player = Player().follow(deploy(3))
     player.tell(NotModified(), after=30)
     player.tell(Checked(Condition.CORRUPT, "a.py"))
     assert player.tell(Changed(deploy(4))) == Apply(deploy(4), How.WHOLE)
 
 
-def test_if_the_newer_deploy_is_no_good_the_live_one_is_healed() -> None:
+def test_a_corrupt_tree_that_cannot_be_repaired_makes_no_hot_loop() -> None:
+    player = Player()
+    player.start(deploy(3), Condition.CORRUPT)
+    take = player.tell(Changed(deploy(3)))
+    assert player.fail(take, VolumeFailed("full")) == Poll("v-3", 5)
+
+
+def test_if_the_first_deploy_is_no_good_a_corrupt_seed_is_not_downloaded() -> None:
+    player = Player()
+    player.start(SEEDED, Condition.CORRUPT)
+    take = player.tell(Changed(deploy(4)))
+    assert player.fail(take, VolumeFailed("full")) == Poll("v-4", 5)
+
+
+def test_damage_does_not_hide_why_a_deploy_cannot_be_applied() -> None:
+    player = Player().follow(deploy(3))
+    player.fail(player.tell(Changed(deploy(4))), VolumeFailed("full"))
+    player.tell(NotModified(), after=1)
+    player.tell(Checked(Condition.UNEXPECTED, "extra.py"))
+    assert isinstance(player.state.error, VolumeFailed)
+
+
+def test_a_repair_waits_also_for_the_end_of_the_pause_after_a_failure() -> None:
+    player = Player().follow(deploy(3))
+    player.tell(NotModified(), after=30)
+    player.tell(Checked(Condition.UNEXPECTED, "extra.py"))
+    player.tell(Published(deploy(3), ()))
+    player.fail(player.tell(Changed(deploy(4)), after=1), VolumeFailed("full"))
+    player.tell(NotModified(), after=1)
+    assert isinstance(player.tell(Checked(Condition.CORRUPT, "a.py")), Poll)
+    assert not isinstance(player.tell(Changed(deploy(3))), Apply)
+    assert not isinstance(player.tell(Done(), after=3), Apply), (
+        "the pause between repairs is over, the other one is not"
+    )
+    assert player.tell(Done(), after=1) == Apply(deploy(3), How.WHOLE)
+
+
+def test_if_the_newer_deploy_is_no_good_the_live_one_is_repaired() -> None:
     player = Player()
     player.start(deploy(3), Condition.CORRUPT)
     take = player.tell(Changed(deploy(4)))
@@ -59,7 +96,7 @@ def test_if_the_newer_deploy_is_no_good_the_live_one_is_healed() -> None:
     assert player.tell(Checked(Condition.INTACT, "")) == Apply(deploy(4), How.PATCH)
 
 
-def test_a_torn_tree_is_not_taken_for_sound_because_a_cheap_look_finds_nothing() -> None:
+def test_a_corrupt_tree_is_not_considered_intact_because_a_check_without_contents_finds_nothing() -> None:
     player = Player()
     player.start(deploy(3), Condition.CORRUPT)
     player.tell(AWAY)
@@ -69,7 +106,7 @@ def test_a_torn_tree_is_not_taken_for_sound_because_a_cheap_look_finds_nothing()
     assert player.state.condition == Condition.CORRUPT
 
 
-def test_odd_things_that_went_by_themselves_are_forgotten() -> None:
+def test_unexpected_files_that_went_away_are_forgotten() -> None:
     player = Player().follow(deploy(3))
     player.tell(NotModified(), after=30)
     take = player.tell(Checked(Condition.UNEXPECTED, "extra.py"))
@@ -91,7 +128,7 @@ def test_without_the_server_the_tree_is_looked_at_at_most_once_in_a_poll_interva
     assert isinstance(once.tell(REFUSED, after=100), Sleep), "--once has no time for that"
 
 
-def test_odd_things_are_put_right_without_the_server() -> None:
+def test_unexpected_files_are_removed_without_the_server() -> None:
     player = Player().follow(deploy(3))
     player.tell(REFUSED, after=30)
     assert player.tell(Checked(Condition.UNEXPECTED, "current")) == Apply(deploy(3), How.SAME)
@@ -99,7 +136,7 @@ def test_odd_things_are_put_right_without_the_server() -> None:
     assert isinstance(player.state.error, ServerRefused)
 
 
-def test_torn_files_are_noticed_without_the_server_which_is_not_asked_sooner_for_it() -> None:
+def test_corrupt_files_are_noticed_without_the_server_which_is_not_polled_sooner_for_it() -> None:
     player = Player().follow(deploy(3))
     player.tell(REFUSED, after=30)
     assert player.tell(Checked(Condition.CORRUPT, "a.py")) == Sleep(5.0)
@@ -155,7 +192,7 @@ def test_a_pause_between_repairs_holds_up_no_newer_deploy_and_is_over_with_it() 
     assert player.tell(Checked(Condition.UNEXPECTED, "extra.py")) == Apply(deploy(4), How.SAME)
 
 
-def test_a_tree_that_stayed_whole_for_long_is_built_again_at_once() -> None:
+def test_a_tree_that_stayed_intact_for_long_is_built_again_at_once() -> None:
     player = Player().follow(deploy(3))
     for _ in range(5):
         player.tell(NotModified(), after=200)
@@ -196,7 +233,7 @@ def test_a_pause_between_repairs_lets_no_refused_deploy_through() -> None:
 
 
 @pytest.mark.parametrize("answer", [NotModified(), AWAY])
-def test_once_starts_a_pod_with_sound_files_though_what_is_odd_beside_them_cannot_be_put_right(answer) -> None:
+def test_once_starts_a_pod_with_intact_files_though_an_unexpected_one_cannot_be_removed(answer) -> None:
     player = Player(once=True)
     take = player.start(deploy(3), Condition.UNEXPECTED)
     assert take == Apply(deploy(3), How.SAME)
@@ -204,7 +241,7 @@ def test_once_starts_a_pod_with_sound_files_though_what_is_odd_beside_them_canno
     assert player.tell(answer) == Exit(0)
 
 
-def test_a_damaged_seed_with_torn_files_is_seeded_again_not_downloaded() -> None:
+def test_a_damaged_seed_with_corrupt_files_is_seeded_again_not_downloaded() -> None:
     player = Player(when_empty=WhenEmpty.SEED).follow(SEEDED._replace(version=NO_VERSION))
     player.tell(NotModified(), after=30)
     take = player.tell(Checked(Condition.UNEXPECTED, "extra.py"))

@@ -56,6 +56,19 @@ def test_a_deploy_that_keeps_failing_is_tried_with_growing_pauses_up_to_a_limit(
     assert pauses == [5, 10, 20, 40, MAX_PAUSE_SECONDS, 60, 60]
 
 
+def test_a_newer_deploy_does_not_wait_longer_because_the_one_before_failed() -> None:
+    player = Player().follow(deploy(3))
+    take = player.tell(Changed(deploy(4)))
+    for pause in (5, 10):
+        player.fail(take, VolumeFailed("full"))
+        assert player.state.retry_at == player.now + pause
+        player.tell(NotModified(), after=pause)
+        take = player.tell(Checked(Condition.INTACT, ""))
+    take = player.tell(Changed(deploy(5)))
+    player.fail(take, VolumeFailed("full"))
+    assert player.state.retry_at == player.now + 5
+
+
 def test_while_a_deploy_fails_the_server_is_waited_on_so_that_a_newer_one_comes_at_once() -> None:
     player = Player().follow(deploy(3))
     take = player.tell(Changed(deploy(4)))
@@ -89,7 +102,7 @@ def test_pauses_are_jittered_by_up_to_half() -> None:
     assert pauses == {2.5, 3.75, 5.0}
 
 
-def test_a_server_that_refuses_is_asked_less_and_less_often_and_no_tree_changes() -> None:
+def test_a_server_that_refuses_is_polled_less_and_less_often_and_no_tree_changes() -> None:
     player = Player().follow(deploy(3))
     pauses = []
     for number in range(7):
@@ -107,7 +120,7 @@ def test_a_server_that_refuses_is_asked_less_and_less_often_and_no_tree_changes(
     assert player.tell(Checked(Condition.INTACT, "")) == Poll("v-3", 30)
 
 
-def test_what_is_pending_is_not_tried_while_the_server_is_away() -> None:
+def test_what_is_pending_is_not_tried_while_the_server_is_unreachable() -> None:
     player = Player().follow(deploy(3))
     take = player.tell(Changed(deploy(4)))
     player.fail(take, ServerUnreachable("cut"))

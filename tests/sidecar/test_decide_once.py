@@ -23,21 +23,21 @@ from dagferry_sidecar.state import (
 from player import AWAY, EMPTY_TREE, NOTHING, SEEDED, Player, deploy
 
 
-def test_once_ends_well_when_the_deploy_is_live() -> None:
+def test_once_exits_with_0_when_the_deploy_is_live() -> None:
     player = Player(once=True)
     assert player.start() == Poll("", 0)
     assert player.tell(Changed(deploy(3))) == Apply(deploy(3), How.WHOLE)
     assert player.tell(Published(deploy(3), ())) == Exit(0)
 
 
-def test_once_ends_well_when_the_newest_is_live_already() -> None:
+def test_once_exits_with_0_when_the_newest_is_live_already() -> None:
     player = Player(once=True)
     player.start(deploy(3))
     assert player.tell(NotModified()) == Exit(0)
 
 
 @pytest.mark.parametrize(("when_empty", "tree"), [(WhenEmpty.SEED, SEEDED), (WhenEmpty.EMPTY, EMPTY_TREE)])
-def test_once_ends_well_with_a_seed_when_nothing_is_deployed(when_empty, tree) -> None:
+def test_once_exits_with_0_with_a_seed_when_nothing_is_deployed(when_empty, tree) -> None:
     player = Player(once=True, when_empty=when_empty)
     player.start()
     player.tell(Changed(NOTHING))
@@ -56,7 +56,7 @@ def test_once_waits_for_the_first_deploy_until_the_timeout_and_fails() -> None:
     assert isinstance(player.state.error, AwaitingFirstDeploy)
 
 
-def test_once_takes_the_first_deploy_it_waited_for() -> None:
+def test_once_applies_the_first_deploy_it_waited_for() -> None:
     player = Player(once=True)
     player.start()
     player.tell(Changed(NOTHING))
@@ -65,14 +65,14 @@ def test_once_takes_the_first_deploy_it_waited_for() -> None:
     assert player.tell(Published(deploy(1), ())) == Exit(0)
 
 
-def test_once_ends_well_with_a_warning_when_the_server_is_away_and_a_whole_tree_is_there() -> None:
+def test_once_exits_with_0_with_a_warning_when_the_server_is_unreachable_and_an_intact_tree_is_there() -> None:
     player = Player(once=True)
     player.start(deploy(3))
     assert player.tell(AWAY) == Exit(0)
     assert player.state.warning == "away. The live tree stays."
 
 
-def test_no_request_takes_longer_than_once_has_time_for() -> None:
+def test_no_request_takes_longer_than_once_may_take() -> None:
     player = Player(once=True, deadline=3.0)
     player.start()
     assert request_timeout(player.state, 0.5) == 2.5
@@ -80,14 +80,14 @@ def test_no_request_takes_longer_than_once_has_time_for() -> None:
 
 
 @pytest.mark.parametrize("offered", [deploy(2), NOTHING, NOTHING._replace(log_id="new")])
-def test_once_ends_well_when_what_the_server_offers_is_not_to_be_taken(offered) -> None:
+def test_once_exits_with_0_when_what_the_server_offers_is_not_to_be_applied(offered) -> None:
     player = Player(once=True)
     player.start(deploy(3))
     assert player.tell(Changed(offered)) == Exit(0)
     assert player.state.error or player.state.warning
 
 
-def test_once_asks_the_server_although_it_had_to_tidy_up_first() -> None:
+def test_once_polls_although_it_had_to_repair_the_tree_first() -> None:
     player = Player(once=True)
     assert player.start(deploy(3), Condition.UNEXPECTED) == Apply(deploy(3), How.SAME)
     assert player.tell(Published(deploy(3), ())) == Poll("v-3", 0)
@@ -96,7 +96,7 @@ def test_once_asks_the_server_although_it_had_to_tidy_up_first() -> None:
 @pytest.mark.parametrize(
     ("live", "damage"), [(None, Condition.INTACT), (deploy(3), Condition.CORRUPT), (None, Condition.CORRUPT)]
 )
-def test_once_without_a_whole_tree_tries_until_the_timeout_and_ends_with_the_error(live, damage) -> None:
+def test_once_without_an_intact_tree_tries_until_the_timeout_and_ends_with_the_error(live, damage) -> None:
     player = Player(once=True, deadline=100.0)
     assert player.start(live, damage) == Poll("", 0)
     while isinstance(action := player.tell(AWAY), Sleep):
@@ -117,7 +117,7 @@ def test_once_tries_a_deploy_that_fails_until_the_timeout_and_ends_with_its_erro
     assert player.now == 100.0
 
 
-def test_once_with_a_torn_tree_that_the_server_cannot_heal_ends_with_an_error() -> None:
+def test_once_with_a_corrupt_tree_that_the_server_cannot_repair_ends_with_an_error() -> None:
     player = Player(once=True, deadline=10.0)
     player.start(deploy(3), Condition.CORRUPT)
     action = player.tell(Changed(NOTHING._replace(log_id="new")))

@@ -43,7 +43,7 @@ def test_they_are_also_if_another_swap_came_between() -> None:
     assert player.tell(Done()) == Poll("v-5", 4)
 
 
-def test_they_are_also_while_the_server_is_away() -> None:
+def test_they_are_also_while_the_server_is_unreachable() -> None:
     player = Player().follow(deploy(3))
     player.tell(Changed(deploy(4)))
     player.tell(Published(deploy(4), ("a.py",)))

@@ -229,7 +229,7 @@ def test_old_trees_are_retired_after_a_swap(fake, tmp_path, watched) -> None:
     assert looping.stats.trees == 2
 
 
-def test_a_deploy_is_taken_from_the_log_of_what_was_done(fake, watched) -> None:
+def test_a_deploy_is_one_poll_and_one_apply(fake, watched) -> None:
     fake.deploy(A)
     looping = watched().until(published)
     assert [type(action).__name__ for action, _ in looping.done] == ["Poll", "Apply"]

@@ -65,7 +65,7 @@ def test_it_is_ready_only_when_a_checked_tree_is_published_and_looks_each_time(p
     assert ready(probes)[0] == 503
 
 
-def test_being_out_of_touch_is_said_and_makes_nobody_unready(probes, stats) -> None:
+def test_being_out_of_touch_is_reported_and_makes_nobody_unready(probes, stats) -> None:
     probes.root = Root("v-1")
     stats.intact = True
     stats.last_contact = 1.0

@@ -42,7 +42,7 @@ def through_an_interruption(player: Player, after: float, error: PollFailed = AW
 
 
 @pytest.mark.parametrize("failure", [AWAY, PollFailed(ProxyFailed("down")), refused(502), refused(503), refused(504)])
-def test_for_a_minute_a_server_that_is_away_is_asked_so_often_that_a_restart_is_hardly_noticed(failure) -> None:
+def test_for_a_minute_an_unreachable_server_is_polled_so_often_that_a_restart_is_hardly_noticed(failure) -> None:
     player = Player().follow(deploy(3))
     pauses = []
     while player.now < RESTART_SECONDS:
@@ -72,12 +72,12 @@ def test_the_minute_begins_anew_when_the_server_was_there() -> None:
 
 
 @pytest.mark.parametrize("failure", [REFUSED, refused(401), refused(500), PollFailed(TokenUnreadable("none"))])
-def test_what_a_restart_does_not_explain_is_followed_by_a_pause(failure) -> None:
+def test_a_failure_that_no_restart_explains_is_followed_by_a_pause(failure) -> None:
     player = Player().follow(deploy(3))
     assert player.tell(failure) == Sleep(5.0)
 
 
-def test_those_who_ask_again_spread() -> None:
+def test_polls_after_a_failure_are_spread() -> None:
     pauses = set()
     for jitter in (0.0, 0.5, 1.0):
         player = Player().follow(deploy(3))
@@ -87,7 +87,7 @@ def test_those_who_ask_again_spread() -> None:
     assert pauses == {0.375, 0.5625, 0.75}
 
 
-def test_a_server_that_ends_a_wait_before_its_time_is_asked_again_soon_once() -> None:
+def test_a_server_that_ends_a_wait_before_its_time_is_polled_again_soon_once() -> None:
     player = Player().follow(deploy(3))
     assert player.tell(NotModified(), after=0.01) == Check()
     assert player.tell(Checked(Condition.INTACT, "")) == Sleep(SPREAD_SECONDS), "so a server ends its waits that stops"
@@ -117,7 +117,7 @@ def test_each_restart_with_a_deploy_behind_it_is_hardly_noticed() -> None:
 # --- waits that are cut ----------------------------------------------------------------------------------------------
 
 
-def test_one_cut_wait_changes_nothing() -> None:
+def test_one_interrupted_wait_changes_nothing() -> None:
     player = Player().follow(deploy(3))
     assert through_an_interruption(player, 12) == Poll("v-3", 30)
     assert player.state.error is None
@@ -125,7 +125,7 @@ def test_one_cut_wait_changes_nothing() -> None:
     assert through_an_interruption(player, 12) == Poll("v-3", 30), "the one before it does not count any more"
 
 
-def test_after_a_cut_the_server_is_asked_at_once_and_what_is_new_is_taken() -> None:
+def test_after_an_interruption_the_server_is_polled_at_once_and_what_is_new_is_applied() -> None:
     player = Player().follow(deploy(3))
     before = player.now
     until_it_polls(player, player.tell(AWAY, after=12))
@@ -136,7 +136,7 @@ def test_after_a_cut_the_server_is_asked_at_once_and_what_is_new_is_taken() -> N
 @pytest.mark.parametrize(
     ("after", "failure"), [(2, AWAY), (12, AWAY), (12, refused(504)), (15, refused(502)), (30, AWAY)]
 )
-def test_waits_that_are_cut_twice_become_so_short_that_they_are_not(after, failure) -> None:
+def test_waits_that_are_interrupted_twice_become_so_short_that_they_are_not(after, failure) -> None:
     player = Player(wait=50).follow(deploy(3))
     through_an_interruption(player, after, failure)
     asked = through_an_interruption(player, after, failure)
@@ -167,7 +167,7 @@ def test_a_wait_that_ends_because_the_server_went_teaches_nothing() -> None:
 
 
 @pytest.mark.parametrize("failure", [refused(401), refused(500), PollFailed(TokenUnreadable("none"))])
-def test_an_answer_of_the_server_is_no_cut(failure) -> None:
+def test_an_answer_of_the_server_is_no_interruption(failure) -> None:
     player = Player().follow(deploy(3))
     player.tell(failure, after=12)
     assert player.state.error is failure.error
