@@ -263,7 +263,7 @@ class Settings(BaseModel):
     def log(self, max_store_bytes: int) -> None:
         """Log every limit that came out, and a warning if nobody has to prove who they are."""
         log.info(
-            "Limits",
+            "Effective limits",
             extra=fields(
                 upload_bytes=self.upload_limit.bytes,
                 upload_rule=self.upload_limit.rule,
