@@ -17,40 +17,30 @@ removes both. Apart from ``current``, nothing outside ``.trees`` is touched.
 import contextlib
 import logging
 import os
-import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from dagferry_core.bundle.manifest import EMPTY, Manifest
 from dagferry_core.errors import DagferryError
-from dagferry_follow.volume import removal as removing
 from dagferry_follow.volume import tree as trees
 from dagferry_follow.volume.attributes import set_mode
 from dagferry_follow.volume.lookup import UNIQUE, read_tree
+from dagferry_follow.volume.old_trees import OldTrees
 from dagferry_follow.volume.records import (
     ENDED,
     DeployRef,
     OldTree,
     Record,
     TreeRules,
-    count_kept,
     mark_ended,
     read_record,
-    stored_bytes,
-    superseded_repairs,
     write_record,
     write_records,
 )
-from dagferry_follow.volume.root import TREES, Root, failures
+from dagferry_follow.volume.root import Root, failures
 from dagferry_follow.volume.staging import StagingTree
-from dagferry_follow.volume.tree import FOLDER_MODE, FULL_ERRORS, Damage, Tree, on_disk
-
-REMOVE_AGAIN_SECONDS = 600.0
-"""How often removing what could not be removed is tried again; it is also tried after each swap."""
-FEWEST = TreeRules(0, 0, 0)
-
-_TEMPORARY_LINK = re.compile(r"link-[0-9a-f]{16}")
+from dagferry_follow.volume.tree import FOLDER_MODE, Damage, Tree, on_disk
 
 log = logging.getLogger(__name__)
 
@@ -77,17 +67,14 @@ class StagedDeploy(StagingTree):
 class Volume:
     """The trees under a root folder, which is owned until ``close``.
 
-    ``live`` is the tree that is published, and ``old`` are those before it, newest first; ``load`` finds both. A deploy
-    is published in three steps: ``stage`` a tree, fill it, ``swap`` it in.
+    ``live`` is the tree that is published, which ``load`` finds; ``old`` are those before it, which ``sweep`` finds. A
+    deploy is published in three steps: ``stage`` a tree, fill it, ``swap`` it in.
     """
 
     def __init__(self, path: str) -> None:
         self.root = Root(path)
         self.live: Live | None = None
-        self.old: list[OldTree] = []
-        self._unremoved: set[str] = set()
-        """Names of the folders that could not be removed."""
-        self._removed_at = 0.0
+        self._old_trees = OldTrees(self.root)
         self._unknown = ""
         """What the link pointed at when loaded, if that could not be checked: Airflow may have read its files."""
 
@@ -169,7 +156,7 @@ class Volume:
         once, ``retire`` removes later. A failure because the volume is full costs the old trees, too.
         """
         if self.root.own():
-            self.old = []
+            self._old_trees.forget()
         unique = os.urandom(8).hex()
         folder = self.root.folder_of(unique)
         target = self.root.target_of(unique, deploy.version)
@@ -186,7 +173,7 @@ class Volume:
                 raise
             finally:
                 if not self._is_live(unique, target):
-                    self._remove(unique)
+                    self._old_trees.remove(unique)
 
     def swap(self, staging: StagedDeploy, clock: Callable[[], float]) -> list[str]:
         """Make a filled tree live, and return the paths of its fresh files.
@@ -207,10 +194,8 @@ class Volume:
             with contextlib.suppress(PermissionError, FileNotFoundError):
                 mark_ended(self.root.folder_of(ending.unique), now)
         self.root.point_at(self.root.target_of(unique, deploy.version))
-        if ending:
-            self.old.insert(0, ending._replace(ended=now))
+        self._old_trees.add(ending._replace(ended=now) if ending else None)
         self.live, self._unknown = Live(unique, record, tree), ""
-        self._removed_at = 0.0
         return fresh
 
     def _is_live(self, unique: str, target: str) -> bool:
@@ -243,84 +228,29 @@ class Volume:
                 write_record(folder, record)
         return OldTree(unique, record, 0)
 
-    def make_room(self, error: BaseException, now: float) -> bool:
-        """If ``error`` says that the volume is full, remove all trees that may go; return whether there were any."""
-        reason = error if isinstance(error, OSError) else error.__cause__
-        if not isinstance(reason, OSError) or reason.errno not in FULL_ERRORS:
-            return False
-        removed = self.retire(FEWEST, now)
-        if not self.live:  # the published tree cannot be checked: keep it, and the newest of the others
-            spare, self.old = self.old[1:], self.old[:1]
-            removed = sum(self._remove(tree.unique) for tree in reversed(spare))
-        if removed:
-            log.warning("The volume is full. %d old trees were removed early.", removed)
-        return removed > 0
+    # --- old trees ---------------------------------------------------------------------------------------------------
 
-    # --- removing ----------------------------------------------------------------------------------------------------
+    @property
+    def old(self) -> Sequence[OldTree]:
+        """The trees before the live one, newest first."""
+        return self._old_trees.trees
 
     def sweep(self) -> int:
         """Find the old trees, remove what an earlier run left behind, and return how many leftovers were removed."""
-        leftovers = 0
-        with failures(self.root.trees):
-            for name in os.listdir(self.root.trees):
-                ours = UNIQUE.fullmatch(name)
-                if ours and (self.root.target().startswith(f"{TREES}/{name}/") or self._keep_old(name)):
-                    continue
-                if ours or _TEMPORARY_LINK.fullmatch(name):
-                    leftovers += self._remove(name)
-        self.old.sort(key=lambda tree: tree.record.serial, reverse=True)
-        return leftovers
-
-    def _keep_old(self, unique: str) -> bool:
-        folder = self.root.folder_of(unique)
-        try:
-            ended = os.lstat(f"{folder}/{ENDED}").st_mtime
-            self.old.append(OldTree(unique, read_record(folder), ended))
-        except (OSError, ValueError):
-            return False
-        return True
+        return self._old_trees.sweep()
 
     def retire(self, rules: TreeRules, now: float) -> int:
         """Remove the old trees that ``rules`` do not keep, and return how many were removed."""
-        if self._unremoved and not 0 <= now - self._removed_at < REMOVE_AGAIN_SECONDS:
-            self._removed_at = now
-            for unique in tuple(self._unremoved):
-                self._remove(unique)
-        if not self.live:
-            return 0
-        for place, tree in enumerate(self.old):
-            if tree.ended > now:  # the clock was set back; the tree must not stay until it has caught up
-                self.old[place] = tree._replace(ended=now)
-                with contextlib.suppress(OSError):
-                    mark_ended(self.root.folder_of(tree.unique), now)
-        removed = superseded_repairs(self.old, rules)
-        self.old = [tree for tree in self.old if tree not in removed]
-        kept = count_kept(self.live.record, self.old, rules, now)
-        removed += self.old[kept:]
-        self.old = self.old[:kept]
-        return sum(self._remove(tree.unique) for tree in reversed(removed))
+        return self._old_trees.retire(self._live_record, rules, now)
 
-    def _remove(self, name: str) -> bool:
-        path = self.root.folder_of(name)
-        try:
-            if os.path.islink(path):
-                os.unlink(path)
-                return True
-            # Without its mark it is a leftover, should the removal be interrupted.
-            with contextlib.suppress(FileNotFoundError, PermissionError):
-                os.unlink(f"{path}/{ENDED}")
-            removing.remove(path)
-        except OSError as error:
-            if name not in self._unremoved:
-                log.warning("%s cannot be removed: %s", path, error.strerror)
-                self._unremoved.add(name)
-            return False
-        self._unremoved.discard(name)
-        return True
-
-    # --- counting ----------------------------------------------------------------------------------------------------
+    def make_room(self, error: BaseException, now: float) -> bool:
+        """If ``error`` says that the volume is full, remove all trees that may go; return whether there were any."""
+        return self._old_trees.make_room(self._live_record, error, now)
 
     def stored(self) -> tuple[int, int]:
         """Return how many trees are on the volume, and their bytes without those that could not be removed."""
-        records = [tree.record for tree in ([self.live] if self.live else []) + self.old]
-        return len(records) + len(self._unremoved), stored_bytes(records)
+        return self._old_trees.stored(self._live_record)
+
+    @property
+    def _live_record(self) -> Record | None:
+        return self.live.record if self.live else None
