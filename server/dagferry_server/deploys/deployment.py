@@ -13,26 +13,27 @@ from collections.abc import Iterable
 from typing import NamedTuple, NoReturn, TypeAlias
 
 from dagferry_core.deploylog import Deploy, decode, entry_sha256
-from dagferry_core.errors import (
+from dagferry_core.errors import FormatError
+from dagferry_core.names import version_sequence
+from dagferry_core.protocol import NOTHING_TAG
+from dagferry_runtime.logs import log_failure
+from dagferry_server.deploys.deployments_file import DeploymentSettings
+from dagferry_server.errors import (
     BundleGone,
     DeploymentDisabled,
     NothingDeployed,
+    RequestError,
     StoreDamaged,
     StoreFailed,
     StoreFull,
     VersionNotFound,
 )
-from dagferry_core.names import version_sequence
-from dagferry_runtime.logs import log_failure
-from dagferry_server.deploys.deployments_file import DeploymentSettings
 from dagferry_server.fleet.sidecars import Sidecars
 from dagferry_server.fleet.waiters import Waiters
 from dagferry_server.store.base import Store
 
 MEMORY_DEPLOYS = 10_000
 """About 8 MB; also the maximum number of deploys whose bundles retention keeps."""
-NOTHING_TAG = "none"
-"""The ETag before the first deploy, instead of a version."""
 
 Fault: TypeAlias = StoreFailed | StoreFull
 
@@ -99,8 +100,9 @@ def _read_stored(store: Store, deployment: str, sequence: int) -> _Read:
 def _decoded(sequence: int, data: bytes) -> _Read:
     try:
         return _Read(sequence, decode(data, sequence), None, entry_sha256(data))
-    except StoreDamaged as error:
-        return _Read(sequence, None, error, entry_sha256(data))
+    except FormatError as error:
+        damaged = StoreDamaged(f"Entry {sequence} of the deploy log is damaged: {error}.")
+        return _Read(sequence, None, damaged, entry_sha256(data))
 
 
 def _look(store: Store, deployment: str, highest: int, again: Iterable[int]) -> list[_Read]:
@@ -240,7 +242,10 @@ class Deployment:
 
     async def deploy(self, version: str) -> Deploy:
         """Return the deploy of a version; ``VersionNotFound`` if there is none, ``RequestError`` if it is invalid."""
-        sequence = version_sequence(version)
+        try:
+            sequence = version_sequence(version)
+        except ValueError as error:
+            raise RequestError(f"{error}.") from error
         if self.away and sequence > self.highest:
             self.refuse(self.away)
         deploy = await self._read(sequence) if 1 <= sequence <= self.highest else None

@@ -9,9 +9,9 @@ import pytest
 
 from dagferry_core.bundle.manifest import Changes
 from dagferry_core.deploylog import next_deploy
-from dagferry_core.errors import StoreFailed, StoreFull
 from dagferry_server.deploys import retention
 from dagferry_server.deploys.verify import Verification
+from dagferry_server.errors import StoreFailed, StoreFull
 from dagferry_server.store.local import LocalStore
 from running import A, B, Running
 
@@ -120,10 +120,10 @@ async def test_as_long_as_the_log_cannot_be_read_nothing_goes(server) -> None:
     await asyncio.to_thread(server.service.store.put_bundle, "default", digest, lambda _: b"")
     deployment._unlisted = StoreFailed("The disk is on fire.")
     assert deployment.away
-    await apply_retention(server.service)
+    await server.service.retention.run()
     assert await stored(server) == {digest}
     deployment._unlisted = None
-    await apply_retention(server.service)
+    await server.service.retention.run()
     assert await stored(server) == set()
 
 
@@ -133,7 +133,7 @@ async def test_bundles_are_deleted_under_the_lock_of_the_deployment(server, monk
     locked = []
     delete = store.delete_bundle
     monkeypatch.setattr(store, "delete_bundle", lambda *of: locked.append(deployment.lock.locked()) or delete(*of))
-    await apply_retention(server.service)
+    await server.service.retention.run()
     assert locked == [True]
 
 
@@ -142,10 +142,10 @@ async def test_while_another_server_commits_nothing_goes(server) -> None:
     await asyncio.to_thread(store.put_bundle, "default", digest, lambda _: b"")
     commit = LocalStore(server.service.folder.root).committing("default")
     await asyncio.to_thread(commit.__enter__)
-    await apply_retention(server.service)
+    await server.service.retention.run()
     assert await stored(server) == {digest}
     await asyncio.to_thread(commit.__exit__, None, None, None)
-    await apply_retention(server.service)
+    await server.service.retention.run()
     assert await stored(server) == set()
 
 
@@ -172,7 +172,7 @@ async def test_a_bundle_that_an_entry_names_since_the_pass_began_stays(server, m
         return looked[0]
 
     monkeypatch.setattr(retention, "kept_bundles", meanwhile)
-    await apply_retention(server.service)
+    await server.service.retention.run()
     assert looked == [{"default": set()}]
     assert await stored(server) == {digest}
 
@@ -187,13 +187,13 @@ async def test_of_a_deployment_that_is_removed_during_a_pass_nothing_goes_and_no
     kept_bundles = retention.kept_bundles
 
     def meanwhile(*of: object) -> dict[str, set[str]]:
-        del service.deployments["two"]
+        del service.deployments._by_name["two"]
         for gauge in (service.metrics.stored_bytes, service.metrics.stored_bundles):
             gauge.remove("two")
         return kept_bundles(*of)
 
     monkeypatch.setattr(retention, "kept_bundles", meanwhile)
-    await apply_retention(service)
+    await service.retention.run()
     assert [await stored(server, name) for name in ("one", "two")] == [set(), {digest}]
     assert await server.metric('stored_bundles{deployment="one"}') == 0
     assert await server.metric('stored_bundles{deployment="two"}') is None
@@ -216,7 +216,7 @@ async def test_what_cannot_be_deleted_is_reported_and_hinders_no_other_deploymen
         delete(name, digest)
 
     monkeypatch.setattr(store, "delete_bundle", fail)
-    await apply_retention(server.service)
+    await server.service.retention.run()
     assert [await stored(server, name) for name in ("one", "two")] == [{digest}, set()]
     failed = [record for record in caplog.records if record.message == "Retention failed"]
     assert [record.fields["deployment"] for record in failed] == ["one"]
