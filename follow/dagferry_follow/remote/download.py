@@ -20,7 +20,7 @@ def open_download(
     digest: str,
     heartbeat: Callable[[], None] = lambda: None,
 ) -> Iterator[tuple[Manifest, Content]]:
-    """Yield the manifest and the content of a bundle, or of a patch to ``old``, that is coming in.
+    """Yield the manifest and the content of a bundle, or of a patch to ``old``, that is being downloaded.
 
     Raises ``DigestMismatch`` unless the manifest's digest is ``digest`` (``""``: any), ``PatchMismatch`` if a patch
     is not for ``old``. An error inside aborts the download. ``heartbeat`` is called now and then, in this thread.
@@ -38,7 +38,7 @@ def open_download(
         with _errors(AnswerInvalid):
             manifest, files = read_tar(read_inflated)
         _check(manifest.digest, digest)
-        with _errors(DigestMismatch):  # of whoever reads the files, too
+        with _errors(DigestMismatch):  # also those that reading the files raises
             yield manifest, files
 
 
