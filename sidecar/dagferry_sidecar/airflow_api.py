@@ -1,8 +1,9 @@
 """The hook of ``--airflow-url``: makes Airflow 3 list the dags folder again, so that new and removed DAGs show up.
 
 Airflow lists a folder every 5 minutes by default; a request to parse any one file in it makes it list the folder at
-once (docs/airflow.md). So this requests the file of one DAG that still exists, for each of Airflow's DAG bundles that
-has one. If Airflow does not know any DAG of this folder yet, there is nothing to request, and its interval applies.
+once (docs/how-to/tune-airflow.md). So this requests the file of one DAG that still exists, for each of Airflow's DAG
+bundles that has one. If Airflow does not know any DAG of this folder yet, there is nothing to request, and its interval
+applies.
 
 Airflow's dags folder may be a subfolder of ours, as with ``?root=.``: its paths are then suffixes of ours.
 """

@@ -199,7 +199,7 @@ def test_a_refusal_says_whether_a_token_is_missing_or_not_taken(status) -> None:
     body = b'{"code":"x","message":"No.","hint":""}'
     with speaker(b"HTTP/1.1 %b\r\nContent-Length: %d\r\n\r\n%b" % (status, len(body), body)) as port:
         without, refused = ask(f"http://127.0.0.1:{port}"), ask(f"http://127.0.0.1:{port}", ConnectionOptions("dgf_x"))
-    assert "give the sidecar one with --token-file" in without.hint
+    assert "give the sidecar a token with --token-file" in without.hint
     assert "The server's log says why" in refused.hint
     assert "dgf_x" not in refused.message + refused.hint
 
