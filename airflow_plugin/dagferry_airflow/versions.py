@@ -28,7 +28,7 @@ from dagferry_follow.remote.connection import Timeouts
 from dagferry_follow.remote.server import DOWNLOAD_SECONDS, Server
 from dagferry_follow.volume import removal as removing
 from dagferry_follow.volume.attributes import set_mode
-from dagferry_follow.volume.lookup import trees_of, whole_tree
+from dagferry_follow.volume.lookup import intact_tree, trees_of
 from dagferry_follow.volume.records import DeployRef
 from dagferry_follow.volume.tree import FOLDER_MODE
 
@@ -107,7 +107,7 @@ class Versions:
         """Make a version from a tree that was live here; return whether one is intact. The server is not asked."""
 
         def copy_to(folder: str) -> None:
-            if not (tree := whole_tree(self._live, version)):
+            if not (tree := intact_tree(self._live, version)):
                 raise TreeDamaged(f"No tree of {version} in {self._live} is what was published.")
             copy(folder, tree)
 
