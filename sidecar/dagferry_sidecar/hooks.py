@@ -89,8 +89,8 @@ class AfterSwap:
             self._count(error.code)
             return False
         except Exception:
-            # A defect of the hook must not end it for good.
-            log.exception("The hook failed because of a defect", extra=fields(hook=self._hook.name))
+            # A bug in the hook must not end it for good.
+            log.exception("The hook failed because of an internal error", extra=fields(hook=self._hook.name))
             self._count(DagferryError.code)
             return False
         log.info("Hook done", extra=fields(hook=self._hook.name, version=deploy.version))

@@ -95,15 +95,15 @@ class Loop:
         if not isinstance(event, ApplyFailed):  # that is counted where it happened
             self._count(before.deploy_error, self._state.deploy_error)
         self._count(before.contact_error, self._state.contact_error)
-        self._tell(before, self._state)
+        self._report_changes(before, self._state)
         return action
 
     def deregister(self) -> None:
-        """Tell the server, if it can be reached at once, that this sidecar ends."""
+        """Tell the server that this sidecar ends, if it can be reached at once."""
         try:
             self._server.deregister(self._report())
         except DagferryError as error:
-            log.info("Goodbye was not heard: %s", error.message)
+            log.info("This sidecar could not be deregistered: %s", error.message)
 
     def _started(self) -> Started:
         live = self._volume.live
@@ -148,14 +148,14 @@ class Loop:
         if deploy is None:
             return NotModified()
         if deploy.sequence and deploy != self._state.live:
-            log.info("Told of a deploy", extra=fields(**self._who(deploy), sequence=deploy.sequence))
+            log.info("New deploy available", extra=fields(**self._who(deploy), sequence=deploy.sequence))
         return Changed(deploy)
 
     def _report(self) -> Report:
         live = self._state.live
         return Report(live.version if live else "", self._state.error)
 
-    # --- applying ---------------------------------------------------------------------------------------------------
+    # --- applying ----------------------------------------------------------------------------------------------------
 
     def _apply(self, action: Apply) -> Event:
         started = time.monotonic()
@@ -164,20 +164,20 @@ class Loop:
         except DagferryError as error:
             self._server.close()
             self._stats.count_sync(error.code)
-            log.debug("%s could not be taken: %s", action.deploy.version, error.message)
+            log.debug("%s could not be applied: %s", action.deploy.version, error.message)
             return ApplyFailed(action, error)
         except Exception as error:
-            # A defect must cost this deploy, not the pod: a crash would only repeat it.
+            # A bug must cost this deploy, not the pod: a crash would only repeat it.
             self._server.close()
             self._stats.count_sync(DagferryError.code)
-            log.exception("A deploy could not be taken because of a defect")
+            log.exception("A deploy could not be applied because of an internal error")
             return ApplyFailed(action, DagferryError(f"{type(error).__name__}: {error}"))
         seconds = time.monotonic() - started
         self._stats.count_sync(OK)
         self._stats.sync_count += 1
         self._stats.sync_seconds += seconds
         log.info(
-            "Live",
+            "Tree published",
             extra=fields(
                 **self._who(deploy),
                 sequence=deploy.sequence,
@@ -240,7 +240,7 @@ class Loop:
             return Checked(Condition.UNEXPECTED, error.message)
         except VolumeFailed as error:  # that says nothing about the tree
             self._stats.count_sync(error.code)
-            log.debug("The live tree could not be looked at: %s", error.message)
+            log.debug("The live tree could not be checked: %s", error.message)
             return Done()
         return Checked(condition_of(damage), _text_of(damage))
 
@@ -258,7 +258,7 @@ class Loop:
         if removed:
             log.info("Old trees removed", extra=fields(**self._who(), removed=removed, bytes=self._stats.tree_bytes))
 
-    # --- telling -----------------------------------------------------------------------------------------------------
+    # --- reporting ---------------------------------------------------------------------------------------------------
 
     def _who(self, deploy: DeployRef | None = None) -> dict[str, object]:
         live = deploy or self._state.live
@@ -272,21 +272,22 @@ class Loop:
         if after is not None and after is not before:
             self._stats.count_sync(after.code)
 
-    def _tell(self, before: State, after: State) -> None:
+    def _report_changes(self, before: State, after: State) -> None:
         self._stats.live = after.live
         self._stats.intact = after.live is not None and after.condition is not Condition.CORRUPT
         self._stats.error = after.error
         if after.warning and after.warning != before.warning:
             log.warning(after.warning, extra=fields(**self._who()))
         if after.wait_limit_until > before.wait_limit_until:
-            hint = "Raise the timeouts of what lies between to 75 s, or lower --poll-wait below them."
-            text = f"Waits for a deploy are cut. For an hour the server is asked to wait {after.wait_limit} s only."
+            hint = "Raise the timeouts of the proxies in between to 75 s, or set --poll-wait below them."
+            limit = f"For an hour the server is asked to wait only {after.wait_limit} s."
+            text = f"Waits for a deploy are interrupted. {limit}"
             log.warning(text, extra=fields(**self._who(), hint=hint))
         old, new = before.error, after.error
         if new and (old is None or old.code != new.code):
             log.warning(new.message, extra=fields(**self._who(), code=new.code, hint=new.hint))
         if old and new is None:
-            log.info("All is well again", extra=fields(**self._who(), after=old.code))
+            log.info("Recovered", extra=fields(**self._who(), after=old.code))
 
 
 def _text_of(damage: Damage) -> str:

@@ -77,7 +77,7 @@ class Probes:
 
             def handle_error(self, request: object, client_address: object) -> None:  # noqa: ARG002 - the base class's
                 if not isinstance(sys.exc_info()[1], OSError):  # a prober may go away at any time
-                    log.exception("A probe could not be answered because of a defect")  # noqa: LOG004 - it is in one
+                    log.exception("Internal error while answering a probe")  # noqa: LOG004 - it is in one
 
         server = Listener(("", 0), Handler, bind_and_activate=False)
         server.socket.close()

@@ -38,7 +38,7 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
         return _run(settings, stopping)
     except Stopped:
         log.info("Stopped", extra=fields(deployment=settings.deployment, instance=settings.instance))
-        # Whoever waits for --once must not take a tree for granted that is not there.
+        # What runs after --once must not rely on a tree that may not be there.
         return ServerUnreachable.exit_code if settings.once else 0
 
 

@@ -203,7 +203,7 @@ def test_a_failure_is_logged_once_and_its_end_too(fake, watched, caplog) -> None
     looping.until(lambda _, event: isinstance(event, (Changed, NotModified)))
     told = [record.message for record in caplog.records]
     assert len([message for message in told if "does not answer" in message]) == 1
-    assert told.count("All is well again") == 1
+    assert told.count("Recovered") == 1
 
 
 def test_what_the_outside_sees_is_what_is(fake, watched) -> None:
