@@ -83,7 +83,10 @@ class DagferryBundle(base.BaseDagBundle):  # type: ignore[misc] # Airflow is not
     ) -> None:
         super().__init__(**kwargs)
         self.server = server
-        self.deployment = check_deployment(deployment)
+        try:
+            self.deployment = check_deployment(deployment)
+        except ValueError as error:
+            raise SetupError(f"{error}.", f"Check deployment in the kwargs of bundle {self.name}.") from error
         self._access = ConnectionOptions(token_file=token_file, ca_file=ca_file)
         self._allow_plain_http = allow_plain_http
         self._template = view_url_template

@@ -145,7 +145,7 @@ class Follower:
         version = live_version(self._root) if is_intact else ""
         try:
             return version if version_sequence(version) else ""
-        except DagferryError:  # there is none
+        except ValueError:  # there is none
             return ""
 
     # --- touching ----------------------------------------------------------------------------------------------------

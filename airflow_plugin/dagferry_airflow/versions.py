@@ -21,7 +21,7 @@ from pathlib import Path
 from dagferry_airflow.arguments import DEFAULT_KEEP, Keep
 from dagferry_airflow.follower import LOCK_SECONDS, SHORT_TIMEOUTS
 from dagferry_airflow.live import LiveTree, build, copy, live_version, locked
-from dagferry_core.errors import DagferryError, RootUnusable, TreeDamaged
+from dagferry_core.errors import DagferryError, RootUnusable, SyncError, TreeDamaged
 from dagferry_core.names import version_sequence
 from dagferry_follow.remote.connection import Timeouts
 from dagferry_follow.remote.server import DOWNLOAD_SECONDS, Server
@@ -70,7 +70,10 @@ class Versions:
         if self.path(version).is_dir():
             return
         lock_seconds = DOWNLOAD_SECONDS if for_task else LOCK_SECONDS
-        version_sequence(version)  # it becomes a file name
+        try:
+            version_sequence(version)  # it becomes a file name
+        except ValueError as error:
+            raise SyncError(f"{error}.") from error
         if trees_of(self._live, version):
             with locked(self._live, lock_seconds):
                 if self.path(version).is_dir() or self._copy_tree(version):

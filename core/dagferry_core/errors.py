@@ -46,6 +46,18 @@ class DagferryError(Exception):
         return {"code": self.code, "message": self.message, "hint": self.hint}
 
 
+class FormatError(ValueError):
+    """Bytes are not in the form that they should have. What reads stored or received bytes in core raises it.
+
+    It says what is wrong with them, to follow a colon. Whoever knows where they came from makes one of the errors
+    below of it: the server's store ``StoreDamaged``, what follows a server ``AnswerInvalid`` or ``DigestMismatch``.
+    """
+
+
+class Truncated(FormatError):
+    """The bytes end before they should."""
+
+
 # --- the archive -----------------------------------------------------------------------------------------------------
 
 

@@ -1,6 +1,8 @@
-"""The server's metrics, in a registry of its own. Labels are configured deployments, routes and error codes alone."""
+"""The server's metrics, in a registry of its own. The values of labels are configured deployments, routes,
+error codes and fixed words: a request cannot make a new one.
+"""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -9,20 +11,21 @@ from prometheus_client.process_collector import ProcessCollector
 
 from dagferry_core import __version__
 from dagferry_core.limits import UploadLimit
+from dagferry_server.auth.watched import Reload
 from dagferry_server.deploys.deployment import Deployment
 
 PREFIX = "dagferry_server_"
 OUTCOME_OK = "ok"
 OUTCOME_UNCHANGED = "unchanged"
 NO_ANSWER = "client_disconnected"
-"""What stands for the status of a request whose client went away before its answer, or in the middle of it."""
+"""The status of a request whose client disconnected before its answer, or in the middle of it."""
 
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 _Kind = TypeVar("_Kind", Counter, Gauge, Histogram)
 
 
 class Metrics:
-    """What ``/metrics`` shows. ``described`` has name, type, labels and meaning of each."""
+    """The metrics. ``described`` has name, type, labels and meaning of each."""
 
     def __init__(self, upload_limit: UploadLimit) -> None:
         self.registry = CollectorRegistry()
@@ -47,7 +50,7 @@ class Metrics:
             Counter,
             "requests_total",
             "Requests by route and class of status: 2xx, 3xx, 4xx, 5xx, or client_disconnected. The route is empty if "
-            "there is none of the path and method, as of OPTIONS, or if the request was no HTTP.",
+            "no endpoint has the path and method, as for OPTIONS, or if the request was not HTTP.",
             "route",
             "status",
         )
@@ -66,7 +69,7 @@ class Metrics:
         self.bundle_sent_bytes = make(Counter, "bundle_sent_bytes_total", "Bytes of whole bundles sent.", of)
         self.patch_sent_bytes = make(Counter, "patch_sent_bytes_total", "Bytes of patches sent.", of)
         self.waiting = make(Gauge, "waiting_sidecars", "Requests that wait for a change.", of)
-        self.known = make(Gauge, "known_sidecars", "Sidecars that have asked and not said goodbye.", of)
+        self.known = make(Gauge, "known_sidecars", "Sidecars that have asked and not deregistered.", of)
         self.sequence = make(Gauge, "current_sequence", "Sequence of the current deploy; 0: nothing deployed.", of)
         self.deploy_time = make(
             Gauge, "current_deploy_timestamp_seconds", "Time of the current deploy; 0: nothing deployed.", of
@@ -75,33 +78,44 @@ class Metrics:
         self.unknown = make(
             Gauge,
             "current_unknown",
-            "1 while the newest deploy cannot be read, so that nobody is told of a deploy.",
+            "1 while the newest deploy cannot be read, so that no deploy is announced.",
             of,
         )
         self.stored_bytes = make(Gauge, "stored_bytes", "Bytes of stored bundles.", of)
         self.stored_bundles = make(Gauge, "stored_bundles", "Stored bundles.", of)
-        self.credential_faults = make(
-            Gauge, "credential_faults", "Files and issuers that cannot be read now; what they said last is in force."
+        self.reload_successful = make(
+            Gauge,
+            "config_last_reload_successful",
+            "1 if the last reload of the file succeeded, 0 if it failed and the content before is still in force. "
+            "The file is tokens, issuers, issuer_keys (of all issuers together), proxy_secret, certificate or "
+            "deployments.",
+            "file",
+        )
+        self.reload_time = make(
+            Gauge,
+            "config_last_reload_success_timestamp_seconds",
+            "When the content that is in force was read; 0: no keys were fetched yet.",
+            "file",
         )
         self.token_expiry = make(
             Gauge,
             "token_expiry_timestamp_seconds",
-            "When the next token of the tokens file ends whose name has no later one; 0: none ends.",
+            "When the next token of the tokens file expires whose name has no later one; 0: none expires.",
         )
         make(
-            Gauge, "upload_limit_bytes", "The most bytes an upload may have, if --deployments-file says nothing else."
+            Gauge, "upload_limit_bytes", "The maximum size of an upload, unless --deployments-file sets another one."
         ).set(upload_limit.bytes)
         make(Gauge, "info", "Always 1; the label has the server's version.", "version").labels(__version__).set(1)
 
     def start(self, deployment: str) -> None:
-        """Show the counters of a deployment from the start, so that a first increase is seen."""
+        """Show the counters of a deployment from the start, so that their first increase is seen."""
         for outcome in (OUTCOME_OK, OUTCOME_UNCHANGED):
             self.uploads.labels(deployment, outcome)
         for metric in (self.received_bytes, self.bundle_sent_bytes, self.patch_sent_bytes):
             metric.labels(deployment)
 
     def forget(self, deployment: str) -> None:
-        """Show no state of a deployment that is not there any more; its counters stay."""
+        """Stop showing the state of a deployment that was removed; its counters stay."""
         for metric in (
             self.waiting,
             self.known,
@@ -115,7 +129,7 @@ class Metrics:
             with suppress(KeyError):  # never scraped
                 metric.remove(deployment)
 
-    def render(self, deployments: Iterable[Deployment], credential_faults: int) -> bytes:
+    def render(self, deployments: Iterable[Deployment], reloads: Mapping[str, Reload]) -> bytes:
         """Return the text of a scrape; called in a thread."""
         for deployment in deployments:
             current = deployment.current
@@ -128,7 +142,9 @@ class Metrics:
                 (self.unknown, int(deployment.fault is not None)),
             ):
                 metric.labels(deployment.name).set(value)
-        self.credential_faults.set(credential_faults)
+        for file, reload in reloads.items():
+            self.reload_successful.labels(file).set(not reload.last_error)
+            self.reload_time.labels(file).set(reload.succeeded_at)
         return generate_latest(self.registry)
 
 

@@ -6,7 +6,7 @@ import socket
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from dagferry_core.errors import DeploymentNotFound, SetupError, VolumeFailed
+from dagferry_core.errors import SetupError, VolumeFailed
 from dagferry_core.names import check_deployment
 from dagferry_follow import defaults
 from dagferry_follow.choose import WhenEmpty
@@ -24,13 +24,6 @@ MIN_POLL_INTERVAL_SECONDS = 0.05
 MAX_ONCE_SECONDS = 86_400.0
 
 _NAME = re.compile(r"[!-~]{1,253}")
-
-
-def _deployment(text: str) -> str:
-    try:
-        return check_deployment(text)
-    except DeploymentNotFound as error:
-        raise ValueError(error.message) from error
 
 
 def _folder(text: str) -> str:
@@ -69,7 +62,7 @@ def _when_empty(text: str) -> WhenEmpty:
 
 SETTINGS: tuple[Setting, ...] = (
     Setting("--server", check_url, "http://127.0.0.1:8000", "URL", "The server; a path prefix is kept."),
-    Setting("--deployment", _deployment, "default", "NAME", "The deployment to follow."),
+    Setting("--deployment", check_deployment, "default", "NAME", "The deployment to follow."),
     Setting("--root", _folder, None, "DIR", "The folder to publish to; Airflow reads DIR/current. Required."),
     Setting("--once", None, default=False, metavar="", help="Sync once and end, as an init container does."),
     Setting(

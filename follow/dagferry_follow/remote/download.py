@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dagferry_core.bundle.manifest import Manifest
 from dagferry_core.bundle.patch import Patch
 from dagferry_core.bundle.reader import read_tar
-from dagferry_core.errors import DigestMismatch, PatchMismatch
+from dagferry_core.errors import AnswerInvalid, DigestMismatch, FormatError, PatchMismatch, SyncError, Truncated
 from dagferry_follow.remote.inflate import Inflated
 from dagferry_follow.remote.server import PATCH, Download
 from dagferry_follow.volume.staging import Content
@@ -25,17 +25,39 @@ def open_download(
     is not for ``old``. An error inside aborts the download. ``heartbeat`` is called now and then, in this thread.
     """
     if download.kind == PATCH:
-        patch = Patch.parse(download.read_patch(heartbeat))
+        with _errors(AnswerInvalid):
+            patch = Patch.parse(download.read_patch(heartbeat))
         if old is None:
             raise PatchMismatch("The server sent a patch where there is nothing to apply it to.")
         _check(patch.digest, digest)
-        yield patch.apply_to(old), patch
+        yield _applied(patch, old), patch
         return
 
     with Inflated(download.read, download.abort, heartbeat) as read_inflated:
-        manifest, files = read_tar(read_inflated)
+        with _errors(AnswerInvalid):
+            manifest, files = read_tar(read_inflated)
         _check(manifest.digest, digest)
-        yield manifest, files
+        with _errors(DigestMismatch):  # of whoever reads the files, too
+            yield manifest, files
+
+
+def _applied(patch: Patch, old: Manifest) -> Manifest:
+    try:
+        return patch.apply_to(old)
+    except FormatError as error:
+        raise AnswerInvalid(f"The download cannot be used: {error}.") from error
+    except ValueError as error:
+        raise PatchMismatch(f"The patch cannot be applied: {error}.") from error
+
+
+@contextlib.contextmanager
+def _errors(malformed: type[SyncError]) -> Iterator[None]:
+    """Turn a ``FormatError`` of the block into ``malformed``, or into ``DigestMismatch`` if the download ends early."""
+    try:
+        yield
+    except FormatError as error:
+        kind = DigestMismatch if isinstance(error, Truncated) else malformed
+        raise kind(f"The download cannot be used: {error}.") from error
 
 
 def _check(found: str, expected: str) -> None:

@@ -237,7 +237,10 @@ class StagingTree:
                 raise _torn(entry.path)
 
     def _write_next(self, entry: Entry, contents: Iterator[tuple[Entry, bytes]]) -> None:
-        described, content = next(contents, (None, b""))
+        try:
+            described, content = next(contents, (None, b""))
+        except ValueError as error:
+            raise PatchMismatch(f"The patch cannot be applied: {error}.") from error
         if described != entry:
             raise AnswerInvalid(f"The patch does not carry {entry.path} where the manifest has it.")
         self.write(entry, (content,))

@@ -477,3 +477,75 @@ def test_a_write_that_takes_only_some_of_it_is_continued(volume, monkeypatch) ->
         tree, _ = staging.finalize(2e9)
     monkeypatch.undo()
     assert holds(tree, A)
+
+
+def refusing(monkeypatch, call: str, reason: int) -> None:
+    """Let a call that makes a file fail."""
+    real = getattr(os, call)
+
+    def refuse(what: object, flags: object, *args: object, **kinds: object) -> object:
+        if call == "open" and not flags & os.O_CREAT:
+            return real(what, flags, *args, **kinds)
+        raise OSError(reason, os.strerror(reason))
+
+    monkeypatch.setattr(os, call, refuse)
+
+
+@pytest.mark.parametrize("call", ["link", "open"])
+def test_a_full_volume_is_named_with_the_path_where_a_file_is_made(volume, monkeypatch, call) -> None:
+    volume.aged(A)
+    refusing(monkeypatch, call, errno.ENOSPC)
+    with pytest.raises(VolumeFailed, match=r"\.(py|sh|sql) cannot be written: No space left on device"):
+        volume.patched(A, B)
+
+
+def test_the_same_tree_again_is_given_up_if_a_file_is_torn(volume) -> None:
+    old = volume.aged(A)
+    Path(old.folder, "other.py").write_bytes(b"import re\n")
+    with volume.staging(old.manifest) as staging, pytest.raises(TreeDamaged, match=r"other\.py"):
+        staging.fill(old)
+
+
+def test_without_links_nothing_is_shared_with_the_old_tree(volume, tmp_path) -> None:
+    old = volume.aged(A)
+    folder = tmp_path / "copies"
+    folder.mkdir()
+    with StagingTree(str(folder), old.manifest, old, links=False) as staging:
+        staging.fill(old)
+        tree, fresh = staging.finalize(2e9)
+    assert holds(tree, A)
+    assert linked(tree, old) == set()
+    assert (tree.mtimes, fresh) == (old.mtimes, [])
+
+
+def test_without_an_old_tree_nothing_can_be_linked_or_copied(volume) -> None:
+    manifest = manifest_of(A, MODES)
+    with volume.staging(manifest) as staging:
+        assert not staging.link(manifest.files["dag.py"])
+        with pytest.raises(TreeDamaged, match=r"dag\.py"):
+            staging.copy(manifest.files["dag.py"], "dag.py")
+    assert os.listdir(staging.folder) == []
+
+
+@pytest.mark.parametrize(("reason", "error"), [(errno.EIO, TreeDamaged), (errno.ENOMEM, VolumeFailed)])
+def test_an_old_file_that_cannot_be_read_is_torn_unless_it_is_the_machine_that_fails(
+    volume, monkeypatch, reason, error
+) -> None:
+    old = volume.aged(A)
+
+    def refuse(_fd: int):
+        raise OSError(reason, os.strerror(reason))
+
+    monkeypatch.setattr("dagferry_follow.volume.staging.pieces_of", refuse)
+    with volume.staging(old.manifest) as staging, pytest.raises(error, match=r"dag\.py in the published tree"):
+        staging.copy(old.manifest.files["dag.py"], "dag.py")
+
+
+def test_a_file_that_changed_is_not_copied_where_there_are_no_links(volume, monkeypatch) -> None:
+    old = volume.aged(A)
+    Path(old.folder, "other.py").write_bytes(b"a longer one\n")
+    refusing(monkeypatch, "link", errno.EPERM)
+    with volume.staging(old.manifest) as staging:
+        assert not staging.link(old.manifest.files["other.py"])
+        assert staging.link(old.manifest.files["dag.py"])
+    assert os.listdir(staging.folder) == ["dag.py"]

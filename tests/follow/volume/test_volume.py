@@ -17,7 +17,7 @@ from dagferry_core.errors import DigestMismatch, RootInUse, RootUnusable, Volume
 from dagferry_follow.volume import records
 from dagferry_follow.volume.records import DeployRef, TreeRules
 from dagferry_follow.volume.staging import StagingTree
-from dagferry_follow.volume.volume import FEWEST, Volume
+from dagferry_follow.volume.volume import FEWEST, REMOVE_AGAIN_SECONDS, Volume
 from treemaker import manifest_of
 
 HOUR = 3600.0
@@ -88,6 +88,24 @@ def test_a_swap_keeps_the_old_tree_and_an_open_handle(root, opened) -> None:
         assert handle.read() == "number = 1\n"
     assert live_files(root) == files_of(2)
     assert (before / "dag.py").read_text() == "number = 1\n"
+    assert [tree.record.version for tree in volume.old] == ["v-1"]
+
+
+def test_each_tree_has_the_next_serial_also_after_a_restart(opened) -> None:
+    publish(opened(), 1)
+    volume = opened()
+    volume.load()
+    publish(volume, 2)
+    assert [tree.record.serial for tree in (volume.live, *volume.old) if tree] == [2, 1]
+
+
+@pytest.mark.parametrize("reason", [PermissionError(errno.EACCES, "Permission denied"), FileNotFoundError()])
+def test_an_old_tree_that_cannot_be_marked_stops_no_swap(root, opened, monkeypatch, reason) -> None:
+    volume = opened()
+    publish(volume, 1)
+    monkeypatch.setattr("dagferry_follow.volume.volume.mark_ended", Mock(side_effect=reason))
+    publish(volume, 2)
+    assert live_files(root) == files_of(2)
     assert [tree.record.version for tree in volume.old] == ["v-1"]
 
 
@@ -356,12 +374,15 @@ def test_leftovers_of_an_earlier_run_are_swept_and_foreign_files_are_not(root, o
     (trees / "link-0123456789abcdef").symlink_to(".trees/0123456789abcdef/v-9")
     shutil.copytree(trees / os.readlink(root / "current").split("/")[1], trees / "00000000000000ff")
     (trees / "notes.txt").write_text("mine")
+    (trees / "0123456789abcdef.mine").mkdir()
+    (trees / "link-0123456789abcdef.mine").symlink_to("notes.txt")
+    foreign = ["notes.txt", "0123456789abcdef.mine", "link-0123456789abcdef.mine"]
     (root / "foreign").mkdir()
     (root / "foreign" / "file").write_text("mine")
     volume = opened()
     assert not volume.load()
     assert volume.sweep() == 3
-    assert trees_of(root) == {*known, "notes.txt"}
+    assert trees_of(root) == {*known, *foreign}
     assert (root / "foreign" / "file").read_text() == "mine"
     assert [tree.record.version for tree in volume.old] == ["v-1"]
 
@@ -556,6 +577,29 @@ def test_a_clock_that_was_a_year_ahead_keeps_no_tree_for_a_year(opened) -> None:
     assert volume.retire(rules, 2e9 + 25 * HOUR) == 1
 
 
+def test_a_clock_that_is_set_back_keeps_no_tree_until_it_has_caught_up(opened) -> None:
+    volume = opened()
+    for number in range(1, 4):
+        publish(volume, number, now=2e9 + 365 * 24 * HOUR)
+    rules = TreeRules(0, 24, 1 << 60)
+    assert volume.retire(rules, 2e9) == 0
+    assert volume.retire(rules, 2e9 + 25 * HOUR) == 1
+
+
+def test_a_lost_link_makes_no_old_tree_younger(root, opened) -> None:
+    volume = opened()
+    for number in range(1, 4):
+        publish(volume, number, now=1e9 + number * HOUR)
+    (root / "current").unlink()
+    volume = opened()
+    volume.load()
+    volume.sweep()
+    assert [(tree.record.version, tree.ended) for tree in volume.old] == [
+        ("v-2", 1e9 + 3 * HOUR),
+        ("v-1", 1e9 + 2 * HOUR),
+    ]
+
+
 def test_trees_count_as_what_they_take_on_disk_and_files_that_they_share_once(root, opened) -> None:
     volume = opened()
     for number in range(1, 6):
@@ -625,6 +669,22 @@ def test_a_full_volume_costs_old_trees_too_where_what_is_published_cannot_be_che
     assert len(trees_of(root)) == 2
 
 
+def test_room_is_made_on_a_full_volume_only_and_it_is_told_whether_there_is_any(opened) -> None:
+    volume = opened()
+    for number in range(1, 4):
+        publish(volume, number)
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    failed = VolumeFailed("full")
+    failed.__cause__ = full
+    assert not volume.make_room(OSError(errno.EIO, os.strerror(errno.EIO)), 3e9)
+    assert not volume.make_room(VolumeFailed("of no known cause"), 3e9)
+    assert len(volume.old) == 2
+    assert volume.make_room(failed, 3e9)
+    assert len(volume.old) == 1
+    assert not volume.make_room(full, 3e9), "the one before the live one always stays"
+    assert len(volume.old) == 1
+
+
 def test_many_trees_of_one_deploy_do_not_stay_for_hours_nor_cost_those_of_others(root, opened) -> None:
     volume = opened()
     for number in (1, 2, 2, 2, 2, 2, 2, 3):
@@ -663,6 +723,23 @@ def test_what_could_not_be_removed_counts_as_a_tree_and_is_tried_again(root, ope
     publish(again, 4)
     again.retire(FEWEST, 3e9 + 4)
     assert again.stored()[0] == len(trees_of(root)) == 2, "but after each swap"
+
+
+@pytest.mark.parametrize(
+    ("later", "removed"), [(REMOVE_AGAIN_SECONDS - 1, False), (REMOVE_AGAIN_SECONDS, True), (-1, True)]
+)
+def test_what_could_not_be_removed_is_tried_again_after_a_while_and_when_the_clock_was_set_back(
+    root, opened, monkeypatch, later, removed
+) -> None:
+    volume = opened()
+    for number in range(1, 4):
+        publish(volume, number)
+    with monkeypatch.context() as patched:
+        patched.setattr("dagferry_follow.volume.removal.remove", Mock(side_effect=PermissionError(errno.EACCES, "no")))
+        for _ in range(2):
+            volume.retire(FEWEST, 3e9)
+    volume.retire(FEWEST, 3e9 + later)
+    assert volume.stored()[0] == len(trees_of(root)) == (2 if removed else 3)
 
 
 def test_a_tree_that_cannot_be_removed_stops_nothing(opened, monkeypatch, caplog) -> None:

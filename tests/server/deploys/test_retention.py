@@ -5,14 +5,18 @@ import os
 import random
 import threading
 
-from dagferry_core.errors import StoreFailed
+import pytest
+
+from dagferry_core.bundle.manifest import Changes
+from dagferry_core.deploylog import next_deploy
+from dagferry_core.errors import StoreFailed, StoreFull
 from dagferry_server.deploys import retention
-from dagferry_server.deploys.retention import apply_retention
 from dagferry_server.deploys.verify import Verification
 from dagferry_server.store.local import LocalStore
 from running import A, B, Running
 
 DAY = 86400
+FAULTS = pytest.mark.parametrize("fault", [StoreFailed, StoreFull])
 
 
 async def stored(server: Running, deployment: str = "default") -> set[str]:
@@ -38,11 +42,11 @@ async def test_the_newest_deploys_and_the_young_ones_keep_their_bundles_and_the_
     for number in range(5):
         told.append((await server.deploy({"dag.py": b"n = %d\n" % number}))["digest"])
         clock.now += 4 * DAY
-    await apply_retention(server.service)
+    await server.service.retention.run()
     # They are 20, 16, 12, 8 and 4 days old.
     assert await stored(server) == set(told[3:])
     clock.now += 100 * DAY
-    await apply_retention(server.service)
+    await server.service.retention.run()
     assert await stored(server) == set(told[3:])
     assert len((await server.get("/default/dags/deploys")).json["deploys"]) == 5
 
@@ -86,7 +90,7 @@ async def test_an_old_bundle_that_a_new_deploy_names_again_stays(start) -> None:
 async def test_a_bundle_that_no_deploy_names_goes(server) -> None:
     digest = "sha256:" + "a" * 64
     await asyncio.to_thread(server.service.store.put_bundle, "default", digest, lambda _: b"")
-    await apply_retention(server.service)
+    await server.service.retention.run()
     assert await stored(server) == set()
 
 
@@ -94,8 +98,129 @@ async def test_with_an_unreadable_entry_a_bundle_that_no_deploy_names_stays(serv
     digest = "sha256:" + "a" * 64
     await asyncio.to_thread(server.service.store.put_bundle, "default", digest, lambda _: b"")
     server.service.deployments["default"].unreadable.add(7)
-    await apply_retention(server.service)
+    await server.service.retention.run()
     assert await stored(server) == {digest}
+
+
+async def test_with_an_unreadable_entry_a_bundle_that_an_old_deploy_names_goes(start) -> None:
+    clock = Clock()
+    server = await start("--keep-deploys", "1", "--keep-days", "0", clock=clock)
+    unnamed = "sha256:" + "a" * 64
+    await asyncio.to_thread(server.service.store.put_bundle, "default", unnamed, lambda _: b"")
+    server.service.deployments["default"].unreadable.add(7)
+    await server.deploy(A)
+    clock.now += DAY
+    new = await server.deploy(B)
+    await settled(server)
+    assert await stored(server) == {new["digest"], unnamed}
+
+
+async def test_as_long_as_the_log_cannot_be_read_nothing_goes(server) -> None:
+    deployment, digest = server.service.deployments["default"], "sha256:" + "a" * 64
+    await asyncio.to_thread(server.service.store.put_bundle, "default", digest, lambda _: b"")
+    deployment._unlisted = StoreFailed("The disk is on fire.")
+    assert deployment.away
+    await server.service.retention.run()
+    assert await stored(server) == {digest}
+    deployment._unlisted = None
+    await server.service.retention.run()
+    assert await stored(server) == set()
+
+
+async def test_bundles_are_deleted_under_the_lock_of_the_deployment(server, monkeypatch) -> None:
+    store, deployment = server.service.store, server.service.deployments["default"]
+    await asyncio.to_thread(store.put_bundle, "default", "sha256:" + "a" * 64, lambda _: b"")
+    locked = []
+    delete = store.delete_bundle
+    monkeypatch.setattr(store, "delete_bundle", lambda *of: locked.append(deployment.lock.locked()) or delete(*of))
+    await server.service.retention.run()
+    assert locked == [True]
+
+
+async def test_while_another_server_commits_nothing_goes(server) -> None:
+    store, digest = server.service.store, "sha256:" + "a" * 64
+    await asyncio.to_thread(store.put_bundle, "default", digest, lambda _: b"")
+    commit = LocalStore(server.service.folder.root).committing("default")
+    await asyncio.to_thread(commit.__enter__)
+    await server.service.retention.run()
+    assert await stored(server) == {digest}
+    await asyncio.to_thread(commit.__exit__, None, None, None)
+    await server.service.retention.run()
+    assert await stored(server) == set()
+
+
+async def test_a_bundle_that_an_entry_names_since_the_pass_began_stays(server, monkeypatch) -> None:
+    store, digest = server.service.store, "sha256:" + "a" * 64
+    await asyncio.to_thread(store.put_bundle, "default", digest, lambda _: b"")
+    entry = next_deploy(
+        None,
+        0,
+        digest=digest,
+        kind="upload",
+        description="",
+        actor="",
+        now=0,
+        changes=Changes([], [], []),
+        nonce="0" * 16,
+    )
+    kept_bundles = retention.kept_bundles
+    looked = []
+
+    def meanwhile(*of: object) -> dict[str, set[str]]:
+        looked.append(kept_bundles(*of))
+        assert store.create_entry("default", 1, entry.encode())
+        return looked[0]
+
+    monkeypatch.setattr(retention, "kept_bundles", meanwhile)
+    await server.service.retention.run()
+    assert looked == [{"default": set()}]
+    assert await stored(server) == {digest}
+
+
+async def test_of_a_deployment_that_is_removed_during_a_pass_nothing_goes_and_no_metric_comes_back(
+    start, monkeypatch
+) -> None:
+    server = await start("--deployments", "one,two")
+    service, digest = server.service, "sha256:" + "a" * 64
+    for name in ("one", "two"):
+        await asyncio.to_thread(service.store.put_bundle, name, digest, lambda _: b"")
+    kept_bundles = retention.kept_bundles
+
+    def meanwhile(*of: object) -> dict[str, set[str]]:
+        del service.deployments._by_name["two"]
+        for gauge in (service.metrics.stored_bytes, service.metrics.stored_bundles):
+            gauge.remove("two")
+        return kept_bundles(*of)
+
+    monkeypatch.setattr(retention, "kept_bundles", meanwhile)
+    await service.retention.run()
+    assert [await stored(server, name) for name in ("one", "two")] == [set(), {digest}]
+    assert await server.metric('stored_bundles{deployment="one"}') == 0
+    assert await server.metric('stored_bundles{deployment="two"}') is None
+    assert await server.metric('stored_bytes{deployment="two"}') is None
+
+
+@FAULTS
+async def test_what_cannot_be_deleted_is_reported_and_hinders_no_other_deployment(
+    start, monkeypatch, caplog, fault
+) -> None:
+    server = await start("--deployments", "one,two")
+    store, digest = server.service.store, "sha256:" + "a" * 64
+    for name in ("one", "two"):
+        await asyncio.to_thread(store.put_bundle, name, digest, lambda _: b"")
+    delete = store.delete_bundle
+
+    def fail(name: str, digest: str) -> None:
+        if name == "one":
+            raise fault("The folder is on fire.")
+        delete(name, digest)
+
+    monkeypatch.setattr(store, "delete_bundle", fail)
+    await server.service.retention.run()
+    assert [await stored(server, name) for name in ("one", "two")] == [{digest}, set()]
+    failed = [record for record in caplog.records if record.message == "Retention failed"]
+    assert [record.fields["deployment"] for record in failed] == ["one"]
+    assert await server.metric('stored_bundles{deployment="one"}') == 1
 
 
 async def test_a_bundle_that_is_being_sent_is_sent_to_its_end(start) -> None:
@@ -118,7 +243,7 @@ async def test_a_failure_is_reported_and_stops_nothing(server, monkeypatch, capl
         raise StoreFailed("The disk is on fire.")
 
     monkeypatch.setattr(server.service.store, "bundles", fail)
-    await apply_retention(server.service)
+    await server.service.retention.run()
     assert [record.message for record in caplog.records] == ["Retention failed"]
 
 
@@ -133,7 +258,7 @@ def counted(monkeypatch, store: LocalStore) -> list[str]:
 async def test_one_pass_lists_each_deployment_once(start, monkeypatch) -> None:
     server = await start("--deployments", "one,two,three")
     listed = counted(monkeypatch, server.service.store)
-    await apply_retention(server.service)
+    await server.service.retention.run()
     assert listed == ["one", "two", "three"]
 
 
@@ -159,12 +284,13 @@ async def test_the_rules_are_looked_at_beside_the_event_loop(server, monkeypatch
     monkeypatch.setattr(
         retention, "kept_bundles", lambda *of, **more: threads.add(threading.get_ident()) or real(*of, **more)
     )
-    await apply_retention(server.service)
+    await server.service.retention.run()
     assert threads
     assert threading.get_ident() not in threads
 
 
-async def test_what_one_deployment_cannot_list_hinders_no_other(start, monkeypatch, caplog) -> None:
+@FAULTS
+async def test_what_one_deployment_cannot_list_hinders_no_other(start, monkeypatch, caplog, fault) -> None:
     server = await start(
         "--deployments", "one,two", "--keep-deploys", "1", "--keep-days", "0", clock=(clock := Clock())
     )
@@ -176,7 +302,7 @@ async def test_what_one_deployment_cannot_list_hinders_no_other(start, monkeypat
 
     def fail(name: str) -> dict[str, int]:
         if name == "one":
-            raise StoreFailed("The folder is on fire.")
+            raise fault("The folder is on fire.")
         return bundles(name)
 
     monkeypatch.setattr(store, "bundles", fail)
@@ -197,12 +323,12 @@ async def test_when_the_server_stops_a_pass_ends_with_the_deployment_it_is_at(st
         for digest in digests:
             await asyncio.to_thread(store.put_bundle, name, digest, lambda _: b"")
     listed = counted(monkeypatch, store)
-    server.service.stopping = True
-    await apply_retention(server.service)
+    server.service.background.stopping = True
+    await server.service.retention.run()
     assert listed == ["one"]
     assert [len(await stored(server, name)) for name in ("one", "two")] == [3, 5]
-    server.service.stopping = False
-    await apply_retention(server.service)
+    server.service.background.stopping = False
+    await server.service.retention.run()
     assert [len(await stored(server, name)) for name in ("one", "two")] == [0, 0]
 
 
@@ -210,7 +336,7 @@ async def test_details_go_with_the_bundle(start) -> None:
     server = await start("--keep-deploys", "1", "--keep-days", "0")
     told = [await server.deploy({"dag.py": b"n = %d\n" % number, ".env": b"KEY=1\n"}) for number in range(3)]
     await settled(server)
-    await apply_retention(server.service)
+    await server.service.retention.run()
     names = await asyncio.to_thread(os.listdir, f"{server.service.folder.root}/default/deploys")
     assert [name[:12] for name in names if name.endswith(".details")] == ["000000000003"]
     answers = [(await server.get(f"/default/dags/deploys/{each['version']}")).json for each in told]

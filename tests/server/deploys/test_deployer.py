@@ -1,12 +1,15 @@
 """From a received file to a deploy, also when the store is not what it was."""
 
 import asyncio
+from collections.abc import AsyncIterator
 
 import pytest
 
-from dagferry_core.errors import StoreFailed
+from dagferry_core.errors import StoreFailed, StoreFull
 from dagferry_server.deploys import bundles
-from dagferry_server.deploys import check as deploying
+from dagferry_server.deploys import deployer as deploying
+from dagferry_server.deploys.deployer import DeployResult
+from dagferry_server.deploys.receive import receive
 from harness import pack
 from running import A, B
 
@@ -66,6 +69,41 @@ async def test_going_back_to_an_old_content_is_a_new_deploy_of_the_old_bundle(se
     assert (again["sequence"], again["digest"], again["unchanged"]) == (3, first["digest"], False)
     stored = await asyncio.to_thread(server.service.store.bundles, "default")
     assert len(stored) == 2
+
+
+async def test_a_file_is_deployed_without_a_request(server) -> None:
+    deployer, deployment = server.service.deployer, server.service.deployments["default"]
+
+    async def pieces() -> AsyncIterator[bytes]:
+        body = pack(A)
+        yield body[:100]
+        yield body[100:]
+
+    async def deploy() -> DeployResult:
+        async with deployer.incoming(deployment) as file:
+            received = await receive(pieces(), file, server.service.upload_limit(deployment), arrived.append)
+            return await deployer.deploy(deployment, received, description="by hand", actor="ann", root=None)
+
+    arrived: list[int] = []
+    result = await deploy()
+    assert sum(arrived) == len(pack(A))
+    assert (result.deploy, result.unchanged, result.warnings) == (deployment.current, False, [])
+    assert (result.deploy.actor, result.deploy.description, result.deploy.added) == ("ann", "by hand", 3)
+    again = await deploy()
+    assert (again.deploy, again.unchanged) == (result.deploy, True)
+
+
+@pytest.mark.parametrize("error", [StoreFailed("It is away."), StoreFull("It is full.")])
+async def test_after_a_failure_of_the_storage_bundles_without_a_deploy_are_removed(server, error) -> None:
+    deployer, deployment = server.service.deployer, server.service.deployments["default"]
+    digest = "sha256:" + "a" * 64
+    await asyncio.to_thread(server.service.store.put_bundle, "default", digest, lambda _: b"")
+    with pytest.raises(type(error)):
+        async with deployer.incoming(deployment) as file:
+            raise error
+    assert file.closed
+    await server.service.settled()
+    assert await asyncio.to_thread(server.service.store.bundles, "default") == {}
 
 
 async def test_the_version_never_runs_backwards_even_if_the_clock_does(start) -> None:
