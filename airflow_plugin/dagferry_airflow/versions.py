@@ -27,7 +27,7 @@ from dagferry_follow.remote.connection import Timeouts
 from dagferry_follow.remote.server import DOWNLOAD_SECONDS, Server
 from dagferry_follow.volume import removal as removing
 from dagferry_follow.volume.attributes import set_mode
-from dagferry_follow.volume.lookup import trees_of, whole_tree
+from dagferry_follow.volume.lookup import intact_tree, trees_of
 from dagferry_follow.volume.records import DeployRef
 from dagferry_follow.volume.tree import FOLDER_MODE
 from dagferry_follow.volume.volume import Live
@@ -105,7 +105,7 @@ class Versions:
 
     def _copy_tree(self, version: str) -> bool:
         """Copy a version from a tree that was live here, without the server; return whether an intact one is there."""
-        tree = whole_tree(self._live, version)
+        tree = intact_tree(self._live, version)
         if not tree:
             log.warning("No tree of %s in %s is intact. It is downloaded instead.", version, self._live)
             return False

@@ -179,7 +179,7 @@ def test_files_are_touched_in_time_though_the_server_says_nothing(fake, watched,
     over.set()
 
 
-def test_a_defect_costs_the_deploy_and_not_the_pod(fake, watched, monkeypatch, caplog) -> None:
+def test_a_bug_costs_the_deploy_and_not_the_pod(fake, watched, monkeypatch, caplog) -> None:
     def break_down(*_args: object) -> None:
         raise RuntimeError("nobody thought of that")
 

@@ -41,7 +41,7 @@ def test_waits_that_are_interrupted_are_no_errors_and_become_shorter(fake, pod) 
     assert outcome(sidecar, "server_unreachable") == 0
     assert ready(sidecar)["error"] is None
     [line] = [line for line in sidecar.logged() if line["level"] != "info"]
-    assert line["message"] == "Waits for a deploy are interrupted. For an hour the server is asked to wait only 2 s."
+    assert line["message"] == "Long polls are cut off on the way. For an hour they are limited to 2 s."
     assert "--poll-wait" in line["hint"]
     sidecar.runs(fake.deploy(B))
 

@@ -1,4 +1,4 @@
-"""What a download brings: the manifest of a deploy, and the content to fill a tree with."""
+"""Opens a download: the manifest of a deploy, and the content to fill a tree with."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -28,7 +28,7 @@ def open_download(
         with _errors(AnswerInvalid):
             patch = Patch.parse(download.read_patch(heartbeat))
         if old is None:
-            raise PatchMismatch("The server sent a patch where there is nothing to apply it to.")
+            raise PatchMismatch("The server sent a patch, but there is no tree to apply it to.")
         _check(patch.digest, digest)
         yield _applied(patch, old), patch
         return
