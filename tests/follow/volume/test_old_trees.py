@@ -95,20 +95,6 @@ def test_a_clock_that_is_set_back_keeps_no_tree_until_it_has_caught_up(opened) -
     assert volume.retire(rules, 2e9 + 25 * HOUR) == 1
 
 
-def test_a_lost_link_makes_no_old_tree_younger(root, opened) -> None:
-    volume = opened()
-    for number in range(1, 4):
-        publish(volume, number, now=1e9 + number * HOUR)
-    (root / "current").unlink()
-    volume = opened()
-    volume.load()
-    volume.sweep()
-    assert [(tree.record.version, tree.ended) for tree in volume.old] == [
-        ("v-2", 1e9 + 3 * HOUR),
-        ("v-1", 1e9 + 2 * HOUR),
-    ]
-
-
 def test_trees_count_as_what_they_take_on_disk_and_files_that_they_share_once(root, opened) -> None:
     volume = opened()
     for number in range(1, 6):

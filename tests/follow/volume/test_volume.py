@@ -299,6 +299,20 @@ def test_a_torn_tree_that_was_live_when_the_link_was_lost_stays_for_its_tasks(ro
     assert corrupt.is_dir()
 
 
+def test_a_lost_link_makes_no_old_tree_younger(root, opened) -> None:
+    volume = opened()
+    for number in range(1, 4):
+        publish(volume, number, now=1e9 + number * HOUR)
+    (root / "current").unlink()
+    volume = opened()
+    volume.load()
+    volume.sweep()
+    assert [(tree.record.version, tree.ended) for tree in volume.old] == [
+        ("v-2", 1e9 + 3 * HOUR),
+        ("v-1", 1e9 + 2 * HOUR),
+    ]
+
+
 def test_where_a_dangling_link_was_and_no_tree_is_whole_all_files_are_fresh(root, opened) -> None:
     publish(opened(), 1)
     shutil.rmtree((root / "current").resolve())
