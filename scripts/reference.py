@@ -5,7 +5,7 @@
 
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import dagferry_airflow.arguments
@@ -15,8 +15,18 @@ import dagferry_server.metrics
 import dagferry_server.settings
 import dagferry_sidecar.metrics
 import dagferry_sidecar.settings
-from dagferry_core.errors import ALL_ERRORS, DagferryError, SetupError, StoreInUse, SyncError
+from dagferry_core import protocol
+from dagferry_core.archive.errors import ArchiveError, BundleError
+from dagferry_core.errors import DagferryError, SetupError, with_subclasses
+from dagferry_follow.errors import SyncError
 from dagferry_runtime.settings import Setting
+from dagferry_server.errors import RequestError, ServerError, StoreInUse
+
+ALL_ERRORS = (
+    DagferryError,
+    *with_subclasses(ArchiveError, BundleError, RequestError, ServerError, SyncError, SetupError),
+)
+"""In the order of the docs."""
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 
@@ -36,6 +46,10 @@ def settings(known: Iterable[Setting]) -> str:
             for s in known
         ],
     )
+
+
+def _described(head: str, meanings: Mapping[str, str]) -> str:
+    return table([head, "meaning"], [[f"`{name}`", meaning] for name, meaning in meanings.items()])
 
 
 def errors() -> str:
@@ -67,6 +81,9 @@ TABLES = {
     "errors": errors,
     "server metrics": lambda: table(["metric", "type", "labels", "what"], dagferry_server.metrics.documented()),
     "sidecar metrics": lambda: table(["metric", "type", "labels", "what"], dagferry_sidecar.metrics.documented()),
+    "request headers": lambda: _described("header", protocol.REQUEST_HEADERS),
+    "answer headers": lambda: _described("header", protocol.ANSWER_HEADERS),
+    "media types": lambda: _described("media type", protocol.MEDIA_TYPES),
     "endpoints": lambda: table(["call", "scope", "listener", "what"], dagferry_server.http.routes.documented()),
 }
 

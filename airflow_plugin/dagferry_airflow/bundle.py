@@ -32,18 +32,17 @@ from dagferry_airflow.arguments import DEFAULT_KEEP, Keep
 from dagferry_airflow.follower import Follower
 from dagferry_airflow.live import live_version
 from dagferry_airflow.versions import Versions, is_permission_denied
-from dagferry_core.errors import (
+from dagferry_core.errors import DagferryError, SetupError
+from dagferry_core.names import check_deployment
+from dagferry_follow.errors import (
     AnswerInvalid,
     AwaitingFirstDeploy,
-    DagferryError,
     RootInUse,
     ServerRefused,
     ServerUnreachable,
-    SetupError,
     TokenUnreadable,
     VolumeFailed,
 )
-from dagferry_core.names import check_deployment
 from dagferry_follow.remote.connection import ConnectionOptions, Timeouts, check_url, tls_context
 from dagferry_follow.remote.server import Server
 from dagferry_follow.volume.root import CURRENT

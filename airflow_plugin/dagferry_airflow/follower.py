@@ -14,9 +14,10 @@ from collections.abc import Callable
 
 from dagferry_airflow.arguments import DEFAULT_KEEP, Keep
 from dagferry_airflow.live import Applied, LiveTree, live_target, live_version, locked
-from dagferry_core.errors import DagferryError, VolumeFailed
+from dagferry_core.errors import DagferryError
 from dagferry_core.names import version_sequence
 from dagferry_follow.defaults import POLL_INTERVAL_SECONDS, TOUCH_AGAIN_SECONDS
+from dagferry_follow.errors import VolumeFailed
 from dagferry_follow.pauses import Repairs
 from dagferry_follow.remote.connection import Timeouts
 from dagferry_follow.remote.server import DOWNLOAD_SECONDS, Server

@@ -17,8 +17,9 @@ from typing import NamedTuple
 
 from dagferry_airflow.arguments import DEFAULT_KEEP, Keep
 from dagferry_core.bundle.manifest import Manifest
-from dagferry_core.errors import DagferryError, RootInUse, RootUnusable, TreeDamaged
+from dagferry_core.errors import DagferryError
 from dagferry_follow.choose import Apply, Condition, How, Nothing, Refuse, choose, condition_of, whole_may_help
+from dagferry_follow.errors import RootInUse, RootUnusable, TreeDamaged
 from dagferry_follow.remote.download import open_download
 from dagferry_follow.remote.server import Server
 from dagferry_follow.volume import tree as trees

@@ -21,8 +21,9 @@ from pathlib import Path
 from dagferry_airflow.arguments import DEFAULT_KEEP, Keep
 from dagferry_airflow.follower import LOCK_SECONDS, SHORT_TIMEOUTS
 from dagferry_airflow.live import LiveTree, build, copy, live_version, locked
-from dagferry_core.errors import DagferryError, RootUnusable, SyncError, TreeDamaged
+from dagferry_core.errors import DagferryError
 from dagferry_core.names import version_sequence
+from dagferry_follow.errors import RootUnusable, SyncError, TreeDamaged
 from dagferry_follow.remote.connection import Timeouts
 from dagferry_follow.remote.server import DOWNLOAD_SECONDS, Server
 from dagferry_follow.volume import removal as removing

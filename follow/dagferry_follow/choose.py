@@ -10,10 +10,10 @@
 from enum import Enum
 from typing import NamedTuple
 
-from dagferry_core.errors import (
+from dagferry_core.errors import DagferryError
+from dagferry_follow.errors import (
     AnswerInvalid,
     AwaitingFirstDeploy,
-    DagferryError,
     DigestMismatch,
     PatchMismatch,
     SequenceRegressed,

@@ -6,9 +6,10 @@ import time
 from collections.abc import Sequence
 
 from dagferry_core.bundle.manifest import Manifest
-from dagferry_core.errors import DagferryError, RootUnusable, ServerUnreachable, VolumeFailed
+from dagferry_core.errors import DagferryError
 from dagferry_follow.choose import Condition, How, condition_of
 from dagferry_follow.defaults import TOUCH_AGAIN_SECONDS
+from dagferry_follow.errors import RootUnusable, ServerUnreachable, VolumeFailed
 from dagferry_follow.remote.download import open_download
 from dagferry_follow.remote.server import CONNECT_SECONDS, SILENCE_SECONDS, Report, Server
 from dagferry_follow.volume import tree as trees

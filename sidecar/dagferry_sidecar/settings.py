@@ -6,10 +6,12 @@ import socket
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from dagferry_core.errors import SetupError, VolumeFailed
+from dagferry_core.errors import SetupError
 from dagferry_core.names import check_deployment
+from dagferry_core.protocol import MAX_WAIT_SECONDS
 from dagferry_follow import defaults
 from dagferry_follow.choose import WhenEmpty
+from dagferry_follow.errors import VolumeFailed
 from dagferry_follow.remote.connection import ConnectionOptions, check_url, is_token
 from dagferry_follow.volume.records import TreeRules
 from dagferry_runtime.settings import Setting, address, parse, seconds, size, whole
@@ -17,8 +19,6 @@ from dagferry_runtime.settings import Setting, address, parse, seconds, size, wh
 PROGRAM = "dagferry-sidecar"
 ABOUT = "Follow one deployment of a Dagferry server and publish its dags to a folder."
 
-MAX_POLL_WAIT_SECONDS = 50
-"""The server waits no longer (docs/protocol.md)."""
 MAX_POLL_INTERVAL_SECONDS = 3600.0
 MIN_POLL_INTERVAL_SECONDS = 0.05
 MAX_ONCE_SECONDS = 86_400.0
@@ -85,7 +85,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("--listen", address, ("127.0.0.1", 8001), "HOST:PORT", "Where /healthz, /readyz and /metrics are served."),
     Setting(
         "--poll-wait",
-        whole(0, MAX_POLL_WAIT_SECONDS),
+        whole(0, MAX_WAIT_SECONDS),
         defaults.POLL_WAIT_SECONDS,
         "SECONDS",
         "How long the server is asked to wait for a deploy; 0 is plain polling. Where waits are cut, shorter ones are "

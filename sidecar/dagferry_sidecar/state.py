@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from dagferry_core.errors import AwaitingFirstDeploy, DagferryError
+from dagferry_core.errors import DagferryError
 from dagferry_follow.choose import Condition, How, WhenEmpty
+from dagferry_follow.errors import AwaitingFirstDeploy
 from dagferry_follow.pauses import Repairs
 from dagferry_follow.volume.records import DeployRef
 

@@ -8,7 +8,7 @@ import pytest
 
 from dagferry_airflow.arguments import Keep
 from dagferry_airflow.live import LiveTree, build, live_version, locked
-from dagferry_core.errors import (
+from dagferry_follow.errors import (
     AwaitingFirstDeploy,
     RootInUse,
     SequenceRegressed,

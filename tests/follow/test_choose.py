@@ -5,16 +5,6 @@ from typing import NamedTuple
 
 import pytest
 
-from dagferry_core.errors import (
-    AnswerInvalid,
-    AwaitingFirstDeploy,
-    DigestMismatch,
-    PatchMismatch,
-    SequenceRegressed,
-    ServerUnreachable,
-    TreeDamaged,
-    VolumeFailed,
-)
 from dagferry_follow.choose import (
     Apply,
     Condition,
@@ -26,6 +16,16 @@ from dagferry_follow.choose import (
     condition_of,
     how_to_apply,
     whole_may_help,
+)
+from dagferry_follow.errors import (
+    AnswerInvalid,
+    AwaitingFirstDeploy,
+    DigestMismatch,
+    PatchMismatch,
+    SequenceRegressed,
+    ServerUnreachable,
+    TreeDamaged,
+    VolumeFailed,
 )
 from dagferry_follow.volume.records import DeployRef
 from dagferry_follow.volume.tree import Damage

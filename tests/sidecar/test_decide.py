@@ -2,14 +2,14 @@
 
 import pytest
 
-from dagferry_core.errors import (
+from dagferry_follow.choose import Condition, How, WhenEmpty
+from dagferry_follow.errors import (
     AwaitingFirstDeploy,
     SequenceRegressed,
     ServerUnreachable,
     TreeDamaged,
     VolumeFailed,
 )
-from dagferry_follow.choose import Condition, How, WhenEmpty
 from dagferry_sidecar.state import (
     NO_VERSION,
     Apply,

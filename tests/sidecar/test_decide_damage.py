@@ -4,7 +4,9 @@ import itertools
 
 import pytest
 
-from dagferry_core.errors import (
+from dagferry_follow.choose import Condition, How, WhenEmpty
+from dagferry_follow.defaults import MAX_PAUSE_SECONDS
+from dagferry_follow.errors import (
     DigestMismatch,
     RootUnusable,
     SequenceRegressed,
@@ -12,8 +14,6 @@ from dagferry_core.errors import (
     TreeDamaged,
     VolumeFailed,
 )
-from dagferry_follow.choose import Condition, How, WhenEmpty
-from dagferry_follow.defaults import MAX_PAUSE_SECONDS
 from dagferry_sidecar.state import (
     NO_VERSION,
     Apply,

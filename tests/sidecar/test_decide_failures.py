@@ -2,7 +2,9 @@
 
 import pytest
 
-from dagferry_core.errors import (
+from dagferry_follow.choose import Condition, How
+from dagferry_follow.defaults import MAX_PAUSE_SECONDS
+from dagferry_follow.errors import (
     AnswerInvalid,
     DigestMismatch,
     PatchMismatch,
@@ -11,8 +13,6 @@ from dagferry_core.errors import (
     TreeDamaged,
     VolumeFailed,
 )
-from dagferry_follow.choose import Condition, How
-from dagferry_follow.defaults import MAX_PAUSE_SECONDS
 from dagferry_sidecar.state import (
     Apply,
     Changed,

@@ -2,13 +2,8 @@
 
 import pytest
 
-from dagferry_core.errors import (
-    AwaitingFirstDeploy,
-    ServerUnreachable,
-    TreeDamaged,
-    VolumeFailed,
-)
 from dagferry_follow.choose import Condition, How, WhenEmpty
+from dagferry_follow.errors import AwaitingFirstDeploy, ServerUnreachable, TreeDamaged, VolumeFailed
 from dagferry_sidecar.pace import MIN_REQUEST_SECONDS, request_timeout
 from dagferry_sidecar.state import (
     Apply,

@@ -2,9 +2,9 @@
 
 import pytest
 
-from dagferry_core.errors import ProxyFailed, ServerRefused, ServerUnreachable, TokenUnreadable
 from dagferry_follow.choose import Condition
 from dagferry_follow.defaults import MAX_PAUSE_SECONDS
+from dagferry_follow.errors import ProxyFailed, ServerRefused, ServerUnreachable, TokenUnreadable
 from dagferry_sidecar.state import Changed, Check, Checked, Done, NotModified, Poll, PollFailed, Published, Sleep
 from dagferry_sidecar.waiting import (
     NO_WAITS_SECONDS,

@@ -8,7 +8,7 @@ import re
 import unicodedata
 from collections.abc import Iterable
 
-from dagferry_core.errors import PathRefused
+from dagferry_core.archive.errors import PathRefused
 from dagferry_core.limits import MAX_COMPONENT_BYTES, MAX_DEPTH, MAX_PATH_BYTES, MAX_WARNINGS
 
 ROOT = "dags"

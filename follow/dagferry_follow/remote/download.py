@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 from dagferry_core.bundle.manifest import Manifest
 from dagferry_core.bundle.patch import Patch
 from dagferry_core.bundle.reader import read_tar
-from dagferry_core.errors import AnswerInvalid, DigestMismatch, FormatError, PatchMismatch, SyncError, Truncated
+from dagferry_core.errors import FormatError, Truncated
+from dagferry_follow.errors import AnswerInvalid, DigestMismatch, PatchMismatch, SyncError
 from dagferry_follow.remote.inflate import Inflated
 from dagferry_follow.remote.server import PATCH, Download
 from dagferry_follow.volume.staging import Content

@@ -15,12 +15,13 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple, NoReturn
 from urllib.parse import quote
 
-from dagferry_core import __version__
+from dagferry_core import __version__, protocol
 from dagferry_core.bundle.patch import MAX_PATCH_BYTES
-from dagferry_core.errors import AnswerInvalid, DagferryError, ServerRefused, ServerUnreachable
+from dagferry_core.errors import DagferryError
 from dagferry_core.limits import PIECE_BYTES
 from dagferry_core.names import is_digest, version_sequence
 from dagferry_core.typed import typed_json
+from dagferry_follow.errors import AnswerInvalid, ServerRefused, ServerUnreachable
 from dagferry_follow.remote.connection import ConnectionOptions, Timeouts
 from dagferry_follow.remote.transport import MAX_SHOWN_CHARACTERS, Request, Transport, reason
 from dagferry_follow.volume.records import DeployRef
@@ -36,14 +37,11 @@ PATCH_PIECE_BYTES = 1024  # so that a slow trickle does not block for long
 DEREGISTER_SECONDS = 2.0
 MAX_ANSWER_BYTES = 64 * 1024
 MAX_LOG_ID_CHARACTERS = 200
-MAX_ERROR_BYTES = 300
 
 NO_ACCESS = ConnectionOptions()
 
 WHOLE, PATCH = "whole", "patch"
 """The kinds of ``Download``."""
-WHOLE_TYPE = "application/zstd"
-PATCH_TYPE = "application/vnd.dagferry.patch"
 
 
 class Report(NamedTuple):
@@ -110,13 +108,13 @@ class Server:
     ) -> None:
         self._timeouts = timeouts or Timeouts(CONNECT_SECONDS, SILENCE_SECONDS, DOWNLOAD_SECONDS)
         self._transport = Transport(url, access)
-        self._path = f"{self._transport.url.path.rstrip('/')}/{deployment}/dags"
+        self._deployment = deployment
         self._headers = {
             "User-Agent": f"{agent}/{__version__}",
             # A cache in between must not answer for the server.
             "Cache-Control": "no-cache",
-            **({"Dagferry-Instance": instance} if instance else {}),
-            **({"Dagferry-Component": component} if component else {}),
+            **({protocol.INSTANCE: instance} if instance else {}),
+            **({protocol.COMPONENT: component} if component else {}),
         }
         self._access = access
 
@@ -137,7 +135,9 @@ class Server:
             headers["If-None-Match"] = f'"{seen}"'
         if wait:
             headers["Prefer"] = f"wait={wait}"
-        response = self._get("/current", headers, wait + self._timeouts.answer, self._timeouts.connect, timeout)
+        response = self._get(
+            protocol.CURRENT_PATH, headers, wait + self._timeouts.answer, self._timeouts.connect, timeout
+        )
         if response.status == http.client.NOT_MODIFIED:
             response.read()
             return None
@@ -148,16 +148,17 @@ class Server:
 
         ``timeout`` is how many seconds it may take until the answer begins, if that is less than the usual timeouts.
         """
-        query = f"?from={have}" if have else ""
-        response = self._get(f"/versions/{version}{query}", {}, SILENCE_SECONDS, self._timeouts.connect, timeout)
+        query = f"?{protocol.FROM}={have}" if have else ""
+        path = protocol.VERSION_PATH.replace("{version}", version) + query
+        response = self._get(path, {}, SILENCE_SECONDS, self._timeouts.connect, timeout)
         self._transport.limit(self._timeouts.download)
         content_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
         if response.headers.get("Content-Encoding", "identity") != "identity":
             content_type = "content that was compressed in transit"
-        if content_type == WHOLE_TYPE:
+        if content_type == protocol.BUNDLE_TYPE:
             self._transport.limit_silence(SILENCE_SECONDS)
             return Download(response, WHOLE, self.close)
-        if content_type == PATCH_TYPE and have:
+        if content_type == protocol.PATCH_TYPE and have:
             return Download(response, PATCH, self.close)
         self.close()
         raise AnswerInvalid(f"The server sent {content_type or 'no content type'} instead of a bundle.")
@@ -165,18 +166,18 @@ class Server:
     def deregister(self, report: Report) -> None:
         """Tell the server that this sidecar is shutting down."""
         self.close()
-        headers = {**self._report(report), "Dagferry-Deregister": "1"}
-        self._read_answer(self._get("/current", headers, DEREGISTER_SECONDS, DEREGISTER_SECONDS))
+        headers = {**self._report(report), protocol.DEREGISTER: "1"}
+        self._read_answer(self._get(protocol.CURRENT_PATH, headers, DEREGISTER_SECONDS, DEREGISTER_SECONDS))
 
     # --- one request -------------------------------------------------------------------------------------------------
 
     def _report(self, report: Report | None) -> dict[str, str | None]:
         if report is None:
-            return {"Dagferry-Instance": None}
-        headers: dict[str, str | None] = {"Dagferry-Live": report.live or None}
+            return {protocol.INSTANCE: None}
+        headers: dict[str, str | None] = {protocol.LIVE: report.live or None}
         if report.error:
-            text = quote(f"{report.error.code}: {report.error.message}", safe=" :/")[:MAX_ERROR_BYTES]
-            headers["Dagferry-Error"] = _INCOMPLETE_ESCAPE.sub("", text)
+            text = quote(f"{report.error.code}: {report.error.message}", safe=" :/")[: protocol.MAX_ERROR_CHARACTERS]
+            headers[protocol.ERROR] = _INCOMPLETE_ESCAPE.sub("", text)
         return headers
 
     def _get(
@@ -191,7 +192,7 @@ class Server:
         silence, connect_seconds = min(silence, timeout), min(connect_seconds, timeout)
         self._transport.limit(min(connect_seconds + silence, timeout + SILENCE_FIRST_SECONDS))
         together = {**self._headers, **headers, **self._access.headers()}
-        response = self._transport.request(Request("GET", self._path + path, together), silence, connect_seconds)
+        response = self._transport.request(Request("GET", self._path(path), together), silence, connect_seconds)
         if response.status == http.client.OK or (
             response.status == http.client.NOT_MODIFIED and "If-None-Match" in headers
         ):
@@ -201,6 +202,9 @@ class Server:
         finally:
             response.close()
             self.close()
+
+    def _path(self, path: str) -> str:
+        return self._transport.url.path.rstrip("/") + path.replace("{deployment}", self._deployment)
 
     def _refuse(self, response: http.client.HTTPResponse) -> NoReturn:
         status = response.status

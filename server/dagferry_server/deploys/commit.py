@@ -23,13 +23,19 @@ from dagferry_core.bundle.patch import worth_a_patch
 from dagferry_core.bundle.reader import BundleFile
 from dagferry_core.deploy_details import DeployDetails
 from dagferry_core.deploylog import Deploy, next_deploy
-from dagferry_core.errors import BundleGone, DeployContended, StoreDamaged, StoreFailed, StoreFull
 from dagferry_runtime.logs import fields, log_failure
 from dagferry_server.deploys.bundles import known_sources, opened, put_bundle
 from dagferry_server.deploys.deployment import Deployment
 from dagferry_server.deploys.deployments import Deployments
 from dagferry_server.deploys.entries import create_entry
 from dagferry_server.deploys.patches import Key, Patches, patch_between
+from dagferry_server.errors import (
+    BundleGone,
+    DeployContended,
+    StoreDamaged,
+    StoreFailed,
+    StoreFull,
+)
 from dagferry_server.store.base import Store
 
 MAX_RACES = 10

@@ -13,10 +13,14 @@ from collections.abc import Iterable
 from typing import NamedTuple, NoReturn, TypeAlias
 
 from dagferry_core.deploylog import Deploy, decode, entry_sha256
-from dagferry_core.errors import (
+from dagferry_core.errors import FormatError
+from dagferry_core.names import version_sequence
+from dagferry_core.protocol import NOTHING_TAG
+from dagferry_runtime.logs import log_failure
+from dagferry_server.deploys.deployments_file import DeploymentSettings
+from dagferry_server.errors import (
     BundleGone,
     DeploymentDisabled,
-    FormatError,
     NothingDeployed,
     RequestError,
     StoreDamaged,
@@ -24,17 +28,12 @@ from dagferry_core.errors import (
     StoreFull,
     VersionNotFound,
 )
-from dagferry_core.names import version_sequence
-from dagferry_runtime.logs import log_failure
-from dagferry_server.deploys.deployments_file import DeploymentSettings
 from dagferry_server.fleet.sidecars import Sidecars
 from dagferry_server.fleet.waiters import Waiters
 from dagferry_server.store.base import Store
 
 MEMORY_DEPLOYS = 10_000
 """About 8 MB; also the maximum number of deploys whose bundles retention keeps."""
-NOTHING_TAG = "none"
-"""The ETag before the first deploy, instead of a version."""
 
 Fault: TypeAlias = StoreFailed | StoreFull
 

@@ -12,11 +12,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from dagferry_core.deploylog import Deploy, Stored, decode, kept_bundles
-from dagferry_core.errors import StoreFailed, StoreFull
 from dagferry_runtime.logs import fields, log_failure
 from dagferry_server.background import Background
 from dagferry_server.coalescing import Coalescer
 from dagferry_server.deploys.deployment import Deployment
+from dagferry_server.errors import StoreFailed, StoreFull
 from dagferry_server.metrics import Metrics
 from dagferry_server.pacing import paced
 from dagferry_server.store.base import Store, decoding

@@ -12,8 +12,9 @@ from typing import NamedTuple, ParamSpec, TypeVar
 from dagferry_core.bundle.reader import BundleFile, Index, decompressed, read_tar
 from dagferry_core.deploy_details import decode_details
 from dagferry_core.deploylog import Deploy, decode, entry_sha256
-from dagferry_core.errors import BundleGone, FormatError, StoreDamaged, StoreFailed
+from dagferry_core.errors import FormatError
 from dagferry_core.names import make_version
+from dagferry_server.errors import BundleGone, StoreDamaged, StoreFailed
 from dagferry_server.store.base import Store, storage_errors
 
 SECOND_LOOK_SECONDS = 0.5

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 from urllib.parse import unquote
 
+from dagferry_core.protocol import COMPONENT, DEREGISTER, ERROR, INSTANCE, LIVE, MAX_ERROR_CHARACTERS
 from dagferry_runtime.logs import fields
 from dagferry_server.log_limit import Key, LogLimit
 
@@ -14,7 +15,6 @@ MAX_SIDECARS = 10_000
 MAX_NAME_CHARACTERS = 253
 """A longer instance or component is cut; the name of a pod may have as many characters."""
 MAX_VERSION_CHARACTERS = 63
-MAX_ERROR_CHARACTERS = 300
 MAX_LINES = 1000
 """Log lines a minute about the sidecars of one deployment; the others are only counted. Whoever has a token can invent
 any number of names: 15,000 of them wrote 18 MB."""
@@ -46,15 +46,15 @@ class Report(NamedTuple):
 
 def report_of(headers: Mapping[str, str]) -> Report | None:
     """Return what a request reports about its sender, cut to the limits; ``None`` if it does not name an instance."""
-    instance = headers.get("Dagferry-Instance")
+    instance = headers.get(INSTANCE)
     if not instance:
         return None
     return Report(
         instance=_clean(instance, MAX_NAME_CHARACTERS),
-        component=_clean(headers.get("Dagferry-Component", ""), MAX_NAME_CHARACTERS),
-        live=_clean(headers.get("Dagferry-Live", ""), MAX_VERSION_CHARACTERS),
-        error=_clean(unquote(headers.get("Dagferry-Error", "")), MAX_ERROR_CHARACTERS),
-        deregister=headers.get("Dagferry-Deregister") == "1",
+        component=_clean(headers.get(COMPONENT, ""), MAX_NAME_CHARACTERS),
+        live=_clean(headers.get(LIVE, ""), MAX_VERSION_CHARACTERS),
+        error=_clean(unquote(headers.get(ERROR, "")), MAX_ERROR_CHARACTERS),
+        deregister=headers.get(DEREGISTER) == "1",
     )
 
 

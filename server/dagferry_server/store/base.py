@@ -18,7 +18,8 @@ from contextlib import AbstractContextManager, contextmanager
 from io import FileIO
 from typing import BinaryIO, NamedTuple
 
-from dagferry_core.errors import DagferryError, FormatError, StoreDamaged, StoreFailed, StoreFull
+from dagferry_core.errors import DagferryError, FormatError
+from dagferry_server.errors import StoreDamaged, StoreFailed, StoreFull
 
 COMMIT_WAIT_SECONDS = 30.0
 """How long a commit waits for another server that deletes bundles; a batch takes milliseconds."""

@@ -7,11 +7,7 @@ import pytest
 
 from dagferry_core.archive import contents as module
 from dagferry_core.archive.contents import MAX_TOPS_SHOWN, Content, Contents
-from dagferry_core.archive.meter import Meter
-from dagferry_core.archive.paths import DEFAULT_EXCLUDES, Excludes
-from dagferry_core.archive.tar import Kind, Member
-from dagferry_core.archive.tar_header import Header
-from dagferry_core.errors import (
+from dagferry_core.archive.errors import (
     BundleError,
     LinkRefused,
     PathConflict,
@@ -22,6 +18,10 @@ from dagferry_core.errors import (
     RootNotFound,
     TooManyFiles,
 )
+from dagferry_core.archive.meter import Meter
+from dagferry_core.archive.paths import DEFAULT_EXCLUDES, Excludes
+from dagferry_core.archive.tar import Kind, Member
+from dagferry_core.archive.tar_header import Header
 from dagferry_core.limits import MAX_EXCLUDED_SHOWN, MAX_REFUSALS
 
 A = b"a = 1\n"

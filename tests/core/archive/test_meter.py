@@ -4,8 +4,8 @@ import io
 
 import pytest
 
+from dagferry_core.archive.errors import ExpandedTooLarge, PathsTooLarge, RatioTooHigh
 from dagferry_core.archive.meter import Meter
-from dagferry_core.errors import ExpandedTooLarge, PathsTooLarge, RatioTooHigh
 from dagferry_core.limits import MAX_PATHS_BYTES, MAX_RATIO, RATIO_FREE_BYTES
 
 

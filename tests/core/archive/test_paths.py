@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dagferry_core.archive.errors import PathRefused
 from dagferry_core.archive.paths import DEFAULT_EXCLUDES, Excludes, case_collisions, check_length, check_path, shown
-from dagferry_core.errors import PathRefused
 
 
 @pytest.mark.parametrize(

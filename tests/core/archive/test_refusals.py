@@ -2,8 +2,8 @@
 
 import pytest
 
+from dagferry_core.archive.errors import LinkRefused, PathConflict, PathRefused, TooManyFiles
 from dagferry_core.archive.refusals import MAX_MESSAGE_CHARACTERS, Refusals
-from dagferry_core.errors import LinkRefused, PathConflict, PathRefused, TooManyFiles
 from dagferry_core.limits import MAX_REFUSALS
 
 

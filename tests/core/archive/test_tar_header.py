@@ -2,8 +2,8 @@
 
 import pytest
 
+from dagferry_core.archive.errors import ArchiveCorrupt, ArchiveUnsupported
 from dagferry_core.archive.tar_header import Header, begins_tar, parse_header, pax_names
-from dagferry_core.errors import ArchiveCorrupt, ArchiveUnsupported
 from dagferry_core.limits import MAX_PAX_RECORDS
 from tarmaker import GNU, header
 

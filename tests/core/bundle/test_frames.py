@@ -66,7 +66,7 @@ def test_its_size_is_that_of_all_frames(stored) -> None:
 def test_the_size_of_the_manifest_is_in_the_first_header(stored) -> None:
     header = bytes(124) + b"%011o\0" % 1234 + bytes(376)
     assert Frames(*stored(zstandard.compress(header))).manifest_bytes() == 1234
-    with pytest.raises(FormatError, match="it has no manifest"):
+    with pytest.raises(FormatError, match="has no manifest"):
         Frames(*stored(zstandard.compress(bytes(512)))).manifest_bytes()
 
 
@@ -74,7 +74,7 @@ def test_what_lies_beyond_the_end_is_damage(stored) -> None:
     frames = Frames(*stored(*cut(CONTENT)))
     with pytest.raises(FormatError, match=f"ends early: it has no byte {len(CONTENT)}"):
         frames.range(len(CONTENT) - 1, 2)
-    with pytest.raises(FormatError, match="its frame 3 is damaged"):
+    with pytest.raises(FormatError, match="frame 3 is damaged"):
         frames.range(3 * FRAME_BYTES, 1)
 
 
@@ -88,8 +88,8 @@ def test_all_of_it_is_verified_with_its_size(stored) -> None:
 @pytest.mark.parametrize(
     ("frame", "told"),
     [
-        (b"no frame", "its frame 1 is damaged"),
-        (zstandard.compress(CONTENT[:100])[:-3], "its frame 1 is damaged"),
+        (b"no frame", "frame 1 is damaged"),
+        (zstandard.compress(CONTENT[:100])[:-3], "frame 1 is damaged"),
         (zstandard.compress(bytes(FRAME_BYTES + 1)), f"it claims to hold {FRAME_BYTES + 1} bytes"),
         (zstandard.ZstdCompressor(write_content_size=False).compress(b"x"), "it claims to hold -1 bytes"),
     ],
@@ -110,6 +110,6 @@ def test_a_disk_that_refuses_is_no_damage_but_an_index_that_asks_for_nonsense_is
 
     frames = Frames(*stored(*cut(CONTENT)))
     monkeypatch.setattr(os, "pread", refuse)
-    with pytest.raises(error) as caught:
+    with pytest.raises((OSError, FormatError)) as caught:
         frames.range(0, 1)
     assert type(caught.value) is error

@@ -4,9 +4,10 @@ import hashlib
 
 import pytest
 
+from dagferry_core.archive.errors import PathRefused
 from dagferry_core.archive.paths import check_path
 from dagferry_core.bundle.manifest import EMPTY, MAX_MANIFEST_BYTES, Entry, Manifest
-from dagferry_core.errors import FormatError, PathRefused
+from dagferry_core.errors import FormatError
 from dagferry_core.limits import MAX_PATHS_BYTES, MOST_EXPANDED_BYTES, MOST_FILE_BYTES, MOST_FILES
 
 SHA = hashlib.sha256(b"").hexdigest()

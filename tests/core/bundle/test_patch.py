@@ -192,8 +192,9 @@ def test_a_patch_whose_text_no_sidecar_would_read_is_not_made(stored, monkeypatc
 def test_a_patch_for_another_tree_is_refused_before_anything_is_built(stored) -> None:
     old, new = stored(FILES), stored(CHANGES["one line"])
     body = whole(old, new)
-    with pytest.raises(ValueError, match="leads to sha256:"):
+    with pytest.raises(ValueError, match="leads to sha256:") as caught:
         Patch.parse(body).apply_to(EMPTY)
+    assert not isinstance(caught.value, FormatError), "the patch itself is as it should be"
 
 
 def test_old_content_that_is_not_what_the_server_had_gives_an_error_or_other_bytes_never_silence(stored) -> None:

@@ -7,7 +7,7 @@ import zstandard
 
 from dagferry_core.bundle.manifest import EMPTY, Manifest
 from dagferry_core.bundle.reader import decompressed, member_header
-from dagferry_core.errors import AnswerInvalid, DigestMismatch, PatchMismatch
+from dagferry_follow.errors import AnswerInvalid, DigestMismatch, PatchMismatch
 from dagferry_follow.remote.download import open_download
 from dagferry_follow.remote.server import Server
 from dagferry_follow.volume.staging import StagingTree

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dagferry_core.errors import RootUnusable
+from dagferry_follow.errors import RootUnusable
 from dagferry_follow.volume import capabilities as offering
 from dagferry_follow.volume.capabilities import LINKS_HINT, MTIME_HINT, RENAME_HINT, keeps_modes
 

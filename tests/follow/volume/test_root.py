@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from dagferry_core.errors import RootInUse, RootUnusable, VolumeFailed
+from dagferry_follow.errors import RootInUse, RootUnusable, VolumeFailed
 from dagferry_follow.volume.root import LOCK_HINT, Root, failures
 
 TARGET = ".trees/0123456789abcdef/v-1"

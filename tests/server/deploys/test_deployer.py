@@ -5,11 +5,11 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from dagferry_core.errors import StoreFailed, StoreFull
 from dagferry_server.deploys import bundles
 from dagferry_server.deploys import deployer as deploying
 from dagferry_server.deploys.deployer import DeployResult
 from dagferry_server.deploys.receive import receive
+from dagferry_server.errors import StoreFailed, StoreFull
 from harness import pack
 from running import A, B
 

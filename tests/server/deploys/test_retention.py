@@ -9,9 +9,9 @@ import pytest
 
 from dagferry_core.bundle.manifest import Changes
 from dagferry_core.deploylog import next_deploy
-from dagferry_core.errors import StoreFailed, StoreFull
 from dagferry_server.deploys import retention
 from dagferry_server.deploys.verify import Verification
+from dagferry_server.errors import StoreFailed, StoreFull
 from dagferry_server.store.local import LocalStore
 from running import A, B, Running
 

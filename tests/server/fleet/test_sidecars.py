@@ -5,9 +5,9 @@ from urllib.parse import quote
 
 import pytest
 
+from dagferry_core.protocol import MAX_ERROR_CHARACTERS
 from dagferry_server.fleet import sidecars
 from dagferry_server.fleet.sidecars import (
-    MAX_ERROR_CHARACTERS,
     MAX_NAME_CHARACTERS,
     Report,
     Sidecar,
