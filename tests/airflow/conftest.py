@@ -89,7 +89,7 @@ def make_site(tmp_path_factory, postgres) -> Iterator[Callable[..., Site]]:
 
 @pytest.fixture
 def measured(record_property, capsys, request) -> Callable[[str, float], None]:
-    """Print a figure for docs/airflow.md."""
+    """Print a figure for docs/how-to/tune-airflow.md."""
 
     def note(what: str, seconds: float) -> None:
         record_property(what, seconds)

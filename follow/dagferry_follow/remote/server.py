@@ -17,6 +17,7 @@ from urllib.parse import quote
 
 from dagferry_core import __version__, protocol
 from dagferry_core.bundle.patch import MAX_PATCH_BYTES
+from dagferry_core.documentation import DOCUMENTATION
 from dagferry_core.errors import DagferryError
 from dagferry_core.limits import PIECE_BYTES
 from dagferry_core.names import is_digest, version_sequence
@@ -238,7 +239,10 @@ class Server:
         return body
 
 
-_ANONYMOUS = "The server requires a token: give the sidecar one with --token-file."
+_ANONYMOUS = (
+    "The server requires credentials: give the sidecar a token with --token-file. "
+    f"See {DOCUMENTATION}/how-to/set-up-credentials.md for how to create one."
+)
 _REFUSED = (
     "Check that --token-file holds a token with scope sync for this deployment. The server's log says why it refused "
     "this one."

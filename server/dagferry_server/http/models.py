@@ -100,7 +100,7 @@ class StatusAnswer(Answer):
 class ErrorAnswer(Answer):
     """What went wrong."""
 
-    code: str = Field(description="The error's name; docs/errors.md lists them.")
+    code: str = Field(description="The error's name; the documentation lists them under reference/errors.md.")
     message: str = Field(description="What happened to what.")
     hint: str = Field(description="What to do next.")
 

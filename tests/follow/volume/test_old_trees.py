@@ -7,7 +7,7 @@ from unittest.mock import Mock
 
 import pytest
 
-from dagferry_core.errors import VolumeFailed
+from dagferry_follow.errors import VolumeFailed
 from dagferry_follow.volume.old_trees import FEWEST, REMOVE_AGAIN_SECONDS
 from dagferry_follow.volume.records import TreeRules
 from publishing import ALL, HOUR, files_of, live_files, publish, trees_of
