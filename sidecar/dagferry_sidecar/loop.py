@@ -156,7 +156,7 @@ class Loop:
         live = self._state.live
         return Report(live.version if live else "", self._state.error)
 
-    # --- applying ---------------------------------------------------------------------------------------------------
+    # --- applying ----------------------------------------------------------------------------------------------------
 
     def _apply(self, action: Apply) -> Event:
         started = time.monotonic()

@@ -16,13 +16,7 @@ from types import TracebackType
 from dagferry_core.bundle.manifest import Entry, Manifest
 from dagferry_core.bundle.patch import Patch
 from dagferry_core.errors import DagferryError
-from dagferry_follow.errors import (
-    AnswerInvalid,
-    DigestMismatch,
-    PatchMismatch,
-    TreeDamaged,
-    VolumeFailed,
-)
+from dagferry_follow.errors import AnswerInvalid, DigestMismatch, PatchMismatch, TreeDamaged, VolumeFailed
 from dagferry_follow.volume.attributes import set_mode, set_mtime, set_mtime_not_before
 from dagferry_follow.volume.tree import (
     AHEAD_NS,
