@@ -68,6 +68,10 @@ class Running:
         assert answer.status == 200, answer.body
         return answer.json
 
+    def failed_reloads(self) -> list[str]:
+        """What was read before and cannot be read as it is now."""
+        return [name for name, reload in self.service.reloads.items() if reload.last_error]
+
     async def metric(self, sample: str) -> float | None:
         for line in (await self.get("/metrics")).body.decode().splitlines():
             if line.rpartition(" ")[0] == "dagferry_server_" + sample:

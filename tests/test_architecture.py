@@ -11,16 +11,21 @@ HOME = Path(__file__).parent.parent
 PACKAGES = {path.parent.name: path.parent for path in HOME.glob("*/dagferry_*/__init__.py")}
 
 
-def imported(path: Path) -> set[str]:
-    """The top-level modules that a source file imports."""
+def imported_modules(path: Path) -> set[str]:
+    """The modules that a source file imports, and the names it takes from them: ``a.b.c`` of ``from a.b import c``."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            found |= {alias.name.split(".")[0] for alias in node.names}
+            found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: imports are absolute"
-            found.add((node.module or "").split(".")[0])
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
     return found
+
+
+def imported(path: Path) -> set[str]:
+    """The top-level modules that a source file imports."""
+    return {name.split(".")[0] for name in imported_modules(path)}
 
 
 def files(package: str) -> list[Path]:
@@ -54,6 +59,19 @@ def test_core_is_pure() -> None:
     forbidden |= {"aiohttp", "aiofiles", "pydantic", "prometheus_client"}
     for path in files("dagferry_core"):
         assert not imported(path) & forbidden, path.relative_to(HOME)
+
+
+def test_deploys_fleet_store_and_auth_know_no_http() -> None:
+    """Handlers make answers of what these return; nothing here knows a request, or takes the whole server."""
+    server = PACKAGES["dagferry_server"]
+    for room in ("deploys", "fleet", "store", "auth"):
+        for path in sorted((server / room).rglob("*.py")):
+            modules = imported_modules(path)
+            above = [name for name in modules if name.startswith(("dagferry_server.http", "dagferry_server.service"))]
+            assert not above, f"{path.relative_to(HOME)} imports {above}"
+            # An issuer's keys come from elsewhere, so a client of HTTP is needed there.
+            if path != server / "auth" / "fetch.py":
+                assert "aiohttp" not in imported(path), path.relative_to(HOME)
 
 
 def test_the_sidecar_loads_no_asyncio_and_no_framework_at_start() -> None:

@@ -5,6 +5,10 @@ import logging
 import sys
 import time
 
+from dagferry_core.errors import DagferryError
+
+_log = logging.getLogger(__name__)
+
 
 class _JsonLines(logging.Formatter):
     """One JSON object a line: time (UTC), level, message, and the record's fields."""
@@ -39,6 +43,14 @@ def _utc(moment: float) -> str:
 def fields(**values: object) -> dict[str, dict[str, object]]:
     """Return the ``extra`` of a log call that carries these fields: ``log.info("Stored", extra=fields(version=v))``."""
     return {"fields": values}
+
+
+def log_failure(message: str, error: DagferryError, **where: object) -> None:
+    """Log an error that the program survives: what failed, and why, with the fields ``where`` and without a traceback.
+
+    ``where`` says what was concerned, such as ``deployment``.
+    """
+    _log.error(message, extra=fields(**where, code=error.code, error=error.message))
 
 
 def set_up_logs() -> None:

@@ -9,7 +9,6 @@ from contextlib import closing
 from dagferry_runtime.logs import set_up_logs
 from dagferry_server.auth.authenticate import Authenticator
 from dagferry_server.auth.setup import make_authenticator
-from dagferry_server.deploys.retention import apply_retention
 from dagferry_server.http.listeners import serve
 from dagferry_server.log_id_command import new_log_id
 from dagferry_server.memory import leave_aside, return_large_blocks
@@ -49,5 +48,5 @@ async def _serve(settings: Settings, folder: DataFolder, identifier: Authenticat
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS, "blocking"))
     service = await Service.open(settings, folder, LocalStore(folder.root), identifier)
     leave_aside()
-    service.spawn(apply_retention(service))
+    service.retention.request()
     await serve(settings, service)

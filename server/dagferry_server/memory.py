@@ -6,9 +6,7 @@ import ctypes
 import gc
 import threading
 import time
-from collections.abc import Awaitable, Callable
 from types import TracebackType
-from typing import TypeVar
 
 from dagferry_core.errors import ServerBusy
 
@@ -41,7 +39,6 @@ MAX_TURN_SECONDS = 600
 """How long a bundle with many files may wait for others: each takes some seconds."""
 TURN_PAUSE_SECONDS = 0.05
 
-_Result = TypeVar("_Result")
 _one_at_a_time = threading.Lock()
 
 
@@ -68,7 +65,7 @@ class Turn:
             if not self._taken:
                 raise TurnTaken
 
-    async def come(self) -> None:
+    async def wait(self) -> None:
         """Wait for the turn, and take it; ``ServerBusy`` after ``MAX_TURN_SECONDS``."""
         deadline = time.monotonic() + MAX_TURN_SECONDS
         while True:
@@ -91,17 +88,3 @@ class Turn:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.end()
-
-
-async def in_turn(work: Callable[[Turn], Awaitable[_Result]]) -> _Result:
-    """Do ``work``, which may find that it needs a turn, and return its result; ``ServerBusy`` if none comes.
-
-    If another has the turn, ``work`` ends with ``TurnTaken`` and begins again with the turn taken. While it waits it
-    holds nothing, so it is in the way of no small bundle.
-    """
-    with Turn() as turn:
-        try:
-            return await work(turn)
-        except TurnTaken:
-            await turn.come()
-            return await work(turn)

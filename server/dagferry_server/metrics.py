@@ -1,6 +1,8 @@
-"""The server's metrics, in a registry of its own. Labels are configured deployments, routes and error codes alone."""
+"""The server's metrics, in a registry of its own. The values of labels are configured deployments, routes,
+error codes and fixed words: a request cannot make a new one.
+"""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -9,6 +11,7 @@ from prometheus_client.process_collector import ProcessCollector
 
 from dagferry_core import __version__
 from dagferry_core.limits import UploadLimit
+from dagferry_server.auth.watched import Reload
 from dagferry_server.deploys.deployment import Deployment
 
 PREFIX = "dagferry_server_"
@@ -66,7 +69,7 @@ class Metrics:
         self.bundle_sent_bytes = make(Counter, "bundle_sent_bytes_total", "Bytes of whole bundles sent.", of)
         self.patch_sent_bytes = make(Counter, "patch_sent_bytes_total", "Bytes of patches sent.", of)
         self.waiting = make(Gauge, "waiting_sidecars", "Requests that wait for a change.", of)
-        self.known = make(Gauge, "known_sidecars", "Sidecars that have asked and not said goodbye.", of)
+        self.known = make(Gauge, "known_sidecars", "Sidecars that have asked and not deregistered.", of)
         self.sequence = make(Gauge, "current_sequence", "Sequence of the current deploy; 0: nothing deployed.", of)
         self.deploy_time = make(
             Gauge, "current_deploy_timestamp_seconds", "Time of the current deploy; 0: nothing deployed.", of
@@ -80,8 +83,19 @@ class Metrics:
         )
         self.stored_bytes = make(Gauge, "stored_bytes", "Bytes of stored bundles.", of)
         self.stored_bundles = make(Gauge, "stored_bundles", "Stored bundles.", of)
-        self.credential_faults = make(
-            Gauge, "credential_faults", "Files and issuers that cannot be read now; what they said last is in force."
+        self.reload_successful = make(
+            Gauge,
+            "config_last_reload_successful",
+            "1 if the last reload of the file succeeded, 0 if it failed and the content before is still in force. "
+            "The file is tokens, issuers, issuer_keys (of all issuers together), proxy_secret, certificate or "
+            "deployments.",
+            "file",
+        )
+        self.reload_time = make(
+            Gauge,
+            "config_last_reload_success_timestamp_seconds",
+            "When the content that is in force was read; 0: no keys were fetched yet.",
+            "file",
         )
         self.token_expiry = make(
             Gauge,
@@ -115,7 +129,7 @@ class Metrics:
             with suppress(KeyError):  # never scraped
                 metric.remove(deployment)
 
-    def render(self, deployments: Iterable[Deployment], credential_faults: int) -> bytes:
+    def render(self, deployments: Iterable[Deployment], reloads: Mapping[str, Reload]) -> bytes:
         """Return the text of a scrape; called in a thread."""
         for deployment in deployments:
             current = deployment.current
@@ -128,7 +142,9 @@ class Metrics:
                 (self.unknown, int(deployment.fault is not None)),
             ):
                 metric.labels(deployment.name).set(value)
-        self.credential_faults.set(credential_faults)
+        for file, reload in reloads.items():
+            self.reload_successful.labels(file).set(not reload.last_error)
+            self.reload_time.labels(file).set(reload.succeeded_at)
         return generate_latest(self.registry)
 
 

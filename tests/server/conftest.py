@@ -9,7 +9,6 @@ import pytest
 from blockbuster import blockbuster_ctx
 
 from dagferry_server.auth.setup import make_authenticator
-from dagferry_server.deploys.retention import apply_retention
 from dagferry_server.http.listeners import Listeners
 from dagferry_server.service import Service
 from dagferry_server.settings import read_settings
@@ -42,7 +41,7 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
         server = Running(service, listeners)
         running.append(server)
         await server.open()
-        await apply_retention(service)
+        await service.retention.run()
         return server
 
     yield open_server

@@ -295,5 +295,5 @@ async def test_an_unreachable_issuer_is_503_and_says_when_to_come_back(start, tm
     assert (answer.status, answer.json["code"]) == (503, "issuer_unavailable")
     assert int(answer.headers["Retry-After"]) > 0
     async with server.session.get(f"http://{server.host}:{server.admin_port}/metrics") as told:
-        assert "dagferry_server_credential_faults 1.0" in await told.text()
+        assert 'dagferry_server_config_last_reload_successful{file="issuer_keys"} 0.0' in await told.text()
     assert token not in answer.body.decode()

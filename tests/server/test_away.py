@@ -9,7 +9,6 @@ from collections.abc import Iterable
 import pytest
 
 from dagferry_core.errors import StoreFailed
-from dagferry_server.deploys.retention import apply_retention
 from dagferry_server.store.base import storage_errors
 from dagferry_server.store.local import LocalStore
 from harness import pack
@@ -166,7 +165,7 @@ async def test_retention_deletes_nothing_while_the_log_cannot_be_read(start, sto
     await server.close()
     store.fail(*how.get("sequences", ()), lists=how.get("lists", True))
     server = await start("--keep-deploys", "1", "--keep-days", "0", store=store)
-    await apply_retention(server.service)
+    await server.service.retention.run()
     stored = await asyncio.to_thread(store.bundles, "default")
     assert set(stored) == {each["digest"] for each in told}
 
@@ -260,7 +259,7 @@ async def test_an_old_bundle_that_an_entry_names_anew_stays_while_that_entry_can
     await server.close()
     store.fail(3)
     server = await start("--keep-deploys", "1", "--keep-days", "0", store=store)
-    await apply_retention(server.service)
+    await server.service.retention.run()
     assert told[2]["digest"] in await asyncio.to_thread(store.bundles, "default")
     store.fail()
     await eventually("the entry to be read", lambda: server.service.deployments["default"].highest == 3)

@@ -382,7 +382,7 @@ async def test_what_stands_before_and_behind_a_form_is_not_looked_at(server) -> 
 
 
 async def test_an_upload_of_which_nothing_more_comes_is_given_up(server, monkeypatch) -> None:
-    monkeypatch.setattr("dagferry_server.deploys.receive.UPLOAD_IDLE_SECONDS", 0.05)
+    monkeypatch.setattr("dagferry_server.http.upload_body.UPLOAD_IDLE_SECONDS", 0.05)
     monkeypatch.setattr(body, "DISCARD_SECONDS", 3600)
     async with connected(server) as wire:
         await wire.send(post(1000), b"x")
@@ -393,8 +393,8 @@ async def test_an_upload_of_which_nothing_more_comes_is_given_up(server, monkeyp
 
 @pytest.mark.parametrize("sent", [post(1000), post(1000, FORM), post(1000, FORM) + multipart(b"", end="")[:-12]])
 async def test_an_upload_of_which_nothing_ever_comes_is_told_so(server, monkeypatch, sent) -> None:
-    monkeypatch.setattr("dagferry_server.deploys.receive.UPLOAD_IDLE_SECONDS", 0.05)
-    monkeypatch.setattr("dagferry_server.deploys.receive.UPLOAD_GRACE_SECONDS", 0.05)
+    monkeypatch.setattr("dagferry_server.http.upload_body.UPLOAD_IDLE_SECONDS", 0.05)
+    monkeypatch.setattr("dagferry_server.http.upload_body.UPLOAD_GRACE_SECONDS", 0.05)
     monkeypatch.setattr(body, "DISCARD_SECONDS", 0.01)
     async with connected(server) as wire:
         await wire.send(sent)

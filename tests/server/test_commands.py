@@ -39,7 +39,10 @@ def test_start_up_says_every_limit_and_where_it_listens(serve) -> None:
     assert (told["Limits"]["max_ratio"], told["Limits"]["ratio_free_bytes"]) == (250, 64 * 1024 * 1024)
     assert told["Limits"]["max_paths_bytes"] == 16 * 1024 * 1024
     assert told["Listening"]["listen"] == f"127.0.0.1:{server.port}"
-    assert [line["deployment"] for line in server.logged() if line["message"] == "Deployment"] == ["prod", "staging"]
+    assert [line["deployment"] for line in server.logged() if line["message"] == "Deployment loaded"] == [
+        "prod",
+        "staging",
+    ]
 
 
 def test_a_setting_may_come_from_the_environment(tmp_path, started) -> None:

@@ -6,9 +6,8 @@ import contextlib
 import pytest
 
 from credentials import TokensFile
-from dagferry_server.deploys import receive as receiving
 from dagferry_server.fleet import waiters
-from dagferry_server.http import listeners, places
+from dagferry_server.http import listeners, places, upload_body
 from dagferry_server.http.listeners import MAX_FIELD_BYTES, MAX_HEADERS, MAX_LINE_BYTES
 from harness import pack
 from running import A, eventually
@@ -17,7 +16,7 @@ HEAD = "POST /default/dags/upload HTTP/1.1\r\nHost: localhost\r\nContent-Length:
 
 
 async def test_an_upload_that_comes_drop_by_drop_is_given_up(server, monkeypatch) -> None:
-    monkeypatch.setattr(receiving, "UPLOAD_GRACE_SECONDS", 0.05)
+    monkeypatch.setattr(upload_body, "UPLOAD_GRACE_SECONDS", 0.05)
     reader, writer = await asyncio.open_connection(server.host, server.port)
     writer.write(HEAD.encode())
 
@@ -38,8 +37,8 @@ async def test_an_upload_that_comes_drop_by_drop_is_given_up(server, monkeypatch
 
 
 async def test_the_pace_asks_no_more_than_a_bad_line_has(server, monkeypatch) -> None:
-    monkeypatch.setattr(receiving, "UPLOAD_GRACE_SECONDS", 0.2)
-    monkeypatch.setattr(receiving, "MIN_UPLOAD_BYTES_PER_SECOND", 100)
+    monkeypatch.setattr(upload_body, "UPLOAD_GRACE_SECONDS", 0.2)
+    monkeypatch.setattr(upload_body, "MIN_UPLOAD_BYTES_PER_SECOND", 100)
     body = pack(A)
 
     async def slowly():

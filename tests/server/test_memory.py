@@ -37,9 +37,9 @@ async def test_who_waits_too_long_is_told_to_come_again(monkeypatch) -> None:
         first.take()
         monkeypatch.setattr(memory, "MAX_TURN_SECONDS", 0)
         with pytest.raises(ServerBusy):
-            await Turn().come()
+            await Turn().wait()
     with Turn() as again:
-        await again.come()
+        await again.wait()
 
 
 async def test_large_uploads_wait_for_their_turn_and_hold_up_no_small_one(server: Running) -> None:

@@ -13,7 +13,15 @@ def test_a_name_tells_kind_and_unit(name, kind, labels, meaning) -> None:
     assert (kind == "counter") == name.endswith("_total`")
     assert (kind == "histogram") <= name.endswith("_seconds`")
     assert not re.search(r"_(ms|millis|kb|mb|minutes|count)\b", name)
-    assert set(labels.replace("`", "").split(", ")) <= {"", "deployment", "outcome", "version", "route", "status"}
+    assert set(labels.replace("`", "").split(", ")) <= {
+        "",
+        "deployment",
+        "file",
+        "outcome",
+        "version",
+        "route",
+        "status",
+    }
     assert meaning.endswith(".")
 
 

@@ -146,11 +146,11 @@ async def test_the_rules_of_an_issuer_change_and_another_issuer_comes_and_goes(s
             await answered(url, theirs)
             await answered(url, other)
             path.write_text(with_second + "\n[[issuers]]\nname = 'half'")
-            await eventually("the fault", lambda: server.service.credential_faults)
+            await eventually("the fault", server.failed_reloads)
             await clients.some_more()
             assert await status_of(url, theirs, None) == OK
             path.write_text(only_first)
-            await eventually("the fault to end", lambda: not server.service.credential_faults)
+            await eventually("the fault to end", lambda: not server.failed_reloads())
             await clients.some_more()
             assert (await status_of(url, theirs, None), await status_of(url, other, None)) == (401, 401)
 
@@ -169,13 +169,13 @@ async def test_a_certificate_is_renewed_file_by_file(start, tmp_path: Path, firs
     only_next = ssl.create_default_context(cafile=str(tmp_path / "next" / "tls.crt"))
     server = await start("--tokens-file", str(tokens.path), *flags)
     async with load(server, secret, any_certificate) as clients:
-        assert server.service.credential_faults == 0
+        assert server.failed_reloads() == []
         for name in sorted(("tls.crt", "tls.key"), key=first.__ne__):
             shutil.copy(tmp_path / "next" / name, live / name)
             await asyncio.sleep(0.1)  # a renewal that takes its time: for so long the two do not go together
             await clients.some_more()
         await answered(clients.url, secret, only_next)
-        await eventually("the fault to end", lambda: not server.service.credential_faults)
+        await eventually("the fault to end", lambda: not server.failed_reloads())
 
 
 async def test_a_large_bundle_comes_whole_over_tls(start, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import logging
 import pytest
 
 from dagferry_core.errors import DeploymentNotFound
-from dagferry_server.service import Busy
+from dagferry_server.http.busy import Busy
 
 
 async def test_a_deployment_is_found_by_its_name(start) -> None:

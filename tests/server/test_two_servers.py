@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from dagferry_core.errors import StoreFailed
-from dagferry_server.deploys.retention import apply_retention
 from dagferry_server.store import locks
 from dagferry_server.store.local import LocalStore
 from running import A, B, Running, eventually
@@ -64,7 +63,7 @@ async def test_a_bundle_whose_entry_is_not_written_yet_stays(two, monkeypatch) -
     held = Held(monkeypatch, first)
     deploying = asyncio.create_task(first.deploy(A))
     await eventually("the bundle to be stored", held.reached.is_set)
-    await apply_retention(second.service)
+    await second.service.retention.run()
     held.go_on.set()
     told = await deploying
     assert await stored(first) == {told["digest"]}
@@ -80,7 +79,7 @@ async def test_an_old_bundle_that_is_about_to_be_named_anew_stays(two, clock, mo
     held = Held(monkeypatch, first)
     deploying = asyncio.create_task(first.deploy(A))
     await eventually("the bundle to be found", held.reached.is_set)
-    await apply_retention(second.service)
+    await second.service.retention.run()
     held.go_on.set()
     told = await deploying
     assert (told["digest"], told["sequence"]) == (old["digest"], 3)
@@ -91,7 +90,7 @@ async def test_what_another_server_has_deployed_since_stays(two) -> None:
     first, second = two
     told = await first.deploy(A)
     assert second.service.deployments["default"].highest == 0
-    await apply_retention(second.service)
+    await second.service.retention.run()
     assert await stored(second) == {told["digest"]}
     assert (await first.get("/default/dags/download")).status == 200
 
@@ -107,7 +106,7 @@ async def test_what_a_failed_commit_has_left_goes(two, monkeypatch) -> None:
         with pytest.raises(AssertionError, match="on fire"):
             await first.deploy(A)
         await first.service.settled()
-    await apply_retention(second.service)
+    await second.service.retention.run()
     assert await stored(second) == set()
 
 

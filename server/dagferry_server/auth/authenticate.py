@@ -11,10 +11,13 @@ from dagferry_server.auth.expiry import warn_of_expiry
 from dagferry_server.auth.headers import Headers, bearer
 from dagferry_server.auth.proxy import Proxy, proxy_caller
 from dagferry_server.auth.tokens import Tokens, ending, token_caller
-from dagferry_server.auth.watched import WatchedFile, running, watch
+from dagferry_server.auth.watched import Reload, WatchedFile, running, watch
 
 if TYPE_CHECKING:
     from dagferry_server.auth.trust import Trust
+
+TOKENS, PROXY_SECRET = "tokens", "proxy_secret"
+"""What ``reloads`` and the metrics call the files."""
 
 
 class Authenticator:
@@ -39,10 +42,10 @@ class Authenticator:
         return bool(self._tokens or self._trust or self._proxy)
 
     @property
-    def faults(self) -> dict[str, str]:
-        """What is wrong at the moment, while the last good state is in force: file or issuer → why."""
-        faults = {file.path: file.fault for file in self._files if file.fault}
-        return {**faults, **(self._trust.faults if self._trust else {})}
+    def reloads(self) -> dict[str, Reload]:
+        """How the last reloads went, by what was read; while one fails, what was read before is in force."""
+        reloads = {name: file.reload for name, file in self._files.items()}
+        return {**reloads, **(self._trust.reloads if self._trust else {})}
 
     @property
     def token_expiry(self) -> float:
@@ -51,13 +54,14 @@ class Authenticator:
         return min(ending(tokens, self._now()).values(), default=0.0)
 
     @property
-    def _files(self) -> list[WatchedFile[Any]]:
-        return [file for file in (self._tokens, self._proxy.secret if self._proxy else None) if file]
+    def _files(self) -> dict[str, WatchedFile[Any]]:
+        files = {TOKENS: self._tokens, PROXY_SECRET: self._proxy.secret if self._proxy else None}
+        return {name: file for name, file in files.items() if file}
 
     @asynccontextmanager
     async def kept_fresh(self) -> AsyncIterator[None]:
         """Re-read files and fetch keys in the background while the server runs."""
-        work = [watch(self._files)]
+        work = [watch(list(self._files.values()))]
         if self._trust:
             work.append(self._trust.keep_fresh())
         if self._tokens:

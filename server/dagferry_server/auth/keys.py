@@ -19,7 +19,7 @@ import jwt
 from dagferry_core.errors import CredentialsRefused, IssuerUnavailable, SetupError
 from dagferry_runtime.logs import fields
 from dagferry_server.auth.fetch import FetchFailed
-from dagferry_server.auth.watched import WatchedFile, watch
+from dagferry_server.auth.watched import Reload, WatchedFile, watch
 
 FETCH_EVERY_SECONDS = 60.0
 REFRESH_EVERY_SECONDS = 600.0
@@ -104,9 +104,9 @@ class FileKeys:
         self._file = WatchedFile(path, parse_keys_file, guarded=True)
 
     @property
-    def fault(self) -> str | None:
-        """Why the file as it is now was not taken."""
-        return self._file.fault
+    def reload(self) -> Reload:
+        """How the last reload of the file went."""
+        return self._file.reload
 
     async def find(self, key_id: str, algorithm: str) -> jwt.PyJWK:
         """Return the key of this id for this algorithm; raise ``CredentialsRefused`` if the file has none."""
@@ -122,20 +122,27 @@ class FileKeys:
 class IssuerKeys:
     """The keys of the issuer called ``name``; ``fetch`` gets its JWKS document or raises ``FetchFailed``.
 
-    ``clock`` gives seconds that never run backwards. ``fault`` says why the last fetch failed, ``None`` if it did not.
+    ``clock`` gives seconds that never run backwards. ``last_error`` says why the last fetch failed, ``None``
+    if it did not.
     """
 
     def __init__(
         self, name: str, fetch: Callable[[], Awaitable[Mapping[str, Any]]], clock: Callable[[], float] = time.monotonic
     ) -> None:
         self.name = name
-        self.fault: str | None = None
+        self.last_error: str | None = None
         self._fetch_document = fetch
         self._clock = clock
         self._keys: Keys = {}
         self._fetch: asyncio.Task[None] | None = None
         self._next_fetch = clock()
         self._fetched = clock()
+        self._fetched_at = 0.0  # the same by the wall clock
+
+    @property
+    def reload(self) -> Reload:
+        """How the last fetch went."""
+        return Reload(self.last_error, self._fetched_at)
 
     async def find(self, key_id: str, algorithm: str) -> jwt.PyJWK:
         """Return the key of this id for this algorithm.
@@ -148,10 +155,10 @@ class IssuerKeys:
         asked = await self.refresh()
         if key := _chosen(self._keys, self.name, key_id, algorithm):
             return key
-        if asked and self.fault is None:
+        if asked and self.last_error is None:
             raise _unknown(self._keys, self.name)
         wait = max(1, math.ceil(self._next_fetch - self._clock()))
-        if self.fault:
+        if self.last_error:
             raise IssuerUnavailable(
                 f"The token's key is not known, and the keys of {self.name!r} cannot be fetched at the moment.",
                 retry_after=wait,
@@ -179,12 +186,13 @@ class IssuerKeys:
         try:
             self._keys = parse_keys(await self._fetch_document())
             self._fetched = self._clock()
-            self.fault = None
+            self._fetched_at = time.time()
+            self.last_error = None
         except FetchFailed as error:
-            self.fault = str(error)
+            self.last_error = str(error)
             log.warning(
                 "The keys of an issuer cannot be fetched; those known stay in force",
-                extra=fields(issuer=self.name, known=len(self._keys), error=self.fault),
+                extra=fields(issuer=self.name, known=len(self._keys), error=self.last_error),
             )
         finally:
             self._fetch = None
@@ -193,4 +201,4 @@ class IssuerKeys:
         """Fetch the keys now and every ``REFRESH_EVERY_SECONDS``, sooner after a failure, until cancelled."""
         while True:
             await self.refresh()
-            await asyncio.sleep(FETCH_EVERY_SECONDS if self.fault else REFRESH_EVERY_SECONDS)
+            await asyncio.sleep(FETCH_EVERY_SECONDS if self.last_error else REFRESH_EVERY_SECONDS)

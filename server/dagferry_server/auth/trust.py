@@ -14,7 +14,10 @@ from dagferry_server.auth.fetch import FetchFailed, credentials, fetch_keys
 from dagferry_server.auth.issuers import Issuer, KeySource, parse_issuers
 from dagferry_server.auth.jwts import TrustedIssuer
 from dagferry_server.auth.keys import FileKeys, IssuerKeys
-from dagferry_server.auth.watched import WatchedFile, running, tell_if_it_broke, watch
+from dagferry_server.auth.watched import Reload, WatchedFile, running, tell_if_it_broke, watch
+
+ISSUERS, ISSUER_KEYS = "issuers", "issuer_keys"
+"""What ``reloads`` and the metrics call the file, and the keys of all issuers in it."""
 
 _Place = tuple[str, str, KeySource]
 
@@ -32,11 +35,12 @@ class Trust:
         return self._file.value
 
     @property
-    def faults(self) -> dict[str, str]:
-        """What is wrong at the moment: the file or an issuer's name → why."""
-        sources: list[tuple[str, str | None]] = [(self._file.path, self._file.fault)]
-        sources += [(issuer.name, keys.fault) for issuer, keys in self.issuers]
-        return {name: fault for name, fault in sources if fault}
+    def reloads(self) -> dict[str, Reload]:
+        """How the last reloads went: of the file, and of the keys of all issuers together."""
+        of_keys = [keys.reload for _, keys in self.issuers]
+        errors = [reload.last_error for reload in of_keys if reload.last_error]
+        oldest = min((reload.succeeded_at for reload in of_keys), default=0.0)
+        return {ISSUERS: self._file.reload, ISSUER_KEYS: Reload(errors[0] if errors else None, oldest)}
 
     def _trusted(self, data: bytes) -> tuple[TrustedIssuer, ...]:
         places = {(issuer.name, issuer.issuer, issuer.source): issuer for issuer in parse_issuers(data)}

@@ -9,9 +9,10 @@ A look that hangs, as on a network mount that is gone, is a fault like any other
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Generic, NoReturn, TypeVar
+from typing import Any, Generic, NamedTuple, NoReturn, TypeVar
 
 from dagferry_core.errors import DagferryError
 from dagferry_runtime.logs import fields
@@ -28,10 +29,21 @@ log = logging.getLogger(__name__)
 Value = TypeVar("Value")
 
 
+class Reload(NamedTuple):
+    """How reading something again went that may change while the server runs.
+
+    ``last_error`` says why the last attempt failed, ``None`` if it did not. ``succeeded_at`` is when what is in force
+    was read, in seconds since the epoch; 0 if nothing was yet.
+    """
+
+    last_error: str | None
+    succeeded_at: float
+
+
 class WatchedFile(Generic[Value]):
     """The file at ``path``, as ``parse`` makes a value of its bytes or raises a ``DagferryError``.
 
-    ``value`` is the last good one. ``fault`` says why the file as it is now was not taken, ``None`` if it was.
+    ``value`` is the last good one. ``last_error`` says why the file as it is now was not taken, ``None`` if it was.
     Made with a file that cannot be used, it raises ``SetupError``: a command starts with good files or not at all.
     With ``guarded`` it says who may do what, and must not be writable by everybody.
     """
@@ -42,7 +54,13 @@ class WatchedFile(Generic[Value]):
         self._guarded = guarded
         self._taken = self._seen = self._read()
         self.value = parse(self._taken)
-        self.fault: str | None = None
+        self.last_error: str | None = None
+        self._taken_at = time.time()
+
+    @property
+    def reload(self) -> Reload:
+        """How the last reload went."""
+        return Reload(self.last_error, self._taken_at)
 
     def _read(self) -> bytes:
         return read_regular(self.path, MAX_WATCHED_BYTES, guarded=self._guarded)
@@ -57,15 +75,16 @@ class WatchedFile(Generic[Value]):
             if content != self._taken:
                 self.value = self._parse(content)
                 self._taken = content
+                self._taken_at = time.time()
                 log.info("A changed file was taken", extra=fields(path=self.path))
-            self.fault = None
+            self.last_error = None
         except DagferryError as error:
-            self.blame(error.message)
+            self.report(error.message)
 
-    def blame(self, why: str) -> None:
+    def report(self, why: str) -> None:
         """Note why the file is not taken, and log it once."""
-        if self.fault != why:
-            self.fault = why
+        if self.last_error != why:
+            self.last_error = why
             log.error(
                 "A changed file cannot be used; what it said before stays in force",
                 extra=fields(path=self.path, error=why),
@@ -104,7 +123,7 @@ async def _watch(file: WatchedFile[Any]) -> NoReturn:
         try:
             await looking.call(file.look, LOOK_SECONDS)
         except TimeoutError:
-            file.blame(f"{file.path} could not be read within {LOOK_SECONDS:g} s.")
+            file.report(f"{file.path} could not be read within {LOOK_SECONDS:g} s.")
         except Exception:
             log.exception("A defect: a changed file could not be looked at", extra=fields(path=file.path))
-            file.blame(f"{file.path} could not be looked at.")
+            file.report(f"{file.path} could not be looked at.")

@@ -23,11 +23,10 @@ from dagferry_core.errors import (
     VersionNotFound,
 )
 from dagferry_core.names import version_sequence
+from dagferry_runtime.logs import log_failure
 from dagferry_server.deploys.deployments_file import DeploymentSettings
-from dagferry_server.failures import log_failure
 from dagferry_server.fleet.sidecars import Sidecars
 from dagferry_server.fleet.waiters import Waiters
-from dagferry_server.http.models import current_answer
 from dagferry_server.store.base import Store
 
 MEMORY_DEPLOYS = 10_000
@@ -119,10 +118,9 @@ class Deployment:
     known as long as it is not ``loaded``.
     """
 
-    settings: DeploymentSettings
-
-    def __init__(self, name: str, store: Store, loaded: Log | Fault) -> None:
+    def __init__(self, name: str, store: Store, settings: DeploymentSettings, loaded: Log | Fault) -> None:
         self.name = name
+        self.settings = settings
         self.lock = asyncio.Lock()
         self.waiters = Waiters()
         self.sidecars = Sidecars(name)
@@ -134,6 +132,10 @@ class Deployment:
             self.loaded = False
             self._take(Log("", 0, {}, set(), {}, ""))
             self._unlisted: Fault | None = loaded
+
+    def configure(self, settings: DeploymentSettings) -> None:
+        """Put other settings in force."""
+        self.settings = settings
 
     def load(self, loaded: Log) -> None:
         """Take a log that was read as a whole."""
@@ -148,8 +150,6 @@ class Deployment:
     def _show(self) -> None:
         before, self.current = self.tag, next(reversed(self.recent.values()), None)
         self.tag = self.current.version if self.current else NOTHING_TAG
-        # Written once for all who wait for it.
-        self.answer = current_answer(self.log_id, self.current).model_dump_json().encode()
         if self.tag != before:
             self.waiters.tell()
 

@@ -17,8 +17,8 @@ from dagferry_core.errors import BundleGone, StoreDamaged, StoreFailed
 from dagferry_core.limits import MIB
 from dagferry_core.source.graph import touched
 from dagferry_core.source.scan import ANYTHING
+from dagferry_runtime.logs import log_failure
 from dagferry_server.deploys.bundles import opened
-from dagferry_server.failures import log_failure
 from dagferry_server.memory import Turn, TurnTaken
 from dagferry_server.store.base import Store
 

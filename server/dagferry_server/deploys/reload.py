@@ -1,22 +1,25 @@
-"""Takes over what the deployments file says while the server runs, as a whole or not at all."""
+"""Applies what the deployments file says while the server runs, as a whole or not at all."""
 
 import asyncio
 from typing import NoReturn
 
 from dagferry_server.auth import watched
+from dagferry_server.background import Background
+from dagferry_server.deploys.deployments import Deployments
 from dagferry_server.deploys.deployments_file import WatchedDeployments
-from dagferry_server.deploys.retention import apply_retention
-from dagferry_server.service import Service
+from dagferry_server.deploys.retention import RetentionRunner
 
 
-async def take_over_changes(service: Service, file: WatchedDeployments) -> NoReturn:
-    """Have the service follow ``file``, which is looked at elsewhere, until cancelled."""
-    in_force = file.value
+async def apply_changes(
+    file: WatchedDeployments, deployments: Deployments, retention: RetentionRunner, background: Background
+) -> NoReturn:
+    """Configure ``deployments`` whenever ``file``, which is read elsewhere, has changed, until cancelled."""
+    applied = file.value
     while True:
         await asyncio.sleep(watched.LOOK_EVERY_SECONDS)
         wanted = file.value
-        if wanted is in_force or service.stopping:
+        if wanted is applied or background.stopping:
             continue
-        await service.configure(wanted)
-        in_force = wanted
-        service.spawn(apply_retention(service))
+        await deployments.configure(wanted, log_settings=True)
+        applied = wanted
+        retention.request()

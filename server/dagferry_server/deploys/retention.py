@@ -8,17 +8,17 @@ content anew comes before or after, never in between. Who has a bundle open read
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from dagferry_core.deploylog import Deploy, Stored, decode, kept_bundles
 from dagferry_core.errors import StoreFailed, StoreFull
-from dagferry_runtime.logs import fields
+from dagferry_runtime.logs import fields, log_failure
+from dagferry_server.background import Background
+from dagferry_server.coalescing import Coalescer
 from dagferry_server.deploys.deployment import Deployment
-from dagferry_server.failures import log_failure
+from dagferry_server.metrics import Metrics
 from dagferry_server.pacing import paced
-from dagferry_server.service import Service
 from dagferry_server.store.base import Store
 
 BATCH_BUNDLES = 100
@@ -44,41 +44,85 @@ class _Found(NamedTuple):
     bytes: int
 
 
-async def apply_retention(service: Service) -> None:
-    """Delete what is not kept, in every deployment; a failure is logged, and the next run tries again."""
-    await service.retention_runs.run(partial(_pass, service))
+class RetentionRunner:
+    """Deletes what ``deployments`` do not keep.
 
+    ``max_store_bytes`` is how much the bundles of all of them may take; ``clock`` gives seconds since the epoch.
+    """
 
-async def _pass(service: Service) -> None:
-    seen: dict[str, _Seen] = {}
-    stored: dict[str, Stored] = {}
-    for name, deployment in list(service.deployments.items()):
-        if deployment.away:
-            continue  # an entry that cannot be read now may name any of the bundles
-        # One copy at a time: a long log takes a millisecond of the event loop.
-        one = _Seen(deployment, deployment.highest, list(deployment.recent.values()), bool(deployment.unreadable))
+    def __init__(
+        self,
+        store: Store,
+        deployments: Mapping[str, Deployment],
+        metrics: Metrics,
+        background: Background,
+        *,
+        max_store_bytes: int,
+        clock: Callable[[], float],
+    ) -> None:
+        self._store = store
+        self._deployments = deployments
+        self._metrics = metrics
+        self._background = background
+        self._max_store_bytes = max_store_bytes
+        self._clock = clock
+        self._runs = Coalescer()
+
+    def request(self) -> None:
+        """Have a run begin soon, in the background."""
+        self._background.spawn(self.run())
+
+    async def run(self) -> None:
+        """Delete what is not kept, in every deployment; a failure is logged, and the next run tries again."""
+        await self._runs.run(self._pass)
+
+    async def _pass(self) -> None:
+        seen: dict[str, _Seen] = {}
+        stored: dict[str, Stored] = {}
+        for name, deployment in list(self._deployments.items()):
+            if deployment.away:
+                continue  # an entry that cannot be read now may name any of the bundles
+            # One copy at a time: a long log takes a millisecond of the event loop.
+            one = _Seen(deployment, deployment.highest, list(deployment.recent.values()), bool(deployment.unreadable))
+            try:
+                sizes = await asyncio.to_thread(self._store.bundles, name)
+            except (StoreFailed, StoreFull) as error:
+                _log_failure(error, deployment)
+            else:
+                seen[name], stored[name] = one, Stored(one.deploys, sizes, deployment.settings.retention)
+            if self._background.stopping:
+                # What is not counted makes the store look smaller, and so nothing is deleted for it.
+                break
+        found = await asyncio.to_thread(_look, seen, stored, self._max_store_bytes, self._clock())
+        for name, there in found.items():
+            deleted = await self._delete(seen[name], there.surplus)
+            bundles = there.bundles - len(deleted)
+            left = there.bytes - sum(stored[name].bundle_bytes[digest] for digest in deleted)
+            if (
+                self._deployments.get(name) is seen[name].deployment
+            ):  # else it was removed, and its metrics are forgotten
+                self._metrics.stored_bytes.labels(name).set(left)
+                self._metrics.stored_bundles.labels(name).set(bundles)
+            if deleted:
+                log.info(
+                    "Bundles deleted",
+                    extra=fields(deployment=name, deleted=len(deleted), stored=bundles, stored_bytes=left),
+                )
+
+    async def _delete(self, seen: _Seen, digests: Sequence[str]) -> set[str]:
+        """Delete bundles in batches, and return which are gone."""
+        deployment = seen.deployment
+        deleted: set[str] = set()
         try:
-            sizes = await asyncio.to_thread(service.store.bundles, name)
+            for start in range(0, len(digests), BATCH_BUNDLES):
+                if (start and self._background.stopping) or self._deployments.get(deployment.name) is not deployment:
+                    break
+                batch = set(digests[start : start + BATCH_BUNDLES])
+                async with deployment.lock:
+                    deleted |= await asyncio.to_thread(_delete_batch, self._store, seen, batch)
         except (StoreFailed, StoreFull) as error:
             _log_failure(error, deployment)
-        else:
-            seen[name], stored[name] = one, Stored(one.deploys, sizes, deployment.settings.retention)
-        if service.stopping:
-            # What is not counted makes the store look smaller, and so nothing is deleted for it.
-            break
-    found = await asyncio.to_thread(_look, seen, stored, service.max_store_bytes, service.clock())
-    for name, there in found.items():
-        deleted = await _delete(service, seen[name], there.surplus)
-        bundles = there.bundles - len(deleted)
-        left = there.bytes - sum(stored[name].bundle_bytes[digest] for digest in deleted)
-        if service.deployments.get(name) is seen[name].deployment:  # else it was removed, and its metrics are forgotten
-            service.metrics.stored_bytes.labels(name).set(left)
-            service.metrics.stored_bundles.labels(name).set(bundles)
-        if deleted:
-            log.info(
-                "Bundles deleted",
-                extra=fields(deployment=name, deleted=len(deleted), stored=bundles, stored_bytes=left),
-            )
+        return deleted
 
 
 def _look(
@@ -95,22 +139,6 @@ def _look(
             surplus = [digest for digest in surplus if digest in named]
         found[name] = _Found(surplus, len(sizes), sum(sizes.values()))
     return found
-
-
-async def _delete(service: Service, seen: _Seen, digests: Sequence[str]) -> set[str]:
-    """Delete bundles in batches, and return which are gone."""
-    deployment = seen.deployment
-    deleted: set[str] = set()
-    try:
-        for start in range(0, len(digests), BATCH_BUNDLES):
-            if (start and service.stopping) or service.deployments.get(deployment.name) is not deployment:
-                break
-            batch = set(digests[start : start + BATCH_BUNDLES])
-            async with deployment.lock:
-                deleted |= await asyncio.to_thread(_delete_batch, service.store, seen, batch)
-    except (StoreFailed, StoreFull) as error:
-        _log_failure(error, deployment)
-    return deleted
 
 
 def _delete_batch(store: Store, seen: _Seen, digests: set[str]) -> set[str]:

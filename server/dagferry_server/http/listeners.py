@@ -12,14 +12,12 @@ from aiohttp import http_exceptions, web
 from dagferry_core.errors import RequestError, SetupError
 from dagferry_core.loopback import is_loopback
 from dagferry_runtime.logs import fields
-from dagferry_server.auth.watched import running, watch
-from dagferry_server.deploys.reload import take_over_changes
 from dagferry_server.http.app import App
 from dagferry_server.http.half_closed import AnsweringConnection
 from dagferry_server.http.models import error_response
 from dagferry_server.http.routes import ROUTES
 from dagferry_server.http.routing import Route
-from dagferry_server.http.tls import listening_context, watched_certificate
+from dagferry_server.http.tls import listening_context
 from dagferry_server.http.tls_port import TlsPort
 from dagferry_server.service import Service
 from dagferry_server.settings import Settings, shown_address
@@ -114,15 +112,9 @@ class Listeners:
     async def open(self) -> list[tuple[str, int]]:
         """Listen where the settings say, and return the addresses: the public one, and the admin one if it is apart."""
         settings = self._service.settings
-        context = None
-        if settings.tls_cert and settings.tls_key:
-            certificate = await asyncio.to_thread(watched_certificate, settings.tls_cert, settings.tls_key)
-            self._service.certificate = certificate
-            context = listening_context(certificate)
-            await self._kept.enter_async_context(running(watch([certificate])))
-        await self._kept.enter_async_context(self._service.identifier.kept_fresh())
-        if file := self._service.deployments_file:
-            await self._kept.enter_async_context(running(watch([file]), take_over_changes(self._service, file)))
+        certificate = self._service.certificate
+        context = listening_context(certificate) if certificate else None
+        await self._kept.enter_async_context(self._service.kept_fresh())
         # What the admin listener has tells nobody's secrets, but where callers have to prove who they are, it is no
         # stranger's business: without that listener it is not served.
         with_admin = settings.admin_listen is None and not settings.closed

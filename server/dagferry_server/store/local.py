@@ -29,7 +29,7 @@ from dagferry_core.deploy_details import MAX_DETAILS_BYTES
 from dagferry_core.deploylog import is_nonce
 from dagferry_core.errors import BundleGone, StoreDamaged, StoreFailed
 from dagferry_core.names import MAX_SEQUENCE, check_deployment, is_deployment, is_digest
-from dagferry_server.failures import log_failure
+from dagferry_runtime.logs import log_failure
 from dagferry_server.pacing import paced
 from dagferry_server.store.base import Store, StoredBundle, storage_errors
 from dagferry_server.store.files import make_folder, make_private, publish, remove, sweep, sweep_orphans, sync_folder

@@ -125,11 +125,11 @@ async def test_a_known_key_works_while_the_issuer_is_away() -> None:
         upstream.now += 3600
         await upstream.cache.refresh()
         assert await upstream.knows("k1") == "k1"
-    assert upstream.cache.fault == "it is away"
+    assert upstream.cache.last_error == "it is away"
     upstream.keys = [K1]
     upstream.now += FETCH_EVERY_SECONDS
     await upstream.cache.refresh()
-    assert upstream.cache.fault is None
+    assert upstream.cache.last_error is None
 
 
 @pytest.mark.parametrize("answer", [[K2], []])
@@ -208,7 +208,7 @@ async def test_a_file_without_keys_is_refused_at_the_start_and_changes_nothing_l
         await asyncio.to_thread(FileKeys, "local", str(file))
     for _ in range(2):
         await asyncio.to_thread(keys._file.look)
-    assert keys.fault
+    assert keys.reload.last_error
     assert (await keys.find("k1", "RS256")).key_id == "k1"
 
 
@@ -279,7 +279,7 @@ async def test_a_failed_fetch_leaves_the_keys_that_were_there() -> None:
     await cache.find("k1", "RS256")
     now[0] += FETCH_EVERY_SECONDS
     await cache.refresh()
-    assert cache.fault
+    assert cache.last_error
     assert (await cache.find("k1", "RS256")).key_id == "k1"
 
 

@@ -78,7 +78,7 @@ def test_a_file_written_slowly_is_taken_when_it_is_whole_and_never_before(tmp_pa
     file.look()
     file.look()
     assert file.value.tokens[0].grant.scopes == {"read"}
-    assert file.fault is None
+    assert file.last_error is None
 
 
 def with_entry(old: str, new: str) -> str:

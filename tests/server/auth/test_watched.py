@@ -58,23 +58,41 @@ def test_a_broken_content_leaves_the_last_good_one_in_force(
     for _ in range(4):
         file.look()
     assert file.value == 1
-    assert file.fault
+    assert file.last_error
     assert [record.levelname for record in caplog.records] == ["ERROR"]  # said once, not each second
     write(file, "3")
     file.look()
     file.look()
-    assert (file.value, file.fault) == (3, None)
+    assert (file.value, file.last_error) == (3, None)
 
 
 def test_a_file_that_vanishes_is_told_and_taken_again_when_it_is_back(file: WatchedFile[int]) -> None:
     Path(file.path).unlink()
     file.look()
     assert file.value == 1
-    assert file.fault
-    assert file.path in file.fault
+    assert file.last_error
+    assert file.path in file.last_error
     write(file, "1")
     file.look()
-    assert file.fault is None
+    assert file.last_error is None
+
+
+def test_a_reload_has_the_time_at_which_the_content_in_force_was_read(
+    file: WatchedFile[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = file.reload
+    assert start == (None, pytest.approx(time.time(), abs=600))
+    monkeypatch.setattr(time, "time", lambda: start.succeeded_at + 60)
+    for text, expected in (
+        ("x", start.succeeded_at),  # cannot be used
+        ("1", start.succeeded_at),  # as it was
+        ("2", start.succeeded_at + 60),
+    ):
+        write(file, text)
+        file.look()
+        file.look()
+        assert file.reload.succeeded_at == expected
+        assert bool(file.reload.last_error) == (text == "x")
 
 
 def test_a_file_replaced_by_rename_or_behind_a_link_is_seen(tmp_path: Path) -> None:
@@ -141,11 +159,11 @@ async def test_a_look_that_hangs_is_a_fault_and_holds_up_no_other_file(
     write(other, "2")
     async with running(watch([file, other])):
         await eventually("the other file to be taken", lambda: other.value == 2)
-        await eventually("the fault", lambda: file.fault)
-        assert "could not be read within" in str(file.fault)
-        assert other.fault is None
+        await eventually("the fault", lambda: file.last_error)
+        assert "could not be read within" in str(file.last_error)
+        assert other.last_error is None
         there_again.set()
-        await eventually("the file to be taken", lambda: (file.value, file.fault) == (2, None))
+        await eventually("the file to be taken", lambda: (file.value, file.last_error) == (2, None))
 
 
 async def test_a_defect_in_reading_one_content_does_not_end_the_watch(
@@ -156,6 +174,6 @@ async def test_a_defect_in_reading_one_content_does_not_end_the_watch(
     monkeypatch.setattr(file, "_parse", lambda data: parse(data) // (parse(data) - 2))
     write(file, "2")
     async with running(watch([file])):
-        await eventually("the fault", lambda: file.fault)
+        await eventually("the fault", lambda: file.last_error)
         write(file, "3")
-        await eventually("the file to be taken", lambda: (file.value, file.fault) == (3, None))
+        await eventually("the file to be taken", lambda: (file.value, file.last_error) == (3, None))

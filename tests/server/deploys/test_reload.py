@@ -9,10 +9,11 @@ import pytest
 from dagferry_core.errors import SetupError, StoreFailed
 from dagferry_server.auth import watched
 from dagferry_server.deploys import retention
-from dagferry_server.deploys.retention import apply_retention
 from harness import pack
 from running import A, B, Running, eventually
 
+RELOADED = 'config_last_reload_successful{file="deployments"}'
+RELOADED_AT = 'config_last_reload_success_timestamp_seconds{file="deployments"}'
 TWO = '{ name = "prod" }, { name = "staging" }'
 
 
@@ -154,7 +155,7 @@ async def test_a_disabled_deployment_keeps_the_bundles_that_retention_would_dele
     await file.say('{ name = "prod", disabled = "no" }')
     await eventually("it to be disabled", lambda: server.service.deployment("prod").settings.disabled)
     now[0] += 10 * 86400
-    await apply_retention(server.service)
+    await server.service.retention.run()
     bundles = server.service.store.bundles
     assert len(await asyncio.to_thread(bundles, "prod")) == 2
     # Enabled again, the rules are as before, and a change of the file is when they are looked at.
@@ -172,11 +173,11 @@ async def test_retention_shows_nothing_of_a_deployment_that_is_removed_meanwhile
 
     def look_slowly(*arguments):
         prod = {"prod": server.service.deployment("prod").settings}
-        asyncio.run_coroutine_threadsafe(server.service.configure(prod), loop).result(20)
+        asyncio.run_coroutine_threadsafe(server.service.deployments.configure(prod, log_settings=True), loop).result(20)
         return look(*arguments)
 
     monkeypatch.setattr(retention, "_look", look_slowly)
-    await apply_retention(server.service)
+    await server.service.retention.run()
     assert await server.metric('stored_bundles{deployment="prod"}') == 0
     assert await server.metric('stored_bundles{deployment="staging"}') is None
 
@@ -216,17 +217,20 @@ async def test_each_deployment_keeps_as_many_bundles_as_it_says(start, file) -> 
 async def test_a_wrong_file_leaves_everything_as_it_was_and_is_seen(start, file, caplog) -> None:
     server = await start(*file.flags)
     before = dict(server.service.deployments)
-    assert await server.metric("credential_faults") == 0
+    taken_at = await server.metric(RELOADED_AT)
+    assert await server.metric(RELOADED) == 1
     await file.say('{ name = "prod", disabled = "no" }, { name = "dev", keep-dais = 7 }')
-    await eventually("the fault", lambda: server.service.credential_faults)
-    assert await server.metric("credential_faults") == 1
+    await eventually("the fault", server.failed_reloads)
+    assert server.failed_reloads() == ["deployments"]
+    assert (await server.metric(RELOADED), await server.metric(RELOADED_AT)) == (0, taken_at)
     (record,) = [record for record in caplog.records if record.levelname == "ERROR"]
     assert "deployment 'dev', cannot be used: keep-dais" in record.fields["error"]
     assert server.service.deployments == before
     await server.deploy(A, "prod")
     await file.say('{ name = "prod" }')
     await eventually("the file to be taken", lambda: list(server.service.deployments) == ["prod"])
-    assert await server.metric("credential_faults") == 0
+    assert await server.metric(RELOADED) == 1
+    assert await server.metric(RELOADED_AT) > taken_at
 
 
 async def test_a_deployment_that_cannot_be_made_yet_is_away_until_it_can_and_holds_up_no_other(

@@ -7,7 +7,6 @@ import threading
 
 from dagferry_core.errors import StoreFailed
 from dagferry_server.deploys import retention
-from dagferry_server.deploys.retention import apply_retention
 from dagferry_server.deploys.verify import Verification
 from dagferry_server.store.local import LocalStore
 from running import A, B, Running
@@ -38,11 +37,11 @@ async def test_the_newest_deploys_and_the_young_ones_keep_their_bundles_and_the_
     for number in range(5):
         told.append((await server.deploy({"dag.py": b"n = %d\n" % number}))["digest"])
         clock.now += 4 * DAY
-    await apply_retention(server.service)
+    await server.service.retention.run()
     # They are 20, 16, 12, 8 and 4 days old.
     assert await stored(server) == set(told[3:])
     clock.now += 100 * DAY
-    await apply_retention(server.service)
+    await server.service.retention.run()
     assert await stored(server) == set(told[3:])
     assert len((await server.get("/default/dags/deploys")).json["deploys"]) == 5
 
@@ -86,7 +85,7 @@ async def test_an_old_bundle_that_a_new_deploy_names_again_stays(start) -> None:
 async def test_a_bundle_that_no_deploy_names_goes(server) -> None:
     digest = "sha256:" + "a" * 64
     await asyncio.to_thread(server.service.store.put_bundle, "default", digest, lambda _: b"")
-    await apply_retention(server.service)
+    await server.service.retention.run()
     assert await stored(server) == set()
 
 
@@ -94,7 +93,7 @@ async def test_with_an_unreadable_entry_a_bundle_that_no_deploy_names_stays(serv
     digest = "sha256:" + "a" * 64
     await asyncio.to_thread(server.service.store.put_bundle, "default", digest, lambda _: b"")
     server.service.deployments["default"].unreadable.add(7)
-    await apply_retention(server.service)
+    await server.service.retention.run()
     assert await stored(server) == {digest}
 
 
@@ -118,7 +117,7 @@ async def test_a_failure_is_reported_and_stops_nothing(server, monkeypatch, capl
         raise StoreFailed("The disk is on fire.")
 
     monkeypatch.setattr(server.service.store, "bundles", fail)
-    await apply_retention(server.service)
+    await server.service.retention.run()
     assert [record.message for record in caplog.records] == ["Retention failed"]
 
 
@@ -133,7 +132,7 @@ def counted(monkeypatch, store: LocalStore) -> list[str]:
 async def test_one_pass_lists_each_deployment_once(start, monkeypatch) -> None:
     server = await start("--deployments", "one,two,three")
     listed = counted(monkeypatch, server.service.store)
-    await apply_retention(server.service)
+    await server.service.retention.run()
     assert listed == ["one", "two", "three"]
 
 
@@ -159,7 +158,7 @@ async def test_the_rules_are_looked_at_beside_the_event_loop(server, monkeypatch
     monkeypatch.setattr(
         retention, "kept_bundles", lambda *of, **more: threads.add(threading.get_ident()) or real(*of, **more)
     )
-    await apply_retention(server.service)
+    await server.service.retention.run()
     assert threads
     assert threading.get_ident() not in threads
 
@@ -197,12 +196,12 @@ async def test_when_the_server_stops_a_pass_ends_with_the_deployment_it_is_at(st
         for digest in digests:
             await asyncio.to_thread(store.put_bundle, name, digest, lambda _: b"")
     listed = counted(monkeypatch, store)
-    server.service.stopping = True
-    await apply_retention(server.service)
+    server.service.background.stopping = True
+    await server.service.retention.run()
     assert listed == ["one"]
     assert [len(await stored(server, name)) for name in ("one", "two")] == [3, 5]
-    server.service.stopping = False
-    await apply_retention(server.service)
+    server.service.background.stopping = False
+    await server.service.retention.run()
     assert [len(await stored(server, name)) for name in ("one", "two")] == [0, 0]
 
 
@@ -210,7 +209,7 @@ async def test_details_go_with_the_bundle(start) -> None:
     server = await start("--keep-deploys", "1", "--keep-days", "0")
     told = [await server.deploy({"dag.py": b"n = %d\n" % number, ".env": b"KEY=1\n"}) for number in range(3)]
     await settled(server)
-    await apply_retention(server.service)
+    await server.service.retention.run()
     names = await asyncio.to_thread(os.listdir, f"{server.service.folder.root}/default/deploys")
     assert [name[:12] for name in names if name.endswith(".details")] == ["000000000003"]
     answers = [(await server.get(f"/default/dags/deploys/{each['version']}")).json for each in told]

@@ -39,9 +39,9 @@ def test_a_renewed_pair_is_taken_and_a_broken_one_is_not(tmp_path) -> None:
     watched.look()
     watched.look()
     assert watched.value is first
-    assert watched.fault
+    assert watched.last_error
     make_certificate(tmp_path)
     watched.look()
     watched.look()
     assert watched.value is not first
-    assert watched.fault is None
+    assert watched.last_error is None

@@ -8,7 +8,7 @@ from dagferry_core.deploy_details import DeployDetails, decode_details
 from dagferry_core.deploylog import Deploy
 from dagferry_core.errors import StoreDamaged
 from dagferry_core.names import MAX_SEQUENCE
-from dagferry_server.failures import log_failure
+from dagferry_runtime.logs import log_failure
 from dagferry_server.http.models import DeploysAnswer, deploy_answer, json_response, one_deploy_answer
 from dagferry_server.http.request_context import RequestContext
 from dagferry_server.store.base import Store

@@ -36,5 +36,5 @@ async def metrics(call: RequestContext) -> web.StreamResponse:
     service = call.service
     deployments = list(service.deployments.values())
     service.metrics.token_expiry.set(service.identifier.token_expiry)
-    text = await asyncio.to_thread(service.metrics.render, deployments, service.credential_faults)
+    text = await asyncio.to_thread(service.metrics.render, deployments, service.reloads)
     return web.Response(body=text, headers={**FIXED_HEADERS, "Content-Type": CONTENT_TYPE_LATEST})

@@ -1,20 +1,19 @@
 """``POST /{deployment}/dags/upload``: a file comes in and becomes the current deploy."""
 
-import asyncio
 import logging
 import time
 
 from aiohttp import web
 
 from dagferry_core.archive.paths import check_path
-from dagferry_core.errors import PathRefused, RequestError, ShuttingDown, StoreFailed, StoreFull, UploadTooSlow
+from dagferry_core.errors import PathRefused, RequestError, ShuttingDown, UploadTooSlow
 from dagferry_core.limits import UploadLimit
 from dagferry_runtime.logs import fields
-from dagferry_server.deploys.check import deploy_upload
-from dagferry_server.deploys.receive import Received, check_length, receive
-from dagferry_server.deploys.retention import apply_retention
+from dagferry_server.deploys.deployer import DeployResult
+from dagferry_server.deploys.receive import Received
 from dagferry_server.http.models import UploadAnswer, json_response
 from dagferry_server.http.request_context import RequestContext
+from dagferry_server.http.upload_body import UploadBody, check_length
 from dagferry_server.metrics import OUTCOME_OK, OUTCOME_UNCHANGED
 
 log = logging.getLogger(__name__)
@@ -22,13 +21,13 @@ log = logging.getLogger(__name__)
 
 async def upload(call: RequestContext) -> web.StreamResponse:
     """Receive, check and deploy. An upload that fails is counted where its error becomes an answer."""
-    answer = await _upload(call)
-    outcome = OUTCOME_UNCHANGED if answer.unchanged else OUTCOME_OK
+    result = await _upload(call)
+    outcome = OUTCOME_UNCHANGED if result.unchanged else OUTCOME_OK
     call.service.metrics.uploads.labels(call.deployment.name, outcome).inc()
-    return json_response(answer)
+    return json_response(_answer(result))
 
 
-async def _upload(call: RequestContext) -> UploadAnswer:
+async def _upload(call: RequestContext) -> DeployResult:
     service, deployment = call.service, call.deployment
     if service.stopping:
         raise ShuttingDown("The server is stopping.")
@@ -55,46 +54,35 @@ def _root(call: RequestContext) -> str | None:
         raise RequestError(f"root={root[:40]!r} cannot be a folder of an archive.") from error
 
 
-async def _receive_and_deploy(call: RequestContext, limit: UploadLimit, root: str | None) -> UploadAnswer:
-    service, deployment = call.service, call.deployment
-    file = await asyncio.to_thread(service.folder.scratch_file, deployment.name)
-    try:
+async def _receive_and_deploy(call: RequestContext, limit: UploadLimit, root: str | None) -> DeployResult:
+    deployer, deployment = call.service.deployer, call.deployment
+    async with deployer.incoming(deployment) as file:
         call.body.invite()
         started = time.monotonic()
-        count = service.metrics.received_bytes.labels(deployment.name).inc
-        received = await receive(call.request, file, limit, count)
+        body = UploadBody(call.request)
+        count = call.service.metrics.received_bytes.labels(deployment.name).inc
+        try:
+            received = await body.receive(file, limit, count)
+        except UploadTooSlow:
+            call.body.give_up()
+            raise
         _note(call, received, time.monotonic() - started)
-        answer = await deploy_upload(
-            service,
-            deployment,
-            received,
-            actor=call.caller.actor,
-            root=root,
+        result = await deployer.deploy(
+            deployment, received, description=body.description, actor=call.caller.actor, root=root
         )
-    except UploadTooSlow:
-        call.body.give_up()
-        raise
-    except (StoreFailed, StoreFull):
-        # A bundle may have been stored that no deploy names; on a full volume its space is needed.
-        service.spawn(apply_retention(service))
-        raise
-    finally:
-        await asyncio.to_thread(service.folder.discard, file)
-    if not answer.unchanged:
-        service.spawn(apply_retention(service))
     log.info(
         "Upload answered",
         extra=fields(
             deployment=deployment.name,
             sha256=received.sha256,
-            version=answer.version,
-            digest=answer.digest,
-            unchanged=answer.unchanged,
-            warnings=len(answer.warnings),
-            excluded=answer.excluded,
+            version=result.deploy.version,
+            digest=result.deploy.digest,
+            unchanged=result.unchanged,
+            warnings=len(result.warnings),
+            excluded=result.excluded_files,
         ),
     )
-    return answer
+    return result
 
 
 def _note(call: RequestContext, received: Received, seconds: float) -> None:
@@ -109,4 +97,20 @@ def _note(call: RequestContext, received: Received, seconds: float) -> None:
             sha256=received.sha256,
             seconds=round(seconds, 3),
         ),
+    )
+
+
+def _answer(result: DeployResult) -> UploadAnswer:
+    deploy, unchanged = result.deploy, result.unchanged
+    return UploadAnswer(
+        version=deploy.version,
+        digest=deploy.digest,
+        sequence=deploy.sequence,
+        unchanged=unchanged,
+        added=0 if unchanged else deploy.added,
+        changed=0 if unchanged else deploy.changed,
+        removed=0 if unchanged else deploy.removed,
+        warnings=result.warnings,
+        excluded=result.excluded_files,
+        excluded_paths=result.excluded,
     )

@@ -102,7 +102,7 @@ async def test_warnings_are_in_the_log_for_clients_that_show_none(server, caplog
 
 
 async def test_the_log_has_the_first_warnings_only_and_the_start_of_each(server, caplog, monkeypatch) -> None:
-    monkeypatch.setattr("dagferry_server.deploys.check.secret_warnings", lambda _: ["w" * 5000] * 100)
+    monkeypatch.setattr("dagferry_server.deploys.deployer.secret_warnings", lambda _: ["w" * 5000] * 100)
     await server.deploy(A)
     (record,) = [record for record in caplog.records if record.levelname == "WARNING"]
     assert record.fields["count"] == 100

@@ -14,7 +14,7 @@ import pytest
 
 from credentials import SCOPES, TokensFile
 from dagferry_core.limits import MIB
-from dagferry_server.deploys.receive import MAX_FORM_BYTES
+from dagferry_server.http.upload_body import MAX_FORM_BYTES
 from harness import pack
 from running import A, B, eventually
 
@@ -309,7 +309,7 @@ async def test_a_defect_is_500_without_details_but_with_a_log(server, monkeypatc
     def defect(*arguments: object, **options: object) -> None:
         raise ZeroDivisionError("secret")
 
-    monkeypatch.setattr("dagferry_server.deploys.check.check_archive", defect)
+    monkeypatch.setattr("dagferry_server.deploys.deployer.check_archive", defect)
     answer = await server.upload(pack(A))
     assert (answer.status, answer.json["code"]) == (500, "internal")
     assert b"secret" not in answer.body

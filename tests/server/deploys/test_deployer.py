@@ -5,8 +5,7 @@ import asyncio
 import pytest
 
 from dagferry_core.errors import StoreFailed
-from dagferry_server.deploys import bundles
-from dagferry_server.deploys import check as deploying
+from dagferry_server.deploys import bundles, deployer
 from harness import pack
 from running import A, B
 
@@ -78,7 +77,7 @@ async def test_the_version_never_runs_backwards_even_if_the_clock_does(start) ->
 
 async def test_checking_goes_on_for_two_at_a_time(server, monkeypatch) -> None:
     running, most = [0], [0]
-    real = deploying._check
+    real = deployer._check
 
     def counted(*arguments: object, **options: object) -> object:
         running[0] += 1
@@ -88,7 +87,7 @@ async def test_checking_goes_on_for_two_at_a_time(server, monkeypatch) -> None:
         finally:
             running[0] -= 1
 
-    monkeypatch.setattr(deploying, "_check", counted)
+    monkeypatch.setattr(deployer, "_check", counted)
     await asyncio.gather(*(server.upload(pack({"dag.py": b"n = %d\n" % number})) for number in range(10)))
     assert 1 <= most[0] <= 2
 

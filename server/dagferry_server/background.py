@@ -1,0 +1,42 @@
+"""Work that goes on after whoever asked for it has left, until the server ends."""
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from typing import Any
+
+log = logging.getLogger(__name__)
+
+
+class Background:
+    """The tasks that run in the background. Used on the event loop.
+
+    ``stopping`` is true from the moment the server begins to end: long work stops early then.
+    """
+
+    def __init__(self) -> None:
+        self.stopping = False
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    def spawn(self, work: Coroutine[Any, Any, Any]) -> "asyncio.Task[Any]":
+        """Start work that goes on even if the caller is cancelled; ``settled`` waits for it."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(log_if_failed)
+        return task
+
+    def stop(self) -> None:
+        """Say that the server begins to end."""
+        self.stopping = True
+
+    async def settled(self) -> None:
+        """Wait until nothing is under way."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+
+def log_if_failed(task: "asyncio.Task[Any]") -> None:
+    """Log the error that ended ``task``, if one did. A client that disconnected is none."""
+    if not task.cancelled() and (error := task.exception()) and not isinstance(error, ConnectionError):
+        log.error("Work in the background failed", exc_info=error)

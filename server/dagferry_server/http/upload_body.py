@@ -1,0 +1,209 @@
+"""The body of an upload: a form with one file, or the file alone.
+
+Content-Length is only used to reject early; the bytes that arrive decide. Nothing a client says about its file is
+trusted: neither the field's name nor the file's name.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
+from typing import Any, BinaryIO
+
+from aiohttp import BodyPartReader, MultipartReader, StreamReader, web
+from aiohttp.helpers import parse_mimetype
+
+from dagferry_core.archive.paths import shown
+from dagferry_core.deploylog import MAX_DESCRIPTION_CHARACTERS
+from dagferry_core.errors import (
+    ArchiveCorrupt,
+    MultipartInvalid,
+    UploadEmptyBody,
+    UploadIncomplete,
+    UploadTooSlow,
+)
+from dagferry_core.limits import PIECE_BYTES, UploadLimit
+from dagferry_server.deploys.receive import Received, receive, too_large
+
+UPLOAD_IDLE_SECONDS = 60
+"""An upload of which no byte arrives for this long is aborted."""
+MIN_UPLOAD_BYTES_PER_SECOND = 1024
+UPLOAD_GRACE_SECONDS = 60
+"""After the grace, an upload that is slower than this on average is aborted: a line of 9600 baud deploys."""
+MAX_FORM_BYTES = 64 * 1024
+MAX_FORM_LINES = 1000
+"""What a form may have beside its file: fields, headers, boundaries, preamble and epilogue."""
+MAX_DESCRIPTION_BYTES = 4 * (MAX_DESCRIPTION_CHARACTERS + 1)
+"""One character more than is kept, so that a description that is too long is recognized by its length."""
+_CURLS_TYPE = "application/x-www-form-urlencoded"
+"""What curl calls the body of -d and of --data-binary alike."""
+
+
+def check_length(request: web.BaseRequest, limit: UploadLimit) -> None:
+    """Raise ``UploadTooLarge`` if the request itself says that its body is over the limit."""
+    length = request.content_length or 0
+    if length > limit.bytes + (MAX_FORM_BYTES if _is_form(request) else 0):
+        raise too_large(limit, f"{length:,} bytes")
+
+
+class UploadBody:
+    """The body of one request. ``description`` is complete once the file was received: a form may have it last."""
+
+    def __init__(self, request: web.BaseRequest) -> None:
+        self.description = request.query.get("description", "")
+        self._request = request
+        self._deadline = _Deadline()
+        self._is_form = _is_form(request)
+        self._file_name = ""
+
+    async def receive(self, file: BinaryIO, limit: UploadLimit, count: Callable[[int], object]) -> Received:
+        """Receive the body's file into the empty ``file``; ``count`` as in ``deploys.receive``.
+
+        Raises what that raises, ``UploadIncomplete`` (the connection broke), ``UploadTooSlow``, ``MultipartInvalid``,
+        ``UploadEmptyBody`` if the file has no bytes, and ``ArchiveCorrupt`` if curl sent it as text.
+        """
+        async with aclosing(self._pieces()) as pieces:
+            received = await receive(pieces, file, limit, count)
+        if not received.size:
+            raise self._empty()
+        if self._request.content_type == _CURLS_TYPE and received.is_text:
+            raise ArchiveCorrupt(
+                "The body was sent as text: there is no NUL and no line end in it, and no archive is like that.",
+                "curl -d leaves these bytes out. Send the file as it is: curl --data-binary @dags.tar.gz URL",
+            )
+        return received
+
+    def _pieces(self) -> AsyncGenerator[bytes, None]:
+        return self._pieces_of_form() if self._is_form else self._pieces_of_body()
+
+    async def _pieces_of_body(self) -> AsyncGenerator[bytes, None]:
+        while piece := await self._deadline.within(self._request.content.read(PIECE_BYTES)):
+            yield piece
+
+    async def _pieces_of_form(self) -> AsyncGenerator[bytes, None]:
+        """Yield the file of the form; note the other fields, which may come before or after it."""
+        request, within = self._request, self._deadline.within
+        body = _FormBody(request.content, _boundary(request))
+        try:
+            reader = MultipartReader(request.headers, body)  # type: ignore[arg-type] # it has what the reader uses
+        except (ValueError, AssertionError) as error:
+            raise MultipartInvalid("The form data has no boundary.") from error
+        fields: dict[str | None, bytearray] = {}
+        files = 0
+        while part := await within(reader.next()):
+            if not isinstance(part, BodyPartReader):
+                raise MultipartInvalid("The form has a form inside.")
+            is_file = part.filename is not None
+            files += is_file
+            if files > 1:
+                raise MultipartInvalid("The form has more than one file.")
+            if is_file:
+                self._file_name = part.filename or ""
+                _check_encoding(part)
+            field = fields.setdefault(part.name, bytearray())
+            while not part.at_eof():
+                piece = await within(part.read_chunk(PIECE_BYTES))
+                if is_file:
+                    yield piece
+                    continue
+                body.count(piece)
+                field += piece
+        while piece := await within(request.content.read(PIECE_BYTES)):
+            body.count(piece)
+        if not files:
+            raise MultipartInvalid("The form has no file; curl -F sends one if there is an @ before its name.")
+        field = fields.get("description", bytearray())[:MAX_DESCRIPTION_BYTES]
+        self.description = field.decode(errors="replace") or self.description
+
+    def _empty(self) -> UploadEmptyBody:
+        if not self._is_form:
+            return UploadEmptyBody("The body has no bytes.")
+        return UploadEmptyBody(
+            f"The file in the form, {shown(self._file_name)}, has no bytes; curl -F sends a folder like that, too.",
+            "If it is the dags folder, pack it first: tar -czf dags.tar.gz dags. Else send the file again: this "
+            "request carried none of it.",
+        )
+
+
+class _Deadline:
+    """Waits for what a client sends, but not for ever: neither for a silent one nor for one that sends drop by drop."""
+
+    def __init__(self) -> None:
+        self._deadline = time.monotonic() + UPLOAD_GRACE_SECONDS
+        self._silent = True
+
+    async def within(self, read: Awaitable[Any]) -> Any:
+        """Return the result of ``read``; turn the ways in which it can fail into our errors."""
+        left = self._deadline - time.monotonic()
+        try:
+            result = await asyncio.wait_for(read, min(left, UPLOAD_IDLE_SECONDS))
+        except (TimeoutError, asyncio.TimeoutError) as error:
+            # Before the first byte, the grace ends a little earlier than the idle time: it began earlier.
+            if self._silent or left > UPLOAD_IDLE_SECONDS:
+                raise UploadTooSlow(f"No byte of the file arrived for {UPLOAD_IDLE_SECONDS} s.") from error
+            raise UploadTooSlow(
+                f"The upload arrives at less than {MIN_UPLOAD_BYTES_PER_SECOND} bytes a second."
+            ) from error
+        except (ConnectionError, web.RequestPayloadError) as error:
+            raise UploadIncomplete("The connection broke before the upload was complete.") from error
+        except MultipartInvalid:
+            raise
+        except Exception as error:  # aiohttp's form reader raises many kinds
+            raise MultipartInvalid(f"The form data is malformed: {str(error)[:200]}.") from error
+        if isinstance(result, bytes | bytearray):
+            self._deadline += len(result) / MIN_UPLOAD_BYTES_PER_SECOND
+            self._silent = self._silent and not result
+        return result
+
+
+class _FormBody:
+    """A request's body as aiohttp reads a form from it, which counts everything but the file.
+
+    Everything but the contents of parts is read line by line, and the event loop gets no turn while there are lines in
+    the buffer: so only a few are allowed.
+    """
+
+    def __init__(self, content: StreamReader, boundary: str) -> None:
+        self._boundary = f"--{boundary}\n".encode()
+        self.read = content.read
+        self.at_eof = content.at_eof
+        self.unread_data = content.unread_data
+        self._content = content
+        self._bytes = self._lines = 0
+
+    async def readline(self, *, max_line_length: int = MAX_FORM_BYTES) -> bytes:
+        self._lines += 1
+        if self._lines > MAX_FORM_LINES:
+            raise MultipartInvalid(f"The form has more than {MAX_FORM_LINES} lines beside its file.")
+        line = await self._content.readline(max_line_length=max_line_length)
+        self.count(line)
+        if line == self._boundary:
+            raise MultipartInvalid(
+                "The lines of the form end with LF instead of CRLF.",
+                "Let a program write the form, for example: curl -F dags.tar.gz=@dags.tar.gz URL",
+            )
+        return line
+
+    def count(self, piece: bytes) -> None:
+        self._bytes += len(piece)
+        if self._bytes > MAX_FORM_BYTES:
+            raise MultipartInvalid(f"The form has more than {MAX_FORM_BYTES} bytes beside its file.")
+
+
+def _check_encoding(part: BodyPartReader) -> None:
+    """Raise ``MultipartInvalid`` if the bytes of a file are not sent as they are."""
+    encoding = part.headers.get("Content-Transfer-Encoding", "").strip().lower()
+    if encoding not in {"", "binary", "8bit", "7bit"}:
+        raise MultipartInvalid(
+            f"The form has its file encoded as {encoding[:40]!r} (Content-Transfer-Encoding), not as it is.",
+            "Send the file as it is, for example with: curl -F dags.tar.gz=@dags.tar.gz URL. Ansible's module uri does "
+            "so with src: dags.tar.gz, or with multipart_encoding: 7or8bit.",
+        )
+
+
+def _boundary(request: web.BaseRequest) -> str:
+    return parse_mimetype(request.headers["Content-Type"]).parameters.get("boundary", "")
+
+
+def _is_form(request: web.BaseRequest) -> bool:
+    return request.content_type.startswith("multipart/")
