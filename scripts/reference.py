@@ -14,8 +14,17 @@ import dagferry_server.metrics
 import dagferry_server.settings
 import dagferry_sidecar.metrics
 import dagferry_sidecar.settings
-from dagferry_core.errors import ALL_ERRORS, DagferryError, SetupError, StoreInUse, SyncError
+from dagferry_core.archive.errors import ArchiveError, BundleError
+from dagferry_core.errors import DagferryError, SetupError, with_subclasses
+from dagferry_follow.errors import SyncError
 from dagferry_runtime.settings import Setting
+from dagferry_server.errors import RequestError, ServerError, StoreInUse
+
+ALL_ERRORS = (
+    DagferryError,
+    *with_subclasses(ArchiveError, BundleError, RequestError, ServerError, SyncError, SetupError),
+)
+"""In the order of the docs."""
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 

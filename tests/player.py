@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from dagferry_core.errors import ServerRefused, ServerUnreachable
+from dagferry_follow.errors import ServerRefused, ServerUnreachable
 from dagferry_follow.volume.records import DeployRef
 from dagferry_sidecar.decide import decide
 from dagferry_sidecar.state import (

@@ -31,18 +31,17 @@ from dagferry_airflow import pin
 from dagferry_airflow.follower import Follower
 from dagferry_airflow.live import live_version
 from dagferry_airflow.versions import Versions, is_refused
-from dagferry_core.errors import (
+from dagferry_core.errors import DagferryError, SetupError
+from dagferry_core.names import check_deployment
+from dagferry_follow.errors import (
     AnswerInvalid,
     AwaitingFirstDeploy,
-    DagferryError,
     RootInUse,
     ServerRefused,
     ServerUnreachable,
-    SetupError,
     TokenUnreadable,
     VolumeFailed,
 )
-from dagferry_core.names import check_deployment
 from dagferry_follow.remote.connection import ConnectionOptions, Timeouts, check_url, tls_context
 from dagferry_follow.remote.server import Server
 from dagferry_follow.volume.root import CURRENT
@@ -78,7 +77,10 @@ class DagferryBundle(base.BaseDagBundle):  # type: ignore[misc] # Airflow is not
     ) -> None:
         super().__init__(**kwargs)
         self.server = server
-        self.deployment = check_deployment(deployment)
+        try:
+            self.deployment = check_deployment(deployment)
+        except ValueError as error:
+            raise SetupError(f"{error}.", f"Check deployment in the kwargs of bundle {self.name}.") from error
         self._access = ConnectionOptions(token_file=token_file, ca_file=ca_file)
         self._allow_plain_http = allow_plain_http
         self._template = view_url_template

@@ -12,8 +12,9 @@ import time
 from collections.abc import Callable
 
 from dagferry_airflow.live import LiveTree, live_target, live_version, locked
-from dagferry_core.errors import DagferryError, VolumeFailed
+from dagferry_core.errors import DagferryError
 from dagferry_core.names import version_sequence
+from dagferry_follow.errors import VolumeFailed
 from dagferry_follow.remote.connection import Timeouts
 from dagferry_follow.remote.server import DOWNLOAD_SECONDS, Server
 from dagferry_follow.volume.root import CURRENT
@@ -110,7 +111,7 @@ class Follower:
         version = live_version(self._root) if is_sound else ""
         try:
             return version if version_sequence(version) else ""
-        except DagferryError:  # there is none
+        except ValueError:  # there is none
             return ""
 
     # --- touching ----------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ import os
 import time
 from collections.abc import Iterator
 
-from dagferry_core.errors import (
+from dagferry_follow.errors import (
     AnswerInvalid,
     AwaitingFirstDeploy,
     DigestMismatch,

@@ -20,8 +20,9 @@ from pathlib import Path
 
 from dagferry_airflow.follower import HURRIED, LOCK_SECONDS
 from dagferry_airflow.live import LiveTree, build, copy, live_version, locked
-from dagferry_core.errors import DagferryError, RootUnusable, SequenceRegressed, TreeDamaged
+from dagferry_core.errors import DagferryError
 from dagferry_core.names import version_sequence
+from dagferry_follow.errors import RootUnusable, SequenceRegressed, SyncError, TreeDamaged
 from dagferry_follow.remote.connection import Timeouts
 from dagferry_follow.remote.server import DOWNLOAD_SECONDS, Server
 from dagferry_follow.volume import removal as removing
@@ -62,7 +63,10 @@ class Versions:
         if self.path(version).is_dir():
             return
         lock_seconds = DOWNLOAD_SECONDS if patient else LOCK_SECONDS
-        version_sequence(version)  # it becomes a file name
+        try:
+            version_sequence(version)  # it becomes a file name
+        except ValueError as error:
+            raise SyncError(f"{error}.") from error
         if trees_of(self._live, version):
             with locked(self._live, lock_seconds):
                 if self.path(version).is_dir() or self._copy_tree(version):

@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from dagferry_core.errors import StoreDamaged
+from dagferry_core.typed import typed_json
 
 MAX_DETAILS_BYTES = 256 * 1024
 MAX_LISTED_PATHS = 1000
@@ -56,13 +56,5 @@ def _fitting(texts: Iterable[str], left: int) -> tuple[list[str], int]:
 
 
 def decode_details(data: bytes) -> DeployDetails:
-    """Read stored details; raise ``StoreDamaged`` if they are damaged. What a newer server added is left out."""
-    try:
-        raw: Any = json.loads(data)
-        details = DeployDetails(**{name: raw[name] for name in DeployDetails._fields})
-        lists = details[:-1]
-        if not all(isinstance(texts, list) and all(isinstance(text, str) for text in texts) for texts in lists):
-            raise ValueError("a field is not what it must be")
-    except Exception as error:
-        raise StoreDamaged(f"The details of a deploy are damaged: {error}.") from error
-    return details._replace(cut=bool(details.cut))
+    """Read stored details; raise ``FormatError`` if they are damaged. What a newer server added is ignored."""
+    return typed_json(DeployDetails, data)

@@ -16,8 +16,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from dagferry_core.bundle.manifest import Changes
-from dagferry_core.errors import StoreDamaged, StoreFailed
+from dagferry_core.errors import FormatError
 from dagferry_core.names import MAX_SEQUENCE, is_digest, make_version, version_sequence
+from dagferry_core.typed import typed_json
 
 FORMAT = 2
 MAX_DESCRIPTION_CHARACTERS = 1000
@@ -62,53 +63,35 @@ class Deploy(NamedTuple):
         return json.dumps(stored, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
 
 
-_REQUIRED: Mapping[str, type] = {
-    name: int if name in {"sequence", "time", "added", "changed", "removed"} else str
-    for name in Deploy._fields
-    if name not in Deploy._field_defaults
-}
-
-
 def entry_sha256(data: bytes) -> str:
     """Return the hash of a stored entry, as the entry after it names it."""
     return hashlib.sha256(data).hexdigest()
 
 
 def decode(data: bytes, sequence: int) -> Deploy:
-    """Read the stored entry number ``sequence``; raise ``StoreDamaged`` if it is damaged or not that entry."""
+    """Read the stored entry number ``sequence``; raise ``FormatError`` if it is damaged or not that entry."""
+    deploy = typed_json(Deploy, data)
     try:
-        raw: Any = json.loads(data)
-        required = {name: raw[name] for name in _REQUIRED}
-        deploy = Deploy(**required, **{name: raw[name] for name in Deploy._field_defaults if name in raw})
-        if (
-            any(type(getattr(deploy, name)) is not kind for name, kind in _REQUIRED.items())
-            or deploy.sequence != sequence
-            or version_sequence(deploy.version) != sequence
-            or not is_digest(deploy.digest)
-            or not _KIND.fullmatch(deploy.kind)
-            or not _right_optional(deploy)
-        ):
-            raise ValueError("a field is not what it must be")
-    except Exception as error:
-        raise StoreDamaged(f"Entry {sequence} of the deploy log is damaged: {error}.") from error
+        numbers = {deploy.sequence, version_sequence(deploy.version)}
+    except ValueError as error:
+        raise FormatError(str(error)) from error
+    if numbers != {sequence}:
+        raise FormatError(f"it is entry {deploy.sequence}, of version {deploy.version}")
+    if not is_digest(deploy.digest):
+        raise FormatError("its digest is not a digest")
+    if not _KIND.fullmatch(deploy.kind):
+        raise FormatError("its kind is not a word")
+    if deploy.format < 1:
+        raise FormatError("its format is less than 1")
+    if deploy.nonce and not is_nonce(deploy.nonce):
+        raise FormatError("its nonce is not a nonce")
+    if not all(_SHA256.fullmatch(text) for text in (deploy.previous, deploy.details) if text):
+        raise FormatError("its previous or details is not a sha256")
     return deploy
 
 
-def _right_optional(deploy: Deploy) -> bool:
-    hashes = [text for text in (deploy.previous, deploy.details) if text]
-    git = {} if deploy.git is None else deploy.git
-    return (
-        type(deploy.format) is int
-        and deploy.format >= 1
-        and all(_SHA256.fullmatch(text) for text in hashes)
-        and (not deploy.nonce or is_nonce(deploy.nonce))
-        and isinstance(git, dict)
-        and all(isinstance(text, str) for pair in git.items() for text in pair)
-    )
-
-
 def is_nonce(text: str) -> bool:
-    """Tell whether ``text`` can be the nonce of an entry."""
+    """Return whether ``text`` can be the nonce of an entry."""
     return _NONCE.fullmatch(text) is not None
 
 
@@ -128,11 +111,12 @@ def next_deploy(
 ) -> Deploy:
     """Return the entry that follows ``newest``, the newest readable one.
 
-    ``highest_sequence`` also counts entries that cannot be read: a sequence is never used twice.
+    ``highest_sequence`` also counts entries that cannot be read: a sequence is never used twice. ``OverflowError`` if
+    it is the last there can be.
     """
     sequence = highest_sequence + 1
     if sequence > MAX_SEQUENCE:
-        raise StoreFailed(f"The deploy log is full: sequence {highest_sequence} is the last there can be.")
+        raise OverflowError(f"sequence {highest_sequence} is the last there can be")
     moment = max(int(now), newest.time if newest else 0)
     return Deploy(
         sequence=sequence,

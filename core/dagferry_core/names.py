@@ -3,8 +3,6 @@
 import re
 import time
 
-from dagferry_core.errors import DeploymentNotFound, RequestError
-
 MAX_SEQUENCE = 10**12 - 1
 """An entry's file name has twelve digits, so that names sort as numbers do."""
 
@@ -14,14 +12,17 @@ _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 def is_deployment(name: str) -> bool:
-    """Tell whether ``name`` can name a deployment."""
+    """Return whether ``name`` can name a deployment."""
     return _DEPLOYMENT.fullmatch(name) is not None
 
 
 def check_deployment(name: str) -> str:
-    """Return ``name`` if it can name a deployment (a DNS label: 1 to 63 of ``a-z0-9-``, no hyphen at either end)."""
+    """Return ``name`` if it can name a deployment (a DNS label: 1 to 63 of ``a-z0-9-``, no hyphen at either end).
+
+    ``ValueError`` otherwise.
+    """
     if not is_deployment(name):
-        raise DeploymentNotFound(f"{name!r} is no name of a deployment: it has 1 to 63 of a-z, 0-9 and inner hyphens.")
+        raise ValueError(f"{name!r} is not a valid deployment name: use 1 to 63 of a-z, 0-9 and inner hyphens")
     return name
 
 
@@ -31,13 +32,13 @@ def make_version(seconds: int, sequence: int) -> str:
 
 
 def version_sequence(version: str) -> int:
-    """Return the sequence a version carries, or raise ``RequestError`` if it is none."""
+    """Return the sequence that a version carries; raise ``ValueError`` if it is not a version."""
     match = _VERSION.fullmatch(version)
     if not match:
-        raise RequestError(f"{version!r} is no version; one looks like 20261120T064501Z-000042.")
+        raise ValueError(f"{version!r} is not a valid version; one looks like 20261120T064501Z-000042")
     return int(match[1])
 
 
 def is_digest(text: object) -> bool:
-    """Tell whether ``text`` is a digest: ``sha256:`` and 64 hexadecimal digits."""
+    """Return whether ``text`` is a digest: ``sha256:`` and 64 hexadecimal digits."""
     return isinstance(text, str) and _DIGEST.fullmatch(text) is not None

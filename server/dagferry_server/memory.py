@@ -8,7 +8,7 @@ import threading
 import time
 from types import TracebackType
 
-from dagferry_core.errors import ServerBusy
+from dagferry_server.errors import ServerBusy
 
 _M_MMAP_THRESHOLD = -3
 LARGE_BYTES = 128 * 1024

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from dagferry_core.archive.paths import DEFAULT_EXCLUDES, Excludes
-from dagferry_core.errors import DeploymentNotFound, SetupError
+from dagferry_core.errors import SetupError
 from dagferry_core.limits import (
     GIB,
     MAX_EXPANDED_BYTES,
@@ -50,20 +50,14 @@ log = logging.getLogger(__name__)
 def names(text: str) -> tuple[str, ...]:
     """Read names of deployments, separated by commas."""
     found = tuple(dict.fromkeys(name.strip() for name in text.split(",")))
-    try:
-        for name in found:
-            check_deployment(name)
-    except DeploymentNotFound as error:
-        raise ValueError(error.message) from error
+    for name in found:
+        check_deployment(name)
     return found
 
 
 def _patterns(text: str) -> tuple[str, ...]:
     patterns = tuple(pattern.strip() for pattern in text.split(",") if pattern.strip())
-    try:
-        Excludes(patterns)
-    except SetupError as error:
-        raise ValueError(error.message) from error
+    Excludes(patterns)
     return patterns
 
 

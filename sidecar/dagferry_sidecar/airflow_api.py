@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import quote
 
-from dagferry_core.errors import HookFailed, ServerUnreachable, SyncError
+from dagferry_follow.errors import HookFailed, ServerUnreachable, SyncError
 from dagferry_follow.remote.connection import ConnectionOptions
 from dagferry_follow.remote.transport import Request, Transport, reason
 from dagferry_follow.volume.records import DeployRef

@@ -1,6 +1,7 @@
 """Which deploy is taken, and how. As pure as ``decide``."""
 
-from dagferry_core.errors import AwaitingFirstDeploy, DagferryError, SequenceRegressed
+from dagferry_core.errors import DagferryError
+from dagferry_follow.errors import AwaitingFirstDeploy, SequenceRegressed
 from dagferry_follow.remote.server import PATCH, WHOLE
 from dagferry_follow.volume.records import DeployRef
 from dagferry_sidecar.state import SAME, SEED, TORN, WAIT, Apply, State

@@ -18,10 +18,10 @@ The rules of docs/concepts.md that are decided here:
 
 import math
 
-from dagferry_core.errors import (
+from dagferry_core.errors import DagferryError
+from dagferry_follow.errors import (
     AnswerInvalid,
     AwaitingFirstDeploy,
-    DagferryError,
     DigestMismatch,
     PatchMismatch,
     SequenceRegressed,

@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 
-from dagferry_core.errors import HookFailed
+from dagferry_follow.errors import HookFailed
 from dagferry_follow.volume.records import DeployRef
 
 MAX_HOOK_SECONDS = 300.0

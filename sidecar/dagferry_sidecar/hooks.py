@@ -10,7 +10,8 @@ import threading
 from collections.abc import Callable
 from typing import Protocol
 
-from dagferry_core.errors import DagferryError, HookFailed
+from dagferry_core.errors import DagferryError
+from dagferry_follow.errors import HookFailed
 from dagferry_follow.volume.records import DeployRef
 from dagferry_runtime.logs import fields
 

@@ -5,7 +5,8 @@ import random
 import time
 from collections.abc import Sequence
 
-from dagferry_core.errors import DagferryError, RootUnusable, ServerUnreachable, VolumeFailed
+from dagferry_core.errors import DagferryError
+from dagferry_follow.errors import RootUnusable, ServerUnreachable, VolumeFailed
 from dagferry_follow.remote.download import opened
 from dagferry_follow.remote.server import CONNECT_SECONDS, PATCH, SILENCE_SECONDS, Report, Server
 from dagferry_follow.volume import tree as trees

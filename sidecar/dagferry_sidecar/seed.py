@@ -5,9 +5,10 @@ import os
 import stat
 from collections.abc import Iterator
 
+from dagferry_core.archive.errors import PathRefused
 from dagferry_core.archive.paths import DEFAULT_EXCLUDES, Excludes, check_path
 from dagferry_core.bundle.manifest import EMPTY, Entry, Manifest
-from dagferry_core.errors import PathRefused, VolumeFailed
+from dagferry_follow.errors import VolumeFailed
 from dagferry_follow.volume.tree import pieces_of
 
 SEED_VERSION = "seed"

@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 
 from dagferry_core import __version__
-from dagferry_core.errors import ServerUnreachable
+from dagferry_follow.errors import ServerUnreachable
 from dagferry_follow.remote.server import Server
 from dagferry_follow.volume.root import CURRENT
 from dagferry_follow.volume.tree import Damage

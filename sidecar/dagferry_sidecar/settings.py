@@ -6,8 +6,9 @@ import socket
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from dagferry_core.errors import DeploymentNotFound, SetupError, VolumeFailed
+from dagferry_core.errors import SetupError
 from dagferry_core.names import check_deployment
+from dagferry_follow.errors import VolumeFailed
 from dagferry_follow.remote.connection import ConnectionOptions, check_url, is_token
 from dagferry_follow.volume.records import TreeRules
 from dagferry_runtime.settings import Setting, address, parse, seconds, size, whole
@@ -27,13 +28,6 @@ TREE_SHARE = 0.8
 """The part of its volume that trees fill by default; the rest is for the one that is being built."""
 
 _NAME = re.compile(r"[!-~]{1,253}")
-
-
-def _deployment(text: str) -> str:
-    try:
-        return check_deployment(text)
-    except DeploymentNotFound as error:
-        raise ValueError(error.message) from error
 
 
 def _folder(text: str) -> str:
@@ -69,7 +63,7 @@ def _when_empty(text: str) -> str:
 
 SETTINGS: tuple[Setting, ...] = (
     Setting("--server", check_url, "http://127.0.0.1:8000", "URL", "The server; a path prefix is kept."),
-    Setting("--deployment", _deployment, "default", "NAME", "The deployment to follow."),
+    Setting("--deployment", check_deployment, "default", "NAME", "The deployment to follow."),
     Setting("--root", _folder, None, "DIR", "The folder to publish to; Airflow reads DIR/current. Required."),
     Setting("--once", None, default=False, metavar="", help="Sync once and end, as an init container does."),
     Setting(

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from dagferry_core.errors import AwaitingFirstDeploy, DagferryError
+from dagferry_core.errors import DagferryError
+from dagferry_follow.errors import AwaitingFirstDeploy
 from dagferry_follow.remote.server import PATCH, WHOLE
 from dagferry_follow.volume.records import DeployRef
 

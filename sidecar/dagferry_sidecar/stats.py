@@ -2,7 +2,8 @@
 
 import time
 
-from dagferry_core.errors import DagferryError, SyncError
+from dagferry_core.errors import DagferryError
+from dagferry_follow.errors import SyncError
 from dagferry_follow.volume.records import DeployRef
 
 OK = "ok"

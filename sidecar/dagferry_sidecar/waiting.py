@@ -9,7 +9,8 @@ Rules:
 - Where not even waits of 2 s work, it polls for a while.
 """
 
-from dagferry_core.errors import DagferryError, ProxyFailed, ServerRefused, ServerUnreachable
+from dagferry_core.errors import DagferryError
+from dagferry_follow.errors import ProxyFailed, ServerRefused, ServerUnreachable
 from dagferry_sidecar.pace import backoff
 from dagferry_sidecar.state import State
 

@@ -10,7 +10,7 @@ import pytest
 
 from dagferry_airflow.follower import CHECK_SECONDS, FIRST_DOWNLOAD_SECONDS, MAX_SECONDS, Follower
 from dagferry_airflow.live import live_version, locked
-from dagferry_core.errors import AwaitingFirstDeploy, RootInUse
+from dagferry_follow.errors import AwaitingFirstDeploy, RootInUse
 from dagferry_follow.remote.connection import Timeouts
 from dagferry_follow.remote.server import Server
 from harness import tree

@@ -7,7 +7,13 @@ import time
 import pytest
 
 from dagferry_airflow.live import LiveTree, build, live_version, locked
-from dagferry_core.errors import AwaitingFirstDeploy, RootInUse, SequenceRegressed, ServerRefused, ServerUnreachable
+from dagferry_follow.errors import (
+    AwaitingFirstDeploy,
+    RootInUse,
+    SequenceRegressed,
+    ServerRefused,
+    ServerUnreachable,
+)
 from dagferry_follow.remote.server import Server as Connection
 from harness import tree
 

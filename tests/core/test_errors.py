@@ -1,11 +1,27 @@
 """The table of errors: every error has its own code, and statuses that real clients of the protocol take as meant."""
 
-from dagferry_core.errors import ALL_ERRORS, ArchiveError, ArchiveTruncated, BundleError, RequestError, ServerError
+from pathlib import Path
+
+from dagferry_core.archive.errors import ArchiveError, ArchiveTruncated, BundleError
+from dagferry_core.errors import DagferryError, FormatError
+from dagferry_server.errors import RequestError, ServerError
+from errortable import ALL_ERRORS
 
 
 def test_every_code_is_there_once() -> None:
     codes = [error.code for error in ALL_ERRORS]
     assert len(codes) == len(set(codes))
+
+
+def test_every_error_is_in_the_docs() -> None:
+    pages = [path.read_text() for path in (Path(__file__).parents[2] / "docs").rglob("errors.md")]
+    for error in ALL_ERRORS:
+        assert any(f"| `{error.code}` |" in page for page in pages), error
+
+
+def test_a_format_error_is_for_those_who_know_where_the_bytes_came_from_and_not_for_people() -> None:
+    assert not issubclass(FormatError, DagferryError)
+    assert issubclass(FormatError, ValueError)
 
 
 def test_every_error_says_what_it_is_and_what_to_do_next() -> None:

@@ -2,7 +2,6 @@
 
 import pytest
 
-from dagferry_core.errors import DeploymentNotFound, RequestError
 from dagferry_core.names import check_deployment, is_digest, make_version, version_sequence
 
 
@@ -13,7 +12,7 @@ def test_a_deployment_is_named_like_a_dns_label(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["", "-a", "a-", "A", "a.b", "a/b", "..", "a" * 64, "ä", "a\n"])
 def test_anything_else_names_no_deployment(name: str) -> None:
-    with pytest.raises(DeploymentNotFound):
+    with pytest.raises(ValueError, match="not a valid deployment name"):
         check_deployment(name)
 
 
@@ -25,7 +24,7 @@ def test_a_version_carries_time_and_sequence() -> None:
 
 @pytest.mark.parametrize("text", ["", "latest", "../x", "20261120T064501Z-42", "20261120T064501Z-000042\n", "seed"])
 def test_anything_else_is_no_version(text: str) -> None:
-    with pytest.raises(RequestError):
+    with pytest.raises(ValueError, match="not a valid version"):
         version_sequence(text)
 
 

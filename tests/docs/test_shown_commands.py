@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from dagferry_core.errors import ALL_ERRORS
+from errortable import ALL_ERRORS
 
 HOME = Path(__file__).parents[2]
 PAGES = [

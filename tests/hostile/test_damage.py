@@ -7,7 +7,8 @@ import random
 
 import pytest
 
-from dagferry_core.errors import ArchiveError, DagferryError
+from dagferry_core.archive.errors import ArchiveError
+from dagferry_core.errors import DagferryError
 from tarmaker import GNU, check, file, folder, gnu_name, gz, hard_link, pax, symlink, tar, tree, zst
 
 NOISE = random.Random(2026)

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from dagferry_core.errors import StoreFailed
+from dagferry_server.errors import StoreFailed
 from dagferry_server.store.base import storage_errors
 from dagferry_server.store.local import LocalStore
 from harness import pack

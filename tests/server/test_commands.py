@@ -59,7 +59,7 @@ def test_a_setting_may_come_from_the_environment(tmp_path, started) -> None:
         (["--no-such-flag"], "--no-such-flag"),
         (["--listen", "0.0.0.0:0"], "--insecure-no-auth"),
         (["--deployments", "Prod"], "Prod"),
-        (["--exclude", "*.pyc,tests/sub"], "'tests/sub' is no exclude rule"),
+        (["--exclude", "*.pyc,tests/sub"], "'tests/sub' is not a valid exclude rule"),
         (["--data-dir="], "--data-dir='': a path is expected"),
         (["new-log-id", "--no-such-flag"], "--no-such-flag"),
         (["new-log-id", "--data-dir="], "--data-dir='': a path is expected"),

@@ -4,11 +4,11 @@ import asyncio
 
 import pytest
 
-from dagferry_core.errors import ServerBusy
 from dagferry_core.limits import LARGE_FILES
 from dagferry_server import memory
 from dagferry_server.deploys.bundles import opened
 from dagferry_server.deploys.patches import Key, patch_between
+from dagferry_server.errors import ServerBusy
 from dagferry_server.memory import Turn, TurnTaken
 from harness import pack
 from running import A, Running, eventually

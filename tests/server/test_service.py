@@ -5,7 +5,7 @@ import logging
 
 import pytest
 
-from dagferry_core.errors import DeploymentNotFound
+from dagferry_server.errors import DeploymentNotFound
 from dagferry_server.http.busy import Busy
 
 

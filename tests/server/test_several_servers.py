@@ -6,8 +6,8 @@ import json
 import pytest
 
 from dagferry_core.deploylog import entry_sha256
-from dagferry_core.errors import DeployContended
 from dagferry_server.deploys import commit as committing
+from dagferry_server.errors import DeployContended
 from dagferry_server.store.local import LocalStore
 from harness import pack
 from running import A, B

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dagferry_core.errors import StoreFailed
+from dagferry_server.errors import StoreFailed
 from dagferry_server.store import locks
 from dagferry_server.store.local import LocalStore
 from running import A, B, Running, eventually

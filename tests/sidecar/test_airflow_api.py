@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from dagferry_core.errors import HookFailed
+from dagferry_follow.errors import HookFailed
 from dagferry_follow.volume.records import DeployRef
 from dagferry_sidecar.airflow_api import PAGE_DAGS, AirflowApi
 from harness import free_port

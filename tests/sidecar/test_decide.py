@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from dagferry_core.errors import (
+from dagferry_follow.errors import (
     AnswerInvalid,
     AwaitingFirstDeploy,
     DigestMismatch,

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from dagferry_core.errors import HookFailed
+from dagferry_follow.errors import HookFailed
 from dagferry_follow.volume.records import DeployRef
 from dagferry_sidecar.hook_command import HookCommand
 from harness import eventually

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from dagferry_core.errors import HookFailed
+from dagferry_follow.errors import HookFailed
 from dagferry_follow.volume.records import DeployRef
 from dagferry_sidecar.hooks import AfterSwap
 from harness import eventually

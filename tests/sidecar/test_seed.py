@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from dagferry_core.bundle.manifest import EMPTY
-from dagferry_core.errors import VolumeFailed
+from dagferry_follow.errors import VolumeFailed
 from dagferry_sidecar.seed import Seed
 from treemaker import manifest_of
 

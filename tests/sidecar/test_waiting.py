@@ -2,7 +2,7 @@
 
 import pytest
 
-from dagferry_core.errors import ProxyFailed, ServerRefused, ServerUnreachable, TokenUnreadable
+from dagferry_follow.errors import ProxyFailed, ServerRefused, ServerUnreachable, TokenUnreadable
 from dagferry_sidecar.pace import MAX_BACKOFF_SECONDS
 from dagferry_sidecar.state import SOUND, Changed, Check, Checked, Done, NotModified, Poll, PollFailed, Published, Sleep
 from dagferry_sidecar.waiting import (

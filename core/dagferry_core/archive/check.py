@@ -1,8 +1,8 @@
 """Checks an uploaded archive and turns it into a manifest and one flat file of contents.
 
 One pass: each byte is expanded, hashed and written once, and memory does not grow with the sizes of files. Whatever
-comes back is a whole and proven archive; anything else is an error of ``dagferry_core.errors`` that names the member.
-The rules are those of docs/concepts.md::
+comes back is a whole and proven archive; anything else is an error of ``dagferry_core.archive.errors`` that names the
+member. The rules are those of docs/concepts.md::
 
     with open(upload, "rb") as archive, open(scratch, "w+b") as spool:
         checked = check_archive(archive, spool, ArchiveRules())
@@ -16,12 +16,12 @@ from typing import BinaryIO, NamedTuple
 
 from dagferry_core.archive.compression import open_stream
 from dagferry_core.archive.contents import Contents
+from dagferry_core.archive.errors import BundleEmpty
 from dagferry_core.archive.meter import Meter
 from dagferry_core.archive.name_warnings import name_warnings, wrong_level
 from dagferry_core.archive.paths import DEFAULT_EXCLUDES, Excludes, case_collisions, shown
 from dagferry_core.archive.tar import members
 from dagferry_core.bundle.manifest import Entry, Manifest
-from dagferry_core.errors import BundleEmpty
 from dagferry_core.limits import MAX_EXPANDED_BYTES, MAX_FILES
 
 

@@ -12,8 +12,7 @@ from typing import BinaryIO, NamedTuple
 import zstandard
 from zlib_ng import zlib_ng
 
-from dagferry_core.archive.kinds import kind_of
-from dagferry_core.errors import (
+from dagferry_core.archive.errors import (
     ArchiveCorrupt,
     ArchiveNotRecognized,
     ArchiveTrailingData,
@@ -21,6 +20,7 @@ from dagferry_core.errors import (
     ArchiveUnsupported,
     WindowTooLarge,
 )
+from dagferry_core.archive.kinds import kind_of
 from dagferry_core.limits import MAX_ZSTD_BLOCKS, MAX_ZSTD_WINDOW_BYTES, MIB, PIECE_BYTES
 
 _HEAD_BYTES = 512

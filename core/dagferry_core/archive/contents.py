@@ -7,12 +7,7 @@ import hashlib
 from collections.abc import Callable
 from typing import BinaryIO, NamedTuple
 
-from dagferry_core.archive.links import Links, Node
-from dagferry_core.archive.meter import Meter
-from dagferry_core.archive.paths import ROOT, Excludes, check_length, check_path, shown
-from dagferry_core.archive.refusals import REFUSED_NAMES, Refusals
-from dagferry_core.archive.tar import Kind, Member
-from dagferry_core.errors import (
+from dagferry_core.archive.errors import (
     BundleError,
     LinkRefused,
     PathConflict,
@@ -23,6 +18,11 @@ from dagferry_core.errors import (
     RootNotFound,
     TooManyFiles,
 )
+from dagferry_core.archive.links import Links, Node
+from dagferry_core.archive.meter import Meter
+from dagferry_core.archive.paths import ROOT, Excludes, check_length, check_path, shown
+from dagferry_core.archive.refusals import REFUSED_NAMES, Refusals
+from dagferry_core.archive.tar import Kind, Member
 from dagferry_core.limits import LARGE_FILES, MAX_EXCLUDED_SHOWN
 
 MAX_TOPS_SHOWN = 10

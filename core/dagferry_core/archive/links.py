@@ -7,9 +7,9 @@ the archive exists: component by component, through other links, at most 40 of t
 import enum
 from collections.abc import Iterator, Mapping
 
+from dagferry_core.archive.errors import LinkRefused, TooManyFiles
 from dagferry_core.archive.paths import check_length, shown
 from dagferry_core.archive.refusals import REFUSED_NAMES, Refusals
-from dagferry_core.errors import LinkRefused, TooManyFiles
 from dagferry_core.limits import MAX_DEPTH, MAX_LINK_STEPS
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from dagferry_core.errors import ExpandedTooLarge, PathsTooLarge, RatioTooHigh
+from dagferry_core.archive.errors import ExpandedTooLarge, PathsTooLarge, RatioTooHigh
 from dagferry_core.limits import MAX_PATHS_BYTES, MAX_RATIO, MIB, ratio_too_high
 
 

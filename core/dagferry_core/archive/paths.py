@@ -8,7 +8,7 @@ import re
 import unicodedata
 from collections.abc import Iterable
 
-from dagferry_core.errors import PathRefused, SetupError
+from dagferry_core.archive.errors import PathRefused
 from dagferry_core.limits import MAX_COMPONENT_BYTES, MAX_DEPTH, MAX_PATH_BYTES, MAX_WARNINGS
 
 ROOT = "dags"
@@ -73,7 +73,7 @@ def _one_of(patterns: Iterable[str]) -> re.Pattern[str]:
 class Excludes:
     """The rules of ``--exclude``: shell patterns, each held against every component of a path.
 
-    A pattern with a trailing slash is for folders only. ``SetupError`` for one that could never match.
+    A pattern with a trailing slash is for folders only. ``ValueError`` for one that could never match.
     """
 
     __slots__ = ("_file", "_folder")
@@ -82,7 +82,7 @@ class Excludes:
         patterns = tuple(patterns)
         for pattern in patterns:
             if pattern.removesuffix("/") in {"", ".", ".."} or "/" in pattern[:-1]:
-                raise SetupError(f"{pattern!r} is no exclude rule: it has to match one component of a path.")
+                raise ValueError(f"{pattern!r} is not a valid exclude rule: it has to match one component of a path")
         self._file = _one_of(pattern for pattern in patterns if not pattern.endswith("/"))
         self._folder = _one_of(pattern.removesuffix("/") for pattern in patterns)
 

@@ -2,7 +2,13 @@
 
 from collections.abc import Callable
 
-from dagferry_core.errors import BundleError, LinkRefused, PathConflict, PathDuplicate, PathRefused
+from dagferry_core.archive.errors import (
+    BundleError,
+    LinkRefused,
+    PathConflict,
+    PathDuplicate,
+    PathRefused,
+)
 from dagferry_core.limits import MAX_REFUSALS
 
 REFUSED_NAMES = (PathRefused, PathDuplicate, PathConflict, LinkRefused)

@@ -11,10 +11,7 @@ Paths and targets leave here as the bytes of the archive; ``paths`` decides what
 import enum
 from collections.abc import Callable, Iterator
 
-from dagferry_core.archive.kinds import kind_of
-from dagferry_core.archive.paths import shown
-from dagferry_core.archive.tar_header import BLOCK_BYTES, SIZE, Header, begins_tar, parse_header, pax_names
-from dagferry_core.errors import (
+from dagferry_core.archive.errors import (
     ArchiveCorrupt,
     ArchiveNotRecognized,
     ArchiveTrailingData,
@@ -23,6 +20,9 @@ from dagferry_core.errors import (
     MemberTypeRefused,
     TooManyFiles,
 )
+from dagferry_core.archive.kinds import kind_of
+from dagferry_core.archive.paths import shown
+from dagferry_core.archive.tar_header import BLOCK_BYTES, SIZE, Header, begins_tar, parse_header, pax_names
 from dagferry_core.limits import (
     MAX_EXTENSIONS_PER_MEMBER,
     MAX_LONG_NAME_BYTES,

@@ -7,8 +7,8 @@ here: ``tarfile`` takes a header with a number that is none for the end of the a
 import re
 from typing import NamedTuple
 
+from dagferry_core.archive.errors import ArchiveCorrupt, ArchiveUnsupported
 from dagferry_core.archive.paths import shown
-from dagferry_core.errors import ArchiveCorrupt, ArchiveUnsupported
 from dagferry_core.limits import MAX_PAX_RECORDS
 
 BLOCK_BYTES = 512

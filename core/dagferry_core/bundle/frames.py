@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import zstandard
 
-from dagferry_core.errors import StoreDamaged, StoreFailed
+from dagferry_core.errors import FormatError, Truncated
 from dagferry_core.limits import PIECE_BYTES
 
 FRAME_BYTES = 1 << 20
@@ -14,7 +14,10 @@ BLOCK_BYTES = 512
 
 
 class Frames:
-    """The tar in a stored bundle, at any place. Holds at most one decompressed frame."""
+    """The tar in a stored bundle, at any place. Holds at most one decompressed frame.
+
+    Reading raises ``FormatError`` if the bundle is damaged, and ``OSError`` if the file cannot be read.
+    """
 
     __slots__ = ("_fd", "_last", "_offsets")
 
@@ -30,16 +33,16 @@ class Frames:
 
     def manifest_bytes(self) -> int:
         """Return the size of the manifest, the first member."""
-        try:
-            return int(self.range(0, BLOCK_BYTES)[124:135], 8)
-        except ValueError as error:
-            raise StoreDamaged(f"A stored bundle has no manifest: {error}.") from error
+        digits = self.range(0, BLOCK_BYTES)[124:135]
+        if not digits.isdigit() or b"8" in digits or b"9" in digits:
+            raise FormatError(f"it has no manifest: its first header has {digits!r} as the size")
+        return int(digits, 8)
 
     def verify(self, size: int) -> None:
-        """Read all of it; raise ``StoreDamaged`` if any byte is damaged, or if it has not ``size`` bytes."""
+        """Read all of it; raise ``FormatError`` if any byte is damaged, or if it has not ``size`` bytes."""
         found = sum(len(self._frame(number)) for number in range(len(self._offsets) - 1))
         if found != size:  # as of a frame that, by one flipped bit, claims to hold nothing
-            raise StoreDamaged(f"A stored bundle is damaged: it has {found} bytes, and should have {size}.")
+            raise FormatError(f"it has {found} bytes, and should have {size}")
 
     def pieces(self, start: int, length: int) -> Iterator[bytes]:
         """Yield ``length`` bytes from ``start`` in pieces."""
@@ -55,7 +58,7 @@ class Frames:
             number, skip = divmod(start, FRAME_BYTES)
             piece = self._frame(number)[skip : skip + length]
             if not piece:
-                raise StoreDamaged(f"A stored bundle ends early: it has no byte {start}.")
+                raise Truncated(f"it ends early: it has no byte {start}")
             pieces.append(piece)
             start, length = start + len(piece), length - len(piece)
         return b"".join(pieces)
@@ -70,10 +73,10 @@ class Frames:
                 if not 0 <= (size := zstandard.frame_content_size(frame)) <= FRAME_BYTES:
                     raise ValueError(f"it claims to hold {size} bytes")
                 content = zstandard.decompress(frame)
-            except (OSError, ValueError, zstandard.ZstdError) as error:
+            except (OSError, ValueError, OverflowError, zstandard.ZstdError) as error:
                 # A damaged index asks for what no file has.
                 if isinstance(error, OSError) and error.errno != errno.EINVAL:
-                    raise StoreFailed(f"A stored bundle cannot be read: {error.strerror or error}.") from error
-                raise StoreDamaged(f"A stored bundle is damaged in frame {number}: {error}.") from error
+                    raise
+                raise FormatError(f"its frame {number} is damaged: {error}") from error
             self._last = (number, content)
         return content

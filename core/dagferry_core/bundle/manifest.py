@@ -19,7 +19,7 @@ from itertools import islice
 from operator import attrgetter
 from typing import NamedTuple
 
-from dagferry_core.errors import AnswerInvalid
+from dagferry_core.errors import FormatError
 from dagferry_core.limits import (
     MAX_COMPONENT_BYTES,
     MAX_DEPTH,
@@ -66,7 +66,7 @@ class Entry(NamedTuple):
 def parse_line(text: bytes, start: int = 0) -> tuple[Entry, bytes]:
     """Read the line of a manifest that begins at ``start``, and return it with the bytes of its path.
 
-    Raises ``AnswerInvalid`` if it is none.
+    Raises ``FormatError`` if it is not one.
     """
     match = _LINE.match(text, start)
     if match:
@@ -78,19 +78,15 @@ def parse_line(text: bytes, start: int = 0) -> tuple[Entry, bytes]:
             except UnicodeDecodeError:
                 pass
     line = text[start : start + 200].partition(b"\n")[0]
-    raise AnswerInvalid(f"The manifest has a line that is none: {line!r}.")
+    raise FormatError(f"the manifest has an invalid line: {line!r}")
 
 
 def check_amounts(files: int, size: int = 0) -> None:
-    """Raise ``AnswerInvalid`` if these are more files (or folders) or bytes than any server lets through."""
+    """Raise ``FormatError`` if these are more files (or folders) or bytes than any server accepts."""
     if files > MOST_FILES:
-        raise AnswerInvalid(
-            f"The manifest lists more than {MOST_FILES} files and folders; no server lets that through."
-        )
+        raise FormatError(f"the manifest lists more than {MOST_FILES} files and folders; no server accepts that")
     if size > MOST_EXPANDED_BYTES:
-        raise AnswerInvalid(
-            f"The files of the manifest claim {size} bytes; no server lets through over {MOST_EXPANDED_BYTES}."
-        )
+        raise FormatError(f"the manifest claims {size} bytes; no server accepts more than {MOST_EXPANDED_BYTES}")
 
 
 class Changes(NamedTuple):
@@ -129,19 +125,19 @@ class Manifest:
 
     @classmethod
     def parse(cls, text: bytes, known: "Manifest | None" = None) -> "Manifest":
-        """Read a manifest from its text; raise ``AnswerInvalid`` unless it is exactly what would be written.
+        """Read a manifest from its text; raise ``FormatError`` unless it is exactly what would be written.
 
         What it has in common with ``known`` takes no memory of its own.
         """
         if not text.startswith(_START) or not text.endswith(b"\n"):
-            raise AnswerInvalid(f"The manifest starts with {text[:40]!r} or is cut short; expected {HEADER!r}.")
+            raise FormatError(f"the manifest starts with {text[:40]!r} or is cut short; expected {HEADER!r}")
         check_amounts(text.count(b"\n") - 1)
         files: dict[str, Entry] = {}
         before, start = b"", len(_START)
         while start < len(text):  # line by line: a list of them all would take as much memory again
             entry, path = parse_line(text, start)
             if path <= before:
-                raise AnswerInvalid("The manifest is not in its canonical form: it has unsorted or doubled lines.")
+                raise FormatError("the manifest is not in its canonical form: lines are out of order or repeated")
             if known and (same := known.files.get(entry.path)):
                 entry = same if entry == same else entry._replace(path=same.path)
             files[entry.path] = entry
@@ -153,7 +149,7 @@ class Manifest:
         return manifest
 
     def check_amounts(self) -> None:
-        """Raise ``AnswerInvalid`` if there are more files and folders, or more bytes, than any server lets through."""
+        """Raise ``FormatError`` if there are more files and folders, or more bytes, than any server accepts."""
         folders: set[str] = set()
         for path in self.files:
             parent = path.rpartition("/")[0]

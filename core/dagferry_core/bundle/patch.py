@@ -24,7 +24,7 @@ import zstandard
 
 from dagferry_core.bundle.manifest import Changes, Entry, Manifest, parse_line
 from dagferry_core.bundle.reader import BundleFile
-from dagferry_core.errors import AnswerInvalid, PatchMismatch
+from dagferry_core.errors import FormatError
 from dagferry_core.limits import MAX_ZSTD_WINDOW_BYTES, MIB, MOST_FILES
 
 HEADER = "dagferry-patch 1"
@@ -90,7 +90,7 @@ def _part(content: bytes, dictionary: zstandard.ZstdCompressionDict | None = Non
 
 
 def worth_a_patch(changes: Changes) -> bool:
-    """Tell whether there are so few changes that it is worth while to make a patch."""
+    """Return whether there are so few changes that it is worth while to make a patch."""
     return sum(map(len, changes)) <= MAX_PATCH_FILES
 
 
@@ -158,11 +158,11 @@ class Patch(NamedTuple):
 
     @classmethod
     def parse(cls, body: bytes) -> "Patch":
-        """Read a patch; raise ``AnswerInvalid`` if it is none."""
+        """Read a patch; raise ``FormatError`` if it is not one."""
         try:
             return cls._parse(body)
         except (ValueError, IndexError, zstandard.ZstdError) as error:
-            raise AnswerInvalid(f"The download is no patch: {error}.") from error
+            raise FormatError(f"it is not a patch: {error}") from error
 
     @classmethod
     def _parse(cls, body: bytes) -> "Patch":
@@ -205,9 +205,9 @@ class Patch(NamedTuple):
         return [entry for batch in self.batches for entry in batch]
 
     def apply_to(self, old: Manifest) -> Manifest:
-        """Return the manifest that comes out; raise ``PatchMismatch`` unless its digest is the promised one.
+        """Return the manifest that comes out; raise ``ValueError`` unless its digest is the promised one.
 
-        ``AnswerInvalid`` if it claims more than any server lets through.
+        ``FormatError`` if it claims more than any server accepts.
         """
         removed = set(self.removed)
         files = {path: entry for path, entry in old.files.items() if path not in removed}
@@ -215,22 +215,22 @@ class Patch(NamedTuple):
         new = Manifest(files.values())
         new.check_amounts()
         if new.digest != self.digest:
-            raise PatchMismatch(f"The patch leads to {new.digest} here, not to {self.digest}.")
+            raise ValueError(f"it leads to {new.digest} here, not to {self.digest}")
         return new
 
     def contents(self, old: Manifest, read_old: Callable[[str], bytes]) -> Iterator[tuple[Entry, bytes]]:
         """Yield each file of ``written`` with its content, which the caller checks against its sha256.
 
-        ``read_old`` returns the content of a file of the old tree. Raises ``PatchMismatch`` if a part does not fit it.
+        ``read_old`` returns the content of a file of the old tree. Raises ``ValueError`` if a part does not fit it.
         """
         for batch, part in zip(self.batches, self.parts, strict=True):
             size = sum(entry.size for entry in batch)
             try:
                 content = _decompress(part, _dictionary(batch, old, read_old), size)
             except zstandard.ZstdError as error:
-                raise PatchMismatch(f"The patch does not fit the files that are here: {error}.") from error
+                raise ValueError(f"it does not fit the files that are here: {error}") from error
             if len(content) != size:
-                raise PatchMismatch(f"The patch holds {len(content)} bytes where its header says {size}.")
+                raise ValueError(f"it holds {len(content)} bytes where its header says {size}")
             start = 0
             for entry in batch:
                 yield entry, content[start : start + entry.size]

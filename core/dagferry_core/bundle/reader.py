@@ -22,7 +22,7 @@ import zstandard
 
 from dagferry_core.bundle import frames
 from dagferry_core.bundle.manifest import MAX_MANIFEST_BYTES, Entry, Manifest
-from dagferry_core.errors import AnswerInvalid, DigestMismatch, StoreDamaged
+from dagferry_core.errors import FormatError, Truncated
 from dagferry_core.limits import LARGE_MANIFEST_BYTES, MAX_ZSTD_WINDOW_BYTES, PIECE_BYTES
 
 MANIFEST_NAME = "manifest.txt"
@@ -98,7 +98,7 @@ class Index(NamedTuple):
 
     @classmethod
     def decode(cls, data: bytes) -> "Index":
-        """Read a stored index; raise ``StoreDamaged`` if it is damaged."""
+        """Read a stored index; raise ``FormatError`` if it is damaged."""
         try:
             raw: Any = json.loads(zstandard.decompress(data))
             imports, reads = (
@@ -107,7 +107,7 @@ class Index(NamedTuple):
             )
             return cls([int(offset) for offset in raw["frames"]], imports or {}, reads)
         except Exception as error:
-            raise StoreDamaged(f"The index of a stored bundle is damaged: {error}.") from error
+            raise FormatError(f"the index is damaged: {error}") from error
 
 
 def _json(value: dict[str, Any]) -> Iterator[bytes]:
@@ -126,7 +126,7 @@ class BundleFile:
 
     ``fd`` stays the caller's to close. Holds at most one decompressed frame. What its manifest has in common with
     ``known`` takes no memory of its own. ``when_large`` is called before a manifest over ``LARGE_MANIFEST_BYTES`` is
-    read.
+    read. Reading raises ``FormatError`` if the bundle is damaged, and ``OSError`` if the file cannot be read.
     """
 
     def __init__(
@@ -142,10 +142,7 @@ class BundleFile:
         size = self._frames.manifest_bytes()
         if size > LARGE_MANIFEST_BYTES:
             when_large()
-        try:
-            self.manifest = Manifest.parse(self._frames.range(BLOCK_BYTES, size), known)
-        except (ValueError, AnswerInvalid) as error:
-            raise StoreDamaged(f"A stored bundle has no manifest: {error}.") from error
+        self.manifest = Manifest.parse(self._frames.range(BLOCK_BYTES, size), known)
         # In the order of the paths: as a dict, these would take seven times the memory.
         self._paths = list(self.manifest.files)
         self._offsets = array("Q")
@@ -175,12 +172,12 @@ class BundleFile:
         return b"".join(self.contents(path))
 
     def verify(self) -> None:
-        """Read all of it; raise ``StoreDamaged`` if any byte is damaged."""
+        """Read all of it; raise ``FormatError`` if any byte is damaged."""
         self._frames.verify(self._size)
 
 
 def decompressed(read: Read) -> Read:
-    """Return a ``read`` of the tar inside the compressed bundle that ``read`` gives."""
+    """Return a ``read`` of the tar inside the compressed bundle that ``read`` gives; it raises ``FormatError``."""
 
     class Source:
         def read(self, size: int) -> bytes:
@@ -194,7 +191,7 @@ def decompressed(read: Read) -> Read:
         try:
             return reader.read(size)
         except zstandard.ZstdError as error:
-            raise DigestMismatch(f"The bundle was damaged on its way: {error}.") from error
+            raise FormatError(f"it cannot be decompressed: {error}") from error
 
     return read_tar
 
@@ -207,7 +204,7 @@ def _exactly(read: Read, size: int) -> bytes:
     while left:
         more = read(left)
         if not more:
-            raise DigestMismatch("The bundle ends early: part of the download is missing.")
+            raise Truncated("it ends early: part of it is missing")
         pieces.append(more)
         left -= len(more)
     return b"".join(pieces)
@@ -216,16 +213,16 @@ def _exactly(read: Read, size: int) -> bytes:
 def read_tar(read: Read) -> tuple[Manifest, Iterator[tuple[Entry, Iterator[memoryview]]]]:
     """Read a canonical bundle that is decompressed already: its manifest, then its files in order, in pieces.
 
-    Each file's pieces are to be consumed before the next file is asked for. Raises ``AnswerInvalid`` or
-    ``DigestMismatch`` as soon as a byte is not what the manifest says, and if the bundle is cut. Contents and the
-    manifest's digest are for the caller to check: ``dagferry_follow.volume.tree`` hashes what it writes.
+    Each file's pieces are to be consumed before the next file is asked for. Raises ``FormatError``
+    as soon as a byte is not what the manifest says, and ``Truncated`` if the bundle ends early. Contents and the
+    manifest's digest are for the caller to check: ``dagferry_follow.volume.staging`` hashes what it writes.
     """
     header = _exactly(read, BLOCK_BYTES)
     size = int(header[124:135], 8) if _OCTAL.fullmatch(header, 124, 135) else 0
     if header != member_header(MANIFEST_NAME, size, 0o644):
-        raise AnswerInvalid("The download is no bundle: it does not start with a manifest.")
+        raise FormatError("it is not a bundle: it does not start with a manifest")
     if size > MAX_MANIFEST_BYTES:
-        raise AnswerInvalid(f"The manifest claims {size} bytes; at most {MAX_MANIFEST_BYTES} are read.")
+        raise FormatError(f"the manifest claims {size} bytes; at most {MAX_MANIFEST_BYTES} are read")
     text = _exactly(read, size)
     _exactly(read, padding(size))
     manifest = Manifest.parse(text)
@@ -245,9 +242,9 @@ def read_tar(read: Read) -> tuple[Manifest, Iterator[tuple[Entry, Iterator[memor
             # Header and first piece come in one read: calls are what costs here.
             data = memoryview(_exactly(read, len(expected) + min(padded, PIECE_BYTES)))
             if data[: len(expected)] != expected:
-                raise DigestMismatch(f"The bundle is not in its canonical form at {entry.path!r}.")
+                raise FormatError(f"it is not in its canonical form at {entry.path!r}")
             yield entry, pieces(data[len(expected) :], entry.size)
         if _exactly(read, len(END)) != END or read(1):
-            raise DigestMismatch("The bundle is not in its canonical form at its end.")
+            raise FormatError("it is not in its canonical form at its end")
 
     return manifest, files()

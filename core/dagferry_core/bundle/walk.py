@@ -5,13 +5,12 @@ from collections.abc import Iterator
 from dagferry_core.bundle.frames import Frames
 from dagferry_core.bundle.manifest import HEADER, Entry, parse_line
 from dagferry_core.bundle.reader import BLOCK_BYTES, header_bytes, padding
-from dagferry_core.errors import AnswerInvalid, StoreDamaged
 
 
 def walk(fd: int, frames: list[int]) -> Iterator[tuple[Entry, Iterator[bytes]]]:
     """Yield every file of a stored bundle with its content in pieces; two decompressed frames are held.
 
-    ``frames`` are those of its index. Raises ``StoreDamaged`` and ``StoreFailed``.
+    ``frames`` are those of its index. Raises ``FormatError`` and ``OSError``.
     """
     contents = Frames(fd, frames)
     size = contents.manifest_bytes()
@@ -27,10 +26,7 @@ def _entries(frames: Frames, size: int) -> Iterator[Entry]:
     start = len(HEADER) + 1
     for piece in frames.pieces(BLOCK_BYTES, size):
         text += piece
-        try:
-            while (end := text.find(b"\n", start)) >= 0:
-                yield parse_line(text, start)[0]
-                start = end + 1
-        except AnswerInvalid as error:
-            raise StoreDamaged(f"A stored bundle is damaged: {error.message}") from error
+        while (end := text.find(b"\n", start)) >= 0:
+            yield parse_line(text, start)[0]
+            start = end + 1
         text, start = text[start:], 0

@@ -12,8 +12,9 @@ from collections.abc import Mapping
 from typing import NamedTuple
 from urllib.parse import SplitResult, unquote, urlsplit
 
-from dagferry_core.errors import SetupError, TokenUnreadable
+from dagferry_core.errors import SetupError
 from dagferry_core.loopback import is_loopback
+from dagferry_follow.errors import TokenUnreadable
 
 MAX_TOKEN_BYTES = 16 * 1024
 

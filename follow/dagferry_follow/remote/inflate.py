@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 import zstandard
 
-from dagferry_core.errors import DigestMismatch
 from dagferry_core.limits import MAX_ZSTD_WINDOW_BYTES, PIECE_BYTES
+from dagferry_follow.errors import DigestMismatch
 
 BUFFERS = 8
 """Of ``PIECE_BYTES`` each: how far decompressing may be ahead of writing."""

@@ -13,14 +13,16 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, NoReturn
+from typing import NamedTuple, NoReturn
 from urllib.parse import quote
 
 from dagferry_core import __version__
 from dagferry_core.bundle.patch import MAX_PATCH_BYTES
-from dagferry_core.errors import AnswerInvalid, DagferryError, RequestError, ServerRefused, ServerUnreachable
+from dagferry_core.errors import DagferryError
 from dagferry_core.limits import PIECE_BYTES
 from dagferry_core.names import is_digest, version_sequence
+from dagferry_core.typed import typed_json
+from dagferry_follow.errors import AnswerInvalid, ServerRefused, ServerUnreachable
 from dagferry_follow.remote.connection import ConnectionOptions, Timeouts
 from dagferry_follow.remote.transport import MAX_SHOWN_CHARACTERS, Request, Transport, reason
 from dagferry_follow.volume.records import DeployRef
@@ -229,17 +231,14 @@ _CUT_ESCAPE = re.compile("%[0-9A-F]?$")
 
 def _deploy_of(body: bytes) -> DeployRef:
     try:
-        raw: Any = json.loads(body)
-        deploy = DeployRef(*(raw[name] for name in DeployRef._fields))
-        if [type(value) for value in deploy] != [str, int, str, str] or not deploy.log_id.isprintable():
-            raise ValueError("a field is not what it must be")
-        if not 0 < len(deploy.log_id) <= MAX_LOG_ID_CHARACTERS:
-            raise ValueError("the log id is too short or too long")
+        deploy = typed_json(DeployRef, body)
+        if not 0 < len(deploy.log_id) <= MAX_LOG_ID_CHARACTERS or not deploy.log_id.isprintable():
+            raise ValueError("its log_id is too short, too long, or has control characters")
         if deploy.sequence == 0:
             return deploy._replace(version="", digest="")
         if version_sequence(deploy.version) != deploy.sequence or not is_digest(deploy.digest):
-            raise ValueError("version, sequence and digest do not go together")
-    except (ValueError, KeyError, TypeError, RequestError, RecursionError) as error:
+            raise ValueError("its version, sequence and digest contradict each other")
+    except ValueError as error:
         text = bytes(body[:80])
         raise AnswerInvalid(f"The answer does not say what is deployed ({error}): {text!r}.") from error
     return deploy

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from typing import NamedTuple, NoReturn
 from urllib.parse import urlsplit
 
-from dagferry_core.errors import ProxyFailed, ServerUnreachable
+from dagferry_follow.errors import ProxyFailed, ServerUnreachable
 from dagferry_follow.remote.connection import ConnectionOptions, connect, proxy_for
 
 STALE_SECONDS = 1.0

@@ -10,7 +10,7 @@ import logging
 import os
 import stat
 
-from dagferry_core.errors import RootUnusable
+from dagferry_follow.errors import RootUnusable
 from dagferry_follow.volume import removal as removing
 from dagferry_follow.volume.attributes import set_mode
 from dagferry_follow.volume.tree import FOLDER_MODE, FULL_ERRORS, OWNER_AND_OTHERS, SECOND_NS

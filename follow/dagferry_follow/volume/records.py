@@ -6,11 +6,13 @@ import json
 import os
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import zstandard
 
 from dagferry_core.bundle.manifest import MAX_MANIFEST_BYTES, Manifest
+from dagferry_core.errors import FormatError
+from dagferry_core.typed import typed_json
 from dagferry_follow.volume.attributes import set_mode
 from dagferry_follow.volume.tree import BLOCK_BYTES, SECOND_NS, folders_of, on_disk
 
@@ -144,18 +146,14 @@ def mark_ended(folder: str, now: float) -> None:
 def read_record(folder: str) -> Record:
     """Return the record in ``folder``; raise ``OSError`` or ``ValueError`` if there is none, or it is damaged."""
     path = f"{folder}/{RECORD}"
-    raw: Any = json.loads(_read(path, MAX_RECORD_BYTES))
     try:
-        record = Record(**raw)
-    except TypeError as error:
-        raise ValueError(f"{path} is not what it must be") from error
-    if [type(value) for value in record] != [str, int, str, str, int, int, int]:
-        raise ValueError(f"{path} is not what it must be")
-    return record
+        return typed_json(Record, _read(path, MAX_RECORD_BYTES))
+    except FormatError as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
 
 
 def read_manifest(folder: str) -> Manifest:
-    """Return the manifest in ``folder``; raise ``OSError``, ``ValueError`` or ``AnswerInvalid`` if it is damaged."""
+    """Return the manifest in ``folder``; raise ``OSError`` or ``ValueError`` if it is damaged."""
     path = f"{folder}/{MANIFEST}"
     data = _read(path, MAX_MANIFEST_BYTES)
     try:

@@ -9,7 +9,7 @@ import re
 import stat
 from collections.abc import Iterator
 
-from dagferry_core.errors import RootInUse, RootUnusable, VolumeFailed
+from dagferry_follow.errors import RootInUse, RootUnusable, VolumeFailed
 from dagferry_follow.volume.attributes import set_mode
 from dagferry_follow.volume.capabilities import keeps_modes
 from dagferry_follow.volume.tree import FOLDER_MODE

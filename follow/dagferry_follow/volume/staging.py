@@ -15,7 +15,14 @@ from types import TracebackType
 
 from dagferry_core.bundle.manifest import Entry, Manifest
 from dagferry_core.bundle.patch import Patch
-from dagferry_core.errors import AnswerInvalid, DagferryError, DigestMismatch, PatchMismatch, TreeDamaged, VolumeFailed
+from dagferry_core.errors import DagferryError
+from dagferry_follow.errors import (
+    AnswerInvalid,
+    DigestMismatch,
+    PatchMismatch,
+    TreeDamaged,
+    VolumeFailed,
+)
 from dagferry_follow.volume.attributes import set_mode, set_mtime, stamp_mtime
 from dagferry_follow.volume.tree import (
     AHEAD_NS,
@@ -228,7 +235,10 @@ class StagingTree:
                 raise _torn(entry.path)
 
     def _write_next(self, entry: Entry, contents: Iterator[tuple[Entry, bytes]]) -> None:
-        described, content = next(contents, (None, b""))
+        try:
+            described, content = next(contents, (None, b""))
+        except ValueError as error:
+            raise PatchMismatch(f"The patch cannot be applied: {error}.") from error
         if described != entry:
             raise AnswerInvalid(f"The patch does not carry {entry.path} where the manifest has it.")
         self.write(entry, (content,))

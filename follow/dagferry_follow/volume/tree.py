@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from dagferry_core.bundle.manifest import Entry, Manifest
-from dagferry_core.errors import AnswerInvalid
 from dagferry_core.limits import PIECE_BYTES
+from dagferry_follow.errors import AnswerInvalid
 from dagferry_follow.volume.attributes import same_mtime, set_mode, stamp_mtime
 
 FOLDER_MODE = 0o755

@@ -7,8 +7,9 @@ import enum
 from collections.abc import Collection
 from typing import Literal, NamedTuple, get_args
 
-from dagferry_core.errors import DagferryError, DeploymentNotFound, Forbidden, Unauthenticated
+from dagferry_core.errors import DagferryError
 from dagferry_server.auth.patterns import matches
+from dagferry_server.errors import DeploymentNotFound, Forbidden, Unauthenticated
 
 Scope = Literal["deploy", "override", "sync", "read"]
 """``deploy`` uploads, rolls back and reads; ``override`` lets a deploy past the checks that hold it back; ``sync`` is

@@ -5,13 +5,13 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-from dagferry_core.errors import CredentialsRefused
 from dagferry_server.auth.access import ANYBODY, Caller
 from dagferry_server.auth.expiry import warn_of_expiry
 from dagferry_server.auth.headers import Headers, bearer
 from dagferry_server.auth.proxy import Proxy, proxy_caller
 from dagferry_server.auth.tokens import Tokens, ending, token_caller
 from dagferry_server.auth.watched import Reload, WatchedFile, running, watch
+from dagferry_server.errors import CredentialsRefused
 
 if TYPE_CHECKING:
     from dagferry_server.auth.trust import Trust

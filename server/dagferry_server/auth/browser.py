@@ -8,8 +8,8 @@ name point at 127.0.0.1 is of the same origin as the server, and is known by tha
 import re
 from collections.abc import Mapping
 
-from dagferry_core.errors import OriginRefused
 from dagferry_core.loopback import is_loopback
+from dagferry_server.errors import OriginRefused
 
 _OWN_SITES = {"same-origin", "none"}
 """Of Sec-Fetch-Site (W3C Fetch Metadata); ``none`` is an address somebody typed. ``same-site`` is another port."""

@@ -2,7 +2,7 @@
 
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from dagferry_core.errors import CredentialsRefused
+from dagferry_server.errors import CredentialsRefused
 
 Headers = CIMultiDict[str] | CIMultiDictProxy[str]
 """The headers of a request, each of which may be there more than once."""

@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 
 import jwt
 
-from dagferry_core.errors import CredentialsRefused
 from dagferry_server.auth.access import Caller
 from dagferry_server.auth.issuers import Issuer
 from dagferry_server.auth.keys import ALGORITHMS, FileKeys, IssuerKeys
 from dagferry_server.auth.rules import Kind, claim_text
+from dagferry_server.errors import CredentialsRefused
 
 LEEWAY_SECONDS = 60
 """How far the clocks of issuer and server may be apart."""

@@ -16,10 +16,11 @@ from typing import Any, NoReturn
 
 import jwt
 
-from dagferry_core.errors import CredentialsRefused, IssuerUnavailable, SetupError
+from dagferry_core.errors import SetupError
 from dagferry_runtime.logs import fields
 from dagferry_server.auth.fetch import FetchFailed
 from dagferry_server.auth.watched import Reload, WatchedFile, watch
+from dagferry_server.errors import CredentialsRefused, IssuerUnavailable
 
 FETCH_EVERY_SECONDS = 60.0
 REFRESH_EVERY_SECONDS = 600.0

@@ -9,12 +9,13 @@ every request it forwards, and so replace what a caller sent.
 import hmac
 from typing import NamedTuple
 
-from dagferry_core.errors import CredentialsRefused, SetupError
+from dagferry_core.errors import SetupError
 from dagferry_server.auth.access import Caller
 from dagferry_server.auth.headers import Headers
 from dagferry_server.auth.patterns import matches
 from dagferry_server.auth.tokens import User
 from dagferry_server.auth.watched import WatchedFile
+from dagferry_server.errors import CredentialsRefused
 
 PROXY_SECRET_HEADER = "Dagferry-Proxy-Secret"  # noqa: S105 - a header's name
 MIN_SECRET_BYTES = 32

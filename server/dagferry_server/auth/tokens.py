@@ -24,9 +24,10 @@ from typing import Annotated, NamedTuple
 
 from pydantic import AwareDatetime, Field, Strict, StringConstraints
 
-from dagferry_core.errors import CredentialsRefused, SetupError
+from dagferry_core.errors import SetupError
 from dagferry_server.auth.access import Caller, Grant, Scope
 from dagferry_server.auth.config_file import Entry, GrantEntry, checked, parse_toml
+from dagferry_server.errors import CredentialsRefused
 
 TOKEN_PREFIX = "dgf_"  # noqa: S105 - what scanners find leaked tokens by
 SECRET_BYTES = 32

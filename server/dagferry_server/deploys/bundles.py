@@ -13,11 +13,10 @@ from dagferry_core.bundle.manifest import Entry, Manifest
 from dagferry_core.bundle.reader import BundleFile, Index
 from dagferry_core.bundle.walk import walk
 from dagferry_core.bundle.writer import write_bundle
-from dagferry_core.errors import AnswerInvalid, StoreDamaged
 from dagferry_core.limits import MIB, PIECE_BYTES
 from dagferry_core.source.reads import read_hints
 from dagferry_core.source.scan import ANYTHING, imported_names
-from dagferry_server.store.base import Store, storage_errors
+from dagferry_server.store.base import Store, decoding, storage_errors
 
 MAX_SOURCE_BYTES = 4 * MIB
 """A larger .py file is not looked into: it counts as importing and reading everything."""
@@ -26,6 +25,37 @@ MAX_IMPORTS_BYTES = 20 * MIB
 reading everything too."""
 NAME_BYTES = 64
 """What a name takes in memory beside its letters: 13 million short ones, in an upload of 28 KiB, took 2 GB."""
+
+
+class StoredBundleFile(BundleFile):
+    """A bundle of the store. Reading raises ``StoreDamaged`` or ``StoreFailed``, which name the bundle by ``name``."""
+
+    def __init__(
+        self, fd: int, encoded_index: bytes, name: str, known: Manifest | None, when_large: Callable[[], object]
+    ) -> None:
+        self._name = name
+        with _reading(name):
+            super().__init__(fd, Index.decode(encoded_index), known, when_large)
+
+    def contents(self, path: str) -> Iterator[bytes]:
+        """Yield the content of a file in pieces."""
+        return _read(super().contents(path), self._name)
+
+    def verify(self) -> None:
+        """Read all of it."""
+        with _reading(self._name):
+            super().verify()
+
+
+@contextmanager
+def _reading(name: str) -> Iterator[None]:
+    with storage_errors(f"Reading bundle {name}"), decoding(f"Bundle {name}"):
+        yield
+
+
+def _read(pieces: Iterator[bytes], name: str) -> Iterator[bytes]:
+    with _reading(name):
+        yield from pieces
 
 
 @contextmanager
@@ -42,11 +72,8 @@ def opened(
     """
     stored = store.open_bundle(deployment, digest)
     with stored.file as file, storage_errors(f"Reading a bundle of {deployment}"):
-        try:
-            bundle = BundleFile(file.fileno(), Index.decode(stored.encoded_index), known, when_large)
-        except (ValueError, AnswerInvalid) as error:
-            raise StoreDamaged(f"The bundle {digest} of {deployment} is damaged: {error}") from error
-        yield bundle
+        name = f"{digest} of {deployment}"
+        yield StoredBundleFile(file.fileno(), stored.encoded_index, name, known, when_large)
 
 
 def contents_of(store: Store, deployment: str, digest: str) -> Iterator[tuple[Entry, Iterator[bytes]]]:
@@ -55,8 +82,10 @@ def contents_of(store: Store, deployment: str, digest: str) -> Iterator[tuple[En
     Raises what ``opened`` raises.
     """
     stored = store.open_bundle(deployment, digest)
-    with stored.file as file, storage_errors(f"Reading a bundle of {deployment}"):
-        yield from walk(file.fileno(), Index.decode(stored.encoded_index).frames)
+    name = f"{digest} of {deployment}"
+    with stored.file as file, _reading(name):
+        for entry, pieces in walk(file.fileno(), Index.decode(stored.encoded_index).frames):
+            yield entry, _read(pieces, name)
 
 
 class Source(NamedTuple):

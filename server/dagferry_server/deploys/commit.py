@@ -23,13 +23,13 @@ from dagferry_core.bundle.patch import worth_a_patch
 from dagferry_core.bundle.reader import BundleFile
 from dagferry_core.deploy_details import DeployDetails
 from dagferry_core.deploylog import Deploy, next_deploy
-from dagferry_core.errors import BundleGone, DeployContended, StoreDamaged, StoreFailed, StoreFull
 from dagferry_runtime.logs import fields, log_failure
 from dagferry_server.deploys.bundles import known_sources, opened, put_bundle
 from dagferry_server.deploys.deployment import Deployment
 from dagferry_server.deploys.deployments import Deployments
 from dagferry_server.deploys.entries import create_entry
 from dagferry_server.deploys.patches import Key, Patches, patch_between
+from dagferry_server.errors import BundleGone, DeployContended, StoreDamaged, StoreFailed, StoreFull
 from dagferry_server.store.base import Store
 
 MAX_RACES = 10
@@ -233,19 +233,22 @@ class Committer:
     def _append(self, head: _Head, digest: str, changes: Changes, patch: _Patch | None, new: New) -> _Outcome:
         """Add the entry that names a stored bundle: the part of a commit that is the same for every kind of deploy."""
         details = DeployDetails(new.warnings, new.excluded, *changes).encode()
-        deploy = next_deploy(
-            head.current,
-            head.highest,
-            digest=digest,
-            kind=new.kind,
-            description=new.description,
-            actor=new.actor,
-            now=new.now,
-            changes=changes,
-            nonce=new.nonce,
-            previous=head.sha256,
-            details=hashlib.sha256(details).hexdigest(),
-        )
+        try:
+            deploy = next_deploy(
+                head.current,
+                head.highest,
+                digest=digest,
+                kind=new.kind,
+                description=new.description,
+                actor=new.actor,
+                now=new.now,
+                changes=changes,
+                nonce=new.nonce,
+                previous=head.sha256,
+                details=hashlib.sha256(details).hexdigest(),
+            )
+        except OverflowError as error:
+            raise StoreFailed(f"The deploy log of {head.deployment} is full: {error}.") from error
         if create_entry(self._store, head.deployment, deploy, details):
             return _Outcome(deploy, patch)
         return _Outcome(None, None, lost=True)

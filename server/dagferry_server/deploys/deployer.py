@@ -11,7 +11,6 @@ from typing import BinaryIO, NamedTuple
 
 from dagferry_core.archive.check import ArchiveRules, CheckedArchive, check_archive
 from dagferry_core.deploylog import NONCE_BYTES, Deploy
-from dagferry_core.errors import StoreFailed, StoreFull
 from dagferry_server.deploys.commit import Committer, New, Upload
 from dagferry_server.deploys.deployment import Deployment
 from dagferry_server.deploys.deployments import Deployments
@@ -20,6 +19,7 @@ from dagferry_server.deploys.receive import Received
 from dagferry_server.deploys.retention import RetentionRunner
 from dagferry_server.deploys.secret_files import secret_warnings
 from dagferry_server.deploys.warnings import dropped_warnings, log_warnings, too_long_warnings
+from dagferry_server.errors import StoreFailed, StoreFull
 from dagferry_server.memory import Turn, TurnTaken
 from dagferry_server.metrics import Metrics
 from dagferry_server.store.base import Store, storage_errors

@@ -13,18 +13,20 @@ from collections.abc import Iterable
 from typing import NamedTuple, NoReturn, TypeAlias
 
 from dagferry_core.deploylog import Deploy, decode, entry_sha256
-from dagferry_core.errors import (
+from dagferry_core.errors import FormatError
+from dagferry_core.names import version_sequence
+from dagferry_runtime.logs import log_failure
+from dagferry_server.deploys.deployments_file import DeploymentSettings
+from dagferry_server.errors import (
     BundleGone,
     DeploymentDisabled,
     NothingDeployed,
+    RequestError,
     StoreDamaged,
     StoreFailed,
     StoreFull,
     VersionNotFound,
 )
-from dagferry_core.names import version_sequence
-from dagferry_runtime.logs import log_failure
-from dagferry_server.deploys.deployments_file import DeploymentSettings
 from dagferry_server.fleet.sidecars import Sidecars
 from dagferry_server.fleet.waiters import Waiters
 from dagferry_server.store.base import Store
@@ -99,8 +101,9 @@ def _read_stored(store: Store, deployment: str, sequence: int) -> _Read:
 def _decoded(sequence: int, data: bytes) -> _Read:
     try:
         return _Read(sequence, decode(data, sequence), None, entry_sha256(data))
-    except StoreDamaged as error:
-        return _Read(sequence, None, error, entry_sha256(data))
+    except FormatError as error:
+        damaged = StoreDamaged(f"Entry {sequence} of the deploy log is damaged: {error}.")
+        return _Read(sequence, None, damaged, entry_sha256(data))
 
 
 def _look(store: Store, deployment: str, highest: int, again: Iterable[int]) -> list[_Read]:
@@ -239,8 +242,11 @@ class Deployment:
         return self.current
 
     async def deploy(self, version: str) -> Deploy:
-        """Return the deploy of a version; ``VersionNotFound`` if there is none, ``RequestError`` if it is none."""
-        sequence = version_sequence(version)
+        """Return the deploy of a version; ``VersionNotFound`` if there is none, ``RequestError`` if it is not one."""
+        try:
+            sequence = version_sequence(version)
+        except ValueError as error:
+            raise RequestError(f"{error}.") from error
         if self.away and sequence > self.highest:
             self.refuse(self.away)
         deploy = await self._read(sequence) if 1 <= sequence <= self.highest else None

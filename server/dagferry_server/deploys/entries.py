@@ -3,7 +3,7 @@
 import contextlib
 
 from dagferry_core.deploylog import Deploy
-from dagferry_core.errors import StoreFailed, StoreFull
+from dagferry_server.errors import StoreFailed, StoreFull
 from dagferry_server.store.base import Store
 
 

@@ -13,12 +13,12 @@ from typing import NamedTuple
 
 from dagferry_core.bundle.patch import MAX_PATCH_BYTES, make_patch, worth_a_patch
 from dagferry_core.bundle.reader import BundleFile
-from dagferry_core.errors import BundleGone, StoreDamaged, StoreFailed
 from dagferry_core.limits import MIB
 from dagferry_core.source.graph import touched
 from dagferry_core.source.scan import ANYTHING
 from dagferry_runtime.logs import log_failure
 from dagferry_server.deploys.bundles import opened
+from dagferry_server.errors import BundleGone, StoreDamaged, StoreFailed
 from dagferry_server.memory import Turn, TurnTaken
 from dagferry_server.store.base import Store
 

@@ -10,8 +10,8 @@ from typing import Any, BinaryIO, NamedTuple
 
 from aiofiles.threadpool import wrap
 
-from dagferry_core.errors import UploadTooLarge
 from dagferry_core.limits import PIECE_BYTES, UploadLimit
+from dagferry_server.errors import UploadTooLarge
 from dagferry_server.store.base import storage_errors
 
 _HEAD_BYTES = 512

@@ -12,14 +12,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from dagferry_core.deploylog import Deploy, Stored, decode, kept_bundles
-from dagferry_core.errors import StoreFailed, StoreFull
 from dagferry_runtime.logs import fields, log_failure
 from dagferry_server.background import Background
 from dagferry_server.coalescing import Coalescer
 from dagferry_server.deploys.deployment import Deployment
+from dagferry_server.errors import StoreFailed, StoreFull
 from dagferry_server.metrics import Metrics
 from dagferry_server.pacing import paced
-from dagferry_server.store.base import Store
+from dagferry_server.store.base import Store, decoding
 
 BATCH_BUNDLES = 100
 """How many bundles are deleted in one go; so long a commit waits."""
@@ -148,7 +148,8 @@ def _delete_batch(store: Store, seen: _Seen, digests: set[str]) -> set[str]:
             # Another server commits; the next pass looks again.
             return set()
         since = [sequence for sequence in store.sequences(name) if sequence > seen.highest]
-        digests -= {decode(store.read_entry(name, sequence), sequence).digest for sequence in since}
+        with decoding(f"An entry of the deploy log of {name}"):
+            digests -= {decode(store.read_entry(name, sequence), sequence).digest for sequence in since}
         for digest in digests:
             store.delete_bundle(name, digest)
         for deploy in seen.deploys:

@@ -12,8 +12,9 @@ from typing import NamedTuple, ParamSpec, TypeVar
 from dagferry_core.bundle.reader import BundleFile, Index, decompressed, read_tar
 from dagferry_core.deploy_details import decode_details
 from dagferry_core.deploylog import Deploy, decode, entry_sha256
-from dagferry_core.errors import AnswerInvalid, BundleGone, DigestMismatch, StoreDamaged, StoreFailed
+from dagferry_core.errors import FormatError
 from dagferry_core.names import make_version
+from dagferry_server.errors import BundleGone, StoreDamaged, StoreFailed
 from dagferry_server.store.base import Store, storage_errors
 
 SECOND_LOOK_SECONDS = 0.5
@@ -141,14 +142,12 @@ class Verification:
             self._check_once(digest)
         except BundleGone:
             return  # by retention
-        except (StoreFailed, AnswerInvalid, DigestMismatch, ValueError):
+        except (StoreFailed, FormatError):
             time.sleep(SECOND_LOOK_SECONDS)
             try:
                 self._check_once(digest)
             except BundleGone:
                 return
-            except (AnswerInvalid, DigestMismatch, ValueError) as error:
-                raise StoreDamaged(str(error)) from error
 
     def _check_once(self, digest: str) -> None:
         stored = self._store.open_bundle(self._deployment, digest)
@@ -174,6 +173,8 @@ def _tried(
         return check(*arguments, **named), None
     except StoreDamaged as error:
         return None, Problem(f"{what} is damaged: {error.message}", passes=False)
+    except FormatError as error:
+        return None, Problem(f"{what} is damaged: {error}.", passes=False)
     except StoreFailed as error:
         return None, Problem(f"{what} cannot be read: {error.message}", passes=True)
 

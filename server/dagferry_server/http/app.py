@@ -11,10 +11,11 @@ from collections.abc import Awaitable, Iterable
 
 from aiohttp import web
 
-from dagferry_core.errors import DagferryError, MethodNotAllowed, RequestError, ServerError
+from dagferry_core.errors import DagferryError
 from dagferry_runtime.logs import fields
 from dagferry_server.auth.access import decide, refusal
 from dagferry_server.auth.browser import refuse_web_pages
+from dagferry_server.errors import MethodNotAllowed, RequestError, ServerError
 from dagferry_server.http.audit import CLIENT_DISCONNECTED, Audit
 from dagferry_server.http.models import FIXED_HEADERS, error_response
 from dagferry_server.http.request_body import Body

@@ -9,9 +9,10 @@ from contextlib import AsyncExitStack
 
 from aiohttp import http_exceptions, web
 
-from dagferry_core.errors import RequestError, SetupError
+from dagferry_core.errors import SetupError
 from dagferry_core.loopback import is_loopback
 from dagferry_runtime.logs import fields
+from dagferry_server.errors import RequestError
 from dagferry_server.http.app import App
 from dagferry_server.http.half_closed import AnsweringConnection
 from dagferry_server.http.models import error_response

@@ -8,9 +8,9 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from dagferry_core import __version__
-from dagferry_core.errors import (
+from dagferry_core.errors import DagferryError
+from dagferry_server.errors import (
     CredentialsRefused,
-    DagferryError,
     DeploymentNotFound,
     Forbidden,
     IssuerUnavailable,

@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from dagferry_core.errors import ServerError, TooManyDownloads, TooManyUploads
 from dagferry_server.auth.access import ANYBODY, Caller
+from dagferry_server.errors import ServerError, TooManyDownloads, TooManyUploads
 
 MAX_UPLOADS = 250
 """To one deployment at the same time, slow ones included; each takes up to 1 MiB of memory, and its size on disk."""

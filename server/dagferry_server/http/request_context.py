@@ -5,9 +5,9 @@ from typing import NamedTuple
 
 from aiohttp import web
 
-from dagferry_core.errors import RequestError
 from dagferry_server.auth.access import Caller
 from dagferry_server.deploys.deployment import Deployment
+from dagferry_server.errors import RequestError
 from dagferry_server.http.half_closed import AnsweringConnection
 from dagferry_server.http.request_body import Body
 from dagferry_server.service import Service

@@ -5,45 +5,47 @@ import json
 
 from aiohttp import web
 
-from dagferry_core.errors import (
+from dagferry_core.archive.errors import (
     ArchiveCorrupt,
     ArchiveNotRecognized,
     ArchiveTrailingData,
     ArchiveTruncated,
     ArchiveUnsupported,
     BundleEmpty,
-    BundleGone,
-    DagferryError,
-    DeployContended,
-    DeploymentDisabled,
     ExpandedTooLarge,
     LinkRefused,
     MemberTypeRefused,
-    MultipartInvalid,
-    NothingDeployed,
     PathConflict,
     PathDuplicate,
     PathRefused,
     PathsTooLarge,
     RatioTooHigh,
-    RequestError,
     RootIsLink,
     RootMixed,
     RootNotFound,
+    TooManyFiles,
+    WindowTooLarge,
+)
+from dagferry_core.errors import DagferryError
+from dagferry_server.errors import (
+    BundleGone,
+    DeployContended,
+    DeploymentDisabled,
+    MultipartInvalid,
+    NothingDeployed,
+    RequestError,
     ServerBusy,
     ShuttingDown,
     StoreDamaged,
     StoreFailed,
     StoreFull,
     TooManyDownloads,
-    TooManyFiles,
     TooManyUploads,
     UploadEmptyBody,
     UploadIncomplete,
     UploadTooLarge,
     UploadTooSlow,
     VersionNotFound,
-    WindowTooLarge,
 )
 from dagferry_server.http.handlers.current import MAX_WAIT_SECONDS, current
 from dagferry_server.http.handlers.deploys import MAX_PAGE_DEPLOYS, PAGE_DEPLOYS, deploy, deploys

@@ -6,8 +6,9 @@ from typing import Literal, NamedTuple
 from aiohttp import web
 from pydantic import BaseModel
 
-from dagferry_core.errors import DagferryError, MethodNotAllowed, RouteNotFound
+from dagferry_core.errors import DagferryError
 from dagferry_server.auth.access import Scope
+from dagferry_server.errors import MethodNotAllowed, RouteNotFound
 from dagferry_server.http.request_context import RequestContext
 
 Handler = Callable[[RequestContext], Awaitable[web.StreamResponse]]

@@ -13,17 +13,12 @@ from typing import Any, BinaryIO
 from aiohttp import BodyPartReader, MultipartReader, StreamReader, web
 from aiohttp.helpers import parse_mimetype
 
+from dagferry_core.archive.errors import ArchiveCorrupt
 from dagferry_core.archive.paths import shown
 from dagferry_core.deploylog import MAX_DESCRIPTION_CHARACTERS
-from dagferry_core.errors import (
-    ArchiveCorrupt,
-    MultipartInvalid,
-    UploadEmptyBody,
-    UploadIncomplete,
-    UploadTooSlow,
-)
 from dagferry_core.limits import PIECE_BYTES, UploadLimit
 from dagferry_server.deploys.receive import Received, receive, too_large
+from dagferry_server.errors import MultipartInvalid, UploadEmptyBody, UploadIncomplete, UploadTooSlow
 
 UPLOAD_IDLE_SECONDS = 60
 """An upload of which no byte arrives for this long is aborted."""

@@ -18,7 +18,8 @@ from contextlib import AbstractContextManager, contextmanager
 from io import FileIO
 from typing import BinaryIO, NamedTuple
 
-from dagferry_core.errors import DagferryError, StoreFailed, StoreFull
+from dagferry_core.errors import DagferryError, FormatError
+from dagferry_server.errors import StoreDamaged, StoreFailed, StoreFull
 
 COMMIT_WAIT_SECONDS = 30.0
 """How long a commit waits for another server that deletes bundles; a batch takes milliseconds."""
@@ -135,3 +136,12 @@ def storage_errors(action: str, missing: DagferryError | None = None) -> Iterato
             raise missing from error
         kind = StoreFull if error.errno in _NO_SPACE else StoreFailed
         raise kind(f"{action} failed: {error.strerror or error}.") from error
+
+
+@contextmanager
+def decoding(what: str) -> Iterator[None]:
+    """Turn a ``FormatError`` of the block into ``StoreDamaged``, which says that ``what`` is damaged."""
+    try:
+        yield
+    except FormatError as error:
+        raise StoreDamaged(f"{what} is damaged: {error}.") from error

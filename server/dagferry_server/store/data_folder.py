@@ -15,8 +15,9 @@ import os
 import tempfile
 from typing import BinaryIO
 
-from dagferry_core.errors import SetupError, StoreFailed, StoreInUse
+from dagferry_core.errors import SetupError
 from dagferry_core.limits import PIECE_BYTES
+from dagferry_server.errors import StoreFailed, StoreInUse
 from dagferry_server.store.base import storage_errors
 from dagferry_server.store.files import PRIVATE_FILE, TEMPORARY, make_folder, make_private, sweep, sync_folder
 

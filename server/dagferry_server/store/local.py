@@ -27,9 +27,9 @@ from typing import BinaryIO
 
 from dagferry_core.deploy_details import MAX_DETAILS_BYTES
 from dagferry_core.deploylog import is_nonce
-from dagferry_core.errors import BundleGone, StoreDamaged, StoreFailed
 from dagferry_core.names import MAX_SEQUENCE, check_deployment, is_deployment, is_digest
 from dagferry_runtime.logs import log_failure
+from dagferry_server.errors import BundleGone, DeploymentNotFound, StoreDamaged, StoreFailed
 from dagferry_server.pacing import paced
 from dagferry_server.store.base import Store, StoredBundle, storage_errors
 from dagferry_server.store.files import make_folder, make_private, publish, remove, sweep, sweep_orphans, sync_folder
@@ -247,7 +247,10 @@ class LocalStore(Store):
             return file.read(MAX_ENTRY_BYTES)
 
     def _folder(self, deployment: str) -> str:
-        return os.path.join(self._root, check_deployment(deployment))
+        try:
+            return os.path.join(self._root, check_deployment(deployment))
+        except ValueError as error:
+            raise DeploymentNotFound(f"{error}.") from error
 
     def _id(self, deployment: str) -> str:
         return os.path.join(self._folder(deployment), LOG_NAME)

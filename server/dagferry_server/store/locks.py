@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from dagferry_core.errors import StoreFailed
+from dagferry_server.errors import StoreFailed
 from dagferry_server.store.base import COMMIT_WAIT_SECONDS, storage_errors
 
 LOCK_POLL_SECONDS = 0.01

@@ -7,7 +7,7 @@ import tracemalloc
 import pytest
 
 from dagferry_core.archive.check import ArchiveRules, check_archive
-from dagferry_core.errors import (
+from dagferry_core.archive.errors import (
     BundleEmpty,
     BundleError,
     ExpandedTooLarge,

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from dagferry_core.archive import compression
 from dagferry_core.archive.compression import Stream, open_stream
-from dagferry_core.errors import (
+from dagferry_core.archive.errors import (
     ArchiveCorrupt,
     ArchiveError,
     ArchiveNotRecognized,

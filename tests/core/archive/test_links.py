@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dagferry_core.archive.errors import LinkRefused, PathRefused, TooManyFiles
 from dagferry_core.archive.links import Links, Node
 from dagferry_core.archive.refusals import Refusals
-from dagferry_core.errors import DagferryError, LinkRefused, PathRefused, TooManyFiles
+from dagferry_core.errors import DagferryError
 
 
 def nodes_of(paths):

@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dagferry_core.archive.tar import Kind, members
-from dagferry_core.errors import (
+from dagferry_core.archive.errors import (
     ArchiveCorrupt,
     ArchiveError,
     ArchiveTrailingData,
@@ -17,6 +16,7 @@ from dagferry_core.errors import (
     MemberTypeRefused,
     TooManyFiles,
 )
+from dagferry_core.archive.tar import Kind, members
 from dagferry_core.limits import PIECE_BYTES
 from tarmaker import (
     END,

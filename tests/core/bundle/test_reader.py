@@ -11,7 +11,7 @@ import zstandard
 from dagferry_core.bundle.manifest import Entry, Manifest
 from dagferry_core.bundle.reader import FRAME_BYTES, BundleFile, Index, decompressed, member_header, read_tar
 from dagferry_core.bundle.writer import write_bundle
-from dagferry_core.errors import AnswerInvalid, DigestMismatch, StoreFailed
+from dagferry_core.errors import FormatError, Truncated
 
 FILES = {
     "empty.py": b"",
@@ -73,20 +73,20 @@ def test_a_path_of_any_length_has_a_header_tar_understands(length: int) -> None:
 @pytest.mark.parametrize("cut", [0, 1, 100, 5000, FRAME_BYTES, -5, -20, -200])
 def test_a_bundle_cut_anywhere_is_refused(cut: int) -> None:
     data = bundle_of(FILES)[1]
-    with pytest.raises((DigestMismatch, AnswerInvalid)):
+    with pytest.raises(Truncated):
         read_all(data[:cut])
 
 
 def test_bytes_after_the_end_are_refused() -> None:
     data = bundle_of(FILES)[1]
-    with pytest.raises(DigestMismatch):
+    with pytest.raises(FormatError):
         read_all(data + zstandard.compress(b"\0" * 512))
 
 
 def test_an_entry_that_the_manifest_does_not_announce_is_refused() -> None:
     tar = bytearray(tar_of(bundle_of({"a.py": b"pass\n"})[1]))
     tar[tar.index(b"dags/a.py") + 5 : tar.index(b"dags/a.py") + 6] = b"b"
-    with pytest.raises(DigestMismatch, match=r"canonical form at 'a\.py'"):
+    with pytest.raises(FormatError, match=r"canonical form at 'a\.py'"):
         read_all(zstandard.compress(bytes(tar)))
 
 
@@ -97,7 +97,7 @@ def test_a_manifest_that_claims_too_much_is_not_read() -> None:
         asked.append(size)
         return member_header("manifest.txt", 200 << 20, 0o644) if len(asked) == 1 else bytes(size)
 
-    with pytest.raises(AnswerInvalid, match=f"claims {200 << 20} bytes"):
+    with pytest.raises(FormatError, match=f"claims {200 << 20} bytes"):
         read_tar(endless)
     assert len(asked) == 1
 
@@ -107,7 +107,7 @@ def test_a_file_of_a_size_that_no_file_has_is_refused_before_its_content_is_aske
     text = Manifest([Entry("a.py", size, 0o644, "0" * 64)]).text
     start = member_header("manifest.txt", len(text), 0o644) + text.ljust(1024, b"\0")
     tar = io.BytesIO(start + b"x" * 4096)
-    with pytest.raises(AnswerInvalid, match="a line that is none"):
+    with pytest.raises(FormatError, match="an invalid line"):
         read_tar(tar.read)
     assert tar.tell() <= len(start)
 
@@ -116,14 +116,14 @@ def test_a_file_of_a_size_that_no_file_has_is_refused_before_its_content_is_aske
 def test_a_header_with_a_number_of_another_form_is_no_bundle(digits) -> None:
     header = bytearray(member_header("manifest.txt", 128, 0o644))
     header[124:135] = digits
-    with pytest.raises(AnswerInvalid, match="does not start with a manifest"):
+    with pytest.raises(FormatError, match="does not start with a manifest"):
         read_tar(io.BytesIO(bytes(header) + bytes(4096)).read)
 
 
 def test_something_else_is_no_bundle() -> None:
-    with pytest.raises(AnswerInvalid, match="does not start with a manifest"):
+    with pytest.raises(FormatError, match="does not start with a manifest"):
         read_all(zstandard.compress(b"<html>".ljust(2048)))
-    with pytest.raises(DigestMismatch, match="damaged on its way"):
+    with pytest.raises(FormatError, match="cannot be decompressed"):
         read_all(b"<html>".ljust(2048))
 
 
@@ -148,9 +148,9 @@ def test_an_index_from_before_data_was_looked_for_says_that_it_does_not_know() -
 def test_a_damaged_stored_bundle_is_reported_as_such(tmp_path) -> None:
     _, data, frames = bundle_of(FILES)
     (tmp_path / "bundle").write_bytes(data[: frames[1]] + b"damage" + data[frames[1] + 6 :])
-    with open(tmp_path / "bundle", "rb") as file, pytest.raises(StoreFailed, match="damaged in frame 1"):
+    with open(tmp_path / "bundle", "rb") as file, pytest.raises(FormatError, match="frame 1 is damaged"):
         BundleFile(file.fileno(), Index(frames, {})).read("zz.bin")
-    with pytest.raises(StoreFailed, match="index of a stored bundle is damaged"):
+    with pytest.raises(FormatError, match="index is damaged"):
         Index.decode(b"no index")
 
 
@@ -158,7 +158,7 @@ def test_a_damaged_frame_that_claims_a_terabyte_takes_none_of_it(tmp_path) -> No
     _, data, frames = bundle_of({"a.py": b"x = 1\n"})
     claim = b"\x28\xb5\x2f\xfd\xe0" + (1 << 40).to_bytes(8, "little")
     (tmp_path / "bundle").write_bytes(claim + data[len(claim) :])
-    with open(tmp_path / "bundle", "rb") as file, pytest.raises(StoreFailed, match="claims to hold 1099511627776"):
+    with open(tmp_path / "bundle", "rb") as file, pytest.raises(FormatError, match="claims to hold 1099511627776"):
         BundleFile(file.fileno(), Index(frames, {}))
 
 
@@ -169,7 +169,7 @@ def test_a_damaged_frame_that_claims_to_be_empty_is_seen(tmp_path) -> None:
     (tmp_path / "bundle").write_bytes(data[: start + 4] + b"\x24" + data[start + 5 :])
     with open(tmp_path / "bundle", "rb") as file:
         stored = BundleFile(file.fileno(), Index(frames, {}))
-        with pytest.raises(StoreFailed, match="bytes, and should have"):
+        with pytest.raises(FormatError, match="bytes, and should have"):
             stored.verify()
 
 
@@ -184,7 +184,7 @@ def test_no_flipped_bit_in_a_stored_bundle_goes_unseen(tmp_path) -> None:
             try:
                 stored = BundleFile(file.fileno(), Index(frames, {}))
                 stored.verify()
-            except StoreFailed:
+            except FormatError:
                 continue
             # A bit of the format that means nothing.
             assert {path: stored.read(path) for path in files} == files

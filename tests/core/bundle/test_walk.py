@@ -11,7 +11,7 @@ import pytest
 from dagferry_core.bundle.reader import FRAME_BYTES
 from dagferry_core.bundle.walk import walk
 from dagferry_core.bundle.writer import write_bundle
-from dagferry_core.errors import StoreDamaged
+from dagferry_core.errors import FormatError
 from treemaker import manifest_of
 
 NOISE = random.Random(5)
@@ -57,7 +57,7 @@ def test_the_manifest_is_not_held(stored):
 
 
 def test_a_bundle_that_is_damaged_or_ends_early_says_so(stored):
-    with pytest.raises(StoreDamaged):
+    with pytest.raises(FormatError):
         list(walk(stored.fd, stored.frames[:2]))
-    with pytest.raises(StoreDamaged):
+    with pytest.raises(FormatError):
         list(walk(stored.fd, [frame + 1 for frame in stored.frames]))

@@ -9,7 +9,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from dagferry_core.errors import SetupError, TokenUnreadable
+from dagferry_core.errors import SetupError
+from dagferry_follow.errors import TokenUnreadable
 from dagferry_follow.remote.connection import (
     MAX_TOKEN_BYTES,
     ConnectionOptions,

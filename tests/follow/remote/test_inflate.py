@@ -6,8 +6,8 @@ import threading
 import pytest
 import zstandard
 
-from dagferry_core.errors import DigestMismatch, ServerUnreachable
 from dagferry_core.limits import PIECE_BYTES
+from dagferry_follow.errors import DigestMismatch, ServerUnreachable
 from dagferry_follow.remote.inflate import BUFFERS, COMPRESSED_BYTES, Inflated
 
 CONTENT = os.urandom(PIECE_BYTES) + bytes(3 * PIECE_BYTES) + os.urandom(10)

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from dagferry_core.bundle.patch import MAX_PATCH_BYTES
-from dagferry_core.errors import AnswerInvalid, ServerRefused, ServerUnreachable, VolumeFailed
+from dagferry_follow.errors import AnswerInvalid, ServerRefused, ServerUnreachable, VolumeFailed
 from dagferry_follow.remote.connection import Timeouts
 from dagferry_follow.remote.server import MAX_ANSWER_BYTES, Report, Server
 

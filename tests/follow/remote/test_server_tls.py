@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from authorities import make_plain_authority, strict_as_from_python_3_13
-from dagferry_core.errors import ServerUnreachable
+from dagferry_follow.errors import ServerUnreachable
 from dagferry_follow.remote.connection import ConnectionOptions
 from dagferry_follow.remote.server import Server
 

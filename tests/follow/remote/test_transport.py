@@ -10,7 +10,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from dagferry_core.errors import AnswerInvalid, DagferryError, ProxyFailed, ServerRefused, ServerUnreachable
+from dagferry_core.errors import DagferryError
+from dagferry_follow.errors import AnswerInvalid, ProxyFailed, ServerRefused, ServerUnreachable
 from dagferry_follow.remote.connection import ConnectionOptions, Timeouts
 from dagferry_follow.remote.server import NO_ACCESS, Server
 from harness import free_port

@@ -6,7 +6,7 @@ import os
 import pytest
 
 from dagferry_core.bundle.manifest import EMPTY, MAX_MANIFEST_BYTES
-from dagferry_core.errors import AnswerInvalid
+from dagferry_follow.errors import AnswerInvalid
 from dagferry_follow.volume.records import (
     MANIFEST,
     MAX_RECORD_BYTES,

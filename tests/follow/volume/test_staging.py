@@ -15,7 +15,13 @@ import pytest
 from dagferry_core.bundle.manifest import Entry, Manifest
 from dagferry_core.bundle.patch import Patch
 from dagferry_core.bundle.reader import decompressed, read_tar
-from dagferry_core.errors import AnswerInvalid, DigestMismatch, PatchMismatch, TreeDamaged, VolumeFailed
+from dagferry_follow.errors import (
+    AnswerInvalid,
+    DigestMismatch,
+    PatchMismatch,
+    TreeDamaged,
+    VolumeFailed,
+)
 from dagferry_follow.volume.staging import StagingTree
 from dagferry_follow.volume.tree import AHEAD_NS, Tree, check, read_and_check, touch
 from harness import OTHER_USER, others_can_run_python

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dagferry_core.errors import AnswerInvalid
+from dagferry_follow.errors import AnswerInvalid
 from dagferry_follow.volume.removal import remove
 from dagferry_follow.volume.tree import AHEAD_NS, Folders, Tree, check, read_and_check, touch
 from treemaker import manifest_of

@@ -14,7 +14,7 @@ from unittest.mock import Mock
 import pytest
 
 from dagferry_core.bundle.manifest import EMPTY
-from dagferry_core.errors import DigestMismatch, RootInUse, RootUnusable, VolumeFailed
+from dagferry_follow.errors import DigestMismatch, RootInUse, RootUnusable, VolumeFailed
 from dagferry_follow.volume import records
 from dagferry_follow.volume.records import DeployRef, TreeRules
 from dagferry_follow.volume.staging import StagingTree

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dagferry_core.errors import RootUnusable
+from dagferry_follow.errors import RootUnusable
 from dagferry_follow.volume.attributes import FINE_NS
 from dagferry_follow.volume.records import DeployRef
 from dagferry_follow.volume.staging import StagingTree

@@ -2,7 +2,6 @@
 
 import pytest
 
-from dagferry_core.errors import DeploymentNotFound, Forbidden, Unauthenticated
 from dagferry_server.auth.access import (
     ANYBODY,
     MAX_SHOWN_NAMES,
@@ -15,6 +14,7 @@ from dagferry_server.auth.access import (
     no_deployment,
     refusal,
 )
+from dagferry_server.errors import DeploymentNotFound, Forbidden, Unauthenticated
 
 ALLOWED, FORBIDDEN, NOT_FOUND = Decision.ALLOWED, Decision.FORBIDDEN, Decision.NOT_FOUND
 

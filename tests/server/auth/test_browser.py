@@ -2,8 +2,8 @@
 
 import pytest
 
-from dagferry_core.errors import OriginRefused
 from dagferry_server.auth.browser import refuse_web_pages
+from dagferry_server.errors import OriginRefused
 
 
 @pytest.mark.parametrize(

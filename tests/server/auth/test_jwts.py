@@ -14,7 +14,7 @@ import pytest
 from aiohttp import web
 from cryptography.hazmat.primitives import serialization
 
-from dagferry_core.errors import CredentialsRefused, DagferryError, IssuerUnavailable
+from dagferry_core.errors import DagferryError
 from dagferry_server.auth.access import Caller
 from dagferry_server.auth.fetch import fetch_keys
 from dagferry_server.auth.issuers import Issuer, parse_issuers
@@ -28,6 +28,7 @@ from dagferry_server.auth.jwts import (
     jwt_caller,
 )
 from dagferry_server.auth.keys import ALGORITHMS, FETCH_EVERY_SECONDS, IssuerKeys
+from dagferry_server.errors import CredentialsRefused, IssuerUnavailable
 from issuer import LocalIssuer, github_claims, kubernetes_claims, make_key, public_jwk
 
 STRANGER = make_key()

@@ -9,10 +9,11 @@ from typing import Any
 import jwt
 import pytest
 
-from dagferry_core.errors import CredentialsRefused, IssuerUnavailable, SetupError
+from dagferry_core.errors import SetupError
 from dagferry_server.auth import keys as keys_module
 from dagferry_server.auth.fetch import FetchFailed
 from dagferry_server.auth.keys import FETCH_EVERY_SECONDS, MAX_KEYS_PER_ISSUER, FileKeys, IssuerKeys, parse_keys
+from dagferry_server.errors import CredentialsRefused, IssuerUnavailable
 from issuer import make_key, public_jwk
 
 K1, K2 = public_jwk(make_key(), "k1"), public_jwk(make_key(), "k2")

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from dagferry_core.errors import CredentialsRefused, SetupError
+from dagferry_core.errors import SetupError
 from dagferry_server.auth.access import Scope
 from dagferry_server.auth.tokens import MAX_TOKENS, ending, new_token, parse_tokens, token_caller
 from dagferry_server.auth.watched import WatchedFile
+from dagferry_server.errors import CredentialsRefused
 
 SHA = hashlib.sha256(b"s3cret").hexdigest()
 OTHER_SHA = hashlib.sha256(b"other").hexdigest()

@@ -10,10 +10,10 @@ import zstandard
 from dagferry_core.archive.check import ArchiveRules, check_archive
 from dagferry_core.bundle.manifest import EMPTY
 from dagferry_core.bundle.reader import Index
-from dagferry_core.errors import BundleGone, StoreFailed
 from dagferry_core.source.scan import ANYTHING
 from dagferry_server.deploys import bundles
 from dagferry_server.deploys.bundles import known_sources, opened, put_bundle
+from dagferry_server.errors import BundleGone, StoreFailed
 from dagferry_server.store.local import LocalStore
 from harness import pack
 

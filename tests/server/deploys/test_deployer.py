@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from dagferry_core.errors import StoreFailed
 from dagferry_server.deploys import bundles, deployer
+from dagferry_server.errors import StoreFailed
 from harness import pack
 from running import A, B
 

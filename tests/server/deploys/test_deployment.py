@@ -6,11 +6,11 @@ import logging
 import pytest
 
 from dagferry_core.deploylog import Deploy
-from dagferry_core.errors import NothingDeployed, RequestError, StoreDamaged, VersionNotFound
 from dagferry_core.names import make_version
 from dagferry_server.deploys import deployment as deployments
 from dagferry_server.deploys.deployment import Deployment, read_log
 from dagferry_server.deploys.deployments_file import common_settings
+from dagferry_server.errors import NothingDeployed, RequestError, StoreDamaged, VersionNotFound
 from dagferry_server.settings import read_settings
 from dagferry_server.store.local import LocalStore
 from running import A, B

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import pytest
 
 from dagferry_core.bundle.patch import Patch
-from dagferry_core.errors import BundleGone, StoreDamaged, StoreFailed
 from dagferry_server.deploys import patches
 from dagferry_server.deploys.patches import Key, Patches, patch_between
+from dagferry_server.errors import BundleGone, StoreDamaged, StoreFailed
 from running import eventually
 from treemaker import Stored
 

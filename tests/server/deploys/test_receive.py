@@ -5,9 +5,9 @@ import io
 
 import pytest
 
-from dagferry_core.errors import UploadTooLarge
 from dagferry_core.limits import PIECE_BYTES, UploadLimit
 from dagferry_server.deploys.receive import _Sink
+from dagferry_server.errors import UploadTooLarge
 
 LIMIT = UploadLimit(3 * PIECE_BYTES, "a rule", "a hint")
 

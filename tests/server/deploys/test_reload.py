@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from dagferry_core.errors import SetupError, StoreFailed
+from dagferry_core.errors import SetupError
 from dagferry_server.auth import watched
 from dagferry_server.deploys import retention
+from dagferry_server.errors import StoreFailed
 from harness import pack
 from running import A, B, Running, eventually
 

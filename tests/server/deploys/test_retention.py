@@ -5,9 +5,9 @@ import os
 import random
 import threading
 
-from dagferry_core.errors import StoreFailed
 from dagferry_server.deploys import retention
 from dagferry_server.deploys.verify import Verification
+from dagferry_server.errors import StoreFailed
 from dagferry_server.store.local import LocalStore
 from running import A, B, Running
 

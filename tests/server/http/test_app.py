@@ -6,7 +6,7 @@ import logging
 import pytest
 
 from credentials import TokensFile
-from dagferry_core.errors import Forbidden
+from dagferry_server.errors import Forbidden
 from dagferry_server.http import app
 from dagferry_server.http.routes import ROUTES
 from harness import pack

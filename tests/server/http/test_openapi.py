@@ -3,9 +3,9 @@
 import json
 import re
 
-from dagferry_core.errors import ALL_ERRORS
 from dagferry_server.http.openapi import describe, errors_of
 from dagferry_server.http.routes import ROUTES
+from errortable import ALL_ERRORS
 
 SPEC = describe(ROUTES)
 

@@ -3,8 +3,8 @@
 import pytest
 from aiohttp.test_utils import make_mocked_request
 
-from dagferry_core.errors import RequestError
 from dagferry_server.auth.access import ANYBODY
+from dagferry_server.errors import RequestError
 from dagferry_server.http.request_body import Body
 from dagferry_server.http.request_context import RequestContext
 

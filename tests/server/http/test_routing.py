@@ -2,7 +2,7 @@
 
 import pytest
 
-from dagferry_core.errors import MethodNotAllowed, RouteNotFound
+from dagferry_server.errors import MethodNotAllowed, RouteNotFound
 from dagferry_server.http.routes import ROUTES, documented
 from dagferry_server.http.routing import Table
 

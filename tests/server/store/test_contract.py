@@ -7,7 +7,7 @@ from typing import BinaryIO
 
 import pytest
 
-from dagferry_core.errors import BundleGone, DeploymentNotFound, StoreDamaged, StoreFailed
+from dagferry_server.errors import BundleGone, DeploymentNotFound, StoreDamaged, StoreFailed
 from dagferry_server.store.base import Store
 from dagferry_server.store.local import LocalStore
 

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from dagferry_core.errors import SetupError, StoreFailed, StoreInUse
+from dagferry_core.errors import SetupError
+from dagferry_server.errors import StoreFailed, StoreInUse
 from dagferry_server.store.data_folder import DataFolder
 from dagferry_server.store.files import TEMPORARY
 from dagferry_server.store.local import LocalStore

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dagferry_core.errors import StoreFailed, StoreFull
+from dagferry_server.errors import StoreFailed, StoreFull
 from dagferry_server.store import files
 from dagferry_server.store.base import storage_errors
 from dagferry_server.store.local import LocalStore

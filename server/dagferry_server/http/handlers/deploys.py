@@ -6,12 +6,12 @@ from aiohttp import web
 
 from dagferry_core.deploy_details import DeployDetails, decode_details
 from dagferry_core.deploylog import Deploy
-from dagferry_core.errors import StoreDamaged
 from dagferry_core.names import MAX_SEQUENCE
 from dagferry_runtime.logs import log_failure
+from dagferry_server.errors import StoreDamaged
 from dagferry_server.http.models import DeploysAnswer, deploy_answer, json_response, one_deploy_answer
 from dagferry_server.http.request_context import RequestContext
-from dagferry_server.store.base import Store
+from dagferry_server.store.base import Store, decoding
 
 PAGE_DEPLOYS = 50
 MAX_PAGE_DEPLOYS = 200
@@ -38,7 +38,8 @@ def _details(store: Store, deployment: str, deploy: Deploy) -> DeployDetails | N
     if not deploy.details:
         return None
     try:
-        return decode_details(store.read_details(deployment, deploy.sequence, deploy.nonce))
+        with decoding(f"What is stored beside entry {deploy.sequence}"):
+            return decode_details(store.read_details(deployment, deploy.sequence, deploy.nonce))
     except StoreDamaged as error:
         if store.has_bundle(deployment, deploy.digest):  # else retention took both
             log_failure(

@@ -9,9 +9,9 @@ from aiohttp import web
 from dagferry_core.bundle.manifest import Entry
 from dagferry_core.bundle.reader import BLOCK_BYTES, FOLDER
 from dagferry_core.deploylog import Deploy
-from dagferry_core.errors import BundleGone
 from dagferry_core.limits import PIECE_BYTES
 from dagferry_server.deploys.bundles import contents_of
+from dagferry_server.errors import BundleGone
 from dagferry_server.http.request_context import RequestContext
 from dagferry_server.store.base import Store
 

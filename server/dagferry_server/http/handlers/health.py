@@ -5,7 +5,7 @@ import asyncio
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from dagferry_core.errors import ShuttingDown
+from dagferry_server.errors import ShuttingDown
 from dagferry_server.http.models import FIXED_HEADERS, StatusAnswer, json_response
 from dagferry_server.http.request_context import RequestContext
 

@@ -5,12 +5,13 @@ import time
 
 from aiohttp import web
 
+from dagferry_core.archive.errors import PathRefused
 from dagferry_core.archive.paths import check_path
-from dagferry_core.errors import PathRefused, RequestError, ShuttingDown, UploadTooSlow
 from dagferry_core.limits import UploadLimit
 from dagferry_runtime.logs import fields
 from dagferry_server.deploys.deployer import DeployResult
 from dagferry_server.deploys.receive import Received
+from dagferry_server.errors import RequestError, ShuttingDown, UploadTooSlow
 from dagferry_server.http.models import UploadAnswer, json_response
 from dagferry_server.http.request_context import RequestContext
 from dagferry_server.http.upload_body import UploadBody, check_length

@@ -6,9 +6,10 @@ import time
 from aiohttp import hdrs, web
 
 from dagferry_core.deploylog import Deploy
-from dagferry_core.errors import BundleGone, DagferryError
+from dagferry_core.errors import DagferryError
 from dagferry_runtime.logs import fields
 from dagferry_server.deploys.patches import Key
+from dagferry_server.errors import BundleGone
 from dagferry_server.fleet.sidecars import report_of
 from dagferry_server.http.request_context import RequestContext
 

@@ -10,7 +10,7 @@ import pytest
 
 from dagferry_core.bundle.manifest import Entry
 from dagferry_core.bundle.walk import walk
-from dagferry_core.errors import StoreFailed
+from dagferry_server.errors import StoreFailed
 from dagferry_server.http.handlers.download import _header
 from running import A, B
 

@@ -1,0 +1,10 @@
+"""Every error there is, from the modules of all rooms."""
+
+import importlib
+
+from dagferry_core.errors import DagferryError, with_subclasses
+
+for module in ("dagferry_core.archive.errors", "dagferry_follow.errors", "dagferry_server.errors"):
+    importlib.import_module(module)
+
+ALL_ERRORS = tuple(with_subclasses(DagferryError))
