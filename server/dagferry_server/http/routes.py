@@ -36,8 +36,8 @@ from dagferry_server.errors import (
     RequestError,
     ServerBusy,
     ShuttingDown,
+    StoreAway,
     StoreDamaged,
-    StoreFailed,
     StoreFull,
     TooManyDownloads,
     TooManyUploads,
@@ -97,7 +97,7 @@ _UPLOAD_ERRORS: tuple[type[DagferryError], ...] = (
     DeploymentDisabled,
     DeployContended,
     StoreFull,
-    StoreFailed,
+    StoreAway,
     StoreDamaged,
 )
 
@@ -144,7 +144,7 @@ ROUTES: tuple[Route, ...] = (
         handler=current,
         summary="The current deploy; with the version last seen, the next one when it comes.",
         answer=CurrentAnswer,
-        errors=(StoreFailed, StoreDamaged, StoreFull),
+        errors=(StoreAway, StoreDamaged, StoreFull),
         not_modified=True,
         parameters=(
             Parameter("If-None-Match", "header", "The ETag last seen: the version in quotes."),
@@ -163,7 +163,7 @@ ROUTES: tuple[Route, ...] = (
         handler=version,
         summary="A bundle in canonical form, or the patch that leads to it.",
         answer=(BUNDLE_TYPE, PATCH_TYPE),
-        errors=(RequestError, VersionNotFound, BundleGone, TooManyDownloads, StoreFailed, StoreDamaged, StoreFull),
+        errors=(RequestError, VersionNotFound, BundleGone, TooManyDownloads, StoreAway, StoreDamaged, StoreFull),
         parameters=(Parameter("from", "query", "The version that the caller has; without use, the bundle is sent."),),
         sends_content=True,
     ),
@@ -174,7 +174,7 @@ ROUTES: tuple[Route, ...] = (
         handler=download,
         summary="The current bundle as a tar.gz.",
         answer=("application/gzip",),
-        errors=(NothingDeployed, BundleGone, TooManyDownloads, StoreFailed, StoreDamaged, StoreFull),
+        errors=(NothingDeployed, BundleGone, TooManyDownloads, StoreAway, StoreDamaged, StoreFull),
         sends_content=True,
     ),
     Route(
@@ -184,7 +184,7 @@ ROUTES: tuple[Route, ...] = (
         handler=deploys,
         summary="The deploy log, newest first, in pages.",
         answer=DeploysAnswer,
-        errors=(RequestError, StoreFailed, StoreFull),
+        errors=(RequestError, StoreAway, StoreFull),
         parameters=(
             Parameter("limit", "query", f"1 to {MAX_PAGE_DEPLOYS} deploys, {PAGE_DEPLOYS} if absent.", "integer"),
             Parameter("before", "query", "Only deploys below this sequence.", "integer"),
@@ -197,7 +197,7 @@ ROUTES: tuple[Route, ...] = (
         handler=deploy,
         summary="One deploy with its warnings, excluded and changed paths.",
         answer=OneDeployAnswer,
-        errors=(RequestError, VersionNotFound, StoreFailed, StoreFull),
+        errors=(RequestError, VersionNotFound, StoreAway, StoreFull),
     ),
     Route(
         method="GET",
@@ -215,7 +215,7 @@ ROUTES: tuple[Route, ...] = (
         handler=readyz,
         summary="The store takes writes, and the newest deploy of every deployment is known.",
         answer=StatusAnswer,
-        errors=(ShuttingDown, StoreFull, StoreFailed),
+        errors=(ShuttingDown, StoreFull, StoreAway),
         admin=True,
         public=False,
     ),

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from dagferry_server.deploys import bundles, deployer
-from dagferry_server.errors import StoreFailed
+from dagferry_server.errors import StoreDamaged
 from harness import pack
 from running import A, B
 
@@ -51,7 +51,7 @@ async def test_a_lost_or_damaged_current_bundle_hinders_no_deploy_and_is_reporte
 
 async def test_a_patch_that_cannot_be_made_hinders_no_deploy(server, monkeypatch) -> None:
     def fail(*arguments: object) -> None:
-        raise StoreFailed("A stored bundle is damaged.")
+        raise StoreDamaged("A stored bundle is damaged.")
 
     monkeypatch.setattr("dagferry_server.deploys.commit.patch_between", fail)
     await server.deploy(A)

@@ -7,7 +7,7 @@ import threading
 
 from dagferry_server.deploys import retention
 from dagferry_server.deploys.verify import Verification
-from dagferry_server.errors import StoreFailed
+from dagferry_server.errors import StoreAway
 from dagferry_server.store.local import LocalStore
 from running import A, B, Running
 
@@ -114,7 +114,7 @@ async def test_a_bundle_that_is_being_sent_is_sent_to_its_end(start) -> None:
 
 async def test_a_failure_is_reported_and_stops_nothing(server, monkeypatch, caplog) -> None:
     def fail(deployment: str) -> None:
-        raise StoreFailed("The disk is on fire.")
+        raise StoreAway("The disk is on fire.")
 
     monkeypatch.setattr(server.service.store, "bundles", fail)
     await server.service.retention.run()
@@ -175,7 +175,7 @@ async def test_what_one_deployment_cannot_list_hinders_no_other(start, monkeypat
 
     def fail(name: str) -> dict[str, int]:
         if name == "one":
-            raise StoreFailed("The folder is on fire.")
+            raise StoreAway("The folder is on fire.")
         return bundles(name)
 
     monkeypatch.setattr(store, "bundles", fail)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dagferry_server.errors import StoreFailed, StoreFull
+from dagferry_server.errors import StoreAway, StoreDamaged, StoreFull
 from dagferry_server.store import files
 from dagferry_server.store.base import storage_errors
 from dagferry_server.store.local import LocalStore
@@ -72,7 +72,7 @@ def test_a_damaged_log_id_is_replaced_and_reported_if_there_are_deploys(store, t
     first = store.log_id("prod")
     store.create_entry("prod", 1, b"{}")
     (tmp_path / "prod/log.json").write_bytes(damage)
-    with pytest.raises(StoreFailed):
+    with pytest.raises(StoreDamaged):
         store.log_id("prod")
     store.prepare("prod")
     assert store.log_id("prod") != first
@@ -118,7 +118,7 @@ def test_an_entry_whose_name_could_not_be_synced_is_taken_back(store, monkeypatc
         raise OSError(errno.EIO, "Input/output error")
 
     monkeypatch.setattr("dagferry_server.store.local.sync_folder", fail)
-    with pytest.raises(StoreFailed, match="Writing deploy 1 of prod failed: Input/output error"):
+    with pytest.raises(StoreAway, match="Writing deploy 1 of prod failed: Input/output error"):
         store.create_entry("prod", 1, b"{}")
     monkeypatch.undo()
     assert store.sequences("prod") == []
@@ -138,7 +138,7 @@ def test_what_a_killed_writer_named_but_did_not_sync_is_synced_before_anybody_is
 
 
 @pytest.mark.parametrize(
-    ("number", "kind"), [(errno.ENOSPC, StoreFull), (errno.EDQUOT, StoreFull), (errno.EIO, StoreFailed)]
+    ("number", "kind"), [(errno.ENOSPC, StoreFull), (errno.EDQUOT, StoreFull), (errno.EIO, StoreAway)]
 )
 def test_a_failed_write_leaves_nothing_and_says_why(store, tmp_path, monkeypatch, number, kind) -> None:
     before = set(tmp_path.rglob("*"))
@@ -158,7 +158,7 @@ def test_a_failed_write_leaves_nothing_and_says_why(store, tmp_path, monkeypatch
 
 def test_an_error_says_what_failed() -> None:
     with (
-        pytest.raises(StoreFailed, match="Feeding the cat failed: Permission denied"),
+        pytest.raises(StoreAway, match="Feeding the cat failed: Permission denied"),
         storage_errors("Feeding the cat"),
     ):
         raise PermissionError(errno.EACCES, "Permission denied")
