@@ -42,6 +42,27 @@ def test_the_layout_is_the_documented_one(store, tmp_path) -> None:
     }
 
 
+def test_a_bundle_takes_what_its_two_files_take(store) -> None:
+    put(store, b"bundle")
+    assert store.bundles("prod") == {DIGEST: len(b"bundle" + b"index")}
+
+
+def test_a_backup_from_before_there_was_a_log_id_is_a_deployment(store, tmp_path) -> None:
+    (tmp_path / "prod" / "log.json").unlink()
+    assert store.deployments() == ["prod"]
+
+
+def test_a_bundle_that_can_be_opened_and_not_read_is_away(store, monkeypatch) -> None:
+    def fail(*_: object) -> bytes:
+        raise OSError(errno.EIO, "Input/output error")
+
+    put(store)
+    with store.open_bundle("prod", DIGEST) as source:
+        monkeypatch.setattr(os, "pread", fail)
+        with pytest.raises(StoreAway, match=f"Reading bundle {DIGEST} of prod failed: Input/output error"):
+            source.read(0, 6)
+
+
 def test_foreign_files_are_nothing_to_the_store(store, tmp_path) -> None:
     for name in ("prod/deploys/42.json", "prod/deploys/000000000001.json.bak", "prod/deploys/README"):
         (tmp_path / name).write_text("x")
