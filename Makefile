@@ -3,6 +3,8 @@
 # make check  formatting, lint, types
 # make bench  measures speed and memory; docs/benchmarks.md has the results
 # make docs   writes the tables of settings, metrics, errors and endpoints
+# make mutations  breaks the code on purpose, one small change at a time; the tests must notice
+# make coverage   measures what each module's own tests cover, and holds the floors
 # make pins   renews the pinned requirements
 
 PYTHON ?= python3
@@ -11,7 +13,7 @@ RUN_PINS = requirements/build.txt requirements/server.txt requirements/sidecar.t
 TEST_PINS = $(RUN_PINS) requirements/test.txt
 BIN = $(VENV)/bin
 
-.PHONY: run test check bench docs pins clean
+.PHONY: run test check bench docs mutations coverage pins clean
 
 run: $(VENV)/.run
 	@$(BIN)/python scripts/demo.py
@@ -29,6 +31,12 @@ docs: $(VENV)/.run
 
 bench: $(VENV)/.test
 	PYTHONPATH=tests $(BIN)/python benchmarks/run.py $(ROWS)
+
+mutations: $(VENV)/.test
+	$(BIN)/python scripts/mutations.py $(WORDS)
+
+coverage: $(VENV)/.test
+	$(BIN)/python scripts/branch_coverage.py $(WORDS)
 
 $(VENV)/bin/python:
 	@$(PYTHON) scripts/check_python.py

@@ -1,4 +1,4 @@
-"""How fast and how small: every row of docs/benchmarks.md, measured with real processes on one machine.
+"""How fast and how small: every row of docs/explanation/benchmarks.md, measured with real processes on one machine.
 
     make bench                      all rows, about ten minutes
     make bench ROWS="upload idle"   those whose name holds one of the words

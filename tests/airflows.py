@@ -26,7 +26,7 @@ RECOMMENDED = {
     "AIRFLOW__SCHEDULER__MIN_FILE_PROCESS_INTERVAL": "300",
     "AIRFLOW__CORE__MIN_SERIALIZED_DAG_UPDATE_INTERVAL": "0",
 }
-"""The settings of docs/airflow.md; each major reads those it knows."""
+"""The settings of docs/how-to/tune-airflow.md; each major reads those it knows."""
 
 
 def environment_of(major: int) -> Path:

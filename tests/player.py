@@ -1,13 +1,12 @@
-"""A sidecar whose clock and chance the test holds: it is told what happened, and answers what it does."""
+"""A sidecar whose clock and randomness the test holds: it is told what happened, and answers what it does."""
 
 from collections.abc import Mapping
 
+from dagferry_follow.choose import Condition, WhenEmpty
 from dagferry_follow.errors import ServerRefused, ServerUnreachable
 from dagferry_follow.volume.records import DeployRef
 from dagferry_sidecar.decide import decide
 from dagferry_sidecar.state import (
-    SOUND,
-    WAIT,
     ApplyFailed,
     Checked,
     NotModified,
@@ -21,13 +20,17 @@ from dagferry_sidecar.state import (
 AWAY = PollFailed(ServerUnreachable("away"))
 REFUSED = PollFailed(ServerRefused("No."))
 
+NOTHING = DeployRef("log", 0, "", "")
+SEEDED = DeployRef("log", 0, "seed", "sha256:seed")
+EMPTY_TREE = DeployRef("log", 0, "empty", "sha256:empty")
+
 
 def deploy(sequence: int, log: str = "log", content: str = "") -> DeployRef:
     return DeployRef(log, sequence, f"v-{sequence}", f"sha256:{content or sequence}")
 
 
 class Player:
-    """A sidecar whose clock and chance the test holds."""
+    """A sidecar whose clock and randomness the test holds."""
 
     def __init__(
         self,
@@ -36,13 +39,18 @@ class Player:
         wait: int = 30,
         interval: float = 5.0,
         deadline: float = 300.0,
-        when_empty: str = WAIT,
+        when_empty: WhenEmpty = WhenEmpty.WAIT,
     ) -> None:
         self.state = State(Rules(once, wait, interval, deadline, when_empty))
         self.now = 0.0
 
-    def start(self, live: DeployRef | None = None, damage: str = SOUND, ages: Mapping[str, float] | None = None):
-        return self.tell(Started(live, damage, "a.py", ages or {}))
+    def start(
+        self,
+        live: DeployRef | None = None,
+        condition: Condition = Condition.INTACT,
+        ages: Mapping[str, float] | None = None,
+    ):
+        return self.tell(Started(live, condition, "a.py", ages or {}))
 
     def tell(self, event, after: float = 0.0, jitter: float = 1.0):
         self.now += after
@@ -53,7 +61,7 @@ class Player:
         """Be where every sidecar is most of the time: at the newest deploy, waiting for the next."""
         self.start(live)
         self.tell(NotModified())
-        assert self.tell(Checked(SOUND, "")) == Poll(live.version, self.state.rules.poll_wait)
+        assert self.tell(Checked(Condition.INTACT, "")) == Poll(live.version, self.state.rules.poll_wait)
         return self
 
     def fail(self, action, error, jitter: float = 1.0):

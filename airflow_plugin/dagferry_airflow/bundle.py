@@ -28,6 +28,7 @@ from airflow.dag_processing.bundles import base
 from airflow.exceptions import AirflowException
 
 from dagferry_airflow import pin
+from dagferry_airflow.arguments import DEFAULT_KEEP, Keep
 from dagferry_airflow.follower import Follower
 from dagferry_airflow.live import live_version
 from dagferry_airflow.versions import Versions, is_refused
@@ -58,8 +59,9 @@ class DagferryBundle(base.BaseDagBundle):  # type: ignore[misc] # Airflow is not
 
     ``server`` is the server's URL, ``deployment`` the deployment's name; ``token_file`` has a token of scope ``sync``,
     if the server wants one, which goes over plain HTTP only with ``allow_plain_http``; ``ca_file`` has the certificate
-    authorities to trust with https. ``view_url_template`` is where people can look at a version, with ``{version}`` in
-    it. The rest is Airflow's own.
+    authorities to trust with https. ``view_url_template`` is the URL of a web page that shows a version, with
+    ``{version}`` in it. ``keep_trees``, ``keep_hours`` and ``max_tree_bytes`` say which old trees stay in ``live``. The
+    rest is Airflow's own. Raises ``DagferryError`` if an argument cannot be used.
     """
 
     supports_versioning = True
@@ -73,6 +75,9 @@ class DagferryBundle(base.BaseDagBundle):  # type: ignore[misc] # Airflow is not
         ca_file: str | None = None,
         allow_plain_http: bool = False,
         view_url_template: str | None = None,
+        keep_trees: int = DEFAULT_KEEP.trees,
+        keep_hours: float = DEFAULT_KEEP.hours,
+        max_tree_bytes: int | None = DEFAULT_KEEP.max_bytes,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -86,9 +91,10 @@ class DagferryBundle(base.BaseDagBundle):  # type: ignore[misc] # Airflow is not
         self._template = view_url_template
         self._live = f"{self.base_dir}/live"
         self._path = Path(self.versions_dir, self.version) if self.version else Path(self._live, CURRENT)
-        self._follower = Follower(self._live, self._connect)
+        keep = Keep(keep_trees, keep_hours, max_tree_bytes).check()
+        self._follower = Follower(self._live, self._connect, keep)
         self._beside = ""  # the newest version, where this user may not make it live
-        self._versions = Versions(self.base_dir, self._connect, self._track)
+        self._versions = Versions(self.base_dir, self._connect, self._track, keep)
 
     # --- what Airflow calls ------------------------------------------------------------------------------------------
 
@@ -108,7 +114,7 @@ class DagferryBundle(base.BaseDagBundle):  # type: ignore[misc] # Airflow is not
         if self.version:
             with self._giving_up():
                 # Else this may be the loop of the dag processor, for a callback.
-                self._versions.make(self.version, patient=pin.is_task())
+                self._versions.make(self.version, for_task=pin.is_task())
         else:
             self._follow()
         if pin.is_task() and not self.version:
@@ -123,7 +129,7 @@ class DagferryBundle(base.BaseDagBundle):  # type: ignore[misc] # Airflow is not
         self._follow()
 
     def _follow(self) -> None:
-        self._follower.follow(patiently=pin.is_task())
+        self._follower.follow(for_task=pin.is_task())
         error = self._follower.error
         if error and pin.is_task() and is_refused(error):
             # With run_as_user: this user may not write where the newest is kept, and must not get an old one instead.

@@ -1,83 +1,100 @@
-"""Follows the newest version of a deployment for one process of Airflow: when to ask, to take, to touch again.
+"""Follows the newest version of a deployment in one process of Airflow: when to poll, to repair, to touch files again.
 
-The dag processor has one loop for all it does, and this is called in it. So a question is short, a pause follows
-what failed, and a lock that another process holds is not waited for for long: a server that hangs costs a tenth of
-the loop at first, and less with each further failure.
+The dag processor has one loop for everything, and that loop calls this. So a poll is short, a failure is followed by a
+pause, and a lock that another process holds is not waited for for long: a server that does not answer blocks the loop
+for a tenth of the time at first, and for less with each further failure.
 """
 
 import logging
 import math
 import os
+import random
 import time
 from collections.abc import Callable
 
-from dagferry_airflow.live import LiveTree, live_target, live_version, locked
+from dagferry_airflow.arguments import DEFAULT_KEEP, Keep
+from dagferry_airflow.live import Applied, LiveTree, live_target, live_version, locked
 from dagferry_core.errors import DagferryError
 from dagferry_core.names import version_sequence
+from dagferry_follow.defaults import POLL_INTERVAL_SECONDS, TOUCH_AGAIN_SECONDS
 from dagferry_follow.errors import VolumeFailed
+from dagferry_follow.pauses import Repairs
 from dagferry_follow.remote.connection import Timeouts
 from dagferry_follow.remote.server import DOWNLOAD_SECONDS, Server
+from dagferry_follow.volume.records import DeployRef
 from dagferry_follow.volume.root import CURRENT
 
-ASK_SECONDS = 1.5
+POLL_SECONDS = 1.5
 """To connect in, and to be answered in."""
 LOCK_SECONDS = 3.0
 FIRST_DOWNLOAD_SECONDS = 20.0
 """Twice that after each failure, because a bundle may just be large."""
 MAX_SECONDS = 300.0
 """Of a download, and of a pause."""
-HURRIED = Timeouts(ASK_SECONDS, ASK_SECONDS, FIRST_DOWNLOAD_SECONDS)
+SHORT_TIMEOUTS = Timeouts(POLL_SECONDS, POLL_SECONDS, FIRST_DOWNLOAD_SECONDS)
 PAUSE_FACTOR = 10
 MAX_DOUBLINGS = 4
 CHECK_SECONDS = 60.0
-"""How long what is live is taken for whole; then its contents are checked again, which takes 30 ms for 60 MB."""
-TOUCH_AGAIN_SECONDS = (10.0, 60.0)
-"""As the sidecar does: a parse that was under way during the swap may end after it and hide it."""
+"""How often the contents of the live tree are checked, which takes 30 ms for 60 MB."""
 
 log = logging.getLogger(__name__)
 
 
 class Follower:
-    """Keeps the volume under ``root`` at the newest version. ``connect`` makes a connection of that much patience.
+    """Keeps the volume under ``root`` at the newest version.
 
-    ``error`` is what the last attempt failed with, ``None`` if it did not.
+    ``connect`` makes a connection with these timeouts; ``keep`` says which old trees stay. ``error`` is what the last
+    attempt failed with, ``None`` if it did not. The clock is in seconds and never goes backwards; ``jitter`` returns
+    random numbers from 0 to 1.
     """
 
     def __init__(
-        self, root: str, connect: Callable[[Timeouts], Server], clock: Callable[[], float] = time.monotonic
+        self,
+        root: str,
+        connect: Callable[[Timeouts], Server],
+        keep: Keep = DEFAULT_KEEP,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        jitter: Callable[[], float] = random.random,
     ) -> None:
         self.error: DagferryError | None = None
         self._root = root
         self._connect = connect
+        self._keep = keep
         self._clock = clock
+        self._jitter = jitter
         self._failures = 0
-        self._ask_at = self._touch_at = clock()
-        self._sound_until = -math.inf  # what is live was checked with its contents
-        self._known = ""  # where ``current`` led when it was looked at last
-        self._looked = time.time()
+        self._poll_at = self._touch_at = clock()
+        self._intact_until = -math.inf  # until then the contents of the live tree need no check
+        self._live: DeployRef | None = None  # the last that this process saw live
+        self._repairs = Repairs()
+        self._warning = ""  # the last one, which is logged once
+        self._known_target = ""  # where ``current`` led when it was last looked at
+        self._looked_at = time.time()
         self._touches: list[tuple[float, tuple[str, ...]]] = []
 
-    def follow(self, *, patiently: bool = False) -> None:
-        """Make the newest version live, and touch what is due; unless a failure's pause is not over.
+    def follow(self, *, for_task: bool = False) -> None:
+        """Make the newest version live, and touch files again that are due; but not during a pause after a failure.
 
-        ``patiently`` takes as long as it takes: a task has nothing else to do. What fails is logged and ``error``.
+        ``for_task``: without pauses and with long timeouts, since a task has nothing else to do. A failure is logged
+        and kept in ``error``.
         """
-        if patiently or self._clock() >= self._ask_at:
-            self._attempt(patiently=patiently)
+        if for_task or self._clock() >= self._poll_at:
+            self._attempt(for_task=for_task)
         started = self._clock()
-        if not patiently and started >= self._touch_at and self._try(self._touch_again):  # a task ends before it is due
+        if not for_task and started >= self._touch_at and self._try(self._touch_again):  # a task ends before it is due
             self._touch_at = self._clock() + PAUSE_FACTOR * (self._clock() - started)
 
-    def _attempt(self, *, patiently: bool) -> None:
+    def _attempt(self, *, for_task: bool) -> None:
         started = self._clock()
-        self.error = self._try(lambda: self._take_newest(patiently=patiently))
+        self.error = self._try(lambda: self._apply_newest(for_task=for_task))
         if self.error:
             self._failures += 1
             now = self._clock()
             pause = PAUSE_FACTOR * (now - started)
-            self._ask_at = now + max(pause, min(MAX_SECONDS, pause * 2.0 ** min(self._failures - 1, MAX_DOUBLINGS)))
+            self._poll_at = now + max(pause, min(MAX_SECONDS, pause * 2.0 ** min(self._failures - 1, MAX_DOUBLINGS)))
         else:
-            self._failures, self._ask_at = 0, started
+            self._failures, self._poll_at = 0, started
 
     def _try(self, work: Callable[[], None]) -> DagferryError | None:
         try:
@@ -89,26 +106,44 @@ class Follower:
             failure.__cause__ = error
         else:
             return None
-        log.warning("%s %s stays as it is.", failure.message, self._root)
+        log.warning("%s The live tree in %s stays.", failure.message, self._root)
         return failure
 
-    def _take_newest(self, *, patiently: bool) -> None:
+    def _apply_newest(self, *, for_task: bool) -> None:
         download = min(MAX_SECONDS, FIRST_DOWNLOAD_SECONDS * 2.0 ** min(self._failures, MAX_DOUBLINGS))
-        server = self._connect(HURRIED._replace(download=DOWNLOAD_SECONDS if patiently else download))
+        server = self._connect(SHORT_TIMEOUTS._replace(download=DOWNLOAD_SECONDS if for_task else download))
         try:
             newest = server.current(self._seen(), 0, None)
-            if newest:
-                lock_seconds = DOWNLOAD_SECONDS if patiently else LOCK_SECONDS
-                with locked(self._root, lock_seconds), LiveTree(self._root) as live:
-                    live.take(newest, server)
-                    self._look(live)
-                self._sound_until = self._clock() + CHECK_SECONDS
+            if not newest:
+                return
+            paused = None if for_task or self._clock() >= self._repairs.not_before else self._live
+            lock_seconds = DOWNLOAD_SECONDS if for_task else LOCK_SECONDS
+            with locked(self._root, lock_seconds), LiveTree(self._root, self._keep) as live:
+                applied = live.apply(newest, server, paused=paused)
+                self._plan_touches(live)
         finally:
             server.close()
+        self._note(applied)
+        if applied.error:
+            raise applied.error
+        self._intact_until = self._clock() + CHECK_SECONDS
+
+    def _note(self, applied: Applied) -> None:
+        if applied.published:
+            self._repairs = self._repairs.after_publish(
+                repaired=applied.live == self._live,
+                now=self._clock(),
+                first=POLL_INTERVAL_SECONDS,
+                jitter=self._jitter(),
+            )
+        self._live = applied.live or self._live  # a tree that is gone was live all the same
+        if applied.warning and applied.warning != self._warning:
+            log.warning("%s", applied.warning)
+        self._warning = applied.warning
 
     def _seen(self) -> str:
-        is_sound = self._clock() < self._sound_until and os.path.isdir(f"{self._root}/{CURRENT}")
-        version = live_version(self._root) if is_sound else ""
+        is_intact = self._clock() < self._intact_until and os.path.isdir(f"{self._root}/{CURRENT}")
+        version = live_version(self._root) if is_intact else ""
         try:
             return version if version_sequence(version) else ""
         except ValueError:  # there is none
@@ -117,24 +152,24 @@ class Follower:
     # --- touching ----------------------------------------------------------------------------------------------------
 
     def _touch_again(self) -> None:
-        if live_target(self._root) != self._known or any(self._is_due(touch) for touch in self._touches):
-            with locked(self._root, LOCK_SECONDS), LiveTree(self._root) as live:
-                self._look(live)
+        if live_target(self._root) != self._known_target or any(self._is_due(touch) for touch in self._touches):
+            with locked(self._root, LOCK_SECONDS), LiveTree(self._root, self._keep) as live:
+                self._plan_touches(live)
                 due = [touch for touch in self._touches if self._is_due(touch)]
                 self._touches = [touch for touch in self._touches if touch not in due]
                 for _, paths in due:
                     live.touch(paths)
-        self._looked = time.time()
+        self._looked_at = time.time()
 
     def _is_due(self, touch: tuple[float, tuple[str, ...]]) -> bool:
         return touch[0] <= self._clock()
 
-    def _look(self, live: LiveTree) -> None:
-        """Note what is to be touched again, if another tree is live than before, whoever made the swap."""
-        before, self._known = self._known, live_target(self._root)
-        if before in {"", self._known}:
+    def _plan_touches(self, live: LiveTree) -> None:
+        """Note what is to be touched again, if another tree is live than before, whichever process made the swap."""
+        before, self._known_target = self._known_target, live_target(self._root)
+        if before in {"", self._known_target}:
             return  # there was nothing before that this process could have been parsing
-        ages = live.ages(self._looked)
+        ages = live.ages(self._looked_at)
         if ages:
             age = min(ages.values())
             self._touches += [(self._clock() + max(after - age, 0), tuple(ages)) for after in TOUCH_AGAIN_SECONDS]

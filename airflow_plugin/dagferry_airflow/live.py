@@ -1,10 +1,10 @@
-"""The newest tree of a DAG bundle on a host: a sidecar's volume, kept by whichever process of Airflow asks.
+"""The newest tree of a DAG bundle on a host: a volume like a sidecar's, kept by the processes of Airflow in turns.
 
-It keeps the sidecar's rules (docs/concepts.md) with the same code: the mtimes of files that changed, or import what
-changed, are the moment of the swap and are touched again; a patch is taken where that does; within one log id it
-never goes back; what was published stays when the server is away.
+The rules are the sidecar's (docs/reference/dags-folder.md), by the same code: ``dagferry_follow.choose`` decides which
+deploy is applied and how; the mtimes of files that changed, or import what changed, are the moment of the swap, and
+these files are touched again; what is published stays when the server is away.
 
-Whoever works on it holds its lock, so of many processes on a host one is at work at a time.
+A process holds the volume's lock while it works on it, so one process of a host works on it at a time.
 """
 
 import contextlib
@@ -13,30 +13,21 @@ import logging
 import os
 import time
 from collections.abc import Iterator
+from typing import NamedTuple
 
-from dagferry_follow.errors import (
-    AnswerInvalid,
-    AwaitingFirstDeploy,
-    DigestMismatch,
-    PatchMismatch,
-    RootInUse,
-    RootUnusable,
-    SequenceRegressed,
-    TreeDamaged,
-)
-from dagferry_follow.remote.download import opened
+from dagferry_airflow.arguments import DEFAULT_KEEP, Keep
+from dagferry_core.bundle.manifest import Manifest
+from dagferry_core.errors import DagferryError
+from dagferry_follow.choose import Apply, Condition, How, Nothing, Refuse, choose, condition_of, whole_may_help
+from dagferry_follow.errors import RootInUse, RootUnusable, TreeDamaged
+from dagferry_follow.remote.download import open_download
 from dagferry_follow.remote.server import Server
 from dagferry_follow.volume import tree as trees
-from dagferry_follow.volume.records import DeployRef, TreeRules
+from dagferry_follow.volume.records import DeployRef
 from dagferry_follow.volume.root import CURRENT, LOCK_HINT
-from dagferry_follow.volume.staging import StagingTree
-from dagferry_follow.volume.tree import Damage
+from dagferry_follow.volume.staging import Content, StagingTree
 from dagferry_follow.volume.volume import Live, Volume
 
-KEEP_TREES = 3
-KEEP_HOURS = 24.0
-TREE_SHARE = 0.8
-"""The sidecar's defaults."""
 LOCK_POLL_SECONDS = 0.05
 SWAP_SECONDS = 5.0
 """More than there can be between the mtimes of a swap and the swap."""
@@ -88,13 +79,31 @@ def _open_lock(path: str) -> int:
         return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
 
-class LiveTree:
-    """The volume under ``root``, owned until ``close``; a context manager. It is loaded and checked at once."""
+class Applied(NamedTuple):
+    """What ``LiveTree.apply`` did."""
 
-    def __init__(self, root: str) -> None:
+    live: DeployRef | None
+    """What is live now."""
+    published: bool
+    """Whether it was published just now."""
+    warning: str
+    """What was unusual; ``""`` if nothing was."""
+    error: DagferryError | None
+    """Why the newest deploy is not live, or the live tree is still damaged."""
+
+
+class LiveTree:
+    """The volume under ``root``, owned until ``close``; a context manager. It is loaded and checked at once.
+
+    ``keep`` says which old trees stay.
+    """
+
+    def __init__(self, root: str, keep: Keep = DEFAULT_KEEP) -> None:
+        self._root = root
+        self._keep = keep
         self._volume = Volume(root)
         try:
-            self._damage = self._volume.load()
+            self._condition = condition_of(self._volume.load())
             self._volume.sweep()
         except BaseException:
             self._volume.close()
@@ -109,31 +118,30 @@ class LiveTree:
     @property
     def live(self) -> Live | None:
         """What is live; ``None`` if nothing is, or if files of it are not what they should be."""
-        return None if self._damage.corrupt else self._volume.live
+        return None if self._condition is Condition.CORRUPT else self._volume.live
 
-    def take(self, newest: DeployRef, server: Server) -> None:
-        """Make ``newest`` live unless it is.
+    def apply(self, newest: DeployRef, server: Server, *, paused: DeployRef | None = None) -> Applied:
+        """Make ``newest`` live unless it is or must not be, and repair a damaged tree; but do not publish ``paused``.
 
-        Raises ``AwaitingFirstDeploy`` if there is none yet, ``SequenceRegressed`` if the log went on from another
-        deploy than that, or other errors if it cannot be had.
+        Raises ``DagferryError`` if that fails; then what was live is live.
         """
         live = self._volume.live.record.deploy if self._volume.live else None
-        if newest.sequence == 0 and live:
-            if not self._damage:
-                return  # an empty store says nothing about what should be here
-            newest = live
-        if newest.sequence == 0:
-            # An empty tree would tell Airflow that all DAGs of the bundle are gone.
-            raise AwaitingFirstDeploy("Nothing was deployed yet.")
-        going_back = live and newest != live and newest.sequence <= live.sequence != 0
-        if live and going_back and live.log_id == newest.log_id:
-            raise SequenceRegressed(f"The server offers {newest.version}, but {live.version} was live already.")
-        if live == newest and not self._damage:
-            return
-        self._publish(newest, server)
-        self._damage = Damage([], [])
-        self._volume.retire(self._rules(), time.time())
-        log.info("Version %s is live", newest.version)
+        choice = choose(live, self._condition, newest)
+        warning = "" if isinstance(choice, Nothing) else choice.warning
+        error = choice.error if isinstance(choice, Refuse) else None
+        deploy, how = None, How.SAME
+        if isinstance(choice, Apply):
+            deploy, how = newest, choice.how
+        elif self._condition is Condition.UNEXPECTED:
+            deploy = live  # links put that right, whatever the server offers
+        publishes = deploy is not None and deploy != paused
+        if deploy and publishes:
+            self._publish(deploy, how, server)
+            live = deploy
+        elif deploy or self._condition is Condition.CORRUPT:
+            error = error or TreeDamaged(f"{self._root}/{CURRENT} is not what was published. It is not repaired now.")
+        self._volume.retire(self._keep.rules(self._root), time.time())
+        return Applied(live, publishes, warning, error)
 
     def ages(self, since: float) -> dict[str, float]:
         """Return the files that swaps after ``since``, seconds since the epoch, made fresh, and for how long."""
@@ -145,7 +153,7 @@ class LiveTree:
         return {path: age for path, age in ages.items() if now - age >= since - SWAP_SECONDS}
 
     def make_room(self, error: Exception) -> bool:
-        """Remove what may go if ``error`` is that the volume is full; tell whether there was anything."""
+        """Remove what may go if ``error`` is that the volume is full; return whether there was anything."""
         return self._volume.make_room(error, time.time())
 
     def touch(self, paths: tuple[str, ...]) -> None:
@@ -153,29 +161,33 @@ class LiveTree:
         if self._volume.live:
             trees.touch(self._volume.live.tree, paths, time.time())
 
-    def _publish(self, newest: DeployRef, server: Server) -> None:
-        live = self.live
-        if live and live.record.digest == newest.digest:
-            self._volume.publish(newest, live.tree.manifest, StagingTree.fill_same, time.time)
+    def _publish(self, deploy: DeployRef, how: How, server: Server) -> None:
+        try:
+            self._publish_as(how, deploy, server)
+        except DagferryError as error:
+            if not whole_may_help(how, error):
+                raise
+            server.close()
+            log.warning("%s The whole bundle is downloaded instead.", error.message)
+            self._publish_as(How.WHOLE, deploy, server)
+        self._condition = Condition.INTACT
+        log.info("Version %s is live", deploy.version)
+
+    def _publish_as(self, how: How, deploy: DeployRef, server: Server) -> None:
+        live = self._volume.live
+        if how is How.SAME and live:
+            self._stage_and_swap(deploy, live.tree.manifest, live.tree)
             return
-        if live and live.record.sequence:
-            try:
-                self._publish_download(newest, server, live)
-            except (PatchMismatch, DigestMismatch, TreeDamaged, AnswerInvalid) as error:
-                server.close()
-                log.warning("%s The whole bundle is fetched instead.", error.message)
-            else:
-                return
-        self._publish_download(newest, server, None)
+        base = live if how is How.PATCH else None
+        download = server.download(deploy.version, base.record.version if base else "")
+        old = base.tree.manifest if base else None
+        with open_download(download, old, deploy.digest) as (manifest, content):
+            self._stage_and_swap(deploy, manifest, content)
 
-    def _publish_download(self, newest: DeployRef, server: Server, live: Live | None) -> None:
-        download = server.download(newest.version, live.record.version if live else "")
-        with opened(download, live.tree.manifest if live else None, newest.digest, server.close) as (manifest, fill):
-            self._volume.publish(newest, manifest, fill, time.time)
-
-    def _rules(self) -> TreeRules:
-        volume = os.statvfs(self._volume.root)
-        return TreeRules(KEEP_TREES, KEEP_HOURS, int(volume.f_blocks * volume.f_frsize * TREE_SHARE))
+    def _stage_and_swap(self, deploy: DeployRef, manifest: Manifest, content: Content) -> None:
+        with self._volume.stage(deploy, manifest) as staging:
+            staging.fill(content)
+            self._volume.swap(staging, time.time)
 
 
 def copy(folder: str, tree: trees.Tree) -> None:
@@ -184,8 +196,8 @@ def copy(folder: str, tree: trees.Tree) -> None:
     No links: a task may write into its folder.
     """
     with StagingTree(folder, tree.manifest, tree, links=False) as staging:
-        staging.fill_same()
-        staging.stamp(time.time())
+        staging.fill(tree)
+        staging.finalize(time.time())
 
 
 def build(folder: str, version: str, live: Live | None, server: Server) -> None:
@@ -199,8 +211,8 @@ def build(folder: str, version: str, live: Live | None, server: Server) -> None:
         return
     download = server.download(version, live.record.version if live and live.record.sequence else "")
     with (
-        opened(download, tree.manifest if tree else None, "", server.close) as (manifest, fill),
+        open_download(download, tree.manifest if tree else None, "") as (manifest, content),
         StagingTree(folder, manifest, tree, links=False) as staging,
     ):
-        fill(staging)
-        staging.stamp(time.time())
+        staging.fill(content)
+        staging.finalize(time.time())

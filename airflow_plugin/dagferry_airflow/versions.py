@@ -18,11 +18,12 @@ import stat
 from collections.abc import Callable
 from pathlib import Path
 
-from dagferry_airflow.follower import HURRIED, LOCK_SECONDS
+from dagferry_airflow.arguments import DEFAULT_KEEP, Keep
+from dagferry_airflow.follower import LOCK_SECONDS, SHORT_TIMEOUTS
 from dagferry_airflow.live import LiveTree, build, copy, live_version, locked
 from dagferry_core.errors import DagferryError
 from dagferry_core.names import version_sequence
-from dagferry_follow.errors import RootUnusable, SequenceRegressed, SyncError, TreeDamaged
+from dagferry_follow.errors import RootUnusable, SyncError, TreeDamaged
 from dagferry_follow.remote.connection import Timeouts
 from dagferry_follow.remote.server import DOWNLOAD_SECONDS, Server
 from dagferry_follow.volume import removal as removing
@@ -40,29 +41,35 @@ log = logging.getLogger(__name__)
 class Versions:
     """The versions in ``folder``.
 
-    ``connect`` makes a connection of that much patience; ``track`` is called before a version is in its place.
+    ``connect`` makes a connection with these timeouts (``None``: the usual ones); ``track`` is called before a version
+    is in its place; ``keep`` says which old trees stay.
     """
 
     def __init__(
-        self, folder: Path, connect: Callable[[Timeouts | None], Server], track: Callable[[str], None]
+        self,
+        folder: Path,
+        connect: Callable[[Timeouts | None], Server],
+        track: Callable[[str], None],
+        keep: Keep = DEFAULT_KEEP,
     ) -> None:
         self._folder = folder
         self._live = f"{folder}/live"
         self._connect = connect
         self._track = track
+        self._keep = keep
 
     def path(self, version: str) -> Path:
         """Return where a version is, or would be."""
         return self._folder / "versions" / version
 
-    def make(self, version: str, *, patient: bool) -> None:
-        """Have a version at its path, and take as long as it takes if ``patient``.
+    def make(self, version: str, *, for_task: bool) -> None:
+        """Create the folder of a version if it is missing; ``for_task``: with long timeouts.
 
-        Raises ``DagferryError`` or ``OSError`` if it cannot be had.
+        Raises ``DagferryError`` or ``OSError`` if that is not possible.
         """
         if self.path(version).is_dir():
             return
-        lock_seconds = DOWNLOAD_SECONDS if patient else LOCK_SECONDS
+        lock_seconds = DOWNLOAD_SECONDS if for_task else LOCK_SECONDS
         try:
             version_sequence(version)  # it becomes a file name
         except ValueError as error:
@@ -71,7 +78,7 @@ class Versions:
             with locked(self._live, lock_seconds):
                 if self.path(version).is_dir() or self._copy_tree(version):
                     return
-        server = self._connect(None if patient else HURRIED)
+        server = self._connect(None if for_task else SHORT_TIMEOUTS)
         try:
             # Asked before the lock is held: with a server that hangs, tasks would wait for it one after the other.
             newest = server.current("", 0, None)
@@ -82,9 +89,9 @@ class Versions:
             server.close()
 
     def make_newest(self) -> str:
-        """Have the newest version at its path, and return it; ``""`` if it is live, or nothing is deployed.
+        """Create the folder of the newest version, and return that version; ``""`` if it is live, or there is none.
 
-        For a task, which is patient.
+        For a task: with long timeouts.
         """
         server = self._connect(None)
         try:
@@ -93,11 +100,11 @@ class Versions:
             server.close()
         if not newest or not newest.sequence or newest.version == live_version(self._live):
             return ""
-        self.make(newest.version, patient=True)
+        self.make(newest.version, for_task=True)
         return newest.version
 
     def _copy_tree(self, version: str) -> bool:
-        """Make a version from a tree that was live here; tell whether one is whole. The server is not asked."""
+        """Make a version from a tree that was live here; return whether one is intact. The server is not asked."""
 
         def copy_to(folder: str) -> None:
             if not (tree := whole_tree(self._live, version)):
@@ -107,12 +114,12 @@ class Versions:
         try:
             self._build(version, copy_to)
         except TreeDamaged as error:
-            log.warning("%s The server is asked for it.", error.message)
+            log.warning("%s It is downloaded instead.", error.message)
             return False
         except (DagferryError, OSError) as error:
             if is_refused(error):
                 raise
-            with LiveTree(self._live) as live:
+            with LiveTree(self._live, self._keep) as live:
                 if not live.make_room(error):
                     raise
             return self._copy_tree(version)  # as long as there is something that gives room
@@ -120,7 +127,7 @@ class Versions:
 
     def _download(self, version: str, newest: DeployRef | None, server: Server) -> None:
         try:
-            owned = LiveTree(self._live)
+            owned = LiveTree(self._live, self._keep)
         except RootUnusable as error:
             if not is_refused(error):
                 raise
@@ -129,8 +136,10 @@ class Versions:
         with owned as live:
             # Most runs are pinned to the newest version; then the live tree is what the next patch is for.
             if newest and newest.version == version:
-                with contextlib.suppress(SequenceRegressed):  # another process has taken a newer one meanwhile
-                    live.take(newest, server)
+                # It is no error if another process has made a newer one live meanwhile.
+                applied = live.apply(newest, server)
+                if applied.warning:
+                    log.warning("%s", applied.warning)
             try:
                 self._build(version, lambda folder: build(folder, version, live.live, server))
             except (DagferryError, OSError) as error:
@@ -140,7 +149,7 @@ class Versions:
                 self._build(version, lambda folder: build(folder, version, live.live, server))
 
     def _build(self, version: str, fill: Callable[[str], None]) -> None:
-        """Have ``fill`` build a version in an empty folder, and put that in its place."""
+        """Let ``fill`` build a version in an empty folder, and move that to its place."""
         for leftover in self._folder.glob("building-*"):
             with contextlib.suppress(PermissionError):  # another user's: it is theirs to remove
                 removing.remove(str(leftover))
@@ -162,6 +171,6 @@ class Versions:
 
 
 def is_refused(error: Exception) -> bool:
-    """Tell whether the reason for an error is that this user may not read or write something."""
+    """Return whether the reason for an error is that this user may not read or write something."""
     reason = error if isinstance(error, OSError) else error.__cause__
     return isinstance(reason, OSError) and reason.errno == errno.EACCES

@@ -17,6 +17,8 @@ code and hint. They are where they are met::
 
 from typing import ClassVar
 
+from dagferry_core.documentation import Audience
+
 EXIT_USAGE = 2
 EXIT_REFUSED = 3
 EXIT_NOT_ALLOWED = 4
@@ -34,6 +36,7 @@ class DagferryError(Exception):
     code: ClassVar[str] = "internal"
     status: ClassVar[int] = 500
     exit_code: ClassVar[int] = 1
+    audience: ClassVar[Audience] = Audience.OPERATORS
     default_hint: ClassVar[str] = "This is a defect of Dagferry; its log has the details. Please report it."
 
     def __init__(self, message: str, hint: str | None = None) -> None:

@@ -3,6 +3,7 @@
 The hints are the sidecar's, which prints them; the Airflow plugin has its own.
 """
 
+from dagferry_core.documentation import Audience
 from dagferry_core.errors import EXIT_LOCAL, EXIT_UNAVAILABLE, DagferryError
 
 
@@ -10,6 +11,7 @@ class SyncError(DagferryError):
     """The sidecar could not take over a deploy. The tree that was published stays."""
 
     code = "sync_error"
+    audience = Audience.PODS
     exit_code = EXIT_UNAVAILABLE
     default_hint = "The sidecar tries again by itself."
 

@@ -1,18 +1,18 @@
-"""Work that is done once for all who ask for it while it is under way."""
+"""Coalesces requests for the same work: those that come during a run share the next one."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
 
 
 class Coalescer:
-    """Does work, one run at a time. All who ask during a run share the next one. Used on the event loop."""
+    """Runs work, one run at a time; all who ask during a run share the next one. Used on the event loop."""
 
     def __init__(self) -> None:
         self._lock = asyncio.Lock()
         self._asked = self._done = 0
 
     async def run(self, work: Callable[[], Awaitable[None]]) -> None:
-        """Return when a run that began after this call has ended. What it raises is raised where it was started."""
+        """Return when a run that began after this call has ended. The caller that started it gets its error."""
         self._asked += 1
         mine = self._asked
         async with self._lock:

@@ -4,6 +4,7 @@ A client of the upload protocol takes only 200 for success, repeats a 5xx and gi
 always 503 or 507, never 429. What is wrong with an archive is in ``dagferry_core.archive.errors``.
 """
 
+from dagferry_core.documentation import DOCUMENTATION, Audience
 from dagferry_core.errors import EXIT_NOT_ALLOWED, EXIT_REFUSED, EXIT_UNAVAILABLE, DagferryError
 
 
@@ -11,15 +12,17 @@ class RequestError(DagferryError):
     """The request is wrong."""
 
     code = "request_invalid"
+    audience = Audience.CLIENTS
     status = 400
     exit_code = EXIT_REFUSED
-    default_hint = "See docs/protocol.md for the calls and their parameters."
+    default_hint = f"See {DOCUMENTATION}/reference/protocol.md#endpoints for the endpoints and their parameters."
 
 
 class MultipartInvalid(RequestError):
     """The form data of an upload is malformed, or does not hold exactly one file."""
 
     code = "multipart_invalid"
+    audience = Audience.DEPLOYERS
     default_hint = "Send one file part, for example with: curl --fail-with-body -F dags.tar.gz=@dags.tar.gz URL"
 
 
@@ -27,6 +30,7 @@ class UploadIncomplete(RequestError):
     """The connection broke before the request body was complete."""
 
     code = "upload_incomplete"
+    audience = Audience.DEPLOYERS
     default_hint = "The connection broke while the upload was being sent. Upload again."
 
 
@@ -34,6 +38,7 @@ class UploadTooLarge(RequestError):
     """The upload has more bytes than the server's limit."""
 
     code = "upload_too_large"
+    audience = Audience.DEPLOYERS
     status = 413
     default_hint = "Remove large files from the dags folder, or give the server more tiers (--tiers)."
 
@@ -57,6 +62,7 @@ class DeploymentNotFound(RequestError):
     """There is no deployment of this name on this server."""
 
     code = "deployment_not_found"
+    audience = Audience.DEPLOYERS
     status = 404
     exit_code = EXIT_NOT_ALLOWED
     default_hint = "Check the name in the URL against the server's --deployments or --deployments-file."
@@ -66,6 +72,7 @@ class DeploymentDisabled(RequestError):
     """The deployment takes no deploys at the moment, for a reason that whoever runs the server has given."""
 
     code = "deployment_disabled"
+    audience = Audience.DEPLOYERS
     status = 409
     exit_code = EXIT_NOT_ALLOWED
     default_hint = (
@@ -105,6 +112,7 @@ class Unauthenticated(RequestError):
     """The request says nothing of who makes it, and this call needs to know."""
 
     code = "unauthenticated"
+    audience = Audience.DEPLOYERS
     status = 401
     exit_code = EXIT_NOT_ALLOWED
     default_hint = 'Send a token, for example with: curl --fail-with-body -H "Authorization: Bearer $TOKEN" URL'
@@ -114,6 +122,7 @@ class CredentialsRefused(RequestError):
     """The token, or what a proxy says of the caller, is unknown, expired, or not right."""
 
     code = "credentials_refused"
+    audience = Audience.DEPLOYERS
     status = 401
     exit_code = EXIT_NOT_ALLOWED
     default_hint = "Get a new token, or ask whoever runs the server what it accepts."
@@ -123,6 +132,7 @@ class Forbidden(RequestError):
     """The caller is known and may see the deployment, but not do this with it."""
 
     code = "forbidden"
+    audience = Audience.DEPLOYERS
     status = 403
     exit_code = EXIT_NOT_ALLOWED
     default_hint = "Ask whoever runs the server for a token or a rule with this scope."
@@ -142,6 +152,7 @@ class ServerError(DagferryError):
 
     retry_after = 5  # seconds
     code = "unavailable"
+    audience = Audience.DEPLOYERS
     status = 503
     exit_code = EXIT_UNAVAILABLE
     default_hint = "Try again in a moment."
@@ -206,6 +217,8 @@ class IssuerUnavailable(ServerError):
 class StoreError(ServerError):
     """The store could not do what it was asked to. Each subclass says why; it has no code of its own."""
 
+    audience = Audience.OPERATORS
+
 
 class StoreFull(StoreError):
     """The server's volume has no space left."""
@@ -236,4 +249,5 @@ class StoreInUse(ServerError):
     """Another server owns the data folder."""
 
     code = "store_in_use"
+    audience = Audience.OPERATORS
     default_hint = "Stop the other server first: a data folder belongs to one server at a time."

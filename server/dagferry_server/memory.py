@@ -15,11 +15,11 @@ LARGE_BYTES = 128 * 1024
 
 
 def return_large_blocks() -> None:
-    """Have every block over ``LARGE_BYTES`` go back to the system as soon as it is freed.
+    """Return every block over ``LARGE_BYTES`` to the system as soon as it is freed.
 
-    That is glibc's own start value, but it raises it with every large block that is freed, and then keeps up to 32 MiB
-    in each thread's arena. Measured: 32 uploads of 20 MB at once peak at 137 MiB without this, at 96 MiB with it, and
-    take the same time. Other C libraries do not need it, and have no ``mallopt``.
+    This is glibc's own initial threshold, but it raises that with every large block that is freed, and then keeps up
+    to 32 MiB in each thread's arena. Measured: 32 uploads of 20 MB at once peak at 137 MiB without this and at 96 MiB
+    with it, in the same time. Other C libraries do not need it, and have no ``mallopt``.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt:
@@ -27,30 +27,30 @@ def return_large_blocks() -> None:
 
 
 def leave_aside() -> None:
-    """Let the garbage collector leave aside what is there now and stays, as the deploy logs do.
+    """Exclude what exists now, such as the deploy logs, from garbage collection: it stays until the end.
 
-    To look through 250,000 entries takes it 80 ms, and everything else waits for so long.
+    Searching 250,000 entries takes the collector 80 ms, and everything else waits.
     """
     gc.collect()
     gc.freeze()
 
 
 MAX_TURN_SECONDS = 600
-"""How long a bundle with many files may wait for others: each takes some seconds."""
+"""How long a bundle with many files may wait for others; each of them takes some seconds."""
 TURN_PAUSE_SECONDS = 0.05
 
 _one_at_a_time = threading.Lock()
 
 
 class TurnTaken(Exception):
-    """Another bundle has the turn."""
+    """Another bundle holds the turn."""
 
 
 class Turn:
-    """A turn at holding a bundle of many files in memory, over ``LARGE_FILES``: the server holds one at a time.
+    """A lock for holding a bundle of more than ``LARGE_FILES`` files in memory: the server holds one at a time.
 
-    Each takes up to 100 MiB while it is checked and stored, whatever the upload weighs. Small bundles need no turn.
-    A context manager; a turn may be ended in another thread than it was taken in.
+    Each takes up to 100 MiB while it is checked and stored, whatever the upload's size. Small bundles need no turn. A
+    context manager; a turn may be ended in another thread than the one that took it.
     """
 
     __slots__ = ("_taken",)
@@ -59,7 +59,7 @@ class Turn:
         self._taken = False
 
     def take(self, seconds: float = 0) -> None:
-        """Take the turn, unless it is taken already; ``TurnTaken`` if another has it for ``seconds`` more."""
+        """Take the turn, unless this one has it already; ``TurnTaken`` if another still holds it after ``seconds``."""
         if not self._taken:
             self._taken = _one_at_a_time.acquire(timeout=seconds)
             if not self._taken:
@@ -72,11 +72,11 @@ class Turn:
             with contextlib.suppress(TurnTaken):
                 return self.take()
             if time.monotonic() > deadline:
-                raise ServerBusy(f"Other bundles with many files were in the way for {MAX_TURN_SECONDS} s.")
+                raise ServerBusy(f"Other bundles with many files were being processed for {MAX_TURN_SECONDS} s.")
             await asyncio.sleep(TURN_PAUSE_SECONDS)
 
     def end(self) -> None:
-        """Let another have the turn."""
+        """Release the turn, if this one has it."""
         if self._taken:
             self._taken = False
             _one_at_a_time.release()

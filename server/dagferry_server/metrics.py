@@ -18,14 +18,14 @@ PREFIX = "dagferry_server_"
 OUTCOME_OK = "ok"
 OUTCOME_UNCHANGED = "unchanged"
 NO_ANSWER = "client_disconnected"
-"""What stands for the status of a request whose client went away before its answer, or in the middle of it."""
+"""The status of a request whose client disconnected before its answer, or in the middle of it."""
 
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 _Kind = TypeVar("_Kind", Counter, Gauge, Histogram)
 
 
 class Metrics:
-    """What ``/metrics`` shows. ``described`` has name, type, labels and meaning of each."""
+    """The metrics. ``described`` has name, type, labels and meaning of each."""
 
     def __init__(self, upload_limit: UploadLimit) -> None:
         self.registry = CollectorRegistry()
@@ -50,12 +50,12 @@ class Metrics:
             Counter,
             "requests_total",
             "Requests by route and class of status: 2xx, 3xx, 4xx, 5xx, or client_disconnected. The route is empty if "
-            "there is none of the path and method, as of OPTIONS, or if the request was no HTTP.",
+            "no endpoint has the path and method, as for OPTIONS, or if the request was not HTTP.",
             "route",
             "status",
         )
         self.received_bytes = make(
-            Counter, "upload_received_bytes_total", "Bytes of files as they arrive, also of uploads that then fail.", of
+            Counter, "upload_received_bytes_total", "Bytes of files received, also of uploads that then fail.", of
         )
         self.receive_seconds = make(
             Histogram, "upload_receive_seconds", "Time to receive an upload.", of, buckets=_SECONDS
@@ -66,10 +66,10 @@ class Metrics:
         self.commit_seconds = make(
             Histogram, "upload_commit_seconds", "Time to store a bundle and its deploy.", of, buckets=_SECONDS
         )
-        self.bundle_sent_bytes = make(Counter, "bundle_sent_bytes_total", "Bytes of whole bundles sent.", of)
+        self.bundle_sent_bytes = make(Counter, "bundle_sent_bytes_total", "Bytes of complete bundles sent.", of)
         self.patch_sent_bytes = make(Counter, "patch_sent_bytes_total", "Bytes of patches sent.", of)
-        self.waiting = make(Gauge, "waiting_sidecars", "Requests that wait for a change.", of)
-        self.known = make(Gauge, "known_sidecars", "Sidecars that have asked and not deregistered.", of)
+        self.waiting = make(Gauge, "waiting_sidecars", "Requests that are waiting for a change.", of)
+        self.known = make(Gauge, "known_sidecars", "Sidecars that have sent a request and not deregistered.", of)
         self.sequence = make(Gauge, "current_sequence", "Sequence of the current deploy; 0: nothing deployed.", of)
         self.deploy_time = make(
             Gauge, "current_deploy_timestamp_seconds", "Time of the current deploy; 0: nothing deployed.", of
@@ -78,7 +78,7 @@ class Metrics:
         self.unknown = make(
             Gauge,
             "current_unknown",
-            "1 while the newest deploy cannot be read, so that nobody is told of a deploy.",
+            "1 while the newest deploy cannot be read, so that sidecars are not notified.",
             of,
         )
         self.stored_bytes = make(Gauge, "stored_bytes", "Bytes of stored bundles.", of)
@@ -100,22 +100,24 @@ class Metrics:
         self.token_expiry = make(
             Gauge,
             "token_expiry_timestamp_seconds",
-            "When the next token of the tokens file ends whose name has no later one; 0: none ends.",
+            "When the next token expires that no later one of its name replaces; 0: none expires.",
         )
         make(
-            Gauge, "upload_limit_bytes", "The most bytes an upload may have, if --deployments-file says nothing else."
+            Gauge,
+            "upload_limit_bytes",
+            "How many bytes an upload may have, unless --deployments-file sets another limit.",
         ).set(upload_limit.bytes)
         make(Gauge, "info", "Always 1; the label has the server's version.", "version").labels(__version__).set(1)
 
     def start(self, deployment: str) -> None:
-        """Show the counters of a deployment from the start, so that a first increase is seen."""
+        """Show the counters of a deployment from the start, so that their first increase is seen."""
         for outcome in (OUTCOME_OK, OUTCOME_UNCHANGED):
             self.uploads.labels(deployment, outcome)
         for metric in (self.received_bytes, self.bundle_sent_bytes, self.patch_sent_bytes):
             metric.labels(deployment)
 
     def forget(self, deployment: str) -> None:
-        """Show no state of a deployment that is not there any more; its counters stay."""
+        """Stop showing the state of a deployment that was removed; its counters stay."""
         for metric in (
             self.waiting,
             self.known,

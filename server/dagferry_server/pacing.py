@@ -1,7 +1,7 @@
-"""How long work in a thread leaves the interpreter to the event loop.
+"""Paces long loops in threads, so that the event loop gets the interpreter.
 
-CPython takes the interpreter from a busy thread only every 5 ms, and a request needs it several times over: beside one
-thread that loops over a long log, every step of every request would wait for so long.
+CPython takes the interpreter from a busy thread only every 5 ms, and a request needs it several times: next to a thread
+that loops over a long log, every step of every request would wait that long.
 """
 
 import time
@@ -10,7 +10,7 @@ from typing import TypeVar
 
 TURN_SECONDS = 0.001
 REST_SECONDS = 0.004
-"""After so long a turn of work comes so long a rest: a fifth of one core at most."""
+"""Work and rest alternate: a fifth of one core at most."""
 
 Item = TypeVar("Item")
 

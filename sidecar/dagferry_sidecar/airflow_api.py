@@ -1,8 +1,9 @@
 """The hook of ``--airflow-url``: asks Airflow 3 to list the dags folder again, so that new and removed DAGs show.
 
 Airflow lists a folder every 5 minutes by default; a request to parse any one file of it makes it list the folder at
-once (docs/airflow.md). So this asks for the file of one DAG that is still there, for each of Airflow's DAG bundles that
-has one. Where Airflow knows no DAG of this folder yet there is nothing to ask for, and its interval counts.
+once (docs/how-to/tune-airflow.md). So this asks for the file of one DAG that is still there, for each of
+Airflow's DAG bundles that has one. Where Airflow knows no DAG of this folder yet there is nothing to ask for, and its
+interval counts.
 
 Airflow's dags folder may be a folder below ours, as with ``?root=.``: its paths are then ends of ours.
 """

@@ -5,27 +5,25 @@ import random
 import time
 from collections.abc import Sequence
 
+from dagferry_core.bundle.manifest import Manifest
 from dagferry_core.errors import DagferryError
+from dagferry_follow.choose import Condition, How, condition_of
+from dagferry_follow.defaults import TOUCH_AGAIN_SECONDS
 from dagferry_follow.errors import RootUnusable, ServerUnreachable, VolumeFailed
-from dagferry_follow.remote.download import opened
-from dagferry_follow.remote.server import CONNECT_SECONDS, PATCH, SILENCE_SECONDS, Report, Server
+from dagferry_follow.remote.download import open_download
+from dagferry_follow.remote.server import CONNECT_SECONDS, SILENCE_SECONDS, Report, Server
 from dagferry_follow.volume import tree as trees
 from dagferry_follow.volume.records import DeployRef
-from dagferry_follow.volume.staging import StagingTree
+from dagferry_follow.volume.staging import Content
 from dagferry_follow.volume.tree import Damage
 from dagferry_follow.volume.volume import Volume
 from dagferry_runtime.logs import fields
-from dagferry_sidecar.decide import TOUCH_AGAIN_SECONDS, decide
+from dagferry_sidecar.decide import decide
 from dagferry_sidecar.hooks import AfterSwap
-from dagferry_sidecar.pace import MIN_DOWNLOAD_SECONDS, timeouts, touch_due
+from dagferry_sidecar.pace import MIN_DOWNLOAD_SECONDS, request_timeout, touch_due
 from dagferry_sidecar.settings import Settings
 from dagferry_sidecar.signals import Stopping
 from dagferry_sidecar.state import (
-    ODD,
-    SAME,
-    SEED,
-    SOUND,
-    TORN,
     Action,
     Apply,
     ApplyFailed,
@@ -116,15 +114,15 @@ class Loop:
             ages = {path: now - live.tree.mtimes[path] / trees.SECOND_NS for path in live.tree.manifest.files}
             ages = {path: age for path, age in ages.items() if 0 <= age < TOUCH_AGAIN_SECONDS[-1]}
         deploy = live.record.deploy if live else None
-        return Started(deploy, _kind_of(self._damage), _text_of(self._damage), ages)
+        return Started(deploy, condition_of(self._damage), _text_of(self._damage), ages)
 
     def _do(self, action: Action) -> Event:
         self._stats.watchdog(LOCAL_SECONDS)
         match action:
             case Poll():
-                return self._ask(action)
+                return self._poll(action)
             case Apply():
-                return self._take(action)
+                return self._apply(action)
             case Check():
                 return self._check()
             case Touch():
@@ -136,15 +134,15 @@ class Loop:
                 pass
         return Done()
 
-    # --- asking ------------------------------------------------------------------------------------------------------
+    # --- polling -----------------------------------------------------------------------------------------------------
 
-    def _ask(self, ask: Poll) -> Event:
-        self._stats.watchdog(ask.wait + REQUEST_SECONDS)
+    def _poll(self, action: Poll) -> Event:
+        self._stats.watchdog(action.wait + REQUEST_SECONDS)
         try:
             # With --once there will be nobody to hear from later, so the server is not to expect it.
             report = None if self._settings.once else self._report()
-            self._server.within = timeouts(self._state, time.monotonic())
-            deploy = self._server.current(ask.seen, ask.wait, report)
+            timeout = request_timeout(self._state, time.monotonic())
+            deploy = self._server.current(action.seen, action.wait, report, timeout=timeout)
         except DagferryError as error:
             return PollFailed(error)
         self._stats.last_contact = time.time()
@@ -158,23 +156,23 @@ class Loop:
         live = self._state.live
         return Report(live.version if live else "", self._state.error)
 
-    # --- taking ------------------------------------------------------------------------------------------------------
+    # --- applying ---------------------------------------------------------------------------------------------------
 
-    def _take(self, take: Apply) -> Event:
+    def _apply(self, action: Apply) -> Event:
         started = time.monotonic()
         try:
-            deploy, how, received, fresh = self._publish(take)
+            deploy, kind, received, fresh = self._publish(action)
         except DagferryError as error:
             self._server.close()
             self._stats.count_sync(error.code)
-            log.debug("%s could not be taken: %s", take.deploy.version, error.message)
-            return ApplyFailed(take, error)
+            log.debug("%s could not be taken: %s", action.deploy.version, error.message)
+            return ApplyFailed(action, error)
         except Exception as error:
             # A defect must cost this deploy, not the pod: a crash would only repeat it.
             self._server.close()
             self._stats.count_sync(DagferryError.code)
             log.exception("A deploy could not be taken because of a defect")
-            return ApplyFailed(take, DagferryError(f"{type(error).__name__}: {error}"))
+            return ApplyFailed(action, DagferryError(f"{type(error).__name__}: {error}"))
         seconds = time.monotonic() - started
         self._stats.count_sync(OK)
         self._stats.sync_count += 1
@@ -185,7 +183,7 @@ class Loop:
                 **self._who(deploy),
                 sequence=deploy.sequence,
                 digest=deploy.digest,
-                kind=how,
+                kind=kind,
                 bytes=received,
                 fresh_files=len(fresh),
                 milliseconds=round(seconds * 1000, 1),
@@ -196,31 +194,35 @@ class Loop:
         self._retire()
         return Published(deploy, tuple(fresh))
 
-    def _publish(self, take: Apply) -> tuple[DeployRef, str, int, list[str]]:
-        deploy, live = take.deploy, self._volume.live
-        if take.how == SEED:
+    def _publish(self, action: Apply) -> tuple[DeployRef, str, int, list[str]]:
+        deploy, live = action.deploy, self._volume.live
+        if action.how is How.SEED:
             from dagferry_sidecar.seed import Seed  # noqa: PLC0415 - hardly any run needs it
 
             seed = Seed(self._settings.seed)
             deploy = deploy._replace(version=seed.version, digest=seed.manifest.digest)
-            fresh = self._volume.publish(
-                deploy, seed.manifest, lambda draft: draft.fill_from_bundle(seed.files()), time.time
-            )
-            return deploy, SEED, 0, fresh
-        if take.how == SAME and live:
-            return deploy, SAME, 0, self._volume.publish(deploy, live.tree.manifest, StagingTree.fill_same, time.time)
-        base = live if take.how == PATCH else None
-        self._server.within = timeouts(self._state, time.monotonic())
-        self._download_until = max(self._state.rules.deadline, time.monotonic() + MIN_DOWNLOAD_SECONDS)
-        download = self._server.download(deploy.version, base.record.version if base else "")
+            return deploy, str(How.SEED), 0, self._stage_and_swap(deploy, seed.manifest, seed.files())
+        if action.how is How.SAME and live:
+            return deploy, str(How.SAME), 0, self._stage_and_swap(deploy, live.tree.manifest, live.tree)
+        base = live if action.how is How.PATCH else None
+        now = time.monotonic()
+        self._download_until = max(self._state.rules.deadline, now + MIN_DOWNLOAD_SECONDS)
+        have = base.record.version if base else ""
+        download = self._server.download(deploy.version, have, timeout=request_timeout(self._state, now))
         old = base.tree.manifest if base else None
         try:
-            with opened(download, old, deploy.digest, self._server.close, self._live_on) as (manifest, fill):
-                return deploy, download.kind, download.received, self._volume.publish(deploy, manifest, fill, time.time)
+            with open_download(download, old, deploy.digest, self._heartbeat) as (manifest, content):
+                fresh = self._stage_and_swap(deploy, manifest, content)
         finally:
             self._stats.download_bytes[download.kind] += download.received
+        return deploy, download.kind, download.received, fresh
 
-    def _live_on(self) -> None:
+    def _stage_and_swap(self, deploy: DeployRef, manifest: Manifest, content: Content) -> list[str]:
+        with self._volume.stage(deploy, manifest) as staging:
+            staging.fill(content)
+            return self._volume.swap(staging, time.time)
+
+    def _heartbeat(self) -> None:
         """Do what must not wait for the end of a download."""
         self._stats.watchdog(LOCAL_SECONDS)
         self._state, touch = touch_due(self._state, time.monotonic())
@@ -236,12 +238,12 @@ class Loop:
         try:
             damage = self._volume.check()
         except RootUnusable as error:  # something took the place of the link
-            return Checked(ODD, error.message)
+            return Checked(Condition.UNEXPECTED, error.message)
         except VolumeFailed as error:  # that says nothing about the tree
             self._stats.count_sync(error.code)
             log.debug("The live tree could not be looked at: %s", error.message)
             return Done()
-        return Checked(_kind_of(damage), _text_of(damage))
+        return Checked(condition_of(damage), _text_of(damage))
 
     def _touch(self, action: Touch) -> None:
         if not self._volume.live:
@@ -273,7 +275,7 @@ class Loop:
 
     def _tell(self, before: State, after: State) -> None:
         self._stats.live = after.live
-        self._stats.intact = after.live is not None and after.damage != TORN
+        self._stats.intact = after.live is not None and after.condition is not Condition.CORRUPT
         self._stats.error = after.error
         if after.warning and after.warning != before.warning:
             log.warning(after.warning, extra=fields(**self._who()))
@@ -286,10 +288,6 @@ class Loop:
             log.warning(new.message, extra=fields(**self._who(), code=new.code, hint=new.hint))
         if old and new is None:
             log.info("All is well again", extra=fields(**self._who(), after=old.code))
-
-
-def _kind_of(damage: Damage) -> str:
-    return TORN if damage.corrupt else ODD if damage.unexpected else SOUND
 
 
 def _text_of(damage: Damage) -> str:

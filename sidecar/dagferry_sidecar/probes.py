@@ -14,7 +14,7 @@ import time
 from typing import TYPE_CHECKING
 
 from dagferry_core.errors import SetupError
-from dagferry_follow.volume.volume import Volume
+from dagferry_follow.volume.root import Root
 from dagferry_sidecar import metrics
 from dagferry_sidecar.stats import Stats
 
@@ -35,7 +35,7 @@ class Probes:
 
     def __init__(self, address: tuple[str, int], stats: Stats) -> None:
         self._stats = stats
-        self.volume: Volume | None = None
+        self.root: Root | None = None
         """Set once it is open; until then nothing is ready."""
         host, port = address
         try:
@@ -95,7 +95,7 @@ class Probes:
         return 404, "text/plain", b"healthz, readyz and metrics are here\n"
 
     def _published(self) -> str:
-        return self.volume.published_version() if self.volume and self._stats.intact else ""
+        return self.root.published_version() if self.root and self._stats.intact else ""
 
     def _ready(self) -> tuple[int, str, bytes]:
         stats = self._stats

@@ -57,7 +57,7 @@ def _run(settings: Settings, stopping: Stopping) -> int:
         leftovers = volume.sweep()
         _say_start(settings, volume, damage, leftovers)
         if probes:
-            probes.volume = volume
+            probes.root = volume.root
         server = Server(
             settings.server,
             settings.deployment,

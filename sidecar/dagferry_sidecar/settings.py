@@ -8,24 +8,20 @@ from typing import Any, NamedTuple
 
 from dagferry_core.errors import SetupError
 from dagferry_core.names import check_deployment
+from dagferry_core.protocol import MAX_WAIT_SECONDS
+from dagferry_follow import defaults
+from dagferry_follow.choose import WhenEmpty
 from dagferry_follow.errors import VolumeFailed
 from dagferry_follow.remote.connection import ConnectionOptions, check_url, is_token
 from dagferry_follow.volume.records import TreeRules
 from dagferry_runtime.settings import Setting, address, parse, seconds, size, whole
-from dagferry_sidecar.state import SEED, WAIT, WHEN_EMPTY
 
 PROGRAM = "dagferry-sidecar"
 ABOUT = "Follow one deployment of a Dagferry server and publish its dags to a folder."
 
-MAX_POLL_WAIT_SECONDS = 50
-"""The server waits no longer (docs/protocol.md)."""
 MAX_POLL_INTERVAL_SECONDS = 3600.0
 MIN_POLL_INTERVAL_SECONDS = 0.05
 MAX_ONCE_SECONDS = 86_400.0
-MAX_KEEP_TREES = 10_000
-MAX_KEEP_HOURS = 24.0 * 366
-TREE_SHARE = 0.8
-"""The part of its volume that trees fill by default; the rest is for the one that is being built."""
 
 _NAME = re.compile(r"[!-~]{1,253}")
 
@@ -55,91 +51,106 @@ def _command(text: str) -> list[str]:
     return words
 
 
-def _when_empty(text: str) -> str:
+WHEN_EMPTY = tuple(choice.value for choice in WhenEmpty)
+
+
+def _when_empty(text: str) -> WhenEmpty:
     if text not in WHEN_EMPTY:
         raise ValueError(f"one of {', '.join(WHEN_EMPTY)} is expected")
-    return text
+    return WhenEmpty(text)
 
 
 SETTINGS: tuple[Setting, ...] = (
     Setting("--server", check_url, "http://127.0.0.1:8000", "URL", "The server; a path prefix is kept."),
     Setting("--deployment", check_deployment, "default", "NAME", "The deployment to follow."),
     Setting("--root", _folder, None, "DIR", "The folder to publish to; Airflow reads DIR/current. Required."),
-    Setting("--once", None, default=False, metavar="", help="Sync once and end, as an init container does."),
+    Setting("--once", None, default=False, metavar="", help="Sync once and exit, as in an init container."),
     Setting(
         "--once-timeout",
         seconds(0, MAX_ONCE_SECONDS),
         300.0,
         "SECONDS",
-        "How long --once tries, or waits for the first deploy, if no whole tree is there; else it ends with 0 when the "
-        "server cannot be asked.",
+        "How long --once tries, or waits for the first deploy, if there is no intact tree. If there is one, --once "
+        "exits with 0 when the server cannot be reached.",
     ),
     Setting(
         "--when-empty",
         _when_empty,
-        WAIT,
+        WhenEmpty.WAIT,
         "|".join(WHEN_EMPTY),
-        "What to do as long as nothing is deployed and nothing is published: publish nothing and be not ready, publish "
+        "What to do while nothing is deployed and nothing is published: publish nothing and not be ready, publish "
         "the folder --seed, or publish an empty tree.",
     ),
-    Setting("--seed", _folder, None, "DIR", "The folder for --when-empty seed, say the image's own DAGs."),
+    Setting("--seed", _folder, None, "DIR", "The folder for --when-empty seed, such as the image's own DAGs."),
     Setting("--listen", address, ("127.0.0.1", 8001), "HOST:PORT", "Where /healthz, /readyz and /metrics are served."),
     Setting(
         "--poll-wait",
-        whole(0, MAX_POLL_WAIT_SECONDS),
-        30,
+        whole(0, MAX_WAIT_SECONDS),
+        defaults.POLL_WAIT_SECONDS,
         "SECONDS",
-        "How long the server is asked to wait for a deploy; 0 is plain polling. Where waits are cut, shorter ones are "
-        "asked for.",
+        "How long each request waits for a deploy; 0 is plain polling. If a proxy cuts waits, the sidecar asks for "
+        "shorter ones.",
     ),
     Setting(
         "--poll-interval",
         seconds(MIN_POLL_INTERVAL_SECONDS, MAX_POLL_INTERVAL_SECONDS),
-        5.0,
+        defaults.POLL_INTERVAL_SECONDS,
         "SECONDS",
-        "Between plain polls, and the first of the growing pauses after a failure. For the first "
-        "minute a server that is away is asked every 0.75 s.",
+        "The time between plain polls, and the first of the increasing delays after a failure. For the first minute, "
+        "an unavailable server is asked every 0.75 s.",
     ),
-    Setting("--keep-trees", whole(0, MAX_KEEP_TREES), 3, "N", "The newest N old trees stay; the one before always."),
-    Setting("--keep-hours", seconds(0, MAX_KEEP_HOURS), 24.0, "HOURS", "Trees that were live since then stay too."),
+    Setting(
+        "--keep-trees",
+        whole(0, defaults.MAX_KEEP_TREES),
+        defaults.KEEP_TREES,
+        "N",
+        "The newest N old trees are kept; the previous one always.",
+    ),
+    Setting(
+        "--keep-hours",
+        seconds(0, defaults.MAX_KEEP_HOURS),
+        defaults.KEEP_HOURS,
+        "HOURS",
+        "Trees that were live within this time are kept too.",
+    ),
     Setting(
         "--max-tree-bytes",
         size,
         None,
         "BYTES",
-        "Beyond it only the live tree and the one before stay; by default 80 % of the volume of --root.",
+        "Above this, only the live and the previous tree are kept; by default 80 % of the volume of --root.",
     ),
-    Setting("--instance", _name, None, "NAME", "This pod's name in the server's eyes; by default the host name."),
-    Setting("--component", _component, "", "NAME", "What this pod is, say scheduler or worker."),
-    Setting("--token", str, "", "TOKEN", "What the server asks for; better from a file, or from DAGFERRY_TOKEN."),
-    Setting("--token-file", _folder, None, "FILE", "A file with the token, read anew for each request."),
+    Setting("--instance", _name, None, "NAME", "The name that the server knows this pod by; by default the host name."),
+    Setting("--component", _component, "", "NAME", "What runs in this pod, such as scheduler or worker."),
+    Setting("--token", str, "", "TOKEN", "The token for the server; better in a file, or in DAGFERRY_TOKEN."),
+    Setting("--token-file", _folder, None, "FILE", "A file with the token; read for each request."),
     Setting(
         "--ca-file",
         _folder,
         None,
         "FILE",
-        "Whose certificates to trust, in PEM, instead of this machine's CAs; of the server and of Airflow's API.",
+        "The CAs to trust, in PEM, instead of this machine's; for the server and for Airflow's API.",
     ),
     Setting(
         "--allow-plain-http",
         None,
         default=False,
         metavar="",
-        help="Send the token over plain http to another machine too, as inside a cluster.",
+        help="Send the token over plain HTTP to another machine too, as inside a cluster.",
     ),
     Setting(
         "--airflow-url",
         check_url,
         None,
         "URL",
-        "Airflow 3's API server, to be asked after each swap to list the folder again; beside the dag processor only.",
+        "Airflow 3's API server, asked after each swap to list the folder again; only beside the dag processor.",
     ),
     Setting(
         "--airflow-credentials",
         _folder,
         None,
         "FILE",
-        "What --airflow-url is asked with: user:password, or a token; read anew for each swap.",
+        "The credentials for --airflow-url: user:password, or a token; read for each swap.",
     ),
     Setting(
         "--hook-command",
@@ -159,7 +170,7 @@ class Settings(NamedTuple):
     root: str
     once: bool
     once_timeout: float
-    when_empty: str
+    when_empty: WhenEmpty
     seed: str | None
     listen: tuple[str, int]
     poll_wait: int
@@ -184,13 +195,10 @@ class Settings(NamedTuple):
 
     def tree_rules(self) -> TreeRules:
         """Return which old trees stay; ``VolumeFailed`` if the volume of the root does not say its size."""
-        if self.max_tree_bytes is not None:
-            return TreeRules(self.keep_trees, self.keep_hours, self.max_tree_bytes)
         try:
-            volume = os.statvfs(self.root)
+            return defaults.tree_rules(self.root, self.keep_trees, self.keep_hours, self.max_tree_bytes)
         except OSError as error:
             raise VolumeFailed(f"{self.root}: {error.strerror}.") from error
-        return TreeRules(self.keep_trees, self.keep_hours, int(volume.f_blocks * volume.f_frsize * TREE_SHARE))
 
 
 def read_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
@@ -198,7 +206,7 @@ def read_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> S
     values = parse(PROGRAM, ABOUT, SETTINGS, arguments, environment)
     if values["root"] is None:
         raise SetupError("--root is required: the folder to publish to.")
-    if (values["when_empty"] == SEED) != (values["seed"] is not None):
+    if (values["when_empty"] is WhenEmpty.SEED) != (values["seed"] is not None):
         raise SetupError("--when-empty seed and --seed belong together.")
     if values["seed"] is not None and not os.path.isdir(values["seed"]):
         raise SetupError(f"--seed={values['seed']!r}: there is no such folder.")

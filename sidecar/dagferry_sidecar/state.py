@@ -4,21 +4,10 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from dagferry_core.errors import DagferryError
+from dagferry_follow.choose import Condition, How, WhenEmpty
 from dagferry_follow.errors import AwaitingFirstDeploy
-from dagferry_follow.remote.server import PATCH, WHOLE
+from dagferry_follow.pauses import Repairs
 from dagferry_follow.volume.records import DeployRef
-
-SAME, SEED = "same", "seed"
-HOWS = (WHOLE, PATCH, SAME, SEED)
-"""How a deploy is taken: all of it, what changed, only links because the content is the same, or from ``--seed``
-(without it: an empty tree)."""
-
-SOUND, ODD, TORN = "", "unexpected", "corrupt"
-"""Damage: none; what links can put right; files are not what was published, or cannot be checked."""
-
-WAIT, EMPTY = "wait", "empty"
-WHEN_EMPTY = (WAIT, SEED, EMPTY)
-"""What ``--when-empty`` may say: as long as nothing is deployed, publish nothing, the seed, or an empty tree."""
 
 NO_VERSION = "none"
 """The ETag of an empty deploy log."""
@@ -31,7 +20,7 @@ class Rules(NamedTuple):
     poll_wait: int
     poll_interval: float
     deadline: float
-    when_empty: str = WAIT
+    when_empty: WhenEmpty = WhenEmpty.WAIT
 
 
 class State(NamedTuple):
@@ -39,50 +28,56 @@ class State(NamedTuple):
 
     rules: Rules
     live: DeployRef | None = None
-    damage: str = SOUND
+    condition: Condition = Condition.INTACT
+    """Of the published tree."""
+    repairs: Repairs = Repairs()
     seen: str = ""
     """The version last seen, refused ones included: the server is to answer when it has another."""
+    warning: str = ""
+
+    # Applying deploys
     pending: DeployRef | None = None
-    """A deploy that could not be taken and is tried again, not before ``retry_at``."""
+    """A deploy that could not be applied; it is tried again, but not before ``retry_at``."""
     pending_whole: bool = False
-    take_failures: int = 0
+    """Whether a patch to ``pending`` was tried and failed."""
+    apply_failures: int = 0
     retry_at: float = 0.0
-    repairs: int = 0
-    """How often in a row the live deploy was built again because of damage; the next time not before ``repair_at``."""
-    repair_at: float = 0.0
-    met: bool = False
-    """Whether the server has answered since it was last found away: only then is it asked to wait."""
-    ask_failures: int = 0
-    ask_at: float = 0.0
-    asked_at: float = 0.0
+    deploy_error: DagferryError | None = None
+    touches: tuple[tuple[float, tuple[str, ...]], ...] = ()
+    """When to touch which files again."""
+    checked_at: float = 0.0
+    """When the tree was last checked although the server had no news, or did not answer."""
+
+    # Polling
+    reached: bool = False
+    """Whether the server has answered since it was last unreachable: only then is it asked to wait."""
+    poll_at: float = 0.0
+    polled_at: float = 0.0
     waiting: int = 0
     """The seconds the server was asked to wait."""
-    was_quick: bool = False
-    """Whether the last wait ended before its time, though there was nothing new."""
-    away_since: float = 0.0
-    slow_failures: int = 0
-    """How many of the ``ask_failures`` were followed by a pause that grows."""
-    failed_waits: int = 0
-    cut_waits: int = 0
-    cut_after: float = 0.0
-    """After how many seconds the last wait was cut, and (``cut_wait``) how long it was to take; 0: it was not."""
-    cut_wait: int = 0
-    wait_limit: int = 0
-    """No longer wait than this is asked for until ``wait_limit_until``."""
-    wait_limit_until: float = 0.0
-    plain_until: float = 0.0
-    looked_at: float = 0.0
-    """When the tree was last looked at, though the server had nothing new to say, or nothing at all."""
-    touches: tuple[tuple[float, tuple[str, ...]], ...] = ()
+    was_early: bool = False
+    """Whether the last wait ended before its time, though there was no news."""
     contact_error: DagferryError | None = None
-    deploy_error: DagferryError | None = None
-    warning: str = ""
+    poll_failures: int = 0
+    slow_failures: int = 0
+    """How many of the ``poll_failures`` were followed by a pause that grows."""
+    unreachable_since: float = 0.0
+    failed_waits: int = 0
+    interrupted_waits: int = 0
+    interrupted_after: float = 0.0
+    """After how many seconds the last wait was interrupted; 0: it was not."""
+    interrupted_wait: int = 0
+    """How many seconds that wait was to take."""
+    wait_limit: int = 0
+    """The longest wait that is asked for until ``wait_limit_until``."""
+    wait_limit_until: float = 0.0
+    no_waits_until: float = 0.0
 
     @property
     def error(self) -> DagferryError | None:
         """What keeps the sidecar from being at the newest deploy, if anything does."""
         if self.contact_error and isinstance(self.deploy_error, AwaitingFirstDeploy):
-            return self.contact_error  # who knows what is deployed meanwhile
+            return self.contact_error  # there may be a deploy by now
         return self.deploy_error or self.contact_error
 
 
@@ -93,19 +88,19 @@ class Started(NamedTuple):
     """What the volume holds; ``ages`` are the seconds since the mtimes of files that a recent swap made fresh."""
 
     live: DeployRef | None
-    damage: str
+    condition: Condition
     text: str
     ages: Mapping[str, float]
 
 
 class Changed(NamedTuple):
-    """The server said what its newest deploy is; sequence 0: none."""
+    """The server's newest deploy is another one than the version last seen; sequence 0: nothing is deployed."""
 
     deploy: DeployRef
 
 
 class NotModified(NamedTuple):
-    """The server said that it still is the one last seen."""
+    """The server's newest deploy still is the version last seen."""
 
 
 class PollFailed(NamedTuple):
@@ -122,16 +117,16 @@ class Published(NamedTuple):
 
 
 class ApplyFailed(NamedTuple):
-    """A deploy could not be taken; the tree stays what it was."""
+    """A deploy could not be applied; the tree stays what it was."""
 
-    take: "Apply"
+    action: "Apply"
     error: DagferryError
 
 
 class Checked(NamedTuple):
-    """The live tree was looked at."""
+    """The live tree was checked, without reading contents."""
 
-    damage: str
+    condition: Condition
     text: str
 
 
@@ -153,14 +148,14 @@ class Poll(NamedTuple):
 
 
 class Apply(NamedTuple):
-    """Get a deploy and publish it; ``how`` is one of ``WHOLE``, ``PATCH``, ``SAME``, ``SEED``."""
+    """Get a deploy and publish it."""
 
     deploy: DeployRef
-    how: str
+    how: How
 
 
 class Check(NamedTuple):
-    """Look at the live tree, without reading contents."""
+    """Check the live tree, without reading contents."""
 
 
 class Touch(NamedTuple):

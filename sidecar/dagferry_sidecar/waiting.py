@@ -1,12 +1,12 @@
-"""How long the server is asked to wait, and when it is asked again. As pure as ``decide``.
+"""How long the server is asked to wait, and when it is polled again. As pure as ``decide``.
 
 Rules:
 
-- A server that is gone for a moment, as in a restart, is asked again every half second or so for a minute. Then, and
-  after any other failure, the pauses grow.
-- A wait that was cut is no failure if the server answers the next question: something between has no patience for it.
-  If that happens twice in a row, or a wait is not answered at all, shorter waits are asked for, for an hour.
-- Where not even waits of 2 s work, it polls for a while.
+- A server that is unreachable for a moment, as in a restart, is polled every half second or so for a minute. After
+  that, and after any other failure, the pauses grow.
+- A wait that was interrupted is no failure if the server answers the next poll: a proxy in between has a shorter
+  timeout. If that happens twice in a row, or a wait is not answered at all, shorter waits are asked for, for an hour.
+- Where even waits of 2 s do not work, the sidecar polls without waits for a while.
 """
 
 from dagferry_core.errors import DagferryError
@@ -15,30 +15,33 @@ from dagferry_sidecar.pace import backoff
 from dagferry_sidecar.state import State
 
 RESTART_SECONDS = 60.0
+"""How long a server that is unreachable may just be restarting."""
 RESTART_PAUSE_SECONDS = 0.75
 FIRST_PAUSE_SECONDS = 0.1
 SPREAD_SECONDS = 0.5
-"""Over how long those spread who were all cut off at the same moment."""
-MIN_CUT_SECONDS = 2.0
-"""What ends a wait sooner is a failure."""
+"""Over how long the next polls of sidecars are spread that were all disconnected at the same moment."""
+MIN_INTERRUPTED_SECONDS = 2.0
+"""A wait that ends sooner with an error is a failure."""
 LATE_SECONDS = 5.0
-"""No server answers a wait so late."""
-MAX_CUT_WAITS = 2
-"""So many in a row are no accident."""
-CUT_SHARE = 0.75
-LEARNED_SECONDS = 3600.0
+"""No server answers a wait later than this after its end."""
+MAX_INTERRUPTED_WAITS = 2
+"""After so many in a row shorter waits are asked for."""
+SHORTER_WAIT_SHARE = 0.75
+"""How long the next waits are, as a share of the time after which the last one was interrupted."""
+WAIT_LIMIT_SECONDS = 3600.0
+"""How long shorter waits are asked for."""
 MIN_WAIT_SECONDS = 2
 MAX_FAILED_WAITS = 3
-PLAIN_SECONDS = 300.0
-"""How long it polls, where waits are cut at once or fail so many times in a row."""
+NO_WAITS_SECONDS = 300.0
+"""How long the sidecar polls without waits, where they are interrupted at once or fail so many times in a row."""
 
 _GATEWAY = frozenset({408, 502, 503, 504})
-"""What a proxy answers that lost patience or its server."""
+"""What a proxy answers that timed out or lost its server."""
 
 
-def must_not_wait(state: State, now: float) -> bool:
-    """Return whether the server is to answer at once."""
-    return state.rules.once or not state.met or not state.seen or now < state.plain_until
+def polls_without_wait(state: State, now: float) -> bool:
+    """Return whether the server should answer at once."""
+    return state.rules.once or not state.reached or not state.seen or now < state.no_waits_until
 
 
 def longest_wait(state: State, now: float) -> int:
@@ -46,96 +49,96 @@ def longest_wait(state: State, now: float) -> int:
     return min(state.rules.poll_wait, state.wait_limit) if now < state.wait_limit_until else state.rules.poll_wait
 
 
-def contact(state: State, now: float, *, quickly: bool) -> State:
-    """Note that the server answered. ``quickly``: before it had to, so it is not to be asked again at once."""
-    state = _learned(state, now)
-    polls = quickly or state.rules.poll_wait == 0 or now < state.plain_until
+def after_answer(state: State, now: float, *, early: bool) -> State:
+    """Note that the server answered. ``early``: before it had to, so it must not be polled again at once."""
+    state = _learn_from_interruptions(state, now)
+    polls = early or state.rules.poll_wait == 0 or now < state.no_waits_until
     return state._replace(
-        met=True,
-        ask_failures=0,
-        ask_at=state.asked_at + state.rules.poll_interval if polls else now,
+        reached=True,
+        poll_failures=0,
+        poll_at=state.polled_at + state.rules.poll_interval if polls else now,
         failed_waits=0 if state.waiting else state.failed_waits,
-        cut_waits=0 if state.waiting else state.cut_waits,
-        cut_after=0.0,
+        interrupted_waits=0 if state.waiting else state.interrupted_waits,
+        interrupted_after=0.0,
         contact_error=None,
     )
 
 
-def nothing_new(state: State, now: float, jitter: float) -> State:
-    """Note that the server said so. Once it may say so before its time, as it does when it stops."""
-    quickly = now - state.asked_at < min(state.waiting, state.rules.poll_interval) / 2
-    stops = quickly and not state.was_quick
-    was_quick = quickly if state.waiting else state.was_quick
-    state = contact(state, now, quickly=quickly)._replace(was_quick=was_quick)
-    return state._replace(ask_at=now + _soon(state, jitter)) if stops else state
+def after_not_modified(state: State, now: float, jitter: float) -> State:
+    """Note that the server has no news. It may say so early once, as it does when it stops."""
+    early = now - state.polled_at < min(state.waiting, state.rules.poll_interval) / 2
+    stops = early and not state.was_early
+    was_early = early if state.waiting else state.was_early
+    state = after_answer(state, now, early=early)._replace(was_early=was_early)
+    return state._replace(poll_at=now + _spread(state, jitter)) if stops else state
 
 
-def is_cut(state: State, error: DagferryError, now: float) -> bool:
-    """Return whether this is a wait that something between the server and here may have ended."""
-    if not state.waiting or now - state.asked_at < MIN_CUT_SECONDS:
+def is_interruption(state: State, error: DagferryError, now: float) -> bool:
+    """Return whether ``error`` ended a wait that something between the server and the sidecar may have interrupted."""
+    if not state.waiting or now - state.polled_at < MIN_INTERRUPTED_SECONDS:
         return False
-    return isinstance(error, ServerUnreachable) or _from_gateway(error)
+    return isinstance(error, ServerUnreachable) or _is_from_gateway(error)
 
 
-def cut(state: State, now: float, jitter: float) -> State:
-    """Note that a wait was cut; the next question tells whether the server is there."""
+def after_interruption(state: State, now: float, jitter: float) -> State:
+    """Note that a wait was interrupted; the next poll shows whether the server is there."""
     return state._replace(
-        met=False,
-        ask_at=now + _soon(state, jitter),
-        cut_waits=state.cut_waits + 1,
-        cut_after=now - state.asked_at,
-        cut_wait=state.waiting,
+        reached=False,
+        poll_at=now + _spread(state, jitter),
+        interrupted_waits=state.interrupted_waits + 1,
+        interrupted_after=now - state.polled_at,
+        interrupted_wait=state.waiting,
     )
 
 
-def away(state: State, error: DagferryError, now: float, jitter: float) -> State:
+def after_failure(state: State, error: DagferryError, now: float, jitter: float) -> State:
     """Note that the server could not be asked."""
-    since = state.away_since if state.ask_failures else now
-    slow = state.slow_failures if state.ask_failures else 0
-    if _passes(error) and now - since < RESTART_SECONDS:
-        pause = min(RESTART_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2.0 ** min(state.ask_failures, 30))
+    since = state.unreachable_since if state.poll_failures else now
+    slow = state.slow_failures if state.poll_failures else 0
+    if _may_be_restarting(error) and now - since < RESTART_SECONDS:
+        pause = min(RESTART_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2.0 ** min(state.poll_failures, 30))
         pause = min(pause, state.rules.poll_interval) * (0.5 + jitter / 2)
     else:
         slow += 1
         pause = backoff(state, slow, jitter)
     state = state._replace(
-        met=False,
-        ask_failures=state.ask_failures + 1,
+        reached=False,
+        poll_failures=state.poll_failures + 1,
         slow_failures=slow,
-        away_since=since,
-        ask_at=now + pause,
-        cut_after=0.0,
+        unreachable_since=since,
+        poll_at=now + pause,
+        interrupted_after=0.0,
         contact_error=error,
     )
     if state.waiting:
         state = state._replace(failed_waits=state.failed_waits + 1)
         if state.failed_waits >= MAX_FAILED_WAITS:
-            state = _plain(state, now)
+            state = _without_waits(state, now)
     return state
 
 
-def _learned(state: State, now: float) -> State:
-    """Return what follows from a wait that was cut although the server is there."""
-    unanswered = state.cut_after >= state.cut_wait + LATE_SECONDS
-    if not state.cut_after or (state.cut_waits < MAX_CUT_WAITS and not unanswered):
+def _learn_from_interruptions(state: State, now: float) -> State:
+    """Return what follows from a wait that was interrupted although the server is there."""
+    unanswered = state.interrupted_after >= state.interrupted_wait + LATE_SECONDS
+    if not state.interrupted_after or (state.interrupted_waits < MAX_INTERRUPTED_WAITS and not unanswered):
         return state
-    limit = int(min(CUT_SHARE * state.cut_after, state.cut_wait / 2))
+    limit = int(min(SHORTER_WAIT_SHARE * state.interrupted_after, state.interrupted_wait / 2))
     if limit < MIN_WAIT_SECONDS:
-        return _plain(state, now)
-    return state._replace(wait_limit=limit, wait_limit_until=now + LEARNED_SECONDS, cut_waits=0)
+        return _without_waits(state, now)
+    return state._replace(wait_limit=limit, wait_limit_until=now + WAIT_LIMIT_SECONDS, interrupted_waits=0)
 
 
-def _plain(state: State, now: float) -> State:
-    return state._replace(plain_until=now + PLAIN_SECONDS, failed_waits=MAX_FAILED_WAITS - 1)
+def _without_waits(state: State, now: float) -> State:
+    return state._replace(no_waits_until=now + NO_WAITS_SECONDS, failed_waits=MAX_FAILED_WAITS - 1)
 
 
-def _soon(state: State, jitter: float) -> float:
+def _spread(state: State, jitter: float) -> float:
     return min(SPREAD_SECONDS, state.rules.poll_interval) * jitter
 
 
-def _passes(error: DagferryError) -> bool:
-    return isinstance(error, (ServerUnreachable, ProxyFailed)) or _from_gateway(error)
+def _may_be_restarting(error: DagferryError) -> bool:
+    return isinstance(error, (ServerUnreachable, ProxyFailed)) or _is_from_gateway(error)
 
 
-def _from_gateway(error: DagferryError) -> bool:
+def _is_from_gateway(error: DagferryError) -> bool:
     return isinstance(error, ServerRefused) and error.answered in _GATEWAY

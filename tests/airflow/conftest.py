@@ -89,7 +89,7 @@ def make_site(tmp_path_factory, postgres) -> Iterator[Callable[..., Site]]:
 
 @pytest.fixture
 def measured(record_property, capsys, request) -> Callable[[str, float], None]:
-    """Print a figure for docs/airflow.md."""
+    """Print a figure for docs/how-to/tune-airflow.md."""
 
     def note(what: str, seconds: float) -> None:
         record_property(what, seconds)
@@ -118,5 +118,5 @@ def three(serve, tmp_path):
         for files in (A, B, C):
             versions.append(server.deploy(files)["version"])
             with LiveTree(str(tmp_path / "bundles/prod/live")) as live:
-                live.take(connection.current("", 0, None), connection)
+                live.apply(connection.current("", 0, None), connection)
     return server, versions

@@ -59,7 +59,7 @@ say([kind, text, sorted(os.listdir(bundle.path))])
 """.replace("deploy()", f"urllib.request.urlopen({server.url + '/upload'!r}, {pack(A)!r}).read()")
     kind, text, files = python("import os, time, urllib.request\n" + code)
     assert kind == "AirflowException"
-    assert text.startswith("Nothing was deployed yet. Deploy to default on http://127.0.0.1")
+    assert text.startswith("Nothing is deployed yet, so nothing is published. Deploy to default on http://127.0.0.1")
     assert files == sorted({path.split("/")[0] for path in A})
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from dagferry_airflow.follower import CHECK_SECONDS, FIRST_DOWNLOAD_SECONDS, MAX_SECONDS, Follower
 from dagferry_airflow.live import live_version, locked
+from dagferry_follow.defaults import MAX_PAUSE_SECONDS
 from dagferry_follow.errors import AwaitingFirstDeploy, RootInUse
 from dagferry_follow.remote.connection import Timeouts
 from dagferry_follow.remote.server import Server
@@ -29,7 +30,7 @@ class Process:
         self.fake = fake
         self.now = 1000.0
         self.given: list[Timeouts] = []
-        self.follower = Follower(root, self.connect, lambda: self.now)
+        self.follower = Follower(root, self.connect, clock=lambda: self.now, jitter=lambda: 1.0)
 
     def connect(self, timeouts: Timeouts) -> Server:
         self.given.append(timeouts)
@@ -94,11 +95,11 @@ def test_a_question_is_short_and_a_download_gets_more_time_with_each_failure(pro
         timeouts = process.given[failures]
         assert timeouts.connect + timeouts.answer <= 3
         assert timeouts.download == seconds
-    process.follower.follow(patiently=True)
+    process.follower.follow(for_task=True)
     assert process.given[-1].download == 900
 
 
-def test_a_server_that_refuses_at_once_is_asked_each_time(process, fake) -> None:
+def test_a_server_that_refuses_at_once_is_polled_each_time(process, fake) -> None:
     fake.stop()
     assert [process.follow(after=1) for _ in range(5)] == [1] * 5
     fake.start()
@@ -116,7 +117,7 @@ def test_success_ends_the_pauses_and_a_task_does_not_wait_for_their_end(process,
     fake.meddle = lambda _kind, _handler: False
     assert process.follow(after=1) == 0
     assert process.follower.error
-    process.follower.follow(patiently=True)
+    process.follower.follow(for_task=True)
     assert process.follower.error is None
     assert tree(f"{process.root}/current") == A
     hang(process, 3)
@@ -177,6 +178,66 @@ def test_damage_is_found_after_a_while_and_mended(process, fake, harm) -> None:
     assert tree(f"{process.root}/current") == A
 
 
+# --- damage and other logs -------------------------------------------------------------------------------------------
+
+
+def break_link(root: str) -> None:
+    shutil.rmtree(os.path.realpath(f"{root}/current"))
+
+
+def test_a_tree_that_is_removed_again_and_again_is_rebuilt_ever_less_often(process, root, fake) -> None:
+    fake.deploy(A)
+    process.follow()
+    rebuilt, begun = [], process.now
+    while process.now < begun + 280:
+        if not rebuilt or os.path.isdir(f"{root}/current"):
+            break_link(root)
+        process.follow(after=1)
+        if os.path.isdir(f"{root}/current"):
+            rebuilt.append(process.now)
+            assert process.follower.error is None
+        else:
+            assert process.follower.error.code == "tree_damaged"
+    pauses = [later - earlier for earlier, later in itertools.pairwise(rebuilt)]
+    assert pauses == [5, 10, 20, 40, MAX_PAUSE_SECONDS, 60, 60]
+
+
+def test_a_pause_between_repairs_holds_up_neither_a_newer_deploy_nor_a_task(process, root, fake) -> None:
+    fake.deploy(A)
+    process.follow()
+    for _ in range(2):
+        break_link(root)
+        process.follow(after=1)
+    assert process.follower.error.code == "tree_damaged"
+    process.follower.follow(for_task=True)
+    assert tree(f"{root}/current") == A
+    break_link(root)
+    fake.deploy(B)
+    process.follow(after=1)
+    assert process.follower.error is None
+    assert tree(f"{root}/current") == B
+
+
+def test_another_log_id_is_followed_with_a_warning(process, root, fake, caplog) -> None:
+    fake.deploy(A)
+    process.follow()
+    assert caplog.records == []
+    fake.forget("restored")
+    for _ in range(3):
+        process.follow(after=CHECK_SECONDS)
+    assert [record.message for record in caplog.records] == [
+        "The server has another log id, restored, without deploys. The live tree stays."
+    ], "once, although the server is polled more often"
+    assert tree(f"{root}/current") == A
+    fake.deploy(A)  # which has the version of the deploy that is live
+    fake.deploy(B)
+    process.follow(after=1)
+    assert [record.message for record in caplog.records[1:]] == [
+        "The server has another log id, restored, with deploys. They are followed."
+    ]
+    assert tree(f"{root}/current") == B
+
+
 # --- touching again --------------------------------------------------------------------------------------------------
 
 
@@ -222,7 +283,7 @@ def test_a_touch_that_another_process_at_work_holds_up_is_not_waited_for_again_a
     assert process.touched_by(after=40) == CHANGED
 
 
-def test_that_the_server_is_away_keeps_nothing_from_being_touched(process, fake) -> None:
+def test_an_unreachable_server_keeps_nothing_from_being_touched(process, fake) -> None:
     fake.deploy(A)
     process.follow()
     process.touched_by(after=0)

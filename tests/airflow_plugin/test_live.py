@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from dagferry_airflow.arguments import Keep
 from dagferry_airflow.live import LiveTree, build, live_version, locked
 from dagferry_follow.errors import (
     AwaitingFirstDeploy,
@@ -13,6 +14,7 @@ from dagferry_follow.errors import (
     SequenceRegressed,
     ServerRefused,
     ServerUnreachable,
+    TreeDamaged,
 )
 from dagferry_follow.remote.server import Server as Connection
 from harness import tree
@@ -40,41 +42,43 @@ def root(tmp_path) -> str:
     return str(tmp_path / "live")
 
 
-def take(root: str, connection: Connection) -> list[str]:
-    """Take the newest, and return what that made fresh."""
+def apply(root: str, connection: Connection) -> list[str]:
+    """Apply the newest deploy, and return what that made fresh."""
     began = time.time()
     with LiveTree(root) as live:
-        live.take(connection.current("", 0, None), connection)
+        error = live.apply(connection.current("", 0, None), connection).error
+        if error:
+            raise error
         return sorted(path for path, age in live.ages(began).items() if age <= time.time() - began)
 
 
 def test_what_is_deployed_becomes_live_and_touches_only_what_changed(root, server, connection) -> None:
     server.deploy(A)
-    take(root, connection)
+    apply(root, connection)
     for path in A:
         os.utime(f"{root}/current/{path}", (LONG_AGO, LONG_AGO))
     version = server.deploy(B)["version"]
-    assert take(root, connection) == ["etl.py", "shop.py"]
+    assert apply(root, connection) == ["etl.py", "shop.py"]
     assert live_version(root) == version
     assert tree(f"{root}/current") == B
     assert os.stat(f"{root}/current/plain.py").st_mtime == LONG_AGO
-    assert take(root, connection) == []
+    assert apply(root, connection) == []
 
 
-def test_as_long_as_nothing_is_deployed_nothing_is_published_and_nothing_taken_away(
+def test_as_long_as_nothing_is_deployed_nothing_is_published_and_nothing_removed(
     root, server, connection, serve
 ) -> None:
     with pytest.raises(AwaitingFirstDeploy):
-        take(root, connection)
+        apply(root, connection)
     assert live_version(root) == ""
     server.deploy(A)
-    take(root, connection)
+    apply(root, connection)
     other = serve(data="other")
     emptied = Connection(other.url, "default", agent="test")
-    take(root, emptied)
+    apply(root, emptied)
     assert tree(f"{root}/current") == A
     other.deploy(B)
-    take(root, emptied)
+    apply(root, emptied)
     emptied.close()
     assert tree(f"{root}/current") == B
 
@@ -83,25 +87,28 @@ def test_it_never_goes_back_within_one_log(root, server, connection) -> None:
     server.deploy(A)
     older = connection.current("", 0, None)
     server.deploy(B)
-    take(root, connection)
-    with LiveTree(root) as live, pytest.raises(SequenceRegressed):
-        live.take(older, connection)
+    apply(root, connection)
+    with LiveTree(root) as live:
+        applied = live.apply(older, connection)
+    assert isinstance(applied.error, SequenceRegressed)
+    assert not applied.published
     assert tree(f"{root}/current") == B
 
 
-def test_it_takes_no_other_content_of_the_same_sequence(root, server, connection) -> None:
+def test_it_applies_no_other_content_of_the_same_sequence(root, server, connection) -> None:
     server.deploy(A)
-    take(root, connection)
+    apply(root, connection)
     newest = connection.current("", 0, None)
-    with LiveTree(root) as live, pytest.raises(SequenceRegressed):
-        live.take(newest._replace(version="20200101T000000Z-000001", digest="sha256:" + 64 * "0"), connection)
+    other = newest._replace(version="20200101T000000Z-000001", digest="sha256:" + 64 * "0")
+    with LiveTree(root) as live:
+        assert isinstance(live.apply(other, connection).error, SequenceRegressed)
     assert tree(f"{root}/current") == A
 
 
 def test_a_full_volume_costs_old_trees(root, server, connection) -> None:
     for files in (A, B, A, B):
         server.deploy(files)
-        take(root, connection)
+        apply(root, connection)
     with LiveTree(root) as live:
         assert not live.make_room(OSError(errno.EIO, "broken"))
         assert live.make_room(OSError(errno.ENOSPC, "full"))
@@ -109,20 +116,65 @@ def test_a_full_volume_costs_old_trees(root, server, connection) -> None:
     assert tree(f"{root}/current") == B
 
 
-def test_a_torn_tree_is_built_again(root, server, connection) -> None:
+def test_a_corrupt_tree_is_built_again(root, server, connection) -> None:
     server.deploy(A)
-    take(root, connection)
+    apply(root, connection)
     with open(f"{root}/current/shop.py", "w") as file:
         file.write("by hand\n")
     with LiveTree(root) as live:
         assert live.live is None
-    take(root, connection)
+    apply(root, connection)
     assert tree(f"{root}/current") == A
+
+
+def test_an_unexpected_file_is_removed_without_the_server(root, server, connection) -> None:
+    server.deploy(A)
+    newest = connection.current("", 0, None)
+    apply(root, connection)
+    server.stop()
+    with open(f"{root}/current/extra.py", "w") as file:
+        file.write("by hand\n")
+    with LiveTree(root) as live:
+        applied = live.apply(newest, connection)
+    assert (applied.live, applied.published, applied.error) == (newest, True, None)
+    assert tree(f"{root}/current") == A
+
+
+def test_damage_is_an_error_as_long_as_its_repair_is_paused(root, server, connection) -> None:
+    server.deploy(A)
+    newest = connection.current("", 0, None)
+    for harm in ("extra.py", "shop.py"):
+        apply(root, connection)
+        with open(f"{root}/current/{harm}", "w") as file:
+            file.write("by hand\n")
+        with LiveTree(root) as live:
+            applied = live.apply(newest, connection, paused=newest)
+        assert not applied.published
+        assert isinstance(applied.error, TreeDamaged)
+
+
+@pytest.mark.parametrize(("keep", "trees"), [(Keep(0, 0.0), 2), (Keep(2, 0.0), 3), (Keep(4, 0.0, 1), 2), (Keep(), 5)])
+def test_old_trees_stay_as_the_arguments_say(root, server, connection, keep, trees) -> None:
+    for number in range(5):
+        server.deploy({**A, "plain.py": b"n = %d\n" % number})
+        with LiveTree(root, keep) as live:
+            live.apply(connection.current("", 0, None), connection)
+    assert len(os.listdir(f"{root}/.trees")) - 1 == trees, "and the lock"
+
+
+def test_old_trees_also_go_when_nothing_is_new(root, server, connection) -> None:
+    for files in (A, B, C):
+        server.deploy(files)
+        apply(root, connection)
+    with LiveTree(root, Keep(0, 0.0)) as live:
+        applied = live.apply(connection.current("", 0, None), connection)
+    assert not applied.published
+    assert len(os.listdir(f"{root}/.trees")) - 1 == 2
 
 
 def test_a_file_is_touched_again(root, server, connection) -> None:
     server.deploy(A)
-    take(root, connection)
+    apply(root, connection)
     before = os.stat(f"{root}/current/shop.py").st_mtime_ns
     with LiveTree(root) as live:
         live.touch(("shop.py", "not there"))
@@ -144,7 +196,7 @@ def test_any_version_can_be_built_whatever_is_live(root, server, connection, tmp
     for number, files in enumerate((A, B, C)):
         versions.append(server.deploy(files)["version"])
         if number == live_at:
-            take(root, connection)
+            apply(root, connection)
     for version, files in zip(versions, (A, B, C), strict=True):
         folder = tmp_path / version
         folder.mkdir()
@@ -155,7 +207,7 @@ def test_any_version_can_be_built_whatever_is_live(root, server, connection, tmp
 
 def test_what_a_task_writes_into_its_version_is_not_live(root, server, connection, tmp_path) -> None:
     older, version = (server.deploy(files)["version"] for files in (A, C))
-    take(root, connection)
+    apply(root, connection)
     for made in (older, version):
         (tmp_path / made).mkdir()
         with LiveTree(root) as live:
@@ -167,7 +219,7 @@ def test_what_a_task_writes_into_its_version_is_not_live(root, server, connectio
 def test_the_live_version_is_built_without_the_server_and_no_other(root, server, connection, tmp_path) -> None:
     other = server.deploy(B)["version"]
     version = server.deploy(A)["version"]
-    take(root, connection)
+    apply(root, connection)
     with pytest.raises(ServerRefused) as caught, LiveTree(root) as live:
         build(str(tmp_path), "20261120T064501Z-000099", live.live, connection)
     assert caught.value.answered == 404

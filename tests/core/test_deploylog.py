@@ -6,20 +6,36 @@ from pathlib import Path
 import pytest
 
 from dagferry_core.bundle.manifest import Changes
-from dagferry_core.deploylog import Deploy, Retention, Stored, decode, kept_bundles, next_deploy
+from dagferry_core.deploylog import (
+    MAX_DESCRIPTION_CHARACTERS,
+    Deploy,
+    Retention,
+    Stored,
+    decode,
+    kept_bundles,
+    next_deploy,
+)
 from dagferry_core.errors import FormatError
+from dagferry_core.names import MAX_SEQUENCE
 
 NOW = 1_795_157_101.5
 DAY = 86400
 
 
-def deploy(sequence: int = 1, *, newest: Deploy | None = None, now: float = NOW, digit: str = "a") -> Deploy:
+def deploy(
+    sequence: int = 1,
+    *,
+    newest: Deploy | None = None,
+    now: float = NOW,
+    digit: str = "a",
+    description: str = "first",
+) -> Deploy:
     return next_deploy(
         newest,
         sequence - 1,
         digest="sha256:" + digit * 64,
         kind="upload",
-        description="first",
+        description=description,
         actor="anonymous",
         now=now,
         changes=Changes(["a.py"], [], []),
@@ -34,6 +50,12 @@ def test_an_entry_is_read_as_it_was_written() -> None:
     assert decode(entry.encode(), 42) == entry
     assert entry.version == "20261120T064501Z-000042"
     assert (entry.added, entry.changed, entry.removed) == (1, 0, 0)
+    assert json.loads(entry.encode())["format"] == 2
+
+
+def test_a_description_is_cut_where_it_gets_long() -> None:
+    assert deploy(description="é" * MAX_DESCRIPTION_CHARACTERS).description == "é" * 1000
+    assert deploy(description="é" * MAX_DESCRIPTION_CHARACTERS + "x").description == "é" * 1000
 
 
 @pytest.mark.parametrize(
@@ -58,6 +80,12 @@ def test_an_entry_is_read_as_it_was_written() -> None:
         json.dumps({**deploy(42)._asdict(), "git": {"commit": 7}}).encode(),
         json.dumps({**deploy(42)._asdict(), "time": "now"}).encode(),
         json.dumps({**deploy(42)._asdict(), "added": True}).encode(),
+        json.dumps({**deploy(42)._asdict(), "sequence": 41}).encode(),
+        json.dumps({**deploy(42)._asdict(), "version": deploy(41).version}).encode(),
+        json.dumps({**deploy(42)._asdict(), "kind": "upload!"}).encode(),
+        json.dumps({**deploy(42)._asdict(), "kind": "k" * 41}).encode(),
+        json.dumps({**deploy(42)._asdict(), "nonce": "0123456789abcdef/../x"}).encode(),
+        json.dumps({**deploy(42)._asdict(), "previous": "e" * 65}).encode(),
         deploy(41).encode(),
     ],
 )
@@ -110,16 +138,23 @@ def test_a_sequence_above_every_known_one_is_used_even_if_that_one_cannot_be_rea
     assert deploy(8, newest=deploy(5)).sequence == 8
 
 
+def test_the_last_sequence_can_be_used_and_none_beyond_it() -> None:
+    last = deploy(MAX_SEQUENCE)
+    assert decode(last.encode(), MAX_SEQUENCE) == last
+    with pytest.raises(OverflowError, match="is the last there can be"):
+        deploy(MAX_SEQUENCE + 1)
+
+
 History = list[tuple[Deploy, int]]
 
 
-def kept(*histories: History, max_store_bytes: int = 1000, **rules: int) -> set[str]:
+def kept(*histories: History, max_store_bytes: int = 1000, now: float = NOW, **rules: int) -> set[str]:
     chosen = Retention(**{"keep_deploys": 2, "keep_days": 90, **rules})
     stored = {
         str(number): Stored([one for one, _ in history], {one.digest: size for one, size in history}, chosen)
         for number, history in enumerate(histories)
     }
-    found = kept_bundles(stored, max_store_bytes, NOW)
+    found = kept_bundles(stored, max_store_bytes, now)
     return {digest.removeprefix("sha256:")[0] for digests in found.values() for digest in digests}
 
 
@@ -143,6 +178,13 @@ def test_the_young_stay_beyond_the_newest() -> None:
     assert kept(stored((900, "a"), (80, "b"), (3, "c"), (2, "d"))) == {"b", "c", "d"}
 
 
+def test_a_deploy_is_young_until_it_is_older_than_keep_days() -> None:
+    history = stored((90, "a"), (1, "b"), (1, "c"))
+    moment = history[0][0].time + 90 * DAY
+    assert kept(history, now=moment) == {"a", "b", "c"}
+    assert kept(history, now=moment + 1) == {"b", "c"}
+
+
 def test_a_full_store_loses_the_oldest_of_the_young_but_never_the_newest() -> None:
     history = stored((4, "a"), (3, "b"), (2, "c"), (1, "d"))
     assert kept(history, max_store_bytes=35) == {"b", "c", "d"}
@@ -151,6 +193,26 @@ def test_a_full_store_loses_the_oldest_of_the_young_but_never_the_newest() -> No
 
 def test_a_bundle_two_deploys_name_counts_once_and_stays_with_the_newer() -> None:
     assert kept(stored((900, "a"), (800, "b"), (1, "c"), (1, "a"))) == {"a", "c"}
+
+
+def test_a_bundle_that_two_of_the_newest_deploys_name_counts_once() -> None:
+    assert kept(stored((3, "b"), (2, "a"), (1, "a")), max_store_bytes=20) == {"a", "b"}
+
+
+def test_a_bundle_that_two_young_deploys_name_counts_once_and_is_as_young_as_the_newer() -> None:
+    history = stored((8, "a"), (6, "b"), (4, "a"), (1, "c"), (1, "d"))
+    assert kept(history, max_store_bytes=40) == {"a", "b", "c", "d"}
+    assert kept(history, max_store_bytes=30) == {"a", "c", "d"}
+
+
+def test_an_older_bundle_does_not_stay_because_it_is_smaller_than_a_newer_one_that_goes() -> None:
+    history = stored((4, "a")) + [(one, 50) for one, _ in stored((5, "-"), (3, "b"))[1:]] + stored((1, "c"))
+    assert kept(history, keep_deploys=1, max_store_bytes=59) == {"c"}
+    assert kept(history, keep_deploys=1, max_store_bytes=60) == {"b", "c"}
+
+
+def test_of_young_deploys_of_one_moment_the_one_with_the_highest_sequence_stays() -> None:
+    assert kept(stored((3, "a"), (3, "b"), (1, "c"), (1, "d")), max_store_bytes=30) == {"b", "c", "d"}
 
 
 def test_the_current_deploy_stays_whatever_the_rules() -> None:

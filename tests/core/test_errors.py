@@ -2,9 +2,7 @@
 
 from pathlib import Path
 
-from dagferry_core.archive.errors import ArchiveError, ArchiveTruncated, BundleError
-from dagferry_core.errors import DagferryError, FormatError
-from dagferry_server.errors import RequestError, ServerError
+from dagferry_core.errors import DagferryError, FormatError, SetupError, with_subclasses
 from errortable import ALL_ERRORS
 
 
@@ -31,18 +29,20 @@ def test_every_error_says_what_it_is_and_what_to_do_next() -> None:
         assert error.exit_code != 0
 
 
-def test_what_the_caller_must_mend_is_a_4xx_and_what_passes_is_a_5xx_and_never_429() -> None:
-    for error in ALL_ERRORS:
-        if issubclass(error, (ArchiveError, BundleError, RequestError)):
-            assert error.status in {400, 401, 403, 404, 405, 409, 410, 413, 422}
-        elif issubclass(error, ServerError):
-            assert error.status in {503, 507}
+def test_every_error_is_of_one_family() -> None:
+    families = {error.__name__ for error in DagferryError.__subclasses__()}
+    expected = {"ArchiveError", "BundleError", "RequestError", "ServerError", "SyncError", "SetupError"}
+    assert families == expected
 
 
 def test_an_error_carries_its_message_and_its_hint() -> None:
-    assert ArchiveTruncated("x is cut.", "Do y.").as_dict() == {
-        "code": "archive_truncated",
+    assert SetupError("x is cut.", "Do y.").as_dict() == {
+        "code": "setting_invalid",
         "message": "x is cut.",
         "hint": "Do y.",
     }
-    assert ArchiveTruncated("x is cut.").hint == ArchiveTruncated.default_hint
+    assert SetupError("x is cut.").hint == SetupError.default_hint
+
+
+def test_a_family_is_its_root_and_all_below_in_the_order_of_their_definition() -> None:
+    assert [error.__name__ for error in with_subclasses(SetupError)] == ["SetupError", "ExtraMissing"]

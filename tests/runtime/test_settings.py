@@ -1,13 +1,8 @@
 """What every command shares: flags with variables behind them, one line on a mistake, logs."""
 
-import json
-import logging
-
 import pytest
 
-from dagferry_core.errors import SetupError
 from dagferry_runtime.exit import run
-from dagferry_runtime.logs import fields, set_up_logs
 from dagferry_runtime.settings import Setting, address, parse, seconds, size, whole
 
 SETTINGS = [
@@ -98,19 +93,35 @@ def test_anything_else_is_no_address(text: str) -> None:
         address(text)
 
 
-def test_an_error_of_a_command_is_its_exit_code_and_its_words(capsys) -> None:
-    def fail() -> int:
-        raise SetupError("It is wrong.", "Do it right.")
-
-    assert run("dagferry-test", fail) == 2
-    assert capsys.readouterr().err == "dagferry-test: It is wrong. Do it right.\n"
+@pytest.mark.parametrize(("text", "value"), [("1", 1), ("8", 8)])
+def test_a_whole_number_has_bounds(text: str, value: int) -> None:
+    assert whole(1, 8)(text) == value
 
 
-def test_a_log_line_is_one_json_object_with_its_fields(capsys, caplog) -> None:
-    caplog.set_level("INFO")  # so that the level is as it was for the next test
-    set_up_logs()
-    logging.getLogger("test").info("Stored %s", "it", extra=fields(deployment="prod", version="v"))
-    line = json.loads(capsys.readouterr().err)
-    assert line.pop("time").endswith("Z")
-    assert line == {"level": "info", "message": "Stored it", "deployment": "prod", "version": "v"}
-    logging.getLogger().handlers.clear()
+@pytest.mark.parametrize("text", ["0", "9", "-1", "1.0", "", "²"])
+def test_anything_else_is_no_whole_number(text: str) -> None:
+    with pytest.raises(ValueError, match="a whole number from 1 to 8 is expected"):
+        whole(1, 8)(text)
+
+
+@pytest.mark.parametrize(("text", "value"), [("0.5", 0.5), ("50", 50.0)])
+def test_seconds_have_bounds(text: str, value: float) -> None:
+    assert seconds(0.5, 50)(text) == value
+
+
+@pytest.mark.parametrize("text", ["0.4", "50.1", "nan", "inf", "soon", ""])
+def test_anything_else_is_no_number_of_seconds(text: str) -> None:
+    with pytest.raises(ValueError, match=r"a number of seconds from 0\.5 to 50 is expected"):
+        seconds(0.5, 50)(text)
+
+
+@pytest.mark.parametrize(
+    ("default", "shown"),
+    [(None, ""), (False, ""), (("0.0.0.0", 8000), "0.0.0.0:8000"), (("a", "b"), "a,b"), (30.0, "30"), (3, "3")],
+)
+def test_a_default_is_shown_as_it_is_written(default: object, shown: str) -> None:
+    assert Setting("--x", str, default, "X", "What.").shown_default == shown
+
+
+def test_a_switch_is_given_by_its_flag_alone() -> None:
+    assert parsed("--once", DAGFERRY_ONCE="false")["once"] is True

@@ -1,7 +1,7 @@
 """What real clients of the upload protocol do on the wire, byte by byte, and how the server survives it.
 
-docs/protocol.md says what they do: they take only 200 for success, repeat a 5xx, and after a broken connection send
-an empty file.
+docs/reference/protocol.md says what they do: they take only 200 for success, repeat a 5xx, and after a broken
+connection send an empty file.
 """
 
 import asyncio

@@ -33,11 +33,14 @@ def run(*arguments: str, code: str = "", **environment: str) -> subprocess.Compl
 def test_start_up_says_every_limit_and_where_it_listens(serve) -> None:
     server = serve("--tiers", "3", "--deployments", "prod,staging")
     told = {line["message"]: line for line in server.logged()}
-    assert told["Limits"]["upload_bytes"] == 3 * 15 * 1024 * 1024
-    assert told["Limits"]["upload_rule"] == "3 tiers of 15 MiB"
-    assert told["Limits"]["max_store_bytes"] > 0
-    assert (told["Limits"]["max_ratio"], told["Limits"]["ratio_free_bytes"]) == (250, 64 * 1024 * 1024)
-    assert told["Limits"]["max_paths_bytes"] == 16 * 1024 * 1024
+    assert told["Effective limits"]["upload_bytes"] == 3 * 15 * 1024 * 1024
+    assert told["Effective limits"]["upload_rule"] == "3 tiers of 15 MiB"
+    assert told["Effective limits"]["max_store_bytes"] > 0
+    assert (told["Effective limits"]["max_ratio"], told["Effective limits"]["ratio_free_bytes"]) == (
+        250,
+        64 * 1024 * 1024,
+    )
+    assert told["Effective limits"]["max_paths_bytes"] == 16 * 1024 * 1024
     assert told["Listening"]["listen"] == f"127.0.0.1:{server.port}"
     assert [line["deployment"] for line in server.logged() if line["message"] == "Deployment loaded"] == [
         "prod",

@@ -20,7 +20,7 @@ def python(code: str) -> list[str]:
     return [sys.executable, "-c", code]
 
 
-def test_it_is_told_version_digest_sequence_and_folder(tmp_path) -> None:
+def test_it_gets_version_digest_sequence_and_folder(tmp_path) -> None:
     names = "DAGFERRY_VERSION DAGFERRY_DIGEST DAGFERRY_SEQUENCE DAGFERRY_FOLDER"
     code = f"import os; open({str(tmp_path / 'told')!r}, 'w').write(' '.join(os.environ[n] for n in {names!r}.split()))"
     HookCommand(python(code), "/dags/current").run(DEPLOY)
@@ -35,7 +35,7 @@ def test_it_does_not_get_the_sidecars_token(tmp_path, monkeypatch) -> None:
     assert "dgf_secret" not in (tmp_path / "told").read_text()
 
 
-def test_a_failure_is_told_with_its_exit_code() -> None:
+def test_a_failure_is_reported_with_its_exit_code() -> None:
     with pytest.raises(HookFailed, match="ended with 3"):
         HookCommand(python("raise SystemExit(3)"), "").run(DEPLOY)
 

@@ -10,6 +10,7 @@ import time
 import pytest
 
 from dagferry_core.errors import DagferryError
+from dagferry_follow.choose import Condition
 from dagferry_follow.remote import inflate
 from dagferry_follow.remote.server import Server
 from dagferry_follow.volume.volume import Volume
@@ -95,7 +96,7 @@ def test_fresh_files_are_touched_again_twice_and_no_other(fake, tmp_path, watche
     for before, after in itertools.pairwise(seen):
         assert {name for name in A if after[name] > before[name]} == {"dag.py", "helper.py"}
     looping.until(lambda _, event: isinstance(event, Checked))
-    assert looping.done[-1][1].damage == "", "its own touch is no damage"
+    assert looping.done[-1][1].condition is Condition.INTACT, "its own touch is no damage"
 
 
 def test_files_a_swap_made_fresh_are_touched_again_although_the_sidecar_was_restarted(
@@ -141,7 +142,7 @@ def trickle(fake, kind: str):
 @pytest.mark.parametrize("kind", ["whole", "patch"])
 def test_files_are_touched_in_time_though_a_download_drips(fake, tmp_path, watched, monkeypatch, kind) -> None:
     monkeypatch.setattr(decide, "TOUCH_AGAIN_SECONDS", (0.5, 60.0))
-    monkeypatch.setattr(inflate, "ALIVE_SECONDS", 0.1)
+    monkeypatch.setattr(inflate, "HEARTBEAT_SECONDS", 0.1)
     fake.deploy(A)
     watched().until(published)
     fake.deploy(B)
@@ -165,7 +166,7 @@ def test_files_are_touched_in_time_though_a_download_drips(fake, tmp_path, watch
 
 def test_files_are_touched_in_time_though_the_server_says_nothing(fake, watched, monkeypatch) -> None:
     monkeypatch.setattr(decide, "TOUCH_AGAIN_SECONDS", (0.3, 60.0))
-    monkeypatch.setattr(pace, "TOUCH_LATE_SECONDS", 0.5)
+    monkeypatch.setattr(pace, "MAX_TOUCH_DELAY_SECONDS", 0.5)
     fake.deploy(A)
     watched().until(published)
     fake.deploy(B)
@@ -184,7 +185,7 @@ def test_a_defect_costs_the_deploy_and_not_the_pod(fake, watched, monkeypatch, c
 
     fake.deploy(A)
     looping = watched()
-    monkeypatch.setattr(looping.volume, "publish", break_down)
+    monkeypatch.setattr(looping.volume, "stage", break_down)
     looping.until(lambda _, event: isinstance(event, ApplyFailed))
     assert "nobody thought of that" in caplog.text
     assert looping.stats.syncs[DagferryError.code] == 1
@@ -228,8 +229,8 @@ def test_old_trees_are_retired_after_a_swap(fake, tmp_path, watched) -> None:
     assert looping.stats.trees == 2
 
 
-def test_a_deploy_is_taken_from_the_log_of_what_was_done(fake, watched) -> None:
+def test_a_deploy_is_one_poll_and_one_apply(fake, watched) -> None:
     fake.deploy(A)
     looping = watched().until(published)
-    assert [type(action).__name__ for action, _ in looping.done] == ["Ask", "Take"]
+    assert [type(action).__name__ for action, _ in looping.done] == ["Poll", "Apply"]
     assert isinstance(looping.done[-1][0], Apply)

@@ -14,7 +14,7 @@ from dagferry_sidecar.probes import Probes
 from dagferry_sidecar.stats import Stats
 
 
-class Volume:
+class Root:
     def __init__(self, version: str) -> None:
         self.version = version
 
@@ -58,16 +58,16 @@ def test_the_loop_is_alive_until_it_takes_longer_than_it_said(probes, stats) -> 
 
 def test_it_is_ready_only_when_a_checked_tree_is_published_and_looks_each_time(probes, stats) -> None:
     assert ready(probes)[0] == 503
-    probes.volume = Volume("v-1")
+    probes.root = Root("v-1")
     assert ready(probes)[0] == 503, "published, but not checked yet"
     stats.intact = True
     assert ready(probes) == (200, {"ready": True, "version": "v-1", "seconds_since_contact": None, "error": None})
-    probes.volume.version = ""
+    probes.root.version = ""
     assert ready(probes)[0] == 503
 
 
-def test_being_out_of_touch_is_said_and_makes_nobody_unready(probes, stats) -> None:
-    probes.volume = Volume("v-1")
+def test_being_out_of_touch_is_reported_and_makes_nobody_unready(probes, stats) -> None:
+    probes.root = Root("v-1")
     stats.intact = True
     stats.last_contact = 1.0
     stats.error = ServerUnreachable("It is away.")
@@ -80,9 +80,9 @@ def test_being_out_of_touch_is_said_and_makes_nobody_unready(probes, stats) -> N
 def test_metrics_agree_with_readiness(probes, stats) -> None:
     stats.live = DeployRef("log", 1, "v-1", "sha256:1")
     stats.intact = True
-    probes.volume = Volume("v-1")
+    probes.root = Root("v-1")
     assert "dagferry_sidecar_published 1.0" in get(probes, "/metrics")[1]
-    probes.volume.version = ""
+    probes.root.version = ""
     assert "dagferry_sidecar_published 0.0" in get(probes, "/metrics")[1]
 
 

@@ -104,7 +104,7 @@ def test_a_token_is_given_or_in_a_file_and_never_in_an_error(tmp_path) -> None:
         assert "dgf_x" not in caught.value.message
 
 
-def test_a_token_over_plain_http_needs_a_word(tmp_path) -> None:
+def test_a_token_over_plain_http_needs_a_flag(tmp_path) -> None:
     arguments = ["--root", "/r", "--server", "http://dagferry-server:8000", "--token", "dgf_x"]
     with pytest.raises(SetupError, match="plain HTTP"):
         read_settings(arguments, {})

@@ -2,7 +2,7 @@
 
 One pass: each byte is expanded, hashed and written once, and memory does not grow with the sizes of files. Whatever
 comes back is a whole and proven archive; anything else is an error of ``dagferry_core.archive.errors`` that names the
-member. The rules are those of docs/concepts.md::
+member. The rules are those of docs/reference/valid-bundle.md::
 
     with open(upload, "rb") as archive, open(scratch, "w+b") as spool:
         checked = check_archive(archive, spool, ArchiveRules())

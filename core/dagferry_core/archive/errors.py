@@ -3,6 +3,7 @@
 The server answers with them, so their hints are for whoever packed the archive, or runs the server.
 """
 
+from dagferry_core.documentation import Audience
 from dagferry_core.errors import EXIT_REFUSED, DagferryError
 
 
@@ -10,6 +11,7 @@ class ArchiveError(DagferryError):
     """The upload is not an archive that can be trusted."""
 
     code = "archive_error"
+    audience = Audience.DEPLOYERS
     status = 422
     exit_code = EXIT_REFUSED
     default_hint = "Pack the dags folder again, for example with: tar -czf dags.tar.gz dags"
@@ -62,6 +64,7 @@ class BundleError(DagferryError):
     """The archive is sound, but its content makes no bundle."""
 
     code = "bundle_error"
+    audience = Audience.DEPLOYERS
     status = 422
     exit_code = EXIT_REFUSED
     default_hint = "Remove or rename the file in the dags folder and deploy again."

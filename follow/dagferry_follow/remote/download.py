@@ -1,4 +1,4 @@
-"""What a download brings: the manifest of a deploy, and how to fill a draft with it."""
+"""What a download brings: the manifest of a deploy, and the content to fill a tree with."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -10,43 +10,36 @@ from dagferry_core.errors import FormatError, Truncated
 from dagferry_follow.errors import AnswerInvalid, DigestMismatch, PatchMismatch, SyncError
 from dagferry_follow.remote.inflate import Inflated
 from dagferry_follow.remote.server import PATCH, Download
-from dagferry_follow.volume.staging import StagingTree
-
-Fill = Callable[[StagingTree], None]
+from dagferry_follow.volume.staging import Content
 
 
 @contextlib.contextmanager
-def opened(
+def open_download(
     download: Download,
     old: Manifest | None,
     digest: str,
-    cut: Callable[[], None],
-    alive: Callable[[], None] = lambda: None,
-) -> Iterator[tuple[Manifest, Fill]]:
-    """Open a bundle, or a patch to ``old``, that is coming in.
+    heartbeat: Callable[[], None] = lambda: None,
+) -> Iterator[tuple[Manifest, Content]]:
+    """Yield the manifest and the content of a bundle, or of a patch to ``old``, that is coming in.
 
     Raises ``DigestMismatch`` unless the manifest's digest is ``digest`` (``""``: any), ``PatchMismatch`` if a patch
-    is not for ``old``. ``cut`` breaks the download off; ``alive`` is called now and then, in this thread.
+    is not for ``old``. An error inside aborts the download. ``heartbeat`` is called now and then, in this thread.
     """
     if download.kind == PATCH:
         with _errors(AnswerInvalid):
-            patch = Patch.parse(download.read_patch(alive))
+            patch = Patch.parse(download.read_patch(heartbeat))
         if old is None:
             raise PatchMismatch("The server sent a patch where there is nothing to apply it to.")
         _check(patch.digest, digest)
-        yield _applied(patch, old), lambda staging: staging.fill_from_patch(patch)
+        yield _applied(patch, old), patch
         return
 
-    with Inflated(download.read, cut, alive) as read_inflated:
+    with Inflated(download.read, download.abort, heartbeat) as read_inflated:
         with _errors(AnswerInvalid):
             manifest, files = read_tar(read_inflated)
         _check(manifest.digest, digest)
-
-        def fill(staging: StagingTree) -> None:
-            with _errors(DigestMismatch):
-                staging.fill_from_bundle(files)
-
-        yield manifest, fill
+        with _errors(DigestMismatch):  # of whoever reads the files, too
+            yield manifest, files
 
 
 def _applied(patch: Patch, old: Manifest) -> Manifest:

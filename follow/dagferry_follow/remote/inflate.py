@@ -18,7 +18,7 @@ from dagferry_follow.errors import DigestMismatch
 
 BUFFERS = 8
 """Of ``PIECE_BYTES`` each: how far decompressing may be ahead of writing."""
-ALIVE_SECONDS = 1.0
+HEARTBEAT_SECONDS = 1.0
 COMPRESSED_BYTES = 64 * 1024
 """How much is received at a time."""
 
@@ -32,18 +32,21 @@ class _Source(NamedTuple):
 class Inflated:
     """The tar inside a compressed bundle that ``read`` gives; a context manager that ends its thread.
 
-    ``cut`` must make a ``read`` that is under way in the other thread return or raise. ``alive`` is called in this
-    thread, for each piece and every second while none comes.
+    ``abort`` must make a ``read`` that is under way in the other thread return or raise. ``heartbeat`` is called in
+    this thread, for each piece and every second while none comes.
     """
 
-    __slots__ = ("_alive", "_cut", "_empty", "_ended", "_filled", "_piece", "_read", "_start", "_stopped", "_thread")
+    __slots__ = (
+        *("_abort", "_empty", "_ended", "_filled", "_heartbeat"),
+        *("_piece", "_read", "_start", "_stopped", "_thread"),
+    )
 
     def __init__(
-        self, read: Callable[[int], bytes], cut: Callable[[], None], alive: Callable[[], None] = lambda: None
+        self, read: Callable[[int], bytes], abort: Callable[[], None], heartbeat: Callable[[], None] = lambda: None
     ) -> None:
-        self._alive = alive
+        self._heartbeat = heartbeat
         self._read = read
-        self._cut = cut
+        self._abort = abort
         self._empty: queue.SimpleQueue[bytearray] = queue.SimpleQueue()
         self._filled: queue.SimpleQueue[memoryview | BaseException] = queue.SimpleQueue()
         for _ in range(BUFFERS):
@@ -63,7 +66,7 @@ class Inflated:
     ) -> None:
         if error is not None:
             self._stopped = True
-            self._cut()
+            self._abort()
             self._empty.put(bytearray())
         self._thread.join()
 
@@ -84,9 +87,9 @@ class Inflated:
 
     def _wait(self) -> memoryview | BaseException:
         while True:
-            self._alive()
+            self._heartbeat()
             with contextlib.suppress(queue.Empty):
-                return self._filled.get(timeout=ALIVE_SECONDS)
+                return self._filled.get(timeout=HEARTBEAT_SECONDS)
 
     def _take(self, size: int) -> bytes:
         if self._start == len(self._piece) and not self._ended:

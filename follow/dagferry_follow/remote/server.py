@@ -16,8 +16,9 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple, NoReturn
 from urllib.parse import quote
 
-from dagferry_core import __version__
+from dagferry_core import __version__, protocol
 from dagferry_core.bundle.patch import MAX_PATCH_BYTES
+from dagferry_core.documentation import DOCUMENTATION
 from dagferry_core.errors import DagferryError
 from dagferry_core.limits import PIECE_BYTES
 from dagferry_core.names import is_digest, version_sequence
@@ -32,18 +33,17 @@ SILENCE_SECONDS = 20.0
 """How long the server may send nothing, beyond the wait it was asked for; and how long a small answer may take."""
 DOWNLOAD_SECONDS = 900.0
 """How long a bundle may take. What drips never falls silent, so it has to be limited as a whole."""
+SILENCE_FIRST_SECONDS = 0.5
+"""How much later a request is cut as a whole, so that the error says that the server was silent."""
 PATCH_PIECE_BYTES = 1024  # does not take long even where it drips
 GOODBYE_SECONDS = 2.0
 MAX_ANSWER_BYTES = 64 * 1024
 MAX_LOG_ID_CHARACTERS = 200
-MAX_ERROR_BYTES = 300
 
 NO_ACCESS = ConnectionOptions()
 
 WHOLE, PATCH = "whole", "patch"
 """The kinds of ``Download``."""
-WHOLE_TYPE = "application/zstd"
-PATCH_TYPE = "application/vnd.dagferry.patch"
 
 
 class Report(NamedTuple):
@@ -54,13 +54,17 @@ class Report(NamedTuple):
 
 
 class Download:
-    """A bundle or a patch that is coming in. To be read to its end, or ``Server.close``d."""
+    """A bundle or a patch that is coming in. To be read to its end, or aborted.
 
-    __slots__ = ("_expected", "_response", "kind", "received")
+    ``abort`` closes the connection, also under another thread that reads from it.
+    """
 
-    def __init__(self, response: http.client.HTTPResponse, kind: str) -> None:
+    __slots__ = ("_expected", "_response", "abort", "kind", "received")
+
+    def __init__(self, response: http.client.HTTPResponse, kind: str, abort: Callable[[], None]) -> None:
         self._response = response
         self._expected = response.length
+        self.abort = abort
         self.kind = kind
         self.received = 0
 
@@ -75,11 +79,11 @@ class Download:
             raise ServerUnreachable(f"The download broke after {self.received} of {self._expected} bytes.")
         return data
 
-    def read_patch(self, alive: Callable[[], None] = lambda: None) -> bytes:
-        """Return all of a patch, which is small; call ``alive`` for each piece that comes."""
+    def read_patch(self, heartbeat: Callable[[], None] = lambda: None) -> bytes:
+        """Return all of a patch, which is small; call ``heartbeat`` for each piece that comes."""
         pieces = []
         while piece := self.read(PATCH_PIECE_BYTES):
-            alive()
+            heartbeat()
             pieces.append(piece)
             if self.received > MAX_PATCH_BYTES:
                 raise AnswerInvalid(f"The patch has over {MAX_PATCH_BYTES} bytes.")
@@ -89,8 +93,8 @@ class Download:
 class Server:
     """One deployment of one server, as a follower sees it.
 
-    ``agent`` names the program; ``instance`` and ``component`` the pod, in reports. ``access`` is what lets it in,
-    ``timeouts`` is for those who cannot wait as long as a sidecar; ``within`` bounds the seconds any answer may take.
+    ``agent`` names the program; ``instance`` and ``component`` the pod, in reports. ``access`` is what lets it in;
+    ``timeouts`` is for those who cannot wait as long as a sidecar.
     """
 
     def __init__(
@@ -104,16 +108,15 @@ class Server:
         access: ConnectionOptions = NO_ACCESS,
         timeouts: Timeouts | None = None,
     ) -> None:
-        self.within = math.inf
-        self._patience = timeouts or Timeouts(CONNECT_SECONDS, SILENCE_SECONDS, DOWNLOAD_SECONDS)
+        self._timeouts = timeouts or Timeouts(CONNECT_SECONDS, SILENCE_SECONDS, DOWNLOAD_SECONDS)
         self._transport = Transport(url, access)
-        self._path = f"{self._transport.url.path.rstrip('/')}/{deployment}/dags"
+        self._deployment = deployment
         self._headers = {
             "User-Agent": f"{agent}/{__version__}",
             # A cache on the way must not answer for the server.
             "Cache-Control": "no-cache",
-            **({"Dagferry-Instance": instance} if instance else {}),
-            **({"Dagferry-Component": component} if component else {}),
+            **({protocol.INSTANCE: instance} if instance else {}),
+            **({protocol.COMPONENT: component} if component else {}),
         }
         self._access = access
 
@@ -121,65 +124,77 @@ class Server:
         """Close the connection, also under a thread that reads from it."""
         self._transport.close()
 
-    # --- the calls ---------------------------------------------------------------------------------------------------
+    # --- requests ----------------------------------------------------------------------------------------------------
 
-    def current(self, seen: str, wait: int, report: Report | None) -> DeployRef | None:
+    def current(self, seen: str, wait: int, report: Report | None, *, timeout: float = math.inf) -> DeployRef | None:
         """Return the newest deploy (sequence 0: none yet), or ``None`` if it still is ``seen``, a version.
 
         The server waits up to ``wait`` seconds for another one. Without a ``report`` it does not count this sidecar.
+        ``timeout`` is how many seconds the whole request may take, where that is less than what is usual.
         """
         headers = self._report(report)
         if seen:
             headers["If-None-Match"] = f'"{seen}"'
         if wait:
             headers["Prefer"] = f"wait={wait}"
-        response = self._get("/current", headers, wait + self._patience.answer, self._patience.connect)
+        response = self._get(
+            protocol.CURRENT_PATH, headers, wait + self._timeouts.answer, self._timeouts.connect, timeout
+        )
         if response.status == http.client.NOT_MODIFIED:
             response.read()
             return None
         return _deploy_of(self._read_answer(response))
 
-    def download(self, version: str, have: str) -> Download:
-        """Start the download of ``version``: a patch if the server has one from the version ``have``, else all."""
-        query = f"?from={have}" if have else ""
-        response = self._get(f"/versions/{version}{query}", {}, SILENCE_SECONDS, self._patience.connect)
-        self._transport.limit(self._patience.download)
+    def download(self, version: str, have: str, *, timeout: float = math.inf) -> Download:
+        """Start the download of ``version``: a patch if the server has one from the version ``have``, else all.
+
+        ``timeout`` is how many seconds it may take until the answer begins, where that is less than what is usual.
+        """
+        query = f"?{protocol.FROM}={have}" if have else ""
+        path = protocol.VERSION_PATH.replace("{version}", version) + query
+        response = self._get(path, {}, SILENCE_SECONDS, self._timeouts.connect, timeout)
+        self._transport.limit(self._timeouts.download)
         content_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
         if response.headers.get("Content-Encoding", "identity") != "identity":
             content_type = "something that was compressed on the way"
-        if content_type == WHOLE_TYPE:
+        if content_type == protocol.BUNDLE_TYPE:
             self._transport.limit_silence(SILENCE_SECONDS)
-            return Download(response, WHOLE)
-        if content_type == PATCH_TYPE and have:
-            return Download(response, PATCH)
+            return Download(response, WHOLE, self.close)
+        if content_type == protocol.PATCH_TYPE and have:
+            return Download(response, PATCH, self.close)
         self.close()
         raise AnswerInvalid(f"The server sent {content_type or 'nothing known'} where a bundle was expected.")
 
     def deregister(self, report: Report) -> None:
         """Tell the server that this sidecar ends."""
         self.close()
-        headers = {**self._report(report), "Dagferry-Deregister": "1"}
-        self._read_answer(self._get("/current", headers, GOODBYE_SECONDS, GOODBYE_SECONDS))
+        headers = {**self._report(report), protocol.DEREGISTER: "1"}
+        self._read_answer(self._get(protocol.CURRENT_PATH, headers, GOODBYE_SECONDS, GOODBYE_SECONDS))
 
     # --- one request -------------------------------------------------------------------------------------------------
 
     def _report(self, report: Report | None) -> dict[str, str | None]:
         if report is None:
-            return {"Dagferry-Instance": None}
-        headers: dict[str, str | None] = {"Dagferry-Live": report.live or None}
+            return {protocol.INSTANCE: None}
+        headers: dict[str, str | None] = {protocol.LIVE: report.live or None}
         if report.error:
-            text = quote(f"{report.error.code}: {report.error.message}", safe=" :/")[:MAX_ERROR_BYTES]
-            headers["Dagferry-Error"] = _CUT_ESCAPE.sub("", text)
+            text = quote(f"{report.error.code}: {report.error.message}", safe=" :/")[: protocol.MAX_ERROR_CHARACTERS]
+            headers[protocol.ERROR] = _CUT_ESCAPE.sub("", text)
         return headers
 
     def _get(
-        self, path: str, headers: Mapping[str, str | None], silence: float, connect_seconds: float
+        self,
+        path: str,
+        headers: Mapping[str, str | None],
+        silence: float,
+        connect_seconds: float,
+        timeout: float = math.inf,
     ) -> http.client.HTTPResponse:
         """Return the answer with its body unread; its status is 200, or 304 if that was possible."""
-        silence, connect_seconds = min(silence, self.within), min(connect_seconds, self.within)
-        self._transport.limit(min(connect_seconds + silence, self.within + 0.5))  # silence is to be called so
+        silence, connect_seconds = min(silence, timeout), min(connect_seconds, timeout)
+        self._transport.limit(min(connect_seconds + silence, timeout + SILENCE_FIRST_SECONDS))
         together = {**self._headers, **headers, **self._access.headers()}
-        response = self._transport.request(Request("GET", self._path + path, together), silence, connect_seconds)
+        response = self._transport.request(Request("GET", self._path(path), together), silence, connect_seconds)
         if response.status == http.client.OK or (
             response.status == http.client.NOT_MODIFIED and "If-None-Match" in headers
         ):
@@ -189,6 +204,9 @@ class Server:
         finally:
             response.close()
             self.close()
+
+    def _path(self, path: str) -> str:
+        return self._transport.url.path.rstrip("/") + path.replace("{deployment}", self._deployment)
 
     def _refuse(self, response: http.client.HTTPResponse) -> NoReturn:
         status = response.status
@@ -222,7 +240,10 @@ class Server:
         return body
 
 
-_WHO_ASKS = "The server wants to know who asks: give the sidecar a token with --token-file, and see docs/security.md."
+_WHO_ASKS = (
+    "The server requires credentials: give the sidecar a token with --token-file. "
+    f"See {DOCUMENTATION}/how-to/set-up-credentials.md for how to create one."
+)
 _REFUSED = (
     "Check that --token-file holds a token of scope sync for this deployment. The server's log says why it refused it."
 )

@@ -66,22 +66,22 @@ class Transport:
         connection = self._connection
         if self._timer:
             self._timer.cancel()
-        self._cut()
+        self._abort()
         self._connection = self._socket = None
         if connection:
             connection.close()
 
-    def _cut(self) -> None:
+    def _abort(self) -> None:
         # While a proxy is asked for a tunnel, only the connection knows the socket.
         if sock := self._socket or (self._connection.sock if self._connection else None):
             with contextlib.suppress(OSError):  # the other side may have been faster
                 sock.shutdown(socket.SHUT_RDWR)
 
     def limit(self, seconds: float) -> None:
-        """Cut the connection after ``seconds``, unless another limit replaces this one before."""
+        """Abort the connection after ``seconds``, unless another limit replaces this one before."""
         if self._timer:
             self._timer.cancel()
-        self._timer = threading.Timer(seconds, self._cut)
+        self._timer = threading.Timer(seconds, self._abort)
         self._timer.daemon = True
         with contextlib.suppress(RuntimeError):  # no thread to be had: the limit on silence has to do
             self._timer.start()

@@ -28,28 +28,32 @@ log = logging.getLogger(__name__)
 
 
 class Root:
-    """A root folder, owned until ``close``.
+    """The root folder ``path``, owned until ``close``.
 
-    ``modes`` is whether its volume keeps modes. Raises ``RootUnusable`` if the folder cannot be used or its volume
-    lacks what it must have, ``RootInUse`` if it has an owner.
+    ``trees`` is the folder of its trees, ``link`` the link ``current``; ``modes`` is whether its volume keeps modes.
+    Raises ``RootUnusable`` if the folder cannot be used or its volume lacks what it must have, ``RootInUse`` if it has
+    an owner.
     """
 
-    def __init__(self, root: str) -> None:
-        self.root = root
-        self._trees = f"{root}/{TREES}"
-        self._link = f"{root}/{CURRENT}"
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.trees = f"{path}/{TREES}"
+        self.link = f"{path}/{CURRENT}"
         self._lock = -1
-        self._own()
+        self.own()
         try:
-            with failures(root):
-                self.modes = keeps_modes(root, f"{self._trees}/{os.urandom(8).hex()}")
+            with failures(path):
+                self.modes = keeps_modes(path, self.folder_of(os.urandom(8).hex()))
         except BaseException:
             self.close()
             raise
 
-    def _own(self) -> bool:
-        """Have the folders and the lock; again if a hand removed them. Tell whether the trees are gone."""
-        path = f"{self._trees}/{LOCK}"
+    def own(self) -> bool:
+        """Create the folders and lock them, unless that is done; return whether the folder of the trees is new.
+
+        Someone may have removed them since. Raises ``RootUnusable`` or ``RootInUse``.
+        """
+        path = f"{self.trees}/{LOCK}"
         with contextlib.suppress(OSError):
             if os.path.samestat(os.fstat(self._lock), os.lstat(path)):
                 return False
@@ -59,12 +63,12 @@ class Root:
             made = self._make_folders()
             lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
         except OSError as error:
-            raise RootUnusable(f"{error.filename or self.root} cannot be used: {error.strerror}.") from error
+            raise RootUnusable(f"{error.filename or self.path} cannot be used: {error.strerror}.") from error
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             os.close(lock)
-            raise RootInUse(f"Another sidecar owns {self.root}.") from error
+            raise RootInUse(f"Another sidecar owns {self.path}.") from error
         except OSError as error:
             os.close(lock)
             raise RootUnusable(f"{path} cannot be locked: {error.strerror}.", LOCK_HINT) from error
@@ -73,26 +77,26 @@ class Root:
         return made
 
     def _make_folders(self) -> bool:
-        if not os.path.isdir(self.root):
-            os.makedirs(self.root, FOLDER_MODE)
-            set_mode(self.root, FOLDER_MODE)
-        mode = stat.S_IMODE(os.stat(self.root).st_mode)
+        if not os.path.isdir(self.path):
+            os.makedirs(self.path, FOLDER_MODE)
+            set_mode(self.path, FOLDER_MODE)
+        mode = stat.S_IMODE(os.stat(self.path).st_mode)
         if not mode & 0o055:
             try:
-                os.chmod(self.root, mode | 0o055)  # noqa: S103 - that is the point
-                if os.stat(self.root).st_mode & 0o055:  # else the volume keeps no modes, which is told of later
-                    log.warning("%s was closed to all other users. It is open to them now.", self.root)
+                os.chmod(self.path, mode | 0o055)  # noqa: S103 - that is the point
+                if os.stat(self.path).st_mode & 0o055:  # else the volume keeps no modes, which is told of later
+                    log.warning("%s was closed to all other users. It is open to them now.", self.path)
             except PermissionError:
-                log.warning("%s is closed to all other users, and its owner is another one.", self.root)
-        if not self._target() and os.path.lexists(self._link):
-            if self._lock < 0 and not os.path.isdir(self._trees):
+                log.warning("%s is closed to all other users, and its owner is another one.", self.path)
+        if not self.target() and os.path.lexists(self.link):
+            if self._lock < 0 and not os.path.isdir(self.trees):
                 raise RootUnusable(
-                    f"{self._link} is not a link that a sidecar made.", "Move it away, or use another --root."
+                    f"{self.link} is not a link that a sidecar made.", "Move it away, or use another --root."
                 )
-            log.warning("%s is not a link that a sidecar made. It is replaced.", self._link)
+            log.warning("%s is not a link that a sidecar made. It is replaced.", self.link)
         with contextlib.suppress(FileExistsError):
-            os.mkdir(self._trees)
-            set_mode(self._trees, FOLDER_MODE)
+            os.mkdir(self.trees)
+            set_mode(self.trees, FOLDER_MODE)
             return True
         return False
 
@@ -105,37 +109,43 @@ class Root:
     def published_version(self) -> str:
         """Return the version that ``current`` leads to right now, or ``""``; safe to call from any thread."""
         with contextlib.suppress(OSError, RootUnusable):
-            target = self._target()
-            if target and os.path.isdir(f"{self.root}/{target}"):
+            target = self.target()
+            if target and os.path.isdir(f"{self.path}/{target}"):
                 return target.rpartition("/")[2]
         return ""
 
-    def _target(self) -> str:
+    def target(self) -> str:
         """Return where the link leads, or ``""`` if there is none, or something that can be replaced by it."""
         try:
-            target = os.readlink(self._link)
+            target = os.readlink(self.link)
         except FileNotFoundError:
             return ""
         except OSError as error:
             if error.errno != errno.EINVAL:
                 raise
-            if os.path.isdir(self._link):
+            if os.path.isdir(self.link):
                 raise self._in_the_way() from error
             return ""
         return target if _TARGET.fullmatch(target) else ""
 
     def _in_the_way(self) -> RootUnusable:
-        return RootUnusable(f"{self._link} is a folder and no link.", "Move it away, or use another --root.")
+        return RootUnusable(f"{self.link} is a folder and no link.", "Move it away, or use another --root.")
+
+    def folder_of(self, unique: str) -> str:
+        """Return the folder that has one tree and its records."""
+        return f"{self.trees}/{unique}"
 
     @staticmethod
-    def _target_of(unique: str, version: str) -> str:
+    def target_of(unique: str, version: str) -> str:
+        """Return what the link says when it points at a tree: its path, relative to the root."""
         return f"{TREES}/{unique}/{version}"
 
-    def _point_at(self, target: str) -> None:
-        temporary = f"{self._trees}/link-{os.urandom(8).hex()}"
+    def point_at(self, target: str) -> None:
+        """Make the link point at ``target`` by one rename, whatever it pointed at before."""
+        temporary = f"{self.trees}/link-{os.urandom(8).hex()}"
         os.symlink(target, temporary)
         try:
-            os.rename(temporary, self._link)
+            os.rename(temporary, self.link)
         except BaseException as error:
             with contextlib.suppress(FileNotFoundError):  # a signal may strike right after the rename
                 os.unlink(temporary)

@@ -40,6 +40,8 @@ from dagferry_follow.volume.tree import (
 
 Files = Iterable[tuple[Entry, Iterable[bytes | memoryview]]]
 """Every file of a manifest in its order, with its content in pieces."""
+Content = Files | Patch | Tree
+"""What a tree is filled with: all of its files, a patch to the old tree, or the old tree itself."""
 
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -47,10 +49,9 @@ _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 class StagingTree:
     """A tree of ``manifest`` that is being built in ``folder``, an empty one, to replace ``old``.
 
-    Fill it by one of ``fill_same``, ``fill_from_patch`` and ``fill_from_bundle``, then ``stamp`` it. A context
-    manager that gives its descriptors back; the folder is the caller's to remove. Raises ``VolumeFailed`` with the
-    path where the volume refuses. Without ``links`` nothing is shared with ``old``: files are copied. ``modes`` is
-    whether the volume keeps modes.
+    ``fill`` it, then ``finalize`` it. A context manager that closes its descriptors; the folder is the caller's to
+    remove. Raises ``VolumeFailed`` with the path where the volume refuses. Without ``links`` nothing is shared with
+    ``old``: files are copied. ``modes`` is whether the volume keeps modes.
     """
 
     __slots__ = (
@@ -204,18 +205,26 @@ class StagingTree:
 
     # --- all files ---------------------------------------------------------------------------------------------------
 
-    def fill_same(self) -> None:
-        """Link everything: the manifest is that of the old tree. Raises ``TreeDamaged`` if a file is torn."""
+    def fill(self, content: Content) -> None:
+        """Make all files of the manifest.
+
+        Raises ``DigestMismatch`` if a content is not what the manifest says; ``PatchMismatch`` or ``TreeDamaged`` if
+        the old tree is not what the patch is for, or not what was published: then the whole bundle helps.
+        """
+        if isinstance(content, Tree):
+            self._link_all()
+        elif isinstance(content, Patch):
+            self._apply(content)
+        else:
+            self._write_all(content)
+
+    def _link_all(self) -> None:
         for entry in self.manifest.files.values():
             if not self.link(entry):
                 raise _torn(entry.path)
 
-    def fill_from_patch(self, patch: Patch) -> None:
-        """Link what did not change and build the rest from the patch.
-
-        Raises ``PatchMismatch``, ``DigestMismatch`` or ``TreeDamaged`` if the old tree is not what the patch is for;
-        the whole bundle helps then.
-        """
+    def _apply(self, patch: Patch) -> None:
+        """Link what did not change and build the rest from the patch."""
         old = self.old.manifest if self.old else Manifest(())
         by_content = {entry.sha256: path for path, entry in old.files.items()} if patch.copied else {}
         written = {entry.path for entry in patch.written}
@@ -243,7 +252,7 @@ class StagingTree:
             raise AnswerInvalid(f"The patch does not carry {entry.path} where the manifest has it.")
         self.write(entry, (content,))
 
-    def fill_from_bundle(self, files: Files) -> None:
+    def _write_all(self, files: Files) -> None:
         """Write the files, but link those that the old tree has.
 
         A whole bundle does not say who imports or reads what. So if any file is not as it was, all Python files become
@@ -266,7 +275,7 @@ class StagingTree:
             return {path for path in unchanged if not path.endswith(".py")}
         return unchanged
 
-    def stamp(self, now: float) -> tuple[Tree, list[str]]:
+    def finalize(self, now: float) -> tuple[Tree, list[str]]:
         """Set the mtimes of the fresh files to ``now``, seconds since the epoch; return the tree and their paths.
 
         What only depends on what changed gets ``AHEAD_NS`` less, since Airflow reads the newest files first.

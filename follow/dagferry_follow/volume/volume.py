@@ -19,7 +19,7 @@ import logging
 import os
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from dagferry_core.bundle.manifest import EMPTY, Manifest
@@ -63,13 +63,26 @@ class Live(NamedTuple):
     tree: Tree
 
 
-class Volume(Root):
-    """A root folder and its trees, owned until ``close``.
+class StagedDeploy(StagingTree):
+    """A tree that is being built on a volume, in the folder ``unique``, to become the live tree of ``deploy``."""
 
-    ``live`` is the tree that is published, and ``old`` are those before it, newest first; ``load`` finds both.
+    __slots__ = ("deploy", "unique")
+
+    def __init__(self, root: Root, unique: str, deploy: DeployRef, manifest: Manifest, old: Tree | None) -> None:
+        self.unique = unique
+        self.deploy = deploy
+        super().__init__(f"{root.folder_of(unique)}/{deploy.version}", manifest, old, modes=root.modes)
+
+
+class Volume:
+    """The trees under a root folder, which is owned until ``close``.
+
+    ``live`` is the tree that is published, and ``old`` are those before it, newest first; ``load`` finds both. A deploy
+    is published in three steps: ``stage`` a tree, fill it, ``swap`` it in.
     """
 
-    def __init__(self, root: str) -> None:
+    def __init__(self, path: str) -> None:
+        self.root = Root(path)
         self.live: Live | None = None
         self.old: list[OldTree] = []
         self._unremoved: set[str] = set()
@@ -77,7 +90,10 @@ class Volume(Root):
         self._removed_at = 0.0
         self._unknown = ""
         """What the link named at the start if that could not be checked: Airflow may have read its files."""
-        super().__init__(root)
+
+    def close(self) -> None:
+        """Give up the ownership of the root folder."""
+        self.root.close()
 
     # --- reading -----------------------------------------------------------------------------------------------------
 
@@ -88,9 +104,9 @@ class Volume(Root):
         little is known to check it is damage without a ``live`` tree. Raises ``RootUnusable`` if ``current`` is not
         ours to change.
         """
-        with failures(self.root):
-            target = self._target()
-            if not target or not os.path.isdir(f"{self.root}/{target}"):
+        with failures(self.root.path):
+            target = self.root.target()
+            if not target or not os.path.isdir(f"{self.root.path}/{target}"):
                 self._unknown = target
                 return self._take_newest_whole()
             _, unique, version = target.split("/")
@@ -104,99 +120,111 @@ class Volume(Root):
 
     def _read(self, unique: str, version: str = "") -> tuple[Live, Damage]:
         """Return a tree and what is wrong with it; raise whatever its records are damaged by."""
-        record, tree, damage = read_tree(self.root, unique, version, modes=self.modes)
+        record, tree, damage = read_tree(self.root.path, unique, version, modes=self.root.modes)
         return Live(unique, record, tree), damage
 
     def _take_newest_whole(self) -> Damage:
         serials: dict[str, int] = {}
-        for name in filter(UNIQUE.fullmatch, os.listdir(self._trees)):
+        for name in filter(UNIQUE.fullmatch, os.listdir(self.root.trees)):
             with contextlib.suppress(OSError, ValueError):
-                serials[name] = read_record(f"{self._trees}/{name}").serial
+                serials[name] = read_record(self.root.folder_of(name)).serial
         for unique in sorted(serials, key=serials.__getitem__, reverse=True):
             with contextlib.suppress(DagferryError, OSError, ValueError):
                 live, damage = self._read(unique)
                 if not damage.corrupt:
-                    self._point_at(self._target_of(unique, live.record.version))
+                    self.root.point_at(self.root.target_of(unique, live.record.version))
                     self.live = live
-                    log.warning("%s led nowhere. It leads to %s now.", self._link, live.record.version)
+                    log.warning("%s led nowhere. It leads to %s now.", self.root.link, live.record.version)
                     break
         else:
             damage = Damage([], [])
         for unique in serials.keys() - {self.live.unique if self.live else ""}:
             # One of them was live, and tasks may run on it: without a mark it would be swept.
-            if not os.path.lexists(f"{self._trees}/{unique}/{ENDED}"):
+            if not os.path.lexists(f"{self.root.trees}/{unique}/{ENDED}"):
                 with contextlib.suppress(OSError):
-                    mark_ended(f"{self._trees}/{unique}", time.time())
+                    mark_ended(self.root.folder_of(unique), time.time())
         return damage
 
     def check(self) -> Damage:
         """Compare what is published with what should be, without reading contents."""
         if not self.live:
             return Damage([], [])
-        with failures(self.root):
+        with failures(self.root.path):
             damage = trees.check(self.live.tree)
-            if self._target() != self._target_of(self.live.unique, self.live.record.version):
-                damage.unexpected.append(self._link)
+            if self.root.target() != self.root.target_of(self.live.unique, self.live.record.version):
+                damage.unexpected.append(self.root.link)
             return damage
 
     # --- publishing --------------------------------------------------------------------------------------------------
 
-    def publish(
-        self, deploy: DeployRef, manifest: Manifest, fill: Callable[[StagingTree], None], clock: Callable[[], float]
-    ) -> list[str]:
-        """Build a tree of ``manifest`` aside by ``fill``, make it live, and return the paths of its fresh files.
+    @contextlib.contextmanager
+    def stage(self, deploy: DeployRef, manifest: Manifest) -> Iterator[StagedDeploy]:
+        """Yield a tree beside the live one, to be filled with the files of ``manifest`` and then swapped in.
 
-        Whatever fails, what was live stays live and nothing is left behind; what cannot be removed at once, ``retire``
-        removes later. ``clock`` gives seconds since the epoch.
+        Unless it was, it is removed at the end, and whatever fails, what was live stays live; what cannot be removed at
+        once, ``retire`` removes later. A failure because the volume is full costs the old trees, too.
         """
-        if self._own():
+        if self.root.own():
             self.old = []
         unique = os.urandom(8).hex()
-        folder = f"{self._trees}/{unique}"
-        target = self._target_of(unique, deploy.version)
+        folder = self.root.folder_of(unique)
+        target = self.root.target_of(unique, deploy.version)
         with failures(folder):
             try:
-                os.mkdir(folder)
-                set_mode(folder, FOLDER_MODE)
-                os.mkdir(f"{self.root}/{target}")
-                set_mode(f"{self.root}/{target}", FOLDER_MODE)
-                with StagingTree(f"{self.root}/{target}", manifest, self._before(), modes=self.modes) as staging:
-                    fill(staging)
-                ending = self._ending()
-                known = [tree.record.serial for tree in (self.live, ending, *self.old) if tree]
-                size = sum(on_disk(entry.size) for entry in manifest.files.values())
-                record = Record(*deploy, 1 + max(known, default=0), size, staging.new_bytes)
-                record = write_records(folder, record, manifest)
-                now = clock()
-                tree, fresh = staging.stamp(now)
-                if ending:
-                    # First the mark, then the swap: a live tree with a mark is harmless, an old one without would be
-                    # swept. Where the old tree belongs to another user, or is gone, nothing of ours is to be swept.
-                    with contextlib.suppress(PermissionError, FileNotFoundError):
-                        mark_ended(f"{self._trees}/{ending.unique}", now)
-                self._point_at(target)
+                for path in (folder, f"{self.root.path}/{target}"):
+                    os.mkdir(path)
+                    set_mode(path, FOLDER_MODE)
+                staging = StagedDeploy(self.root, unique, deploy, manifest, self._before())
+                with staging:
+                    yield staging
             except BaseException as error:
-                # Asked of the volume itself: a signal may have struck right after the rename.
-                if not os.path.islink(self._link) or os.readlink(self._link) != target:
-                    self._remove(unique)
-                    self.make_room(error, clock())
+                self.make_room(error, time.time())
                 raise
-            if ending:
-                self.old.insert(0, ending._replace(ended=now))
-            self.live, self._unknown = Live(unique, record, tree), ""
-            self._removed_at = 0.0
-            return fresh
+            finally:
+                if not self._is_live(unique, target):
+                    self._remove(unique)
+
+    def swap(self, staging: StagedDeploy, clock: Callable[[], float]) -> list[str]:
+        """Make a filled tree live, and return the paths of its fresh files.
+
+        To be called before the end of ``stage``. ``clock`` gives seconds since the epoch.
+        """
+        unique, deploy, manifest = staging.unique, staging.deploy, staging.manifest
+        ending = self._ending()
+        known = [tree.record.serial for tree in (self.live, ending, *self.old) if tree]
+        size = sum(on_disk(entry.size) for entry in manifest.files.values())
+        record = Record(*deploy, 1 + max(known, default=0), size, staging.new_bytes)
+        record = write_records(self.root.folder_of(unique), record, manifest)
+        now = clock()
+        tree, fresh = staging.finalize(now)
+        if ending:
+            # First the mark, then the swap: a live tree with a mark is harmless, an old one without would be swept.
+            # Where the old tree belongs to another user, or is gone, nothing of ours is to be swept.
+            with contextlib.suppress(PermissionError, FileNotFoundError):
+                mark_ended(self.root.folder_of(ending.unique), now)
+        self.root.point_at(self.root.target_of(unique, deploy.version))
+        if ending:
+            self.old.insert(0, ending._replace(ended=now))
+        self.live, self._unknown = Live(unique, record, tree), ""
+        self._removed_at = 0.0
+        return fresh
+
+    def _is_live(self, unique: str, target: str) -> bool:
+        if self.live and self.live.unique == unique:
+            return True
+        # Asked of the volume itself: a signal may have struck right after the rename.
+        return os.path.islink(self.root.link) and os.readlink(self.root.link) == target
 
     def _before(self) -> Tree | None:
-        """Return the tree whose files Airflow may have read, for a draft to compare with."""
+        """Return the tree whose files Airflow may have read, for a staged one to be compared with."""
         if self.live:
             return self.live.tree if self.live.tree.manifest.files else None
-        return Tree(f"{self.root}/{self._unknown}", EMPTY, {}) if self._unknown else None
+        return Tree(f"{self.root.path}/{self._unknown}", EMPTY, {}) if self._unknown else None
 
     def _ending(self) -> OldTree | None:
         """Return what a swap now will end, as far as it is still there."""
         unique = self.live.unique if self.live else self._unknown.split("/")[1] if self._unknown else ""
-        folder = f"{self._trees}/{unique}"
+        folder = self.root.folder_of(unique)
         if not unique or not os.path.isdir(folder):
             return None
         if self.live:
@@ -229,10 +257,10 @@ class Volume(Root):
     def sweep(self) -> int:
         """Remove what an earlier run left behind, find the old trees, and return how many leftovers there were."""
         leftovers = 0
-        with failures(self._trees):
-            for name in os.listdir(self._trees):
+        with failures(self.root.trees):
+            for name in os.listdir(self.root.trees):
                 ours = UNIQUE.fullmatch(name)
-                if ours and (self._target().startswith(f"{TREES}/{name}/") or self._take_old(name)):
+                if ours and (self.root.target().startswith(f"{TREES}/{name}/") or self._take_old(name)):
                     continue
                 if ours or _TEMPORARY_LINK.fullmatch(name):
                     leftovers += self._remove(name)
@@ -240,7 +268,7 @@ class Volume(Root):
         return leftovers
 
     def _take_old(self, unique: str) -> bool:
-        folder = f"{self._trees}/{unique}"
+        folder = self.root.folder_of(unique)
         try:
             ended = os.lstat(f"{folder}/{ENDED}").st_mtime
             self.old.append(OldTree(unique, read_record(folder), ended))
@@ -260,7 +288,7 @@ class Volume(Root):
             if tree.ended > now:  # the clock was set back; or the tree would stay until it has caught up
                 self.old[place] = tree._replace(ended=now)
                 with contextlib.suppress(OSError):
-                    mark_ended(f"{self._trees}/{tree.unique}", now)
+                    mark_ended(self.root.folder_of(tree.unique), now)
         removed = repaired(self.old, rules)
         self.old = [tree for tree in self.old if tree not in removed]
         kept = count_kept(self.live.record, self.old, rules, now)
@@ -269,7 +297,7 @@ class Volume(Root):
         return sum(self._remove(tree.unique) for tree in reversed(removed))
 
     def _remove(self, name: str) -> bool:
-        path = f"{self._trees}/{name}"
+        path = self.root.folder_of(name)
         try:
             if os.path.islink(path):
                 os.unlink(path)

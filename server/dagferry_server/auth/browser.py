@@ -8,6 +8,7 @@ name point at 127.0.0.1 is of the same origin as the server, and is known by tha
 import re
 from collections.abc import Mapping
 
+from dagferry_core.documentation import DOCUMENTATION
 from dagferry_core.loopback import is_loopback
 from dagferry_server.errors import OriginRefused
 
@@ -34,7 +35,7 @@ def refuse_web_pages(headers: Mapping[str, str], *, loopback_only: bool) -> None
         raise OriginRefused(
             f"This server has no credentials and answers to this machine only; the request asks for {host[:200]!r}.",
             "Call it 127.0.0.1 or localhost. Behind a proxy or under another name it needs credentials, such as "
-            "--tokens-file: see docs/security.md.",
+            f"--tokens-file: see {DOCUMENTATION}/how-to/set-up-credentials.md.",
         )
 
 

@@ -1,11 +1,11 @@
-"""What the server knows of one deployment: its deploy log, who waits for a change, and which sidecars there are.
+"""What the server knows about one deployment: its deploy log, who waits for a change, and which sidecars there are.
 
-The store has the truth. Memory holds the newest ``MEMORY_DEPLOYS`` entries; older ones are read when asked for. Memory
-changes on the event loop only, in one step, and only after the store has.
+The store is the source of truth. Memory holds the newest ``MEMORY_DEPLOYS`` entries; older ones are read on request.
+Memory changes on the event loop only, in one step, and only after the store has changed.
 
-What was read stays known when the storage fails: that is no damage, and passes. But as long as there may be a newer
-deploy than the one that is known, nobody is told that this one is current; nor is it if the newest entry is damaged.
-See docs/adr/0006.
+What was read stays known when the storage fails: a failed read is transient and no damage. But while there may be a
+newer deploy than the newest known one, no client is told that this one is current; the same holds if the newest entry
+is damaged. See docs/adr/0006.
 """
 
 import asyncio
@@ -15,6 +15,7 @@ from typing import NamedTuple, NoReturn, TypeAlias
 from dagferry_core.deploylog import Deploy, decode, entry_sha256
 from dagferry_core.errors import FormatError
 from dagferry_core.names import version_sequence
+from dagferry_core.protocol import NOTHING_TAG
 from dagferry_runtime.logs import log_failure
 from dagferry_server.deploys.deployments_file import DeploymentSettings
 from dagferry_server.errors import (
@@ -32,15 +33,13 @@ from dagferry_server.fleet.waiters import Waiters
 from dagferry_server.store.base import Store
 
 MEMORY_DEPLOYS = 10_000
-"""About 8 MB; also the most deploys whose bundles retention keeps."""
-NOTHING_TAG = "none"
-"""What stands in the ETag where a version would, before the first deploy."""
+"""About 8 MB; also the maximum number of deploys whose bundles retention keeps."""
 
 Fault: TypeAlias = StoreError
 
 
 class _Read(NamedTuple):
-    """What came of reading an entry: the deploy, or why there is none."""
+    """The result of reading an entry: the deploy, or the error."""
 
     sequence: int
     deploy: Deploy | None
@@ -59,10 +58,10 @@ class _Read(NamedTuple):
 
 
 class Log(NamedTuple):
-    """A deploy log as it was read: its id, the highest sequence of all, and the newest entries that can be read.
+    """A deploy log as it was read: its id, the highest sequence, and the newest entries that can be read.
 
-    ``unreadable`` are the sequences among the newest whose entries cannot be; ``away`` says why, for those of them
-    that the storage did not give: they are no worse for it, and may be read a moment later. ``head_sha256`` is the hash
+    ``unreadable`` are the sequences of the newest entries that cannot be read. ``away`` has the error of those that the
+    storage did not return: they may be intact, and may be read later. ``head_sha256`` is the hash
     of the newest entry, in hex; empty if there is none, or its bytes are not known.
     """
 
@@ -75,7 +74,7 @@ class Log(NamedTuple):
 
 
 def read_log(store: Store, deployment: str) -> Log:
-    """Read the log of ``deployment`` from the store, in a thread. A damaged entry is logged, and no reason to stop."""
+    """Read the log of ``deployment`` from the store, in a thread. A damaged entry is logged and skipped."""
     sequences = store.sequences(deployment)
     read = [_read_stored(store, deployment, sequence) for sequence in sequences[-MEMORY_DEPLOYS:]]
     for each in read:
@@ -114,11 +113,11 @@ def _look(store: Store, deployment: str, highest: int, again: Iterable[int]) -> 
 
 
 class Deployment:
-    """One deployment. ``lock`` is held by whoever commits a deploy, deletes bundles, or looks into the store anew.
+    """One deployment. ``lock`` is held while a deploy is committed, bundles are deleted, or the store is read again.
 
-    ``current`` is the newest deploy that can be read. It is not the newest of all while there is a ``fault``: an entry
-    that is damaged, or, while there is an ``away`` too, entries that cannot be read now. Not even the log's id is
-    known as long as it is not ``loaded``.
+    ``current`` is the newest deploy that can be read. While there is a ``fault``, there is a newer entry: it is damaged
+    or, if there is an ``away`` too, cannot be read now. Until the deployment is ``loaded``, not even the log's id is
+    known.
     """
 
     def __init__(self, name: str, store: Store, settings: DeploymentSettings, loaded: Log | Fault) -> None:
@@ -137,11 +136,11 @@ class Deployment:
             self._unlisted: Fault | None = loaded
 
     def configure(self, settings: DeploymentSettings) -> None:
-        """Put other settings in force."""
+        """Replace the settings."""
         self.settings = settings
 
     def load(self, loaded: Log) -> None:
-        """Take a log that was read as a whole."""
+        """Replace what is known by a log that was read completely."""
         self.loaded = True
         self._take(loaded)
 
@@ -154,10 +153,10 @@ class Deployment:
         before, self.current = self.tag, next(reversed(self.recent.values()), None)
         self.tag = self.current.version if self.current else NOTHING_TAG
         if self.tag != before:
-            self.waiters.tell()
+            self.waiters.notify_all()
 
     def add(self, deploy: Deploy) -> None:
-        """Make ``deploy``, which the store has, the current one, and tell everybody who waits."""
+        """Make ``deploy``, which the store has, the current one, and notify everybody who waits."""
         self._keep([_Read(deploy.sequence, deploy, None, entry_sha256(deploy.encode()))])
 
     def _keep(self, read: Iterable[_Read]) -> None:
@@ -185,32 +184,32 @@ class Deployment:
 
     @property
     def away(self) -> Fault | None:
-        """Why the newest deploy is not known at the moment; ``None`` if it is, or if its entry is damaged."""
+        """Why the newest deploy is not known now; ``None`` if it is known, or if its entry is damaged."""
         return self._unlisted or self._away.get(self.highest)
 
     @property
     def fault(self) -> Fault | None:
-        """Why ``current`` is not the newest deploy there is."""
+        """Why ``current`` is not known to be the newest deploy; ``None`` if it is."""
         if self.away or self.highest not in self.unreadable:
             return self.away
         return StoreDamaged(f"The newest entry of the deploy log, {self.highest}, is damaged.")
 
     @property
     def unsettled(self) -> bool:
-        """Whether looking again may find what could not be read: also a damaged newest entry that was put back."""
+        """Whether reading again may find more: what could not be read, or a damaged newest entry that was restored."""
         return bool(self._away or self.fault)
 
     def refuse(self, fault: Fault) -> NoReturn:
-        """Raise what somebody is told who asked for the newest deploy."""
+        """Raise the error for a request that needs the newest deploy."""
         raise type(fault)(f"Which deploy of {self.name} is the newest cannot be told. {fault.message}", fault.hint)
 
     def check_newest(self) -> None:
-        """Raise ``StoreError`` unless ``current`` is the newest deploy there is."""
+        """Raise ``StoreError`` unless ``current`` is known to be the newest deploy."""
         if self.fault:
             self.refuse(self.fault)
 
     async def refresh(self) -> None:
-        """Take from the store what is new in it or could not be read before, and tell who waits; under the lock.
+        """Read from the store what is new or could not be read before, and notify who waits; under the lock.
 
         Raises ``StoreError`` if it cannot be read. What is known stays known then.
         """
@@ -230,7 +229,7 @@ class Deployment:
     # --- what is asked for -------------------------------------------------------------------------------------------
 
     def refuse_if_disabled(self) -> None:
-        """Raise ``DeploymentDisabled`` if nothing may be deployed at the moment."""
+        """Raise ``DeploymentDisabled`` if the settings allow no deploys now."""
         if reason := self.settings.disabled:
             raise DeploymentDisabled(f"{self.name} is disabled: {reason}")
 
@@ -242,7 +241,7 @@ class Deployment:
         return self.current
 
     async def deploy(self, version: str) -> Deploy:
-        """Return the deploy of a version; ``VersionNotFound`` if there is none, ``RequestError`` if it is not one."""
+        """Return the deploy of a version; ``VersionNotFound`` if there is none, ``RequestError`` if it is invalid."""
         try:
             sequence = version_sequence(version)
         except ValueError as error:
@@ -255,7 +254,7 @@ class Deployment:
         return deploy
 
     async def page(self, before: int, limit: int) -> list[Deploy]:
-        """Return up to ``limit`` deploys below the sequence ``before``, newest first, without damaged ones.
+        """Return up to ``limit`` deploys below the sequence ``before``, newest first; damaged ones are skipped.
 
         Raises ``StoreAway`` if one cannot be read now.
         """

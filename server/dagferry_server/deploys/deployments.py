@@ -85,7 +85,7 @@ class Deployments(Mapping[str, Deployment]):
         for name in before.keys() - after.keys():
             self._removed[name] = before[name]
             # Followers that wait ask again, and learn that it is gone.
-            before[name].waiters.tell()
+            before[name].waiters.notify_all()
             self._metrics.forget(name)
             log.warning("Deployment removed; its data is kept", extra=fields(deployment=name))
         for name in after.keys() - before.keys():

@@ -1,4 +1,4 @@
-"""The deployments file: which deployments there are, and what is set for each that is not as the flags say.
+"""The deployments file: which deployments there are, and the settings of each that differ from the flags.
 
 ::
 
@@ -8,8 +8,8 @@
         { name = "staging", disabled = "it moves to another cluster until Monday" },
     ]
 
-No beginning of such a file is a whole one, so half of it is never taken: there are no tables in brackets, and
-``deployments`` comes last. A key that a flag has too is read as the flag is.
+No beginning of such a file is a valid file, so half of it is never applied: there are no tables in brackets, and
+``deployments`` comes last. A key that is also a flag is parsed like the flag.
 """
 
 import re
@@ -38,7 +38,7 @@ _FLAGS: Mapping[str, Setting] = {setting.flag.removeprefix("--"): setting for se
 
 
 def _like_flag(name: str) -> BeforeValidator:
-    """Read a key as its flag is read; a number and a list may also be written as TOML has them."""
+    """Parse a key like its flag; a number and a list may also be written in TOML's own way."""
     setting = _FLAGS[name]
 
     def read(value: object) -> object:
@@ -54,7 +54,7 @@ def _like_flag(name: str) -> BeforeValidator:
 
 
 class DeploymentSettings(Entry):
-    """What is in force for one deployment. A further key is one further line here."""
+    """The settings of one deployment. A new key is one new line here."""
 
     model_config = ConfigDict(alias_generator=lambda name: name.replace("_", "-"))
 
@@ -71,17 +71,17 @@ class DeploymentSettings(Entry):
     keep_days: Annotated[int, _like_flag("keep-days")]
     disabled: Annotated[
         Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]+$", max_length=MAX_REASON_CHARACTERS)] | None,
-        Field(description="Why nothing can be deployed at the moment: uploads are answered with 409 and this reason."),
+        Field(description="Why nothing can be deployed now: uploads are rejected with 409 and this reason."),
     ] = None
 
     @property
     def archive_rules(self) -> ArchiveRules:
-        """What an archive is held against."""
+        """The rules for an archive."""
         return ArchiveRules(self.max_expanded_bytes, self.max_files, self.exclude, self.allow_empty)
 
     @property
     def retention(self) -> Retention:
-        """Which bundles stay: all while the deployment is disabled, so that enabling it loses nothing."""
+        """Which bundles are kept: all while the deployment is disabled, so that enabling it loses nothing."""
         return Retention(MAX_KEEP_DEPLOYS if self.disabled else self.keep_deploys, self.keep_days)
 
 
@@ -89,7 +89,7 @@ WatchedDeployments = WatchedFile[dict[str, DeploymentSettings]]
 
 
 def common_settings(settings: Settings) -> DeploymentSettings:
-    """Return what is in force for a deployment of which no file says anything."""
+    """Return the settings of a deployment that no file mentions."""
     return _checked({_key(name): getattr(settings, name) for name in _names() if hasattr(settings, name)}, "The flags")
 
 
@@ -99,13 +99,13 @@ def watched_deployments(path: str, common: DeploymentSettings) -> WatchedDeploym
 
 
 def parse_deployments(data: bytes, common: DeploymentSettings) -> dict[str, DeploymentSettings]:
-    """Read the file; raise ``SetupError`` if anything in it is unknown, wrong or said twice.
+    """Parse the file; raise ``SetupError`` if anything in it is unknown, wrong or duplicate.
 
-    What neither an entry nor ``defaults`` says is as in ``common``.
+    What neither an entry nor ``defaults`` sets is as in ``common``.
     """
     tables = parse_toml(data, WHAT)
     if _TABLE_HEADER.search(data):
-        raise SetupError(f"{WHAT} has [tables], of which half a file could pass for a whole one.", _WANTED)
+        raise SetupError(f"{WHAT} has [tables]; half of such a file could pass for a complete one.", _WANTED)
     unknown = sorted(tables.keys() - {DEFAULTS, LIST})
     if unknown:
         raise SetupError(f"{WHAT} has an unknown key {unknown[0]!r}.", _WANTED)
@@ -113,14 +113,16 @@ def parse_deployments(data: bytes, common: DeploymentSettings) -> dict[str, Depl
         raise SetupError(f"{WHAT} does not end with the list {LIST}.", _WANTED)
     defaults, entries = tables.get(DEFAULTS, {}), tables[LIST]
     if not isinstance(defaults, dict) or not isinstance(entries, list) or not entries:
-        raise SetupError(f"{WHAT} names no deployment, or {DEFAULTS} is no table.", _WANTED)
+        raise SetupError(f"{WHAT} lists no deployments, or {DEFAULTS} is not a table.", _WANTED)
     values = {**common.model_dump(by_alias=True), **defaults}
     _checked(values, f"{WHAT}, {DEFAULTS},")
     found: dict[str, DeploymentSettings] = {}
     for place, entry in enumerate(entries, 1):
         name = entry.pop(NAME, None) if isinstance(entry, dict) else None
         if not isinstance(name, str) or not is_deployment(name):
-            raise SetupError(f"{WHAT}, entry {place}, has no name of 1 to 63 of a-z, 0-9 and inner hyphens.", _WANTED)
+            raise SetupError(
+                f"{WHAT}, entry {place}, needs a name of 1 to 63 characters: a-z, 0-9 and inner hyphens.", _WANTED
+            )
         if name in found:
             raise SetupError(f"{WHAT} has {name!r} twice.")
         found[name] = _checked({**values, **entry}, f"{WHAT}, deployment {name!r},")

@@ -1,21 +1,21 @@
-"""Finds files that look as if they hold a secret: who deploys them is warned, because every pod will have them."""
+"""Finds files that look like secrets: an upload that has them gets a warning, because every pod will have them."""
 
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
 
 PATTERNS = (".env", ".env.*", "*.env", "*.pem", "*.key", "*.p12", "*.pfx", ".netrc", ".pgpass")
-"""Names of files, at any depth, in small or capital letters."""
+"""Names of files, at any depth; case is ignored."""
 KEYS = ("id_rsa", "id_dsa", "id_ecdsa", "id_ed25519", "id_xmss")
-"""What ssh-keygen calls its keys. Of other names that start with ``id_`` only those without a suffix are secrets,
-because DAGs have names such as ``id_mapping.py``."""
+"""What ssh-keygen calls its keys. Other names that start with ``id_`` only count without a suffix, because DAGs have
+names such as ``id_mapping.py``."""
 NO_KEYS = (".pub", ".py")
 EXAMPLES = (".example", ".sample", ".template", ".dist")
-"""What files end in that show which variables there are, without their values."""
+"""Suffixes of files that list variables without their values."""
 MAX_SHOWN_PATHS = 10
 
 
 def secret_warnings(paths: Iterable[str]) -> list[str]:
-    """Return a warning that names the first of ``paths`` that look like secrets; nothing if there is none."""
+    """Return a warning that names the first of ``paths`` that look like secrets; no warning if there are none."""
     found = [path for path in paths if _looks_secret(path.rpartition("/")[2].lower())]
     if not found:
         return []

@@ -1,1 +1,1 @@
-"""What the server knows of the sidecars, and who waits for a change."""
+"""What the server knows about the sidecars, and who waits for a change."""

@@ -1,4 +1,4 @@
-"""What the sidecars of one deployment last said of themselves when they asked for the current deploy."""
+"""What the sidecars of one deployment last reported about themselves, when they asked for the current deploy."""
 
 import logging
 import re
@@ -6,21 +6,21 @@ from collections.abc import Mapping
 from typing import NamedTuple
 from urllib.parse import unquote
 
+from dagferry_core.protocol import COMPONENT, DEREGISTER, ERROR, INSTANCE, LIVE, MAX_ERROR_CHARACTERS
 from dagferry_runtime.logs import fields
 from dagferry_server.log_limit import Key, LogLimit
 
 MAX_SIDECARS = 10_000
-"""Known at a time in one deployment; beyond, the one that was silent for longest is forgotten."""
+"""How many sidecars of one deployment are remembered; beyond, the one not seen for longest is forgotten."""
 MAX_NAME_CHARACTERS = 253
-"""An instance or component longer than this is cut; a pod's name may have as many."""
+"""A longer instance or component is cut; the name of a pod may have as many characters."""
 MAX_VERSION_CHARACTERS = 63
-MAX_ERROR_CHARACTERS = 300
 MAX_LINES = 1000
-"""In the log in a minute, about the sidecars of one deployment; a count stands for the others. Whoever holds a token
-may make up as many names as they like: 15,000 of them wrote 18 MB."""
+"""Log lines a minute about the sidecars of one deployment; the others are only counted. Whoever has a token can invent
+any number of names: 15,000 of them wrote 18 MB."""
 
 _UNPRINTABLE = re.compile(r"[^\x20-\x7e\xa0-\ud7ff\ue000-\uffff]")
-"""Also lone surrogates, which is what bytes of a header that are not UTF-8 become."""
+"""Also lone surrogates: bytes of a header that are not UTF-8 become such."""
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ class Sidecar(NamedTuple):
 
 
 class Report(NamedTuple):
-    """What one request says of its sender."""
+    """What one request reports about its sender."""
 
     instance: str
     component: str
@@ -45,21 +45,21 @@ class Report(NamedTuple):
 
 
 def report_of(headers: Mapping[str, str]) -> Report | None:
-    """Return what a request says of its sender, cut to its limits; ``None`` if it does not say who it is."""
-    instance = headers.get("Dagferry-Instance")
+    """Return what a request reports about its sender, cut to the limits; ``None`` if it does not name an instance."""
+    instance = headers.get(INSTANCE)
     if not instance:
         return None
     return Report(
         instance=_clean(instance, MAX_NAME_CHARACTERS),
-        component=_clean(headers.get("Dagferry-Component", ""), MAX_NAME_CHARACTERS),
-        live=_clean(headers.get("Dagferry-Live", ""), MAX_VERSION_CHARACTERS),
-        error=_clean(unquote(headers.get("Dagferry-Error", "")), MAX_ERROR_CHARACTERS),
-        deregister=headers.get("Dagferry-Deregister") == "1",
+        component=_clean(headers.get(COMPONENT, ""), MAX_NAME_CHARACTERS),
+        live=_clean(headers.get(LIVE, ""), MAX_VERSION_CHARACTERS),
+        error=_clean(unquote(headers.get(ERROR, "")), MAX_ERROR_CHARACTERS),
+        deregister=headers.get(DEREGISTER) == "1",
     )
 
 
 def _clean(text: str, most: int) -> str:
-    # It ends up on somebody's terminal.
+    # It is shown on terminals, where control characters do harm.
     return _UNPRINTABLE.sub("?", text[:most])
 
 
@@ -73,11 +73,11 @@ class Sidecars:
         self._limit = LogLimit(MAX_LINES, self._summarize)
         self.known: dict[str, Sidecar] = {}
 
-    def take(self, report: Report, now: float) -> None:
-        """Remember a report, or forget its sender if it says goodbye; log what is new in it."""
+    def record(self, report: Report, now: float) -> None:
+        """Remember a report, or forget its sender if it deregisters; log what is new. ``now`` is seconds since 1970."""
         before = self.known.pop(report.instance, None)
         if report.deregister:
-            self._log(logging.INFO, "Sidecar left", report)
+            self._log(logging.INFO, "Sidecar deregistered", report)
             return
         self.known[report.instance] = Sidecar(report.component, report.live, report.error, now)
         if len(self.known) > MAX_SIDECARS:
@@ -88,7 +88,7 @@ class Sidecars:
             self._log(logging.WARNING, "Sidecar reports an error", report, error=report.error)
 
     def flush(self) -> None:
-        """Log how much was left unsaid so far."""
+        """Log how many lines were suppressed so far."""
         self._limit.flush()
 
     def _summarize(self, left: dict[Key, int]) -> None:

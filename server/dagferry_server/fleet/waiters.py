@@ -1,17 +1,17 @@
-"""The long-polls of one deployment: who waits for a change is told at once, and no wake-up is lost.
+"""The long-polls of one deployment: whoever waits for a change is notified at once, and no wake-up is lost.
 
-All of it runs on the event loop. A caller compares what it has seen with the current deploy and calls ``wait`` without
-an ``await`` in between, so nothing can change unnoticed; ``tell`` wakes everybody who waits at that moment.
+All of this runs on the event loop. A caller compares what it has seen with the current deploy and calls ``wait``, with
+no ``await`` in between, so nothing can change unnoticed; ``notify_all`` wakes everybody who waits at that moment.
 """
 
 import asyncio
 
 MAX_WAITERS = 10_000
-"""Of one deployment; who comes then is answered at once, and a sidecar takes to polling. Each costs about 3 KB."""
+"""Of one deployment; further requests are answered at once, and sidecars then poll. Each waiter costs about 3 KB."""
 
 
 class Waiters:
-    """Those who wait. Each costs one future and one timer."""
+    """The requests that wait. Each costs one future and one timer."""
 
     __slots__ = ("_closed", "_futures")
 
@@ -23,7 +23,7 @@ class Waiters:
         return len(self._futures)
 
     async def wait(self, seconds: float) -> None:
-        """Return when told, after ``seconds``, or at once if nobody is to wait any more or too many do."""
+        """Return when notified, after ``seconds``, or at once if this is closed or too many wait already."""
         if self._closed or seconds <= 0 or len(self._futures) >= MAX_WAITERS:
             return
         loop = asyncio.get_running_loop()
@@ -36,16 +36,16 @@ class Waiters:
             timer.cancel()
             self._futures.discard(future)
 
-    def tell(self) -> None:
+    def notify_all(self) -> None:
         """Wake everybody."""
         for future in self._futures:
             _wake(future)
         self._futures.clear()
 
     def close(self) -> None:
-        """Wake everybody, and let nobody wait from now on."""
+        """Wake everybody, and let nobody wait any more."""
         self._closed = True
-        self.tell()
+        self.notify_all()
 
 
 def _wake(future: "asyncio.Future[None]") -> None:

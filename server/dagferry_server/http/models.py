@@ -9,6 +9,7 @@ from dagferry_core import __version__
 from dagferry_core.deploy_details import DeployDetails
 from dagferry_core.deploylog import Deploy
 from dagferry_core.errors import DagferryError
+from dagferry_core.protocol import JSON_TYPE
 
 FIXED_HEADERS: Mapping[str, str] = {
     # A deploy must never be hidden by a cache in between, nor a body be packed anew.
@@ -99,7 +100,7 @@ class StatusAnswer(Answer):
 class ErrorAnswer(Answer):
     """What went wrong."""
 
-    code: str = Field(description="The error's name; docs/errors.md lists them.")
+    code: str = Field(description="The error's name; the documentation lists them under reference/errors.md.")
     message: str = Field(description="What happened to what.")
     hint: str = Field(description="What to do next.")
 
@@ -134,7 +135,7 @@ def json_response(body: BaseModel | bytes, status: int = 200, headers: Mapping[s
     return web.Response(
         body=data,
         status=status,
-        headers={**FIXED_HEADERS, "Content-Type": "application/json", **(headers or {})},
+        headers={**FIXED_HEADERS, "Content-Type": JSON_TYPE, **(headers or {})},
     )
 
 

@@ -9,6 +9,7 @@ from pydantic.json_schema import models_json_schema
 
 from dagferry_core import __version__
 from dagferry_core.errors import DagferryError
+from dagferry_core.protocol import JSON_TYPE
 from dagferry_server.errors import (
     CredentialsRefused,
     DeploymentNotFound,
@@ -93,7 +94,7 @@ def _responses(route: Route) -> dict[str, Any]:
     if isinstance(route.answer, tuple):
         content = {media_type: {"schema": _BINARY} for media_type in route.answer}
     else:
-        content = {"application/json": {"schema": _reference(route.answer)}}
+        content = {JSON_TYPE: {"schema": _reference(route.answer)}}
     responses: dict[str, Any] = {"200": {"description": "Done.", "content": content}}
     if route.not_modified:
         responses["304"] = {"description": "Nothing else than what the caller has seen."}
@@ -105,7 +106,7 @@ def _responses(route: Route) -> dict[str, Any]:
         codes = {"properties": {"code": {"enum": [error.code for error in errors]}}}
         responses[str(status)] = {
             "description": told,
-            "content": {"application/json": {"schema": {"allOf": [_reference(ErrorAnswer), codes]}}},
+            "content": {JSON_TYPE: {"schema": {"allOf": [_reference(ErrorAnswer), codes]}}},
         }
     return responses
 

@@ -27,6 +27,21 @@ from dagferry_core.archive.errors import (
     WindowTooLarge,
 )
 from dagferry_core.errors import DagferryError
+from dagferry_core.protocol import (
+    ARCHIVE_TYPE,
+    BUNDLE_TYPE,
+    CURRENT_PATH,
+    DEPLOY_PATH,
+    DEPLOYS_PATH,
+    DOWNLOAD_PATH,
+    FROM,
+    JSON_TYPE,
+    PATCH_TYPE,
+    REQUEST_HEADERS,
+    ROOT,
+    UPLOAD_PATH,
+    VERSION_PATH,
+)
 from dagferry_server.errors import (
     BundleGone,
     DeployContended,
@@ -47,12 +62,12 @@ from dagferry_server.errors import (
     UploadTooSlow,
     VersionNotFound,
 )
-from dagferry_server.http.handlers.current import MAX_WAIT_SECONDS, current
+from dagferry_server.http.handlers.current import current
 from dagferry_server.http.handlers.deploys import MAX_PAGE_DEPLOYS, PAGE_DEPLOYS, deploy, deploys
 from dagferry_server.http.handlers.download import download
 from dagferry_server.http.handlers.health import healthz, metrics, readyz
 from dagferry_server.http.handlers.upload import upload
-from dagferry_server.http.handlers.versions import BUNDLE_TYPE, PATCH_TYPE, version
+from dagferry_server.http.handlers.versions import version
 from dagferry_server.http.models import (
     CurrentAnswer,
     DeploysAnswer,
@@ -113,7 +128,7 @@ def _described() -> bytes:
 
 _UPLOAD = Route(
     method="POST",
-    path="/{deployment}/dags/upload",
+    path=UPLOAD_PATH,
     scope="deploy",
     handler=upload,
     summary="Deploy an archive of a dags folder: a form with one file, or the file as the body.",
@@ -121,7 +136,7 @@ _UPLOAD = Route(
     errors=_UPLOAD_ERRORS,
     parameters=(
         Parameter(
-            "root",
+            ROOT,
             "query",
             "Deploy what lies under this folder of the archive; `.`: all of it, also if its members lie under `dags/`.",
         ),
@@ -139,47 +154,39 @@ ROUTES: tuple[Route, ...] = (
     ),
     Route(
         method="GET",
-        path="/{deployment}/dags/current",
+        path=CURRENT_PATH,
         scope="sync",
         handler=current,
         summary="The current deploy; with the version last seen, the next one when it comes.",
         answer=CurrentAnswer,
         errors=(StoreAway, StoreDamaged, StoreFull),
         not_modified=True,
-        parameters=(
-            Parameter("If-None-Match", "header", "The ETag last seen: the version in quotes."),
-            Parameter("Prefer", "header", f"`wait=N`: wait up to N seconds for a change, {MAX_WAIT_SECONDS} at most."),
-            Parameter("Dagferry-Instance", "header", "Who asks."),
-            Parameter("Dagferry-Component", "header", "Which part of Airflow it serves."),
-            Parameter("Dagferry-Live", "header", "The version that is live there."),
-            Parameter("Dagferry-Error", "header", "Its last error, percent-encoded."),
-            Parameter("Dagferry-Deregister", "header", "`1`: the last request of a sidecar that ends."),
-        ),
+        parameters=tuple(Parameter(name, "header", meaning) for name, meaning in REQUEST_HEADERS.items()),
     ),
     Route(
         method="GET",
-        path="/{deployment}/dags/versions/{version}",
+        path=VERSION_PATH,
         scope="sync",
         handler=version,
         summary="A bundle in canonical form, or the patch that leads to it.",
         answer=(BUNDLE_TYPE, PATCH_TYPE),
         errors=(RequestError, VersionNotFound, BundleGone, TooManyDownloads, StoreAway, StoreDamaged, StoreFull),
-        parameters=(Parameter("from", "query", "The version that the caller has; without use, the bundle is sent."),),
+        parameters=(Parameter(FROM, "query", "The version that the caller has; without use, the bundle is sent."),),
         sends_content=True,
     ),
     Route(
         method="GET",
-        path="/{deployment}/dags/download",
+        path=DOWNLOAD_PATH,
         scope="read",
         handler=download,
         summary="The current bundle as a tar.gz.",
-        answer=("application/gzip",),
+        answer=(ARCHIVE_TYPE,),
         errors=(NothingDeployed, BundleGone, TooManyDownloads, StoreAway, StoreDamaged, StoreFull),
         sends_content=True,
     ),
     Route(
         method="GET",
-        path="/{deployment}/dags/deploys",
+        path=DEPLOYS_PATH,
         scope="read",
         handler=deploys,
         summary="The deploy log, newest first, in pages.",
@@ -192,7 +199,7 @@ ROUTES: tuple[Route, ...] = (
     ),
     Route(
         method="GET",
-        path="/{deployment}/dags/deploys/{version}",
+        path=DEPLOY_PATH,
         scope="read",
         handler=deploy,
         summary="One deploy with its warnings, excluded and changed paths.",
@@ -235,7 +242,7 @@ ROUTES: tuple[Route, ...] = (
         scope=None,
         handler=_openapi,
         summary="This description.",
-        answer=("application/json",),
+        answer=(JSON_TYPE,),
         admin=True,
         public=False,
     ),

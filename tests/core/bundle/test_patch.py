@@ -8,8 +8,18 @@ import random
 import pytest
 import zstandard
 
-from dagferry_core.bundle.manifest import EMPTY, Entry, Manifest
-from dagferry_core.bundle.patch import BATCH_BYTES, MAX_FILE_BYTES, MAX_LINES, MAX_PATCH_BYTES, Patch, make_patch
+from dagferry_core.bundle.manifest import EMPTY, Changes, Entry, Manifest
+from dagferry_core.bundle.patch import (
+    BATCH_BYTES,
+    HEADER,
+    MAX_FILE_BYTES,
+    MAX_LINES,
+    MAX_PATCH_BYTES,
+    MAX_PATCH_FILES,
+    Patch,
+    make_patch,
+    worth_a_patch,
+)
 from dagferry_core.bundle.reader import BundleFile, Index
 from dagferry_core.bundle.writer import write_bundle
 from dagferry_core.errors import FormatError
@@ -111,8 +121,9 @@ def test_the_files_to_touch_are_named(stored) -> None:
     assert Patch.parse(whole(old, new, ("team_1/dag_1.py",))).touch == ["team_1/dag_1.py"]
 
 
-def test_a_large_file_still_has_its_old_self_as_dictionary(stored) -> None:
-    big = os.urandom(BATCH_BYTES - 1000)
+@pytest.mark.parametrize("size", [BATCH_BYTES - 1000, BATCH_BYTES])
+def test_a_large_file_still_has_its_old_self_as_dictionary(stored, size: int) -> None:
+    big = os.urandom(size)
     old, new = stored({"model.bin": big}), stored({"model.bin": big[:100] + b"changed" + big[100:]})
     assert len(whole(old, new)) < 1000
 
@@ -126,8 +137,41 @@ def test_files_beyond_one_batch_arrive_in_several(stored) -> None:
     assert patched(old, body) == changed
 
 
-def test_a_patch_that_is_no_smaller_than_the_bundle_is_not_made(stored) -> None:
-    assert make_patch(stored({}), stored({"a.bin": os.urandom(5000)}), [], 4000) is None
+def test_old_and_new_contents_of_a_batch_are_together_as_large_as_they_may_be_and_no_larger(stored) -> None:
+    files = {f"{number}.bin": bytes([number]) * (BATCH_BYTES // 4) for number in range(5)}
+    changed = {path: b"changed" + content[7:] for path, content in files.items()}
+    batches = Patch.parse(whole(stored(files), stored(changed))).batches
+    assert [len(batch) for batch in batches] == [2, 2, 1]
+
+
+def test_a_patch_of_more_bytes_than_it_may_have_is_not_made(stored) -> None:
+    old, new = stored({}), stored({"a.bin": os.urandom(5000)})
+    assert make_patch(old, new, [], 4000) is None
+    size = len(whole(old, new))
+    assert make_patch(old, new, [], size - 1) is None
+    assert make_patch(old, new, [], size) is not None
+
+
+def test_a_patch_that_is_larger_than_the_bundle_is_not_made(stored) -> None:
+    old = stored({f"{os.urandom(16).hex()}.py": b"" for _ in range(100)})
+    assert make_patch(old, stored({"left.py": b"pass\n"}), [], MAX_PATCH_BYTES) is None
+
+
+def test_a_changed_file_too_large_to_be_held_in_memory_costs_the_patch_and_one_that_only_moved_does_not(
+    stored, monkeypatch
+) -> None:
+    monkeypatch.setattr("dagferry_core.bundle.patch.MAX_FILE_BYTES", 5000)
+    fits, large = {"a.bin": os.urandom(5000)}, {"a.bin": os.urandom(5001)}
+    assert make_patch(stored(FILES), stored({**FILES, **fits}), [], MAX_PATCH_BYTES) is not None
+    assert make_patch(stored(FILES), stored({**FILES, **large}), [], MAX_PATCH_BYTES) is None
+    moved = stored({**FILES, "b.bin": large["a.bin"]})
+    assert Patch.parse(whole(stored({**FILES, **large}), moved)).written == []
+
+
+def test_of_more_files_than_a_patch_may_have_none_is_worth_making() -> None:
+    paths = ["a.py"] * (MAX_PATCH_FILES - 2)
+    assert worth_a_patch(Changes(paths, ["b.py"], ["c.py"]))
+    assert not worth_a_patch(Changes(paths, ["b.py"], ["c.py", "d.py"]))
 
 
 def test_a_patch_whose_text_no_sidecar_would_read_is_not_made(stored, monkeypatch) -> None:
@@ -142,8 +186,9 @@ def test_a_patch_whose_text_no_sidecar_would_read_is_not_made(stored, monkeypatc
 def test_a_patch_for_another_tree_is_refused_before_anything_is_built(stored) -> None:
     old, new = stored(FILES), stored(CHANGES["one line"])
     body = whole(old, new)
-    with pytest.raises(ValueError, match="leads to sha256:"):
+    with pytest.raises(ValueError, match="leads to sha256:") as caught:
         Patch.parse(body).apply_to(EMPTY)
+    assert not isinstance(caught.value, FormatError), "the patch itself is as it should be"
 
 
 def test_old_content_that_is_not_what_the_server_had_gives_an_error_or_other_bytes_never_silence(stored) -> None:
@@ -229,6 +274,39 @@ def test_copies_that_come_to_more_than_any_server_lets_through_are_refused_befor
 def test_a_text_of_more_lines_than_a_patch_can_have_is_refused() -> None:
     with pytest.raises(FormatError, match=f"over {MAX_LINES} lines"):
         Patch.parse(made_of([""] * MAX_LINES))
+
+
+def test_as_many_lines_as_a_patch_can_have_are_read(monkeypatch) -> None:
+    monkeypatch.setattr("dagferry_core.bundle.patch.MAX_LINES", 5)
+    assert Patch.parse(made_of(["touch a.py"] * 3)).touch == ["a.py"] * 3
+    with pytest.raises(FormatError, match="over 5 lines"):
+        Patch.parse(made_of(["touch a.py"] * 4))
+
+
+def test_a_patch_of_another_format_is_refused() -> None:
+    frame = zstandard.compress(f"dagferry-patch 2\nto {'0' * 64}".encode())
+    assert HEADER == "dagferry-patch 1"
+    with pytest.raises(FormatError, match="it starts with 'dagferry-patch 2'"):
+        Patch.parse(len(frame).to_bytes(4, "big") + frame)
+
+
+def test_contents_that_no_batch_names_are_refused() -> None:
+    with pytest.raises(FormatError, match="1 contents for 0 batches"):
+        Patch.parse(made_of([], CONTENT))
+
+
+def test_a_file_that_is_in_no_batch_is_refused() -> None:
+    with pytest.raises(FormatError, match="not a patch"):
+        Patch.parse(made_of([named("a.py", 0)]))
+
+
+@pytest.mark.parametrize(
+    ("content", "told"), [(b"four", "holds 4 bytes where its header says 5"), (b"longer", "claims to hold 6 bytes")]
+)
+def test_contents_of_another_size_than_was_said_do_not_fit(content: bytes, told: str) -> None:
+    patch = Patch.parse(made_of(["batch 2", named("a.py", 2), named("b.py", 3)], zstandard.compress(content)))
+    with pytest.raises(ValueError, match=told):
+        list(patch.contents(EMPTY, lambda _: b""))
 
 
 def test_more_batches_than_contents_are_refused_as_soon_as_they_are_read() -> None:

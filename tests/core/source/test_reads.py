@@ -31,6 +31,21 @@ def test_of_a_pattern_only_the_first_letters_and_the_last_parts_are_kept():
     assert hints(f"'{start}bcd{{x}}_y{end}'") == (f"{start}*{end}",)
 
 
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("'*.y*ml'", ("*.yml", "*.yaml")),
+        ("'conf/*.y?ml'", ("conf/*.yml", "conf/*.yaml")),
+        ("os.walk('sql')", ("./", "sql/", "*.sql")),
+        ("os.walk('x'); os.walk('x')", ("./", "x/")),
+        ("os.walk('dags')", ("./", "dags/", "/")),
+        ("os.walk(DAGS_FOLDER)", ("./", "/")),
+    ],
+)
+def test_a_pattern_or_a_folder_stands_for_all_that_it_may_name(text, found):
+    assert hints(text) == found
+
+
 def test_a_file_with_too_many_hints_counts_as_reading_anything():
     name = "'" + "a" * 92 + ".sql'\n"
     few = MAX_HINT_BYTES // (len(name) + 10)

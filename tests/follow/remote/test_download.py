@@ -8,7 +8,7 @@ import zstandard
 from dagferry_core.bundle.manifest import EMPTY, Manifest
 from dagferry_core.bundle.reader import decompressed, member_header
 from dagferry_follow.errors import AnswerInvalid, DigestMismatch, PatchMismatch
-from dagferry_follow.remote.download import opened
+from dagferry_follow.remote.download import open_download
 from dagferry_follow.remote.server import Server
 from dagferry_follow.volume.staging import StagingTree
 from harness import tree
@@ -33,11 +33,11 @@ def take(server: Server, number: int, folder, have: str = "", old=None, *, diges
     download = server.download(deploy["version"], have)
     told = deploy["digest"] if digest is None else digest
     with (
-        opened(download, old.manifest if old else None, told, server.close) as (manifest, fill),
+        open_download(download, old.manifest if old else None, told) as (manifest, content),
         StagingTree(str(folder), manifest, old) as staging,
     ):
-        fill(staging)
-        taken, _ = staging.stamp(1_800_000_000)
+        staging.fill(content)
+        taken, _ = staging.finalize(1_800_000_000)
     return taken, download.kind
 
 
@@ -75,18 +75,19 @@ class Received:
     def __init__(self, kind: str, body: bytes) -> None:
         self.kind = kind
         self.read = io.BytesIO(body).read
+        self.abort = lambda: None
 
-    def read_patch(self, alive) -> bytes:
-        alive()
+    def read_patch(self, heartbeat) -> bytes:
+        heartbeat()
         return self.read()
 
 
 def fill_with(kind: str, body: bytes, folder, old: Manifest | None = None) -> None:
     with (
-        opened(Received(kind, body), old, "", lambda: None) as (manifest, fill),
+        open_download(Received(kind, body), old, "") as (manifest, content),
         StagingTree(str(folder), manifest, None) as staging,
     ):
-        fill(staging)
+        staging.fill(content)
 
 
 def as_tar(stored: Stored) -> bytearray:

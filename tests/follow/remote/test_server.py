@@ -149,6 +149,27 @@ def test_silence_ends(fake, server) -> None:
         over.set()
 
 
+@pytest.mark.parametrize(
+    "request_of",
+    [
+        lambda server, version, timeout: server.current(version, 300, LIVE, timeout=timeout),
+        lambda server, version, timeout: server.download(version, "", timeout=timeout),
+    ],
+    ids=["current", "download"],
+)
+def test_a_request_takes_no_longer_than_its_own_timeout_and_the_next_has_another(fake, server, request_of) -> None:
+    over = threading.Event()
+    version = fake.deploy(FILES)
+    fake.meddle = lambda _kind, _handler: over.wait(30)
+    try:
+        with pytest.raises(ServerUnreachable, match="nothing for too long"):
+            request_of(server, version, 0.05)
+    finally:
+        over.set()
+    fake.meddle = lambda _kind, _handler: time.sleep(0.2)
+    assert server.current("", 0, LIVE)
+
+
 @with_patience(connect=0.1, answer=0.3)
 @pytest.mark.parametrize("what", ["headers", "body"])
 def test_an_answer_that_drips_ends_too(fake, server, what) -> None:

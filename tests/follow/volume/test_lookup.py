@@ -8,7 +8,6 @@ import pytest
 
 from dagferry_follow.volume.lookup import trees_of, whole_tree
 from dagferry_follow.volume.records import MANIFEST, RECORD, DeployRef, TreeRules
-from dagferry_follow.volume.staging import StagingTree
 from dagferry_follow.volume.volume import Volume
 from treemaker import manifest_of
 
@@ -17,12 +16,10 @@ VERSIONS = tuple(f"20261120T064501Z-{number:06d}" for number in (1, 2, 3))
 
 def publish(volume: Volume, version: str, files: dict[str, bytes]) -> None:
     manifest = manifest_of(files)
-
-    def fill(staging: StagingTree) -> None:
-        staging.fill_from_bundle((entry, [files[path]]) for path, entry in manifest.files.items())
-
     deploy = DeployRef("log", int(version[-6:]), version, manifest.digest)
-    volume.publish(deploy, manifest, fill, lambda: 1e9)
+    with volume.stage(deploy, manifest) as staging:
+        staging.fill((entry, [files[path]]) for path, entry in manifest.files.items())
+        volume.swap(staging, lambda: 1e9)
 
 
 @pytest.fixture

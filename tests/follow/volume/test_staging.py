@@ -58,7 +58,7 @@ class Volume:
         stored = Stored(files, {path: mode for path, mode in MODES.items() if path in files})
         manifest, content = read_tar(decompressed(io.BytesIO(stored.body).read))
         with self.staging(manifest, alone=alone) as staging:
-            staging.fill_from_bundle(content)
+            staging.fill(content)
             return self.stamped(staging, now)
 
     def patched(
@@ -69,11 +69,11 @@ class Volume:
         assert body is not None
         patch = meddle(Patch.parse(body))
         with self.staging(patch.apply_to(self.trees[-1].manifest)) as staging:
-            staging.fill_from_patch(patch)
+            staging.fill(patch)
             return self.stamped(staging, now)
 
     def stamped(self, staging: StagingTree, now: float) -> Tree:
-        tree, self.fresh = staging.stamp(now)
+        tree, self.fresh = staging.finalize(now)
         self.trees.append(tree)
         self.new_bytes = staging.new_bytes
         return tree
@@ -183,7 +183,7 @@ def test_files_that_are_touched_while_the_draft_is_built_keep_that_mtime(volume,
         monkeypatch.setattr(os, "link", lambda *_, **_kinds: (_ for _ in ()).throw(OSError(errno.EPERM, "no")))
     old = volume.aged(A)
     with volume.staging(old.manifest) as staging:
-        staging.fill_same()
+        staging.fill(old)
         touch(old, ["other.py"], LONG_AGO + 10)
         new = volume.stamped(staging, 2e9)
     assert new.mtimes == old.mtimes
@@ -219,7 +219,7 @@ def test_a_copy_within_a_patch_is_a_file_of_its_own(volume) -> None:
 def test_the_same_content_again_is_links_alone(volume) -> None:
     old = volume.aged(A)
     with volume.staging(old.manifest) as staging:
-        staging.fill_same()
+        staging.fill(old)
         new = volume.stamped(staging, 2e9)
     assert linked(new, old) == set(A)
     assert new.mtimes == old.mtimes
@@ -345,18 +345,18 @@ def test_another_users_files_are_copied_as_fs_protected_hardlinks_wants_it(volum
     program = textwrap.dedent(
         """
         import sys
-        from dagferry_follow.volume.staging import Draft
+        from dagferry_follow.volume.staging import StagingTree
         from dagferry_core.bundle.manifest import Manifest
         from dagferry_follow.volume.tree import check, read_and_check
         manifest = Manifest.parse(sys.stdin.buffer.read())
         old, damage = read_and_check(sys.argv[1], manifest)
         assert not damage
-        with Draft(sys.argv[2], manifest, old) as draft:
-            draft.fill_same()
-            new, _ = draft.stamp(2e9)
+        with StagingTree(sys.argv[2], manifest, old) as staging:
+            staging.fill(old)
+            new, _ = staging.finalize(2e9)
         assert new.mtimes == old.mtimes
-        assert not check(new).torn
-        print(draft.new_bytes)
+        assert not check(new).corrupt
+        print(staging.new_bytes)
         """
     )
     done = subprocess.run(
@@ -412,7 +412,7 @@ def test_a_touched_file_that_is_torn_is_not_spread(volume) -> None:
 def test_a_wrong_content_is_refused_by_name(volume) -> None:
     manifest = manifest_of({"a.py": b"right\n"})
     with volume.staging(manifest) as staging, pytest.raises(DigestMismatch, match=r"a\.py"):
-        staging.fill_from_bundle([(manifest.files["a.py"], [b"wrong\n"])])
+        staging.fill([(manifest.files["a.py"], [b"wrong\n"])])
     assert os.listdir(staging.folder) == []
 
 
@@ -420,9 +420,9 @@ def test_a_tree_that_lacks_a_file_is_never_finished(volume) -> None:
     manifest = manifest_of(A, MODES)
     entry = manifest.files["dag.py"]
     with volume.staging(manifest) as staging:
-        staging.fill_from_bundle([(entry, [A["dag.py"]])])
+        staging.fill([(entry, [A["dag.py"]])])
         with pytest.raises(AnswerInvalid, match="every file"):
-            staging.stamp(2e9)
+            staging.finalize(2e9)
 
 
 def test_a_patch_whose_contents_are_in_another_order_is_refused(volume) -> None:
@@ -452,7 +452,7 @@ def test_a_patch_that_copies_what_is_not_here_is_refused(volume) -> None:
 def test_a_manifest_cannot_lead_out_of_the_tree(volume, tmp_path, path) -> None:
     manifest = manifest_of({path: b"x"})
     with volume.staging(manifest) as staging, pytest.raises(AnswerInvalid):
-        staging.fill_from_bundle([(manifest.files[path], [b"x"])])
+        staging.fill([(manifest.files[path], [b"x"])])
     assert not (tmp_path / "escaped.py").exists()
 
 
@@ -460,7 +460,7 @@ def test_two_paths_that_fall_together_are_refused_by_name(volume) -> None:
     manifest = manifest_of({"a": b"x", "a/b": b"y"})
     files = [(entry, [b"x" if path == "a" else b"y"]) for path, entry in manifest.files.items()]
     with volume.staging(manifest) as staging, pytest.raises(VolumeFailed, match="two paths"):
-        staging.fill_from_bundle(files)
+        staging.fill(files)
 
 
 @pytest.mark.parametrize("reason", [errno.ENOSPC, errno.EIO, errno.EDQUOT])
@@ -471,7 +471,7 @@ def test_a_volume_that_takes_no_more_is_named_with_the_path(volume, monkeypatch,
     monkeypatch.setattr(os, "write", refuse)
     manifest = manifest_of(A, MODES)
     with volume.staging(manifest) as staging, pytest.raises(VolumeFailed, match=rf"dag\.py.*{os.strerror(reason)}"):
-        staging.fill_from_bundle((entry, [A[path]]) for path, entry in manifest.files.items())
+        staging.fill((entry, [A[path]]) for path, entry in manifest.files.items())
 
 
 def test_a_write_that_takes_only_some_of_it_is_continued(volume, monkeypatch) -> None:
@@ -479,7 +479,79 @@ def test_a_write_that_takes_only_some_of_it_is_continued(volume, monkeypatch) ->
     monkeypatch.setattr(os, "write", lambda fd, data: write(fd, bytes(data)[:3]))
     manifest = manifest_of(A, MODES)
     with volume.staging(manifest) as staging:
-        staging.fill_from_bundle((entry, [A[path]]) for path, entry in manifest.files.items())
-        tree, _ = staging.stamp(2e9)
+        staging.fill((entry, [A[path]]) for path, entry in manifest.files.items())
+        tree, _ = staging.finalize(2e9)
     monkeypatch.undo()
     assert holds(tree, A)
+
+
+def refusing(monkeypatch, call: str, reason: int) -> None:
+    """Let a call that makes a file fail."""
+    real = getattr(os, call)
+
+    def refuse(what: object, flags: object, *args: object, **kinds: object) -> object:
+        if call == "open" and not flags & os.O_CREAT:
+            return real(what, flags, *args, **kinds)
+        raise OSError(reason, os.strerror(reason))
+
+    monkeypatch.setattr(os, call, refuse)
+
+
+@pytest.mark.parametrize("call", ["link", "open"])
+def test_a_full_volume_is_named_with_the_path_where_a_file_is_made(volume, monkeypatch, call) -> None:
+    volume.aged(A)
+    refusing(monkeypatch, call, errno.ENOSPC)
+    with pytest.raises(VolumeFailed, match=r"\.(py|sh|sql) cannot be written: No space left on device"):
+        volume.patched(A, B)
+
+
+def test_the_same_tree_again_is_given_up_if_a_file_is_torn(volume) -> None:
+    old = volume.aged(A)
+    Path(old.folder, "other.py").write_bytes(b"import re\n")
+    with volume.staging(old.manifest) as staging, pytest.raises(TreeDamaged, match=r"other\.py"):
+        staging.fill(old)
+
+
+def test_without_links_nothing_is_shared_with_the_old_tree(volume, tmp_path) -> None:
+    old = volume.aged(A)
+    folder = tmp_path / "copies"
+    folder.mkdir()
+    with StagingTree(str(folder), old.manifest, old, links=False) as staging:
+        staging.fill(old)
+        tree, fresh = staging.finalize(2e9)
+    assert holds(tree, A)
+    assert linked(tree, old) == set()
+    assert (tree.mtimes, fresh) == (old.mtimes, [])
+
+
+def test_without_an_old_tree_nothing_can_be_linked_or_copied(volume) -> None:
+    manifest = manifest_of(A, MODES)
+    with volume.staging(manifest) as staging:
+        assert not staging.link(manifest.files["dag.py"])
+        with pytest.raises(TreeDamaged, match=r"dag\.py"):
+            staging.copy(manifest.files["dag.py"], "dag.py")
+    assert os.listdir(staging.folder) == []
+
+
+@pytest.mark.parametrize(("reason", "error"), [(errno.EIO, TreeDamaged), (errno.ENOMEM, VolumeFailed)])
+def test_an_old_file_that_cannot_be_read_is_torn_unless_it_is_the_machine_that_fails(
+    volume, monkeypatch, reason, error
+) -> None:
+    old = volume.aged(A)
+
+    def refuse(_fd: int):
+        raise OSError(reason, os.strerror(reason))
+
+    monkeypatch.setattr("dagferry_follow.volume.staging.pieces_of", refuse)
+    with volume.staging(old.manifest) as staging, pytest.raises(error, match=r"dag\.py in the published tree"):
+        staging.copy(old.manifest.files["dag.py"], "dag.py")
+
+
+def test_a_file_that_changed_is_not_copied_where_there_are_no_links(volume, monkeypatch) -> None:
+    old = volume.aged(A)
+    Path(old.folder, "other.py").write_bytes(b"a longer one\n")
+    refusing(monkeypatch, "link", errno.EPERM)
+    with volume.staging(old.manifest) as staging:
+        assert not staging.link(old.manifest.files["other.py"])
+        assert staging.link(old.manifest.files["dag.py"])
+    assert os.listdir(staging.folder) == ["dag.py"]

@@ -7,7 +7,6 @@ import textwrap
 import time
 
 from dagferry_follow.volume.records import DeployRef, TreeRules
-from dagferry_follow.volume.staging import StagingTree
 from dagferry_follow.volume.volume import Volume
 from treemaker import manifest_of
 
@@ -52,11 +51,9 @@ def test_eight_readers_during_a_thousand_swaps_see_no_error_and_no_mixed_tree(tm
     def put(number: int) -> None:
         files = dict.fromkeys(FILES, b"number = %d\n" % number)
         manifest = manifest_of(files)
-
-        def fill(staging: StagingTree) -> None:
-            staging.fill_from_bundle((entry, [files[path]]) for path, entry in manifest.files.items())
-
-        volume.publish(DeployRef("log", number, f"v-{number}", manifest.digest), manifest, fill, time.time)
+        with volume.stage(DeployRef("log", number, f"v-{number}", manifest.digest), manifest) as staging:
+            staging.fill((entry, [files[path]]) for path, entry in manifest.files.items())
+            volume.swap(staging, time.time)
         volume.retire(RULES, time.time())
 
     put(0)

@@ -7,7 +7,6 @@ import shutil
 import stat
 import subprocess
 import sys
-import time
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -18,7 +17,7 @@ from dagferry_follow.errors import DigestMismatch, RootInUse, RootUnusable, Volu
 from dagferry_follow.volume import records
 from dagferry_follow.volume.records import DeployRef, TreeRules
 from dagferry_follow.volume.staging import StagingTree
-from dagferry_follow.volume.volume import FEWEST, Volume
+from dagferry_follow.volume.volume import FEWEST, REMOVE_AGAIN_SECONDS, Volume
 from treemaker import manifest_of
 
 HOUR = 3600.0
@@ -32,11 +31,9 @@ def files_of(number: int) -> dict[str, bytes]:
 def publish(volume: Volume, number: int, now: float = 2e9) -> list[str]:
     files = files_of(number)
     manifest = manifest_of(files)
-
-    def fill(staging: StagingTree) -> None:
-        staging.fill_from_bundle((entry, [files[path]]) for path, entry in manifest.files.items())
-
-    return volume.publish(DeployRef("log", number, f"v-{number}", manifest.digest), manifest, fill, lambda: now)
+    with volume.stage(DeployRef("log", number, f"v-{number}", manifest.digest), manifest) as staging:
+        staging.fill((entry, [files[path]]) for path, entry in manifest.files.items())
+        return volume.swap(staging, lambda: now)
 
 
 @pytest.fixture
@@ -94,6 +91,24 @@ def test_a_swap_keeps_the_old_tree_and_an_open_handle(root, opened) -> None:
     assert [tree.record.version for tree in volume.old] == ["v-1"]
 
 
+def test_each_tree_has_the_next_serial_also_after_a_restart(opened) -> None:
+    publish(opened(), 1)
+    volume = opened()
+    volume.load()
+    publish(volume, 2)
+    assert [tree.record.serial for tree in (volume.live, *volume.old) if tree] == [2, 1]
+
+
+@pytest.mark.parametrize("reason", [PermissionError(errno.EACCES, "Permission denied"), FileNotFoundError()])
+def test_an_old_tree_that_cannot_be_marked_stops_no_swap(root, opened, monkeypatch, reason) -> None:
+    volume = opened()
+    publish(volume, 1)
+    monkeypatch.setattr("dagferry_follow.volume.volume.mark_ended", Mock(side_effect=reason))
+    publish(volume, 2)
+    assert live_files(root) == files_of(2)
+    assert [tree.record.version for tree in volume.old] == ["v-1"]
+
+
 def test_all_of_it_can_be_read_by_others_whatever_the_umask(root, opened) -> None:
     before = os.umask(0o077)
     try:
@@ -108,13 +123,15 @@ def test_all_of_it_can_be_read_by_others_whatever_the_umask(root, opened) -> Non
 def test_an_empty_tree_can_be_published(root, opened) -> None:
     volume = opened()
     ref = DeployRef("log", 0, "empty", EMPTY.digest)
-    volume.publish(ref, EMPTY, lambda staging: staging.fill_from_bundle([]), time.time)
+    with volume.stage(ref, EMPTY) as staging:
+        staging.fill([])
+        volume.swap(staging, lambda: 2e9)
     assert live_files(root) == {}
-    assert volume.published_version() == "empty"
+    assert volume.root.published_version() == "empty"
     assert publish(volume, 1) == [], "nobody can have read a file of an empty tree, so none needs to be touched again"
 
 
-@pytest.mark.parametrize("step", ["fill", "write_records", "stamp", "symlink", "rename"])
+@pytest.mark.parametrize("step", ["fill", "write_records", "finalize", "symlink", "rename"])
 @pytest.mark.parametrize("reason", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()])
 def test_whatever_fails_the_live_tree_stays_and_nothing_is_left(root, opened, monkeypatch, step, reason) -> None:
     def fail(*_args: object, **_kinds: object) -> None:
@@ -124,9 +141,9 @@ def test_whatever_fails_the_live_tree_stays_and_nothing_is_left(root, opened, mo
     publish(volume, 1)
     before = trees_of(root)
     places = {
-        "fill": (StagingTree, "fill_from_bundle"),
+        "fill": (StagingTree, "fill"),
         "write_records": (sys.modules["dagferry_follow.volume.volume"], "write_records"),
-        "stamp": (StagingTree, "stamp"),
+        "finalize": (StagingTree, "finalize"),
         "symlink": (os, "symlink"),
         "rename": (os, "rename"),
     }
@@ -144,12 +161,21 @@ def test_whatever_fails_the_live_tree_stays_and_nothing_is_left(root, opened, mo
 def test_a_wrong_content_is_not_published(root, opened) -> None:
     manifest = manifest_of({"a.py": b"right\n"})
 
-    def fill(staging: StagingTree) -> None:
-        staging.fill_from_bundle([(manifest.files["a.py"], [b"wrong\n"])])
-
-    with pytest.raises(DigestMismatch):
-        opened().publish(DeployRef("log", 1, "v-1", manifest.digest), manifest, fill, time.time)
+    deploy = DeployRef("log", 1, "v-1", manifest.digest)
+    with pytest.raises(DigestMismatch), opened().stage(deploy, manifest) as staging:
+        staging.fill([(manifest.files["a.py"], [b"wrong\n"])])
     assert trees_of(root) == set()
+
+
+def test_a_tree_that_is_not_swapped_in_is_removed(root, opened) -> None:
+    volume = opened()
+    publish(volume, 1)
+    before = trees_of(root)
+    manifest = manifest_of(files_of(2))
+    with volume.stage(DeployRef("log", 2, "v-2", manifest.digest), manifest):
+        assert len(trees_of(root)) == 2
+    assert trees_of(root) == before
+    assert live_files(root) == files_of(1)
 
 
 def test_a_signal_right_after_the_swap_does_not_cost_the_live_tree(root, opened, monkeypatch) -> None:
@@ -266,7 +292,7 @@ def test_a_link_to_a_tree_that_is_gone_is_no_tree(root, opened) -> None:
     volume = opened()
     assert not volume.load()
     assert volume.live is None
-    assert volume.published_version() == ""
+    assert volume.root.published_version() == ""
     publish(volume, 2)
     assert live_files(root) == files_of(2)
 
@@ -348,12 +374,15 @@ def test_leftovers_of_an_earlier_run_are_swept_and_foreign_files_are_not(root, o
     (trees / "link-0123456789abcdef").symlink_to(".trees/0123456789abcdef/v-9")
     shutil.copytree(trees / os.readlink(root / "current").split("/")[1], trees / "00000000000000ff")
     (trees / "notes.txt").write_text("mine")
+    (trees / "0123456789abcdef.mine").mkdir()
+    (trees / "link-0123456789abcdef.mine").symlink_to("notes.txt")
+    foreign = ["notes.txt", "0123456789abcdef.mine", "link-0123456789abcdef.mine"]
     (root / "foreign").mkdir()
     (root / "foreign" / "file").write_text("mine")
     volume = opened()
     assert not volume.load()
     assert volume.sweep() == 3
-    assert trees_of(root) == {*known, "notes.txt"}
+    assert trees_of(root) == {*known, *foreign}
     assert (root / "foreign" / "file").read_text() == "mine"
     assert [tree.record.version for tree in volume.old] == ["v-1"]
 
@@ -393,7 +422,7 @@ def test_a_folder_that_took_the_place_of_current_later_is_an_error_until_it_is_g
     publish(volume, 1)
     (root / "current").unlink()
     (root / "current").mkdir()
-    assert volume.published_version() == ""
+    assert volume.root.published_version() == ""
     with pytest.raises(RootUnusable):
         volume.check()
     with pytest.raises(RootUnusable):
@@ -548,6 +577,29 @@ def test_a_clock_that_was_a_year_ahead_keeps_no_tree_for_a_year(opened) -> None:
     assert volume.retire(rules, 2e9 + 25 * HOUR) == 1
 
 
+def test_a_clock_that_is_set_back_keeps_no_tree_until_it_has_caught_up(opened) -> None:
+    volume = opened()
+    for number in range(1, 4):
+        publish(volume, number, now=2e9 + 365 * 24 * HOUR)
+    rules = TreeRules(0, 24, 1 << 60)
+    assert volume.retire(rules, 2e9) == 0
+    assert volume.retire(rules, 2e9 + 25 * HOUR) == 1
+
+
+def test_a_lost_link_makes_no_old_tree_younger(root, opened) -> None:
+    volume = opened()
+    for number in range(1, 4):
+        publish(volume, number, now=1e9 + number * HOUR)
+    (root / "current").unlink()
+    volume = opened()
+    volume.load()
+    volume.sweep()
+    assert [(tree.record.version, tree.ended) for tree in volume.old] == [
+        ("v-2", 1e9 + 3 * HOUR),
+        ("v-1", 1e9 + 2 * HOUR),
+    ]
+
+
 def test_trees_count_as_what_they_take_on_disk_and_files_that_they_share_once(root, opened) -> None:
     volume = opened()
     for number in range(1, 6):
@@ -617,6 +669,22 @@ def test_a_full_volume_costs_old_trees_too_where_what_is_published_cannot_be_che
     assert len(trees_of(root)) == 2
 
 
+def test_room_is_made_on_a_full_volume_only_and_it_is_told_whether_there_is_any(opened) -> None:
+    volume = opened()
+    for number in range(1, 4):
+        publish(volume, number)
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    failed = VolumeFailed("full")
+    failed.__cause__ = full
+    assert not volume.make_room(OSError(errno.EIO, os.strerror(errno.EIO)), 3e9)
+    assert not volume.make_room(VolumeFailed("of no known cause"), 3e9)
+    assert len(volume.old) == 2
+    assert volume.make_room(failed, 3e9)
+    assert len(volume.old) == 1
+    assert not volume.make_room(full, 3e9), "the one before the live one always stays"
+    assert len(volume.old) == 1
+
+
 def test_many_trees_of_one_deploy_do_not_stay_for_hours_nor_cost_those_of_others(root, opened) -> None:
     volume = opened()
     for number in (1, 2, 2, 2, 2, 2, 2, 3):
@@ -655,6 +723,23 @@ def test_what_could_not_be_removed_counts_as_a_tree_and_is_tried_again(root, ope
     publish(again, 4)
     again.retire(FEWEST, 3e9 + 4)
     assert again.stored()[0] == len(trees_of(root)) == 2, "but after each swap"
+
+
+@pytest.mark.parametrize(
+    ("later", "removed"), [(REMOVE_AGAIN_SECONDS - 1, False), (REMOVE_AGAIN_SECONDS, True), (-1, True)]
+)
+def test_what_could_not_be_removed_is_tried_again_after_a_while_and_when_the_clock_was_set_back(
+    root, opened, monkeypatch, later, removed
+) -> None:
+    volume = opened()
+    for number in range(1, 4):
+        publish(volume, number)
+    with monkeypatch.context() as patched:
+        patched.setattr("dagferry_follow.volume.removal.remove", Mock(side_effect=PermissionError(errno.EACCES, "no")))
+        for _ in range(2):
+            volume.retire(FEWEST, 3e9)
+    volume.retire(FEWEST, 3e9 + later)
+    assert volume.stored()[0] == len(trees_of(root)) == (2 if removed else 3)
 
 
 def test_a_tree_that_cannot_be_removed_stops_nothing(opened, monkeypatch, caplog) -> None:

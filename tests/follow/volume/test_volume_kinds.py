@@ -10,7 +10,6 @@ import pytest
 from dagferry_follow.errors import RootUnusable
 from dagferry_follow.volume.attributes import FINE_NS
 from dagferry_follow.volume.records import DeployRef
-from dagferry_follow.volume.staging import StagingTree
 from dagferry_follow.volume.tree import check, touch
 from dagferry_follow.volume.volume import Volume
 from treemaker import manifest_of
@@ -25,13 +24,11 @@ NOW = 1_800_000_001.9
 def publish(volume: Volume, number: int, now: float = NOW) -> list[str]:
     files = {**FILES, "dag.py": b"%d\n" % number}
     manifest = manifest_of(files, {"team/run.sh": 0o755})
-
-    def fill(staging: StagingTree) -> None:
+    with volume.stage(DeployRef("log", number, f"v-{number}", manifest.digest), manifest) as staging:
         for path, entry in manifest.files.items():
             if path == "dag.py" or not staging.link(entry):
                 staging.write(entry, [files[path]])
-
-    return volume.publish(DeployRef("log", number, f"v-{number}", manifest.digest), manifest, fill, lambda: now)
+        return volume.swap(staging, lambda: now)
 
 
 @pytest.fixture
@@ -86,7 +83,7 @@ def test_where_a_mode_cannot_be_set_none_is_compared(root, monkeypatch, caplog, 
 
 def test_where_modes_are_kept_they_are_compared(root) -> None:
     volume = Volume(root)
-    assert volume.modes
+    assert volume.root.modes
     publish(volume, 1)
     os.chmod(f"{root}/current/same.py", 0o600)
     os.chmod(f"{root}/current/team", 0o700)
@@ -108,7 +105,7 @@ def test_where_a_full_volume_cannot_be_tried_modes_are_not_compared(root, monkey
     with monkeypatch.context() as patched:
         patched.setattr(os, call, full)
         volume = Volume(root)
-    assert not volume.modes
+    assert not volume.root.modes
     publish(volume, 1)
     assert not volume.check()
     volume.close()

@@ -1,11 +1,15 @@
 """From a received file to a deploy, also when the store is not what it was."""
 
 import asyncio
+from collections.abc import AsyncIterator
 
 import pytest
 
-from dagferry_server.deploys import bundles, deployer
-from dagferry_server.errors import StoreDamaged
+from dagferry_server.deploys import bundles
+from dagferry_server.deploys import deployer as deploying
+from dagferry_server.deploys.deployer import DeployResult
+from dagferry_server.deploys.receive import receive
+from dagferry_server.errors import StoreAway, StoreDamaged, StoreFull
 from harness import pack
 from running import A, B
 
@@ -67,6 +71,41 @@ async def test_going_back_to_an_old_content_is_a_new_deploy_of_the_old_bundle(se
     assert len(stored) == 2
 
 
+async def test_a_file_is_deployed_without_a_request(server) -> None:
+    deployer, deployment = server.service.deployer, server.service.deployments["default"]
+
+    async def pieces() -> AsyncIterator[bytes]:
+        body = pack(A)
+        yield body[:100]
+        yield body[100:]
+
+    async def deploy() -> DeployResult:
+        async with deployer.incoming(deployment) as file:
+            received = await receive(pieces(), file, server.service.upload_limit(deployment), arrived.append)
+            return await deployer.deploy(deployment, received, description="by hand", actor="ann", root=None)
+
+    arrived: list[int] = []
+    result = await deploy()
+    assert sum(arrived) == len(pack(A))
+    assert (result.deploy, result.unchanged, result.warnings) == (deployment.current, False, [])
+    assert (result.deploy.actor, result.deploy.description, result.deploy.added) == ("ann", "by hand", 3)
+    again = await deploy()
+    assert (again.deploy, again.unchanged) == (result.deploy, True)
+
+
+@pytest.mark.parametrize("error", [StoreAway("It is away."), StoreFull("It is full.")])
+async def test_after_a_failure_of_the_storage_bundles_without_a_deploy_are_removed(server, error) -> None:
+    deployer, deployment = server.service.deployer, server.service.deployments["default"]
+    digest = "sha256:" + "a" * 64
+    await asyncio.to_thread(server.service.store.put_bundle, "default", digest, lambda _: b"")
+    with pytest.raises(type(error)):
+        async with deployer.incoming(deployment) as file:
+            raise error
+    assert file.closed
+    await server.service.settled()
+    assert await asyncio.to_thread(server.service.store.bundles, "default") == {}
+
+
 async def test_the_version_never_runs_backwards_even_if_the_clock_does(start) -> None:
     moments = iter([1_800_000_000.0, 1_700_000_000.0, 1_800_000_005.0])
     server = await start(clock=lambda: next(moments, 1_800_000_009.0))
@@ -77,7 +116,7 @@ async def test_the_version_never_runs_backwards_even_if_the_clock_does(start) ->
 
 async def test_checking_goes_on_for_two_at_a_time(server, monkeypatch) -> None:
     running, most = [0], [0]
-    real = deployer._check
+    real = deploying._check
 
     def counted(*arguments: object, **options: object) -> object:
         running[0] += 1
@@ -87,7 +126,7 @@ async def test_checking_goes_on_for_two_at_a_time(server, monkeypatch) -> None:
         finally:
             running[0] -= 1
 
-    monkeypatch.setattr(deployer, "_check", counted)
+    monkeypatch.setattr(deploying, "_check", counted)
     await asyncio.gather(*(server.upload(pack({"dag.py": b"n = %d\n" % number})) for number in range(10)))
     assert 1 <= most[0] <= 2
 

@@ -5,13 +5,18 @@ import os
 import random
 import threading
 
+import pytest
+
+from dagferry_core.bundle.manifest import Changes
+from dagferry_core.deploylog import next_deploy
 from dagferry_server.deploys import retention
 from dagferry_server.deploys.verify import Verification
-from dagferry_server.errors import StoreAway
+from dagferry_server.errors import StoreAway, StoreFull
 from dagferry_server.store.local import LocalStore
 from running import A, B, Running
 
 DAY = 86400
+FAULTS = pytest.mark.parametrize("fault", [StoreAway, StoreFull])
 
 
 async def stored(server: Running, deployment: str = "default") -> set[str]:
@@ -97,6 +102,127 @@ async def test_with_an_unreadable_entry_a_bundle_that_no_deploy_names_stays(serv
     assert await stored(server) == {digest}
 
 
+async def test_with_an_unreadable_entry_a_bundle_that_an_old_deploy_names_goes(start) -> None:
+    clock = Clock()
+    server = await start("--keep-deploys", "1", "--keep-days", "0", clock=clock)
+    unnamed = "sha256:" + "a" * 64
+    await asyncio.to_thread(server.service.store.put_bundle, "default", unnamed, lambda _: b"")
+    server.service.deployments["default"].unreadable.add(7)
+    await server.deploy(A)
+    clock.now += DAY
+    new = await server.deploy(B)
+    await settled(server)
+    assert await stored(server) == {new["digest"], unnamed}
+
+
+async def test_as_long_as_the_log_cannot_be_read_nothing_goes(server) -> None:
+    deployment, digest = server.service.deployments["default"], "sha256:" + "a" * 64
+    await asyncio.to_thread(server.service.store.put_bundle, "default", digest, lambda _: b"")
+    deployment._unlisted = StoreAway("The disk is on fire.")
+    assert deployment.away
+    await server.service.retention.run()
+    assert await stored(server) == {digest}
+    deployment._unlisted = None
+    await server.service.retention.run()
+    assert await stored(server) == set()
+
+
+async def test_bundles_are_deleted_under_the_lock_of_the_deployment(server, monkeypatch) -> None:
+    store, deployment = server.service.store, server.service.deployments["default"]
+    await asyncio.to_thread(store.put_bundle, "default", "sha256:" + "a" * 64, lambda _: b"")
+    locked = []
+    delete = store.delete_bundle
+    monkeypatch.setattr(store, "delete_bundle", lambda *of: locked.append(deployment.lock.locked()) or delete(*of))
+    await server.service.retention.run()
+    assert locked == [True]
+
+
+async def test_while_another_server_commits_nothing_goes(server) -> None:
+    store, digest = server.service.store, "sha256:" + "a" * 64
+    await asyncio.to_thread(store.put_bundle, "default", digest, lambda _: b"")
+    commit = LocalStore(server.service.folder.root).committing("default")
+    await asyncio.to_thread(commit.__enter__)
+    await server.service.retention.run()
+    assert await stored(server) == {digest}
+    await asyncio.to_thread(commit.__exit__, None, None, None)
+    await server.service.retention.run()
+    assert await stored(server) == set()
+
+
+async def test_a_bundle_that_an_entry_names_since_the_pass_began_stays(server, monkeypatch) -> None:
+    store, digest = server.service.store, "sha256:" + "a" * 64
+    await asyncio.to_thread(store.put_bundle, "default", digest, lambda _: b"")
+    entry = next_deploy(
+        None,
+        0,
+        digest=digest,
+        kind="upload",
+        description="",
+        actor="",
+        now=0,
+        changes=Changes([], [], []),
+        nonce="0" * 16,
+    )
+    kept_bundles = retention.kept_bundles
+    looked = []
+
+    def meanwhile(*of: object) -> dict[str, set[str]]:
+        looked.append(kept_bundles(*of))
+        assert store.create_entry("default", 1, entry.encode())
+        return looked[0]
+
+    monkeypatch.setattr(retention, "kept_bundles", meanwhile)
+    await server.service.retention.run()
+    assert looked == [{"default": set()}]
+    assert await stored(server) == {digest}
+
+
+async def test_of_a_deployment_that_is_removed_during_a_pass_nothing_goes_and_no_metric_comes_back(
+    start, monkeypatch
+) -> None:
+    server = await start("--deployments", "one,two")
+    service, digest = server.service, "sha256:" + "a" * 64
+    for name in ("one", "two"):
+        await asyncio.to_thread(service.store.put_bundle, name, digest, lambda _: b"")
+    kept_bundles = retention.kept_bundles
+
+    def meanwhile(*of: object) -> dict[str, set[str]]:
+        del service.deployments._by_name["two"]
+        for gauge in (service.metrics.stored_bytes, service.metrics.stored_bundles):
+            gauge.remove("two")
+        return kept_bundles(*of)
+
+    monkeypatch.setattr(retention, "kept_bundles", meanwhile)
+    await service.retention.run()
+    assert [await stored(server, name) for name in ("one", "two")] == [set(), {digest}]
+    assert await server.metric('stored_bundles{deployment="one"}') == 0
+    assert await server.metric('stored_bundles{deployment="two"}') is None
+    assert await server.metric('stored_bytes{deployment="two"}') is None
+
+
+@FAULTS
+async def test_what_cannot_be_deleted_is_reported_and_hinders_no_other_deployment(
+    start, monkeypatch, caplog, fault
+) -> None:
+    server = await start("--deployments", "one,two")
+    store, digest = server.service.store, "sha256:" + "a" * 64
+    for name in ("one", "two"):
+        await asyncio.to_thread(store.put_bundle, name, digest, lambda _: b"")
+    delete = store.delete_bundle
+
+    def fail(name: str, digest: str) -> None:
+        if name == "one":
+            raise fault("The folder is on fire.")
+        delete(name, digest)
+
+    monkeypatch.setattr(store, "delete_bundle", fail)
+    await server.service.retention.run()
+    assert [await stored(server, name) for name in ("one", "two")] == [{digest}, set()]
+    failed = [record for record in caplog.records if record.message == "Retention failed"]
+    assert [record.fields["deployment"] for record in failed] == ["one"]
+    assert await server.metric('stored_bundles{deployment="one"}') == 1
+
+
 async def test_a_bundle_that_is_being_sent_is_sent_to_its_end(start) -> None:
     clock = Clock()
     server = await start("--keep-deploys", "1", "--keep-days", "0", clock=clock)
@@ -163,7 +289,8 @@ async def test_the_rules_are_looked_at_beside_the_event_loop(server, monkeypatch
     assert threading.get_ident() not in threads
 
 
-async def test_what_one_deployment_cannot_list_hinders_no_other(start, monkeypatch, caplog) -> None:
+@FAULTS
+async def test_what_one_deployment_cannot_list_hinders_no_other(start, monkeypatch, caplog, fault) -> None:
     server = await start(
         "--deployments", "one,two", "--keep-deploys", "1", "--keep-days", "0", clock=(clock := Clock())
     )
@@ -175,7 +302,7 @@ async def test_what_one_deployment_cannot_list_hinders_no_other(start, monkeypat
 
     def fail(name: str) -> dict[str, int]:
         if name == "one":
-            raise StoreAway("The folder is on fire.")
+            raise fault("The folder is on fire.")
         return bundles(name)
 
     monkeypatch.setattr(store, "bundles", fail)

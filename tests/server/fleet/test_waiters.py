@@ -14,7 +14,7 @@ async def test_everybody_who_waits_is_told() -> None:
     waiters = Waiters()
     tasks = [asyncio.create_task(waiters.wait(50)) for _ in range(100)]
     await waiting(waiters, 100)
-    waiters.tell()
+    waiters.notify_all()
     await asyncio.gather(*tasks)
     assert len(waiters) == 0
 
@@ -38,7 +38,7 @@ async def test_who_goes_away_waits_no_longer_and_disturbs_nobody() -> None:
     gone.cancel()
     await asyncio.gather(gone, return_exceptions=True)
     assert len(waiters) == 1
-    waiters.tell()
+    waiters.notify_all()
     await stays
 
 
@@ -47,9 +47,9 @@ async def test_telling_and_giving_up_at_the_same_moment_is_no_error() -> None:
     task = asyncio.create_task(waiters.wait(50))
     await waiting(waiters, 1)
     task.cancel()
-    waiters.tell()
+    waiters.notify_all()
     await asyncio.gather(task, return_exceptions=True)
-    waiters.tell()
+    waiters.notify_all()
 
 
 async def test_after_the_close_nobody_waits() -> None:

@@ -4,12 +4,10 @@ import re
 
 from aiohttp import web
 
+from dagferry_core.protocol import MAX_WAIT_SECONDS
 from dagferry_server.fleet.sidecars import report_of
 from dagferry_server.http.models import FIXED_HEADERS, json_response
 from dagferry_server.http.request_context import RequestContext
-
-MAX_WAIT_SECONDS = 50
-"""Shorter than the minute after which proxies and load balancers give a silent connection up."""
 
 _TAG = re.compile(r'(?:W/)?"([^"]*)"')
 _WAIT = re.compile(r'(?:^|[,;])\s*wait\s*=\s*"?([0-9]{1,6})"?\s*(?=[,;]|$)', re.IGNORECASE)
@@ -20,7 +18,7 @@ async def current(call: RequestContext) -> web.StreamResponse:
     deployment, headers = call.deployment, call.request.headers
     report = report_of(headers)
     if report:
-        deployment.sidecars.take(report, call.service.clock())
+        deployment.sidecars.record(report, call.service.clock())
     # Here and after the wait: while there may be a newer deploy, neither an older one nor 304 is an answer.
     deployment.check_newest()
     tag = deployment.tag

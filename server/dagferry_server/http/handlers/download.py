@@ -10,6 +10,7 @@ from dagferry_core.bundle.manifest import Entry
 from dagferry_core.bundle.reader import BLOCK_BYTES, FOLDER
 from dagferry_core.deploylog import Deploy
 from dagferry_core.limits import PIECE_BYTES
+from dagferry_core.protocol import ARCHIVE_TYPE, DIGEST
 from dagferry_server.deploys.bundles import contents_of
 from dagferry_server.errors import BundleGone
 from dagferry_server.http.request_context import RequestContext
@@ -29,9 +30,9 @@ async def _send(call: RequestContext) -> web.StreamResponse:
     deploy = call.deployment.current_deploy()
     name = call.deployment.name
     headers = {
-        "Content-Type": "application/gzip",
+        "Content-Type": ARCHIVE_TYPE,
         "Content-Disposition": f'attachment; filename="{name}-{deploy.version}.tar.gz"',
-        "Dagferry-Digest": deploy.digest,
+        DIGEST: deploy.digest,
     }
     try:
         return await call.service.packer.send_stream(call.request, packed(call.service.store, name, deploy), headers)

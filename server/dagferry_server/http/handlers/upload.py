@@ -8,6 +8,7 @@ from aiohttp import web
 from dagferry_core.archive.errors import PathRefused
 from dagferry_core.archive.paths import check_path
 from dagferry_core.limits import UploadLimit
+from dagferry_core.protocol import ROOT
 from dagferry_runtime.logs import fields
 from dagferry_server.deploys.deployer import DeployResult
 from dagferry_server.deploys.receive import Received
@@ -44,7 +45,7 @@ async def _upload(call: RequestContext) -> DeployResult:
 
 def _root(call: RequestContext) -> str | None:
     """Return the folder of the archive that is to be deployed, if the client names one."""
-    root = call.request.query.get("root")
+    root = call.request.query.get(ROOT)
     if root is None:
         return None
     if not root:  # an unset variable in a script must not choose what is deployed

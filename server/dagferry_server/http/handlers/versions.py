@@ -7,14 +7,12 @@ from aiohttp import hdrs, web
 
 from dagferry_core.deploylog import Deploy
 from dagferry_core.errors import DagferryError
+from dagferry_core.protocol import BUNDLE_TYPE, DIGEST, FROM, PATCH_TYPE
 from dagferry_runtime.logs import fields
 from dagferry_server.deploys.patches import Key
 from dagferry_server.errors import BundleGone
 from dagferry_server.fleet.sidecars import report_of
 from dagferry_server.http.request_context import RequestContext
-
-BUNDLE_TYPE = "application/zstd"
-PATCH_TYPE = "application/vnd.dagferry.patch"
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +30,7 @@ async def _send(call: RequestContext, deploy: Deploy) -> web.StreamResponse:
     if patch is None:
         response = await _send_whole(call, deploy)
     else:
-        headers = {"Content-Type": PATCH_TYPE, "Dagferry-Digest": deploy.digest}
+        headers = {"Content-Type": PATCH_TYPE, DIGEST: deploy.digest}
         response = await call.service.sender.send_bytes(call.request, patch, headers)
     if call.request.method == hdrs.METH_HEAD:
         return response
@@ -54,7 +52,7 @@ async def _send(call: RequestContext, deploy: Deploy) -> web.StreamResponse:
 
 
 async def _patch(call: RequestContext, deploy: Deploy) -> bytes | None:
-    have = call.request.query.get("from")
+    have = call.request.query.get(FROM)
     if have is None:
         return None
     try:
@@ -66,7 +64,7 @@ async def _patch(call: RequestContext, deploy: Deploy) -> bytes | None:
 
 async def _send_whole(call: RequestContext, deploy: Deploy) -> web.StreamResponse:
     store, name = call.service.store, call.deployment.name
-    headers = {"Content-Type": BUNDLE_TYPE, "Dagferry-Digest": deploy.digest}
+    headers = {"Content-Type": BUNDLE_TYPE, DIGEST: deploy.digest}
     try:
         return await call.service.sender.send_bundle(
             call.request, lambda: store.open_bundle(name, deploy.digest), headers

@@ -149,7 +149,7 @@ async def test_a_sidecar_is_known_by_what_it_says_until_it_says_goodbye(server) 
     assert (known["pod-0"].component, known["pod-0"].live) == ("worker", "v1")
     assert await server.metric('known_sidecars{deployment="default"}') == 1
     # It is answered at once, whatever it says of waiting.
-    assert (await (await wait_for(server, "none", Dagferry_Goodbye="1", **who))).status == 304
+    assert (await (await wait_for(server, "none", Dagferry_Deregister="1", **who))).status == 304
     assert known == {}
 
 

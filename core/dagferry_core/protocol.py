@@ -1,0 +1,60 @@
+"""What client and server share over HTTP: paths, names of headers and parameters, media types, limits.
+
+The server's routes, the follower's requests and the tables of the page about the protocol all come from here.
+"""
+
+UPLOAD_PATH = "/{deployment}/dags/upload"
+CURRENT_PATH = "/{deployment}/dags/current"
+VERSION_PATH = "/{deployment}/dags/versions/{version}"
+DOWNLOAD_PATH = "/{deployment}/dags/download"
+DEPLOYS_PATH = "/{deployment}/dags/deploys"
+DEPLOY_PATH = "/{deployment}/dags/deploys/{version}"
+"""What is in braces is to be replaced. A server's URL may have a path of its own before it."""
+
+FROM = "from"
+"""The query parameter of ``VERSION_PATH`` that names the version a patch is to start from."""
+ROOT = "root"
+"""The query parameter of ``UPLOAD_PATH`` that names the folder of the archive to deploy."""
+
+INSTANCE = "Dagferry-Instance"
+COMPONENT = "Dagferry-Component"
+LIVE = "Dagferry-Live"
+ERROR = "Dagferry-Error"
+DEREGISTER = "Dagferry-Deregister"
+DIGEST = "Dagferry-Digest"
+
+MAX_WAIT_SECONDS = 50
+"""The longest that a request for the current deploy waits for the next one. Shorter than the minute after which proxies
+and load balancers close a silent connection."""
+MAX_ERROR_CHARACTERS = 300
+"""Of ``ERROR``: the client sends no more, percent-encoded, and the server keeps no more."""
+NOTHING_TAG = "none"
+"""The ETag of the current deploy before the first one; afterwards it is the version."""
+
+JSON_TYPE = "application/json"
+BUNDLE_TYPE = "application/zstd"
+PATCH_TYPE = "application/vnd.dagferry.patch"
+ARCHIVE_TYPE = "application/gzip"
+
+REQUEST_HEADERS = {
+    "If-None-Match": "The ETag last seen: the version in quotes.",
+    "Prefer": f"`wait=N`: wait up to N seconds for a change, {MAX_WAIT_SECONDS} at most.",
+    INSTANCE: "The pod that asks, such as `worker-0`. Without it the request is not counted as a sidecar's.",
+    COMPONENT: "What runs in the pod, such as `worker`.",
+    LIVE: "The version that is live in the pod.",
+    ERROR: f"Code and message of the pod's last error; percent-encoded, {MAX_ERROR_CHARACTERS} characters at most.",
+    DEREGISTER: "`1` on the last request of a sidecar that ends. It is answered at once.",
+}
+"""Of a request for the current deploy, for people."""
+
+ANSWER_HEADERS = {
+    "ETag": f'Of the current deploy: its version in quotes, `"{NOTHING_TAG}"` before the first deploy.',
+    DIGEST: "Of a bundle, a patch or a download: the digest of the bundle that must come out.",
+}
+
+MEDIA_TYPES = {
+    JSON_TYPE: "Answers, and errors.",
+    BUNDLE_TYPE: "A bundle in canonical form.",
+    PATCH_TYPE: "A patch that leads to the bundle from the version named by `from`.",
+    ARCHIVE_TYPE: "The current bundle as a tar.gz, for people.",
+}

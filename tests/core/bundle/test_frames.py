@@ -1,0 +1,115 @@
+"""A stored bundle's tar can be read at any place, and no damaged byte of it passes."""
+
+import errno
+import os
+
+import pytest
+import zstandard
+
+from dagferry_core.bundle.frames import FRAME_BYTES, Frames
+from dagferry_core.errors import FormatError
+from dagferry_core.limits import PIECE_BYTES
+
+CONTENT = b"".join(b"%011o" % number for number in range(200_000))
+assert 2 * FRAME_BYTES < len(CONTENT) < 3 * FRAME_BYTES
+
+
+@pytest.fixture
+def stored():
+    """Write frames to a file and return its descriptor and their offsets."""
+    fds = []
+
+    def write(*frames: bytes) -> tuple[int, list[int]]:
+        fds.append(os.memfd_create("bundle"))
+        os.write(fds[-1], b"".join(frames))
+        offsets = [0]
+        for frame in frames:
+            offsets.append(offsets[-1] + len(frame))
+        return fds[-1], offsets
+
+    yield write
+    for fd in fds:
+        os.close(fd)
+
+
+def cut(content: bytes) -> list[bytes]:
+    return [zstandard.compress(content[at : at + FRAME_BYTES]) for at in range(0, len(content), FRAME_BYTES)]
+
+
+@pytest.mark.parametrize(
+    ("start", "length"),
+    [(0, 0), (0, 11), (FRAME_BYTES - 1, 2), (FRAME_BYTES, FRAME_BYTES), (5, len(CONTENT) - 5), (len(CONTENT) - 1, 1)],
+)
+def test_any_range_is_read(stored, start, length) -> None:
+    frames = Frames(*stored(*cut(CONTENT)))
+    assert frames.range(start, length) == CONTENT[start : start + length]
+    pieces = list(frames.pieces(start, length))
+    assert b"".join(pieces) == CONTENT[start : start + length]
+    assert max(map(len, pieces), default=0) <= PIECE_BYTES
+
+
+def test_one_frame_is_held_and_read_once(stored, monkeypatch) -> None:
+    frames = Frames(*stored(*cut(CONTENT)))
+    read = []
+    pread = os.pread
+    monkeypatch.setattr(os, "pread", lambda *of: read.append(of) or pread(*of))
+    for start in range(0, 1000, 100):
+        frames.range(start, 100)
+    assert len(read) == 1
+
+
+def test_its_size_is_that_of_all_frames(stored) -> None:
+    fd, offsets = stored(*cut(CONTENT))
+    assert Frames(fd, offsets).stored_bytes == offsets[-1] == os.fstat(fd).st_size
+
+
+def test_the_size_of_the_manifest_is_in_the_first_header(stored) -> None:
+    header = bytes(124) + b"%011o\0" % 1234 + bytes(376)
+    assert Frames(*stored(zstandard.compress(header))).manifest_bytes() == 1234
+    with pytest.raises(FormatError, match="has no manifest"):
+        Frames(*stored(zstandard.compress(bytes(512)))).manifest_bytes()
+
+
+def test_what_lies_beyond_the_end_is_damage(stored) -> None:
+    frames = Frames(*stored(*cut(CONTENT)))
+    with pytest.raises(FormatError, match=f"ends early: it has no byte {len(CONTENT)}"):
+        frames.range(len(CONTENT) - 1, 2)
+    with pytest.raises(FormatError, match="frame 3 is damaged"):
+        frames.range(3 * FRAME_BYTES, 1)
+
+
+def test_all_of_it_is_verified_with_its_size(stored) -> None:
+    frames = Frames(*stored(*cut(CONTENT)))
+    frames.verify(len(CONTENT))
+    with pytest.raises(FormatError, match=f"it has {len(CONTENT)} bytes, and should have {len(CONTENT) + 1}"):
+        frames.verify(len(CONTENT) + 1)
+
+
+@pytest.mark.parametrize(
+    ("frame", "told"),
+    [
+        (b"no frame", "frame 1 is damaged"),
+        (zstandard.compress(CONTENT[:100])[:-3], "frame 1 is damaged"),
+        (zstandard.compress(bytes(FRAME_BYTES + 1)), f"it claims to hold {FRAME_BYTES + 1} bytes"),
+        (zstandard.ZstdCompressor(write_content_size=False).compress(b"x"), "it claims to hold -1 bytes"),
+    ],
+)
+def test_a_damaged_frame_is_damage_before_it_is_allocated(stored, frame, told) -> None:
+    frames = Frames(*stored(cut(CONTENT)[0], frame))
+    assert frames.range(0, 11) == CONTENT[:11]
+    with pytest.raises(FormatError, match=told):
+        frames.range(FRAME_BYTES, 1)
+
+
+@pytest.mark.parametrize(("reason", "error"), [(errno.EIO, OSError), (errno.EINVAL, FormatError)])
+def test_a_disk_that_refuses_is_no_damage_but_an_index_that_asks_for_nonsense_is(
+    stored, monkeypatch, reason, error
+) -> None:
+    def refuse(*_: object) -> bytes:
+        raise OSError(reason, os.strerror(reason))
+
+    frames = Frames(*stored(*cut(CONTENT)))
+    monkeypatch.setattr(os, "pread", refuse)
+    with pytest.raises((OSError, FormatError)) as caught:
+        frames.range(0, 1)
+    assert type(caught.value) is error

@@ -1,0 +1,75 @@
+"""A folder is removed with all in it, and nothing outside it."""
+
+import errno
+import os
+
+import pytest
+
+from dagferry_follow.volume.removal import remove
+
+
+@pytest.fixture
+def tree(tmp_path):
+    tree = tmp_path / "tree"
+    (tree / "team" / "deep").mkdir(parents=True)
+    for name in ("a.py", "team/b.py", "team/deep/c.py"):
+        (tree / name).write_bytes(b"pass\n")
+    return tree
+
+
+def test_a_folder_goes_with_all_in_it(tree) -> None:
+    remove(str(tree))
+    assert not tree.exists()
+
+
+def test_what_is_gone_already_is_no_error(tmp_path) -> None:
+    remove(str(tmp_path / "gone"))
+
+
+def test_no_link_is_followed(tree, tmp_path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "mine").write_text("mine")
+    (tree / "folder").symlink_to(outside)
+    (tree / "file").symlink_to(outside / "mine")
+    remove(str(tree))
+    assert not tree.exists()
+    assert (outside / "mine").read_text() == "mine"
+
+
+def test_a_link_in_the_place_of_the_folder_is_refused(tree, tmp_path) -> None:
+    (tmp_path / "link").symlink_to(tree)
+    with pytest.raises(NotADirectoryError):
+        remove(str(tmp_path / "link"))
+    assert (tree / "a.py").exists()
+
+
+def test_a_folder_that_a_hand_made_read_only_is_opened_and_goes(tree, monkeypatch) -> None:
+    opened = []
+    fchmod = os.fchmod
+    monkeypatch.setattr(os, "fchmod", lambda fd, mode: opened.append(mode) or fchmod(fd, mode))
+    (tree / "team").chmod(0o500)
+    remove(str(tree))
+    assert not tree.exists()
+    assert opened == [0o755]
+
+
+@pytest.mark.parametrize("call", ["unlink", "scandir", "rmdir"])
+def test_what_is_refused_stays_and_the_rest_goes(tree, monkeypatch, call) -> None:
+    refusal = PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    deep = os.stat(tree / "team" / "deep")
+    real = getattr(os, call)
+
+    def refuse(what, **kinds):
+        at = os.fstat(what) if isinstance(what, int) else os.stat(what, **kinds)
+        if os.path.samestat(at, deep) or what == "c.py":
+            raise refusal
+        return real(what, **kinds)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, call, refuse)
+        with pytest.raises(PermissionError) as caught:
+            remove(str(tree))
+    assert caught.value is refusal
+    left = {str(path.relative_to(tree)) for path in tree.rglob("*")}
+    assert left == {"team", "team/deep", *(() if call == "rmdir" else ("team/deep/c.py",))}

@@ -1,0 +1,174 @@
+"""The root folder has one owner, and its link is never anything but complete."""
+
+import errno
+import fcntl
+import os
+import stat
+
+import pytest
+
+from dagferry_follow.errors import RootInUse, RootUnusable, VolumeFailed
+from dagferry_follow.volume.root import LOCK_HINT, Root, failures
+
+TARGET = ".trees/0123456789abcdef/v-1"
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "deep" / "root"
+
+
+@pytest.fixture
+def root(path):
+    owned = Root(str(path))
+    yield owned
+    owned.close()
+
+
+def refuse(reason: int):
+    def fail(*_args: object, **_kinds: object) -> None:
+        raise OSError(reason, os.strerror(reason))
+
+    return fail
+
+
+def test_a_root_is_made_readable_for_all_and_owned_until_it_is_closed(path, root) -> None:
+    assert stat.S_IMODE(path.stat().st_mode) == 0o755
+    assert sorted(os.listdir(path / ".trees")) == ["lock"]
+    assert root.modes
+    with pytest.raises(RootInUse, match="Another sidecar owns"):
+        Root(str(path))
+    root.close()
+    root.close()
+    Root(str(path)).close()
+
+
+def test_it_is_owned_anew_where_a_hand_removed_its_lock_and_told_whether_the_trees_are_gone(path, root, caplog) -> None:
+    assert not root.own()
+    (path / ".trees" / "lock").unlink()
+    assert not root.own()
+    assert "lock is gone. It is made again." in caplog.text
+    (path / ".trees" / "lock").unlink()
+    (path / ".trees").rmdir()
+    assert root.own()
+    with pytest.raises(RootInUse):
+        Root(str(path))
+
+
+@pytest.mark.parametrize(("mode", "opened"), [(0o700, 0o755), (0o2700, 0o2755), (0o711, 0o711), (0o750, 0o750)])
+def test_a_root_that_is_closed_to_all_others_is_opened(path, mode, opened, caplog) -> None:
+    path.mkdir(parents=True)
+    path.chmod(mode)
+    Root(str(path)).close()
+    assert stat.S_IMODE(path.stat().st_mode) == opened
+    assert ("was closed to all other users" in caplog.text) == (mode != opened)
+
+
+def test_a_closed_root_of_somebody_else_is_told_of_and_one_of_a_volume_without_modes_is_not(
+    path, monkeypatch, caplog
+) -> None:
+    path.mkdir(parents=True)
+    path.chmod(0o700)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "chmod", lambda *_: None)
+        Root(str(path)).close()
+    assert "closed to all other users" not in caplog.text
+    monkeypatch.setattr(os, "chmod", refuse(errno.EPERM))
+    Root(str(path)).close()
+    assert "is closed to all other users, and its owner is another one" in caplog.text
+
+
+@pytest.mark.parametrize("reason", [errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_volume_without_locks_is_refused_with_what_to_do(path, monkeypatch, reason) -> None:
+    monkeypatch.setattr(fcntl, "flock", refuse(reason))
+    with pytest.raises(RootUnusable, match="lock cannot be locked") as caught:
+        Root(str(path))
+    assert caught.value.hint == LOCK_HINT
+
+
+def test_a_root_that_cannot_be_made_is_refused_by_name(tmp_path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RootUnusable, match="file/root cannot be used: Not a directory"):
+        Root(str(tmp_path / "file" / "root"))
+
+
+def test_a_root_that_turns_out_to_lack_something_is_given_up(path, monkeypatch) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "symlink", refuse(errno.EPERM))
+        with pytest.raises(RootUnusable, match="has no symbolic links"):
+            Root(str(path))
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "rmdir", refuse(errno.EIO))
+        with pytest.raises(VolumeFailed, match="Input/output error"):
+            Root(str(path))
+    Root(str(path)).close()
+
+
+@pytest.mark.parametrize(
+    "target", ["/opt/dags", ".trees/../x/y", ".trees/0123456789abcdef", f"{TARGET}/x", f"x{TARGET}"]
+)
+def test_a_link_of_somebody_else_is_refused_at_first_and_replaced_where_a_sidecar_has_been(
+    path, target, caplog
+) -> None:
+    path.mkdir(parents=True)
+    (path / "current").symlink_to(target)
+    with pytest.raises(RootUnusable, match="not a link that a sidecar made"):
+        Root(str(path))
+    (path / ".trees").mkdir()
+    root = Root(str(path))
+    assert "is not a link that a sidecar made. It is replaced." in caplog.text
+    assert root.target() == root.published_version() == ""
+    root.close()
+
+
+def test_the_link_changes_by_one_rename_and_tells_the_version_if_it_leads_anywhere(path, root) -> None:
+    assert (root.target(), root.published_version()) == ("", "")
+    root.point_at(TARGET)
+    assert (root.target(), root.published_version()) == (TARGET, "")
+    (path / TARGET).mkdir(parents=True)
+    assert root.published_version() == "v-1"
+    root.point_at(TARGET.replace("v-1", "v-2"))
+    assert os.readlink(path / "current") == TARGET.replace("v-1", "v-2")
+    assert sorted(os.listdir(path / ".trees")) == ["0123456789abcdef", "lock"]
+
+
+def test_a_file_in_the_place_of_the_link_is_replaced(path, root) -> None:
+    (path / "current").write_text("")
+    assert root.target() == ""
+    root.point_at(TARGET)
+    assert root.target() == TARGET
+
+
+def test_a_folder_in_the_place_of_the_link_is_left_alone_and_nothing_is_left_behind(path, root) -> None:
+    (path / "current").mkdir()
+    for call in (root.target, lambda: root.point_at(TARGET)):
+        with pytest.raises(RootUnusable, match="current is a folder and no link"):
+            call()
+    assert root.published_version() == ""
+    assert os.listdir(path / ".trees") == ["lock"]
+
+
+@pytest.mark.parametrize("reason", [errno.EIO, errno.ENOSPC])
+def test_a_rename_that_fails_leaves_no_link_behind(path, root, monkeypatch, reason) -> None:
+    monkeypatch.setattr(os, "rename", refuse(reason))
+    with pytest.raises(OSError, match=os.strerror(reason)):
+        root.point_at(TARGET)
+    assert os.listdir(path / ".trees") == ["lock"]
+
+
+def test_a_link_that_cannot_be_read_is_an_error_and_no_version(root, monkeypatch) -> None:
+    monkeypatch.setattr(os, "readlink", refuse(errno.EIO))
+    with pytest.raises(OSError, match="Input/output error"):
+        root.target()
+    assert root.published_version() == ""
+
+
+@pytest.mark.parametrize(
+    ("filename", "told"), [("/root/file", "/root/file"), ("file", "/root"), (7, "/root"), (None, "/root")]
+)
+def test_a_failure_names_the_file_or_what_was_worked_on(filename, told) -> None:
+    error = OSError(errno.EIO, "Input/output error", filename)
+    with pytest.raises(VolumeFailed) as caught, failures("/root"):
+        raise error
+    assert caught.value.message == f"{told}: Input/output error."
+    assert caught.value.__cause__ is error
