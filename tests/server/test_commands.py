@@ -15,6 +15,8 @@ from credentials import TokensFile, issuers_file
 from harness import Server, eventually, free_port, pack
 from running import A, B
 
+pytestmark = pytest.mark.slow
+
 PATIENCE_SECONDS = 30
 
 
