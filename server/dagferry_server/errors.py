@@ -218,25 +218,29 @@ class IssuerUnavailable(ServerError):
         self.retry_after = retry_after
 
 
-class StoreFull(ServerError):
+class StoreError(ServerError):
+    """The store could not do what it was asked to. Each subclass says why; it has no code of its own."""
+
+    audience = Audience.OPERATORS
+
+
+class StoreFull(StoreError):
     """The server's volume is full."""
 
     code = "store_full"
-    audience = Audience.OPERATORS
     status = 507
     default_hint = "Enlarge the server's volume, or lower --keep-deploys, --keep-days or --max-store-bytes."
 
 
-class StoreFailed(ServerError):
-    """The server's volume failed to read or write. This may be temporary: nothing counts as damaged or lost."""
+class StoreAway(StoreError):
+    """The server's volume cannot be read or written now. That may pass: nothing is treated as damaged or missing."""
 
-    code = "store_failed"
-    audience = Audience.OPERATORS
-    default_hint = "Check the server's log and its volume, then try again."
+    code = "store_unavailable"
+    default_hint = "Look at the server's log and its volume, then try again."
 
 
-class StoreDamaged(StoreFailed):
-    """Stored data is damaged: it can be read, but not decoded, or a file is missing."""
+class StoreDamaged(StoreError):
+    """What is stored is not what was written: it does not decode, or a file is missing. Trying again does not help."""
 
     code = "store_damaged"
     default_hint = (
