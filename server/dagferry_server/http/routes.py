@@ -51,8 +51,8 @@ from dagferry_server.errors import (
     RequestError,
     ServerBusy,
     ShuttingDown,
+    StoreAway,
     StoreDamaged,
-    StoreFailed,
     StoreFull,
     TooManyDownloads,
     TooManyUploads,
@@ -112,7 +112,7 @@ _UPLOAD_ERRORS: tuple[type[DagferryError], ...] = (
     DeploymentDisabled,
     DeployContended,
     StoreFull,
-    StoreFailed,
+    StoreAway,
     StoreDamaged,
 )
 
@@ -159,7 +159,7 @@ ROUTES: tuple[Route, ...] = (
         handler=current,
         summary="The current deploy; given the version last seen, wait for the next deploy.",
         answer=CurrentAnswer,
-        errors=(StoreFailed, StoreDamaged, StoreFull),
+        errors=(StoreAway, StoreDamaged, StoreFull),
         not_modified=True,
         parameters=tuple(Parameter(name, "header", meaning) for name, meaning in REQUEST_HEADERS.items()),
     ),
@@ -170,7 +170,7 @@ ROUTES: tuple[Route, ...] = (
         handler=version,
         summary="A bundle in canonical form, or a patch from the version given as `from`.",
         answer=(BUNDLE_TYPE, PATCH_TYPE),
-        errors=(RequestError, VersionNotFound, BundleGone, TooManyDownloads, StoreFailed, StoreDamaged, StoreFull),
+        errors=(RequestError, VersionNotFound, BundleGone, TooManyDownloads, StoreAway, StoreDamaged, StoreFull),
         parameters=(
             Parameter(
                 FROM, "query", "The version that the caller has; if no patch from it exists, the bundle is sent."
@@ -185,7 +185,7 @@ ROUTES: tuple[Route, ...] = (
         handler=download,
         summary="The current bundle as a tar.gz.",
         answer=(ARCHIVE_TYPE,),
-        errors=(NothingDeployed, BundleGone, TooManyDownloads, StoreFailed, StoreDamaged, StoreFull),
+        errors=(NothingDeployed, BundleGone, TooManyDownloads, StoreAway, StoreDamaged, StoreFull),
         sends_content=True,
     ),
     Route(
@@ -195,7 +195,7 @@ ROUTES: tuple[Route, ...] = (
         handler=deploys,
         summary="The deploy log, newest first, in pages.",
         answer=DeploysAnswer,
-        errors=(RequestError, StoreFailed, StoreFull),
+        errors=(RequestError, StoreAway, StoreFull),
         parameters=(
             Parameter("limit", "query", f"1 to {MAX_PAGE_DEPLOYS} deploys, {PAGE_DEPLOYS} if absent.", "integer"),
             Parameter("before", "query", "Only deploys below this sequence.", "integer"),
@@ -208,7 +208,7 @@ ROUTES: tuple[Route, ...] = (
         handler=deploy,
         summary="One deploy with its warnings, excluded and changed paths.",
         answer=OneDeployAnswer,
-        errors=(RequestError, VersionNotFound, StoreFailed, StoreFull),
+        errors=(RequestError, VersionNotFound, StoreAway, StoreFull),
     ),
     Route(
         method="GET",
@@ -226,7 +226,7 @@ ROUTES: tuple[Route, ...] = (
         handler=readyz,
         summary="The store is writable, and the newest deploy of every deployment is known.",
         answer=StatusAnswer,
-        errors=(ShuttingDown, StoreFull, StoreFailed),
+        errors=(ShuttingDown, StoreFull, StoreAway),
         admin=True,
         public=False,
     ),

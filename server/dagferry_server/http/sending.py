@@ -7,7 +7,6 @@ minimum rate. Data is read and packed in separate threads: uploads and checks ne
 """
 
 import asyncio
-import os
 import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator, Mapping
@@ -18,7 +17,9 @@ from typing import Any, TypeVar
 
 from aiohttp import hdrs, web
 
+from dagferry_server.errors import StoreDamaged
 from dagferry_server.http.models import FIXED_HEADERS
+from dagferry_server.store.base import BundleSource
 
 MIN_SEND_BYTES_PER_SECOND = 8 * 1024
 SEND_IDLE_SECONDS = 60
@@ -93,15 +94,14 @@ class Sender:
         await _send_in_time(request, send(), deadline)
         return response
 
-    async def send_file(
-        self, request: web.BaseRequest, open_file: Callable[[], FileIO], headers: Mapping[str, str]
+    async def send_bundle(
+        self, request: web.BaseRequest, open_bundle: Callable[[], BundleSource], headers: Mapping[str, str]
     ) -> web.StreamResponse:
-        """Send the file that ``open_file`` opens in a thread. What that raises is raised before anything is sent."""
-        opening = asyncio.get_running_loop().run_in_executor(self._threads, open_file)
+        """Send the bundle that ``open_bundle`` opens in a thread. Its errors are raised before anything is sent."""
+        opening = asyncio.get_running_loop().run_in_executor(self._threads, open_bundle)
         try:
-            file = await asyncio.shield(opening)
-            size = await self._call(file.seek, 0, os.SEEK_END)
-            response = _response(headers, size)
+            source = await asyncio.shield(opening)
+            response = _response(headers, source.size)
             await response.prepare(request)
             if request.method == hdrs.METH_HEAD:
                 return response
@@ -110,12 +110,15 @@ class Sender:
             # The kernel cannot encrypt, and asyncio's fallback loses the body.
             encrypted = request.transport.get_extra_info("sslcontext") is not None
             deadline = TransferDeadline()
-            send = self._copy if encrypted else _by_kernel
-            await _send_in_time(request, send(request.transport, response, file, size, deadline), deadline)
+            if encrypted or source.file is None:
+                send = self._by_pieces(response, source, deadline)
+            else:
+                send = _by_kernel(request.transport, source.file, source.size, deadline)
+            await _send_in_time(request, send, deadline)
             await response.write_eof()
         finally:
-            # The client may disconnect at any moment, which cancels this task; the file is closed all the same.
-            opening.add_done_callback(self._close_file)
+            # The client may disconnect at any moment, which cancels this task; the bundle is closed all the same.
+            opening.add_done_callback(_close)
         return response
 
     async def send_stream(
@@ -155,27 +158,21 @@ class Sender:
             asyncio.get_running_loop().run_in_executor(None, close)
         return response
 
-    async def _copy(
-        self, _: asyncio.Transport, response: web.StreamResponse, file: FileIO, size: int, deadline: TransferDeadline
-    ) -> None:
-        await self._call(file.seek, 0)
+    async def _by_pieces(self, response: web.StreamResponse, source: BundleSource, deadline: TransferDeadline) -> None:
         # Do not wait after the last piece: a client that has everything may disconnect, which is no error.
-        while size > 0 and (piece := await self._call(file.read, SMALL_BYTES)):
-            size -= len(piece)
+        for start in range(0, source.size, SMALL_BYTES):
+            wanted = min(SMALL_BYTES, source.size - start)
+            piece = await self._call(source.read, start, wanted)
+            if len(piece) < wanted:  # abort the connection: the client would wait for the rest
+                raise StoreDamaged(f"A stored bundle has {start + len(piece)} bytes, and not {source.size}.")
             await response.write(piece)
             deadline.took(len(piece))
 
     def _call(self, work: Callable[..., _Made], *arguments: Any) -> Awaitable[_Made]:
         return asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)
 
-    def _close_file(self, opening: "asyncio.Future[FileIO]") -> None:
-        if not opening.cancelled() and not opening.exception():
-            opening.get_loop().run_in_executor(None, opening.result().close)
 
-
-async def _by_kernel(
-    transport: asyncio.Transport, _: web.StreamResponse, file: FileIO, size: int, deadline: TransferDeadline
-) -> None:
+async def _by_kernel(transport: asyncio.Transport, file: FileIO, size: int, deadline: TransferDeadline) -> None:
     loop = asyncio.get_running_loop()
     for start in range(0, size, KERNEL_BYTES):
         await loop.sendfile(transport, file, start, min(KERNEL_BYTES, size - start))
@@ -202,6 +199,11 @@ async def _send_in_time(
     if task.cancelled():
         raise ConnectionResetError
     await task
+
+
+def _close(opening: "asyncio.Future[BundleSource]") -> None:
+    if not opening.cancelled() and not opening.exception():
+        opening.get_loop().run_in_executor(None, opening.result().close)
 
 
 def _response(headers: Mapping[str, str], length: int | None) -> web.StreamResponse:

@@ -66,9 +66,9 @@ async def test_a_server_without_credentials_lets_in_anybody() -> None:
     assert await open_to_all.authenticate(CIMultiDict({"Host": "localhost:1", "Authorization": "any"})) is ANYBODY
 
 
-@pytest.mark.parametrize("form", [SECRET, f"Bearer {SECRET}", f"bearer {SECRET}", f"BEARER   {SECRET} "])
+@pytest.mark.parametrize("form", ["{}", "Bearer {}", "bearer {}", "BEARER   {} "])
 async def test_a_token_comes_bare_or_as_bearer(setup: Setup, form: str) -> None:
-    caller = await setup.caller(("Authorization", form))
+    caller = await setup.caller(("Authorization", form.format(SECRET)))
     assert caller
     assert caller.actor == "token:ci"
 

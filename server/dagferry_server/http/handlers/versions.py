@@ -66,8 +66,8 @@ async def _send_whole(context: RequestContext, deploy: Deploy) -> web.StreamResp
     store, name = context.service.store, context.deployment.name
     headers = {"Content-Type": BUNDLE_TYPE, DIGEST: deploy.digest}
     try:
-        return await context.service.sender.send_file(
-            context.request, lambda: store.open_bundle(name, deploy.digest).file, headers
+        return await context.service.sender.send_bundle(
+            context.request, lambda: store.open_bundle(name, deploy.digest), headers
         )
     except BundleGone as error:
         raise context.deployment.gone(deploy) from error
