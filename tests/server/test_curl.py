@@ -86,7 +86,7 @@ async def test_a_folder_as_the_file_is_told_how_to_pack_it(server, here, part) -
 
 async def test_a_body_without_bytes_is_503_too(server, here) -> None:
     told = await refused(server, here, "--data-binary", "@empty")
-    assert told[:3] == (503, "upload_empty_body", "The body has no bytes.")
+    assert told[:3] == (503, "upload_empty_body", "The body is empty.")
 
 
 async def test_a_forgotten_at_sign_is_told(server, here) -> None:
