@@ -98,9 +98,8 @@ class RetentionRunner:
             deleted = await self._delete(seen[name], there.surplus)
             bundles = there.bundles - len(deleted)
             left = there.bytes - sum(stored[name].bundle_bytes[digest] for digest in deleted)
-            if (
-                self._deployments.get(name) is seen[name].deployment
-            ):  # else it was removed, and its metrics are forgotten
+            # Else it was removed, and its metrics are forgotten.
+            if self._deployments.get(name) is seen[name].deployment:
                 self._metrics.stored_bytes.labels(name).set(left)
                 self._metrics.stored_bundles.labels(name).set(bundles)
             if deleted:
