@@ -118,7 +118,7 @@ class Airflow:
 
     def plug_in(self) -> "Airflow":
         """Let it find ``dagferry_airflow``, as if that were installed beside it."""
-        ours = [HOME / name for name in ("core", "follow", "airflow_plugin")]
+        ours = [HOME / package for package in ("core", "follow", "airflow_plugin")]
         folders = [self.variables["PYTHONPATH"], *ours, self.environment / "plugin"]
         self.variables["PYTHONPATH"] = os.pathsep.join(map(str, folders))
         return self

@@ -343,7 +343,7 @@ def test_a_rule_that_binds_nobody_is_exit_code_2(tmp_path) -> None:
     issuers = issuers_file(tmp_path / "issuers.toml", "https://token.actions.githubusercontent.com", rule)
     ended = run("--issuers-file", issuers, "--data-dir", str(tmp_path / "data"))
     assert ended.returncode == 2
-    assert "does not bind who asks" in ended.stderr
+    assert "does not restrict who may use it" in ended.stderr
     assert not (tmp_path / "data").exists()
 
 
