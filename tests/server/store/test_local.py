@@ -155,7 +155,10 @@ def test_what_a_killed_writer_named_but_did_not_sync_is_synced_before_anybody_is
     store.prepare("prod")
     assert store.sequences("prod") == [1]
     assert store.has_bundle("prod", DIGEST)
-    assert synced == ["prod", "deploys", "bundles"]
+    assert store.newer("prod", 0) == [b"{}"]
+    assert synced == ["prod", "deploys", "bundles", "deploys"]
+    assert store.newer("prod", 1) == []
+    assert len(synced) == 4, "nothing new needs no sync"
 
 
 @pytest.mark.parametrize(
