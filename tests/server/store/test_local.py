@@ -190,3 +190,21 @@ def test_an_error_says_what_failed() -> None:
 
 def test_the_log_id_is_a_line_of_json(store, tmp_path) -> None:
     assert json.loads((tmp_path / "prod/log.json").read_text()) == {"log_id": store.log_id("prod")}
+
+
+def test_a_bundle_without_its_index_is_not_stored(store, tmp_path) -> None:
+    put(store)
+    (tmp_path / "prod/bundles" / ("a" * 64 + ".index")).unlink()
+    assert not store.has_bundle("prod", DIGEST)
+
+
+def test_a_bundle_that_cannot_be_stored_again_stays_as_it_was(store) -> None:
+    def fail(out: object) -> bytes:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    put(store)
+    with pytest.raises(StoreFull):
+        store.put_bundle("prod", DIGEST, fail)
+    assert store.has_bundle("prod", DIGEST)
+    with store.open_bundle("prod", DIGEST) as source:
+        assert (source.read(0, source.size), source.encoded_index) == (b"bundle", b"index")
