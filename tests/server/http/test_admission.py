@@ -5,6 +5,7 @@ import pytest
 from credentials import TokensFile
 from dagferry_server.errors import Forbidden
 from dagferry_server.http import admission
+from dagferry_server.http.admission import MAX_SHOWN_PARAMETERS
 from dagferry_server.http.routes import ROUTES
 from harness import pack
 from running import A
@@ -17,6 +18,7 @@ from running import A
         ("GET", "/default/dags/current?wait=9&x=1&wait=2", "'wait', 'x'"),
         ("POST", "/default/dags/upload?desciption=typo", "'desciption'"),
         ("GET", "/healthz?verbose", "'verbose'"),
+        ("GET", "/default/dags/current?Prefer=wait", "'Prefer'"),
     ],
 )
 async def test_a_query_parameter_that_is_not_known_is_refused_by_name(server, method, path, names) -> None:
@@ -29,7 +31,8 @@ async def test_a_query_parameter_that_is_not_known_is_refused_by_name(server, me
 
 async def test_many_and_long_unknown_parameters_make_a_short_error(server) -> None:
     query = "&".join(f"{'p' * 100}{number}=1" for number in range(40))
-    assert len((await server.get(f"/healthz?{query}")).body) < 1000
+    told = (await server.get(f"/healthz?{query}")).json["message"]
+    assert told == f"GET /healthz has no query parameter {', '.join([repr('p' * 40)] * MAX_SHOWN_PARAMETERS)}."
 
 
 async def test_a_name_that_is_not_this_machine_s_is_told_that_a_proxy_needs_credentials(server) -> None:
@@ -65,3 +68,26 @@ async def test_a_wrong_deployment_is_told_which_ones_there_are_unless_somebody_m
     server = await start("--tokens-file", str(tokens.path))
     told = (await server.get("/prod/dags/current", Authorization=secret)).json
     assert "It has" not in told["message"]
+
+
+async def test_a_web_page_gets_nothing_from_a_server_without_credentials_not_even_its_health(server) -> None:
+    for headers in ({"Sec_Fetch_Site": "cross-site"}, {"Origin": "http://evil.example"}, {"Host": "evil.example"}):
+        answer = await server.get("/healthz", **headers)
+        assert (answer.status, answer.json["code"]) == (403, "origin_refused")
+
+
+async def test_who_has_no_credentials_does_not_learn_which_deployments_there_are(start, tmp_path) -> None:
+    server = await start("--tokens-file", str(TokensFile(tmp_path / "tokens.toml").path), "--deployments", "prod")
+    answers = [await server.get(f"/{name}/dags/current") for name in ("prod", "no-such")]
+    assert [(answer.status, answer.json["code"]) for answer in answers] == [(401, "unauthenticated")] * 2
+    assert answers[0].body == answers[1].body
+
+
+async def test_a_refused_request_is_logged_with_its_caller(start, tmp_path, caplog) -> None:
+    tokens = TokensFile(tmp_path / "tokens.toml")
+    secret = tokens.add("reader", ["read"])
+    server = await start("--tokens-file", str(tokens.path))
+    answer = await server.call("POST", "/default/dags/upload", data=pack(A), headers={"Authorization": secret})
+    assert answer.json["code"] == "forbidden"
+    actors = [record.fields["actor"] for record in caplog.records if "actor" in getattr(record, "fields", {})]
+    assert actors == ["token:reader"]

@@ -208,3 +208,13 @@ def test_a_bundle_that_cannot_be_stored_again_stays_as_it_was(store) -> None:
     assert store.has_bundle("prod", DIGEST)
     with store.open_bundle("prod", DIGEST) as source:
         assert (source.read(0, source.size), source.encoded_index) == (b"bundle", b"index")
+
+
+def test_what_an_older_version_left_readable_for_others_becomes_private(store, tmp_path) -> None:
+    put(store)
+    folder = tmp_path / "prod/bundles"
+    files = sorted(folder.iterdir())
+    for path in (folder, *files):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    store.prepare("prod")
+    assert [path.stat().st_mode & 0o777 for path in (folder, *files)] == [0o700, 0o600, 0o600]
