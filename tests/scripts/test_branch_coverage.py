@@ -31,3 +31,13 @@ def test_a_long_test_file_has_parts_that_are_not_another_module_s() -> None:
     ]
     assert (HOME / "tests/core/archive/test_tar_header.py").is_file()
     assert own_tests("core/dagferry_core/archive/tar.py") == ["tests/core/archive/test_tar.py"]
+
+
+@pytest.mark.slow
+def test_a_module_below_its_floor_is_named_and_fails(monkeypatch, capsys) -> None:
+    module = "follow/dagferry_follow/pauses.py"
+    assert branch_coverage.main([module]) == 0
+    assert capsys.readouterr().out.splitlines()[1:] == [f"   100.0    100  {module}"]
+    monkeypatch.setattr(branch_coverage, "floors", lambda: {module: 101})
+    assert branch_coverage.main([module]) == 1
+    assert f"{module}  BELOW ITS FLOOR" in capsys.readouterr().out

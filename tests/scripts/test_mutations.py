@@ -3,6 +3,7 @@
 import ast
 import builtins
 import functools
+from pathlib import Path
 from typing import NamedTuple
 
 import mutations
@@ -61,3 +62,22 @@ def test_a_mutation_uses_names_that_there_are(mutation: mutations.Mutation) -> N
 
 def test_no_mutation_is_listed_twice() -> None:
     assert len({(one.file, one.old, one.new) for one in KNOWN}) == len({one.breaks for one in KNOWN}) == len(KNOWN)
+
+
+@pytest.mark.slow
+def test_a_change_that_a_test_notices_is_killed_and_any_other_survives(tmp_path: Path) -> None:
+    source = tmp_path / "doubling.py"
+    source.write_text("def twice(number):\n    return 2 * number\n")
+    (tmp_path / "test_doubling.py").write_text(
+        "from doubling import twice\n\ndef test_twice():\n    assert twice(4) == 8\n"
+    )
+    for new, survives in (("2 * number", True), ("number + number", True), ("3 * number", False), ("number", False)):
+        mutation = mutations.Mutation("doubling.py", "2 * number", new, "it", ["test_doubling.py"])
+        assert mutations.survives(tmp_path, mutation) is survives
+        assert source.read_text().endswith("return 2 * number\n")
+
+
+@pytest.mark.slow
+def test_the_changes_of_one_module_are_noticed(capsys) -> None:
+    assert mutations.main(["follow/dagferry_follow/pauses.py"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "3 changes, 3 killed, 0 survived"
