@@ -91,3 +91,12 @@ async def test_a_refused_request_is_logged_with_its_caller(start, tmp_path, capl
     assert answer.json["code"] == "forbidden"
     actors = [record.fields["actor"] for record in caplog.records if "actor" in getattr(record, "fields", {})]
     assert actors == ["token:reader"]
+
+
+async def test_a_path_without_a_deployment_needs_the_scope_on_the_one_that_it_means(start, tmp_path) -> None:
+    tokens = TokensFile(tmp_path / "tokens.toml")
+    theirs, ours = tokens.add("theirs", ["deploy"], ["other"]), tokens.add("ours", ["deploy"], ["default"])
+    server = await start("--tokens-file", str(tokens.path))
+    for secret, status in ((theirs, 404), (ours, 200)):
+        answer = await server.call("POST", "/upload", data=pack(A), headers={"Authorization": secret})
+        assert answer.status == status
