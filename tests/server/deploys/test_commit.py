@@ -3,10 +3,12 @@
 import asyncio
 import hashlib
 import json
+import random
 
 import pytest
 
 from dagferry_core.bundle.reader import BundleFile
+from dagferry_core.limits import MIB
 from dagferry_server.deploys import commit as committing
 from dagferry_server.deploys import patches
 from dagferry_server.errors import StoreAway, StoreDamaged, StoreError
@@ -70,13 +72,16 @@ async def test_going_back_to_an_old_content_is_a_new_deploy_of_the_old_bundle(se
     assert len(stored) == 2
 
 
-async def test_a_damaged_bundle_of_an_older_deploy_is_stored_anew(server, tmp_path) -> None:
-    told = await server.deploy(A)
+async def test_a_bundle_of_an_older_deploy_is_stored_anew_though_its_damage_is_far_behind_its_manifest(
+    server, tmp_path
+) -> None:
+    large = {**A, "model.bin": random.Random(1).randbytes(4 * MIB)}
+    told = await server.deploy(large)
     await server.deploy(B)
     path = bundle_of(tmp_path, told["digest"])
     content = path.read_bytes()
-    path.write_bytes(content[:-40] + bytes(40))
-    await server.deploy(A)
+    path.write_bytes(content[:-1000] + bytes(100) + content[-900:])
+    await server.deploy(large)
     assert path.read_bytes() == content
 
 
