@@ -203,7 +203,11 @@ class IssuerUnavailable(ServerError):
         self.retry_after = retry_after
 
 
-class StoreFull(ServerError):
+class StoreError(ServerError):
+    """The store could not do what it was asked to. Each subclass says why; it has no code of its own."""
+
+
+class StoreFull(StoreError):
     """The server's volume has no space left."""
 
     code = "store_full"
@@ -211,15 +215,15 @@ class StoreFull(ServerError):
     default_hint = "Enlarge the server's volume, or lower --keep-deploys, --keep-days or --max-store-bytes."
 
 
-class StoreFailed(ServerError):
-    """The server's volume refused to read or write. That may pass: nothing is taken for damaged or gone."""
+class StoreAway(StoreError):
+    """The server's volume cannot be read or written now. That may pass: nothing is treated as damaged or missing."""
 
-    code = "store_failed"
+    code = "store_unavailable"
     default_hint = "Look at the server's log and its volume, then try again."
 
 
-class StoreDamaged(StoreFailed):
-    """Stored bytes could be read, and are not what was written: they do not decode, or a file is gone."""
+class StoreDamaged(StoreError):
+    """What is stored is not what was written: it does not decode, or a file is missing. Trying again does not help."""
 
     code = "store_damaged"
     default_hint = (

@@ -24,7 +24,7 @@ def test_errors_that_only_a_command_meets_have_no_http_status() -> None:
     rows = [line.split(" | ") for line in (HOME / "docs" / "errors.md").read_text().splitlines()]
     statuses = {row[0].strip("| `"): row[1] for row in rows if row[0].startswith("| `")}
     assert {statuses[code] for code in ("setting_invalid", "root_in_use", "store_in_use")} == {""}
-    assert statuses["store_failed"] == "503"
+    assert statuses["store_unavailable"] == "503"
 
 
 @pytest.mark.parametrize(("first", "answer"), [("version", UploadAnswer), ("log_id", CurrentAnswer)])

@@ -6,7 +6,7 @@ import pytest
 
 from dagferry_core.limits import LARGE_FILES
 from dagferry_server import memory
-from dagferry_server.deploys.bundles import opened
+from dagferry_server.deploys.bundles import open_bundle
 from dagferry_server.deploys.patches import Key, patch_between
 from dagferry_server.errors import ServerBusy
 from dagferry_server.memory import Turn, TurnTaken
@@ -80,7 +80,7 @@ async def test_where_very_many_files_changed_there_is_no_patch(server: Running, 
 
     def patches() -> list[bool]:
         store = server.service.store
-        with opened(store, "default", old) as one, opened(store, "default", new, one.manifest) as other:
+        with open_bundle(store, "default", old) as one, open_bundle(store, "default", new, one.manifest) as other:
             assert other.manifest.files["etl.py"] is one.manifest.files["etl.py"]
             return [patch_between(one, other) is not None, patch_between(other, one) is not None]
 

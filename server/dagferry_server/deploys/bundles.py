@@ -5,7 +5,7 @@ Everything here is synchronous and runs in threads.
 
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import BinaryIO, NamedTuple
 
 from dagferry_core.archive.check import CheckedArchive
@@ -16,7 +16,7 @@ from dagferry_core.bundle.writer import write_bundle
 from dagferry_core.limits import MIB, PIECE_BYTES
 from dagferry_core.source.reads import read_hints
 from dagferry_core.source.scan import ANYTHING, imported_names
-from dagferry_server.store.base import Store, decoding, storage_errors
+from dagferry_server.store.base import BundleSource, Store, decoding
 
 MAX_SOURCE_BYTES = 4 * MIB
 """A larger .py file is not looked into: it counts as importing and reading everything."""
@@ -28,14 +28,14 @@ NAME_BYTES = 64
 
 
 class StoredBundleFile(BundleFile):
-    """A bundle of the store. Reading raises ``StoreDamaged`` or ``StoreFailed``, which name the bundle by ``name``."""
+    """A bundle of the store. If it is damaged, reading raises ``StoreDamaged``, which names it by ``name``."""
 
     def __init__(
-        self, fd: int, encoded_index: bytes, name: str, known: Manifest | None, when_large: Callable[[], object]
+        self, source: BundleSource, name: str, known: Manifest | None, when_large: Callable[[], object]
     ) -> None:
         self._name = name
         with _reading(name):
-            super().__init__(fd, Index.decode(encoded_index), known, when_large)
+            super().__init__(source.read, Index.decode(source.encoded_index), known, when_large)
 
     def contents(self, path: str) -> Iterator[bytes]:
         """Yield the content of a file in pieces."""
@@ -47,10 +47,8 @@ class StoredBundleFile(BundleFile):
             super().verify()
 
 
-@contextmanager
-def _reading(name: str) -> Iterator[None]:
-    with storage_errors(f"Reading bundle {name}"), decoding(f"Bundle {name}"):
-        yield
+def _reading(name: str) -> AbstractContextManager[None]:
+    return decoding(f"Bundle {name}")
 
 
 def _read(pieces: Iterator[bytes], name: str) -> Iterator[bytes]:
@@ -59,7 +57,7 @@ def _read(pieces: Iterator[bytes], name: str) -> Iterator[bytes]:
 
 
 @contextmanager
-def opened(
+def open_bundle(
     store: Store,
     deployment: str,
     digest: str,
@@ -68,23 +66,20 @@ def opened(
 ) -> Iterator[BundleFile]:
     """Open a stored bundle for reading single files; ``known`` and ``when_large`` are those of ``BundleFile``.
 
-    Raises ``BundleGone`` if it is not there, ``StoreDamaged`` if it is damaged, ``StoreFailed`` if it cannot be read.
+    Raises ``BundleGone`` if it is not there, ``StoreDamaged`` if it is damaged, ``StoreAway`` if it cannot be read now.
     """
-    stored = store.open_bundle(deployment, digest)
-    with stored.file as file, storage_errors(f"Reading a bundle of {deployment}"):
-        name = f"{digest} of {deployment}"
-        yield StoredBundleFile(file.fileno(), stored.encoded_index, name, known, when_large)
+    with store.open_bundle(deployment, digest) as source:
+        yield StoredBundleFile(source, f"{digest} of {deployment}", known, when_large)
 
 
 def contents_of(store: Store, deployment: str, digest: str) -> Iterator[tuple[Entry, Iterator[bytes]]]:
     """Yield every file of a stored bundle with its content in pieces, without the manifest in memory.
 
-    Raises what ``opened`` raises.
+    Raises what ``open_bundle`` raises.
     """
-    stored = store.open_bundle(deployment, digest)
     name = f"{digest} of {deployment}"
-    with stored.file as file, _reading(name):
-        for entry, pieces in walk(file.fileno(), Index.decode(stored.encoded_index).frames):
+    with store.open_bundle(deployment, digest) as source, _reading(name):
+        for entry, pieces in walk(source.read, Index.decode(source.encoded_index).frames):
             yield entry, _read(pieces, name)
 
 

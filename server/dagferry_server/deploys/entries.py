@@ -3,7 +3,7 @@
 import contextlib
 
 from dagferry_core.deploylog import Deploy
-from dagferry_server.errors import StoreFailed, StoreFull
+from dagferry_server.errors import StoreError
 from dagferry_server.store.base import Store
 
 
@@ -15,7 +15,7 @@ def create_entry(store: Store, deployment: str, deploy: Deploy, details: bytes) 
         created = store.create_entry(deployment, deploy.sequence, deploy.encode())
     finally:
         if not created:
-            with contextlib.suppress(StoreFailed, StoreFull):  # what stays is of no harm
+            with contextlib.suppress(StoreError):  # what stays is of no harm
                 _drop_details(store, deployment, deploy)
     return created
 

@@ -17,8 +17,8 @@ from dagferry_core.limits import MIB
 from dagferry_core.source.graph import touched
 from dagferry_core.source.scan import ANYTHING
 from dagferry_runtime.logs import log_failure
-from dagferry_server.deploys.bundles import opened
-from dagferry_server.errors import BundleGone, StoreDamaged, StoreFailed
+from dagferry_server.deploys.bundles import open_bundle
+from dagferry_server.errors import BundleGone, StoreAway, StoreDamaged
 from dagferry_server.memory import Turn, TurnTaken
 from dagferry_server.store.base import Store
 
@@ -196,16 +196,16 @@ class Patches:
             with Turn() as turn:
                 when_large = partial(turn.take, TURN_SECONDS)
                 with (
-                    opened(self._store, key.deployment, key.old, when_large=when_large) as old,
-                    opened(self._store, key.deployment, key.new, old.manifest, when_large) as new,
+                    open_bundle(self._store, key.deployment, key.old, when_large=when_large) as old,
+                    open_bundle(self._store, key.deployment, key.new, old.manifest, when_large) as new,
                 ):
                     return patch_between(old, new)
         except BundleGone:
             return None
         except TurnTaken as error:
             raise _NotNow from error
-        except StoreFailed as error:
+        except (StoreDamaged, StoreAway) as error:
             log_failure("A patch could not be made; the whole bundle is sent", error, **key._asdict())
-            if isinstance(error, StoreDamaged):
-                return None
-            raise _NotNow from error
+            if isinstance(error, StoreAway):  # the next request for it may succeed
+                raise _NotNow from error
+            return None

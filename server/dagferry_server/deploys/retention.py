@@ -16,7 +16,7 @@ from dagferry_runtime.logs import fields, log_failure
 from dagferry_server.background import Background
 from dagferry_server.coalescing import Coalescer
 from dagferry_server.deploys.deployment import Deployment
-from dagferry_server.errors import StoreFailed, StoreFull
+from dagferry_server.errors import StoreError
 from dagferry_server.metrics import Metrics
 from dagferry_server.pacing import paced
 from dagferry_server.store.base import Store, decoding
@@ -86,7 +86,7 @@ class RetentionRunner:
             one = _Seen(deployment, deployment.highest, list(deployment.recent.values()), bool(deployment.unreadable))
             try:
                 sizes = await asyncio.to_thread(self._store.bundles, name)
-            except (StoreFailed, StoreFull) as error:
+            except StoreError as error:
                 _log_failure(error, deployment)
             else:
                 seen[name], stored[name] = one, Stored(one.deploys, sizes, deployment.settings.retention)
@@ -120,7 +120,7 @@ class RetentionRunner:
                 batch = set(digests[start : start + BATCH_BUNDLES])
                 async with deployment.lock:
                     deleted |= await asyncio.to_thread(_delete_batch, self._store, seen, batch)
-        except (StoreFailed, StoreFull) as error:
+        except StoreError as error:
             _log_failure(error, deployment)
         return deleted
 
@@ -158,5 +158,5 @@ def _delete_batch(store: Store, seen: _Seen, digests: set[str]) -> set[str]:
     return digests
 
 
-def _log_failure(error: StoreFailed | StoreFull, deployment: Deployment) -> None:
+def _log_failure(error: StoreError, deployment: Deployment) -> None:
     log_failure("Retention failed", error, deployment=deployment.name)

@@ -9,13 +9,13 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, ParamSpec, TypeVar
 
-from dagferry_core.bundle.reader import BundleFile, Index, decompressed, read_tar
+from dagferry_core.bundle.reader import BundleFile, Index, Read, decompressed, read_tar
 from dagferry_core.deploy_details import decode_details
 from dagferry_core.deploylog import Deploy, decode, entry_sha256
 from dagferry_core.errors import FormatError
 from dagferry_core.names import make_version
-from dagferry_server.errors import BundleGone, StoreDamaged, StoreFailed
-from dagferry_server.store.base import Store, storage_errors
+from dagferry_server.errors import BundleGone, StoreAway, StoreDamaged
+from dagferry_server.store.base import BundleSource, Store
 
 SECOND_LOOK_SECONDS = 0.5
 """The pause before something that looks damaged is looked at again."""
@@ -121,7 +121,7 @@ class Verification:
     def _list_bundles(self) -> list[str]:
         try:
             return sorted(self._store.bundles(self._deployment))
-        except StoreFailed:  # as of a file that was there a moment ago
+        except StoreAway:  # as of a file that was deleted in this moment
             time.sleep(SECOND_LOOK_SECONDS)
             return sorted(self._store.bundles(self._deployment))
 
@@ -142,7 +142,7 @@ class Verification:
             self._check_once(digest)
         except BundleGone:
             return  # by retention
-        except (StoreFailed, FormatError):
+        except (StoreAway, StoreDamaged, FormatError):
             time.sleep(SECOND_LOOK_SECONDS)
             try:
                 self._check_once(digest)
@@ -150,11 +150,9 @@ class Verification:
                 return
 
     def _check_once(self, digest: str) -> None:
-        stored = self._store.open_bundle(self._deployment, digest)
-        with stored.file as file, storage_errors("Reading it"):
-            BundleFile(file.fileno(), Index.decode(stored.encoded_index)).verify()
-            file.seek(0)
-            manifest, files = read_tar(decompressed(file.read))
+        with self._store.open_bundle(self._deployment, digest) as source:
+            BundleFile(source.read, Index.decode(source.encoded_index)).verify()
+            manifest, files = read_tar(decompressed(_from_start(source)))
             if manifest.digest != digest:
                 raise StoreDamaged(f"Its manifest is that of {manifest.digest}.")
             for entry, pieces in files:
@@ -163,6 +161,19 @@ class Verification:
                     content.update(piece)
                 if content.hexdigest() != entry.sha256:
                     raise StoreDamaged(f"The content of {entry.path!r} is not what the manifest says.")
+
+
+def _from_start(source: BundleSource) -> Read:
+    """Return a function that reads a bundle from its start to its end, piece after piece."""
+    offset = 0
+
+    def read(size: int) -> bytes:
+        nonlocal offset
+        piece = source.read(offset, size)
+        offset += len(piece)
+        return piece
+
+    return read
 
 
 def _tried(
@@ -175,7 +186,7 @@ def _tried(
         return None, Problem(f"{what} is damaged: {error.message}", passes=False)
     except FormatError as error:
         return None, Problem(f"{what} is damaged: {error}.", passes=False)
-    except StoreFailed as error:
+    except StoreAway as error:
         return None, Problem(f"{what} cannot be read: {error.message}", passes=True)
 
 

@@ -7,7 +7,6 @@ packed for it is so in threads of its own: uploads and checks never wait for rea
 """
 
 import asyncio
-import os
 import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator, Mapping
@@ -18,7 +17,9 @@ from typing import Any, TypeVar
 
 from aiohttp import hdrs, web
 
+from dagferry_server.errors import StoreDamaged
 from dagferry_server.http.models import FIXED_HEADERS
+from dagferry_server.store.base import BundleSource
 
 MIN_SEND_BYTES_PER_SECOND = 8 * 1024
 SEND_IDLE_SECONDS = 60
@@ -93,15 +94,14 @@ class Sender:
         await _kept(request, send(), pace)
         return response
 
-    async def send_file(
-        self, request: web.BaseRequest, open_file: Callable[[], FileIO], headers: Mapping[str, str]
+    async def send_bundle(
+        self, request: web.BaseRequest, open_bundle: Callable[[], BundleSource], headers: Mapping[str, str]
     ) -> web.StreamResponse:
-        """Send the file that ``open_file`` opens, in a thread, from its start. What it raises can still be answered."""
-        opening = asyncio.get_running_loop().run_in_executor(self._threads, open_file)
+        """Send the bundle that ``open_bundle`` opens, in a thread. What it raises can still be answered."""
+        opening = asyncio.get_running_loop().run_in_executor(self._threads, open_bundle)
         try:
-            file = await asyncio.shield(opening)
-            size = await self._call(file.seek, 0, os.SEEK_END)
-            response = _response(headers, size)
+            source = await asyncio.shield(opening)
+            response = _response(headers, source.size)
             await response.prepare(request)
             if request.method == hdrs.METH_HEAD:
                 return response
@@ -110,12 +110,15 @@ class Sender:
             # The kernel cannot encrypt; what asyncio does instead loses the body.
             encrypted = request.transport.get_extra_info("sslcontext") is not None
             pace = TransferDeadline()
-            send = self._copy if encrypted else _by_kernel
-            await _kept(request, send(request.transport, response, file, size, pace), pace)
+            if encrypted or source.file is None:
+                send = self._by_pieces(response, source, pace)
+            else:
+                send = _by_kernel(request.transport, source.file, source.size, pace)
+            await _kept(request, send, pace)
             await response.write_eof()
         finally:
-            # The client may go away at any moment, and with it this task; the file is closed all the same.
-            opening.add_done_callback(self._close_file)
+            # The client may go away at any moment, and with it this task; the bundle is closed all the same.
+            opening.add_done_callback(_close)
         return response
 
     async def send_stream(
@@ -155,27 +158,21 @@ class Sender:
             asyncio.get_running_loop().run_in_executor(None, close)
         return response
 
-    async def _copy(
-        self, _: asyncio.Transport, response: web.StreamResponse, file: FileIO, size: int, pace: TransferDeadline
-    ) -> None:
-        await self._call(file.seek, 0)
+    async def _by_pieces(self, response: web.StreamResponse, source: BundleSource, pace: TransferDeadline) -> None:
         # Nothing is waited for behind the last piece: a client that has it all may hang up, and has not broken off.
-        while size > 0 and (piece := await self._call(file.read, SMALL_BYTES)):
-            size -= len(piece)
+        for start in range(0, source.size, SMALL_BYTES):
+            wanted = min(SMALL_BYTES, source.size - start)
+            piece = await self._call(source.read, start, wanted)
+            if len(piece) < wanted:  # the client is cut off: it would wait for the rest
+                raise StoreDamaged(f"A stored bundle has {start + len(piece)} bytes, and not {source.size}.")
             await response.write(piece)
             pace.took(len(piece))
 
     def _call(self, work: Callable[..., _Made], *arguments: Any) -> Awaitable[_Made]:
         return asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)
 
-    def _close_file(self, opening: "asyncio.Future[FileIO]") -> None:
-        if not opening.cancelled() and not opening.exception():
-            opening.get_loop().run_in_executor(None, opening.result().close)
 
-
-async def _by_kernel(
-    transport: asyncio.Transport, _: web.StreamResponse, file: FileIO, size: int, pace: TransferDeadline
-) -> None:
+async def _by_kernel(transport: asyncio.Transport, file: FileIO, size: int, pace: TransferDeadline) -> None:
     loop = asyncio.get_running_loop()
     for start in range(0, size, KERNEL_BYTES):
         await loop.sendfile(transport, file, start, min(KERNEL_BYTES, size - start))
@@ -200,6 +197,11 @@ async def _kept(request: web.BaseRequest, sending: Coroutine[Any, Any, None], pa
     if task.cancelled():
         raise ConnectionResetError
     await task
+
+
+def _close(opening: "asyncio.Future[BundleSource]") -> None:
+    if not opening.cancelled() and not opening.exception():
+        opening.get_loop().run_in_executor(None, opening.result().close)
 
 
 def _response(headers: Mapping[str, str], length: int | None) -> web.StreamResponse:

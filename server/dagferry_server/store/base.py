@@ -7,8 +7,10 @@ The rules that make it a log, kept by the caller: a bundle is put before an entr
 is created with ``create_entry`` (the sequence is the lock), nothing is ever edited, and a bundle is deleted only while
 no commit to its deployment is under way: a commit holds ``committing``, and who deletes ``deleting``.
 
-Every method raises ``StoreFull`` when there is no space left and ``StoreFailed`` when the storage refuses, which may
-pass. ``StoreDamaged`` is a kind of it, and raised only if the storage did answer: what it has is of no use.
+Every method raises one of three errors, all of them ``StoreError``: ``StoreFull`` if there is no space left,
+``StoreAway`` if the storage cannot be asked now, which may pass, and ``StoreDamaged`` if it did answer, and what it has
+does not decode or is missing. A store never reports data as damaged or missing because it could not ask for it. A
+digest, nonce or sequence that is invalid is a ``ValueError``, before the storage is asked.
 """
 
 import errno
@@ -16,25 +18,53 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from io import FileIO
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO
 
 from dagferry_core.errors import DagferryError, FormatError
-from dagferry_server.errors import StoreDamaged, StoreFailed, StoreFull
+from dagferry_server.errors import StoreAway, StoreDamaged, StoreFull
 
 COMMIT_WAIT_SECONDS = 30.0
 """How long a commit waits for another server that deletes bundles; a batch takes milliseconds."""
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
 
 
-class StoredBundle(NamedTuple):
-    """A bundle, open for reading whatever happens to its name, and its encoded index. The caller closes ``file``."""
+class BundleSource(AbstractContextManager["BundleSource"]):
+    """A stored bundle, open for reading until it is closed, also if it is deleted or stored anew meanwhile.
 
-    file: FileIO
-    encoded_index: bytes
+    ``size`` is its size in bytes, and ``encoded_index`` what was stored beside it. Several threads may read at once.
+    """
+
+    file: FileIO | None = None
+    """The file that holds exactly the bundle, if there is one: then the kernel can send it. Nobody else may use it."""
+
+    def __init__(self, size: int, encoded_index: bytes) -> None:
+        self.size = size
+        self.encoded_index = encoded_index
+
+    @abstractmethod
+    def read(self, offset: int, size: int) -> bytes:
+        """Return the ``size`` bytes at ``offset``, fewer only where the bundle ends, and none beyond its end.
+
+        Neither number is negative. Raises ``StoreAway`` if they cannot be read now.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Read nothing more."""
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 class Store(ABC):
     """Where deploy logs and bundles are kept. Deployments are named by checked names, bundles by their digest."""
+
+    @abstractmethod
+    def deployments(self) -> list[str]:
+        """Return the names of all deployments that there is data of, in ascending order.
+
+        Anything else that lies in the storage is skipped.
+        """
 
     @abstractmethod
     def prepare(self, deployment: str) -> None:
@@ -54,7 +84,7 @@ class Store(ABC):
 
     @abstractmethod
     def read_entry(self, deployment: str, sequence: int) -> bytes:
-        """Return an entry as it was stored; ``StoreDamaged`` if there is none, ``StoreFailed`` if it cannot be read."""
+        """Return an entry as it was stored; ``StoreDamaged`` if there is none."""
 
     @abstractmethod
     def newer(self, deployment: str, after: int) -> list[bytes]:
@@ -77,7 +107,7 @@ class Store(ABC):
 
     @abstractmethod
     def read_details(self, deployment: str, sequence: int, nonce: str) -> bytes:
-        """Return the details of an entry; ``StoreDamaged`` if there are none, ``StoreFailed`` if they are away."""
+        """Return the details of an entry; ``StoreDamaged`` if there are none."""
 
     @abstractmethod
     def delete_details(self, deployment: str, sequence: int, nonce: str) -> None:
@@ -96,8 +126,8 @@ class Store(ABC):
         """Store a bundle: ``write`` writes it to a file and returns its index. It appears whole or not at all."""
 
     @abstractmethod
-    def open_bundle(self, deployment: str, digest: str) -> StoredBundle:
-        """Open a bundle; ``BundleGone`` if it is not there."""
+    def open_bundle(self, deployment: str, digest: str) -> BundleSource:
+        """Open a bundle; ``BundleGone`` if it is not there. The caller closes it."""
 
     @abstractmethod
     def delete_bundle(self, deployment: str, digest: str) -> None:
@@ -107,7 +137,7 @@ class Store(ABC):
     def committing(self, deployment: str) -> AbstractContextManager[None]:
         """Hold off deletions, those of other servers too, from before a bundle is looked for until an entry names it.
 
-        Raises ``StoreFailed`` if they go on for ``COMMIT_WAIT_SECONDS``.
+        Raises ``StoreAway`` if they go on for ``COMMIT_WAIT_SECONDS``.
         """
 
     @abstractmethod
@@ -125,7 +155,7 @@ class Store(ABC):
 
 @contextmanager
 def storage_errors(action: str, missing: DagferryError | None = None) -> Iterator[None]:
-    """Turn an ``OSError`` of the block into ``StoreFull`` or ``StoreFailed``, which say that ``action`` failed.
+    """Turn an ``OSError`` of the block into ``StoreFull`` or ``StoreAway``, which say that ``action`` failed.
 
     A file that is not there is ``missing``, if that is given.
     """
@@ -134,7 +164,7 @@ def storage_errors(action: str, missing: DagferryError | None = None) -> Iterato
     except OSError as error:
         if missing and isinstance(error, FileNotFoundError):
             raise missing from error
-        kind = StoreFull if error.errno in _NO_SPACE else StoreFailed
+        kind = StoreFull if error.errno in _NO_SPACE else StoreAway
         raise kind(f"{action} failed: {error.strerror or error}.") from error
 
 

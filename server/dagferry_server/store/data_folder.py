@@ -17,7 +17,7 @@ from typing import BinaryIO
 
 from dagferry_core.errors import SetupError
 from dagferry_core.limits import PIECE_BYTES
-from dagferry_server.errors import StoreFailed, StoreInUse
+from dagferry_server.errors import StoreAway, StoreInUse
 from dagferry_server.store.base import storage_errors
 from dagferry_server.store.files import PRIVATE_FILE, TEMPORARY, make_folder, make_private, sweep, sync_folder
 
@@ -28,7 +28,7 @@ _NO_RIGHTS = {errno.EACCES, errno.EPERM}
 class DataFolder:
     """The folder ``root``, made if it is not there, and its lock; ``StoreInUse`` if another server holds that.
 
-    ``SetupError`` if something else stands there, ``StoreFailed`` if it may not be written. The lock goes with the
+    ``SetupError`` if something else stands there, ``StoreAway`` if it may not be written. The lock goes with the
     process, however it ends. Nobody else may look into the folder, but for a group that has its setgid bit: see
     ``make_private``.
     """
@@ -48,7 +48,7 @@ class DataFolder:
             except OSError as error:
                 # A volume that turned read-only is no mistake in the setting either; an image's own files are.
                 if error.errno in _NO_RIGHTS or (error.errno == errno.EROFS and not os.path.isdir(self.root)):
-                    raise StoreFailed(
+                    raise StoreAway(
                         f"The data folder {self.root} cannot be used: {error.filename}: {error.strerror}.",
                         "Choose a folder you can write: --data-dir DIR",
                     ) from error

@@ -29,9 +29,9 @@ from dagferry_core.deploy_details import MAX_DETAILS_BYTES
 from dagferry_core.deploylog import is_nonce
 from dagferry_core.names import MAX_SEQUENCE, check_deployment, is_deployment, is_digest
 from dagferry_runtime.logs import log_failure
-from dagferry_server.errors import BundleGone, DeploymentNotFound, StoreDamaged, StoreFailed
+from dagferry_server.errors import BundleGone, DeploymentNotFound, StoreDamaged
 from dagferry_server.pacing import paced
-from dagferry_server.store.base import Store, StoredBundle, storage_errors
+from dagferry_server.store.base import BundleSource, Store, storage_errors
 from dagferry_server.store.files import make_folder, make_private, publish, remove, sweep, sweep_orphans, sync_folder
 from dagferry_server.store.locks import committing, deleting
 
@@ -48,6 +48,28 @@ _BUNDLE = re.compile(r"([0-9a-f]{64})\.tar\.zst")
 _LOG_ID = re.compile(r"[0-9a-f]{32}")
 
 
+class LocalBundle(BundleSource):
+    """A bundle in an open file, which stays what it is: a bundle stored anew is another file of the same name."""
+
+    file: FileIO
+
+    def __init__(self, file: FileIO, encoded_index: bytes, name: str) -> None:
+        super().__init__(os.fstat(file.fileno()).st_size, encoded_index)
+        self.file = file
+        self._name = name
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Return the bytes at ``offset``; see ``BundleSource``."""
+        # Never more than there is: a damaged index may ask for a terabyte, and its buffer would be allocated.
+        left = min(size, self.size - offset)
+        with storage_errors(f"Reading {self._name}"):
+            return os.pread(self.file.fileno(), left, offset) if left > 0 else b""
+
+    def close(self) -> None:
+        """Close the file."""
+        self.file.close()
+
+
 class LocalStore(Store):
     """A store in the folder ``root``, which exists."""
 
@@ -57,9 +79,10 @@ class LocalStore(Store):
     def deployments(self) -> list[str]:
         """Return the names of all folders that have a log."""
         with storage_errors(f"Listing the deployments in {self._root}"):
-            names = filter(is_deployment, sorted(os.listdir(self._root)))
+            with os.scandir(self._root) as entries:
+                names = sorted(entry.name for entry in entries if is_deployment(entry.name) and entry.is_dir())
             # A backup may have been taken before a log id was written, or without it.
-            return [name for name in names if any(map(os.path.exists, (self._id(name), self._deploys(name))))]
+            return [name for name in names if any(map(_exists, (self._id(name), self._deploys(name))))]
 
     def prepare(self, deployment: str) -> None:
         """Make the deployment's folders, with a new log id if it has none, and sweep what an earlier run left over."""
@@ -179,9 +202,10 @@ class LocalStore(Store):
 
     def has_bundle(self, deployment: str, digest: str) -> bool:
         """Tell whether the bundle is stored."""
-        if not all(map(os.path.isfile, self._bundle(deployment, digest))):
-            return False
+        paths = self._bundle(deployment, digest)
         with storage_errors(f"Looking for a bundle of {deployment}"):
+            if not all(map(_exists, paths)):
+                return False
             sync_folder(self._bundles(deployment))  # as for entries: its writer may not have come to that
         return True
 
@@ -206,14 +230,14 @@ class LocalStore(Store):
                     remove(index)
                 raise
 
-    def open_bundle(self, deployment: str, digest: str) -> StoredBundle:
+    def open_bundle(self, deployment: str, digest: str) -> LocalBundle:
         """Open a bundle; ``BundleGone`` if it is not there."""
         bundle, index = self._bundle(deployment, digest)
         gone = BundleGone(f"The bundle {digest} of {deployment} is not stored any more.")
         with storage_errors(f"Opening a bundle of {deployment}", gone):
             with open(index, "rb") as file:
                 encoded = file.read()
-            return StoredBundle(FileIO(bundle), encoded)
+            return LocalBundle(FileIO(bundle), encoded, f"bundle {digest} of {deployment}")
 
     def delete_bundle(self, deployment: str, digest: str) -> None:
         """Delete a bundle, if it is there."""
@@ -266,16 +290,25 @@ class LocalStore(Store):
 
     def _entry(self, deployment: str, sequence: int) -> str:
         if not 1 <= sequence <= MAX_SEQUENCE:
-            raise StoreFailed(f"{sequence} is no sequence of a deploy.")
+            raise ValueError(f"{sequence} is not the sequence of a deploy")
         return os.path.join(self._deploys(deployment), f"{sequence:012d}.json")
 
     def _details(self, deployment: str, sequence: int, nonce: str) -> str:
         if not is_nonce(nonce):
-            raise StoreFailed(f"{nonce[:40]!r} is no nonce of a deploy.")
+            raise ValueError(f"{nonce[:40]!r} is not the nonce of a deploy")
         return f"{self._entry(deployment, sequence).removesuffix('.json')}.{nonce}.details"
 
     def _bundle(self, deployment: str, digest: str) -> tuple[str, str]:
         if not is_digest(digest):
-            raise StoreFailed(f"{digest[:80]!r} is no digest.")
+            raise ValueError(f"{digest[:80]!r} is not a digest")
         stem = os.path.join(self._bundles(deployment), digest.removeprefix("sha256:"))
         return stem + ".tar.zst", stem + ".index"
+
+
+def _exists(path: str) -> bool:
+    """Return whether there is such a file; unlike ``os.path.exists``, raise ``OSError`` if that cannot be known."""
+    try:
+        os.stat(path)
+    except FileNotFoundError:
+        return False
+    return True

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from dagferry_server.errors import StoreFailed
+from dagferry_server.errors import StoreAway
 from dagferry_server.store.base import COMMIT_WAIT_SECONDS, storage_errors
 
 LOCK_POLL_SECONDS = 0.01
@@ -17,12 +17,12 @@ LOCK_POLL_SECONDS = 0.01
 
 @contextmanager
 def committing(path: str, deployment: str) -> Iterator[None]:
-    """Hold off deletions; ``StoreFailed`` if they go on for ``COMMIT_WAIT_SECONDS``."""
+    """Hold off deletions; ``StoreAway`` if they go on for ``COMMIT_WAIT_SECONDS``."""
     deadline = time.monotonic() + COMMIT_WAIT_SECONDS
     with _opened(path, deployment) as lock:
         while not _try_lock(lock, fcntl.LOCK_SH):
             if time.monotonic() > deadline:
-                raise StoreFailed(f"Another server has deleted bundles of {deployment} for a long time.")
+                raise StoreAway(f"Another server has deleted bundles of {deployment} for a long time.")
             time.sleep(LOCK_POLL_SECONDS)
         yield
 

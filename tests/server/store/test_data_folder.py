@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from dagferry_core.errors import SetupError
-from dagferry_server.errors import StoreFailed, StoreInUse
+from dagferry_server.errors import StoreAway, StoreInUse
 from dagferry_server.store.data_folder import DataFolder
 from dagferry_server.store.files import TEMPORARY
 from dagferry_server.store.local import LocalStore
@@ -183,6 +183,6 @@ def test_a_read_only_image_without_a_volume_says_so_too(tmp_path, monkeypatch) -
         raise OSError(errno.EROFS, "Read-only file system", path)
 
     monkeypatch.setattr(os, "mkdir", refuse)
-    with pytest.raises(StoreFailed, match="Read-only file system") as caught:
+    with pytest.raises(StoreAway, match="Read-only file system") as caught:
         DataFolder(str(tmp_path / "data"))
     assert "--data-dir" in caught.value.hint

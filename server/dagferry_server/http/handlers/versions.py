@@ -66,8 +66,8 @@ async def _send_whole(call: RequestContext, deploy: Deploy) -> web.StreamRespons
     store, name = call.service.store, call.deployment.name
     headers = {"Content-Type": BUNDLE_TYPE, DIGEST: deploy.digest}
     try:
-        return await call.service.sender.send_file(
-            call.request, lambda: store.open_bundle(name, deploy.digest).file, headers
+        return await call.service.sender.send_bundle(
+            call.request, lambda: store.open_bundle(name, deploy.digest), headers
         )
     except BundleGone as error:
         raise call.deployment.gone(deploy) from error
