@@ -4,9 +4,10 @@ The tar holds ``manifest.txt`` and then every file as ``dags/<path>`` in the ord
 function of the file's manifest entry. So a reader does not parse headers: it compares them with what must be there,
 and anything else is refused. ``zstd -d`` and ``tar`` read it too.
 
-The tar is cut into pieces of exactly 1 MiB, each a zstd frame of its own with a checksum; the ``Index`` beside the
+The tar is cut into pieces of at most 1 MiB, each a zstd frame of its own with a checksum; the ``Index`` beside the
 bundle says where they start. That gives the server single files out of a bundle without decompressing the rest, which
-a patch needs.
+a patch needs. Cuts are at borders of files (``dagferry_core.bundle.layout``), so that a bundle can be stored with
+frames of the one before. In bundles of older servers each frame but the last holds exactly 1 MiB.
 """
 
 import json
@@ -82,7 +83,7 @@ class Index(NamedTuple):
     written before hints were looked for.
     """
 
-    frames: list[int]
+    frames: list[frames.FrameStart]
     imports: dict[str, tuple[str, ...]]
     reads: dict[str, tuple[str, ...]] | None = None
 
@@ -105,9 +106,15 @@ class Index(NamedTuple):
                 None if found is None else {path: tuple(names) for path, names in found.items()}
                 for found in (raw["imports"], raw.get("reads"))
             )
-            return cls([int(offset) for offset in raw["frames"]], imports or {}, reads)
+            return cls(_frame_starts(raw["frames"]), imports or {}, reads)
         except Exception as error:
             raise FormatError(f"the index is damaged: {error}") from error
+
+
+def _frame_starts(raw: list[Any]) -> list[frames.FrameStart]:
+    if raw and isinstance(raw[0], int):  # of an older server: the offsets alone
+        return [frames.FrameStart(int(offset), number * FRAME_BYTES) for number, offset in enumerate(raw)]
+    return [frames.FrameStart(int(offset), int(start)) for offset, start in raw]
 
 
 def _json(value: dict[str, Any]) -> Iterator[bytes]:
@@ -170,6 +177,17 @@ class BundleFile:
     def read(self, path: str) -> bytes:
         """Return the content of a file."""
         return b"".join(self.contents(path))
+
+    def stored_frame(self, path: str, start: int) -> bytes | None:
+        """Return the frame that begins with byte ``start`` of a file's member in the tar, as it is stored.
+
+        ``None`` if there is none. What is in it is not checked.
+        """
+        entry = self.manifest.files.get(path)
+        if entry is None:
+            return None
+        header = self._offsets[bisect_left(self._paths, path)] - header_bytes(entry)
+        return self._frames.stored_frame(header + start)
 
     def verify(self) -> None:
         """Read all of it; raise ``FormatError`` if any byte is damaged."""
