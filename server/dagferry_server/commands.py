@@ -38,15 +38,15 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     set_up_logs()
     logging.captureWarnings(capture=True)
     return_large_blocks()
-    identifier = make_authenticator(settings)
+    authenticator = make_authenticator(settings)
     with closing(DataFolder(settings.data_dir)) as folder:
-        asyncio.run(_serve(settings, folder, identifier))
+        asyncio.run(_serve(settings, folder, authenticator))
     return 0
 
 
-async def _serve(settings: Settings, folder: DataFolder, identifier: Authenticator) -> None:
+async def _serve(settings: Settings, folder: DataFolder, authenticator: Authenticator) -> None:
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS, "blocking"))
-    service = await Service.open(settings, folder, LocalStore(folder.root), identifier)
+    service = await Service.open(settings, folder, LocalStore(folder.root), authenticator)
     leave_aside()
     service.retention.request()
     await serve(settings, service)

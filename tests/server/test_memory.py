@@ -13,6 +13,8 @@ from dagferry_server.memory import Turn, TurnTaken
 from harness import pack
 from running import A, Running, eventually
 
+pytestmark = pytest.mark.slow
+
 
 def many(number: int, count: int = LARGE_FILES + 1) -> bytes:
     return pack({f"{'n' * 100}{file:05}.txt": b"%d" % number for file in range(count)})

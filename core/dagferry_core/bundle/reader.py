@@ -131,9 +131,9 @@ def _json(value: dict[str, Any]) -> Iterator[bytes]:
 class BundleFile:
     """A stored bundle, open for reading single files. Several threads may read at once, if ``read`` lets them.
 
-    Holds at most one decompressed frame. What its manifest has in common with ``known`` takes no memory of its own.
-    ``when_large`` is called before a manifest over ``LARGE_MANIFEST_BYTES`` is read. Reading raises ``FormatError`` if
-    the bundle is damaged, and what ``read`` raises.
+    Holds at most one decompressed frame. Manifest entries that are also in ``known`` share its memory. ``when_large``
+    is called before a manifest over ``LARGE_MANIFEST_BYTES`` is read. Reading raises ``FormatError`` if the bundle is
+    damaged, and what ``read`` raises.
     """
 
     def __init__(
@@ -161,7 +161,7 @@ class BundleFile:
         self._size = offset + len(END)
 
     def forget_sources(self) -> None:
-        """Let go of what its Python files import and read: with many files, that takes tens of MiB."""
+        """Free the memory of what its Python files import and read: with many files, it is tens of MiB."""
         self.imports, self.reads = {}, None
 
     @property

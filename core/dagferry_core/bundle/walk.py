@@ -1,4 +1,4 @@
-"""Goes through a stored bundle file by file without its manifest in memory: that may take 50 MB."""
+"""Reads a stored bundle file by file, without keeping its manifest in memory, which may take 50 MB."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""Bundles as they lie in the store: opened for single files, and what is put beside them.
+"""Bundles in the store: opened to read single files, and stored together with their index.
 
 Everything here is synchronous and runs in threads.
 """
@@ -21,12 +21,12 @@ from dagferry_server.errors import StoreError
 from dagferry_server.store.base import BundleSource, Store, decoding
 
 MAX_SOURCE_BYTES = 4 * MIB
-"""A larger .py file is not looked into: it counts as importing and reading everything."""
+"""A larger .py file is not scanned: it counts as importing and reading everything."""
 MAX_IMPORTS_BYTES = 20 * MIB
-"""What the names in a bundle's files may come to: what they import and read; files beyond count as importing and
-reading everything too."""
+"""The total size of the names that a bundle's files import and read; the files beyond it count as importing and reading
+everything, too."""
 NAME_BYTES = 64
-"""What a name takes in memory beside its letters: 13 million short ones, in an upload of 28 KiB, took 2 GB."""
+"""What a name takes in memory beside its letters: 13 million short ones, from an upload of 28 KiB, took 2 GB."""
 
 
 class StoredBundleFile(BundleFile):
@@ -80,7 +80,7 @@ def open_bundle(
 
 
 def contents_of(store: Store, deployment: str, digest: str) -> Iterator[tuple[Entry, Iterator[bytes]]]:
-    """Yield every file of a stored bundle with its content in pieces, without the manifest in memory.
+    """Yield every file of a stored bundle and its content in pieces, without holding the manifest in memory.
 
     Raises what ``open_bundle`` raises.
     """
@@ -101,7 +101,7 @@ _ANY = Source((ANYTHING,), (ANYTHING,))
 
 
 def known_sources(bundle: BundleFile | None, new: Manifest) -> dict[str, Source]:
-    """Return what was found in the Python sources of a bundle that ``new`` has too, by the sha256 of their content."""
+    """Return what was found in the Python sources that a bundle and ``new`` have in common, by their sha256."""
     if bundle is None or bundle.reads is None:
         return {}
     files, reads = bundle.manifest.files, bundle.reads
@@ -124,7 +124,7 @@ def put_bundle(
 ) -> None:
     """Store what ``check_archive`` left in ``spool`` as a bundle.
 
-    ``known`` is what was found in contents that were looked into before. Frames that the bundle ``current`` has too are
+    ``known`` is what was found in contents that were scanned before. Frames that the bundle ``current`` has too are
     copied from it.
     """
     spool.flush()
@@ -147,7 +147,7 @@ def put_bundle(
 
     def open_content(entry: Entry) -> RangeRead:
         nonlocal names_bytes
-        # Here, because this goes on while the files before are compressed.
+        # Here, because the files before this one are compressed meanwhile.
         if entry.path.endswith(".py"):
             source = look_into(entry)
             imports[entry.path], reads[entry.path] = source

@@ -204,7 +204,7 @@ class Deployment:
         raise type(fault)(f"Which deploy of {self.name} is the newest cannot be told. {fault.message}", fault.hint)
 
     def check_newest(self) -> None:
-        """Raise ``StoreError`` unless ``current`` is the newest deploy there is."""
+        """Raise ``StoreError`` unless ``current`` is known to be the newest deploy."""
         if self.fault:
             self.refuse(self.fault)
 

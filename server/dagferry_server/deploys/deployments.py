@@ -15,10 +15,10 @@ from dagferry_server.deploys.deployment import Deployment, Fault, Log, read_log
 from dagferry_server.deploys.deployments_file import DeploymentSettings
 from dagferry_server.errors import StoreError
 from dagferry_server.metrics import Metrics
+from dagferry_server.settings import DEFAULT_DEPLOYMENT
 from dagferry_server.store.base import Store
 from dagferry_server.store.data_folder import DataFolder
 
-DEFAULT_DEPLOYMENT = "default"
 RETRY_FIRST_SECONDS = 0.1
 RETRY_MAX_SECONDS = 2.0
 """The pause before a log that cannot be read is read again; it doubles, up to the maximum."""

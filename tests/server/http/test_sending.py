@@ -23,6 +23,8 @@ from harness import pack
 from issuer import make_certificate
 from running import A, B, Running, eventually
 
+pytestmark = pytest.mark.slow
+
 
 async def begin(server: Running, path: str):
     reader, writer = await asyncio.open_connection(server.host, server.port, limit=1024)
