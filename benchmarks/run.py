@@ -300,7 +300,7 @@ def random_dags(folder: Path, size: int, seed: int) -> bytes:
 
 def send_raw(port: int, path: Path, to: str = "/upload") -> int:
     """Upload a file without holding it in memory; return the status."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=300)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=300, blocksize=MIB)
     with path.open("rb") as body:
         connection.request("POST", to, body, {"Content-Length": str(path.stat().st_size)})
         code = connection.getresponse().status

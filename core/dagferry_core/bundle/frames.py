@@ -18,26 +18,31 @@ RangeRead = Callable[[int, int], bytes]
 that it raises, because the store cannot be read, goes to the caller unchanged."""
 
 
-class FrameStart(NamedTuple):
-    """Where a frame starts: at ``offset`` in the stored bundle, with byte ``start`` of the tar."""
+class Frame(NamedTuple):
+    """A frame: where it starts, at ``offset`` in the stored bundle and with byte ``start`` of the tar, and its sha256.
+
+    The hash, in hex, is that of the frame as it is stored; it is ``""`` in bundles of older servers.
+    """
 
     offset: int
     start: int
+    sha256: str = ""
 
 
 class Frames:
     """The tar in a stored bundle, at any place. Holds at most one decompressed frame.
 
-    ``starts`` are those of its frames, and last where both the bundle and the tar end. Reading raises ``FormatError``
-    if the bundle is damaged, and what ``read`` raises.
+    The last of ``frames`` says where both the bundle and the tar end. Reading raises ``FormatError`` if the bundle is
+    damaged, and what ``read`` raises.
     """
 
-    __slots__ = ("_last", "_offsets", "_read", "_starts")
+    __slots__ = ("_last", "_offsets", "_read", "_sha256s", "_starts")
 
-    def __init__(self, read: RangeRead, starts: Sequence[FrameStart]) -> None:
+    def __init__(self, read: RangeRead, frames: Sequence[Frame]) -> None:
         self._read = read
-        self._offsets = [frame.offset for frame in starts]
-        self._starts = [frame.start for frame in starts]
+        self._offsets = [frame.offset for frame in frames]
+        self._starts = [frame.start for frame in frames]
+        self._sha256s = [frame.sha256 for frame in frames]
         self._last: tuple[int | None, bytes] = (None, b"")
 
     @property
@@ -83,14 +88,15 @@ class Frames:
             start, length = start + len(piece), length - len(piece)
         return b"".join(pieces)
 
-    def stored_frame(self, start: int) -> bytes | None:
-        """Return the frame that begins with byte ``start`` of the tar, as it is stored; ``None`` if there is none.
+    def stored_frame(self, start: int, size: int) -> tuple[bytes, str] | None:
+        """Return the frame that holds just the bytes of the tar from ``start`` on, ``size`` of them, and its sha256.
 
-        What is in it is not checked.
+        Both are as they are stored, and not compared; ``None`` if there is no such frame.
         """
         number = bisect_left(self._starts, start)
-        found = number < len(self._starts) - 1 and self._starts[number] == start
-        return self._stored_frame(number) if found else None
+        if self._starts[number : number + 2] != [start, start + size]:
+            return None
+        return self._stored_frame(number), self._sha256s[number]
 
     def _frame(self, number: int) -> bytes:
         cached, content = self._last

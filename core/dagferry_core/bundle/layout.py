@@ -12,22 +12,13 @@ files behind it. The manifest, which every change changes, has its frames for it
 from collections import deque
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
-from typing import NamedTuple
 from zlib import crc32
 
 from dagferry_core.bundle.frames import FRAME_BYTES
 from dagferry_core.bundle.manifest import Entry
-from dagferry_core.bundle.reader import header_bytes, padding
+from dagferry_core.bundle.reader import Part, header_bytes, padding
 
 MIN_FRAME_BYTES = FRAME_BYTES // 2
-
-
-class Part(NamedTuple):
-    """Bytes of one member of the tar: ``size`` of them from ``start``, which counts from the start of its header."""
-
-    entry: Entry
-    start: int
-    size: int
 
 
 def member_bytes(entry: Entry) -> int:

@@ -15,7 +15,7 @@ import re
 import struct
 from array import array
 from bisect import bisect_left
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -77,13 +77,21 @@ def header_bytes(entry: Entry) -> int:
     return BLOCK_BYTES if is_short else len(entry_header(entry))
 
 
+class Part(NamedTuple):
+    """Bytes of one member of the tar: ``size`` of them from ``start``, which counts from the start of its header."""
+
+    entry: Entry
+    start: int
+    size: int
+
+
 class Index(NamedTuple):
     """What is stored beside a bundle: its frames (see ``dagferry_core.bundle.writer``), what each Python file imports,
     and hints to the data that it reads (see ``dagferry_core.source.reads``). ``reads`` is ``None`` in an index that was
     written before hints were looked for.
     """
 
-    frames: list[frames.FrameStart]
+    frames: list[frames.Frame]
     imports: dict[str, tuple[str, ...]]
     reads: dict[str, tuple[str, ...]] | None = None
 
@@ -111,10 +119,10 @@ class Index(NamedTuple):
             raise FormatError(f"the index is damaged: {error}") from error
 
 
-def _frame_starts(raw: list[Any]) -> list[frames.FrameStart]:
+def _frame_starts(raw: list[Any]) -> list[frames.Frame]:
     if raw and isinstance(raw[0], int):  # of an older server: the offsets alone
-        return [frames.FrameStart(int(offset), number * FRAME_BYTES) for number, offset in enumerate(raw)]
-    return [frames.FrameStart(int(offset), int(start)) for offset, start in raw]
+        return [frames.Frame(int(offset), number * FRAME_BYTES) for number, offset in enumerate(raw)]
+    return [frames.Frame(int(offset), int(start), str(sha256)) for offset, start, sha256 in raw]
 
 
 def _json(value: dict[str, Any]) -> Iterator[bytes]:
@@ -178,16 +186,19 @@ class BundleFile:
         """Return the content of a file."""
         return b"".join(self.contents(path))
 
-    def stored_frame(self, path: str, start: int) -> bytes | None:
-        """Return the frame that begins with byte ``start`` of a file's member in the tar, as it is stored.
+    def stored_frame(self, parts: Sequence[Part]) -> tuple[bytes, str] | None:
+        """Return the frame that holds exactly ``parts``, and the sha256 that it had when it was written.
 
-        ``None`` if there is none. What is in it is not checked.
+        They are as they are stored, and not compared; ``None`` if there is no such frame.
         """
-        entry = self.manifest.files.get(path)
-        if entry is None:
+        entry, start, _ = parts[0]
+        number = bisect_left(self._paths, entry.path)
+        paths = self._paths[number : number + len(parts)]
+        if [self.manifest.files[path] for path in paths] != [part.entry for part in parts]:
             return None
-        header = self._offsets[bisect_left(self._paths, path)] - header_bytes(entry)
-        return self._frames.stored_frame(header + start)
+        return self._frames.stored_frame(
+            self._offsets[number] - header_bytes(entry) + start, sum(part.size for part in parts)
+        )
 
     def verify(self) -> None:
         """Read all of it; raise ``FormatError`` if any byte is damaged."""

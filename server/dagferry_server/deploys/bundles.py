@@ -4,14 +4,14 @@ Everything here is synchronous and runs in threads.
 """
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import BinaryIO, NamedTuple
 
 from dagferry_core.archive.check import CheckedArchive
 from dagferry_core.bundle.frames import RangeRead
 from dagferry_core.bundle.manifest import Entry, Manifest
-from dagferry_core.bundle.reader import BundleFile, Index
+from dagferry_core.bundle.reader import BundleFile, Index, Part
 from dagferry_core.bundle.walk import walk
 from dagferry_core.bundle.writer import write_bundle
 from dagferry_core.limits import MIB
@@ -43,10 +43,10 @@ class StoredBundleFile(BundleFile):
         """Yield the content of a file in pieces."""
         return _read(super().contents(path), self._name)
 
-    def stored_frame(self, path: str, start: int) -> bytes | None:
-        """Return the frame that begins with byte ``start`` of a file's member in the tar, as it is stored."""
+    def stored_frame(self, parts: Sequence[Part]) -> tuple[bytes, str] | None:
+        """Return the frame that holds exactly ``parts``, if there is one, and the sha256 it had when it was written."""
         with _reading(self._name):
-            return super().stored_frame(path, start)
+            return super().stored_frame(parts)
 
     def verify(self) -> None:
         """Read all of it."""
@@ -151,17 +151,20 @@ def put_bundle(
         if entry.path.endswith(".py"):
             source = look_into(entry)
             imports[entry.path], reads[entry.path] = source
-            names_bytes += sum(sum(map(len, names)) + NAME_BYTES * len(names) for names in source)
+            names_bytes += sum(map(len, source.imports)) + sum(map(len, source.reads))
+            names_bytes += NAME_BYTES * (len(source.imports) + len(source.reads))
         start = checked.offsets[entry.path]
         return lambda offset, size: os.pread(fd, size, start + offset)
 
-    def stored_frame(path: str, start: int) -> bytes | None:
+    def stored_frame(parts: Sequence[Part]) -> tuple[bytes, str] | None:
         try:
-            return current.stored_frame(path, start) if current else None
+            return current.stored_frame(parts) if current else None
         except StoreError:  # an old bundle that cannot be read must not prevent the deploy of a new one
             return None
 
     def write(out: BinaryIO) -> bytes:
-        return Index(write_bundle(checked.manifest, open_content, out, stored_frame), imports, reads).encode()
+        with decoding("The unpacked upload"):
+            frames = write_bundle(checked.manifest, open_content, out, stored_frame)
+        return Index(frames, imports, reads).encode()
 
     store.put_bundle(deployment, checked.manifest.digest, write)

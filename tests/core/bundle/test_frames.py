@@ -5,7 +5,7 @@ from itertools import pairwise
 import pytest
 import zstandard
 
-from dagferry_core.bundle.frames import FRAME_BYTES, Frames, FrameStart, RangeRead
+from dagferry_core.bundle.frames import FRAME_BYTES, Frame, Frames, RangeRead
 from dagferry_core.errors import FormatError
 from dagferry_core.limits import PIECE_BYTES
 from treemaker import range_read
@@ -15,13 +15,13 @@ CONTENT = b"".join(b"%011o" % number for number in range(200_000))
 assert 2 * FRAME_BYTES < len(CONTENT) < 3 * FRAME_BYTES
 
 
-def stored(*frames: bytes) -> tuple[RangeRead, list[FrameStart]]:
+def stored(*frames: bytes) -> tuple[RangeRead, list[Frame]]:
     """Return how a bundle of these frames is read, and where they start."""
-    starts = [FrameStart(0, 0)]
+    starts = [Frame(0, 0)]
     for frame in frames:
-        offset, start = starts[-1]
+        offset, start, _ = starts[-1]
         size = zstandard.frame_content_size(frame) if frame.startswith(MAGIC) else 0
-        starts.append(FrameStart(offset + len(frame), start + size))
+        starts.append(Frame(offset + len(frame), start + size))
     return range_read(b"".join(frames)), starts
 
 
@@ -87,16 +87,22 @@ def test_frames_that_hold_more_or_less_than_the_index_says_are_damage_even_if_al
     first, second, third = cut(CONTENT)
     _, starts = stored(first, second, third)
     read, found = stored(zstandard.compress(CONTENT[: FRAME_BYTES - 5]), second, third)
-    moved = [FrameStart(offset, start) for (offset, _), (_, start) in zip(found, starts, strict=True)]
+    moved = [Frame(offset, start) for (offset, *_), (_, start, _) in zip(found, starts, strict=True)]
     with pytest.raises(FormatError, match=f"frame 1 starts at byte {FRAME_BYTES - 5}, and should at {FRAME_BYTES}"):
         Frames(read, moved).verify(len(CONTENT) - 5)
 
 
-def test_a_frame_is_found_as_it_is_stored_by_where_it_starts() -> None:
+def test_a_frame_is_found_as_it_is_stored_by_what_it_holds() -> None:
     frames = cut(CONTENT, at=UNEVEN)
-    found = Frames(*stored(*frames))
-    assert [found.stored_frame(start) for start in (0, *UNEVEN)] == frames
-    assert [found.stored_frame(start) for start in (2, FRAME_BYTES - 1, len(CONTENT))] == [None] * 3
+    read, starts = stored(*frames)
+    hashed = [frame._replace(sha256=str(number)) for number, frame in enumerate(starts)]
+    found = Frames(read, hashed)
+    ends = (*UNEVEN, len(CONTENT))
+    for number, (start, end) in enumerate(zip((0, *UNEVEN), ends, strict=True)):
+        assert found.stored_frame(start, end - start) == (frames[number], str(number))
+        assert found.stored_frame(start, end - start + 1) is None
+        assert found.stored_frame(start + 2, end - start) is None
+    assert found.stored_frame(len(CONTENT), 0) is None
 
 
 @pytest.mark.parametrize(
@@ -110,7 +116,7 @@ def test_a_frame_is_found_as_it_is_stored_by_where_it_starts() -> None:
 )
 def test_a_damaged_frame_is_damage_before_it_is_allocated(frame, told) -> None:
     read, starts = stored(cut(CONTENT)[0], frame)
-    frames = Frames(read, [*starts[:2], FrameStart(starts[2].offset, 2 * FRAME_BYTES)])
+    frames = Frames(read, [*starts[:2], Frame(starts[2].offset, 2 * FRAME_BYTES)])
     assert frames.range(0, 11) == CONTENT[:11]
     with pytest.raises(FormatError, match=told):
         frames.range(FRAME_BYTES, 1)

@@ -6,8 +6,9 @@ import random
 import pytest
 
 from dagferry_core.bundle.frames import FRAME_BYTES
-from dagferry_core.bundle.layout import MIN_FRAME_BYTES, Part, cut, member_bytes
+from dagferry_core.bundle.layout import MIN_FRAME_BYTES, cut, member_bytes
 from dagferry_core.bundle.manifest import Entry
+from dagferry_core.bundle.reader import Part
 
 RANDOM = random.Random(26)
 KIB = 1024

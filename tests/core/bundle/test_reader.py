@@ -2,13 +2,15 @@
 
 import hashlib
 import io
+import itertools
 import os
 import subprocess
 
 import pytest
 import zstandard
 
-from dagferry_core.bundle.frames import FrameStart
+from dagferry_core.bundle.frames import Frame
+from dagferry_core.bundle.layout import cut
 from dagferry_core.bundle.manifest import Entry, Manifest
 from dagferry_core.bundle.reader import FRAME_BYTES, BundleFile, Index, decompressed, member_header, read_tar
 from dagferry_core.bundle.writer import write_bundle
@@ -24,7 +26,7 @@ FILES = {
 }
 
 
-def bundle_of(files: dict[str, bytes]) -> tuple[Manifest, bytes, list[FrameStart]]:
+def bundle_of(files: dict[str, bytes]) -> tuple[Manifest, bytes, list[Frame]]:
     manifest = Manifest(Entry(path, len(text), 0o644, hashlib.sha256(text).hexdigest()) for path, text in files.items())
     out = io.BytesIO()
     frames = write_bundle(manifest, lambda entry: range_read(files[entry.path]), out)
@@ -147,9 +149,34 @@ def test_an_index_from_before_data_was_looked_for_says_that_it_does_not_know() -
 
 def test_in_an_index_from_before_frames_were_cut_at_files_each_holds_a_mebibyte() -> None:
     text = b'{"frames": [0, 9, 20], "imports": {}, "reads": {}}'
-    starts = [FrameStart(0, 0), FrameStart(9, FRAME_BYTES), FrameStart(20, 2 * FRAME_BYTES)]
+    starts = [Frame(0, 0), Frame(9, FRAME_BYTES), Frame(20, 2 * FRAME_BYTES)]
     assert Index.decode(zstandard.compress(text)) == Index(starts, {}, {})
-    assert Index.decode(Index(starts, {}, {}).encode()) == Index(starts, {}, {})
+    hashed = [Frame(offset, start, "ab" * 32) for offset, start, _ in starts]
+    assert Index.decode(Index(hashed, {}, {}).encode()) == Index(hashed, {}, {})
+
+
+def test_a_frame_is_found_if_it_holds_just_these_files_with_this_content() -> None:
+    files = {f"{number:03}.bin": os.urandom(40_000) for number in range(60)} | {"x.bin": os.urandom(2 * FRAME_BYTES)}
+    manifest, data, frames = bundle_of(files)
+    stored = BundleFile(range_read(data), Index(frames, {}))
+    runs = list(cut(manifest.files.values()))
+    found = [stored.stored_frame(parts) for parts in runs]
+    parts_of = [data[start.offset : end.offset] for start, end in itertools.pairwise(frames)]
+    assert [frame for frame, _ in found] == parts_of[1:-1]
+    assert [hashlib.sha256(frame).hexdigest() for frame, _ in found] == [sha256 for _, sha256 in found]
+    first = runs[0]
+    other = first[3]._replace(entry=first[3].entry._replace(sha256="0" * 64))
+    for parts in (
+        first[:-1],
+        first[1:],
+        [*first, runs[1][0]],
+        [*first[:3], other, *first[4:]],
+        [*first[:3], first[3]._replace(entry=first[3].entry._replace(mode=0o755)), *first[4:]],
+        [first[0]._replace(entry=first[0].entry._replace(path="000"))],
+        [first[0]._replace(entry=first[0].entry._replace(path="zzz"))],
+        [runs[-2][-1]._replace(start=512)],
+    ):
+        assert stored.stored_frame(parts) is None
 
 
 def test_a_damaged_stored_bundle_is_reported_as_such() -> None:
@@ -172,7 +199,7 @@ def test_an_index_that_does_not_fit_its_bundle_is_reported_as_damaged(frames) ->
         return data[offset : offset + size]
 
     with pytest.raises(FormatError, match=r"frame (0|-1) is damaged"):
-        BundleFile(read, Index([FrameStart(offset, number * 500) for number, offset in enumerate(frames)], {}))
+        BundleFile(read, Index([Frame(offset, number * 500) for number, offset in enumerate(frames)], {}))
     assert all(offset >= 0 and size >= 0 for offset, size in asked)
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import pytest
 
-from dagferry_core.bundle.frames import FrameStart, RangeRead
+from dagferry_core.bundle.frames import Frame, RangeRead
 from dagferry_core.bundle.reader import FRAME_BYTES
 from dagferry_core.bundle.walk import walk
 from dagferry_core.bundle.writer import write_bundle
@@ -24,7 +24,7 @@ MANIFEST = manifest_of(FILES)
 
 class StoredBundle(NamedTuple):
     read: RangeRead
-    frames: list[FrameStart]
+    frames: list[Frame]
 
 
 @pytest.fixture(scope="module")

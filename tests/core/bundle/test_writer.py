@@ -13,7 +13,7 @@ from dagferry_core.bundle.layout import cut, member_bytes
 from dagferry_core.bundle.manifest import Entry
 from dagferry_core.bundle.reader import END, FRAME_BYTES, BundleFile, Index
 from dagferry_core.bundle.writer import write_bundle
-from dagferry_core.errors import Truncated
+from dagferry_core.errors import FormatError, Truncated
 from treemaker import manifest_of, range_read
 
 NOISE = random.Random(3)
@@ -25,7 +25,7 @@ CHANGED = {**FILES, "d.py": b"pass\n" * 999 + b"fail\n", "e/new.py": b"x = 1\n"}
 CHANGED.pop("b.py")
 
 
-def written(files=FILES, stored_frame=None, open_content=None):
+def written(files=FILES, stored_frame=lambda _: None, open_content=None):
     out = io.BytesIO()
     content = open_content or (lambda entry: range_read(files[entry.path]))
     frames = write_bundle(manifest_of(files), content, out, stored_frame)
@@ -61,7 +61,7 @@ def compressed(monkeypatch):
 def test_the_frames_are_the_manifest_then_the_files_as_they_are_laid_out_then_the_end() -> None:
     data, frames = written()
     held = [zstandard.decompress(part) for part in parts(data, frames)]
-    assert [start for _, start in frames] == [0, *itertools.accumulate(map(len, held))]
+    assert [frame.start for frame in frames] == [0, *itertools.accumulate(map(len, held))]
     assert (frames[0].offset, frames[-1].offset) == (0, len(data))
     expected = [sum(part.size for part in frame) for frame in cut(MANIFEST.files.values())]
     assert list(map(len, held[1:-1])) == expected
@@ -117,50 +117,52 @@ def test_of_a_bundle_of_the_same_files_all_frames_are_copied_but_those_of_the_ma
     assert [content[:12] for content in compressed] == [b"manifest.txt", bytes(12)]
 
 
-@pytest.mark.parametrize("offset", [0, 4, 5, 7, 200, 10_000, -1, -3])
-def test_a_damaged_frame_is_not_copied(offset) -> None:
+def test_a_frame_that_is_not_what_was_written_is_not_copied() -> None:
     data, frames = written()
-    damaged = bytearray(data)
-    for start, end in list(itertools.pairwise(frames))[1:-1]:
-        damaged[(start.offset if offset >= 0 else end.offset) + offset] ^= 1
-    assert written(FILES, lambda *of: of_frame(bytes(damaged), frames, *of)) == (data, frames)
+    old = bundle(data, frames)
+    for damage in (lambda frame: frame[:-1], lambda frame: frame + b"x", lambda frame: b"x" + frame[1:], lambda _: b""):
+        asked = []
+
+        def damaged(parts, damage=damage, asked=asked):
+            asked.append(parts)
+            frame, sha256 = old.stored_frame(parts)
+            return damage(frame), sha256
+
+        assert written(FILES, damaged) == (data, frames)
+        assert len(asked) == len(frames) - 3
 
 
-def of_frame(data, frames, path, start):
-    """Find a frame as ``BundleFile`` does, in a bundle whose manifest is damaged too."""
-    at = frames[1].start
-    for entry in MANIFEST.files.values():
-        if entry.path == path:
-            break
-        at += member_bytes(entry)
-    found = {frame.start: part for frame, part in zip(frames, parts(data, frames), strict=False)}
-    return found.get(at + start)
+def test_a_frame_of_an_older_server_whose_hash_is_not_known_is_not_copied(compressed) -> None:
+    data, frames = written()
+    compressed.clear()
+    old = bundle(data, [frame._replace(sha256="") for frame in frames])
+    assert written(FILES, old.stored_frame) == (data, frames)
+    assert len(compressed) == len(frames) - 1
 
 
-@pytest.mark.parametrize(
-    "stored",
-    [
-        b"",
-        b"no frame",
-        zstandard.compress(bytes(FRAME_BYTES)),
-        zstandard.ZstdCompressor(write_content_size=False).compress(CONTENT[:FRAME_BYTES]),
-        b"\x28\xb5\x2f\xfd\xe0" + (1 << 40).to_bytes(8, "little"),
-    ],
-)
-def test_a_frame_that_holds_something_else_is_not_copied(stored) -> None:
-    assert written(FILES, lambda *_: stored) == written()
+@pytest.mark.parametrize("path", ["a.bin", "c.bin", "d.py"])
+def test_a_content_that_is_not_the_one_of_the_manifest_makes_no_bundle(path) -> None:
+    """Else it would be copied from bundle to bundle."""
+    wrong = {**FILES, path: FILES[path][:-1] + b"!"}
+
+    def open_content(entry: Entry):
+        return range_read(wrong[entry.path])
+
+    with pytest.raises(FormatError, match=f"content of '{path}' is not the one"):
+        written(open_content=open_content)
 
 
-def test_a_frame_with_something_behind_it_is_not_copied() -> None:
-    old = bundle(*written())
-    assert written(FILES, lambda *of: old.stored_frame(*of) and old.stored_frame(*of) + b"x") == written()
+def test_a_large_file_is_proven_also_if_only_its_end_is_compressed() -> None:
+    data, frames = written()
+    old = bundle(data, frames)
 
+    def all_but_the_end(parts):
+        return None if parts[0].start == 3 * FRAME_BYTES else old.stored_frame(parts)
 
-def test_a_frame_is_asked_for_by_the_file_it_starts_with_and_how_far_into_it() -> None:
-    asked = []
-    written(FILES, lambda *of: asked.append(of))
-    assert ("a.bin", 0) in asked
-    assert ("a.bin", FRAME_BYTES) in asked
+    assert written(FILES, all_but_the_end) == (data, frames)
+    wrong = {**FILES, "a.bin": b"!" + CONTENT[1:]}
+    with pytest.raises(FormatError, match=r"content of 'a\.bin' is not the one"):
+        written(FILES, all_but_the_end, lambda entry: range_read(wrong[entry.path]))
 
 
 def test_an_error_while_reading_or_writing_comes_out_and_ends_the_threads() -> None:

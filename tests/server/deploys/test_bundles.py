@@ -11,7 +11,7 @@ import zstandard
 
 import goldens
 from dagferry_core.archive.check import ArchiveRules, check_archive
-from dagferry_core.bundle.frames import FRAME_BYTES, FrameStart
+from dagferry_core.bundle.frames import FRAME_BYTES, Frame
 from dagferry_core.bundle.manifest import EMPTY
 from dagferry_core.bundle.reader import BundleFile, Index
 from dagferry_core.source.scan import ANYTHING
@@ -106,7 +106,7 @@ def test_a_bundle_of_another_content_is_an_error_of_the_store(store, tmp_path, c
     digest = put(store, tmp_path, FILES)
     frame = zstandard.compress(content)
     store.put_bundle(
-        "prod", digest, lambda out: Index([FrameStart(0, 0), FrameStart(out.write(frame), FRAME_BYTES)], {}).encode()
+        "prod", digest, lambda out: Index([Frame(0, 0), Frame(out.write(frame), FRAME_BYTES)], {}).encode()
     )
     with pytest.raises(StoreDamaged), open_bundle(store, "prod", digest):
         pass
@@ -186,6 +186,16 @@ def test_damage_of_the_current_bundle_does_not_spread(store, tmp_path, damage) -
     other.prepare("prod")
     assert put(other, tmp_path, CHANGED) == second
     assert frames_of(store, second) == frames_of(other, second)
+
+
+def test_a_spool_that_is_not_what_was_checked_makes_no_bundle(store, tmp_path) -> None:
+    with open(tmp_path / "spool", "w+b") as spool:
+        checked = check_archive(io.BytesIO(pack(FILES)), spool, ArchiveRules())
+        spool.seek(0)
+        spool.write(b"!")
+        with pytest.raises(StoreDamaged, match="The unpacked upload is damaged"):
+            put_bundle(store, "prod", checked, spool, {})
+    assert store.bundles("prod") == {}
 
 
 def test_a_current_bundle_that_cannot_be_read_now_hinders_nothing(store, tmp_path) -> None:
