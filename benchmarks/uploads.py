@@ -29,6 +29,8 @@ from measure import (
     timed,
 )
 
+from harness import Server
+
 MANY_FILES = 90_000
 UPLOADS = 32
 MEMORY_RUNS = 5
@@ -125,19 +127,25 @@ def many_files(number: int) -> Path:
     return path
 
 
+def _upload_to_both(server: Server, path: Path) -> str:
+    """Upload to both deployments at once; return the version of ``a``."""
+    with ThreadPoolExecutor(2) as pool:
+        codes = list(pool.map(send_raw, [server.port] * 2, [path] * 2, ["/a/dags/upload", "/b/dags/upload"]))
+    assert codes == [200] * 2, codes
+    version: str = json.loads(server.get("/a/dags/current")[1])["version"]
+    return version
+
+
 @row
 def many_files_memory() -> list[Row]:
     """Peak memory with as many tiny files as the limits let through: two deployments, each of them twice, at once."""
     paths = [many_files(0), many_files(1)]
     servers, sidecars = [], []
     for _ in range(MEMORY_RUNS):
-        with serving("many-files", "--deployments", "a,b") as server, ThreadPoolExecutor(2) as pool:
-            for path in paths:
-                to = ["/a/dags/upload", "/b/dags/upload"]
-                codes = list(pool.map(send_raw, [server.port] * 2, [path] * 2, to))
-                assert codes == [200] * 2, codes
-            version = json.loads(server.get("/a/dags/current")[1])["version"]
-            with following(server.url, WORK / "many-pod", version, "--deployment", "a") as sidecar:
+        with serving("many-files", "--deployments", "a,b") as server:
+            first = _upload_to_both(server, paths[0])
+            with following(server.url, WORK / "many-pod", first, "--deployment", "a") as sidecar:
+                sidecar.runs(_upload_to_both(server, paths[1]))
                 sidecars.append(status(sidecar.process.pid, "VmHWM"))
             servers.append(status(server.process.pid, "VmHWM"))
     for path in paths:
