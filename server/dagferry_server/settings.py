@@ -3,6 +3,7 @@
 import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
@@ -33,10 +34,6 @@ MAX_TIERS = 10_000
 MAX_KEEP_DEPLOYS = 10_000
 MAX_KEEP_DAYS = 36_500
 AUTO = "auto"
-ABOUT = (
-    "Receives, checks, stores and serves DAGs. Other commands, each with --help: dagferry-server token, "
-    "dagferry-server new-log-id."
-)
 STORE_SHARE = 0.8
 """The part of its volume that the store fills by default; the rest is for what is being received."""
 
@@ -287,8 +284,15 @@ def read_settings(
     environment: Mapping[str, str],
     container: Callable[[], tuple[float | None, int | None]] = available,
 ) -> Settings:
-    """Return the settings of ``dagferry-server ARGUMENTS``; ``container`` tells its CPU and memory limits."""
-    values = parse("dagferry-server", ABOUT, SETTINGS, arguments, environment)
+    """Return the settings of ``dagferry-server serve ARGUMENTS``; ``container`` gives its CPU and memory limits."""
+    return checked_settings(parse("dagferry-server serve", "", SETTINGS, arguments, environment), container)
+
+
+def checked_settings(
+    given: Mapping[str, Any], container: Callable[[], tuple[float | None, int | None]] = available
+) -> Settings:
+    """Return the settings from the values of ``SETTINGS`` by name; raise ``SetupError`` if they do not go together."""
+    values = dict(given)
     if values["deployments"] is None and values["deployments_file"] is None:
         values["deployments"] = (DEFAULT_DEPLOYMENT,)
     if values["tiers"] == AUTO:

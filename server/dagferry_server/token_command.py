@@ -6,11 +6,12 @@ A secret is printed once. The tokens file has its sha256 alone, of which the fir
 import re
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from dagferry_core.errors import SetupError
-from dagferry_runtime.settings import Setting, parse
+from dagferry_runtime.commands import Command, Group
+from dagferry_runtime.settings import Setting
 from dagferry_server.auth.access import SCOPES, Scope
 from dagferry_server.auth.config_file import DEPLOYMENT_PATTERN
 from dagferry_server.auth.tokens import NAME_PATTERN, Token, new_token, shown_time
@@ -80,19 +81,6 @@ REVOKE: tuple[Setting, ...] = (
 )
 
 
-def token_command(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
-    """Run ``dagferry-server token ARGUMENTS``, of which the first is the verb."""
-    if list(arguments[:1]) in (["-h"], ["--help"]):
-        verbs = "\n".join(f"  {verb:8}{about}" for verb, (about, _, _) in VERBS.items())
-        sys.stdout.write(f"usage: dagferry-server token {{{','.join(VERBS)}}} …\n\n{verbs}\n\nEach has --help.\n")
-        return 0
-    if not arguments or arguments[0] not in VERBS:
-        got = f"not {arguments[0]!r}" if arguments else "and got nothing"
-        raise SetupError(f"dagferry-server token needs one of {', '.join(VERBS)}, {got}.", "See token --help.")
-    about, settings, run = VERBS[arguments[0]]
-    return run(parse(f"dagferry-server token {arguments[0]}", about, settings, arguments[1:], environment))
-
-
 def _new(values: Mapping[str, Any]) -> int:
     """Print the secret in the first line, the entry in the second unless it is added, and what to do on stderr."""
     _require(values, "--name", "--scopes", "--deployments")
@@ -159,8 +147,31 @@ def _end(token: Token, now: float) -> str:
     return shown_time(token.expires) + (" (has expired)" if token.expires <= now else "")
 
 
-VERBS: Mapping[str, tuple[str, tuple[Setting, ...], Callable[[Mapping[str, Any]], int]]] = {
-    "new": ("Make a token.", NEW, _new),
-    "list": ("List the tokens of a tokens file.", LIST, _list),
-    "revoke": ("Remove tokens from a tokens file.", REVOKE, _revoke),
-}
+TOKEN = Group(
+    "token",
+    "Create, list and revoke the tokens of a tokens file.",
+    "dagferry-server token new --name ci --scopes deploy --deployments prod --add tokens.toml",
+    (
+        Command(
+            "new",
+            "Create a token.",
+            "dagferry-server token new --name ci --scopes deploy --deployments prod --expires 90d --add tokens.toml",
+            NEW,
+            _new,
+        ),
+        Command(
+            "list",
+            "List the tokens of a tokens file.",
+            "dagferry-server token list --tokens-file tokens.toml",
+            LIST,
+            _list,
+        ),
+        Command(
+            "revoke",
+            "Remove tokens from a tokens file.",
+            "dagferry-server token revoke --tokens-file tokens.toml --id 3f1c0a9be27d",
+            REVOKE,
+            _revoke,
+        ),
+    ),
+)
