@@ -1,41 +1,49 @@
-# make run    sets everything up and shows the main job: a server, three sidecars, a deploy, the swap
-# make test   sets everything up and runs the tests
-# make check  formatting, lint, types
-# make bench  measures speed and memory; docs/benchmarks.md has the results
-# make docs   writes the tables of settings, metrics, errors and endpoints
-# make mutations  breaks the code on purpose, one small change at a time; the tests must notice
-# make coverage   measures what each module's own tests cover, and holds the floors
-# make pins   renews the pinned requirements
-
+.DEFAULT_GOAL := help
 PYTHON ?= python3
 VENV ?= .venv
 RUN_PINS = requirements/build.txt requirements/server.txt requirements/sidecar.txt
 TEST_PINS = $(RUN_PINS) requirements/test.txt
 BIN = $(VENV)/bin
 
-.PHONY: run test check bench docs mutations coverage pins clean
+# How many processes the tests run in: as many as there are cores. "make test WORKERS=0" runs them in one.
+WORKERS ?= auto
+PYTEST = $(BIN)/python -m pytest --numprocesses $(WORKERS)
 
-run: $(VENV)/.run
+.PHONY: help run test quick check bench docs changelog dist mutations coverage pins clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## /\1	/p' $(firstword $(MAKEFILE_LIST)) | while IFS='	' read -r name what; do printf '  make %-11s%s\n' "$$name" "$$what"; done
+
+run: $(VENV)/.run ## show the main job: a server, three sidecars, a deploy, the swap
 	@$(BIN)/python scripts/demo.py
 
-test: $(VENV)/.test
-	$(BIN)/python -m pytest $(PYTEST_ARGUMENTS)
+test: $(VENV)/.test ## run the tests on all cores; PYTEST_ARGUMENTS="tests/core -x" for some of them
+	$(PYTEST) $(PYTEST_ARGUMENTS)
 
-check: $(VENV)/.check
+quick: $(VENV)/.test ## run the tests that are over within a minute, between edits
+	$(PYTEST) -q -m "not slow" $(PYTEST_ARGUMENTS)
+
+check: $(VENV)/.check ## check formatting, lint, types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-docs: $(VENV)/.run
+docs: $(VENV)/.run ## write the tables of settings, metrics, errors and endpoints
 	$(BIN)/python scripts/reference.py
 
-bench: $(VENV)/.test
+bench: $(VENV)/.test ## measure speed and memory
 	PYTHONPATH=tests $(BIN)/python benchmarks/run.py $(ROWS)
 
-mutations: $(VENV)/.test
+changelog: $(VENV)/.check ## show what the fragments in changes/ will add to the changelog
+	@$(BIN)/towncrier build --draft --version Unreleased
+
+dist: $(VENV)/.run ## build the wheel and the source distribution into dist/, and check them
+	$(BIN)/python scripts/make_dist.py $(TAG)
+
+mutations: $(VENV)/.test ## break the code on purpose, one small change at a time; the tests must notice
 	$(BIN)/python scripts/mutations.py $(WORDS)
 
-coverage: $(VENV)/.test
+coverage: $(VENV)/.test ## measure what each module's own tests cover, and hold the floors
 	$(BIN)/python scripts/branch_coverage.py $(WORDS)
 
 $(VENV)/bin/python:
@@ -57,9 +65,11 @@ $(VENV)/.check: $(VENV)/.test requirements/check.txt
 	@touch $@
 
 # Every kind at the newest versions that go together, for every Python and with hashes; the others follow check.txt.
-COMPILE = $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.10 --generate-hashes --no-annotate \
+# "make pins UPGRADE=" keeps the versions that are pinned and adds what is missing.
+UPGRADE = --upgrade
+COMPILE = $(BIN)/uv pip compile --quiet $(UPGRADE) --universal --python-version 3.10 --generate-hashes --no-annotate \
 	--custom-compile-command "make pins" pyproject.toml
-pins: $(VENV)/bin/python
+pins: $(VENV)/bin/python ## renew the pinned requirements
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	$(COMPILE) --all-extras --group build --group test --group check -o requirements/check.txt
 	$(COMPILE) --all-extras --group test -c requirements/check.txt -o requirements/test.txt
@@ -69,5 +79,5 @@ pins: $(VENV)/bin/python
 	$(COMPILE) --group fuzz -o requirements/fuzz.txt
 	$(COMPILE) --group proxies -o requirements/proxies.txt
 
-clean:
+clean: ## remove the environments and what was built
 	rm -rf .venv* .run build dist

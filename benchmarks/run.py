@@ -1,4 +1,4 @@
-"""How fast and how small: every row of docs/benchmarks.md, measured with real processes on one machine.
+"""How fast and how small: every row of docs/explanation/benchmarks.md, measured with real processes on one machine.
 
     make bench                      all rows, about ten minutes
     make bench ROWS="upload idle"   those whose name holds one of the words
@@ -184,7 +184,7 @@ def fleet() -> list[Row]:
         live.append(time.perf_counter() - answered)
         time.sleep(0.5)
         committed = logged(server, "Deployed", version)
-        told.append(max(logged(sidecar, "Told of", version) for sidecar in sidecars) - committed)
+        told.append(max(logged(sidecar, "New deploy available", version) for sidecar in sidecars) - committed)
     for sidecar in sidecars:
         sidecar.stop()
     server.stop()

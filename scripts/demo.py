@@ -1,8 +1,10 @@
-"""The main job, shown: a server, three sidecars, a deploy of examples/dags, a changed DAG, each step with its time.
+"""A demonstration: a server, three sidecars, a deploy of examples/dags, a changed DAG, each step with its time.
 
-On a terminal everything keeps running until Ctrl-C; otherwise it ends by itself. ``make run`` calls it.
+On a terminal everything keeps running until Ctrl-C, and it says what to type next; otherwise it ends by itself. What
+was deployed stays in .run, and the next demonstration continues with it. ``make run`` calls it.
 """
 
+import fcntl
 import io
 import json
 import os
@@ -20,8 +22,12 @@ from pathlib import Path
 
 HOME = Path(__file__).resolve().parent.parent
 WORK = HOME / ".run"
+DAGS = WORK / "dags"
+LOCK = WORK / "lock"
+"""Locked while a demonstration runs; its content is the URL of the server."""
+DEPLOYMENT = "prod"
 PODS = ("scheduler", "dag-processor", "worker")
-PATIENCE_SECONDS = 60
+TIMEOUT_SECONDS = 60
 POLL_SECONDS = 0.002
 
 
@@ -46,7 +52,7 @@ def start(name: str, *command: str) -> subprocess.Popen[bytes]:
 
 def wait(what: str, done: Callable[[], bool], processes: dict[str, subprocess.Popen[bytes]]) -> None:
     """Wait until ``done``; give up when a process ended or after a minute, and say whose log to read."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    deadline = time.monotonic() + TIMEOUT_SECONDS
     while not done():
         for name, process in processes.items():
             if process.poll() is not None:
@@ -58,7 +64,7 @@ def wait(what: str, done: Callable[[], bool], processes: dict[str, subprocess.Po
 
 
 def answers(url: str) -> bool:
-    """Tell whether ``url`` answers with 200."""
+    """Return whether ``url`` answers with 200."""
     try:
         with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310 - our own server
             return bool(answer.status == 200)  # noqa: PLR2004
@@ -74,25 +80,30 @@ def pack(dags: Path) -> bytes:
     return packed.getvalue()
 
 
-def deploy(url: str, dags: Path, live: Callable[[str], bool], processes: dict[str, subprocess.Popen[bytes]]) -> None:
-    """Upload ``dags``, wait until every pod runs it, and print how long each step took."""
-    packed = pack(dags)
+def deploy(url: str, live: Callable[[str], bool], processes: dict[str, subprocess.Popen[bytes]]) -> None:
+    """Upload the dags folder, wait until every pod runs it, and print how long each step took."""
+    packed = pack(DAGS)
     began = time.perf_counter()
-    request = urllib.request.Request(f"{url}/upload?description=make+run", packed, method="POST")  # noqa: S310
-    with urllib.request.urlopen(request, timeout=PATIENCE_SECONDS) as answer:  # noqa: S310
-        told = json.load(answer)
+    target = f"{url}/{DEPLOYMENT}/dags/upload?description=make+run"
+    request = urllib.request.Request(target, packed, method="POST")  # noqa: S310 - our own server
+    with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as response:  # noqa: S310
+        answer = json.load(response)
     stored = time.perf_counter()
-    wait("the sidecars to swap", lambda: live(told["version"]), processes)
+    wait("the sidecars to swap", lambda: live(answer["version"]), processes)
     swapped = time.perf_counter()
-    say(f"deployed {len(packed)} bytes: {told['added']} added, {told['changed']} changed, {told['removed']} removed")
-    say(f"  stored as version {told['version']}", stored - began)
+    if answer["unchanged"]:
+        say(f"uploaded {len(packed)} bytes: the same content as before, version {answer['version']}", stored - began)
+    else:
+        counts = ", ".join(f"{answer[kind]} {kind}" for kind in ("added", "changed", "removed"))
+        say(f"deployed {len(packed)} bytes: {counts}")
+        say(f"  stored as version {answer['version']}", stored - began)
     say(f"  live in all {len(PODS)} pods, none restarted", swapped - stored)
 
 
 def say(text: str, seconds: float | None = None) -> None:
     """Print a step, with the time it took."""
     timed = "" if seconds is None else f"{seconds * 1000:8.0f} ms"
-    print(f"{text:<78}{timed}".rstrip(), flush=True)  # noqa: T201 - this is what the demo is for
+    print(f"{text:<78}{timed}".rstrip(), flush=True)  # noqa: T201 - a command's output
 
 
 def show(url: str, processes: dict[str, subprocess.Popen[bytes]]) -> None:
@@ -107,8 +118,9 @@ def show(url: str, processes: dict[str, subprocess.Popen[bytes]]) -> None:
 
     began = time.perf_counter()
     processes["server"] = start(
-        "server", "dagferry_server", "--data-dir", str(WORK / "data"), "--listen", url.removeprefix("http://")
-    )
+        "server", "dagferry_server", "--data-dir", str(WORK / "data"), "--deployments", DEPLOYMENT,
+        "--listen", url.removeprefix("http://"),
+    )  # fmt: skip
     wait("the server", lambda: answers(f"{url}/healthz"), processes)
     say(f"server listens on {url}", time.perf_counter() - began)
 
@@ -116,39 +128,71 @@ def show(url: str, processes: dict[str, subprocess.Popen[bytes]]) -> None:
     probes = {pod: f"127.0.0.1:{port(8001 + number)}" for number, pod in enumerate(PODS)}
     for pod, root in roots.items():
         processes[pod] = start(
-            pod, "dagferry_sidecar", "--server", url, "--root", str(root), "--listen", probes[pod], "--component", pod,
-            "--instance", f"{pod}-0",
+            pod, "dagferry_sidecar", "--server", url, "--deployment", DEPLOYMENT, "--root", str(root),
+            "--listen", probes[pod], "--component", pod, "--instance", f"{pod}-0",
         )  # fmt: skip
     # Not /readyz: that is 503 until there is a first deploy.
     wait("the sidecars", lambda: all(answers(f"http://{probe}/healthz") for probe in probes.values()), processes)
     say("three sidecars follow it, each with a dags folder of its own", time.perf_counter() - began)
 
-    dags = WORK / "dags"
-    shutil.copytree(HOME / "examples" / "dags", dags)
-    deploy(url, dags, live, processes)
+    if not DAGS.exists():
+        shutil.copytree(HOME / "examples" / "dags", DAGS)
+    deploy(url, live, processes)
     for root in roots.values():
         say(f"    {(root / 'current').relative_to(HOME)} -> {os.readlink(root / 'current')}")
-    changed = min(dags.glob("*.py"))
-    changed.write_text(changed.read_text() + "\n# changed by make run\n")
+    changed = min(DAGS.glob("*.py"))
+    with changed.open("a") as file:
+        file.write(f"\n# changed by make run at {time.strftime('%H:%M:%S')}\n")
     say(f"changed one line of {changed.name}")
-    deploy(url, dags, live, processes)
+    deploy(url, live, processes)
     trees = len(list((roots[PODS[0]] / ".trees").glob("*/2*")))
-    say(f"the old version is still there for tasks that run: {trees} trees")
+    say(f"old versions stay for tasks that are running: {trees} trees in each pod")
+
+
+NEXT = """
+The server and the sidecars keep running. Try this in a second terminal, in {home}:
+
+  echo '# my change' >> .run/dags/orders_hourly.py && tar -czf .run/dags.tar.gz -C .run dags
+  curl --fail-with-body -F dags.tar.gz=@.run/dags.tar.gz {url}/{deployment}/dags/upload
+  tail -n 1 .run/*/dags/current/orders_hourly.py
+
+See all deploys:  curl --fail-with-body {url}/{deployment}/dags/deploys
+See the logs:     tail -n 3 .run/*.log
+
+Press Ctrl-C to stop everything. The data stays in .run; the next "make run" continues with it."""
+
+
+def lock() -> int | None:
+    """Return a locked file descriptor of ``LOCK``, or None if another demonstration has it."""
+    descriptor = os.open(LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    return descriptor
 
 
 def main() -> int:
-    """Show the main job; end with 0 if all of it happened."""
-    shutil.rmtree(WORK, ignore_errors=True)
-    WORK.mkdir()
+    """Run the demonstration; return 0 if all of it happened, 1 if another one is running."""
+    WORK.mkdir(exist_ok=True)
+    locked = lock()
+    if locked is None:
+        say(f"A demonstration is running already, with its server on {LOCK.read_text().strip() or '(starting)'}.")
+        say("Use that one, or stop it first: press Ctrl-C in its terminal.")
+        return 1
+    if (WORK / "data").exists():
+        say("continues with the data in .run of the last run; make clean would remove it")
     url = f"http://127.0.0.1:{port(8000)}"
+    LOCK.write_text(url)
     processes: dict[str, subprocess.Popen[bytes]] = {}
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    for ending in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ending, lambda *_: sys.exit(0))
+    terminal = sys.stdin.isatty()
     try:
         show(url, processes)
-        if sys.stdin.isatty():
-            say("\nDeploy a folder of your own:  tar -czf dags.tar.gz dags")
-            say(f"                              curl --fail-with-body -F file=@dags.tar.gz {url}/upload")
-            say("Ctrl-C ends it.")
+        if terminal:
+            say(NEXT.format(home=HOME, url=url, deployment=DEPLOYMENT))
             signal.pause()
     except KeyboardInterrupt:
         say("")
@@ -156,8 +200,13 @@ def main() -> int:
         for process in reversed(list(processes.values())):
             process.terminate()
         for process in processes.values():
-            process.wait(PATIENCE_SECONDS)
-    say("all ended cleanly")
+            process.wait(TIMEOUT_SECONDS)
+        os.close(locked)
+    if terminal:
+        say("The server and the sidecars have stopped.")
+    else:
+        say("The demonstration has ended, because this is not a terminal: the server and the sidecars have stopped.")
+        say("On a terminal, make run keeps them running.")
     return 0
 
 

@@ -3,6 +3,7 @@
 ``make docs`` writes them; ``python scripts/reference.py --check`` only tells whether they are up to date.
 """
 
+import functools
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,6 +18,7 @@ import dagferry_sidecar.metrics
 import dagferry_sidecar.settings
 from dagferry_core import protocol
 from dagferry_core.archive.errors import ArchiveError, BundleError
+from dagferry_core.documentation import Audience
 from dagferry_core.errors import DagferryError, SetupError, with_subclasses
 from dagferry_follow.errors import SyncError
 from dagferry_runtime.settings import Setting
@@ -52,13 +54,14 @@ def _described(head: str, meanings: Mapping[str, str]) -> str:
     return table([head, "meaning"], [[f"`{name}`", meaning] for name, meaning in meanings.items()])
 
 
-def errors() -> str:
-    """Return the table of errors."""
+def errors(audience: Audience) -> str:
+    """Return the table of the errors that ``audience`` meets."""
     return table(
         ["code", "HTTP status", "exit code", "what happened", "what to do next"],
         [
             [f"`{e.code}`", _status(e), e.exit_code, _first_paragraph(e.__doc__ or ""), e.default_hint]
             for e in ALL_ERRORS
+            if e.audience is audience
         ],
     )
 
@@ -78,13 +81,13 @@ TABLES = {
     ),
     "sidecar settings": lambda: settings(dagferry_sidecar.settings.SETTINGS),
     "bundle arguments": lambda: table(["argument", "default", "what"], dagferry_airflow.arguments.documented()),
-    "errors": errors,
+    **{f"errors for {audience.value}": functools.partial(errors, audience) for audience in Audience},
     "server metrics": lambda: table(["metric", "type", "labels", "what"], dagferry_server.metrics.documented()),
     "sidecar metrics": lambda: table(["metric", "type", "labels", "what"], dagferry_sidecar.metrics.documented()),
     "request headers": lambda: _described("header", protocol.REQUEST_HEADERS),
     "answer headers": lambda: _described("header", protocol.ANSWER_HEADERS),
     "media types": lambda: _described("media type", protocol.MEDIA_TYPES),
-    "endpoints": lambda: table(["call", "scope", "listener", "what"], dagferry_server.http.routes.documented()),
+    "endpoints": lambda: table(["endpoint", "scope", "listener", "what"], dagferry_server.http.routes.documented()),
 }
 
 
@@ -100,8 +103,8 @@ def written(text: str) -> str:
 
 def main(arguments: Sequence[str]) -> int:
     """Write the tables, or with ``--check`` name the pages that are out of date; every table must be in some page."""
-    pages = {page: page.read_text() for page in sorted(DOCS.glob("*.md"))}
-    stale = [page.name for page, text in pages.items() if written(text) != text]
+    pages = {page: page.read_text() for page in sorted(DOCS.rglob("*.md"))}
+    stale = [str(page.relative_to(DOCS)) for page, text in pages.items() if written(text) != text]
     absent = [name for name in TABLES if not any(f"<!-- reference: {name} -->" in text for text in pages.values())]
     if "--check" in arguments:
         if stale or absent:

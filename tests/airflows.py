@@ -26,7 +26,7 @@ RECOMMENDED = {
     "AIRFLOW__SCHEDULER__MIN_FILE_PROCESS_INTERVAL": "300",
     "AIRFLOW__CORE__MIN_SERIALIZED_DAG_UPDATE_INTERVAL": "0",
 }
-"""The settings of docs/airflow.md; each major reads those it knows."""
+"""The settings of docs/how-to/tune-airflow.md; each major reads those it knows."""
 
 
 def environment_of(major: int) -> Path:
@@ -118,7 +118,8 @@ class Airflow:
 
     def plug_in(self) -> "Airflow":
         """Let it find ``dagferry_airflow``, as if that were installed beside it."""
-        folders = [self.variables["PYTHONPATH"], HOME / "core", HOME / "airflow_plugin", self.environment / "plugin"]
+        ours = [HOME / package for package in ("core", "follow", "airflow_plugin")]
+        folders = [self.variables["PYTHONPATH"], *ours, self.environment / "plugin"]
         self.variables["PYTHONPATH"] = os.pathsep.join(map(str, folders))
         return self
 

@@ -38,7 +38,7 @@ def say(what):
 def run_in(folder: Path, code: str, during: Callable[[], None] = lambda: None) -> Any:
     """Run code in Airflow's environment, and return what it said last; ``during`` is called when it said something."""
     environment = environment_of(3)
-    folders = [HOME / "core", HOME / "airflow_plugin", environment / "plugin"]
+    folders = [HOME / "core", HOME / "follow", HOME / "airflow_plugin", environment / "plugin"]
     variables = {
         **{name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "PYTHON"))},
         "AIRFLOW_HOME": str(folder / "airflow"),

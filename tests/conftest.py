@@ -13,6 +13,16 @@ from harness import Process, Server, Sidecar
 settings.register_profile("dagferry", derandomize=True, deadline=None)
 settings.load_profile("dagferry")
 
+SLOW = {"airflow", "compat", "crash", "e2e", "hostile"}
+"""The folders whose tests start many processes or break things; elsewhere a test that starts one is slow too."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        starts = "started" in getattr(item, "fixturenames", ())
+        if starts or SLOW & set(item.path.relative_to(Path(__file__).parent).parts):
+            item.add_marker(pytest.mark.slow)
+
 
 @pytest.fixture
 def started() -> Iterator[list[Process]]:

@@ -1,9 +1,11 @@
 """Real processes for tests: a server, sidecars, and a client that uploads as curl does."""
 
+import contextlib
 import gzip
 import io
 import json
 import os
+import random
 import signal
 import socket
 import ssl
@@ -20,13 +22,26 @@ from typing import Any, TypeVar
 PATIENCE_SECONDS = 30
 OTHER_USER = ("setpriv", "--reuid=4321", "--regid=4321", "--clear-groups")
 """What runs a command as somebody else, for root."""
+FIRST_PORT = 20_000
+_CHANCE = random.SystemRandom()  # not the seeded one: other test runs on this machine choose too
 Found = TypeVar("Found")
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A port on loopback that is free, that no other worker of this test run gets, and no client gets by itself.
+
+    A port that the kernel chooses may go to somebody's connection before a server listens on it.
+    """
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    ports = range(
+        FIRST_PORT + worker, int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0]), workers
+    )
+    while True:
+        port = _CHANCE.choice(ports)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def others_can_run_python() -> bool:
@@ -67,7 +82,9 @@ def tree(folder: Path) -> dict[str, bytes]:
 
 
 class Process:
-    """A Dagferry command under test; its log goes to a file."""
+    """A Dagferry command under test; its log goes to a file. ``python`` is who has the command."""
+
+    python: str | Path = sys.executable
 
     def __init__(self, log: Path, *command: str, wrapper: tuple[str, ...] = (), **environment: str) -> None:
         self.log = log
@@ -78,7 +95,7 @@ class Process:
     ) -> "subprocess.Popen[bytes]":
         with self.log.open("ab") as out:
             return subprocess.Popen(
-                [*wrapper, sys.executable, "-m", *command],
+                [*wrapper, self.python, "-m", *command],
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,

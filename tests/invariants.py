@@ -83,7 +83,8 @@ def check_no_root_leftovers(root: Path, old_trees: int) -> None:
 
 
 def check_log(log: Path) -> None:
-    """Check that a process met no defect of its own."""
+    """Check that a process met no bug of its own."""
     text = log.read_text()
     assert "Traceback" not in text, text
     assert "defect" not in text, text
+    assert "internal error" not in text, text

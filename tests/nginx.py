@@ -1,4 +1,4 @@
-"""nginx as docs/security.md configures it, in front of a server under test."""
+"""nginx as docs/how-to/proxies.md configures it, in front of a server under test."""
 
 import os
 import re
@@ -33,8 +33,8 @@ http {{
 
 
 def documented(title: str) -> str:
-    """The nginx configuration under a heading of docs/security.md."""
-    text = (HOME / "docs" / "security.md").read_text().partition(f"\n### {title}\n")[2]
+    """The nginx configuration under a heading of docs/how-to/proxies.md."""
+    text = (HOME / "docs" / "how-to" / "proxies.md").read_text().partition(f"\n### {title}\n")[2]
     found = re.search(r"```nginx\n(.*?)```", text, re.DOTALL)
     assert found, title
     return found[1]

@@ -2,8 +2,8 @@
 
 import hashlib
 import io
-import os
 
+from dagferry_core.bundle.frames import RangeRead
 from dagferry_core.bundle.manifest import Entry, Manifest
 from dagferry_core.bundle.patch import MAX_PATCH_BYTES, make_patch
 from dagferry_core.bundle.reader import BundleFile, Index
@@ -20,6 +20,11 @@ def manifest_of(files: dict[str, bytes], modes: dict[str, int] | None = None) ->
     )
 
 
+def range_read(content: bytes) -> RangeRead:
+    """Read from a bundle in memory as from one in a store."""
+    return lambda offset, size: content[offset : offset + size]
+
+
 class Stored:
     """A bundle as the server stores it."""
 
@@ -30,9 +35,7 @@ class Stored:
         self.body = out.getvalue()
         names = {path: imported_names(text) for path, text in files.items() if path.endswith(".py")}
         self.reads = {path: read_hints(files[path], imports) for path, imports in names.items()}
-        fd = os.memfd_create("bundle")
-        os.write(fd, self.body)
-        self.bundle = BundleFile(fd, Index(frames, names, self.reads))
+        self.bundle = BundleFile(range_read(self.body), Index(frames, names, self.reads))
 
     def patch_from(self, old: "Stored") -> bytes | None:
         """The patch as a server makes it, with the files to touch."""

@@ -28,9 +28,9 @@ class Keep(NamedTuple):
                 f"keep_trees is {trees!r}: a whole number from 0 to {defaults.MAX_KEEP_TREES} is expected."
             )
         if type(hours) not in {int, float} or not 0 <= hours <= defaults.MAX_KEEP_HOURS:
-            raise SetupError(f"keep_hours is {hours!r}: a number from 0 to {defaults.MAX_KEEP_HOURS:g} is expected.")
+            raise _invalid("keep_hours", hours, f"a number from 0 to {defaults.MAX_KEEP_HOURS:g}")
         if max_bytes is not None and (type(max_bytes) is not int or max_bytes < MIN_TREE_BYTES):
-            raise SetupError(f"max_tree_bytes is {max_bytes!r}: a positive whole number of bytes is expected.")
+            raise _invalid("max_tree_bytes", max_bytes, "a positive whole number of bytes")
         return self
 
     def rules(self, root: str) -> TreeRules:
@@ -39,6 +39,12 @@ class Keep(NamedTuple):
 
 
 DEFAULT_KEEP = Keep()
+
+
+def _invalid(name: str, value: object, expected: str) -> SetupError:
+    return SetupError(
+        f"{name} is {value!r}: {expected} is expected.", f"Change {name} in the kwargs of the DAG bundle."
+    )
 
 
 class Argument(NamedTuple):

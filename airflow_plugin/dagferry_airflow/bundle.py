@@ -3,14 +3,14 @@
 ::
 
     <storage>/<name>/live/                 a sidecar's volume: the newest version, at live/current
-    <storage>/<name>/live.lock             held by the process that works on any of it
-    <storage>/<name>/versions/<version>/   a version that runs are pinned to; Airflow removes it when it is stale
+    <storage>/<name>/live.lock             locked by the process that works on any of it
+    <storage>/<name>/versions/<version>/   a version that runs are pinned to; Airflow removes stale ones
 
-The dag processor follows the newest version at a path that never changes. A task gets the version its run was made
-with, from the disk if it is there, else from the server. A task that can have it neither way is rescheduled.
+The dag processor follows the newest version at a path that never changes. A task gets the version that its run was
+created with, from the disk if it is there, or else from the server; if neither has it, the task is rescheduled.
 
-``versions/`` is Airflow's to clean up. It only looks at versions that have a tracking file, which it writes when a
-task begins; so one is written here as soon as the folder is made, and nothing stays behind for good.
+``versions/`` is cleaned up by Airflow. It removes only versions that have a tracking file, which it writes when a task
+begins; so the bundle writes that file as soon as it creates a version, and nothing stays for ever.
 """
 
 import contextlib
@@ -31,7 +31,7 @@ from dagferry_airflow import pin
 from dagferry_airflow.arguments import DEFAULT_KEEP, Keep
 from dagferry_airflow.follower import Follower
 from dagferry_airflow.live import live_version
-from dagferry_airflow.versions import Versions, is_refused
+from dagferry_airflow.versions import Versions, is_permission_denied
 from dagferry_core.errors import DagferryError, SetupError
 from dagferry_core.names import check_deployment
 from dagferry_follow.errors import (
@@ -93,7 +93,7 @@ class DagferryBundle(base.BaseDagBundle):  # type: ignore[misc] # Airflow is not
         self._path = Path(self.versions_dir, self.version) if self.version else Path(self._live, CURRENT)
         keep = Keep(keep_trees, keep_hours, max_tree_bytes).check()
         self._follower = Follower(self._live, self._connect, keep)
-        self._beside = ""  # the newest version, where this user may not make it live
+        self._newest_beside = ""  # the newest version, if this user may not make it live
         self._versions = Versions(self.base_dir, self._connect, self._track, keep)
 
     # --- what Airflow calls ------------------------------------------------------------------------------------------
@@ -104,26 +104,26 @@ class DagferryBundle(base.BaseDagBundle):  # type: ignore[misc] # Airflow is not
         return self._path
 
     def get_current_version(self) -> Any:
-        """Return the version of the files at ``path``, as this Airflow wants it; ``None`` if there are none."""
-        version = self.version or self._beside or live_version(self._live)
+        """Return the version of the files at ``path``, in the type that this Airflow expects, or ``None``."""
+        version = self.version or self._newest_beside or live_version(self._live)
         kind = getattr(base, "BundleVersion", None)  # since 3.3
         return kind(version) if kind and version else version or None
 
     def initialize(self) -> None:
-        """Make the files ready: those of ``version``, or the newest, or what was live when the server is away."""
+        """Provide the files of ``version``, or the newest; or what is live already, if the server is unreachable."""
         if self.version:
-            with self._giving_up():
-                # Else this may be the loop of the dag processor, for a callback.
+            with self._raising_for_airflow():
+                # Outside of a task this may be the loop of the dag processor, for a callback: it must not be blocked.
                 self._versions.make(self.version, for_task=pin.is_task())
         else:
             self._follow()
         if pin.is_task() and not self.version:
-            # A run without a version gets the newest; this task is to see no later one.
+            # A run without a version gets the newest; this task must not see a later one.
             self._path = Path(os.path.realpath(self._path))
         super().initialize()
 
     def refresh(self) -> None:
-        """Make the newest version live, if it is not."""
+        """Make the newest version live unless it is."""
         if self.version:
             raise AirflowException(f"Bundle {self.name} at version {self.version} cannot be refreshed.")
         self._follow()
@@ -131,36 +131,36 @@ class DagferryBundle(base.BaseDagBundle):  # type: ignore[misc] # Airflow is not
     def _follow(self) -> None:
         self._follower.follow(for_task=pin.is_task())
         error = self._follower.error
-        if error and pin.is_task() and is_refused(error):
-            # With run_as_user: this user may not write where the newest is kept, and must not get an old one instead.
-            with self._giving_up():
-                self._beside = self._versions.make_newest()
-            if self._beside:
-                self._path = self._versions.path(self._beside)
+        if error and pin.is_task() and is_permission_denied(error):
+            # With run_as_user: this user may not write in ``live``, and must not get an older version instead.
+            with self._raising_for_airflow():
+                self._newest_beside = self._versions.make_newest()
+            if self._newest_beside:
+                self._path = self._versions.path(self._newest_beside)
         elif error and not self._path.is_dir():
-            self._give_up(error)
+            self._raise_for_airflow(error)
 
     @contextlib.contextmanager
-    def _giving_up(self) -> Iterator[None]:
+    def _raising_for_airflow(self) -> Iterator[None]:
         try:
             yield
         except DagferryError as error:
-            self._give_up(error)
+            self._raise_for_airflow(error)
         except OSError as error:
             failure = VolumeFailed(f"{error.filename or self.base_dir}: {error.strerror}.")
             failure.__cause__ = error
-            self._give_up(failure)
+            self._raise_for_airflow(failure)
 
     def view_url_template(self) -> str | None:
-        """Return where people can look at a version."""
+        """Return the URL of the web page that shows a version."""
         return self._template
 
     def view_url(self, version: str | None = None) -> str | None:
-        """Return the same for one version; Airflow 3.0 asks so."""
+        """Return the same for one version, for Airflow 3.0."""
         return self._template.format(version=version) if self._template and version else None
 
     def _track(self, version: str) -> None:
-        """Write the tracking file that Airflow's own clean-up goes by, unless there is one."""
+        """Write the tracking file that Airflow's own clean-up uses, unless it is there."""
         file = base.get_bundle_tracking_file(self.name, version)
         file.parent.mkdir(parents=True, exist_ok=True)
         if not file.exists():
@@ -180,10 +180,10 @@ class DagferryBundle(base.BaseDagBundle):  # type: ignore[misc] # Airflow is not
         self._access.check(self.server, allow_plain_http=self._allow_plain_http)
         return Server(self.server, self.deployment, agent=AGENT, access=self._access, timeouts=timeouts)
 
-    def _give_up(self, error: DagferryError) -> NoReturn:
-        """Raise ``error`` as Airflow's, or in a task, if waiting helps, what makes Airflow (3.1.7 on) reschedule it."""
+    def _raise_for_airflow(self, error: DagferryError) -> NoReturn:
+        """Raise Airflow's own error; in a task that waiting helps, the one that reschedules it (Airflow 3.1.7 on)."""
         if not pin.is_task() or not _waiting_helps(error):
-            # Airflow before 3.3 survives no other type.
+            # Any other type ends the dag processor of Airflow before 3.3.
             raise AirflowException(error.message + self._hint(error)) from error
         try:
             from airflow.sdk.exceptions import AirflowRescheduleException  # noqa: PLC0415 - where it moved to
@@ -196,8 +196,8 @@ class DagferryBundle(base.BaseDagBundle):  # type: ignore[misc] # Airflow is not
         raise AirflowRescheduleException(reschedule_date=moment) from error
 
     def _hint(self, error: DagferryError) -> str:
-        # Not the error's own, which is the sidecar's: it names flags.
-        if is_refused(error) and not isinstance(error, (SetupError, TokenUnreadable)):
+        # Not the error's own hint, which names the sidecar's flags.
+        if is_permission_denied(error) and not isinstance(error, (SetupError, TokenUnreadable)):
             return (
                 f" Where tasks have run_as_user, all these users need a common group that may write in {self.base_dir} "
                 f"and {self.base_dir.parent / '_tracking'}: chgrp -R GROUP and chmod -R g+ws, and umask 0002 where "
@@ -205,7 +205,7 @@ class DagferryBundle(base.BaseDagBundle):  # type: ignore[misc] # Airflow is not
             )
         answered = error.answered if isinstance(error, ServerRefused) else 0
         if self.version and answered in {http.client.GONE, http.client.NOT_FOUND}:
-            # Nothing brings the version back, so the run has to leave it.
+            # The version is gone for good, so the run needs another one.
             clear = (
                 f" Version {self.version} is not on this machine's disk either. Clear the task with “Run with latest "
                 "bundle version” to run it on the newest one."

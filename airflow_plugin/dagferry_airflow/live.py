@@ -1,8 +1,8 @@
 """The newest tree of a DAG bundle on a host: a volume like a sidecar's, kept by the processes of Airflow in turns.
 
-The rules are the sidecar's (docs/concepts.md), by the same code: ``dagferry_follow.choose`` decides which deploy is
-applied and how; the mtimes of files that changed, or import what changed, are the moment of the swap, and these files
-are touched again; what is published stays when the server is away.
+The rules are the sidecar's (docs/reference/dags-folder.md), by the same code: ``dagferry_follow.choose`` decides which
+deploy is applied and how; the mtimes of files that changed, or import what changed, are the moment of the swap, and
+these files are touched again; what is published stays when the server is away.
 
 A process holds the volume's lock while it works on it, so one process of a host works on it at a time.
 """

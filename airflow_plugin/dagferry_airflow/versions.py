@@ -1,13 +1,13 @@
-"""Makes the versions that runs are pinned to, beside the live tree of a bundle.
+"""Creates the versions that DAG runs are pinned to, beside the live tree of a bundle.
 
 ::
 
     <folder>/live/                  see ``live``
-    <folder>/versions/<version>/    a version, of copies
-    <folder>/building-<random>/     one that is being built
+    <folder>/versions/<version>/    a version; its files are copies
+    <folder>/building-<random>/     a version that is being built
 
-One comes from any tree on the disk that has it, else from the server. With ``run_as_user`` a task may be of a user who
-may not write in ``live``: what it needs is made all the same, if the folders of the bundle are shared with a group.
+A version is copied from any tree on the disk that has it, or else downloaded. With ``run_as_user`` a task may run as a
+user who may not write in ``live``: its version is created all the same if a group shares the folders of the bundle.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ import errno
 import logging
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from dagferry_airflow.arguments import DEFAULT_KEEP, Keep
@@ -28,12 +28,13 @@ from dagferry_follow.remote.connection import Timeouts
 from dagferry_follow.remote.server import DOWNLOAD_SECONDS, Server
 from dagferry_follow.volume import removal as removing
 from dagferry_follow.volume.attributes import set_mode
-from dagferry_follow.volume.lookup import trees_of, whole_tree
+from dagferry_follow.volume.lookup import intact_tree, trees_of
 from dagferry_follow.volume.records import DeployRef
 from dagferry_follow.volume.tree import FOLDER_MODE
+from dagferry_follow.volume.volume import Live
 
 SHARED_MODE = 0o775
-"""Of the folders of a version whose bundle is shared with a group: else only who made it could remove it."""
+"""Of the folders of a version whose bundle a group shares: else only the user who created it could remove it."""
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +81,7 @@ class Versions:
                     return
         server = self._connect(None if for_task else SHORT_TIMEOUTS)
         try:
-            # Asked before the lock is held: with a server that hangs, tasks would wait for it one after the other.
+            # Polled before the lock is held: else tasks would wait for a silent server one after the other.
             newest = server.current("", 0, None)
             with locked(self._live, lock_seconds):
                 if not self.path(version).is_dir():
@@ -104,34 +105,33 @@ class Versions:
         return newest.version
 
     def _copy_tree(self, version: str) -> bool:
-        """Make a version from a tree that was live here; return whether one is intact. The server is not asked."""
-
-        def copy_to(folder: str) -> None:
-            if not (tree := whole_tree(self._live, version)):
-                raise TreeDamaged(f"No tree of {version} in {self._live} is what was published.")
-            copy(folder, tree)
-
+        """Copy a version from a tree that was live here, without the server; return whether an intact one is there."""
+        tree = intact_tree(self._live, version)
+        if not tree:
+            log.warning("No tree of %s in %s is intact. It is downloaded instead.", version, self._live)
+            return False
         try:
-            self._build(version, copy_to)
+            with self._building(version) as folder:
+                copy(folder, tree)
         except TreeDamaged as error:
             log.warning("%s It is downloaded instead.", error.message)
             return False
         except (DagferryError, OSError) as error:
-            if is_refused(error):
+            if is_permission_denied(error):
                 raise
             with LiveTree(self._live, self._keep) as live:
                 if not live.make_room(error):
                     raise
-            return self._copy_tree(version)  # as long as there is something that gives room
+            return self._copy_tree(version)  # as long as something could be removed
         return True
 
     def _download(self, version: str, newest: DeployRef | None, server: Server) -> None:
         try:
             owned = LiveTree(self._live, self._keep)
         except RootUnusable as error:
-            if not is_refused(error):
+            if not is_permission_denied(error):
                 raise
-            self._build(version, lambda folder: build(folder, version, None, server))
+            self._build(version, None, server)
             return
         with owned as live:
             # Most runs are pinned to the newest version; then the live tree is what the next patch is for.
@@ -141,23 +141,28 @@ class Versions:
                 if applied.warning:
                     log.warning("%s", applied.warning)
             try:
-                self._build(version, lambda folder: build(folder, version, live.live, server))
+                self._build(version, live.live, server)
             except (DagferryError, OSError) as error:
                 if not live.make_room(error):
                     raise
                 server.close()
-                self._build(version, lambda folder: build(folder, version, live.live, server))
+                self._build(version, live.live, server)
 
-    def _build(self, version: str, fill: Callable[[str], None]) -> None:
-        """Let ``fill`` build a version in an empty folder, and move that to its place."""
+    def _build(self, version: str, live: Live | None, server: Server) -> None:
+        with self._building(version) as folder:
+            build(folder, version, live, server)
+
+    @contextlib.contextmanager
+    def _building(self, version: str) -> Iterator[str]:
+        """Give an empty folder to build a version in; move it to its place at the end, or remove it after an error."""
         for leftover in self._folder.glob("building-*"):
-            with contextlib.suppress(PermissionError):  # another user's: it is theirs to remove
+            with contextlib.suppress(PermissionError):  # another user's, who removes it
                 removing.remove(str(leftover))
         folder = self._folder / f"building-{os.urandom(8).hex()}"
         folder.mkdir(parents=True)
         set_mode(str(folder), FOLDER_MODE)
         try:
-            fill(str(folder))
+            yield str(folder)
             versions = self.path(version).parent
             versions.mkdir(parents=True, exist_ok=True)
             if versions.stat().st_mode & stat.S_IWGRP:
@@ -170,7 +175,7 @@ class Versions:
             raise
 
 
-def is_refused(error: Exception) -> bool:
+def is_permission_denied(error: Exception) -> bool:
     """Return whether the reason for an error is that this user may not read or write something."""
     reason = error if isinstance(error, OSError) else error.__cause__
     return isinstance(reason, OSError) and reason.errno == errno.EACCES

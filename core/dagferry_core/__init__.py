@@ -1,7 +1,6 @@
-"""The ground floor of Dagferry: what a bundle, a patch, the deploy log and an error are.
+"""What a bundle, a patch, the deploy log, an archive and an error are; every other package builds on it.
 
-Everything here is pure or touches only the files it is handed: no network, no asyncio, no settings. The server, the
-sidecar and every other package import this one, and never each other.
+Everything here is pure or works only on the files it is given: no network, no asyncio, no settings, no logging.
 """
 
 __version__ = "0.1.0"

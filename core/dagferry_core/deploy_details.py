@@ -20,7 +20,7 @@ MAX_WARNING_CHARACTERS = 1000
 class DeployDetails(NamedTuple):
     """What there is to say about a deploy.
 
-    ``cut`` tells whether there was more of it. Paths are those of the bundle; excluded ones are those of the archive.
+    ``cut`` says whether there was more of it. Paths are those of the bundle; excluded ones are those of the archive.
     """
 
     warnings: list[str]
@@ -33,7 +33,7 @@ class DeployDetails(NamedTuple):
     def encode(self) -> bytes:
         """Return the details as they are stored, within all limits."""
         limits = {"warnings": MAX_LISTED_WARNINGS}
-        left = MAX_DETAILS_BYTES - 200  # what stands around the lists
+        left = MAX_DETAILS_BYTES - 200  # for what is around the lists
         fitting: dict[str, Any] = {}
         for name in ("warnings", "excluded", "removed", "changed", "added"):
             texts = getattr(self, name)

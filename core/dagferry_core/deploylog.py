@@ -3,9 +3,9 @@
 An entry is a JSON file that is written once. The log is ordered by sequence alone; an entry's time never runs
 backwards, even if the clock does.
 
-Format 2 added what stands behind ``removed`` in ``Deploy``. Entries of format 1, which has none of it, are read as they
-are, and so will be entries of later formats: a field that is not known is passed over, and so is a kind that has no
-meaning here. Each entry names the bytes of the one before by their hash, so that a log cannot be rewritten unnoticed.
+Format 2 added the fields after ``removed`` in ``Deploy``. Entries of format 1, which has none of them, are read as they
+are, and so will be entries of later formats: unknown fields are ignored, and unknown kinds are kept as they are. Each
+entry has the hash of the bytes of the one before, so that a log cannot be rewritten unnoticed.
 """
 
 import hashlib
@@ -57,7 +57,7 @@ class Deploy(NamedTuple):
     git: Mapping[str, str] | None = None
 
     def encode(self) -> bytes:
-        """Return the entry as it is stored; without what it does not have, so one of format 1 as it was."""
+        """Return the entry as it is stored, without fields at their defaults: so one of format 1 stays as it was."""
         optional = {name: value for name, value in Deploy._field_defaults.items() if getattr(self, name) == value}
         stored = {name: value for name, value in self._asdict().items() if name not in optional}
         return json.dumps(stored, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"

@@ -1,21 +1,23 @@
-"""The root of all errors, and those that belong to no room: of every command, and of every format.
+"""The root of all errors, and the errors that all packages share.
 
-``DagferryError`` is the root; each subclass is one fact, named as such. The body of an HTTP answer, the exit code of
-a command, the ``outcome`` label of a metric and the table of errors in the docs all come from its code, status, exit
-code and hint. They are where they are met::
+Each subclass of ``DagferryError`` is one thing that can go wrong, and is named after it. The body of an HTTP answer,
+the exit code of a command, the ``outcome`` label of a metric and the table of errors in the docs come from its code,
+status, exit code and hint. Each error is defined in the package that raises it::
 
     DagferryError
-    ├── ArchiveError   dagferry_core.archive   the upload is not an archive that can be trusted   exit 3
-    ├── BundleError    dagferry_core.archive   the archive is intact, but its content is refused  exit 3
-    ├── RequestError   dagferry_server         the request is wrong                               exit 3 or 4
-    ├── ServerError    dagferry_server         the server cannot do it now                        exit 5
-    ├── SyncError      dagferry_follow         a deploy could not be taken over                   exit 5 or 6
-    └── SetupError     here                    the command was started wrongly                    exit 2
+    ├── ArchiveError   dagferry_core.archive   the upload is not a valid archive           exit 3
+    ├── BundleError    dagferry_core.archive   the archive's content is refused            exit 3
+    ├── RequestError   dagferry_server         the request is invalid                      exit 3 or 4
+    ├── ServerError    dagferry_server         the server cannot handle it at the moment   exit 5
+    ├── SyncError      dagferry_follow         a deploy could not be published             exit 5 or 6
+    └── SetupError     here                    a setting of the command is invalid         exit 2
 
-``FormatError`` is none of them: whoever knows where the bytes came from makes one of it.
+``FormatError`` is not one of them: callers turn it into one.
 """
 
 from typing import ClassVar
+
+from dagferry_core.documentation import Audience
 
 EXIT_USAGE = 2
 EXIT_REFUSED = 3
@@ -25,16 +27,17 @@ EXIT_LOCAL = 6
 
 
 class DagferryError(Exception):
-    """Something went wrong that no other error here stands for.
+    """An internal error: a bug in Dagferry.
 
-    The root of all errors. They are in words for the person who has to act: ``message`` says what happened to which
-    file or request; ``hint`` what to do next, by default the class's own.
+    The root of all errors. They are written for the person who has to act: ``message`` says what happened to which
+    file or request, ``hint`` what to do next (by default the hint of the class).
     """
 
     code: ClassVar[str] = "internal"
     status: ClassVar[int] = 500
     exit_code: ClassVar[int] = 1
-    default_hint: ClassVar[str] = "This is a defect of Dagferry; its log has the details. Please report it."
+    audience: ClassVar[Audience] = Audience.OPERATORS
+    default_hint: ClassVar[str] = "This is a bug in Dagferry. Please report it, with what the log says about it."
 
     def __init__(self, message: str, hint: str | None = None) -> None:
         super().__init__(message)
@@ -47,7 +50,7 @@ class DagferryError(Exception):
 
 
 class SetupError(DagferryError):
-    """A command was started with a bad setting."""
+    """A setting of the command is invalid."""
 
     code = "setting_invalid"
     exit_code = EXIT_USAGE
@@ -55,16 +58,17 @@ class SetupError(DagferryError):
 
 
 class ExtraMissing(SetupError):
-    """A command was installed without the libraries it needs."""
+    """The command was installed without the libraries it needs."""
 
     code = "extra_missing"
 
 
 class FormatError(ValueError):
-    """Bytes are not in the form that they should have. What reads stored or received bytes in core raises it.
+    """Bytes are not in the format that they should be in. Everything in core that decodes bytes raises it.
 
-    It says what is wrong with them, to follow a colon. Whoever knows where they came from makes an error for people
-    of it: the server's store ``StoreDamaged``, what follows a server ``AnswerInvalid`` or ``DigestMismatch``.
+    The text says what is wrong with them and fits behind a colon. The caller knows where the bytes came from, and turns
+    this into an error for people: the server's store into ``StoreDamaged``, a follower into ``AnswerInvalid`` or
+    ``DigestMismatch``.
     """
 
 
@@ -73,5 +77,10 @@ class Truncated(FormatError):
 
 
 def with_subclasses(*kinds: type[DagferryError]) -> list[type[DagferryError]]:
-    """Return ``kinds``, each followed by all that are derived from it in the modules that were imported, in order."""
-    return [found for kind in kinds for found in (kind, *with_subclasses(*kind.__subclasses__()))]
+    """Return ``kinds``, each followed by all that are derived from it in the modules that were imported, in order.
+
+    What has no code of its own only groups others, and is left out.
+    """
+    return [
+        found for kind in kinds for found in ([kind] * ("code" in vars(kind)) + with_subclasses(*kind.__subclasses__()))
+    ]

@@ -34,7 +34,7 @@ LARGE_MANIFEST_BYTES = 3 * MIB
 
 MOST_EXPANDED_BYTES = 16 * MAX_EXPANDED_BYTES
 MOST_FILES = 4 * MAX_FILES
-"""What these two settings may be raised to. A follower takes nothing that claims more, whoever its server is."""
+"""What these two settings may be raised to. A follower refuses anything larger, from any server."""
 
 MOST_FILE_BYTES = 8**11 - 1
 """The most bytes one file may have: the header of a tar has eleven octal digits for it."""
@@ -67,15 +67,15 @@ MAX_LINK_STEPS = 40
 
 MAX_WARNINGS = 20
 MAX_EXCLUDED_SHOWN = 100
-"""How many warnings, and paths that were left out, the answer to an upload lists."""
+"""How many warnings, and excluded paths, the answer to an upload lists."""
 
 MAX_REFUSALS = 20
-"""How many wrong paths and links of an archive a refusal lists."""
+"""How many invalid paths and links of an archive an error lists."""
 
 MAX_RATIO = 250
 RATIO_FREE_BYTES = 64 * MIB
-"""An archive that expands to more than both is taken for a bomb. Source code packs to a fifth; a small archive that
-repeats itself a lot harms nobody."""
+"""An archive that expands to more than both is treated as a decompression bomb. Source code compresses to a fifth; a
+small archive with many repetitions does no harm."""
 
 
 class UploadLimit(NamedTuple):
@@ -117,5 +117,5 @@ def tiers_from(cpus: float | None, memory_bytes: int | None) -> int:
 
 
 def ratio_too_high(expanded_bytes: int, compressed_bytes: int) -> bool:
-    """Tell whether an archive expands to so many times its size that it is taken for a bomb."""
+    """Return whether an archive expands to so many times its size that it is treated as a decompression bomb."""
     return expanded_bytes > RATIO_FREE_BYTES and expanded_bytes > MAX_RATIO * compressed_bytes

@@ -4,7 +4,7 @@ import ipaddress
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether only this machine can connect to ``host``. A name is trusted only if it is ``localhost``."""
+    """Return whether only this machine can connect to ``host``. A name is trusted only if it is ``localhost``."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -1,42 +1,44 @@
-"""What can go wrong when a deploy is taken over from a server. The tree that was published stays, whatever it is.
+"""What can go wrong when a server is followed. Whatever it is, the published tree stays.
 
-The hints are the sidecar's, which prints them; the Airflow plugin has its own.
+The hints are those of the sidecar, which prints them; the Airflow plugin has hints of its own.
 """
 
+from dagferry_core.documentation import Audience
 from dagferry_core.errors import EXIT_LOCAL, EXIT_UNAVAILABLE, DagferryError
 
 
 class SyncError(DagferryError):
-    """The sidecar could not take over a deploy. The tree that was published stays."""
+    """The sidecar could not publish a deploy. The published tree stays."""
 
     code = "sync_error"
+    audience = Audience.PODS
     exit_code = EXIT_UNAVAILABLE
-    default_hint = "The sidecar tries again by itself."
+    default_hint = "The sidecar retries automatically."
 
 
 class ServerUnreachable(SyncError):
-    """The server did not answer, or the connection broke."""
+    """The server did not answer, or the connection was lost."""
 
     code = "server_unreachable"
-    default_hint = "Check --server, the network, and the server's log. The sidecar tries again by itself."
+    default_hint = "Check --server, the network, and the server's log. The sidecar retries automatically."
 
 
 class ProxyFailed(SyncError):
-    """The proxy that the environment names cannot be reached, or did not let the request through."""
+    """The proxy set in the environment cannot be reached, or rejected the request."""
 
     code = "proxy_failed"
     default_hint = (
-        "Check the proxy that https_proxy, http_proxy or all_proxy names. no_proxy lists what is reached without it. "
-        "The sidecar tries again by itself."
+        "Check the proxy in https_proxy, http_proxy or all_proxy. Hosts in no_proxy are reached directly. "
+        "The sidecar retries automatically."
     )
 
 
 class TokenUnreadable(SyncError):
-    """The file that should hold the token cannot be read, or holds none."""
+    """The token file cannot be read, or does not contain a token."""
 
     code = "token_unreadable"
     exit_code = EXIT_LOCAL
-    default_hint = "Check --token-file and who may read it. The sidecar tries again by itself."
+    default_hint = "Check --token-file and the permissions of the file. The sidecar retries automatically."
 
 
 class ServerRefused(SyncError):
@@ -48,85 +50,88 @@ class ServerRefused(SyncError):
     code = "server_refused"
     answered = 0
     default_hint = (
-        "Check --server, --deployment and --token-file, and the server's log. The sidecar tries again by itself."
+        "Check --server, --deployment and --token-file, and the server's log. The sidecar retries automatically."
     )
 
 
 class AnswerInvalid(SyncError):
-    """An answer is not what the protocol says, as when a proxy made it up."""
+    """An answer does not follow the protocol, for example because it comes from a proxy."""
 
     code = "answer_invalid"
-    default_hint = "Check that --server leads to a Dagferry server and that no proxy changes its answers."
+    default_hint = "Check that --server is the URL of a Dagferry server and that no proxy changes its answers."
 
 
 class DigestMismatch(SyncError):
-    """What was downloaded is not what the server announced."""
+    """The download is not what the server announced."""
 
     code = "digest_mismatch"
-    default_hint = "Nothing of it was published. The sidecar downloads it again."
+    default_hint = "Nothing was published. The sidecar downloads it again."
 
 
 class PatchMismatch(SyncError):
-    """A patch does not fit the tree on this volume; the whole bundle is fetched instead."""
+    """A patch does not fit the tree on this volume, so the full bundle is downloaded instead."""
 
     code = "patch_mismatch"
-    default_hint = "The sidecar fetches the whole bundle."
+    default_hint = "The sidecar downloads the full bundle."
 
 
 class AwaitingFirstDeploy(SyncError):
-    """Nothing was deployed yet and nothing is published, so the sidecar waits; the pod is not ready."""
+    """Nothing has been deployed or published yet, so the sidecar waits; the pod is not ready."""
 
     code = "awaiting_first_deploy"
     default_hint = (
-        "Deploy something: the sidecar publishes it at once. To start without a deploy, give the sidecar "
-        "--when-empty seed with --seed DIR, or --when-empty empty."
+        "Deploy something: the sidecar publishes it immediately. To start without a deploy, set --when-empty seed with "
+        "--seed DIR, or --when-empty empty."
     )
 
 
 class SequenceRegressed(SyncError):
-    """The server offers an older deploy than the one that was taken, within the same deploy log."""
+    """The server offers an older deploy of the same deploy log than the published one."""
 
     code = "sequence_regressed"
     default_hint = (
         "If the server's data was restored from a backup, run: dagferry-server new-log-id. "
-        "Otherwise a stale copy of the server is answering."
+        "Otherwise an outdated copy of the server is answering."
     )
 
 
 class TreeDamaged(SyncError):
-    """The published tree is not what was published; it is built again aside."""
+    """The published tree was modified, so it is rebuilt."""
 
     code = "tree_damaged"
     exit_code = EXIT_LOCAL
-    default_hint = "Something wrote into the dags folder. The sidecar builds the tree again; mount it read-only."
+    default_hint = (
+        "Something wrote into the dags folder. The sidecar rebuilds the tree. Mount the folder read-only everywhere "
+        "else."
+    )
 
 
 class VolumeFailed(SyncError):
-    """The volume of the dags folder refused to read or write, or is full."""
+    """The volume of the dags folder is full, or failed to read or write."""
 
     code = "volume_failed"
     exit_code = EXIT_LOCAL
-    default_hint = "Check the volume's size and permissions. The sidecar tries again by itself."
+    default_hint = "Check the volume's size and permissions. The sidecar retries automatically."
 
 
 class RootUnusable(SyncError):
-    """The root folder, or something in it, cannot be used."""
+    """The root folder, or something in it, is unusable."""
 
     code = "root_unusable"
     exit_code = EXIT_LOCAL
-    default_hint = "Give the sidecar a folder of its own with --root, which it may write to."
+    default_hint = "Set --root to a folder that only the sidecar uses and that it can write to."
 
 
 class RootInUse(SyncError):
-    """Another sidecar owns the root folder."""
+    """Another sidecar is using the root folder."""
 
     code = "root_in_use"
     exit_code = EXIT_LOCAL
-    default_hint = "Run one sidecar for each --root."
+    default_hint = "Run only one sidecar for each --root."
 
 
 class HookFailed(SyncError):
-    """What is to be done after a swap failed. The swap itself stands."""
+    """A hook after a swap failed. The new tree is published nevertheless."""
 
     code = "hook_failed"
-    default_hint = "Check --hook-command or --airflow-url. The sidecar tries again by itself."
+    default_hint = "Check --hook-command or --airflow-url. The sidecar retries automatically."

@@ -1,45 +1,50 @@
-"""What the server answers: the request is wrong, or the server cannot do it now.
+"""The errors the server answers with: the request is wrong, or the server cannot handle it at the moment.
 
-A client of the upload protocol takes only 200 for success, repeats a 5xx and gives up on a 4xx; so "try again" is
-always 503 or 507, never 429. What is wrong with an archive is in ``dagferry_core.archive.errors``.
+Clients of the upload protocol treat only 200 as success, retry after a 5xx and give up after a 4xx; so "try again" is
+always 503 or 507, never 429. The errors of archives are in ``dagferry_core.archive.errors``.
 """
 
+from dagferry_core.documentation import DOCUMENTATION, Audience
 from dagferry_core.errors import EXIT_NOT_ALLOWED, EXIT_REFUSED, EXIT_UNAVAILABLE, DagferryError
 
 
 class RequestError(DagferryError):
-    """The request is wrong."""
+    """The request is invalid."""
 
     code = "request_invalid"
+    audience = Audience.CLIENTS
     status = 400
     exit_code = EXIT_REFUSED
-    default_hint = "See docs/protocol.md for the calls and their parameters."
+    default_hint = f"See {DOCUMENTATION}/reference/protocol.md#endpoints for the endpoints and their parameters."
 
 
 class MultipartInvalid(RequestError):
-    """The form data of an upload is malformed, or does not hold exactly one file."""
+    """The form data of an upload is malformed, or does not contain exactly one file."""
 
     code = "multipart_invalid"
+    audience = Audience.DEPLOYERS
     default_hint = "Send one file part, for example with: curl --fail-with-body -F dags.tar.gz=@dags.tar.gz URL"
 
 
 class UploadIncomplete(RequestError):
-    """The connection broke before the request body was complete."""
+    """The connection was lost before the request body was complete."""
 
     code = "upload_incomplete"
-    default_hint = "The connection broke while the upload was being sent. Upload again."
+    audience = Audience.DEPLOYERS
+    default_hint = "The connection was lost during the upload. Upload again."
 
 
 class UploadTooLarge(RequestError):
-    """The upload has more bytes than the server's limit."""
+    """The upload is larger than the server allows."""
 
     code = "upload_too_large"
+    audience = Audience.DEPLOYERS
     status = 413
     default_hint = "Remove large files from the dags folder, or give the server more tiers (--tiers)."
 
 
 class RouteNotFound(RequestError):
-    """There is no such call."""
+    """The server has no endpoint at this path."""
 
     code = "route_not_found"
     status = 404
@@ -47,35 +52,37 @@ class RouteNotFound(RequestError):
 
 
 class MethodNotAllowed(RequestError):
-    """The call exists, but not with this HTTP method."""
+    """The endpoint does not support this HTTP method."""
 
     code = "method_not_allowed"
     status = 405
 
 
 class DeploymentNotFound(RequestError):
-    """There is no deployment of this name on this server."""
+    """The server has no deployment of this name."""
 
     code = "deployment_not_found"
+    audience = Audience.DEPLOYERS
     status = 404
     exit_code = EXIT_NOT_ALLOWED
     default_hint = "Check the name in the URL against the server's --deployments or --deployments-file."
 
 
 class DeploymentDisabled(RequestError):
-    """The deployment takes no deploys at the moment, for a reason that whoever runs the server has given."""
+    """The deployment does not accept deploys at the moment; the message gives the operator's reason."""
 
     code = "deployment_disabled"
+    audience = Audience.DEPLOYERS
     status = 409
     exit_code = EXIT_NOT_ALLOWED
     default_hint = (
-        "Nothing was deployed; the pods keep what they have. Deploy again when it is enabled: whoever runs the server "
-        "does that in the file of --deployments-file."
+        "Nothing was deployed, and running pods are unaffected. Deploy again once the deployment is enabled: the "
+        "server's operator does that in the --deployments-file."
     )
 
 
 class VersionNotFound(RequestError):
-    """The deploy log has no such version."""
+    """The deploy log does not contain this version."""
 
     code = "version_not_found"
     status = 404
@@ -84,16 +91,18 @@ class VersionNotFound(RequestError):
 
 
 class BundleGone(RequestError):
-    """The version is in the log, but retention has removed its bundle."""
+    """The version is in the deploy log, but retention has removed its bundle."""
 
     code = "bundle_gone"
     status = 410
     exit_code = EXIT_NOT_ALLOWED
-    default_hint = "Choose a newer version, and raise --keep-deploys or --keep-days to keep bundles for longer."
+    default_hint = (
+        "Choose a newer version. To keep bundles for longer, raise --keep-deploys or --keep-days on the server."
+    )
 
 
 class NothingDeployed(RequestError):
-    """The deployment exists, but nothing was deployed to it yet."""
+    """Nothing has been deployed to this deployment yet."""
 
     code = "nothing_deployed"
     status = 404
@@ -102,134 +111,147 @@ class NothingDeployed(RequestError):
 
 
 class Unauthenticated(RequestError):
-    """The request says nothing of who makes it, and this call needs to know."""
+    """No credentials were sent, and this endpoint requires them."""
 
     code = "unauthenticated"
+    audience = Audience.DEPLOYERS
     status = 401
     exit_code = EXIT_NOT_ALLOWED
     default_hint = 'Send a token, for example with: curl --fail-with-body -H "Authorization: Bearer $TOKEN" URL'
 
 
 class CredentialsRefused(RequestError):
-    """The token, or what a proxy says of the caller, is unknown, expired, or not right."""
+    """The token, or the identity that a proxy sent, is unknown, expired or invalid."""
 
     code = "credentials_refused"
+    audience = Audience.DEPLOYERS
     status = 401
     exit_code = EXIT_NOT_ALLOWED
-    default_hint = "Get a new token, or ask whoever runs the server what it accepts."
+    default_hint = (
+        "Get a new token, or ask the server's operator which credentials it accepts. The server's log has the reason."
+    )
 
 
 class Forbidden(RequestError):
-    """The caller is known and may see the deployment, but not do this with it."""
+    """The caller may see the deployment, but lacks the permission for this request."""
 
     code = "forbidden"
+    audience = Audience.DEPLOYERS
     status = 403
     exit_code = EXIT_NOT_ALLOWED
-    default_hint = "Ask whoever runs the server for a token or a rule with this scope."
+    default_hint = "Ask the server's operator for a token or a rule with this scope."
 
 
 class OriginRefused(RequestError):
-    """A web page made the request, and it is not one of this server's."""
+    """The request comes from a web page of another origin."""
 
     code = "origin_refused"
     status = 403
     exit_code = EXIT_NOT_ALLOWED
-    default_hint = "Use a command such as dagferry or curl, not a web page."
+    default_hint = "Use a command such as curl instead of a web page."
 
 
 class ServerError(DagferryError):
-    """The server cannot do it now; the same request may work later."""
+    """The server cannot handle the request at the moment; the same request may succeed later."""
 
     retry_after = 5  # seconds
     code = "unavailable"
+    audience = Audience.DEPLOYERS
     status = 503
     exit_code = EXIT_UNAVAILABLE
     default_hint = "Try again in a moment."
 
 
 class UploadEmptyBody(ServerError):
-    """The file has no bytes, as a client's retry after a broken connection sends it, and curl for a folder."""
+    """The file is empty: clients send that when they retry after a lost connection, and curl sends it for a folder."""
 
     code = "upload_empty_body"
-    default_hint = "Send the file again: this request carried none of it."
+    default_hint = "Send the file again: this request contained no data."
 
 
 class UploadTooSlow(ServerError):
-    """An upload came to a stop, or comes too slowly, and was given up; its connection was not broken."""
+    """The upload stalled or was too slow, so the server stopped receiving it."""
 
     code = "upload_too_slow"
-    default_hint = "Upload again, from a place with a better connection if this lasts. Nothing was deployed."
+    default_hint = "Nothing was deployed. Upload again; if it keeps failing, use a faster connection."
 
 
 class ShuttingDown(ServerError):
-    """The server is stopping."""
+    """The server is shutting down."""
 
     code = "shutting_down"
 
 
 class TooManyUploads(ServerError):
-    """As many uploads to the deployment, or by this caller, are under way as it takes at a time."""
+    """The maximum number of concurrent uploads to the deployment, or by this caller, is reached."""
 
     code = "too_many_uploads"
 
 
 class ServerBusy(ServerError):
-    """Bundles with very many files take turns, and this one did not get its turn in time."""
+    """Bundles with very many files are handled one at a time, and this one had to wait too long."""
 
     code = "server_busy"
     default_hint = "Try again in a minute."
 
 
 class TooManyDownloads(ServerError):
-    """As many downloads of the deployment, or by this caller, are under way as it gives at a time."""
+    """The maximum number of concurrent downloads of the deployment, or by this caller, is reached."""
 
     code = "too_many_downloads"
 
 
 class DeployContended(ServerError):
-    """Each time the next place in the deploy log was tried, another server had taken it."""
+    """Other servers kept adding deploys to the deploy log at the same time."""
 
     code = "deploy_contended"
 
 
 class IssuerUnavailable(ServerError):
-    """A token may be good, but its issuer's keys cannot be had at the moment to tell."""
+    """The token cannot be checked at the moment, because the keys of its issuer are unavailable."""
 
     code = "issuer_unavailable"
-    default_hint = "Try again in a minute. If it lasts, look at the server's log."
+    default_hint = "Try again in a minute. If the error persists, check the server's log."
 
     def __init__(self, message: str, hint: str | None = None, *, retry_after: int) -> None:
         super().__init__(message, hint)
         self.retry_after = retry_after
 
 
-class StoreFull(ServerError):
-    """The server's volume has no space left."""
+class StoreError(ServerError):
+    """The store could not do what it was asked to. Each subclass says why; it has no code of its own."""
+
+    audience = Audience.OPERATORS
+
+
+class StoreFull(StoreError):
+    """The server's volume is full."""
 
     code = "store_full"
     status = 507
     default_hint = "Enlarge the server's volume, or lower --keep-deploys, --keep-days or --max-store-bytes."
 
 
-class StoreFailed(ServerError):
-    """The server's volume refused to read or write. That may pass: nothing is taken for damaged or gone."""
+class StoreAway(StoreError):
+    """The server's volume cannot be read or written now. That may pass: nothing is treated as damaged or missing."""
 
-    code = "store_failed"
+    code = "store_unavailable"
     default_hint = "Look at the server's log and its volume, then try again."
 
 
-class StoreDamaged(StoreFailed):
-    """Stored bytes could be read, and are not what was written: they do not decode, or a file is gone."""
+class StoreDamaged(StoreError):
+    """What is stored is not what was written: it does not decode, or a file is missing. Trying again does not help."""
 
     code = "store_damaged"
     default_hint = (
-        "Deploy again, which needs nothing of what is damaged, or put the file back from a backup. "
-        "dagferry-server verify shows all that is damaged."
+        "Deploy again, which needs none of the damaged data, or restore the file from a backup. dagferry-server verify "
+        "lists everything that is damaged."
     )
 
 
 class StoreInUse(ServerError):
-    """Another server owns the data folder."""
+    """Another server is using the data folder."""
 
     code = "store_in_use"
-    default_hint = "Stop the other server first: a data folder belongs to one server at a time."
+    audience = Audience.OPERATORS
+    default_hint = "Stop the other server first: only one server at a time can use a data folder."

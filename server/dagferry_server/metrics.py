@@ -55,7 +55,7 @@ class Metrics:
             "status",
         )
         self.received_bytes = make(
-            Counter, "upload_received_bytes_total", "Bytes of files as they arrive, also of uploads that then fail.", of
+            Counter, "upload_received_bytes_total", "Bytes of files received, also of uploads that then fail.", of
         )
         self.receive_seconds = make(
             Histogram, "upload_receive_seconds", "Time to receive an upload.", of, buckets=_SECONDS
@@ -66,10 +66,10 @@ class Metrics:
         self.commit_seconds = make(
             Histogram, "upload_commit_seconds", "Time to store a bundle and its deploy.", of, buckets=_SECONDS
         )
-        self.bundle_sent_bytes = make(Counter, "bundle_sent_bytes_total", "Bytes of whole bundles sent.", of)
+        self.bundle_sent_bytes = make(Counter, "bundle_sent_bytes_total", "Bytes of complete bundles sent.", of)
         self.patch_sent_bytes = make(Counter, "patch_sent_bytes_total", "Bytes of patches sent.", of)
-        self.waiting = make(Gauge, "waiting_sidecars", "Requests that wait for a change.", of)
-        self.known = make(Gauge, "known_sidecars", "Sidecars that have asked and not deregistered.", of)
+        self.waiting = make(Gauge, "waiting_sidecars", "Requests that are waiting for a change.", of)
+        self.known = make(Gauge, "known_sidecars", "Sidecars that have sent a request and not deregistered.", of)
         self.sequence = make(Gauge, "current_sequence", "Sequence of the current deploy; 0: nothing deployed.", of)
         self.deploy_time = make(
             Gauge, "current_deploy_timestamp_seconds", "Time of the current deploy; 0: nothing deployed.", of
@@ -78,7 +78,7 @@ class Metrics:
         self.unknown = make(
             Gauge,
             "current_unknown",
-            "1 while the newest deploy cannot be read, so that no deploy is announced.",
+            "1 while the newest deploy cannot be read, so that sidecars are not notified.",
             of,
         )
         self.stored_bytes = make(Gauge, "stored_bytes", "Bytes of stored bundles.", of)
@@ -100,10 +100,12 @@ class Metrics:
         self.token_expiry = make(
             Gauge,
             "token_expiry_timestamp_seconds",
-            "When the next token of the tokens file expires whose name has no later one; 0: none expires.",
+            "When the next token expires that no later one of its name replaces; 0: none expires.",
         )
         make(
-            Gauge, "upload_limit_bytes", "The maximum size of an upload, unless --deployments-file sets another one."
+            Gauge,
+            "upload_limit_bytes",
+            "How many bytes an upload may have, unless --deployments-file sets another limit.",
         ).set(upload_limit.bytes)
         make(Gauge, "info", "Always 1; the label has the server's version.", "version").labels(__version__).set(1)
 

@@ -45,7 +45,7 @@ class Service:
         settings: Settings,
         folder: DataFolder,
         store: Store,
-        identifier: Authenticator,
+        authenticator: Authenticator,
         *,
         capacity_bytes: int,
         certificate: WatchedFile[ssl.SSLContext] | None,
@@ -55,7 +55,7 @@ class Service:
         self.settings = settings
         self.folder = folder
         self.store = store
-        self.identifier = identifier
+        self.authenticator = authenticator
         self.certificate = certificate
         self.deployments_file = deployments_file
         self.clock = clock
@@ -63,7 +63,9 @@ class Service:
 
         self.background = Background()
         self.metrics = Metrics(settings.upload_limit)
-        self.deployments = Deployments(store, folder, self.metrics, self.background, show_names=not identifier.closed)
+        self.deployments = Deployments(
+            store, folder, self.metrics, self.background, show_names=not authenticator.auth_required
+        )
         self.patches = Patches(store)
         self.retention = RetentionRunner(
             store,
@@ -95,7 +97,7 @@ class Service:
         settings: Settings,
         folder: DataFolder,
         store: Store,
-        identifier: Authenticator,
+        authenticator: Authenticator,
         clock: Callable[[], float] = time.time,
     ) -> "Service":
         """Read the files that the settings name, and every deployment's log from ``store``.
@@ -113,7 +115,7 @@ class Service:
             settings,
             folder,
             store,
-            identifier,
+            authenticator,
             capacity_bytes=await asyncio.to_thread(store.capacity_bytes),
             certificate=certificate,
             deployments_file=file,
@@ -127,7 +129,7 @@ class Service:
     async def kept_fresh(self) -> AsyncIterator[None]:
         """Apply changes of the files that the settings name, for the time of the block."""
         async with AsyncExitStack() as stack:
-            await stack.enter_async_context(self.identifier.kept_fresh())
+            await stack.enter_async_context(self.authenticator.kept_fresh())
             if self.certificate:
                 await stack.enter_async_context(running(watch([self.certificate])))
             if file := self.deployments_file:
@@ -138,7 +140,7 @@ class Service:
     @property
     def reloads(self) -> dict[str, Reload]:
         """How the last reloads of what the settings name went; while one fails, what was read before is in force."""
-        reloads = self.identifier.reloads
+        reloads = self.authenticator.reloads
         for name, file in ((CERTIFICATE, self.certificate), (DEPLOYMENTS, self.deployments_file)):
             if file:
                 reloads[name] = file.reload

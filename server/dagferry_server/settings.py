@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from dagferry_core.archive.paths import DEFAULT_EXCLUDES, Excludes
+from dagferry_core.documentation import DOCUMENTATION
 from dagferry_core.errors import SetupError
 from dagferry_core.limits import (
     GIB,
@@ -95,77 +96,77 @@ SETTINGS: tuple[Setting, ...] = (
         address,
         None,
         "HOST:PORT",
-        "Where /readyz, /metrics and /openapi.json are served, without TLS and to anybody. Without it they are served "
-        "with everything else if no credentials are configured, and nowhere if there are.",
+        "Where /readyz, /metrics and /openapi.json are served, without TLS and authentication. Without it they are on "
+        "--listen if no credentials are configured, and not served otherwise.",
     ),
-    Setting("--data-dir", _path, "/var/lib/dagferry", "DIR", "The data folder, of this server alone."),
+    Setting("--data-dir", _path, "/var/lib/dagferry", "DIR", "The data folder; it belongs to this server alone."),
     Setting(
         "--deployments",
         names,
         None,
         "NAME,…",
-        "The deployments that this server has; without it and --deployments-file there is one, default.",
+        "The deployments of this server; without this and --deployments-file there is one, default.",
     ),
     Setting(
         "--deployments-file",
         _path,
         None,
         "FILE",
-        "The deployments, each with settings of its own, instead of --deployments; read again when it changes.",
+        "The deployments, each with its own settings, instead of --deployments; read again when it changes.",
     ),
     Setting(
         "--tiers",
         _tiers,
         AUTO,
         "auto|N",
-        "How many tiers of 15 MiB of compressed upload; auto: as many as the container's CPU and memory limits hold.",
+        "How many tiers of 15 MiB of compressed upload; auto: as many as the container's CPU and memory limits allow.",
     ),
-    _switch("--third-party-ingress", "Uploads come through somebody else's ingress: 8 MiB at the most."),
+    _switch("--third-party-ingress", "Uploads come through a third-party ingress: 8 MiB at most."),
     Setting(
         "--max-expanded-bytes",
         _expanded,
         MAX_EXPANDED_BYTES,
         "BYTES",
-        f"The most bytes an archive may expand to; up to {MOST_EXPANDED_BYTES // GIB}GiB, which is what sidecars take.",
+        f"How many bytes an archive may expand to; at most {MOST_EXPANDED_BYTES // GIB}GiB, the sidecars' own limit.",
     ),
     Setting(
         "--max-files",
         whole(1, MOST_FILES),
         MAX_FILES,
         "N",
-        f"The most files and folders an archive may have; up to {MOST_FILES}, which is what sidecars take.",
+        f"How many files and folders an archive may have; at most {MOST_FILES}, the sidecars' own limit.",
     ),
     Setting(
         "--exclude",
         _patterns,
         DEFAULT_EXCLUDES,
         "PATTERN,…",
-        "What is left out of a bundle, at any depth; a trailing slash matches folders only.",
+        "What is excluded from a bundle, at any depth; a trailing slash matches folders only.",
     ),
     _switch("--allow-empty", "Accept archives without files."),
-    Setting("--keep-deploys", whole(1, MAX_KEEP_DEPLOYS), 20, "N", "Bundles of the newest N deploys always stay."),
-    Setting("--keep-days", whole(0, MAX_KEEP_DAYS), 90, "DAYS", "Bundles of younger deploys stay too."),
+    Setting("--keep-deploys", whole(1, MAX_KEEP_DEPLOYS), 20, "N", "Bundles of the newest N deploys are always kept."),
+    Setting("--keep-days", whole(0, MAX_KEEP_DAYS), 90, "DAYS", "Bundles of younger deploys are kept too."),
     Setting(
         "--max-store-bytes",
         size,
         None,
         "BYTES",
-        "Beyond it only the newest deploys' bundles stay; by default 80 % of the volume of --data-dir.",
+        "Above this, only bundles of the newest deploys are kept; by default 80 % of the volume of --data-dir.",
     ),
-    Setting("--tokens-file", _path, None, "FILE", "Who may call with a token; read again when it changes."),
+    Setting("--tokens-file", _path, None, "FILE", "The tokens, and what each may do; read again when it changes."),
     Setting(
         "--issuers-file",
         _path,
         None,
         "FILE",
-        "Whose JWTs are trusted, and what their subjects may do; read again when it changes.",
+        "The issuers whose JWTs are trusted, and what their subjects may do; read again when it changes.",
     ),
     Setting(
         "--proxy-user-header",
         _header,
         None,
         "NAME",
-        "The header with the caller's name, from a proxy that has checked it; with --proxy-secret-file.",
+        "The header in which an authenticating proxy sends the user's name; with --proxy-secret-file.",
     ),
     Setting(
         "--proxy-secret-file",
@@ -176,7 +177,7 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting("--tls-cert", _path, None, "FILE", "Serve --listen over TLS: the certificate and its chain, in PEM."),
     Setting("--tls-key", _path, None, "FILE", "The certificate's key; both are read again when they are renewed."),
-    _switch("--insecure-no-auth", "Listen on any address, although nobody has to prove who they are."),
+    _switch("--insecure-no-auth", "Listen on any address without authentication."),
 )
 
 
@@ -232,8 +233,8 @@ class Settings(BaseModel):
                 raise SetupError(
                     f"{flag} {shown_address(listener)} can be reached from elsewhere, and no credentials are "
                     "configured: anybody could deploy code.",
-                    "Add --tokens-file or --issuers-file (docs/security.md), listen on 127.0.0.1, or add "
-                    "--insecure-no-auth if something in front of the server keeps strangers out.",
+                    "Add --tokens-file or --issuers-file, listen on 127.0.0.1, or add --insecure-no-auth if something "
+                    f"in front of the server keeps strangers out. See {DOCUMENTATION}/how-to/set-up-credentials.md.",
                 )
         return self
 

@@ -1,10 +1,11 @@
-"""The hook of ``--airflow-url``: asks Airflow 3 to list the dags folder again, so that new and removed DAGs show.
+"""The hook of ``--airflow-url``: makes Airflow 3 list the dags folder again, so that new and removed DAGs show up.
 
-Airflow lists a folder every 5 minutes by default; a request to parse any one file of it makes it list the folder at
-once (docs/airflow.md). So this asks for the file of one DAG that is still there, for each of Airflow's DAG bundles that
-has one. Where Airflow knows no DAG of this folder yet there is nothing to ask for, and its interval counts.
+Airflow lists a folder every 5 minutes by default; a request to parse any one file in it makes it list the folder at
+once (docs/how-to/tune-airflow.md). So this requests the file of one DAG that still exists, for each of Airflow's DAG
+bundles that has one. If Airflow does not know any DAG of this folder yet, there is nothing to request, and its interval
+applies.
 
-Airflow's dags folder may be a folder below ours, as with ``?root=.``: its paths are then ends of ours.
+Airflow's dags folder may be a subfolder of ours, as with ``?root=.``: its paths are then suffixes of ours.
 """
 
 import http.client
@@ -35,10 +36,10 @@ log = logging.getLogger(__name__)
 
 
 class AirflowApi:
-    """Airflow's REST API at ``url``, with what the file ``credentials`` has: ``user:password``, or a token.
+    """Airflow's REST API at ``url``, with the credentials in a file: ``user:password``, or a token.
 
     ``folder`` is the dags folder as the sidecar sees it. The file is read for each swap, so it may change. ``ca_file``
-    has the certificate authorities to trust instead of this machine's. The environment's proxies count here too.
+    has the certificate authorities to trust instead of this machine's. The environment's proxies are used here too.
     """
 
     name = "airflow"
@@ -48,20 +49,22 @@ class AirflowApi:
         self._credentials = credentials
         self._folder = folder
 
-    def run(self, deploy: DeployRef) -> None:  # noqa: ARG002 - a listing is a listing
-        """Ask; ``HookFailed`` if Airflow cannot be asked or refuses."""
+    def run(self, deploy: DeployRef) -> None:  # noqa: ARG002 - any deploy needs the same listing
+        """Make Airflow list the folder; ``HookFailed`` if it cannot be reached or refuses."""
         try:
             token = self._token()
             files = self._one_file_of_each_bundle(token)
             if not files:
-                log.info("Airflow knows no DAG of this folder, so nothing is asked of it and its own interval counts")
+                log.info(
+                    "Airflow does not know any DAG of this folder yet. It lists the folder after its own interval."
+                )
             for file in files.values():
                 self._call("PUT", f"/api/v2/parseDagFile/{quote(file, safe='')}", token, allowed=REQUESTED_BEFORE)
         finally:
             self._transport.close()
 
     def stop(self) -> None:
-        """Nothing to do: every wait here is short."""
+        """Do nothing: every wait here is short."""
 
     def _token(self) -> str:
         try:

@@ -1,6 +1,6 @@
 """What a sidecar does next: a pure function, (state, event) → (state, action). No I/O, no clock, no randomness.
 
-The rules of docs/concepts.md that are decided here:
+The rules of docs/explanation/how-a-swap-works.md that are decided here:
 
 - A patch that does not fit is followed at once by the whole bundle. If that fails too, it is tried again after a
   growing, jittered pause, or as soon as the server has a newer deploy; never in a hot loop.

@@ -1,4 +1,4 @@
-"""The hook of ``--hook-command``: runs a program that is told by its environment what is live."""
+"""The hook of ``--hook-command``: runs a program and passes it the live deploy in environment variables."""
 
 import contextlib
 import os
@@ -16,8 +16,8 @@ INIT = 1
 class HookCommand:
     """Runs ``words`` after each swap, with ``DAGFERRY_VERSION``, ``_DIGEST``, ``_SEQUENCE`` and ``_FOLDER`` set.
 
-    No shell reads them. What the command says goes to stderr, beside the sidecar's log. A run that takes longer than
-    ``max_seconds`` is killed, with all that it started, and has failed.
+    No shell is involved. The command's output goes to stderr, next to the sidecar's log. A run that takes longer than
+    ``max_seconds`` is killed, with every process that it started, and counts as failed.
     """
 
     name = "hook-command"
@@ -29,11 +29,11 @@ class HookCommand:
         self._process: subprocess.Popen[bytes] | None = None
 
     def run(self, deploy: DeployRef) -> None:
-        """Run the command to its end; ``HookFailed`` unless it ends with 0."""
+        """Run the command to its end; ``HookFailed`` unless its exit code is 0."""
         told = {"VERSION": deploy.version, "DIGEST": deploy.digest, "SEQUENCE": str(deploy.sequence)}
         environment = {**os.environ, **{f"DAGFERRY_{name}": value for name, value in told.items()}}
         environment["DAGFERRY_FOLDER"] = self._folder
-        environment.pop("DAGFERRY_TOKEN", None)  # it is the sidecar's, not the command's
+        environment.pop("DAGFERRY_TOKEN", None)  # it belongs to the sidecar, not to the command
         try:
             self._process = subprocess.Popen(  # noqa: S603 - the command is the operator's own
                 self._words, env=environment, stdin=subprocess.DEVNULL, stdout=STDERR, start_new_session=True
@@ -44,22 +44,22 @@ class HookCommand:
             code = self._process.wait(self._max_seconds)
         except subprocess.TimeoutExpired as error:
             self.stop()
-            raise HookFailed(f"{self._words[0]} took over {self._max_seconds:g} s.") from error
+            raise HookFailed(f"{self._words[0]} took longer than {self._max_seconds:g} s and was killed.") from error
         finally:
-            _bury_orphans()
+            _reap_orphans()
         if code:
-            raise HookFailed(f"{self._words[0]} ended with {code}.")
+            raise HookFailed(f"{self._words[0]} ended with exit code {code}.")
 
     def stop(self) -> None:
-        """Kill the command if it runs, with all that it started."""
+        """Kill the command if it is running, with every process that it started."""
         if self._process and self._process.poll() is None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
 
 
-def _bury_orphans() -> None:
-    """Take note of the ends of what commands left in the background: in a container, nobody else does."""
+def _reap_orphans() -> None:
+    """Reap processes that commands left in the background: in a container, nothing else does."""
     if os.getpid() == INIT:
         with contextlib.suppress(ChildProcessError):
             while os.waitpid(-1, os.WNOHANG)[0]:

@@ -1,8 +1,8 @@
-"""What is done after a swap, for whoever wants to know of it: each hook in a thread of its own.
+"""Runs hooks after a swap, each in a thread of its own.
 
-Promises: a hook never holds up a swap and never fails one. It is told of the newest live deploy only: those that came
-and went while it was at work are skipped. If it fails it is tried again with a growing pause, until it works or a
-newer deploy is live.
+Promises: a hook never delays a swap and never makes one fail. It runs for the newest live deploy only: deploys that
+came and went while it was running are skipped. If it fails it is tried again with growing pauses, until it succeeds or
+a newer deploy is live.
 """
 
 import logging
@@ -23,19 +23,19 @@ log = logging.getLogger(__name__)
 
 
 class Hook(Protocol):
-    """What is to be done. Both may be called from different threads."""
+    """Something to do after a swap. Its methods may be called from different threads."""
 
     name: str
 
     def run(self, deploy: DeployRef) -> None:
-        """Do it for this live deploy; raise ``HookFailed`` if it is to be tried again."""
+        """Run for this live deploy; raise ``HookFailed`` to be tried again."""
 
     def stop(self) -> None:
-        """Make a ``run`` that is under way end soon."""
+        """Make a ``run`` in progress end soon."""
 
 
 class AfterSwap:
-    """Runs one hook for the newest live deploy. ``count(outcome)`` hears ``ok`` or the code of an error."""
+    """Runs one hook for the newest live deploy. ``count`` is called with ``ok`` or the code of an error."""
 
     def __init__(
         self, hook: Hook, count: Callable[[str], None], first_pause_seconds: float = FIRST_PAUSE_SECONDS
@@ -50,13 +50,13 @@ class AfterSwap:
         self._thread.start()
 
     def swapped(self, deploy: DeployRef) -> None:
-        """Take note that ``deploy`` is live; returns at once."""
+        """Run the hook for ``deploy``, which is live now; returns at once."""
         with self._changed:
             self._newest = deploy
             self._changed.notify()
 
     def stop(self, seconds: float) -> None:
-        """End the thread, and wait for that up to ``seconds``."""
+        """End the thread, and wait for it up to ``seconds``."""
         with self._changed:
             self._stopped = True
             self._changed.notify()
@@ -65,18 +65,18 @@ class AfterSwap:
 
     def _follow(self) -> None:
         done: DeployRef | None = None
-        while deploy := self._wait_for_other_than(done):
+        while deploy := self._wait_for_another(done):
             failures = 0
             while not self._succeeds(deploy):
                 pause = min(MAX_PAUSE_SECONDS, self._first_pause * 2.0**failures)
-                newest = self._wait_for_other_than(deploy, pause)
+                newest = self._wait_for_another(deploy, pause)
                 if newest is None:
                     return
                 failures = min(failures + 1, MAX_DOUBLINGS) if newest == deploy else 0
                 deploy = newest
             done = deploy
 
-    def _wait_for_other_than(self, known: DeployRef | None, seconds: float | None = None) -> DeployRef | None:
+    def _wait_for_another(self, known: DeployRef | None, seconds: float | None = None) -> DeployRef | None:
         """Wait until another deploy is live, or for ``seconds``; return the newest, or ``None`` to stop."""
         with self._changed:
             self._changed.wait_for(lambda: self._stopped or self._newest != known, seconds)
@@ -90,10 +90,10 @@ class AfterSwap:
             self._count(error.code)
             return False
         except Exception:
-            # A defect of the hook must not end it for good.
-            log.exception("The hook failed because of a defect", extra=fields(hook=self._hook.name))
+            # A bug in the hook must not end its thread.
+            log.exception("The hook failed because of an internal error", extra=fields(hook=self._hook.name))
             self._count(DagferryError.code)
             return False
-        log.info("Hook done", extra=fields(hook=self._hook.name, version=deploy.version))
+        log.info("Hook finished", extra=fields(hook=self._hook.name, version=deploy.version))
         self._count("ok")
         return True

@@ -1,4 +1,4 @@
-"""The loop: does what ``decide`` says, tells it what came of it, and keeps the outside informed. Nothing else."""
+"""The loop: does what ``decide`` says, reports the results back to it, and keeps logs and metrics up to date."""
 
 import logging
 import random
@@ -53,7 +53,7 @@ log = logging.getLogger(__name__)
 
 
 class Loop:
-    """One sidecar at work on a volume that is loaded already, with the damage that was found."""
+    """A running sidecar, on a volume that is already loaded, with the damage that was found."""
 
     def __init__(
         self,
@@ -80,31 +80,31 @@ class Loop:
         self._state = State(rules)
 
     def run(self) -> int:
-        """Follow the deployment until there is an exit code."""
+        """Follow the deployment until ``decide`` says to exit; return the exit code."""
         action = self._next(self._started())
         while not isinstance(action, Exit):
             self._stopping.check()
             action = self._next(self._do(action))
         if (error := self._state.error) and action.code:
-            text = f"{error.message.rstrip('.')}. Given up after {self._settings.once_timeout:g} s (--once-timeout)."
-            log.error(text, extra=fields(**self._who(), code=error.code, hint=error.hint))
+            text = f"{error.message.rstrip('.')}. Gave up after {self._settings.once_timeout:g} s (--once-timeout)."
+            log.error(text, extra=fields(**self._log_fields(), code=error.code, hint=error.hint))
         return action.code
 
     def _next(self, event: Event) -> Action:
         before = self._state
         self._state, action = decide(before, event, time.monotonic(), random.random())  # noqa: S311 - only jitter
-        if not isinstance(event, ApplyFailed):  # that is counted where it happened
+        if not isinstance(event, ApplyFailed):  # which is counted where it happens
             self._count(before.deploy_error, self._state.deploy_error)
         self._count(before.contact_error, self._state.contact_error)
-        self._tell(before, self._state)
+        self._log_changes(before, self._state)
         return action
 
     def deregister(self) -> None:
-        """Tell the server, if it can be reached at once, that this sidecar ends."""
+        """Tell the server that this sidecar is shutting down, if it can be reached at once."""
         try:
             self._server.deregister(self._report())
         except DagferryError as error:
-            log.info("Goodbye was not heard: %s", error.message)
+            log.info("Deregistration failed: %s", error.message)
 
     def _started(self) -> Started:
         live = self._volume.live
@@ -139,7 +139,7 @@ class Loop:
     def _poll(self, action: Poll) -> Event:
         self._stats.watchdog(action.wait + REQUEST_SECONDS)
         try:
-            # With --once there will be nobody to hear from later, so the server is not to expect it.
+            # With --once this sidecar is gone soon, so the server must not expect it.
             report = None if self._settings.once else self._report()
             timeout = request_timeout(self._state, time.monotonic())
             deploy = self._server.current(action.seen, action.wait, report, timeout=timeout)
@@ -149,14 +149,14 @@ class Loop:
         if deploy is None:
             return NotModified()
         if deploy.sequence and deploy != self._state.live:
-            log.info("Told of a deploy", extra=fields(**self._who(deploy), sequence=deploy.sequence))
+            log.info("New deploy available", extra=fields(**self._log_fields(deploy), sequence=deploy.sequence))
         return Changed(deploy)
 
     def _report(self) -> Report:
         live = self._state.live
         return Report(live.version if live else "", self._state.error)
 
-    # --- applying ---------------------------------------------------------------------------------------------------
+    # --- applying ----------------------------------------------------------------------------------------------------
 
     def _apply(self, action: Apply) -> Event:
         started = time.monotonic()
@@ -165,22 +165,22 @@ class Loop:
         except DagferryError as error:
             self._server.close()
             self._stats.count_sync(error.code)
-            log.debug("%s could not be taken: %s", action.deploy.version, error.message)
+            log.debug("%s could not be applied: %s", action.deploy.version, error.message)
             return ApplyFailed(action, error)
         except Exception as error:
-            # A defect must cost this deploy, not the pod: a crash would only repeat it.
+            # A bug must cost this deploy, not the pod: a crash would only repeat it.
             self._server.close()
             self._stats.count_sync(DagferryError.code)
-            log.exception("A deploy could not be taken because of a defect")
+            log.exception("A deploy could not be applied because of an internal error")
             return ApplyFailed(action, DagferryError(f"{type(error).__name__}: {error}"))
         seconds = time.monotonic() - started
         self._stats.count_sync(OK)
         self._stats.sync_count += 1
         self._stats.sync_seconds += seconds
         log.info(
-            "Live",
+            "Tree published",
             extra=fields(
-                **self._who(deploy),
+                **self._log_fields(deploy),
                 sequence=deploy.sequence,
                 digest=deploy.digest,
                 kind=kind,
@@ -223,7 +223,7 @@ class Loop:
             return self._volume.swap(staging, time.time)
 
     def _heartbeat(self) -> None:
-        """Do what must not wait for the end of a download."""
+        """Do what must not wait until a download ends."""
         self._stats.watchdog(LOCAL_SECONDS)
         self._state, touch = touch_due(self._state, time.monotonic())
         if touch:
@@ -237,11 +237,11 @@ class Loop:
         self._retire()
         try:
             damage = self._volume.check()
-        except RootUnusable as error:  # something took the place of the link
+        except RootUnusable as error:  # something else has the name of the link
             return Checked(Condition.UNEXPECTED, error.message)
         except VolumeFailed as error:  # that says nothing about the tree
             self._stats.count_sync(error.code)
-            log.debug("The live tree could not be looked at: %s", error.message)
+            log.debug("The live tree could not be checked: %s", error.message)
             return Done()
         return Checked(condition_of(damage), _text_of(damage))
 
@@ -257,11 +257,13 @@ class Loop:
         removed = self._volume.retire(self._rules, time.time())
         self._stats.trees, self._stats.tree_bytes = self._volume.stored()
         if removed:
-            log.info("Old trees removed", extra=fields(**self._who(), removed=removed, bytes=self._stats.tree_bytes))
+            log.info(
+                "Old trees removed", extra=fields(**self._log_fields(), removed=removed, bytes=self._stats.tree_bytes)
+            )
 
-    # --- telling -----------------------------------------------------------------------------------------------------
+    # --- logs and counts----------------------------------------------------------------------------------------------
 
-    def _who(self, deploy: DeployRef | None = None) -> dict[str, object]:
+    def _log_fields(self, deploy: DeployRef | None = None) -> dict[str, object]:
         live = deploy or self._state.live
         return {
             "deployment": self._settings.deployment,
@@ -273,21 +275,21 @@ class Loop:
         if after is not None and after is not before:
             self._stats.count_sync(after.code)
 
-    def _tell(self, before: State, after: State) -> None:
+    def _log_changes(self, before: State, after: State) -> None:
         self._stats.live = after.live
         self._stats.intact = after.live is not None and after.condition is not Condition.CORRUPT
         self._stats.error = after.error
         if after.warning and after.warning != before.warning:
-            log.warning(after.warning, extra=fields(**self._who()))
+            log.warning(after.warning, extra=fields(**self._log_fields()))
         if after.wait_limit_until > before.wait_limit_until:
-            hint = "Raise the timeouts of what lies between to 75 s, or lower --poll-wait below them."
-            text = f"Waits for a deploy are cut. For an hour the server is asked to wait {after.wait_limit} s only."
-            log.warning(text, extra=fields(**self._who(), hint=hint))
+            hint = "Raise the timeouts of proxies in between to 75 s, or set --poll-wait below them."
+            text = f"Long polls are cut off on the way. For an hour they are limited to {after.wait_limit} s."
+            log.warning(text, extra=fields(**self._log_fields(), hint=hint))
         old, new = before.error, after.error
         if new and (old is None or old.code != new.code):
-            log.warning(new.message, extra=fields(**self._who(), code=new.code, hint=new.hint))
+            log.warning(new.message, extra=fields(**self._log_fields(), code=new.code, hint=new.hint))
         if old and new is None:
-            log.info("All is well again", extra=fields(**self._who(), after=old.code))
+            log.info("Recovered", extra=fields(**self._log_fields(), after=old.code))
 
 
 def _text_of(damage: Damage) -> str:

@@ -28,22 +28,25 @@ SYNCS = Metric(
     PREFIX + "syncs_total",
     "counter",
     ("outcome",),
-    "Deploys taken over (ok), and failures to ask for one or take it over, by the error's code.",
+    "Deploys that were published (ok), and failed polls and syncs, by the error's code.",
 )
 SYNC_DURATION = Metric(
-    PREFIX + "sync_duration_seconds", "summary", (), "From the server's word of a deploy to its tree being live."
+    PREFIX + "sync_duration_seconds",
+    "summary",
+    (),
+    "From the server's answer that there is a deploy to its tree being live.",
 )
 DOWNLOAD = Metric(
-    PREFIX + "download_bytes_total", "counter", ("kind",), "Bytes of bodies received: whole bundles and patches."
+    PREFIX + "download_bytes_total", "counter", ("kind",), "Bytes of bodies received: complete bundles and patches."
 )
 HOOKS = Metric(
     PREFIX + "hooks_total", "counter", ("hook", "outcome"), "Runs of the hooks after a swap: ok, or the error's code."
 )
 LAST_CONTACT = Metric(
-    PREFIX + "last_contact_timestamp_seconds", "gauge", (), "When the server last gave a good answer; 0: never."
+    PREFIX + "last_contact_timestamp_seconds", "gauge", (), "Time of the server's last valid answer; 0: never."
 )
 PUBLISHED = Metric(
-    PREFIX + "published", "gauge", (), "1 if the dags folder leads to a complete tree, as readyz says it; else 0."
+    PREFIX + "published", "gauge", (), "1 if current points at a complete tree, as /readyz reports it; else 0."
 )
 LIVE_SEQUENCE = Metric(
     PREFIX + "live_sequence", "gauge", (), "Sequence of the live deploy; 0: a seed, an empty tree or nothing."
@@ -53,13 +56,13 @@ TREES = Metric(
     PREFIX + "trees",
     "gauge",
     (),
-    "Trees on the volume, with the live one and what is left of those that could not be removed.",
+    "Trees on the volume, with the live one and the remains of those that could not be removed.",
 )
 TREE_BYTES = Metric(
     PREFIX + "trees_bytes",
     "gauge",
     (),
-    "What they take on disk, in blocks of 4096 bytes; a file that several share counts once, what is left not at all.",
+    "Their disk usage, in blocks of 4096 bytes; a shared file counts once, the remains do not count.",
 )
 
 METRICS: tuple[Metric, ...] = (

@@ -1,8 +1,8 @@
 """``/healthz``, ``/readyz`` and ``/metrics``, answered by a thread of their own.
 
-``/healthz`` is 200 as long as the loop gives signs of life. ``/readyz`` is 200 as long as a tree is published that was
-found to be whole; it looks at the real link each time. Being out of touch with the server makes a pod neither
-unhealthy nor unready, because its DAGs still run; the body and the metrics say so.
+``/healthz`` is 200 as long as the loop is alive. ``/readyz`` is 200 as long as an intact tree is published; it looks at
+the link itself each time. Losing contact with the server makes a pod neither unhealthy nor unready, because its DAGs
+still run; the body and the metrics report it.
 """
 
 import json
@@ -23,39 +23,39 @@ if TYPE_CHECKING:
 
 BACKLOG_CONNECTIONS = 64
 ROUND_SECONDS = 3600.0
-"""How often the listener wakes up for nothing."""
+"""How often the listener wakes up without a request."""
 REQUEST_SECONDS = 5.0
-"""A prober that takes longer to say what it wants is cut off."""
+"""A client that takes longer to send its request is disconnected."""
 
 log = logging.getLogger(__name__)
 
 
 class Probes:
-    """Answers on ``address`` from ``start`` until the process ends. ``SetupError`` if the address cannot be had."""
+    """Answers on ``address`` from ``start`` until the process ends. ``SetupError`` if it cannot listen there."""
 
     def __init__(self, address: tuple[str, int], stats: Stats) -> None:
         self._stats = stats
         self.root: Root | None = None
-        """Set once it is open; until then nothing is ready."""
+        """Set when it is open; until then the pod is not ready."""
         host, port = address
         try:
             family = socket.AF_INET6 if ":" in host else socket.AF_INET
             self._socket = socket.create_server(address, family=family, backlog=BACKLOG_CONNECTIONS)
         except OSError as error:
-            raise SetupError(f"--listen {host}:{port} cannot be had: {error.strerror}.") from error
+            raise SetupError(f"Cannot listen on {host}:{port} (--listen): {error.strerror}.") from error
 
     @property
     def port(self) -> int:
-        """The port that is listened on."""
+        """The port that it listens on."""
         port: int = self._socket.getsockname()[1]
         return port
 
     def start(self) -> None:
-        """Begin to answer."""
+        """Start answering."""
         threading.Thread(target=self._serve, name="probes", daemon=True).start()
 
     def _serve(self) -> None:
-        # In the thread, so that nobody waits for this import.
+        # Imported in the thread, so that nothing waits for it.
         from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer  # noqa: PLC0415
 
         probes = self
@@ -67,17 +67,17 @@ class Probes:
                 status, content_type, body = probes.answer(self.path.partition("?")[0])
                 _send(self, status, content_type, body)
 
-            do_HEAD = do_GET  # noqa: N815 - the base class's
+            do_HEAD = do_GET  # noqa: N815 - the name is the base class's
 
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name is the base class's
-                """Keep quiet: probes come every few seconds."""
+                """Log nothing: probes come every few seconds."""
 
         class Listener(ThreadingHTTPServer):
             daemon_threads = True
 
-            def handle_error(self, request: object, client_address: object) -> None:  # noqa: ARG002 - the base class's
-                if not isinstance(sys.exc_info()[1], OSError):  # a prober may go away at any time
-                    log.exception("A probe could not be answered because of a defect")  # noqa: LOG004 - it is in one
+            def handle_error(self, request: object, client_address: object) -> None:  # noqa: ARG002 - the name is the base class's
+                if not isinstance(sys.exc_info()[1], OSError):  # a client may disconnect at any time
+                    log.exception("A probe could not be answered because of an internal error")  # noqa: LOG004 - it is in a handler
 
         server = Listener(("", 0), Handler, bind_and_activate=False)
         server.socket.close()
@@ -87,12 +87,12 @@ class Probes:
     def answer(self, path: str) -> tuple[int, str, bytes]:
         """Return status, content type and body for a path."""
         if path == "/healthz":
-            return (200, "text/plain", b"ok\n") if self._stats.alive else (503, "text/plain", b"the loop hangs\n")
+            return (200, "text/plain", b"ok\n") if self._stats.alive else (503, "text/plain", b"the loop is stuck\n")
         if path == "/readyz":
             return self._ready()
         if path == "/metrics":
             return 200, *metrics.render(self._stats, published=bool(self._published()))
-        return 404, "text/plain", b"healthz, readyz and metrics are here\n"
+        return 404, "text/plain", b"not found; try /healthz, /readyz or /metrics\n"
 
     def _published(self) -> str:
         return self.root.published_version() if self.root and self._stats.intact else ""

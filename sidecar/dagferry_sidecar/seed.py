@@ -1,4 +1,4 @@
-"""The tree that is published as long as nothing is deployed: a folder such as the image's own DAGs, or nothing."""
+"""The tree to publish as long as nothing is deployed: a folder such as the image's own DAGs, or an empty tree."""
 
 import hashlib
 import os
@@ -16,7 +16,7 @@ EMPTY_VERSION = "empty"
 
 
 class Seed:
-    """The files of ``folder``, or none; what a bundle would leave out is left out here too.
+    """The files of ``folder``, if given; what an upload would exclude is excluded here too.
 
     Links to files are followed, because images have them; links to folders are not. Raises ``VolumeFailed`` if
     something cannot be read.
@@ -65,4 +65,4 @@ class Seed:
 
 
 def _nonblocking(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK)  # a FIFO must not hold up the sidecar
+    return os.open(path, flags | os.O_NONBLOCK)  # a FIFO must not block the sidecar

@@ -1,4 +1,4 @@
-"""The life of the process: settings, signals, probes, the volume, the loop, and a clean end."""
+"""The life cycle of the process: settings, signals, probes, the volume, the loop, and a clean shutdown."""
 
 import functools
 import importlib.util
@@ -22,13 +22,13 @@ from dagferry_sidecar.stats import Stats
 
 UMASK = 0o022
 HOOK_STOP_SECONDS = 2.0
-"""How long the end waits for a hook that is at work; it is killed first."""
+"""How long the shutdown waits for a running hook, after telling it to stop."""
 
 log = logging.getLogger(__name__)
 
 
 def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
-    """Run the sidecar and return its exit code: 0 after a signal, or what ``--once`` came to."""
+    """Run the sidecar and return its exit code: 0 after a signal, or the result of ``--once``."""
     settings = read_settings(arguments, environment)
     set_up_logs()
     os.umask(UMASK)
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
         return _run(settings, stopping)
     except Stopped:
         log.info("Stopped", extra=fields(deployment=settings.deployment, instance=settings.instance))
-        # Whoever waits for --once must not take a tree for granted that is not there.
+        # Whatever waits for --once must not assume that there is a tree.
         return ServerUnreachable.exit_code if settings.once else 0
 
 
@@ -46,7 +46,7 @@ def _run(settings: Settings, stopping: Stopping) -> int:
     stats = Stats()
     probes = None
     if not settings.once:
-        # At the first scrape it would be too late to say so.
+        # The first scrape would be too late to report that.
         if importlib.util.find_spec("prometheus_client") is None:
             raise ModuleNotFoundError(name="prometheus_client")
         probes = Probes(settings.listen, stats)
@@ -55,7 +55,7 @@ def _run(settings: Settings, stopping: Stopping) -> int:
     try:
         damage = volume.load()
         leftovers = volume.sweep()
-        _say_start(settings, volume, damage, leftovers)
+        _log_start(settings, volume, damage, leftovers)
         if probes:
             probes.root = volume.root
         server = Server(
@@ -82,7 +82,7 @@ def _run(settings: Settings, stopping: Stopping) -> int:
 
 
 def _start_hooks(settings: Settings, stats: Stats) -> list[AfterSwap]:
-    """Start what is to be done after each swap; an init container swaps before there is anyone to tell."""
+    """Start the hooks; an init container (``--once``) has none, because nothing runs that they could notify."""
     hooks: list[Hook] = []
     folder = f"{settings.root}/{CURRENT}"
     if settings.hook_command and not settings.once:
@@ -96,7 +96,7 @@ def _start_hooks(settings: Settings, stats: Stats) -> list[AfterSwap]:
     return [AfterSwap(hook, functools.partial(stats.count_hook, hook.name)) for hook in hooks]
 
 
-def _say_start(settings: Settings, volume: Volume, damage: Damage, leftovers: int) -> None:
+def _log_start(settings: Settings, volume: Volume, damage: Damage, leftovers: int) -> None:
     rules = settings.tree_rules()
     log.info(
         "Sidecar started",

@@ -64,40 +64,40 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("--server", check_url, "http://127.0.0.1:8000", "URL", "The server; a path prefix is kept."),
     Setting("--deployment", check_deployment, "default", "NAME", "The deployment to follow."),
     Setting("--root", _folder, None, "DIR", "The folder to publish to; Airflow reads DIR/current. Required."),
-    Setting("--once", None, default=False, metavar="", help="Sync once and end, as an init container does."),
+    Setting("--once", None, default=False, metavar="", help="Sync once and exit, as in an init container."),
     Setting(
         "--once-timeout",
         seconds(0, MAX_ONCE_SECONDS),
         300.0,
         "SECONDS",
-        "How long --once tries, or waits for the first deploy, if no whole tree is there; else it ends with 0 when the "
-        "server cannot be asked.",
+        "How long --once tries, or waits for the first deploy, if there is no intact tree. If there is one, --once "
+        "exits with 0 when the server cannot be reached.",
     ),
     Setting(
         "--when-empty",
         _when_empty,
         WhenEmpty.WAIT,
         "|".join(WHEN_EMPTY),
-        "What to do as long as nothing is deployed and nothing is published: publish nothing and be not ready, publish "
+        "What to do while nothing is deployed and nothing is published: publish nothing and not be ready, publish "
         "the folder --seed, or publish an empty tree.",
     ),
-    Setting("--seed", _folder, None, "DIR", "The folder for --when-empty seed, say the image's own DAGs."),
+    Setting("--seed", _folder, None, "DIR", "The folder for --when-empty seed, such as the image's own DAGs."),
     Setting("--listen", address, ("127.0.0.1", 8001), "HOST:PORT", "Where /healthz, /readyz and /metrics are served."),
     Setting(
         "--poll-wait",
         whole(0, MAX_WAIT_SECONDS),
         defaults.POLL_WAIT_SECONDS,
         "SECONDS",
-        "How long the server is asked to wait for a deploy; 0 is plain polling. Where waits are cut, shorter ones are "
-        "asked for.",
+        "How long each request waits for a deploy; 0 is plain polling. If a proxy cuts waits, the sidecar asks for "
+        "shorter ones.",
     ),
     Setting(
         "--poll-interval",
         seconds(MIN_POLL_INTERVAL_SECONDS, MAX_POLL_INTERVAL_SECONDS),
         defaults.POLL_INTERVAL_SECONDS,
         "SECONDS",
-        "Between plain polls, and the first of the growing pauses after a failure. For the first "
-        "minute a server that is away is asked every 0.75 s.",
+        "The time between plain polls, and the first of the increasing delays after a failure. For the first minute, "
+        "an unavailable server is asked every 0.75 s.",
     ),
     Setting(
         "--keep-trees",
@@ -120,37 +120,37 @@ SETTINGS: tuple[Setting, ...] = (
         "BYTES",
         "Above this, only the live and the previous tree are kept; by default 80 % of the volume of --root.",
     ),
-    Setting("--instance", _name, None, "NAME", "This pod's name in the server's eyes; by default the host name."),
-    Setting("--component", _component, "", "NAME", "What this pod is, say scheduler or worker."),
-    Setting("--token", str, "", "TOKEN", "What the server asks for; better from a file, or from DAGFERRY_TOKEN."),
-    Setting("--token-file", _folder, None, "FILE", "A file with the token, read anew for each request."),
+    Setting("--instance", _name, None, "NAME", "The name that the server knows this pod by; by default the host name."),
+    Setting("--component", _component, "", "NAME", "What runs in this pod, such as scheduler or worker."),
+    Setting("--token", str, "", "TOKEN", "The token for the server; better in a file, or in DAGFERRY_TOKEN."),
+    Setting("--token-file", _folder, None, "FILE", "A file with the token; read for each request."),
     Setting(
         "--ca-file",
         _folder,
         None,
         "FILE",
-        "Whose certificates to trust, in PEM, instead of this machine's CAs; of the server and of Airflow's API.",
+        "The CAs to trust, in PEM, instead of this machine's; for the server and for Airflow's API.",
     ),
     Setting(
         "--allow-plain-http",
         None,
         default=False,
         metavar="",
-        help="Send the token over plain http to another machine too, as inside a cluster.",
+        help="Send the token over plain HTTP to another machine too, as inside a cluster.",
     ),
     Setting(
         "--airflow-url",
         check_url,
         None,
         "URL",
-        "Airflow 3's API server, to be asked after each swap to list the folder again; beside the dag processor only.",
+        "Airflow 3's API server, asked after each swap to list the folder again; only beside the dag processor.",
     ),
     Setting(
         "--airflow-credentials",
         _folder,
         None,
         "FILE",
-        "What --airflow-url is asked with: user:password, or a token; read anew for each swap.",
+        "The credentials for --airflow-url: user:password, or a token; read for each swap.",
     ),
     Setting(
         "--hook-command",

@@ -1,4 +1,4 @@
-"""What the loop counts, and the threads that answer probes and scrapes read. Plain attributes, one writer."""
+"""What the loop counts, and the threads that answer probes and scrapes read: plain attributes with one writer."""
 
 import time
 
@@ -12,24 +12,24 @@ OUTCOMES = (OK, *(error.code for error in _ERRORS))
 """Every label that ``syncs_total`` can have."""
 
 LOCAL_SECONDS = 300.0
-"""The longest that work on the volume may take between two signs of life."""
+"""The longest that work on the volume may take between two calls of ``watchdog``."""
 
 
 class Stats:
-    """The state of the sidecar as the outside sees it."""
+    """The state of the sidecar as seen from outside."""
 
     def __init__(self) -> None:
         self.syncs = dict.fromkeys(OUTCOMES, 0)
         self.download_bytes = {"whole": 0, "patch": 0}
         self.hooks: dict[tuple[str, str], int] = {}
-        """Runs of each hook by outcome. Written by the hook's thread."""
+        """Runs of each hook by outcome; written by the hook's thread."""
         self.sync_count = 0
         self.sync_seconds = 0.0
         self.last_contact = 0.0
         """Seconds since the epoch; 0: never."""
         self.live: DeployRef | None = None
         self.intact = False
-        """Whether the live tree was checked and found to be what was published."""
+        """Whether the live tree was checked and is as published."""
         self.trees = 0
         self.tree_bytes = 0
         self.error: DagferryError | None = None
@@ -40,14 +40,14 @@ class Stats:
         self.hooks[hook, outcome] = self.hooks.get((hook, outcome), 0) + 1
 
     def count_sync(self, outcome: str) -> None:
-        """Count what came of asking for a deploy or of taking one over: ``ok``, or the code of an error."""
+        """Count the outcome of a poll or of applying a deploy: ``ok``, or the code of an error."""
         self.syncs[outcome if outcome in self.syncs else DagferryError.code] += 1
 
     def watchdog(self, seconds: float) -> None:
-        """Give a sign of life; if the next one takes longer than ``seconds``, the loop hangs."""
+        """Note that the loop is alive; unless it is called again within ``seconds``, the loop is stuck."""
         self._alive_until = time.monotonic() + seconds
 
     @property
     def alive(self) -> bool:
-        """Whether the loop does something, and not for too long."""
+        """Whether the loop is alive."""
         return time.monotonic() < self._alive_until

@@ -17,6 +17,14 @@ from dagferry_airflow.live import LiveTree
 from harness import Server, Sidecar, eventually
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the tests of a file in one process: they share an Airflow that runs. Files share nothing."""
+    for item in items:
+        if item.path.parent == Path(__file__).parent:
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+
+
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
     environment_of(3)  # nothing is started where the tests are skipped
@@ -89,7 +97,7 @@ def make_site(tmp_path_factory, postgres) -> Iterator[Callable[..., Site]]:
 
 @pytest.fixture
 def measured(record_property, capsys, request) -> Callable[[str, float], None]:
-    """Print a figure for docs/airflow.md."""
+    """Print a figure for docs/how-to/tune-airflow.md."""
 
     def note(what: str, seconds: float) -> None:
         record_property(what, seconds)

@@ -1,4 +1,4 @@
-"""A deploy of data alone is read at once, with ``min_file_process_interval`` at 300 as docs/airflow.md has it.
+"""A deploy of data alone is read at once, with ``min_file_process_interval`` of 300 (docs/how-to/tune-airflow.md).
 
 The tests of a major share one site and run in this order.
 """

@@ -1,4 +1,4 @@
-"""With the settings of docs/airflow.md new and removed DAGs show soon, and no deploy of many is missed."""
+"""With the settings of docs/how-to/tune-airflow.md new and removed DAGs show soon, and no deploy of many is missed."""
 
 import concurrent.futures
 import time

@@ -82,6 +82,7 @@ def test_a_description_is_cut_where_it_gets_long() -> None:
         json.dumps({**deploy(42)._asdict(), "added": True}).encode(),
         json.dumps({**deploy(42)._asdict(), "sequence": 41}).encode(),
         json.dumps({**deploy(42)._asdict(), "version": deploy(41).version}).encode(),
+        json.dumps({**deploy(42)._asdict(), "version": "latest"}).encode(),
         json.dumps({**deploy(42)._asdict(), "kind": "upload!"}).encode(),
         json.dumps({**deploy(42)._asdict(), "kind": "k" * 41}).encode(),
         json.dumps({**deploy(42)._asdict(), "nonce": "0123456789abcdef/../x"}).encode(),

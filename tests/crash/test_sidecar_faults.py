@@ -106,7 +106,9 @@ class Scenario:
         assert struck(self.trace)
         check_log(sidecar.log)
         # Once it is at work it tries again by itself; before that it ends, and says why.
-        assert code == 0 or (code == 6 and "Told of a deploy" not in sidecar.log.read_text()), sidecar.log.read_text()
+        assert code == 0 or (code == 6 and "New deploy available" not in sidecar.log.read_text()), (
+            sidecar.log.read_text()
+        )
         self.is_as_before_or_newest(root, before if code else None)
         self.heals(root)
 

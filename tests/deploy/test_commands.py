@@ -78,11 +78,11 @@ def test_new_secrets_makes_what_the_compose_file_mounts(tmp_path: Path, serve: A
     [compose] = documents(HOME / "deploy" / "compose.yaml")
     for secret in compose["secrets"].values():
         assert (tmp_path / secret["file"]).is_file()
-    server = serve("--tokens-file", str(tmp_path / "secrets" / "tokens.toml"))
+    server = serve("--deployments", "prod", "--tokens-file", str(tmp_path / "secrets" / "tokens.toml"))
     sidecar, deploy = ((tmp_path / "secrets" / f"{name}-token").read_text().strip() for name in ("sidecar", "deploy"))
-    assert server.get("/default/dags/current", Authorization=sidecar)[0] == 200
-    assert server.get("/default/dags/deploys", Authorization=sidecar)[0] == 403
-    assert server.request("/default/dags/upload", pack({"dag.py": b""}), Authorization=deploy)[0] == 200
+    assert server.get("/prod/dags/current", Authorization=sidecar)[0] == 200
+    assert server.get("/prod/dags/deploys", Authorization=sidecar)[0] == 403
+    assert server.request("/prod/dags/upload", pack({"dag.py": b""}), Authorization=deploy)[0] == 200
     assert sorted(os.listdir(tmp_path / "secrets")) == ["deploy-token", "sidecar-token", "tokens.toml"]
     assert stat.S_IMODE((tmp_path / "secrets").stat().st_mode) == 0o700
     before = (tmp_path / "secrets" / "tokens.toml").read_text()

@@ -1,4 +1,4 @@
-"""What docs/security.md shows can be used as it stands, and docs/threat-model.md names tests that exist."""
+"""The credentials and CI jobs in docs/how-to can be used as printed, and the threat model names tests that exist."""
 
 import os
 import re
@@ -13,9 +13,10 @@ from dagferry_server.auth.tokens import parse_tokens
 from dagferry_server.http.openapi import WHO_ERRORS
 
 HOME = Path(__file__).parents[2]
-SECURITY = (HOME / "docs" / "security.md").read_text()
-THREATS = (HOME / "docs" / "threat-model.md").read_text()
-BLOCKS = re.findall(r"```toml\n(.*?)```", SECURITY, re.DOTALL)
+CREDENTIALS = (HOME / "docs" / "how-to" / "set-up-credentials.md").read_text()
+JOBS = (HOME / "docs" / "how-to" / "deploy-from-ci.md").read_text()
+THREATS = (HOME / "docs" / "explanation" / "threat-model.md").read_text()
+BLOCKS = re.findall(r"```toml\n(.*?)```", CREDENTIALS, re.DOTALL)
 ISSUERS = [block for block in BLOCKS if "[[issuers]]" in block]
 TOKENS = [block for block in BLOCKS if "tokens = [" in block]
 
@@ -42,7 +43,7 @@ def test_the_issuers_are_taken_and_every_rule_binds_who_and_which_branch_or_envi
 
 def test_the_jobs_ask_for_the_audience_of_the_issuers_and_print_why_they_are_refused(tmp_path) -> None:
     audiences = {issuer.kind: issuer.audience for issuer in parse_issuers("\n".join(ISSUERS).encode())}
-    github, gitlab = (yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", SECURITY, re.DOTALL))
+    github, gitlab = (yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", JOBS, re.DOTALL))
     [run] = [step["run"] for step in github["steps"] if "run" in step]
     assert f"&audience={audiences['github']}" in run
     job = gitlab["deploy-dags"]
@@ -68,7 +69,7 @@ def test_the_jobs_ask_for_the_audience_of_the_issuers_and_print_why_they_are_ref
 
 @pytest.mark.parametrize("error", WHO_ERRORS, ids=lambda error: error.code)
 def test_the_errors_of_callers_are_in_the_table(error) -> None:
-    assert f"`{error.code}`" in (HOME / "docs" / "errors.md").read_text()
+    assert f"`{error.code}`" in (HOME / "docs" / "reference" / "errors.md").read_text()
 
 
 def test_every_threat_names_a_test_that_exists() -> None:

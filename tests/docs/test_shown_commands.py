@@ -26,7 +26,7 @@ def test_the_patterns_find_commands() -> None:
     shown = "a\n#  curl -sS -F a=@b \\\n#    URL | jq\n`curl $URL` with curl 7.76 and curl … | x"
     assert commands(CURL, shown) == ["curl -sS -F a=@b URL ", "curl $URL"]
     found = [path.name for path in PAGES if commands(CURL, path.read_text())]
-    assert {"README.md", "security.md", "protocol.md", "errors.md", "compose.yaml", "demo.py"} <= set(found)
+    assert {"README.md", "deploy-from-ci.md", "protocol.md", "errors.md", "compose.yaml", "demo.py"} <= set(found)
     found = [path.name for path in PAGES if commands(KUBERNETES, path.read_text())]
     assert {"values-airflow.yaml", "kustomization.yaml", "server.yaml"} <= set(found)
 

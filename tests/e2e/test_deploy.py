@@ -131,7 +131,7 @@ def test_the_commands_of_the_docs_deploy_with_the_tar_of_macos_too(serve, tmp_pa
     server = serve("--deployments", "default,prod")
     commands = [
         line.replace("http://127.0.0.1:8000", f"http://127.0.0.1:{server.port}")
-        for page in ("README.md", "docs/protocol.md")
+        for page in ("README.md", "docs/reference/protocol.md")
         for line in re.sub(r"\\\n *", "", (HOME / page).read_text()).splitlines()
         if re.match(" {4}(tar|curl) .*(dags.tar.gz|upload)", line)
     ]

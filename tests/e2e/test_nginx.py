@@ -1,4 +1,4 @@
-"""nginx from Debian in front of the server, configured as docs/security.md says."""
+"""nginx from Debian in front of the server, configured as docs/how-to/proxies.md says."""
 
 import json
 from collections.abc import Iterator

@@ -11,7 +11,7 @@ from harness import free_port
 
 CONFIG = """
 [checks]
-# An empty upload is 503, because clients repeat that and take a 200 for success (docs/protocol.md).
+# An empty upload is 503, because clients repeat that and take a 200 for success (docs/reference/protocol.md).
 not_a_server_error.expected-statuses = ["2xx", "3xx", "4xx", "503"]
 # No schema can say which bytes are an archive.
 positive_data_acceptance.enabled = false

@@ -164,3 +164,8 @@ def test_the_whole_bundle_helps_only_where_something_smaller_was_wrong() -> None
 )
 def test_a_missing_file_is_worse_than_an_unexpected_one(corrupt, unexpected, condition) -> None:
     assert condition_of(Damage(corrupt, unexpected)) is condition
+
+
+def test_settings_and_logs_show_the_plain_words() -> None:
+    assert [str(how) for how in How] == ["same", "patch", "whole", "seed"]
+    assert [f"{when_empty}" for when_empty in WhenEmpty] == ["wait", "seed", "empty"]

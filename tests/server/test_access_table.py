@@ -232,7 +232,7 @@ async def test_every_attempt_to_change_something_is_one_audit_line(start, tmp_pa
         ("", "default", "unauthenticated"),
         ("token:ci", "neverwas", "deployment_not_found"),
     ]
-    assert {(line["call"], line["peer"]) for line in lines} == {("POST /{deployment}/dags/upload", "127.0.0.1")}
+    assert {(line["request"], line["peer"]) for line in lines} == {("POST /{deployment}/dags/upload", "127.0.0.1")}
 
 
 async def test_an_attempt_at_what_no_call_is_for_is_one_too(start, tmp_path: Path, caplog) -> None:
@@ -250,7 +250,7 @@ async def test_an_attempt_at_what_no_call_is_for_is_one_too(start, tmp_path: Pat
         await server.call(method, path + "?token=dgf_secret")
     for method in ("GET", "HEAD", "OPTIONS"):
         await server.call(method, "/prod/dags/upload")
-    assert [(line["call"], line["outcome"]) for line in audited(caplog)] == [
+    assert [(line["request"], line["outcome"]) for line in audited(caplog)] == [
         (f"{method} {path[:200]}", outcome) for method, path, outcome in attempts
     ]
     assert "dgf_secret" not in str(audited(caplog))

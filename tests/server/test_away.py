@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from dagferry_server.errors import StoreFailed
+from dagferry_server.errors import StoreAway
 from dagferry_server.store.base import storage_errors
 from dagferry_server.store.local import LocalStore
 from harness import pack
@@ -73,7 +73,7 @@ async def healed(server: Running) -> None:
     await eventually("the log to be known", lambda: not server.service.deployments["default"].unsettled)
 
 
-AWAY = (503, "store_failed")
+AWAY = (503, "store_unavailable")
 
 
 async def test_deploys_are_not_forgotten_when_an_upload_meets_a_volume_that_cannot_be_read(
@@ -107,7 +107,7 @@ async def test_an_entry_that_was_written_when_the_write_failed_is_found_as_soon_
     def written_and_failed(*arguments: object) -> bool:
         real(*arguments)
         store.fail(2)
-        raise StoreFailed("The answer got lost.")
+        raise StoreAway("The answer got lost.")
 
     monkeypatch.setattr(store, "create_entry", written_and_failed)
     assert (await server.upload(pack(B))).status == 503
@@ -220,7 +220,7 @@ async def test_a_damaged_newest_entry_that_is_put_back_is_found_by_itself(start,
 async def test_a_bundle_that_cannot_be_read_for_a_moment_makes_no_file_count_as_new(start, store, monkeypatch) -> None:
     server = await start(store=store)
     await server.deploy(A)
-    real, failures = store.open_bundle, [StoreFailed("Input/output error")]
+    real, failures = store.open_bundle, [StoreAway("Input/output error")]
 
     def once(*arguments: str) -> object:
         if failures:
@@ -240,7 +240,7 @@ async def test_a_bundle_that_can_never_be_read_ends_no_deploys(start, store, mon
 
     def fail(deployment: str, digest: str) -> object:
         if digest == first["digest"]:
-            raise StoreFailed("Input/output error")
+            raise StoreAway("Input/output error")
         return real(deployment, digest)
 
     monkeypatch.setattr(store, "open_bundle", fail)

@@ -1,7 +1,7 @@
 """What real clients of the upload protocol do on the wire, byte by byte, and how the server survives it.
 
-docs/protocol.md says what they do: they take only 200 for success, repeat a 5xx, and after a broken connection send
-an empty file.
+docs/reference/protocol.md says what they do: they take only 200 for success, repeat a 5xx, and after a broken
+connection send an empty file.
 """
 
 import asyncio
@@ -240,7 +240,14 @@ async def test_a_client_that_asks_first_is_told_to_go_on_when_all_is_well(server
 
 
 @pytest.mark.parametrize(
-    ("path", "length", "status"), [("/nowhere/dags/upload", 9, 404), ("/default/dags/upload", 20 * MIB, 413)]
+    ("path", "length", "status"),
+    [
+        ("/nowhere/dags/upload", 9, 404),
+        ("/default/dags/upload", 20 * MIB, 413),
+        ("/default/dags/upload?typo=1", 9, 400),
+        ("/default/dags/nothing", 9, 404),
+        ("/default/dags/current", 9, 405),
+    ],
 )
 async def test_a_client_that_asks_first_is_refused_at_once(server, path, length, status) -> None:
     async with connected(server) as wire:
@@ -248,6 +255,14 @@ async def test_a_client_that_asks_first_is_refused_at_once(server, path, length,
         found, headers, _ = await wire.answer()
         assert (found, headers["connection"]) == (status, "close")
         assert await wire.reader.read() == b""
+
+
+@pytest.mark.parametrize(("path", "status"), [("/default/dags/upload", 200), ("/nothing", 404), ("/healthz", 405)])
+async def test_another_expectation_is_ignored(server, path, status) -> None:
+    async with connected(server) as wire:
+        await wire.send(post(len(pack(A)), "Expect: the-best", path=path), pack(A))
+        found, headers, _ = await wire.answer()
+        assert (found, headers["content-type"]) == (status, "application/json")
 
 
 async def test_http_1_0_knows_no_100_continue(server) -> None:

@@ -15,6 +15,8 @@ from credentials import TokensFile, issuers_file
 from harness import Process, Server, eventually, free_port, pack
 from running import A, B
 
+pytestmark = pytest.mark.slow
+
 PATIENCE_SECONDS = 30
 
 
@@ -98,7 +100,7 @@ def test_a_data_folder_that_is_a_file_is_exit_code_2_and_one_line(place, tmp_pat
     ended = run("--data-dir", str(tmp_path / place), "--listen", "127.0.0.1:0")
     assert ended.returncode == 2
     (line,) = [line for line in ended.stderr.splitlines() if not line.startswith("{")]
-    assert f"--data-dir {tmp_path / place}: {tmp_path / 'file'} is no folder" in line
+    assert f"--data-dir {tmp_path / place}: {tmp_path / 'file'} is not a folder" in line
 
 
 def test_an_address_in_use_is_exit_code_2_and_one_line(serve, tmp_path) -> None:
@@ -376,7 +378,7 @@ def test_a_rule_that_binds_nobody_is_exit_code_2(tmp_path) -> None:
     issuers = issuers_file(tmp_path / "issuers.toml", "https://token.actions.githubusercontent.com", rule)
     ended = run("--issuers-file", issuers, "--data-dir", str(tmp_path / "data"))
     assert ended.returncode == 2
-    assert "does not bind who asks" in ended.stderr
+    assert "does not restrict who may use it" in ended.stderr
     assert not (tmp_path / "data").exists()
 
 

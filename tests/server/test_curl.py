@@ -86,7 +86,7 @@ async def test_a_folder_as_the_file_is_told_how_to_pack_it(server, here, part) -
 
 async def test_a_body_without_bytes_is_503_too(server, here) -> None:
     told = await refused(server, here, "--data-binary", "@empty")
-    assert told[:3] == (503, "upload_empty_body", "The body has no bytes.")
+    assert told[:3] == (503, "upload_empty_body", "The body is empty.")
 
 
 async def test_a_forgotten_at_sign_is_told(server, here) -> None:
@@ -134,7 +134,7 @@ async def test_what_was_compressed_and_is_no_tar_is_told_by_its_kind(server, her
     (here / "dags.tar.gz").write_bytes(compress(content))
     told = await refused(server, here, "-F", "dags.tar.gz=@dags.tar.gz")
     assert told[:2] == (422, "archive_not_recognized")
-    assert told.message.startswith(f"What was compressed is no tar, but {kind}")
+    assert told.message.startswith(f"The compressed data is not a tar, but {kind}")
     assert "tar -czf" in told.hint
 
 

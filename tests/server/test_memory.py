@@ -6,12 +6,14 @@ import pytest
 
 from dagferry_core.limits import LARGE_FILES
 from dagferry_server import memory
-from dagferry_server.deploys.bundles import opened
+from dagferry_server.deploys.bundles import open_bundle
 from dagferry_server.deploys.patches import Key, patch_between
 from dagferry_server.errors import ServerBusy
 from dagferry_server.memory import Turn, TurnTaken
 from harness import pack
 from running import A, Running, eventually
+
+pytestmark = pytest.mark.slow
 
 
 def many(number: int, count: int = LARGE_FILES + 1) -> bytes:
@@ -80,7 +82,7 @@ async def test_where_very_many_files_changed_there_is_no_patch(server: Running, 
 
     def patches() -> list[bool]:
         store = server.service.store
-        with opened(store, "default", old) as one, opened(store, "default", new, one.manifest) as other:
+        with open_bundle(store, "default", old) as one, open_bundle(store, "default", new, one.manifest) as other:
             assert other.manifest.files["etl.py"] is one.manifest.files["etl.py"]
             return [patch_between(one, other) is not None, patch_between(other, one) is not None]
 

@@ -87,7 +87,7 @@ async def test_a_token_is_rotated_by_two_entries_of_one_name(start, tmp_path: Pa
         await clients.some_more()
         del tokens.entries[0]
         tokens.write()
-        await eventually("the file to be taken", lambda: len(server.service.identifier._tokens.value.tokens) == 1)
+        await eventually("the file to be taken", lambda: len(server.service.authenticator._tokens.value.tokens) == 1)
     assert (await server.get("/default/dags/deploys", Authorization=old)).status == 401
 
 

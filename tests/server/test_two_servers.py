@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dagferry_server.errors import StoreFailed
+from dagferry_server.errors import StoreAway
 from dagferry_server.store import locks
 from dagferry_server.store.local import LocalStore
 from running import A, B, Running, eventually
@@ -99,7 +99,7 @@ async def test_what_a_failed_commit_has_left_goes(two, monkeypatch) -> None:
     first, second = two
 
     def fail(*_: object) -> bool:
-        raise StoreFailed("The disk is on fire.")
+        raise StoreAway("The disk is on fire.")
 
     with monkeypatch.context() as patched:
         patched.setattr(first.service.store, "create_entry", fail)
@@ -116,7 +116,7 @@ def test_a_commit_waits_for_a_deletion_of_another_server_but_not_for_ever(tmp_pa
     with stores[0].deleting("prod") as alone:
         assert alone
         monkeypatch.setattr(locks, "COMMIT_WAIT_SECONDS", 0.03)
-        with pytest.raises(StoreFailed, match="Another server"), stores[1].committing("prod"):
+        with pytest.raises(StoreAway, match="Another server"), stores[1].committing("prod"):
             pass
     with stores[1].committing("prod"), stores[0].committing("prod"):
         pass

@@ -14,6 +14,8 @@ from dagferry_server.store.local import LocalStore
 from harness import Server, tree
 from running import A, B, Running
 
+pytestmark = pytest.mark.slow
+
 GOLDEN = Path(__file__).parent.parent / "golden" / "format1" / "data"
 C = {**A, "shop.py": b"rate = 3\n", "large": os.urandom(3_000_000)}
 SUMMARY = "default: 3 entries, 2 of them chained; 3 bundles, 0 no longer stored; "

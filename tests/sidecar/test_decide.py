@@ -1,4 +1,4 @@
-"""What a sidecar does next: each test is a promise of docs/concepts.md, without sockets, clocks or randomness."""
+"""What a sidecar does next: each test is a promise of how-a-swap-works.md, without sockets, clocks or randomness."""
 
 import pytest
 

@@ -71,7 +71,7 @@ def test_an_older_volume_and_an_older_data_folder_go_on_with_a_patch(golden, tmp
     assert sidecar.tree() == files
 
     def kinds() -> list[object]:
-        return [line["kind"] for line in sidecar.logged() if line["message"] == "Live"]
+        return [line["kind"] for line in sidecar.logged() if line["message"] == "Tree published"]
 
     assert eventually("the swap to be logged", kinds) == ["patch"]
 

@@ -179,7 +179,7 @@ def test_files_are_touched_in_time_though_the_server_says_nothing(fake, watched,
     over.set()
 
 
-def test_a_defect_costs_the_deploy_and_not_the_pod(fake, watched, monkeypatch, caplog) -> None:
+def test_a_bug_costs_the_deploy_and_not_the_pod(fake, watched, monkeypatch, caplog) -> None:
     def break_down(*_args: object) -> None:
         raise RuntimeError("nobody thought of that")
 
@@ -203,7 +203,7 @@ def test_a_failure_is_logged_once_and_its_end_too(fake, watched, caplog) -> None
     looping.until(lambda _, event: isinstance(event, (Changed, NotModified)))
     told = [record.message for record in caplog.records]
     assert len([message for message in told if "does not answer" in message]) == 1
-    assert told.count("All is well again") == 1
+    assert told.count("Recovered") == 1
 
 
 def test_what_the_outside_sees_is_what_is(fake, watched) -> None:

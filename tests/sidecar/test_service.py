@@ -20,7 +20,7 @@ def test_each_deploy_goes_live_and_its_log_line_says_all_of_it(fake, pod) -> Non
         version = fake.deploy(files)
         sidecar.runs(version)
         assert sidecar.tree() == files
-    line = eventually("the log", lambda: lines(sidecar, "Live")[2:])[0]
+    line = eventually("the log", lambda: lines(sidecar, "Tree published")[2:])[0]
     assert line.items() >= {
         "deployment": "default", "version": version, "sequence": 3, "digest": fake.deploys[-1][0]["digest"],
         "instance": "pod-7", "kind": "patch",

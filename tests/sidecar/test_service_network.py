@@ -22,7 +22,7 @@ def test_an_unreachable_server_at_start_and_later_removes_nothing_that_was_publi
     fake.stop()
     eventually("the error again", lambda: (ready(sidecar)["error"] or {}).get("code") == "server_unreachable")
     assert ready(sidecar)["ready"] is True
-    assert len(lines(sidecar, "All is well again")) == 1
+    assert len(lines(sidecar, "Recovered")) == 1
 
 
 def test_waits_that_are_interrupted_are_no_errors_and_become_shorter(fake, pod) -> None:
@@ -41,7 +41,7 @@ def test_waits_that_are_interrupted_are_no_errors_and_become_shorter(fake, pod) 
     assert outcome(sidecar, "server_unreachable") == 0
     assert ready(sidecar)["error"] is None
     [line] = [line for line in sidecar.logged() if line["level"] != "info"]
-    assert line["message"] == "Waits for a deploy are cut. For an hour the server is asked to wait 2 s only."
+    assert line["message"] == "Long polls are cut off on the way. For an hour they are limited to 2 s."
     assert "--poll-wait" in line["hint"]
     sidecar.runs(fake.deploy(B))
 

@@ -30,7 +30,7 @@ def test_once_waits_for_the_first_deploy_and_says_what_it_waited_for_when_none_c
     assert ended(sidecar) == 5
     assert not (tmp_path / "pod" / "current").is_symlink()
     [line] = [line for line in sidecar.logged() if line["level"] == "error"]
-    assert line["message"].startswith("Nothing is deployed yet, so nothing is published. Given up after 0.5 s")
+    assert line["message"].startswith("Nothing is deployed yet, so nothing is published. Gave up after 0.5 s")
     assert (line["code"], "--when-empty" in line["hint"]) == ("awaiting_first_deploy", True)
     waiting = pod("--once")
     eventually("a question", lambda: any(line.get("code") == "awaiting_first_deploy" for line in waiting.logged()))

@@ -97,7 +97,7 @@ def test_a_folder_in_the_place_of_the_link_is_reported_with_what_to_do(fake, pod
     link.mkdir()
     eventually("the error", lambda: (ready(sidecar)["error"] or {}).get("code") == "root_unusable")
     error = ready(sidecar)["error"]
-    assert error["message"] == f"{link} is a folder and no link."
+    assert error["message"] == f"{link} is a folder, not a symbolic link."
     assert error["hint"].startswith("Move it away")
     link.rmdir()
     eventually("readiness", lambda: ready(sidecar)["ready"])

@@ -47,7 +47,7 @@ def test_a_second_signal_does_not_break_off_the_end(stopping) -> None:
     with pytest.raises(Stopped):
         os.kill(os.getpid(), signal.SIGTERM)
     os.kill(os.getpid(), signal.SIGTERM)
-    assert stopping.came
+    assert stopping.received
 
 
 def test_the_exception_is_none_that_a_step_would_take_for_its_own_failure() -> None:

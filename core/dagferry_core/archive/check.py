@@ -1,8 +1,8 @@
 """Checks an uploaded archive and turns it into a manifest and one flat file of contents.
 
 One pass: each byte is expanded, hashed and written once, and memory does not grow with the sizes of files. Whatever
-comes back is a whole and proven archive; anything else is an error of ``dagferry_core.archive.errors`` that names the
-member. The rules are those of docs/concepts.md::
+comes back is complete and checked; anything else is an error of ``dagferry_core.archive.errors`` that names the
+member. The rules are those of docs/reference/valid-bundle.md::
 
     with open(upload, "rb") as archive, open(scratch, "w+b") as spool:
         checked = check_archive(archive, spool, ArchiveRules())
@@ -26,7 +26,7 @@ from dagferry_core.limits import MAX_EXPANDED_BYTES, MAX_FILES
 
 
 class ArchiveRules(NamedTuple):
-    """The settings of the check: bytes an archive may expand to, files and folders it may have, what is left out."""
+    """The settings of the check: bytes an archive may expand to, files and folders it may have, what is excluded."""
 
     max_expanded_bytes: int = MAX_EXPANDED_BYTES
     max_files: int = MAX_FILES
@@ -35,10 +35,10 @@ class ArchiveRules(NamedTuple):
 
 
 class CheckedArchive(NamedTuple):
-    """What a sound archive holds.
+    """The content of a valid archive.
 
     ``offsets`` says where in the spool each file's content starts. ``excluded`` are the first paths, as the archive
-    has them, that the exclude rules matched, and ``excluded_files`` is the number of all files that fell under them.
+    has them, that the exclude rules matched, and ``excluded_files`` is the number of all excluded files.
     """
 
     manifest: Manifest
@@ -61,8 +61,8 @@ def check_archive(
     Both are buffered binary files; ``upload`` is read from its start. The bundle is what lies under the folder
     ``root``, a path that ``check_path`` returned, or ``"."`` for all of the archive; with ``None``, a top folder
     ``dags/`` that holds all members, and else all. ``when_large`` is called when the archive turns out to have more
-    than ``LARGE_FILES`` files and folders. Raises the errors under ``ArchiveError`` and ``BundleError``; the spool then
-    holds something that is of no use.
+    than ``LARGE_FILES`` files and folders. Raises the errors under ``ArchiveError`` and ``BundleError``; the
+    content of the spool is useless then.
     """
     upload_bytes = upload.seek(0, os.SEEK_END)
     upload.seek(0)
@@ -74,7 +74,7 @@ def check_archive(
     folder, files = contents.finish()
     if not files and not rules.allow_empty:
         where = f"no files in {shown(folder)}" if root and folder else "no files"
-        left = f" ({contents.excluded_files} were left out)" if contents.excluded_files else ""
+        left = f" ({contents.excluded_files} were excluded)" if contents.excluded_files else ""
         raise BundleEmpty(f"The archive has {where}{left}.")
     manifest = Manifest(Entry(path, found.size, found.mode, found.sha256) for path, found in files.items())
     return CheckedArchive(

@@ -81,17 +81,17 @@ def open_stream(file: BinaryIO) -> Stream:
     if head[257:262] == b"ustar" or head == bytes(_HEAD_BYTES):
         return Stream(_plain(file, head))
     if not head:
-        raise ArchiveTruncated("The upload has no bytes.")
+        raise ArchiveTruncated("The upload is empty.")
     if head[1:4] == _SKIPPABLE:
-        raise ArchiveUnsupported("The upload starts with a skippable zstd frame, as parallel compressors write it.")
+        raise ArchiveUnsupported("The upload starts with a skippable zstd frame, which parallel compressors write.")
     raise ArchiveNotRecognized(
-        f"The upload is neither a tar (ustar, PAX, GNU) nor a gzip or zstd of one, but {kind_of(head)}."
+        f"The upload is not a tar (ustar, PAX, GNU), plain or compressed with gzip or zstd, but {kind_of(head)}."
     )
 
 
 def _end(file: BinaryIO, rest: bytes, frame: str) -> Iterator[bytes]:
     if rest or file.read(1):
-        raise ArchiveTrailingData(f"Something follows the end of the {frame}.")
+        raise ArchiveTrailingData(f"There is data after the end of the {frame}.")
     while True:
         yield b""
 
@@ -142,7 +142,7 @@ def _frame(source: Stream) -> _Frame:
     if descriptor & 0b1000:
         raise ArchiveCorrupt("The header of the zstd frame has a reserved bit set.")
     if descriptor & 0b11:
-        raise ArchiveUnsupported("The zstd frame was compressed with a dictionary, which is not part of it.")
+        raise ArchiveUnsupported("The zstd frame needs a dictionary that it does not contain.")
     single_segment = descriptor >> 5 & 1
     window = _exact(source, 1 - single_segment)
     size = _exact(source, (single_segment, 2, 4, 8)[descriptor >> 6])
@@ -183,5 +183,5 @@ def _zstd(file: BinaryIO, head: bytes) -> Iterator[bytes]:
         raise ArchiveCorrupt(f"The zstd data is damaged ({error}).") from error
     # libzstd does not compare the sizes if the last block is empty.
     if not decoder.eof or frame.content_bytes not in {None, expanded}:
-        raise ArchiveCorrupt(f"The zstd frame ends after {expanded:,} bytes, which is not the size it states.")
+        raise ArchiveCorrupt(f"The zstd frame ends after {expanded:,} bytes, but its header says otherwise.")
     yield from _end(file, source.read(1), "zstd frame")

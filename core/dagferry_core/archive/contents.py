@@ -1,4 +1,4 @@
-"""What the members of an archive come to: which file, folder or link stands where, and the contents of the files.
+"""Collects the members of an archive: which file, folder or link is where, and the contents of the files.
 
 Contents go to a spool as they come, so that memory does not grow with the sizes of files.
 """
@@ -40,7 +40,7 @@ class Content(NamedTuple):
 
 
 class Contents:
-    """What the members of an archive come to, by their paths in the archive.
+    """The members of an archive, by their paths in the archive.
 
     ``root`` is the folder that becomes the bundle: ``"."`` for all of the archive, ``None`` for ``dags/`` if that holds
     all members. ``when_large`` is called when there are more than ``LARGE_FILES`` files and folders.
@@ -91,7 +91,7 @@ class Contents:
         self.excluded_files = 0
 
     def take(self, member: Member) -> None:
-        """Take in the next member of the archive; what is wrong with its name or target is said at the end."""
+        """Add the next member of the archive; errors in its name or target are raised at the end."""
         try:
             self._take(member)
         except REFUSED_NAMES as error:
@@ -101,12 +101,12 @@ class Contents:
         path = check_path(member.path)
         if not path:
             if member.kind is not Kind.FOLDER:
-                raise PathRefused(f"The top folder is in the archive as a {member.kind.value}.")
+                raise PathRefused(f"The archive contains its top folder as a {member.kind.value}.")
             return
         # A link may lead to a folder, so rules for folders hold for it too.
         top = self._excludes.excluded(path, folder=member.kind in {Kind.FOLDER, Kind.SYMLINK})
         if top is not None:
-            self._leave_out(top, member)
+            self._exclude(top, member)
             return
         if path.startswith(f"{ROOT}/") or (path == ROOT and member.kind is Kind.FOLDER):
             self._below_root = self._below_root or path
@@ -132,25 +132,25 @@ class Contents:
             self._place(path, Node.LINK)
             self._targets[path] = target
 
-    def _leave_out(self, top: str, member: Member) -> None:
-        if self._nodes.get(top) is not Node.LEFT_OUT:
-            self._place(top, Node.LEFT_OUT)
+    def _exclude(self, top: str, member: Member) -> None:
+        if self._nodes.get(top) is not Node.EXCLUDED:
+            self._place(top, Node.EXCLUDED)
             if self._counts(top) and len(self.excluded) < MAX_EXCLUDED_SHOWN:
                 self.excluded.append(top)
         if member.kind is not Kind.FOLDER and self._counts(top):
             self.excluded_files += 1
 
     def _counts(self, path: str) -> bool:
-        """Tell whether a path may belong to the bundle."""
+        """Return whether a path may belong to the bundle."""
         return self._root in {None, "."} or path.startswith(f"{self._root}/")
 
     def _place(self, path: str, node: Node) -> None:
-        """Note what stands at ``path``, and the folders above it; refuse two things at one place."""
+        """Note what is at ``path``, and the folders above it; refuse two things at one path."""
         before = self._nodes.get(path)
         if before is not None and not (before is Node.IMPLIED and node is Node.FOLDER):
-            if (before in _FOLDERS) != (node in _FOLDERS) or Node.LEFT_OUT in {before, node}:
-                raise PathConflict(f"{shown(path)} is in the archive both as {before.value} and as {node.value}.")
-            raise PathDuplicate(f"{shown(path)} is in the archive twice.")
+            if (before in _FOLDERS) != (node in _FOLDERS) or Node.EXCLUDED in {before, node}:
+                raise PathConflict(f"The archive contains {shown(path)} both as {before.value} and as {node.value}.")
+            raise PathDuplicate(f"The archive contains {shown(path)} twice.")
         implied = []
         above = path.rpartition("/")[0]
         while above and above not in self._nodes:
@@ -191,18 +191,18 @@ class Contents:
         """Return the content of the file that the hard link ``path`` names: an earlier member of the archive."""
         says = f"The hard link {shown(path)} points at {shown(raw_target)}"
         if raw_target.endswith(b"/"):  # to some programs nothing is there, so they lack the file
-            raise LinkRefused(f"{says}, which takes a file for a folder.")
+            raise LinkRefused(f"{says}, which treats a file as a folder.")
         try:
             target = check_path(raw_target)
         except PathRefused as error:
             raise LinkRefused(f"{says}. {error.message}") from error
         top = self._excludes.excluded(target, folder=False)
         if top is not None:
-            raise LinkRefused(f"{says}, which is {Node.LEFT_OUT.value}.")
+            raise LinkRefused(f"{says}, which is {Node.EXCLUDED.value}.")
         node = self._nodes.get(target)
         if node is not Node.FILE:
-            # Of a hard link to a link, programs make the link itself or what it points at (cpython#157190).
-            what = "which is no earlier member of the archive" if node is None else f"which is {node.value}"
+            # From a hard link to a link, programs make either the link itself or what it points at (cpython#157190).
+            what = "which is not an earlier member of the archive" if node is None else f"which is {node.value}"
             raise LinkRefused(f"{says}, {what}.")
         content = self._files[target]
         self._meter.add(content.size)
@@ -244,12 +244,12 @@ class Contents:
         root = self._root
         if root in {None, "."}:
             if not self._files and self._targets.keys() == {ROOT}:
-                raise RootIsLink(f"The archive has nothing but a link named {ROOT!r}.")
+                raise RootIsLink(f"The archive contains nothing but a link named {ROOT!r}.")
             if root or not self._below_root:
                 return ""
             if self._beside_root:
                 below, beside = shown(self._below_root), shown(self._beside_root)
-                raise RootMixed(f"{below} lies under the top folder {ROOT}/, {beside} beside it.")
+                raise RootMixed(f"{below} is inside the top folder {ROOT}/, but {beside} is not.")
             return ROOT
         node = self._nodes.get(root)
         if node is Node.LINK:
@@ -257,5 +257,5 @@ class Contents:
         if node not in _FOLDERS:
             tops = sorted({path.partition("/")[0] for path in self._nodes})
             names = ", ".join(map(shown, tops[:MAX_TOPS_SHOWN])) + (", …" if len(tops) > MAX_TOPS_SHOWN else "")
-            raise RootNotFound(f"The archive has no folder {shown(root)}; at its top it has {names or 'nothing'}.")
+            raise RootNotFound(f"The archive has no folder {shown(root)}; its top level contains {names or 'nothing'}.")
         return root

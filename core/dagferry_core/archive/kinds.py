@@ -1,4 +1,4 @@
-"""Says what some bytes are that should be something else, for the message to whoever sent them."""
+"""Names what some bytes are that should be something else, for error messages."""
 
 import re
 
@@ -15,7 +15,7 @@ SHOWN_BYTES = 40
 
 
 def kind_of(head: bytes) -> str:
-    """Return what something is by its first bytes, as a message may go on after "but"."""
+    """Return what something is, detected from its first bytes, to follow "but" in a message."""
     for magic, kind in _KINDS.items():
         if head.startswith(magic):
             return kind

@@ -14,22 +14,22 @@ from dagferry_core.limits import MAX_DEPTH, MAX_LINK_STEPS
 
 
 class Node(enum.Enum):
-    """What stands at a path of the archive; ``IMPLIED`` is a folder without a member of its own."""
+    """What is at a path of the archive; ``IMPLIED`` is a folder without a member of its own."""
 
     FILE = "a file"
     FOLDER = "a folder"
-    IMPLIED = "a folder that is only implied"
+    IMPLIED = "an implicit folder"
     LINK = "a link"
-    LEFT_OUT = "left out of bundles by the exclude rules"
+    EXCLUDED = "a path that the exclude rules match"
 
 
 class Links:
     """The links of one archive.
 
-    ``nodes`` says what stands at each path; below one that is left out, nothing does. ``targets`` has the target of
-    each path that is a link. ``root`` is the folder that becomes the bundle (``""`` for all): links elsewhere are not
-    looked at. A link must not leave the folder ``bounds``, ``root`` or one above it. Refused is a link that leaves,
-    dangles or goes in circles.
+    ``nodes`` says what is at each path; there is nothing below an excluded one. ``targets`` has the target of each path
+    that is a link. ``root`` is the folder that becomes the bundle (``""`` for all): links elsewhere are ignored. A link
+    must not leave the folder ``bounds``, which is ``root`` or one above it. Links that leave it, dangle or form a loop
+    are refused.
     """
 
     __slots__ = ("_bounds", "_children", "_copies_left", "_ends", "_following", "_nodes", "_root", "_targets")
@@ -52,7 +52,7 @@ class Links:
         """
         if self._targets:
             for path, node in self._nodes.items():
-                if node is not Node.LEFT_OUT:
+                if node is not Node.EXCLUDED:
                     self._children.setdefault(path.rpartition("/")[0], []).append(path)
         self._copies_left = max_copies
         above = f"{self._root}/" if self._root else ""
@@ -73,7 +73,7 @@ class Links:
         if self._nodes[original] is Node.LINK:
             end, _ = self._follow(original)
             if end in inside:
-                raise LinkRefused(f"The link {shown(original)} leads to a folder that it is in.")
+                raise LinkRefused(f"The link {shown(original)} points to a folder that contains it.")
         if self._nodes.get(end) is Node.FILE:
             yield path, end
             return
@@ -82,8 +82,8 @@ class Links:
             self._copies_left -= 1
             if self._copies_left < 0:
                 raise TooManyFiles(
-                    f"With what its links bring in, the archive has more files and folders than --max-files allows, at "
-                    f"{shown(path)}."
+                    "With the files that its links add, the archive has more files and folders than --max-files "
+                    f"allows, at {shown(path)}."
                 )
             yield from self._walk(f"{path}/{child.rpartition('/')[2]}", child, inside)
         inside.discard(end)
@@ -93,7 +93,9 @@ class Links:
         if link in self._ends:
             return self._ends[link]
         if link in self._following or len(self._following) == MAX_LINK_STEPS:
-            raise LinkRefused(f"The link {shown(link)} goes in circles, or through more than {MAX_LINK_STEPS} links.")
+            raise LinkRefused(
+                f"The link {shown(link)} is part of a loop, or goes through more than {MAX_LINK_STEPS} links."
+            )
         self._following.add(link)
         try:
             end, steps = self._resolve(link)
@@ -102,7 +104,9 @@ class Links:
         if steps > MAX_LINK_STEPS:
             raise LinkRefused(f"The link {shown(link)} goes through more than {MAX_LINK_STEPS} links.")
         if self._bounds not in {"", end} and not end.startswith(f"{self._bounds}/"):
-            raise LinkRefused(f"The link {shown(link)} leaves the bundle: it points at {shown(self._targets[link])}.")
+            raise LinkRefused(
+                f"The link {shown(link)} leads out of the bundle: it points at {shown(self._targets[link])}."
+            )
         self._ends[link] = end, steps
         return end, steps
 
@@ -113,10 +117,10 @@ class Links:
         node = Node.FOLDER
         for component in self._components(link, says):
             if node is Node.FILE:
-                raise LinkRefused(f"{says}, which takes the file {shown('/'.join(at))} for a folder.")
+                raise LinkRefused(f"{says}, which treats the file {shown('/'.join(at))} as a folder.")
             if component == "..":
                 if not at:
-                    raise LinkRefused(f"{says}, which leaves the bundle.")
+                    raise LinkRefused(f"{says}, which is outside of the bundle.")
                 at.pop()
             elif component not in {"", "."}:
                 here = "/".join([*at, component])
@@ -144,6 +148,6 @@ class Links:
         node = self._nodes.get(path)
         if node is None:
             raise LinkRefused(f"{says}, but {shown(path)} is not in the archive.")
-        if node is Node.LEFT_OUT:
+        if node is Node.EXCLUDED:
             raise LinkRefused(f"{says}, but {shown(path)} is {node.value}.")
         return node

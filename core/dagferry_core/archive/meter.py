@@ -1,4 +1,4 @@
-"""Counts what an archive comes to while it is read, and stops what would be too much."""
+"""Counts the bytes that an archive expands to while it is read, and stops where they exceed a limit."""
 
 from collections.abc import Callable
 
@@ -7,7 +7,7 @@ from dagferry_core.limits import MAX_PATHS_BYTES, MAX_RATIO, MIB, ratio_too_high
 
 
 class Meter:
-    """Counts what the archive expands to and what its paths come to, the copies that its links make included."""
+    """Counts the bytes of contents and of paths, including the copies that links make."""
 
     __slots__ = ("_expanded", "_max_expanded_bytes", "_paths", "_read", "_upload_bytes")
 
@@ -43,6 +43,6 @@ class Meter:
         self._paths += len(path)
         if self._paths > MAX_PATHS_BYTES:
             raise PathsTooLarge(
-                f"The paths in the archive have at least {self._paths:,} bytes together; the limit is "
+                f"The paths in the archive are at least {self._paths:,} bytes long in total; the limit is "
                 f"{MAX_PATHS_BYTES:,} bytes."
             )

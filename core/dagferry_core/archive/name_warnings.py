@@ -1,4 +1,4 @@
-"""Warnings about the names in a bundle: it can be deployed, but hardly means what it says."""
+"""Warnings about names in a bundle that are allowed, but probably a mistake."""
 
 import os
 import re

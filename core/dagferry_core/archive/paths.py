@@ -1,4 +1,4 @@
-"""Which paths a bundle may have, which are left out, and which collide on other file systems.
+"""Which paths a bundle may have, which are excluded, and which collide on other file systems.
 
 A path that passes here is safe to join to a folder on Linux, to print on one line and to write into a manifest.
 """
@@ -12,10 +12,10 @@ from dagferry_core.archive.errors import PathRefused
 from dagferry_core.limits import MAX_COMPONENT_BYTES, MAX_DEPTH, MAX_PATH_BYTES, MAX_WARNINGS
 
 ROOT = "dags"
-"""The top folder that is dropped from the paths of a bundle if it holds them all."""
+"""The top folder that is removed from the paths of a bundle if it contains them all."""
 
 DEFAULT_EXCLUDES = (".git/", "__pycache__/", "*.pyc", "._*", ".DS_Store")
-"""Default of ``--exclude``: what only weighs on every pod. ``._*`` and ``.DS_Store`` are what macOS adds."""
+"""Default of ``--exclude``: what no pod needs. ``._*`` and ``.DS_Store`` are what macOS adds."""
 
 _FORBIDDEN = re.compile(r"[\x00-\x1f\x7f-\x9f\\]")
 _SHOWN_CHARACTERS = 120
@@ -58,7 +58,7 @@ def check_length(path: str) -> None:
     """Raise ``PathRefused`` if ``path`` is longer or deeper than the limits, or has too long a component."""
     size = len(path.encode())
     if size > MAX_PATH_BYTES:
-        raise PathRefused(f"The path {shown(path)} has {size} bytes; at most {MAX_PATH_BYTES} are allowed.")
+        raise PathRefused(f"The path {shown(path)} is {size} bytes long; at most {MAX_PATH_BYTES} are allowed.")
     components = path.split("/")
     if len(components) > MAX_DEPTH:
         raise PathRefused(f"The path {shown(path)} is {len(components)} folders deep; at most {MAX_DEPTH} are allowed.")
@@ -87,7 +87,7 @@ class Excludes:
         self._folder = _one_of(pattern.removesuffix("/") for pattern in patterns)
 
     def excluded(self, path: str, *, folder: bool) -> str | None:
-        """Return the part of ``path`` down to the first component that a rule leaves out, or None if none does."""
+        """Return the part of ``path`` down to the first component that a rule excludes, ``None`` if none does."""
         end = path.find("/")
         start = 0
         while end >= 0:
@@ -108,7 +108,7 @@ def _folded(name: str) -> str:
 def case_collisions(paths: Iterable[str]) -> list[str]:
     """Return a warning for each two names in a folder that differ only in case or Unicode form, 20 at most.
 
-    Linux takes them for two, macOS and Windows for one, so that somebody's checkout has lost one of them.
+    On Linux they are two files, on macOS and Windows one, so a checkout there has lost one of them.
     """
     warnings: list[str] = []
     seen: set[str] = set()

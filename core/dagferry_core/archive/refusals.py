@@ -1,4 +1,4 @@
-"""Collects what is wrong with the names and links of an archive, so that whoever packed it hears of it all at once."""
+"""Collects the errors in the names and links of an archive, so that one answer lists them all."""
 
 from collections.abc import Callable
 
@@ -12,13 +12,13 @@ from dagferry_core.archive.errors import (
 from dagferry_core.limits import MAX_REFUSALS
 
 REFUSED_NAMES = (PathRefused, PathDuplicate, PathConflict, LinkRefused)
-"""The errors that are collected. After any other one the rest of an archive says nothing."""
+"""The errors that are collected. After any other error, the rest of the archive cannot be trusted."""
 MAX_MESSAGE_CHARACTERS = 4000
 """Of a refusal of many names; some of them may be long."""
 
 
 class Refusals:
-    """The first ``MAX_REFUSALS`` of what is wrong."""
+    """The first ``MAX_REFUSALS`` errors."""
 
     __slots__ = ("_errors",)
 
@@ -39,7 +39,7 @@ class Refusals:
             self.add(error)
 
     def raise_any(self) -> None:
-        """Raise what was noted, if anything was: an error of the first one's kind, with the messages of all."""
+        """Raise the collected errors, if there are any, as one of the first one's type with the messages of all."""
         if not self._errors:
             return
         first = self._errors[0]

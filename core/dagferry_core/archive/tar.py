@@ -123,9 +123,9 @@ def _first_block(read: Callable[[int], bytes]) -> bytes:
     """Return the first block; raise ``ArchiveNotRecognized`` if that is not how a tar begins."""
     block = read(BLOCK_BYTES)
     if not block:
-        raise ArchiveTruncated("The tar has no bytes.")
+        raise ArchiveTruncated("The tar is empty.")
     if block.strip(b"\0") and not begins_tar(block):
-        raise ArchiveNotRecognized(f"What was compressed is no tar, but {kind_of(block)}.")
+        raise ArchiveNotRecognized(f"The compressed data is not a tar, but {kind_of(block)}.")
     if len(block) < BLOCK_BYTES:
         raise ArchiveTruncated("The tar ends in its first block.")
     return block

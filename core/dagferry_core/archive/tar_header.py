@@ -1,7 +1,7 @@
 """Reads the headers of a tar: the block of 512 bytes before each member, and the records of a PAX header.
 
 Whatever a field holds that different programs could read differently is an error, also in fields that do not matter
-here: ``tarfile`` takes a header with a number that is none for the end of the archive.
+here: to ``tarfile``, a header with an invalid number is the end of the archive.
 """
 
 import re
@@ -49,7 +49,7 @@ class Header(NamedTuple):
 
 
 def begins_tar(block: bytes) -> bool:
-    """Tell whether a tar, also one that is damaged or in a format that is not read here, may begin like this."""
+    """Return whether a tar, also one that is damaged or in a format that is not read here, may begin like this."""
     return block[257:262] == b"ustar" or (len(block) == BLOCK_BYTES and _has_checksum(block))
 
 
@@ -62,14 +62,14 @@ def _has_checksum(block: bytes) -> bool:
 def parse_header(block: bytes) -> Header:
     """Read a header; raise ``ArchiveCorrupt`` or ``ArchiveUnsupported`` where programs could read it differently."""
     if not _has_checksum(block):
-        raise ArchiveCorrupt(f"A tar header is damaged, its checksum is wrong; it names {shown(_text(block[:100]))}.")
+        raise ArchiveCorrupt(f"A tar header is damaged: its checksum is wrong. It names {shown(_text(block[:100]))}.")
     magic = block[257:265]
     path = _text(block[:100])
     if magic == _POSIX:
         prefix = _text(block[345:500])
         path = prefix + b"/" + path if prefix else path
     elif magic != _GNU:
-        raise ArchiveUnsupported(f"The tar header of {shown(path)} is neither of the POSIX nor of the GNU format.")
+        raise ArchiveUnsupported(f"The tar header of {shown(path)} is neither in POSIX nor in GNU format.")
     elif block[_GNU_RARE:].strip(b"\0"):
         # tarfile takes them for a prefix, and libarchive (bsdtar) for those of a sparse file, whatever the type.
         raise ArchiveUnsupported(f"The tar header of {shown(path)} has fields of an incremental or sparse archive.")
@@ -102,8 +102,8 @@ def _number(field: bytes, what: str, path: bytes) -> int:
 
 def _no_number(field: bytes, what: str, path: bytes) -> ArchiveCorrupt:
     return ArchiveCorrupt(
-        f"The tar header of {shown(path)} has {field!r} as its {what}, which is no octal number; "
-        "some programs end there."
+        f"The tar header of {shown(path)} has {field!r} as its {what}, which is not an octal number; "
+        "some programs stop reading there."
     )
 
 
@@ -124,10 +124,14 @@ def pax_names(data: bytes) -> dict[bytes, bytes]:
         if end > len(data) or data[end - 1 : end] != b"\n" or not equals or not _KEYWORD.fullmatch(keyword):
             raise ArchiveCorrupt(f"A PAX header has a malformed record: {data[at : at + 40]!r}.")
         if keyword in _REFUSED_KEYWORDS or keyword.startswith(_SPARSE_KEYWORDS):
-            raise ArchiveUnsupported(f"A PAX header has the keyword {shown(keyword)}; programs differ in what it does.")
+            raise ArchiveUnsupported(
+                f"A PAX header has the keyword {shown(keyword)}, which programs interpret differently."
+            )
         if keyword in _COUNTED_KEYWORDS:
             if keyword in names or not value:
-                raise ArchiveUnsupported(f"A PAX header has {shown(keyword)} twice or empty; programs differ on that.")
+                raise ArchiveUnsupported(
+                    f"A PAX header has {shown(keyword)} twice or empty, which programs interpret differently."
+                )
             names[keyword] = value
         at = end
     raise ArchiveUnsupported(f"A PAX header has more than {MAX_PAX_RECORDS} records.")

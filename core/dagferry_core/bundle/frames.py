@@ -1,8 +1,6 @@
 """The zstd frames that a stored bundle is cut into: its tar can be read at any place."""
 
-import errno
-import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import zstandard
 
@@ -12,17 +10,21 @@ from dagferry_core.limits import PIECE_BYTES
 FRAME_BYTES = 1 << 20
 BLOCK_BYTES = 512
 
+RangeRead = Callable[[int, int], bytes]
+"""``read(offset, size)`` returns the ``size`` bytes of a stored bundle at ``offset``, or fewer where it ends. An error
+that it raises, because the store cannot be read, goes to the caller unchanged."""
+
 
 class Frames:
     """The tar in a stored bundle, at any place. Holds at most one decompressed frame.
 
-    Reading raises ``FormatError`` if the bundle is damaged, and ``OSError`` if the file cannot be read.
+    Reading raises ``FormatError`` if the bundle is damaged, and what ``read`` raises.
     """
 
-    __slots__ = ("_fd", "_last", "_offsets")
+    __slots__ = ("_last", "_offsets", "_read")
 
-    def __init__(self, fd: int, offsets: list[int]) -> None:
-        self._fd = fd
+    def __init__(self, read: RangeRead, offsets: list[int]) -> None:
+        self._read = read
         self._offsets = offsets
         self._last: tuple[int, bytes] = (-1, b"")
 
@@ -66,17 +68,20 @@ class Frames:
     def _frame(self, number: int) -> bytes:
         cached, content = self._last
         if cached != number:
+            frame = self._stored_frame(number)
             try:
-                start, end = self._offsets[number : number + 2]
-                frame = os.pread(self._fd, end - start, start)
                 # What a damaged one says of its own size would be allocated.
                 if not 0 <= (size := zstandard.frame_content_size(frame)) <= FRAME_BYTES:
                     raise ValueError(f"it claims to hold {size} bytes")
                 content = zstandard.decompress(frame)
-            except (OSError, ValueError, OverflowError, zstandard.ZstdError) as error:
-                # A damaged index asks for what no file has.
-                if isinstance(error, OSError) and error.errno != errno.EINVAL:
-                    raise
+            except (ValueError, zstandard.ZstdError) as error:
                 raise FormatError(f"its frame {number} is damaged: {error}") from error
             self._last = (number, content)
         return content
+
+    def _stored_frame(self, number: int) -> bytes:
+        offsets = self._offsets
+        # A damaged index asks for what no bundle has. If it asks for too much, the read returns what there is.
+        if number + 1 >= len(offsets) or not 0 <= offsets[number] <= offsets[number + 1]:
+            raise FormatError(f"its frame {number} is damaged: the index does not say where it is")
+        return self._read(offsets[number], offsets[number + 1] - offsets[number])

@@ -6,10 +6,10 @@ Its text is the one form that is hashed, stored and sent::
     <sha256 of the content> <0644|0755> <size in bytes> <path>
 
 one line a file, sorted by the bytes of the path in UTF-8, each line ended by a newline. A path holds no control
-character, so the text is unambiguous. The same files give the same text and so the same digest, whoever packed them.
+character, so the text is unambiguous. The same files always give the same text and so the same digest.
 
-What is read is not trusted: each path must be one that ``paths.check_path`` lets through, and sizes, files and folders
-stay within what ``limits`` allows, before anything is made of them.
+Input is not trusted: each path must be one that ``paths.check_path`` accepts, and sizes and numbers of files and
+folders must be within ``limits``, before they are used.
 """
 
 import hashlib
@@ -90,7 +90,7 @@ def check_amounts(files: int, size: int = 0) -> None:
 
 
 class Changes(NamedTuple):
-    """What lies between two manifests: paths added, changed (content or mode) and removed, each sorted."""
+    """The differences between two manifests: paths added, changed (content or mode) and removed, each sorted."""
 
     added: list[str]
     changed: list[str]
@@ -127,7 +127,7 @@ class Manifest:
     def parse(cls, text: bytes, known: "Manifest | None" = None) -> "Manifest":
         """Read a manifest from its text; raise ``FormatError`` unless it is exactly what would be written.
 
-        What it has in common with ``known`` takes no memory of its own.
+        Entries that are also in ``known`` share its memory.
         """
         if not text.startswith(_START) or not text.endswith(b"\n"):
             raise FormatError(f"the manifest starts with {text[:40]!r} or is cut short; expected {HEADER!r}")

@@ -29,7 +29,7 @@ from dagferry_core.limits import MAX_ZSTD_WINDOW_BYTES, MIB, MOST_FILES
 
 HEADER = "dagferry-patch 1"
 MAX_PATCH_BYTES = 8 * MIB
-"""A patch is held in memory at both ends; a larger change goes as a whole bundle."""
+"""A patch is held in memory at both ends; a larger change is sent as a full bundle."""
 BATCH_BYTES = 4 * MIB
 """Old and new contents of a batch together, so that the window reaches the dictionary and memory stays small."""
 MAX_FILE_BYTES = 16 * MIB
@@ -38,14 +38,14 @@ MAX_FILE_BYTES = 16 * MIB
 MAX_TEXT_BYTES = 8 * MIB
 """The same holds for the first part: a hundred thousand files with long paths can come to more."""
 MAX_PATCH_FILES = 20_000
-"""Of more files than are changed, added and removed, a patch saves little and takes much memory at both ends."""
+"""If more files were changed, added and removed, a patch saves little and takes much memory at both ends."""
 
 MAX_LINES = 4 * MOST_FILES
 """A line for each file that is removed or carried, for each batch, and for each file that is touched."""
 
 _LENGTH_BYTES = 4
 _SMALL_BYTES = 256 * 1024
-"""Up to here a batch is compressed as well as can be; beyond, time counts more than the last per cent."""
+"""Up to this size a batch is compressed as well as possible; above it, time matters more than the last per cent."""
 
 
 def _batches(entries: Iterable[Entry], old: Manifest) -> Iterator[list[Entry]]:
@@ -90,12 +90,12 @@ def _part(content: bytes, dictionary: zstandard.ZstdCompressionDict | None = Non
 
 
 def worth_a_patch(changes: Changes) -> bool:
-    """Return whether there are so few changes that it is worth while to make a patch."""
+    """Return whether there are few enough changes for a patch to be worthwhile."""
     return sum(map(len, changes)) <= MAX_PATCH_FILES
 
 
 def make_patch(old: BundleFile, new: BundleFile, touch: Sequence[str], max_bytes: int) -> bytes | None:
-    """Return the patch from ``old`` to ``new``, or ``None`` if it would have over ``max_bytes`` or be of no use.
+    """Return the patch from ``old`` to ``new``, or ``None`` if it would be larger than ``max_bytes`` or useless.
 
     ``touch`` are the unchanged paths that import or read something that changed (``graph.touched``).
     """
@@ -147,7 +147,7 @@ def _parts(body: bytes) -> Iterator[bytes]:
 
 
 class Patch(NamedTuple):
-    """A patch as it was received. Nothing of it is trusted before ``apply_to`` has checked the digest."""
+    """A received patch. None of it is trusted before ``apply_to`` has checked the digest."""
 
     digest: str
     removed: list[str]
@@ -205,7 +205,7 @@ class Patch(NamedTuple):
         return [entry for batch in self.batches for entry in batch]
 
     def apply_to(self, old: Manifest) -> Manifest:
-        """Return the manifest that comes out; raise ``ValueError`` unless its digest is the promised one.
+        """Return the manifest that comes out; raise ``ValueError`` unless its digest is the expected one.
 
         ``FormatError`` if it claims more than any server accepts.
         """
@@ -238,7 +238,7 @@ class Patch(NamedTuple):
 
 
 def _decompress(part: bytes, dictionary: zstandard.ZstdCompressionDict | None, max_bytes: int) -> bytes:
-    # The frame's own word for its size decides how much is allocated, so it is looked at first.
+    # The size in the frame's header decides how much memory is allocated, so it is checked first.
     size = zstandard.frame_content_size(part)
     if not 0 <= size <= max_bytes:
         raise zstandard.ZstdError(f"it claims to hold {size} bytes, {max_bytes} at the most were expected")

@@ -122,21 +122,21 @@ def _json(value: dict[str, Any]) -> Iterator[bytes]:
 
 
 class BundleFile:
-    """A stored bundle, open for reading single files. Several threads may read at once.
+    """A stored bundle, open for reading single files. Several threads may read at once, if ``read`` lets them.
 
-    ``fd`` stays the caller's to close. Holds at most one decompressed frame. What its manifest has in common with
-    ``known`` takes no memory of its own. ``when_large`` is called before a manifest over ``LARGE_MANIFEST_BYTES`` is
-    read. Reading raises ``FormatError`` if the bundle is damaged, and ``OSError`` if the file cannot be read.
+    Holds at most one decompressed frame. Manifest entries that are also in ``known`` share its memory. ``when_large``
+    is called before a manifest over ``LARGE_MANIFEST_BYTES`` is read. Reading raises ``FormatError`` if the bundle is
+    damaged, and what ``read`` raises.
     """
 
     def __init__(
         self,
-        fd: int,
+        read: frames.RangeRead,
         index: Index,
         known: Manifest | None = None,
         when_large: Callable[[], object] = lambda: None,
     ) -> None:
-        self._frames = frames.Frames(fd, index.frames)
+        self._frames = frames.Frames(read, index.frames)
         self.imports = index.imports
         self.reads = index.reads
         size = self._frames.manifest_bytes()
@@ -154,7 +154,7 @@ class BundleFile:
         self._size = offset + len(END)
 
     def forget_sources(self) -> None:
-        """Let go of what its Python files import and read: with many files, that takes tens of MiB."""
+        """Free the memory of what its Python files import and read: with many files, it is tens of MiB."""
         self.imports, self.reads = {}, None
 
     @property

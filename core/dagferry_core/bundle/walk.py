@@ -1,21 +1,21 @@
-"""Goes through a stored bundle file by file without its manifest in memory: that may take 50 MB."""
+"""Reads a stored bundle file by file, without keeping its manifest in memory, which may take 50 MB."""
 
 from collections.abc import Iterator
 
-from dagferry_core.bundle.frames import Frames
+from dagferry_core.bundle.frames import Frames, RangeRead
 from dagferry_core.bundle.manifest import HEADER, Entry, parse_line
 from dagferry_core.bundle.reader import BLOCK_BYTES, header_bytes, padding
 
 
-def walk(fd: int, frames: list[int]) -> Iterator[tuple[Entry, Iterator[bytes]]]:
+def walk(read: RangeRead, frames: list[int]) -> Iterator[tuple[Entry, Iterator[bytes]]]:
     """Yield every file of a stored bundle with its content in pieces; two decompressed frames are held.
 
-    ``frames`` are those of its index. Raises ``FormatError`` and ``OSError``.
+    ``frames`` are those of its index. Raises ``FormatError``, and what ``read`` raises.
     """
-    contents = Frames(fd, frames)
+    contents = Frames(read, frames)
     size = contents.manifest_bytes()
     offset = BLOCK_BYTES + size + padding(size)
-    for entry in _entries(Frames(fd, frames), size):
+    for entry in _entries(Frames(read, frames), size):
         offset += header_bytes(entry)
         yield entry, contents.pieces(offset, entry.size)
         offset += entry.size + padding(entry.size)

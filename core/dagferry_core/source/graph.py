@@ -1,6 +1,6 @@
 """Which files Airflow must read again after a change: those that import or read what changed, in any number of steps.
 
-``touched`` is the answer. What a source imports is found by ``imports``, and which data files it reads by ``reads``.
+``touched`` returns them. ``scan`` finds what a source imports, and ``reads`` which data files it reads.
 """
 
 import sys
@@ -16,14 +16,14 @@ from dagferry_core.source.scan import ANYTHING
 COMPILED = ".so"
 """How the files of compiled modules end: ``fast.so``, ``fast.abi3.so``, ``fast.cpython-311-x86_64-linux-gnu.so``."""
 MAX_ROOTS = 100
-"""For how many folders that a module of one name changed in it is asked whether its importers may mean that one. Who
-may mean the module in any further folder is taken to."""
+"""If modules of one name changed in more folders than this, every file that may import one of the others counts as
+importing it: finding out exactly would take too long."""
 
 
 def touched(
     old: Manifest, new: Manifest, imports: Mapping[str, Sequence[str]], reads: Mapping[str, Sequence[str]]
 ) -> list[str]:
-    """Return the Python files that did not change from ``old`` to ``new``, but import or read what did, in some steps.
+    """Return the Python files that did not change from ``old`` to ``new`` but import or read what did, also indirectly.
 
     Airflow must read them again, and does so only if they look newer. ``imports`` has the ``imported_names`` of each
     Python file in ``new``, ``reads`` its ``read_hints``; what was removed counts as well. The paths are sorted.
@@ -51,16 +51,16 @@ def touched(
 
 
 def is_module(path: str) -> bool:
-    """Tell whether Python can import the file at ``path``; any other file is data."""
+    """Return whether Python can import the file at ``path``; any other file is data."""
     return path.endswith((".py", COMPILED))
 
 
 class _Importers:
-    """Who imports a module, by its location: its path without ``.py`` or ``/__init__.py``.
+    """Which files import a module, by its location: its path without ``.py`` or ``/__init__.py``.
 
     An absolute name is looked for in every folder above the file that imports it, since any of them may be on
     ``sys.path``. If none has that very module, any folder of the bundle that does may be: ``sys.path`` is often
-    extended by a folder of helpers, and the folders of one package may lie in several places. ``dags.a`` may also be
+    extended by a folder of helpers, and one package may have folders in several places. ``dags.a`` may also be
     the bundle's own ``a``, below the folder that is its root.
     """
 
@@ -82,7 +82,7 @@ class _Importers:
     def of(self, paths: Iterable[str]) -> Iterator[str]:
         """Yield the files that import one of the modules at ``paths`` directly, some of them twice.
 
-        Those that were yielded for the same module, folder or name before, also by an earlier call, are left out.
+        Files that were yielded for the same module, folder or name before, also by an earlier call, are skipped.
         """
         for path in paths:
             yield from self._of_place(_location(path))

@@ -1,4 +1,4 @@
-"""Who may read a data file: looks up the hints of ``reads.py`` that fit its path."""
+"""Which sources may read a data file: looks up the hints of ``reads.py`` that fit its path."""
 
 import re
 from collections import defaultdict
@@ -12,7 +12,7 @@ _NOT_IN_NAMES = re.compile(r"[^\w\-.~@+$]")
 
 
 class Readers:
-    """Which Python files may read a data file, by the hints of each. Every answer is given once.
+    """Which Python files may read a data file, by the hints of each. Every answer is returned only once.
 
     ``of_anything`` are those that count as reading everything. The work grows with the number of hints and of paths
     asked for, never with their product: what was given is forgotten.

@@ -1,9 +1,9 @@
-r"""Which data files a Python source may read, guessed from its text: YAML, SQL, JSON, CSV, anything that is no module.
+r"""Which data files a Python source may read, guessed from its text: YAML, SQL, JSON, CSV, all that is not a module.
 
-No text says for certain what a program opens, so the rule names too many files rather than too few: a DAG file that is
-parsed once more than needed costs one parse, one that is missed stays out of date for minutes. A source may read
+No text says for certain what a program opens, so the rules find too many files rather than too few: a DAG file that is
+parsed once more than needed costs one parse, one that is missed is out of date for minutes. A source may read
 
-- the files that a name anywhere in its text can stand for (a comment will do): ``orders.sql``, ``sql/orders.sql``,
+- the files that a name anywhere in its text, even in a comment, can mean: ``orders.sql``, ``sql/orders.sql``,
   ``f"{team}_config.yml"``, ``*.yml`` or just ``.yaml``. Only names with one of the endings in ``_MARK`` are found;
 - if it lists folders (``glob``, ``os.walk``, …) or names a library that does (``_LISTING_IMPORTS``): all data below its
   own folder, and below every folder of the bundle that a string in it names.
@@ -35,7 +35,7 @@ _PART_STARTS = PART_STARTS.encode()
 _COST_BYTES = 8
 """What looking at a name counts at least, so that a million short ones end the search as well."""
 
-# As in imports.py, the time is linear whatever the text. One pass finds all that starts with a dot: calls that list,
+# As in scan.py, the time is linear whatever the text. One pass finds all that starts with a dot: calls that list,
 # and the endings of files' names. To look at the next letter first, and to have one branch for each letter, makes it
 # twice as fast. Endings that are as often attributes (cfg.env) count at the end of a string only.
 _LISTING = frozenset({b".glob", b".rglob", b".iglob", b".iterdir", b".listdir", b".walk", b".scandir"})

@@ -2,7 +2,7 @@ r"""Which modules a Python source imports, read from its text, without a Python 
 
 ``ast`` is no help here: it takes seconds for 60 MB, and reads only what the server's own Python can. This scan
 looks at every ``import`` in the text. It may find one too many (in a docstring), but never misses an import statement,
-wherever it stands and however it is laid out; ``import_module("a.b")`` and ``__import__("a.b")`` count too, also
+wherever it is and however it is formatted; ``import_module("a.b")`` and ``__import__("a.b")`` count too, also
 under another name (``import_module as load``, ``load = importlib.import_module``). Names that are computed at run time
 are out of its reach.
 
@@ -19,10 +19,10 @@ from itertools import pairwise
 from dagferry_core.limits import MAX_PATH_BYTES
 
 ANYTHING = "*"
-"""The one name of a file with more imports than are looked at: it counts as importing every module there is."""
+"""The only name of a file with too many imports to read: it counts as importing every module."""
 
 MAX_IMPORT_BYTES = 64 * 1024
-"""How much text of imports, and of the names they make, is looked at in one file. Without it a hostile file of a few
+"""How much text of imports, and of the names in them, is read in one file. Without it, a malicious file of a few
 MB could name gigabytes: a million names from one module with a long name."""
 
 MAX_ALIASES = 8

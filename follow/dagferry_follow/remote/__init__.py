@@ -1,1 +1,1 @@
-"""HTTP to a server, for whatever follows one: the connection, the requests, the download."""
+"""HTTP to a server, for everything that follows one: the connection, the requests, the download."""

@@ -1,7 +1,7 @@
 """How a follower reaches its server: directly or through the environment's proxy, over TLS, and with which token.
 
-A token is never sent where somebody on the way could read it: over plain HTTP only to this machine, or to any other
-when whoever runs the command has said so. Requests to this machine never go through a proxy.
+A token is never sent where someone on the network could read it: over plain HTTP only to this machine, or to others if
+that was allowed explicitly. Requests to this machine never go through a proxy.
 """
 
 import base64
@@ -22,7 +22,7 @@ _PORTS = {"http": http.client.HTTP_PORT, "https": http.client.HTTPS_PORT}
 
 
 class Timeouts(NamedTuple):
-    """How many seconds the server has: to be connected to, to answer what is the newest, to send a bundle."""
+    """Seconds for connecting to the server, for its answer about the newest deploy, and for a download."""
 
     connect: float
     answer: float
@@ -30,9 +30,9 @@ class Timeouts(NamedTuple):
 
 
 class ConnectionOptions(NamedTuple):
-    """What lets a follower in: a token, or a file that has it, and whom to trust instead of the machine's own CAs.
+    """How to authenticate: a token, or a file that holds it, and the CAs to trust instead of the machine's own.
 
-    The files are read again for every request and every connection, so whatever renews them needs to tell nobody.
+    The files are read again for every request and every connection, so they can be renewed at any time.
     """
 
     token: str = ""
@@ -40,29 +40,29 @@ class ConnectionOptions(NamedTuple):
     ca_file: str | None = None
 
     def headers(self) -> dict[str, str]:
-        """Return the header that carries the token, if there is one; ``TokenUnreadable`` if its file has none."""
+        """Return the header with the token, if there is one; ``TokenUnreadable`` if its file does not hold one."""
         token = self.token if self.token_file is None else read_token(self.token_file)
         return {"Authorization": f"Bearer {token}"} if token else {}
 
     def check(self, url: str, *, allow_plain_http: bool) -> None:
-        """Raise ``SetupError`` if a request to ``url`` would show the token to whoever is on the way."""
+        """Raise ``SetupError`` if a request to ``url`` would expose the token on the network."""
         parts = urlsplit(url)
         if not (self.token or self.token_file) or allow_plain_http:
             return
         if parts.scheme != "https" and not is_loopback(parts.hostname or ""):
             raise SetupError(
-                f"{url} is plain HTTP: whoever is on the way there could read the token.",
-                "Use https, or add --allow-plain-http if the network is your own, as inside a cluster.",
+                f"{url} is plain HTTP: anyone on the network path could read the token.",
+                "Use https, or add --allow-plain-http if you trust the network, for example inside a cluster.",
             )
 
 
 def check_url(text: str) -> str:
-    """Return the URL of a server without a slash at its end; ``ValueError`` unless it is one."""
+    """Return the URL of a server without a slash at its end; ``ValueError`` if it is not valid."""
     try:
         url = urlsplit(text)
         port_is_fine = url.port is None or url.port > 0
     except ValueError:
-        # What the library says may show part of a password.
+        # The library's own message may show part of a password.
         raise ValueError("a URL such as http://dagferry-server:8000 is expected") from None
     if url.scheme not in {"http", "https"} or not url.hostname or not port_is_fine or url.query or url.fragment:
         raise ValueError("a URL such as http://dagferry-server:8000 is expected")
@@ -72,7 +72,7 @@ def check_url(text: str) -> str:
 
 
 def read_token(path: str) -> str:
-    """Return the token that a file holds; raise ``TokenUnreadable`` if it holds none."""
+    """Return the token that a file holds; raise ``TokenUnreadable`` if it does not hold one."""
     try:
         with open(path, "rb") as file:
             content = file.read(MAX_TOKEN_BYTES + 1)
@@ -85,16 +85,16 @@ def read_token(path: str) -> str:
 
 
 def is_token(text: str) -> bool:
-    """Tell whether ``text`` can be sent as a token: one word of printable ASCII, not too long."""
+    """Return whether ``text`` can be sent as a token: one word of printable ASCII, not too long."""
     return text.isascii() and text.isprintable() and " " not in text and 0 < len(text) <= MAX_TOKEN_BYTES
 
 
 def proxy_for(url: SplitResult, environment: Mapping[str, str]) -> SplitResult | None:
     """Return the proxy that the environment names for ``url``, ``None`` if there is none.
 
-    As elsewhere: ``https_proxy`` or ``http_proxy``, else ``all_proxy``, small or capital letters; ``no_proxy`` lists
-    hosts and domains with all below them, each with a port or for all, networks such as ``10.0.0.0/8``, or ``*``.
-    Raises ``ValueError`` if what the environment names is no address.
+    As usual: ``https_proxy`` or ``http_proxy``, else ``all_proxy``, in lower or upper case; ``no_proxy`` lists hosts
+    and domains with their subdomains, each with a port or without, networks such as ``10.0.0.0/8``, or ``*``. Raises
+    ``ValueError`` if the proxy is not a valid address.
     """
 
     def named(name: str) -> str:
@@ -122,24 +122,24 @@ def _passes_by(entry: str, url: SplitResult) -> bool:
 
 
 def _split(proxy: str) -> SplitResult:
-    # What the library says of a bad address shows part of it, which may be part of a password.
+    # The library's message about a bad address shows part of it, which may be part of a password.
     try:
         parts = urlsplit(proxy)
         _ = parts.port
     except ValueError:
-        raise ValueError("the environment names a proxy that is no http:// address") from None
+        raise ValueError("the proxy in the environment is not an http:// address") from None
     return parts
 
 
 def tls_context(ca_file: str | None) -> ssl.SSLContext:
-    """Return what checks the other side's certificate: against ``ca_file`` alone, or the machine's own CAs.
+    """Return a context that verifies certificates against ``ca_file`` alone, or against the machine's own CAs.
 
     Raises ``OSError`` if the file cannot be used.
     """
     context = ssl.create_default_context(cafile=ca_file)
     if ca_file:
-        # From Python 3.13 on, a CA must state its purpose and its key's identifier. Those of many clusters and all that
-        # plain openssl makes do not; whoever names the CA has decided to trust it. Chain, names and times still count.
+        # From Python 3.13 on, a CA must state its purpose and its key's identifier. Those of many clusters do not, nor
+        # do any that openssl creates by default. A CA named explicitly is trusted; chain, names and times still count.
         context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     return context
 
@@ -147,9 +147,9 @@ def tls_context(ca_file: str | None) -> ssl.SSLContext:
 def connect(
     url: SplitResult, access: ConnectionOptions, environment: Mapping[str, str], seconds: float
 ) -> tuple[http.client.HTTPConnection, str, dict[str, str]]:
-    """Return an unopened connection for ``url``, what stands before every path, and headers for the proxy.
+    """Return an unopened connection for ``url``, the prefix of every path, and headers for the proxy.
 
-    Whatever is wrong with the proxy's address or the CA file is an ``OSError`` or ``ValueError``.
+    Raises ``OSError`` or ``ValueError`` if the proxy's address or the CA file is invalid.
     """
     host, port = url.hostname or "", url.port
     proxy = proxy_for(url, environment)
@@ -166,7 +166,7 @@ def connect(
 
 def _proxy_address(proxy: SplitResult) -> tuple[tuple[str, int | None], dict[str, str]]:
     if proxy.scheme != "http" or not proxy.hostname:
-        raise ValueError("the environment names a proxy that is no http:// address")
+        raise ValueError("the proxy in the environment is not an http:// address")
     secret = {}
     if proxy.username is not None:
         login = f"{unquote(proxy.username)}:{unquote(proxy.password or '')}"

@@ -1,4 +1,4 @@
-"""What a download brings: the manifest of a deploy, and the content to fill a tree with."""
+"""Opens a download: the manifest of a deploy, and the content to fill a tree with."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -20,7 +20,7 @@ def open_download(
     digest: str,
     heartbeat: Callable[[], None] = lambda: None,
 ) -> Iterator[tuple[Manifest, Content]]:
-    """Yield the manifest and the content of a bundle, or of a patch to ``old``, that is coming in.
+    """Yield the manifest and the content of a bundle, or of a patch to ``old``, that is being downloaded.
 
     Raises ``DigestMismatch`` unless the manifest's digest is ``digest`` (``""``: any), ``PatchMismatch`` if a patch
     is not for ``old``. An error inside aborts the download. ``heartbeat`` is called now and then, in this thread.
@@ -29,7 +29,7 @@ def open_download(
         with _errors(AnswerInvalid):
             patch = Patch.parse(download.read_patch(heartbeat))
         if old is None:
-            raise PatchMismatch("The server sent a patch where there is nothing to apply it to.")
+            raise PatchMismatch("The server sent a patch, but there is no tree to apply it to.")
         _check(patch.digest, digest)
         yield _applied(patch, old), patch
         return
@@ -38,7 +38,7 @@ def open_download(
         with _errors(AnswerInvalid):
             manifest, files = read_tar(read_inflated)
         _check(manifest.digest, digest)
-        with _errors(DigestMismatch):  # of whoever reads the files, too
+        with _errors(DigestMismatch):  # also those that reading the files raises
             yield manifest, files
 
 

@@ -1,7 +1,7 @@
-"""Decompresses a bundle in a second thread while it comes in, so that the first can write files.
+"""Decompresses a bundle in a second thread while it is downloaded, so that the first thread can write files.
 
-A cold start is what every task pod of Airflow's KubernetesExecutor waits for, and this takes a third off it. The
-threads hand a few buffers to and fro; what malloc would keep of fresh ones, the sidecar would hold for its whole life.
+Every task pod of Airflow's KubernetesExecutor waits for a cold start, and this makes it a third shorter. The threads
+pass a few buffers back and forth: memory for new ones would stay allocated for the whole life of the sidecar.
 """
 
 import contextlib
@@ -17,14 +17,15 @@ from dagferry_core.limits import MAX_ZSTD_WINDOW_BYTES, PIECE_BYTES
 from dagferry_follow.errors import DigestMismatch
 
 BUFFERS = 8
-"""Of ``PIECE_BYTES`` each: how far decompressing may be ahead of writing."""
+"""Buffers of ``PIECE_BYTES`` each: how far decompressing may be ahead of writing."""
 HEARTBEAT_SECONDS = 1.0
+"""How often the reader reports that it is alive while no data comes."""
 COMPRESSED_BYTES = 64 * 1024
-"""How much is received at a time."""
+"""How much is read from the connection at a time."""
 
 
 class _Source(NamedTuple):
-    """What zstandard reads from."""
+    """The source that zstandard reads from."""
 
     read: Callable[[int], bytes]
 
@@ -81,8 +82,8 @@ class Inflated:
                 size = stream.readinto(buffer)
                 self._filled.put(memoryview(buffer)[:size])
         except zstandard.ZstdError as error:
-            self._filled.put(DigestMismatch(f"The bundle was damaged on its way: {error}."))
-        except BaseException as error:  # noqa: BLE001 - whatever it is, the other thread has to hear of it
+            self._filled.put(DigestMismatch(f"The bundle was damaged in transit: {error}."))
+        except BaseException as error:  # noqa: BLE001 - the other thread raises it
             self._filled.put(error)
 
     def _wait(self) -> memoryview | BaseException:

@@ -1,11 +1,10 @@
-"""The follower's side of HTTP: asks one server for deploys, over one connection that is kept.
+"""The HTTP client of a follower: asks one server for deploys, over one connection that is kept open.
 
-A follower is a sidecar, or the DAG bundle inside Airflow. This is the one module of core that speaks over a network
-(docs/adr/0004).
+A follower is a sidecar, or the DAG bundle inside Airflow.
 
-Promises: every wait is bounded; a redirection is never followed; an answer that should be small is read no further
-than it may be long; a bundle is streamed, never held. Whatever goes wrong is ``ServerUnreachable``, ``ServerRefused``
-or ``AnswerInvalid``.
+Promises: every wait is bounded; redirects are never followed; a small answer is read only up to its maximum size; a
+bundle is streamed, never held in memory. Every failure is ``ServerUnreachable``, ``ServerRefused`` or
+``AnswerInvalid``.
 """
 
 import http.client
@@ -18,6 +17,7 @@ from urllib.parse import quote
 
 from dagferry_core import __version__, protocol
 from dagferry_core.bundle.patch import MAX_PATCH_BYTES
+from dagferry_core.documentation import DOCUMENTATION
 from dagferry_core.errors import DagferryError
 from dagferry_core.limits import PIECE_BYTES
 from dagferry_core.names import is_digest, version_sequence
@@ -29,13 +29,13 @@ from dagferry_follow.volume.records import DeployRef
 
 CONNECT_SECONDS = 10.0
 SILENCE_SECONDS = 20.0
-"""How long the server may send nothing, beyond the wait it was asked for; and how long a small answer may take."""
+"""How long the server may send nothing, apart from the wait it was asked for; and how long a small answer may take."""
 DOWNLOAD_SECONDS = 900.0
-"""How long a bundle may take. What drips never falls silent, so it has to be limited as a whole."""
+"""How long a bundle may take. A slow trickle is never silent, so the whole download is limited too."""
 SILENCE_FIRST_SECONDS = 0.5
 """How much later a request is cut as a whole, so that the error says that the server was silent."""
-PATCH_PIECE_BYTES = 1024  # does not take long even where it drips
-GOODBYE_SECONDS = 2.0
+PATCH_PIECE_BYTES = 1024  # so that a slow trickle does not block for long
+DEREGISTER_SECONDS = 2.0
 MAX_ANSWER_BYTES = 64 * 1024
 MAX_LOG_ID_CHARACTERS = 200
 
@@ -46,14 +46,14 @@ WHOLE, PATCH = "whole", "patch"
 
 
 class Report(NamedTuple):
-    """What the server is told of this sidecar: its live version, and what went wrong last, if anything."""
+    """What a sidecar reports to the server: its live version, and its current error, if any."""
 
     live: str
     error: DagferryError | None
 
 
 class Download:
-    """A bundle or a patch that is coming in. To be read to its end, or aborted.
+    """A bundle or a patch that is being downloaded; it must be read to its end, or aborted.
 
     ``abort`` closes the connection, also under another thread that reads from it.
     """
@@ -72,14 +72,14 @@ class Download:
         try:
             data = self._response.read(size)
         except (OSError, ValueError, http.client.HTTPException) as error:
-            raise ServerUnreachable(f"The download broke after {self.received} bytes: {reason(error)}.") from error
+            raise ServerUnreachable(f"The download failed after {self.received} bytes: {reason(error)}.") from error
         self.received += len(data)
         if not data and self._expected is not None and self.received < self._expected:
-            raise ServerUnreachable(f"The download broke after {self.received} of {self._expected} bytes.")
+            raise ServerUnreachable(f"The download ended after {self.received} of {self._expected} bytes.")
         return data
 
     def read_patch(self, heartbeat: Callable[[], None] = lambda: None) -> bytes:
-        """Return all of a patch, which is small; call ``heartbeat`` for each piece that comes."""
+        """Return all of a patch, which is small; call ``heartbeat`` for each piece."""
         pieces = []
         while piece := self.read(PATCH_PIECE_BYTES):
             heartbeat()
@@ -92,8 +92,8 @@ class Download:
 class Server:
     """One deployment of one server, as a follower sees it.
 
-    ``agent`` names the program; ``instance`` and ``component`` the pod, in reports. ``access`` is what lets it in;
-    ``timeouts`` is for those who cannot wait as long as a sidecar.
+    ``agent`` names the program; ``instance`` and ``component`` name the pod in reports. ``access`` has its credentials;
+    ``timeouts`` is for callers that cannot wait as long as a sidecar.
     """
 
     def __init__(
@@ -112,7 +112,7 @@ class Server:
         self._deployment = deployment
         self._headers = {
             "User-Agent": f"{agent}/{__version__}",
-            # A cache on the way must not answer for the server.
+            # A cache in between must not answer for the server.
             "Cache-Control": "no-cache",
             **({protocol.INSTANCE: instance} if instance else {}),
             **({protocol.COMPONENT: component} if component else {}),
@@ -126,10 +126,10 @@ class Server:
     # --- requests ----------------------------------------------------------------------------------------------------
 
     def current(self, seen: str, wait: int, report: Report | None, *, timeout: float = math.inf) -> DeployRef | None:
-        """Return the newest deploy (sequence 0: none yet), or ``None`` if it still is ``seen``, a version.
+        """Return the newest deploy (sequence 0: none yet), or ``None`` if it is still the version ``seen``.
 
         The server waits up to ``wait`` seconds for another one. Without a ``report`` it does not count this sidecar.
-        ``timeout`` is how many seconds the whole request may take, where that is less than what is usual.
+        ``timeout`` is how many seconds the whole request may take, if that is less than the usual timeouts.
         """
         headers = self._report(report)
         if seen:
@@ -145,9 +145,9 @@ class Server:
         return _deploy_of(self._read_answer(response))
 
     def download(self, version: str, have: str, *, timeout: float = math.inf) -> Download:
-        """Start the download of ``version``: a patch if the server has one from the version ``have``, else all.
+        """Start the download of ``version``: a patch if the server has one from the version ``have``, else everything.
 
-        ``timeout`` is how many seconds it may take until the answer begins, where that is less than what is usual.
+        ``timeout`` is how many seconds it may take until the answer begins, if that is less than the usual timeouts.
         """
         query = f"?{protocol.FROM}={have}" if have else ""
         path = protocol.VERSION_PATH.replace("{version}", version) + query
@@ -155,20 +155,20 @@ class Server:
         self._transport.limit(self._timeouts.download)
         content_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
         if response.headers.get("Content-Encoding", "identity") != "identity":
-            content_type = "something that was compressed on the way"
+            content_type = "content that was compressed in transit"
         if content_type == protocol.BUNDLE_TYPE:
             self._transport.limit_silence(SILENCE_SECONDS)
             return Download(response, WHOLE, self.close)
         if content_type == protocol.PATCH_TYPE and have:
             return Download(response, PATCH, self.close)
         self.close()
-        raise AnswerInvalid(f"The server sent {content_type or 'nothing known'} where a bundle was expected.")
+        raise AnswerInvalid(f"The server sent {content_type or 'no content type'} instead of a bundle.")
 
     def deregister(self, report: Report) -> None:
-        """Tell the server that this sidecar ends."""
+        """Tell the server that this sidecar is shutting down."""
         self.close()
         headers = {**self._report(report), protocol.DEREGISTER: "1"}
-        self._read_answer(self._get(protocol.CURRENT_PATH, headers, GOODBYE_SECONDS, GOODBYE_SECONDS))
+        self._read_answer(self._get(protocol.CURRENT_PATH, headers, DEREGISTER_SECONDS, DEREGISTER_SECONDS))
 
     # --- one request -------------------------------------------------------------------------------------------------
 
@@ -178,7 +178,7 @@ class Server:
         headers: dict[str, str | None] = {protocol.LIVE: report.live or None}
         if report.error:
             text = quote(f"{report.error.code}: {report.error.message}", safe=" :/")[: protocol.MAX_ERROR_CHARACTERS]
-            headers[protocol.ERROR] = _CUT_ESCAPE.sub("", text)
+            headers[protocol.ERROR] = _INCOMPLETE_ESCAPE.sub("", text)
         return headers
 
     def _get(
@@ -189,7 +189,7 @@ class Server:
         connect_seconds: float,
         timeout: float = math.inf,
     ) -> http.client.HTTPResponse:
-        """Return the answer with its body unread; its status is 200, or 304 if that was possible."""
+        """Return the answer with its body unread; its status is 200, or 304 if ``If-None-Match`` was sent."""
         silence, connect_seconds = min(silence, timeout), min(connect_seconds, timeout)
         self._transport.limit(min(connect_seconds + silence, timeout + SILENCE_FIRST_SECONDS))
         together = {**self._headers, **headers, **self._access.headers()}
@@ -211,7 +211,7 @@ class Server:
         status = response.status
         if http.client.MULTIPLE_CHOICES <= status < http.client.BAD_REQUEST or status < http.client.OK:
             to = response.headers.get("Location", "nowhere")[:MAX_SHOWN_CHARACTERS]
-            raise AnswerInvalid(f"The server answered {status}, to {to!r}; no redirection is followed.")
+            raise AnswerInvalid(f"The server answered {status} with the location {to!r}. Redirects are not followed.")
         hint, said = None, ""
         try:
             body = json.loads(response.read(MAX_ANSWER_BYTES))
@@ -219,9 +219,9 @@ class Server:
         except (OSError, ValueError, KeyError, TypeError, RecursionError, http.client.HTTPException):
             said = response.reason
             if status == http.client.BAD_REQUEST and self._transport.url.scheme == "http":
-                hint = "Is it https? Then write https:// in the URL."
+                hint = "If the server uses https, write https:// in the URL."
         if status in {http.client.UNAUTHORIZED, http.client.FORBIDDEN}:
-            hint = _REFUSED if self._access.token or self._access.token_file else _WHO_ASKS
+            hint = _REFUSED if self._access.token or self._access.token_file else _ANONYMOUS
         shown = "".join(letter if letter.isprintable() else "?" for letter in said[:MAX_SHOWN_CHARACTERS])
         error = ServerRefused(f"The server answered {status}: {shown}", hint)
         error.answered = status
@@ -232,18 +232,22 @@ class Server:
             body = response.read(MAX_ANSWER_BYTES)
         except (OSError, ValueError, http.client.HTTPException) as error:
             self.close()
-            raise ServerUnreachable(f"An answer broke: {reason(error)}.") from error
+            raise ServerUnreachable(f"Reading an answer failed: {reason(error)}.") from error
         if not response.isclosed():
             self.close()
-            raise AnswerInvalid(f"An answer has over {MAX_ANSWER_BYTES} bytes, or was cut.")
+            raise AnswerInvalid(f"An answer is longer than {MAX_ANSWER_BYTES} bytes, or incomplete.")
         return body
 
 
-_WHO_ASKS = "The server wants to know who asks: give the sidecar a token with --token-file, and see docs/security.md."
-_REFUSED = (
-    "Check that --token-file holds a token of scope sync for this deployment. The server's log says why it refused it."
+_ANONYMOUS = (
+    "The server requires credentials: give the sidecar a token with --token-file. "
+    f"See {DOCUMENTATION}/how-to/set-up-credentials.md for how to create one."
 )
-_CUT_ESCAPE = re.compile("%[0-9A-F]?$")
+_REFUSED = (
+    "Check that --token-file holds a token with scope sync for this deployment. The server's log says why it refused "
+    "this one."
+)
+_INCOMPLETE_ESCAPE = re.compile("%[0-9A-F]?$")
 
 
 def _deploy_of(body: bytes) -> DeployRef:
@@ -254,7 +258,7 @@ def _deploy_of(body: bytes) -> DeployRef:
         if deploy.sequence == 0:
             return deploy._replace(version="", digest="")
         if version_sequence(deploy.version) != deploy.sequence or not is_digest(deploy.digest):
-            raise ValueError("its version, sequence and digest contradict each other")
+            raise ValueError("its version, sequence and digest do not match")
     except ValueError as error:
         text = bytes(body[:80])
         raise AnswerInvalid(f"The answer does not say what is deployed ({error}): {text!r}.") from error

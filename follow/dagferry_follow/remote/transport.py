@@ -1,7 +1,7 @@
-"""One HTTP connection of a follower, kept between requests: every wait is bounded, and what fails says who is to blame.
+"""One HTTP connection of a follower, kept between requests: every wait is bounded, and errors name the cause.
 
-Whatever goes wrong before there is an answer is ``ServerUnreachable``, or ``ProxyFailed`` where the environment's proxy
-is the reason.
+Every failure before there is an answer is ``ServerUnreachable``, or ``ProxyFailed`` if the environment's proxy is the
+cause.
 """
 
 import contextlib
@@ -19,13 +19,13 @@ from dagferry_follow.errors import ProxyFailed, ServerUnreachable
 from dagferry_follow.remote.connection import ConnectionOptions, connect, proxy_for
 
 STALE_SECONDS = 1.0
-"""A kept connection that breaks this soon after a request was closed by the server before it; that is no failure."""
+"""A kept connection that fails this soon after a request was already closed by the server; that is not a failure."""
 MAX_SHOWN_CHARACTERS = 300
 
 _TUNNEL = "Tunnel connection failed: "
 _TLS_RECORDS = ("\x15\x03", "\x16\x03")
-"""How the answer of a server begins that speaks TLS: an alert, or a handshake."""
-_OUT_OF_DATE = {9, 10}
+"""How the answer of a server that uses TLS begins: an alert, or a handshake."""
+_NOT_VALID_NOW = {9, 10}
 _OTHER_NAME = {62, 63, 64}
 """OpenSSL's numbers: not valid yet, expired; another host, mail or IP address."""
 
@@ -40,7 +40,7 @@ class _Response(http.client.HTTPResponse):
 
 
 class Request(NamedTuple):
-    """What is asked; a header of ``None`` is left out."""
+    """An HTTP request; headers that are ``None`` are not sent."""
 
     method: str
     path: str
@@ -49,7 +49,7 @@ class Request(NamedTuple):
 
 
 class Transport:
-    """Requests to the host of ``url``; ``access`` says whom to trust. Its token is the caller's to send."""
+    """Sends requests to the host of ``url``; ``access`` names the CAs to trust. Its token is for the caller to send."""
 
     def __init__(self, url: str, access: ConnectionOptions) -> None:
         self.url = urlsplit(url)
@@ -72,9 +72,9 @@ class Transport:
             connection.close()
 
     def _abort(self) -> None:
-        # While a proxy is asked for a tunnel, only the connection knows the socket.
+        # While a proxy opens a tunnel, only the connection knows the socket.
         if sock := self._socket or (self._connection.sock if self._connection else None):
-            with contextlib.suppress(OSError):  # the other side may have been faster
+            with contextlib.suppress(OSError):  # the other side may have closed it first
                 sock.shutdown(socket.SHUT_RDWR)
 
     def limit(self, seconds: float) -> None:
@@ -83,11 +83,11 @@ class Transport:
             self._timer.cancel()
         self._timer = threading.Timer(seconds, self._abort)
         self._timer.daemon = True
-        with contextlib.suppress(RuntimeError):  # no thread to be had: the limit on silence has to do
+        with contextlib.suppress(RuntimeError):  # no more threads: the limit on silence remains
             self._timer.start()
 
     def limit_silence(self, seconds: float) -> None:
-        """Let the server send nothing for no longer than ``seconds`` from now on."""
+        """From now on, let the server send nothing for at most ``seconds``."""
         if self._socket:
             self._socket.settimeout(seconds)
 
@@ -129,29 +129,30 @@ class Transport:
             self._connection = None
         return response
 
-    # --- who is to blame ---------------------------------------------------------------------------------------------
+    # --- causes of failures ------------------------------------------------------------------------------------------
 
     def _fail(self, error: Exception, *, reached: bool) -> NoReturn:
         url = self.url.geturl()
         if isinstance(error, ssl.SSLCertVerificationError):
-            text = f"{url} is not trusted: certificate verify failed: {error.verify_message}."
+            text = f"The certificate of {url} is not trusted: {error.verify_message}."
             raise ServerUnreachable(text, self._certificate_hint(error.verify_code)) from error
         if self._proxy and str(error).startswith(_TUNNEL):
             raise self._proxy_refused(str(error).removeprefix(_TUNNEL)) from error
         if self._proxy and not reached and isinstance(error, OSError):
             raise ProxyFailed(f"The proxy {self._proxy} cannot be reached: {reason(error)}.") from error
         if self._proxy and not reached and isinstance(error, http.client.HTTPException):
-            raise ProxyFailed(f"The proxy {self._proxy} does not answer as one: {reason(error)}.") from error
+            raise ProxyFailed(f"The proxy {self._proxy} did not answer like an HTTP proxy: {reason(error)}.") from error
         hint = None
-        if not self._answered and self._speaks_the_other(error):
+        if not self._answered and self._uses_other_scheme(error):
             other = "https" if self.url.scheme == "http" else "http"
             hint = (
-                f"Is it {other}? Then write {other}:// in the URL; else something between may have cut the connection."
+                f"If the server uses {other}, write {other}:// in the URL. "
+                "Otherwise something in between may have closed the connection."
             )
         through = f", through the proxy {self._proxy}" if self._proxy else ""
         raise ServerUnreachable(f"{url} does not answer{through}: {reason(error)}.", hint) from error
 
-    def _speaks_the_other(self, error: Exception) -> bool:
+    def _uses_other_scheme(self, error: Exception) -> bool:
         if self.url.scheme == "https":
             return isinstance(error, ssl.SSLError) and error.reason in {"WRONG_VERSION_NUMBER", "HTTP_REQUEST"}
         if isinstance(error, http.client.BadStatusLine):
@@ -161,20 +162,22 @@ class Transport:
     def _proxy_refused(self, said: str) -> ProxyFailed:
         host = f"{self.url.hostname}:{self.url.port}" if self.url.port else self.url.hostname
         text = f"The proxy {self._proxy} refused a connection to {host}: {said[:MAX_SHOWN_CHARACTERS]}."
-        needs_login = said.startswith(str(int(http.client.PROXY_AUTHENTICATION_REQUIRED)))
-        hint = "Put the proxy's login into its variable: http://USER:PASSWORD@HOST:PORT." if needs_login else None
+        needs_credentials = said.startswith(str(int(http.client.PROXY_AUTHENTICATION_REQUIRED)))
+        hint = (
+            "Put the proxy's credentials into its variable: http://USER:PASSWORD@HOST:PORT."
+            if needs_credentials
+            else None
+        )
         return ProxyFailed(text, hint)
 
     def _certificate_hint(self, code: int) -> str:
-        if code in _OUT_OF_DATE:
-            return "Renew the server's certificate, or set this machine's clock."
+        if code in _NOT_VALID_NOW:
+            return "Renew the server's certificate, or correct this machine's clock."
         if code in _OTHER_NAME:
-            return "Call the server by a name that stands in its certificate."
+            return "Use a host name that is in the server's certificate."
         if self._access.ca_file:
-            return (
-                f"{self._access.ca_file} (--ca-file) lacks the authority that signed the server's certificate: add it."
-            )
-        return "Give the certificate of the authority that signed the server's with --ca-file."
+            return f"Add the CA that signed the server's certificate to {self._access.ca_file} (--ca-file)."
+        return "Pass the certificate of the CA that signed the server's certificate with --ca-file."
 
 
 def reason(error: Exception) -> str:

@@ -1,8 +1,8 @@
-"""What a volume offers, tried in a folder of its own before anything is published on it.
+"""What a volume supports, tried out in a temporary folder before anything is published on it.
 
-It must have symbolic links, a rename that replaces, and modification times that can be set: without any of these no
-swap is safe, and Airflow is not told what changed. Modes it may keep or not: CIFS, Azure Files, gcsfuse and vfat show
-the same for every file, whatever is set, so there they must not be compared with what was published.
+It must support symbolic links, replacing a file by rename, and setting modification times: without these a swap is not
+safe, or Airflow does not see what changed. Modes are optional: CIFS, Azure Files, gcsfuse and vfat show the same mode
+for every file, whatever is set, so there modes must not be compared with what was published.
 """
 
 import functools
@@ -16,29 +16,29 @@ from dagferry_follow.volume.attributes import set_mode
 from dagferry_follow.volume.tree import FOLDER_MODE, FULL_ERRORS, OWNER_AND_OTHERS, SECOND_NS
 
 FILE_MODES = (0o755, 0o644)
-"""Those of a bundle's files."""
+"""The modes that files of a bundle have."""
 TRIED_MTIME_NS = 1_600_000_000 * SECOND_NS
-"""An even second: the coarsest volumes keep every other one."""
+"""An even second: the coarsest volumes keep only even seconds."""
 OTHERS_READ, OTHERS_ENTER = 0o004, 0o005
 
 LINKS_HINT = (
-    "Mount a CIFS or Azure Files share with the option mfsymlinks; vfat and exFAT have no symbolic links at all. Any "
-    "local disk has them, as an emptyDir does."
+    "Mount a CIFS or Azure Files share with the option mfsymlinks. vfat and exFAT have no symbolic links at all. "
+    "Any local disk does, and so does an emptyDir."
 )
-RENAME_HINT = "Use a volume where a rename replaces what has the name, as every local disk does."
+RENAME_HINT = "Use a volume where a rename replaces an existing file, as on every local disk."
 MTIME_HINT = (
-    "Use a volume that keeps modification times. Where files belong to a fixed user, as on CIFS and Azure Files, mount "
-    "it with uid= of the user who writes here, or with noperm."
+    "Use a volume that keeps modification times. If all files belong to a fixed user, as on CIFS and Azure Files, "
+    "mount it with uid= of the user that the sidecar runs as, or with noperm."
 )
 
 log = logging.getLogger(__name__)
 
 
 def keeps_modes(root: str, folder: str) -> bool:
-    """Try the volume of ``root`` in ``folder``, which is made and removed; tell whether it keeps modes.
+    """Try out the volume of ``root`` in ``folder``, which is created and removed; return whether it keeps modes.
 
-    ``False`` also where it is too full to tell. Raises ``RootUnusable`` where it lacks what it must have, and
-    ``OSError`` where ``folder`` cannot be made or removed.
+    Returns ``False`` also if the volume is too full to find out. Raises ``RootUnusable`` if it lacks something
+    required, and ``OSError`` if ``folder`` cannot be created or removed.
     """
     try:
         os.mkdir(folder)
@@ -63,17 +63,17 @@ def _try(root: str, folder: str) -> bool:
     try:
         os.utime(file, ns=(TRIED_MTIME_NS, TRIED_MTIME_NS))
     except OSError as error:
-        raise _lacking(error, f"{root} lets nobody set modification times", MTIME_HINT) from error
+        raise _lacking(error, f"{root} does not support setting modification times", MTIME_HINT) from error
     if os.stat(file).st_mtime_ns != TRIED_MTIME_NS:
-        raise RootUnusable(f"{root} does not keep modification times that are set.", MTIME_HINT)
+        raise RootUnusable(f"{root} does not keep modification times.", MTIME_HINT)
     try:
         os.symlink("nowhere", link)
     except OSError as error:
-        raise _lacking(error, f"{root} has no symbolic links", LINKS_HINT) from error
+        raise _lacking(error, f"{root} does not support symbolic links", LINKS_HINT) from error
     try:
         os.rename(link, file)
     except OSError as error:
-        raise _lacking(error, f"{root} has no rename that replaces a file", RENAME_HINT) from error
+        raise _lacking(error, f"{root} does not support replacing a file by rename", RENAME_HINT) from error
     return kept
 
 
@@ -89,15 +89,15 @@ def _try_modes(root: str, folder: str, file: str) -> bool:
     if all(found & OWNER_AND_OTHERS == mode & OWNER_AND_OTHERS for (_, mode), found in shown.items()):
         return True
     of_folder, of_file = shown[folder, FOLDER_MODE], shown[file, FILE_MODES[-1]]
-    text = f"{root} keeps no modes: folders show {of_folder:04o}, files {of_file:04o}. They are not compared."
+    text = f"{root} does not keep modes: folders show {of_folder:04o}, files {of_file:04o}. Modes are not compared."
     if of_folder & OTHERS_ENTER == OTHERS_ENTER and of_file & OTHERS_READ:
-        _say_once(logging.INFO, text)
+        _log_once(logging.INFO, text)
     else:
-        _say_once(logging.WARNING, f"{text} Users other than the owner cannot read them: mount it with other modes.")
+        _log_once(logging.WARNING, f"{text} Users other than the owner cannot read files: mount it with other modes.")
     return False
 
 
 @functools.cache
-def _say_once(level: int, text: str) -> None:
+def _log_once(level: int, text: str) -> None:
     # The DAG bundle opens its volume again and again.
     log.log(level, "%s", text)

@@ -1,6 +1,6 @@
-"""Finding trees on a volume by their records, live or not. It writes nothing, so whoever may read may call it.
+"""Finds trees on a volume by their records, live or not. It writes nothing, so read permission is enough.
 
-A tree is taken for what its records say only after its contents were compared with its manifest.
+What the records say about a tree counts only after its contents were compared with its manifest.
 """
 
 import contextlib
@@ -14,13 +14,13 @@ from dagferry_follow.volume.root import TREES
 from dagferry_follow.volume.tree import Damage, Tree
 
 UNIQUE = re.compile(r"[0-9a-f]{16}")
-"""The name of the folder that has one tree and its records."""
+"""The name of the folder of one tree and its records."""
 
 
 def read_tree(root: str, unique: str, version: str = "", *, modes: bool) -> tuple[Record, Tree, Damage]:
-    """Return a tree (of ``version``, if that is given) and what is wrong with it; ``modes``: whether they count.
+    """Return a tree (of ``version``, if given) and what is wrong with it; ``modes``: whether to compare modes.
 
-    Raises ``OSError``, ``ValueError`` or ``DagferryError`` where its records are missing or damaged.
+    Raises ``OSError``, ``ValueError`` or ``DagferryError`` if its records are missing or damaged.
     """
     folder = f"{root}/{TREES}/{unique}"
     record = read_record(folder)
@@ -32,15 +32,15 @@ def read_tree(root: str, unique: str, version: str = "", *, modes: bool) -> tupl
 
 
 def trees_of(root: str, version: str) -> list[str]:
-    """Return the unique names of the trees of a version under ``root``, whole or not; it reads no content."""
+    """Return the unique names of the trees of a version under ``root``, intact or not; contents are not read."""
     with contextlib.suppress(OSError):
         names = filter(UNIQUE.fullmatch, os.listdir(f"{root}/{TREES}"))
         return [unique for unique in names if os.path.isdir(f"{root}/{TREES}/{unique}/{version}")]
     return []
 
 
-def whole_tree(root: str, version: str) -> Tree | None:
-    """Return a tree of a version that has the content of all its files; ``None`` if there is none."""
+def intact_tree(root: str, version: str) -> Tree | None:
+    """Return a tree of a version whose files all have their published content; ``None`` if there is none."""
     for unique in trees_of(root, version):
         with contextlib.suppress(DagferryError, OSError, ValueError):
             _, tree, damage = read_tree(root, unique, version, modes=False)

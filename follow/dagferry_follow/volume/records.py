@@ -1,4 +1,4 @@
-"""What is recorded of each tree on a volume, and which old trees stay."""
+"""What is recorded about each tree on a volume, and which old trees are kept."""
 
 import contextlib
 import errno
@@ -24,7 +24,7 @@ MAX_RECORD_BYTES = 64 * 1024
 
 
 class DeployRef(NamedTuple):
-    """Names a deploy. Sequence 0: nothing was deployed; the version of its tree is ``seed`` or ``empty``."""
+    """Identifies a deploy. Sequence 0: nothing is deployed; the version of its tree is ``seed`` or ``empty``."""
 
     log_id: str
     sequence: int
@@ -33,10 +33,10 @@ class DeployRef(NamedTuple):
 
 
 class Record(NamedTuple):
-    """What ``deploy.json`` says of a tree.
+    """What ``deploy.json`` says about a tree.
 
     ``serial`` counts the swaps on this volume, so that trees have an order whatever the clock does. ``size`` is what
-    the tree takes on disk, in bytes; ``new_bytes`` of them are not in files that are links into the tree before.
+    the tree takes on disk, in bytes; ``new_bytes`` is the part that it does not share with the tree before it.
     """
 
     log_id: str
@@ -49,7 +49,7 @@ class Record(NamedTuple):
 
     @property
     def deploy(self) -> DeployRef:
-        """The deploy the tree is of."""
+        """The deploy that the tree belongs to."""
         return DeployRef(*self[:4])
 
 
@@ -62,7 +62,10 @@ class OldTree(NamedTuple):
 
 
 class TreeRules(NamedTuple):
-    """Which old trees stay: the newest ``keep_trees``, all live within ``keep_hours``, within ``max_tree_bytes``."""
+    """Which old trees are kept: the newest ``keep_trees``, and those that were live within ``keep_hours``.
+
+    All trees together must fit into ``max_tree_bytes``.
+    """
 
     keep_trees: int
     keep_hours: float
@@ -70,27 +73,26 @@ class TreeRules(NamedTuple):
 
 
 def stored_bytes(newest_first: Sequence[Record]) -> int:
-    """Return the bytes of these trees together, a file that several share counted once.
+    """Return the bytes of these trees together; a file that several share counts once.
 
-    A tree links into the one before it, so all that the oldest does not have is in the ``new_bytes`` of a newer one.
-    (Where ``repaired`` left a gap it may be a little more: what the tree that is gone had, and its repair has still.)
+    A tree links into the one before it, so whatever the oldest does not have is in the ``new_bytes`` of a newer one.
+    (After ``superseded_repairs`` it may be a little more: what a removed tree shared with the one that replaced it.)
     """
     return sum(record.new_bytes for record in newest_first[:-1]) + sum(record.size for record in newest_first[-1:])
 
 
-def repaired(old: Sequence[OldTree], rules: TreeRules) -> list[OldTree]:
-    """Return those of the ``old`` trees, newest first, that only their number would keep, and does not.
+def superseded_repairs(old: Sequence[OldTree], rules: TreeRules) -> list[OldTree]:
+    """Return the ``old`` trees, newest first, beyond ``keep_trees`` that were replaced by a tree of the same deploy.
 
-    They gave way to a tree of the same deploy. If someone writes into the dags folder all the time there are many;
-    kept for hours they would fill the volume.
+    If someone keeps writing into the dags folder there are many of them; kept for hours, they would fill the volume.
     """
     first = max(rules.keep_trees, 1)
     return [tree for after, tree in pairwise(old[first - 1 :]) if tree.record.deploy == after.record.deploy]
 
 
 def count_kept(live: Record, old: Sequence[OldTree], rules: TreeRules, now: float) -> int:
-    """Return how many of the ``old`` trees, newest first, stay. The one before the live one always does."""
-    shared = live.new_bytes  # what the trees so far have, but for the whole of the oldest
+    """Return how many of the ``old`` trees, newest first, are kept. The one before the live one always is."""
+    shared = live.new_bytes  # bytes of the trees so far, except those only in the oldest
     for place, tree in enumerate(old, start=1):
         wanted = place <= rules.keep_trees or tree.ended > now - rules.keep_hours * HOUR_SECONDS
         if place > 1 and not (wanted and shared + tree.record.size <= rules.max_tree_bytes):
@@ -102,10 +104,12 @@ def count_kept(live: Record, old: Sequence[OldTree], rules: TreeRules, now: floa
 def write_records(folder: str, record: Record, manifest: Manifest) -> Record:
     """Write both into ``folder``, for a tree that is about to be published, and return the record as written.
 
-    That counts what every tree has for itself, too: its folders, and what is written here.
+    Its sizes include the folders of the tree and the two files written here.
     """
     packed = zstandard.compress(manifest.text)
-    own = on_disk(len(packed)) + BLOCK_BYTES * (1 + 2 + len(folders_of(manifest)))  # the record, and the two on top
+    own = on_disk(len(packed)) + BLOCK_BYTES * (
+        1 + 2 + len(folders_of(manifest))
+    )  # the record, and the two folders at the top
     record = record._replace(size=record.size + own, new_bytes=record.new_bytes + own)
     _write(f"{folder}/{MANIFEST}", packed)
     write_record(folder, record)
@@ -113,7 +117,7 @@ def write_records(folder: str, record: Record, manifest: Manifest) -> Record:
 
 
 def write_record(folder: str, record: Record) -> None:
-    """Write the record alone, in place of one that cannot be read."""
+    """Write only the record, in place of one that cannot be read."""
     with contextlib.suppress(FileNotFoundError):
         os.unlink(f"{folder}/{RECORD}")
     _write(f"{folder}/{RECORD}", json.dumps(record._asdict()).encode())
@@ -122,7 +126,7 @@ def write_record(folder: str, record: Record) -> None:
 def _write(path: str, content: bytes) -> None:
     with open(path, "xb", buffering=0) as file:
         if file.write(content) != len(content):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)  # what a short write to a file means
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)  # a short write to a file means that
         set_mode(file.fileno(), 0o644)
 
 
@@ -135,7 +139,7 @@ def _read(path: str, max_bytes: int) -> bytes:
 
 
 def mark_ended(folder: str, now: float) -> None:
-    """Note that the tree beside this mark stopped being live at ``now``, in seconds since the epoch."""
+    """Record that the tree in ``folder`` stopped being live at ``now``, in seconds since the epoch."""
     fd = os.open(f"{folder}/{ENDED}", os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
     try:
         os.utime(fd, ns=(int(now * SECOND_NS), int(now * SECOND_NS)))
@@ -144,7 +148,7 @@ def mark_ended(folder: str, now: float) -> None:
 
 
 def read_record(folder: str) -> Record:
-    """Return the record in ``folder``; raise ``OSError`` or ``ValueError`` if there is none, or it is damaged."""
+    """Return the record in ``folder``; raise ``OSError`` or ``ValueError`` if it is missing or damaged."""
     path = f"{folder}/{RECORD}"
     try:
         return typed_json(Record, _read(path, MAX_RECORD_BYTES))
@@ -158,7 +162,7 @@ def read_manifest(folder: str) -> Manifest:
     data = _read(path, MAX_MANIFEST_BYTES)
     try:
         if not 0 <= zstandard.frame_content_size(data) <= MAX_MANIFEST_BYTES:
-            raise ValueError(f"{path} is not what it must be")
+            raise ValueError(f"{path} is damaged")
         return Manifest.parse(zstandard.decompress(data))
     except zstandard.ZstdError as error:
         raise ValueError(f"{path} cannot be decompressed: {error}") from error

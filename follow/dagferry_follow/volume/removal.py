@@ -1,4 +1,4 @@
-"""Removing a tree, by folder descriptor: no link is ever followed."""
+"""Removing a tree, by folder descriptor: symbolic links are never followed."""
 
 import os
 import stat
@@ -7,9 +7,10 @@ from dagferry_follow.volume.tree import FOLDER_MODE, OPEN_FOLDER
 
 
 def remove(folder: str) -> None:
-    """Remove a folder and all in it, also where a hand took our right to write.
+    """Remove a folder and everything in it, also if someone took away the permission to write.
 
-    What is refused stays, as bytecode of another user does, and the rest goes; then raises one of the ``OSError``s.
+    What cannot be removed stays (bytecode of another user, for example), the rest is removed; then one of the
+    ``OSError``s is raised.
     """
     try:
         fd = os.open(folder, OPEN_FOLDER)

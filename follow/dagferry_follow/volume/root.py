@@ -1,4 +1,4 @@
-"""The root folder of a volume: who owns it, and the link in it that Airflow reads through."""
+"""The root folder of a volume: which process owns it, and the link in it that Airflow reads through."""
 
 import contextlib
 import errno
@@ -18,8 +18,8 @@ CURRENT = "current"
 TREES = ".trees"
 LOCK = "lock"
 LOCK_HINT = (
-    "The volume must have locks (flock). Mount NFS with local_lock=flock where its server has none, and a CIFS or "
-    "Azure Files share with nobrl."
+    "The volume must support file locks (flock). Mount NFS with local_lock=flock if its server does not support them, "
+    "and a CIFS or Azure Files share with nobrl."
 )
 
 _TARGET = re.compile(r"\.trees/([0-9a-f]{16})/([A-Za-z0-9-]+)")
@@ -58,7 +58,7 @@ class Root:
             if os.path.samestat(os.fstat(self._lock), os.lstat(path)):
                 return False
         if self._lock >= 0:
-            log.warning("%s is gone. It is made again.", path)
+            log.warning("%s is missing. It is created again.", path)
         try:
             made = self._make_folders()
             lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
@@ -83,17 +83,19 @@ class Root:
         mode = stat.S_IMODE(os.stat(self.path).st_mode)
         if not mode & 0o055:
             try:
-                os.chmod(self.path, mode | 0o055)  # noqa: S103 - that is the point
-                if os.stat(self.path).st_mode & 0o055:  # else the volume keeps no modes, which is told of later
-                    log.warning("%s was closed to all other users. It is open to them now.", self.path)
+                os.chmod(self.path, mode | 0o055)  # noqa: S103 - other users are to read it
+                if os.stat(self.path).st_mode & 0o055:  # else the volume keeps no modes, and a warning follows
+                    log.warning("No other user could read %s. Its mode was changed so that all can.", self.path)
             except PermissionError:
-                log.warning("%s is closed to all other users, and its owner is another one.", self.path)
+                log.warning(
+                    "No other user can read %s. It belongs to another user, who has to change its mode.", self.path
+                )
         if not self.target() and os.path.lexists(self.link):
             if self._lock < 0 and not os.path.isdir(self.trees):
                 raise RootUnusable(
-                    f"{self.link} is not a link that a sidecar made.", "Move it away, or use another --root."
+                    f"{self.link} is not a link that a sidecar created.", "Move it away, or use another --root."
                 )
-            log.warning("%s is not a link that a sidecar made. It is replaced.", self.link)
+            log.warning("%s is not a link that a sidecar created. It is replaced.", self.link)
         with contextlib.suppress(FileExistsError):
             os.mkdir(self.trees)
             set_mode(self.trees, FOLDER_MODE)
@@ -101,13 +103,13 @@ class Root:
         return False
 
     def close(self) -> None:
-        """Give up the ownership."""
+        """Release the ownership."""
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
 
     def published_version(self) -> str:
-        """Return the version that ``current`` leads to right now, or ``""``; safe to call from any thread."""
+        """Return the version that ``current`` points at right now, or ``""``; safe to call from any thread."""
         with contextlib.suppress(OSError, RootUnusable):
             target = self.target()
             if target and os.path.isdir(f"{self.path}/{target}"):
@@ -115,7 +117,10 @@ class Root:
         return ""
 
     def target(self) -> str:
-        """Return where the link leads, or ``""`` if there is none, or something that can be replaced by it."""
+        """Return what the link points at; ``""`` if it is missing, or something else that a rename replaces.
+
+        Raises ``RootUnusable`` if a folder has its name.
+        """
         try:
             target = os.readlink(self.link)
         except FileNotFoundError:
@@ -129,7 +134,7 @@ class Root:
         return target if _TARGET.fullmatch(target) else ""
 
     def _in_the_way(self) -> RootUnusable:
-        return RootUnusable(f"{self.link} is a folder and no link.", "Move it away, or use another --root.")
+        return RootUnusable(f"{self.link} is a folder, not a symbolic link.", "Move it away, or use another --root.")
 
     def folder_of(self, unique: str) -> str:
         """Return the folder that has one tree and its records."""
@@ -156,10 +161,10 @@ class Root:
 
 @contextlib.contextmanager
 def failures(path: str) -> Iterator[None]:
-    """Turn an ``OSError`` into ``VolumeFailed`` that names the file, or ``path`` where the error knows no file."""
+    """Turn an ``OSError`` into a ``VolumeFailed`` that names the file, or ``path`` if the error does not name one."""
     try:
         yield
     except OSError as error:
-        # Calls by folder descriptor know no more than a last name, or a number.
+        # Calls by folder descriptor give only the last name, or a number.
         known = isinstance(error.filename, str) and os.path.isabs(error.filename)
         raise VolumeFailed(f"{error.filename if known else path}: {error.strerror}.") from error

@@ -1,10 +1,10 @@
-"""A draft: a tree that is being built aside, from a whole bundle, from a patch, or from the published tree alone.
+"""A staging tree: it is built beside the live one, from a whole bundle, a patch, or the live tree alone.
 
 Promises: every file that is written is checked against its sha256. An unchanged file is a hard link, or a copy with the
-same mtime where linking is refused, whatever the reason. A fresh file (changed, or importing or reading what changed)
-is a new inode, never a link, because setting its mtime must not touch the tree that is still live. Every folder is 0755
-and every file 0644 or 0755 whatever the umask, where the volume keeps modes. Nothing is synced: the server has the
-truth, and ``tree.check`` finds what a power cut tore.
+same mtime if linking is refused for any reason. A fresh file (changed, or importing or reading what changed) is a new
+inode, never a link, because setting its mtime must not affect the tree that is still live. Every folder is 0755 and
+every file 0644 or 0755 whatever the umask, if the volume keeps modes. Nothing is synced to disk: the server has the
+data, and ``tree.check`` finds what a power loss corrupted.
 """
 
 import errno
@@ -16,20 +16,14 @@ from types import TracebackType
 from dagferry_core.bundle.manifest import Entry, Manifest
 from dagferry_core.bundle.patch import Patch
 from dagferry_core.errors import DagferryError
-from dagferry_follow.errors import (
-    AnswerInvalid,
-    DigestMismatch,
-    PatchMismatch,
-    TreeDamaged,
-    VolumeFailed,
-)
-from dagferry_follow.volume.attributes import set_mode, set_mtime, stamp_mtime
+from dagferry_follow.errors import AnswerInvalid, DigestMismatch, PatchMismatch, TreeDamaged, VolumeFailed
+from dagferry_follow.volume.attributes import set_mode, set_mtime, set_mtime_not_before
 from dagferry_follow.volume.tree import (
     AHEAD_NS,
+    CORRUPT_ERRORS,
     FULL_ERRORS,
     OPEN_FILE,
     SECOND_NS,
-    TORN_ERRORS,
     Folders,
     Tree,
     as_published,
@@ -66,7 +60,7 @@ class StagingTree:
         self.manifest = manifest
         self.old = old
         self.new_bytes = 0
-        """What the files that are not links take on disk."""
+        """What the files that are not links take on disk, in bytes."""
         self._links = links
         self._modes = modes
         self._fresh: list[str] = []
@@ -87,7 +81,7 @@ class StagingTree:
     # --- one file ----------------------------------------------------------------------------------------------------
 
     def link(self, entry: Entry) -> bool:
-        """Take over an unchanged file from the old tree with its mtime; tell whether it was as it was published."""
+        """Link an unchanged file of the old tree; return ``False`` if it was not as published there."""
         if not self.old:
             return False
         folder, name = self._enter(entry)
@@ -100,10 +94,10 @@ class StagingTree:
         except OSError as error:
             if error.errno in FULL_ERRORS:
                 raise self._failed(entry.path, error) from error
-            # fs.protected_hardlinks refuses links to another user's files; some volumes have no links at all, and say
-            # so by whatever error comes to their mind. A copy tells whether there is something else to it.
+            # fs.protected_hardlinks refuses links to files of another user; some volumes do not support links at all,
+            # and report that with any error. Copying shows whether there is another reason.
             return self._copy_with_mtime(entry, mtime)
-        # Looked at only now: what the old name stands for may change at any time, what this one stands for may not.
+        # Checked only now: the old name may refer to another file at any time, the new one may not.
         status = os.stat(name, dir_fd=folder, follow_symlinks=False)
         if not as_published(status, entry, mtime, modes=self.old.modes):
             os.unlink(name, dir_fd=folder)
@@ -120,14 +114,14 @@ class StagingTree:
         return True
 
     def copy(self, entry: Entry, source: str) -> None:
-        """Make ``entry`` a fresh file with the content of ``source`` in the old tree; ``TreeDamaged`` if it is torn."""
+        """Make ``entry`` a fresh copy of ``source`` in the old tree; raise ``TreeDamaged`` if that is corrupt."""
         try:
             self.write(entry, self._old_content(source))
         except DigestMismatch as error:
-            raise _torn(source) from error
+            raise _corrupt(source) from error
 
     def write(self, entry: Entry, content: Iterable[bytes | memoryview]) -> None:
-        """Make ``entry`` a fresh file; raise ``DigestMismatch`` unless ``content`` is what the manifest says."""
+        """Make ``entry`` a fresh file; raise ``DigestMismatch`` unless ``content`` matches the manifest."""
         self._mtimes[entry.path] = self._create(entry, content)
         if self.old:
             self._fresh.append(entry.path)
@@ -143,16 +137,16 @@ class StagingTree:
             for piece in content:
                 digest.update(piece)
                 self._write(fd, piece, entry)
-            set_mode(fd, entry.mode)  # open obeys the umask
+            set_mode(fd, entry.mode)  # open applies the umask
             if digest.hexdigest() != entry.sha256:
-                raise DigestMismatch(f"The content of {entry.path} is not what the manifest says.")
+                raise DigestMismatch(f"The content of {entry.path} does not match the manifest.")
         except DagferryError:
             os.unlink(name, dir_fd=folder)
             raise
         finally:
             os.close(fd)
         self.new_bytes += on_disk(entry.size)
-        # Not before: some volumes set it when the file is closed.
+        # Only now: some volumes set the mtime when the file is closed.
         return os.stat(name, dir_fd=folder, follow_symlinks=False).st_mtime_ns
 
     def _write(self, fd: int, piece: bytes | memoryview, entry: Entry) -> None:
@@ -172,7 +166,7 @@ class StagingTree:
 
     def _enter_old(self, path: str) -> tuple[int, str]:
         if not self.old:
-            raise _torn(path)
+            raise _corrupt(path)
         if not self._old_folders:
             self._old_folders = Folders(self.old.folder)
         return self._old_folders.enter(path)
@@ -185,7 +179,7 @@ class StagingTree:
             raise self._unread(path, error) from error
         try:
             if entry and self.old and not as_published(os.fstat(fd), entry, mtime, modes=self.old.modes):
-                raise _torn(path)
+                raise _corrupt(path)
             yield from pieces_of(fd)
         except OSError as error:
             raise self._unread(path, error) from error
@@ -193,23 +187,23 @@ class StagingTree:
             os.close(fd)
 
     def _unread(self, path: str, error: OSError) -> TreeDamaged | VolumeFailed:
-        if error.errno in TORN_ERRORS:
-            return _torn(path)
+        if error.errno in CORRUPT_ERRORS:
+            return _corrupt(path)
         return VolumeFailed(f"{path} in the published tree cannot be read: {error.strerror}.")
 
     def _failed(self, path: str, error: OSError) -> VolumeFailed:
         where = f"{self.folder}/{path}"
-        if error.errno in {errno.EEXIST, errno.ENOTDIR}:  # the folder was empty, so the bundle itself is the reason
-            return VolumeFailed(f"{where} cannot be made: two paths of the bundle fall together on this volume.")
+        if error.errno in {errno.EEXIST, errno.ENOTDIR}:  # the folder was empty, so the bundle is the reason
+            return VolumeFailed(f"{where} cannot be created: two paths of the bundle collide on this volume.")
         return VolumeFailed(f"{where} cannot be written: {error.strerror}.")
 
     # --- all files ---------------------------------------------------------------------------------------------------
 
     def fill(self, content: Content) -> None:
-        """Make all files of the manifest.
+        """Create all files of the manifest.
 
-        Raises ``DigestMismatch`` if a content is not what the manifest says; ``PatchMismatch`` or ``TreeDamaged`` if
-        the old tree is not what the patch is for, or not what was published: then the whole bundle helps.
+        Raises ``DigestMismatch`` if a content does not match the manifest; ``PatchMismatch`` or ``TreeDamaged`` if
+        the old tree is not the base of the patch, or not as published: then the whole bundle helps.
         """
         if isinstance(content, Tree):
             self._link_all()
@@ -221,7 +215,7 @@ class StagingTree:
     def _link_all(self) -> None:
         for entry in self.manifest.files.values():
             if not self.link(entry):
-                raise _torn(entry.path)
+                raise _corrupt(entry.path)
 
     def _apply(self, patch: Patch) -> None:
         """Link what did not change and build the rest from the patch."""
@@ -236,12 +230,14 @@ class StagingTree:
                 self._write_next(entry, contents)
             elif entry.path in copied:
                 if entry.sha256 not in by_content:
-                    raise PatchMismatch(f"The patch copies a content for {entry.path} that is not here.")
+                    raise PatchMismatch(
+                        f"The patch copies a content for {entry.path} that the published tree does not have."
+                    )
                 self.copy(entry, by_content[entry.sha256])
             elif entry.path in touched:
                 self.copy(entry, entry.path)
             elif not self.link(entry):
-                raise _torn(entry.path)
+                raise _corrupt(entry.path)
 
     def _write_next(self, entry: Entry, contents: Iterator[tuple[Entry, bytes]]) -> None:
         try:
@@ -249,14 +245,14 @@ class StagingTree:
         except ValueError as error:
             raise PatchMismatch(f"The patch cannot be applied: {error}.") from error
         if described != entry:
-            raise AnswerInvalid(f"The patch does not carry {entry.path} where the manifest has it.")
+            raise AnswerInvalid(f"The patch lacks {entry.path}, or has it out of order.")
         self.write(entry, (content,))
 
     def _write_all(self, files: Files) -> None:
         """Write the files, but link those that the old tree has.
 
-        A whole bundle does not say who imports or reads what. So if any file is not as it was, all Python files become
-        fresh: Airflow reads some again for nothing, but never misses one.
+        A whole bundle does not say which file imports or reads which. So if any file changed, all Python files become
+        fresh: Airflow reads some again unnecessarily, but never misses one.
         """
         unchanged = self._unchanged()
         for entry, content in files:
@@ -278,30 +274,30 @@ class StagingTree:
     def finalize(self, now: float) -> tuple[Tree, list[str]]:
         """Set the mtimes of the fresh files to ``now``, seconds since the epoch; return the tree and their paths.
 
-        What only depends on what changed gets ``AHEAD_NS`` less, since Airflow reads the newest files first.
-        To be called right before the swap, the moment the mtimes stand for. A file that replaces one is
-        at least a whole second later: a .pyc kept elsewhere is valid for a path, a size and an mtime in seconds.
-        Where no tree was before, no file is fresh: nobody can have read one, so the mtime of writing will do.
+        Files that only depend on changed ones get ``AHEAD_NS`` less, since Airflow reads the newest files first. Call
+        it right before the swap, because that is the moment the mtimes stand for. A file that replaces another is at
+        least one second newer: a .pyc kept elsewhere is valid for a path, a size and an mtime in seconds. Without an
+        old tree no file is fresh: nothing can have read one, so the mtime of writing will do.
         """
         before = self.old.mtimes if self.old else {}
         old = self.old.manifest.files if self.old else {}
         folders = Folders(self.folder)
         fresh = set(self._fresh)
         try:
-            for path, mtime in self._mtimes.items():  # some may have been touched while this tree was built
+            for path, mtime in self._mtimes.items():  # some may have been touched meanwhile
                 if path not in fresh and mtime != before.get(path, mtime):
                     self._mtimes[path] = set_mtime(*folders.enter(path), before[path])
             for path in self._fresh:
                 earliest = before[path] + SECOND_NS if path in before else 0
                 behind = AHEAD_NS if old.get(path) == self.manifest.files[path] else 0
                 mtime = max(int(now * SECOND_NS) - behind, earliest)
-                self._mtimes[path] = stamp_mtime(*folders.enter(path), mtime)
+                self._mtimes[path] = set_mtime_not_before(*folders.enter(path), mtime)
         finally:
             folders.close()
         if self._mtimes.keys() != self.manifest.files.keys():
-            raise AnswerInvalid("The download does not carry every file of its manifest.")
+            raise AnswerInvalid("The download lacks files of its manifest.")
         return Tree(self.folder, self.manifest, self._mtimes, self._modes), self._fresh
 
 
-def _torn(path: str) -> TreeDamaged:
-    return TreeDamaged(f"{path} in the published tree is not what was published.")
+def _corrupt(path: str) -> TreeDamaged:
+    return TreeDamaged(f"{path} in the published tree is not as published.")

@@ -1,9 +1,10 @@
 """A tree: the files of one bundle in a folder. Checking one, touching its files.
 
-``check`` finds what a hand, a power cut or a failing disk did to a published tree. ``__pycache__`` folders and group
-bits are no damage: Airflow writes the first, and Kubernetes sets the second for the ``fsGroup`` of a pod.
+``check`` finds what a user, a power loss or a failing disk did to a published tree. ``__pycache__`` folders and group
+permissions are ignored: Airflow writes the first, and Kubernetes sets the second for the ``fsGroup`` of a pod.
 
-All is done by folder descriptor, and no link is ever followed, so that nothing outside the tree is read or changed.
+Everything is done by folder descriptor, and symbolic links are never followed, so nothing outside the tree is read or
+changed.
 """
 
 import errno
@@ -16,37 +17,37 @@ from typing import NamedTuple
 from dagferry_core.bundle.manifest import Entry, Manifest
 from dagferry_core.limits import PIECE_BYTES
 from dagferry_follow.errors import AnswerInvalid
-from dagferry_follow.volume.attributes import same_mtime, set_mode, stamp_mtime
+from dagferry_follow.volume.attributes import same_mtime, set_mode, set_mtime_not_before
 
 FOLDER_MODE = 0o755
 SECOND_NS = 10**9
 AHEAD_NS = 10**6
-"""How much newer a file that changed is than one that depends on it: Airflow reads the newest files first."""
+"""How much newer a changed file is than one that only depends on it: Airflow reads the newest files first."""
 CACHE = "__pycache__"
 BLOCK_BYTES = 4096
 """What the smallest file takes on most volumes, and a folder."""
 
 OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-# O_NONBLOCK: a FIFO that took the place of a file must not hold up the reader.
+# O_NONBLOCK: a FIFO in the place of a file must not block the reader.
 OPEN_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
-TORN_ERRORS = frozenset(
+CORRUPT_ERRORS = frozenset(
     {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EACCES, errno.EPERM, errno.EIO, errno.ENXIO}
 )
-"""What the volume says where a file is missing, is something else or is unreadable. Any other error (no memory, no
+"""The errors for a file that is missing, is something else or is unreadable. Any other error (out of memory, out of
 descriptors) says nothing about the tree."""
 FULL_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 OWNER_AND_OTHERS = 0o707
 _NO_MTIME = -1
-"""Of a torn file: no file has it, so that it never passes for sound."""
+"""The mtime of a corrupt file: no file has it, so a corrupt one never counts as intact."""
 _NOT_NAMES = frozenset({"", ".", ".."})
 
 
 class Tree(NamedTuple):
     """A complete tree: its folder, its manifest, and the mtime in ns each file had when it was published or touched.
 
-    ``modes``: whether its volume keeps modes; else they are not compared.
+    ``modes``: whether its volume keeps modes; if not, they are not compared.
     """
 
     folder: str
@@ -58,8 +59,8 @@ class Tree(NamedTuple):
 class Damage(NamedTuple):
     """What is wrong with a tree.
 
-    ``corrupt`` are files that are missing or not what was published; ``unexpected`` is what can be put right without
-    them: names that should not be there, folders that others cannot enter.
+    ``corrupt`` are files that are missing or not as published; ``unexpected`` is what can be repaired without their
+    content: names that should not be there, folders that others cannot enter.
     """
 
     corrupt: list[str]
@@ -71,9 +72,9 @@ class Damage(NamedTuple):
 
 
 class Folders:
-    """The open folders on the way to one file of a tree.
+    """The open folders on the path to one file of a tree.
 
-    The paths of a manifest are sorted, so a folder's files come together: each folder is opened (or made) once.
+    The paths of a manifest are sorted, so the files of a folder come together: each is opened (or created) once.
     """
 
     __slots__ = ("_fds", "_make", "_names", "_parent")
@@ -97,7 +98,7 @@ class Folders:
         shared = 0
         while shared < min(len(names), len(self._names)) and names[shared] == self._names[shared]:
             shared += 1
-        self._parent = None  # where this is, should one of the next calls fail
+        self._parent = None  # unknown, should one of the next calls fail
         while len(self._names) > shared:
             self._names.pop()
             os.close(self._fds.pop())
@@ -108,23 +109,23 @@ class Folders:
             self._fds.append(os.open(name, OPEN_FOLDER, dir_fd=self._fds[-1]))
             self._names.append(name)
             if self._make:
-                set_mode(self._fds[-1], FOLDER_MODE)  # mkdir obeys the umask
+                set_mode(self._fds[-1], FOLDER_MODE)  # mkdir applies the umask
         self._parent = parent
 
     def close(self) -> None:
-        """Give the descriptors back."""
+        """Close the descriptors."""
         while self._fds:
             os.close(self._fds.pop())
 
 
 def _check_name(name: str) -> None:
-    # The server has checked every path; but to write outside the tree would be too bad to rely on that.
+    # The server has checked every path, but writing outside the tree would be too dangerous to rely on that.
     if name in _NOT_NAMES or "\0" in name:
         raise AnswerInvalid(f"The manifest has a path that leaves the tree: it has a component {name!r}.")
 
 
 def as_published(status: os.stat_result, entry: Entry, mtime: int | None, *, modes: bool) -> bool:
-    """Tell whether a file looks as it was published; ``mtime`` ``None``: whatever its mtime; and so for ``modes``."""
+    """Return whether a file looks as published; with ``mtime`` ``None``, or without ``modes``, these do not count."""
     return (
         stat.S_ISREG(status.st_mode)
         and (not modes or status.st_mode & OWNER_AND_OTHERS == entry.mode & OWNER_AND_OTHERS)
@@ -139,7 +140,7 @@ def on_disk(size: int) -> int:
 
 
 def pieces_of(fd: int) -> Iterator[bytes]:
-    """Yield what an open file holds, in pieces."""
+    """Yield the content of an open file in pieces."""
     while piece := os.read(fd, PIECE_BYTES):
         yield piece
 
@@ -148,7 +149,7 @@ def pieces_of(fd: int) -> Iterator[bytes]:
 
 
 def check(tree: Tree) -> Damage:
-    """Compare names, sizes, modes and mtimes with what was published; contents are not read. Cheap: 5 µs a file."""
+    """Compare names, sizes, modes and mtimes with what was published; contents are not read. It takes 5 µs a file."""
 
     def fits(entry: Entry, item: "os.DirEntry[str]", _folder: int) -> bool:
         return as_published(item.stat(follow_symlinks=False), entry, tree.mtimes[entry.path], modes=tree.modes)
@@ -157,7 +158,7 @@ def check(tree: Tree) -> Damage:
 
 
 def read_and_check(folder: str, manifest: Manifest, *, modes: bool = True) -> tuple[Tree, Damage]:
-    """Compare the tree in ``folder`` with ``manifest``, contents too; its mtimes are taken as they are."""
+    """Compare the tree in ``folder`` with ``manifest``, contents included; mtimes are accepted as they are."""
     mtimes: dict[str, int] = {}
 
     def fits(entry: Entry, item: "os.DirEntry[str]", folder_fd: int) -> bool:
@@ -187,7 +188,7 @@ def _compare(folder: str, manifest: Manifest, fits: _Fits, *, modes: bool) -> Da
     try:
         fd = os.open(folder, OPEN_FOLDER)
     except OSError as error:
-        if error.errno not in TORN_ERRORS:
+        if error.errno not in CORRUPT_ERRORS:
             raise
         return Damage(list(manifest.files), [folder])
     try:
@@ -200,7 +201,7 @@ def _compare(folder: str, manifest: Manifest, fits: _Fits, *, modes: bool) -> Da
 
 
 class _Comparison:
-    """What was found so far: the files that fit, and what should not be."""
+    """What was found so far: the files that are as published, and the names that should not be there."""
 
     __slots__ = ("_files", "_fits", "_folders", "_modes", "intact", "unexpected")
 
@@ -221,12 +222,12 @@ class _Comparison:
 
     def _look_at(self, item: "os.DirEntry[str]", fd: int, path: str) -> None:
         try:
-            self._hold_against_manifest(item, fd, path)
+            self._compare_with_manifest(item, fd, path)
         except OSError as error:
-            if error.errno not in TORN_ERRORS:
+            if error.errno not in CORRUPT_ERRORS:
                 raise
 
-    def _hold_against_manifest(self, item: "os.DirEntry[str]", fd: int, path: str) -> None:
+    def _compare_with_manifest(self, item: "os.DirEntry[str]", fd: int, path: str) -> None:
         entry = self._files.get(path)
         if entry is not None:
             if self._fits(entry, item, fd):
@@ -242,7 +243,7 @@ class _Comparison:
 
 
 def folders_of(manifest: Manifest) -> set[str]:
-    """Return the folders that the files of a manifest lie in, but for the top one."""
+    """Return the folders of the files of a manifest, without the top one."""
     folders: set[str] = set()
     for path in manifest.files:
         parent = path.rpartition("/")[0]
@@ -258,8 +259,8 @@ def folders_of(manifest: Manifest) -> set[str]:
 def touch(tree: Tree, paths: Iterable[str], now: float) -> None:
     """Set the mtimes of ``paths`` (those the tree still has) to ``now``, seconds since the epoch; never backwards.
 
-    Those that are newer than others by ``AHEAD_NS`` stay so. A file that is not as it was published is left alone, so
-    that ``check`` goes on finding it.
+    Those that are newer than others by ``AHEAD_NS`` stay so. A file that is not as published is left alone, so that
+    ``check`` still finds it.
     """
     paths = list(paths)
     newest = max((tree.mtimes.get(path, 0) for path in paths), default=0)
@@ -273,6 +274,6 @@ def touch(tree: Tree, paths: Iterable[str], now: float) -> None:
             status = os.stat(name, dir_fd=folder, follow_symlinks=False)
             if as_published(status, entry, tree.mtimes[path], modes=tree.modes):
                 mtime = int(now * SECOND_NS) - (AHEAD_NS if tree.mtimes[path] <= newest - AHEAD_NS else 0)
-                tree.mtimes[path] = stamp_mtime(folder, name, max(mtime, tree.mtimes[path]))
+                tree.mtimes[path] = set_mtime_not_before(folder, name, max(mtime, tree.mtimes[path]))
     finally:
         folders.close()

@@ -1,56 +1,46 @@
-"""The volume of a dags folder: ``current``, the trees behind it, and who owns them.
+"""The volume of a dags folder: the link ``current``, and the trees behind it.
 
 ::
 
     <root>/current -> .trees/<unique>/<version>     what Airflow reads; relative, so it holds wherever it is mounted
     <root>/.trees/<unique>/<version>/               a tree
     <root>/.trees/<unique>/manifest.zst             its manifest
-    <root>/.trees/<unique>/deploy.json              what it is of (``Record``)
+    <root>/.trees/<unique>/deploy.json              its deploy (``Record``)
     <root>/.trees/<unique>/ended                    empty; its mtime is when the tree stopped being live
-    <root>/.trees/lock                              whoever has it locked owns the root
+    <root>/.trees/lock                              the process that locks it owns the root
 
-``current`` points at a complete tree at every moment: it changes by one rename, after all else is written. A process
-killed anywhere leaves at most a folder that is neither live nor ended, or a temporary link; ``sweep`` removes both.
-Nothing outside ``.trees`` is touched but ``current``.
+``current`` points at a complete tree at every moment: it changes by one rename, after everything else is written. A
+process killed at any point leaves at most a folder that is neither live nor ended, or a temporary link; ``sweep``
+removes both. Apart from ``current``, nothing outside ``.trees`` is touched.
 """
 
 import contextlib
 import logging
 import os
-import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from dagferry_core.bundle.manifest import EMPTY, Manifest
 from dagferry_core.errors import DagferryError
-from dagferry_follow.volume import removal as removing
 from dagferry_follow.volume import tree as trees
 from dagferry_follow.volume.attributes import set_mode
 from dagferry_follow.volume.lookup import UNIQUE, read_tree
+from dagferry_follow.volume.old_trees import OldTrees
 from dagferry_follow.volume.records import (
     ENDED,
     DeployRef,
     OldTree,
     Record,
     TreeRules,
-    count_kept,
     mark_ended,
     read_record,
-    repaired,
-    stored_bytes,
     write_record,
     write_records,
 )
-from dagferry_follow.volume.root import TREES, Root, failures
+from dagferry_follow.volume.root import Root, failures
 from dagferry_follow.volume.staging import StagingTree
-from dagferry_follow.volume.tree import FOLDER_MODE, FULL_ERRORS, Damage, Tree, on_disk
-
-REMOVE_AGAIN_SECONDS = 600.0
-"""How often it is tried to remove what could not be removed; besides, after each swap."""
-FEWEST = TreeRules(0, 0, 0)
-
-_TEMPORARY_LINK = re.compile(r"link-[0-9a-f]{16}")
+from dagferry_follow.volume.tree import FOLDER_MODE, Damage, Tree, on_disk
 
 log = logging.getLogger(__name__)
 
@@ -77,43 +67,40 @@ class StagedDeploy(StagingTree):
 class Volume:
     """The trees under a root folder, which is owned until ``close``.
 
-    ``live`` is the tree that is published, and ``old`` are those before it, newest first; ``load`` finds both. A deploy
-    is published in three steps: ``stage`` a tree, fill it, ``swap`` it in.
+    ``live`` is the tree that is published, which ``load`` finds; ``old`` are those before it, which ``sweep`` finds. A
+    deploy is published in three steps: ``stage`` a tree, fill it, ``swap`` it in.
     """
 
     def __init__(self, path: str) -> None:
         self.root = Root(path)
         self.live: Live | None = None
-        self.old: list[OldTree] = []
-        self._unremoved: set[str] = set()
-        """What could not be removed."""
-        self._removed_at = 0.0
+        self._old_trees = OldTrees(self.root)
         self._unknown = ""
-        """What the link named at the start if that could not be checked: Airflow may have read its files."""
+        """What the link pointed at when loaded, if that could not be checked: Airflow may have read its files."""
 
     def close(self) -> None:
-        """Give up the ownership of the root folder."""
+        """Release the ownership of the root folder."""
         self.root.close()
 
     # --- reading -----------------------------------------------------------------------------------------------------
 
     def load(self) -> Damage:
-        """Find out what is published, and check it with its contents.
+        """Find the published tree, and check it including contents.
 
-        Where ``current`` leads nowhere, it is led to the newest tree that is whole. A published tree about which too
-        little is known to check it is damage without a ``live`` tree. Raises ``RootUnusable`` if ``current`` is not
-        ours to change.
+        If ``current`` is missing or dangling, it is pointed at the newest intact tree. A published tree that cannot be
+        checked, because its records are damaged, is damage without a ``live`` tree. Raises ``RootUnusable`` if
+        ``current`` must not be replaced.
         """
         with failures(self.root.path):
             target = self.root.target()
             if not target or not os.path.isdir(f"{self.root.path}/{target}"):
                 self._unknown = target
-                return self._take_newest_whole()
+                return self._recover_newest_intact()
             _, unique, version = target.split("/")
             try:
                 self.live, damage = self._read(unique, version)
             except (DagferryError, OSError, ValueError) as error:
-                log.warning("What is published cannot be checked: %s", error)
+                log.warning("The published tree cannot be checked: %s", error)
                 self._unknown = target
                 return Damage([target], [])
             return damage
@@ -123,7 +110,7 @@ class Volume:
         record, tree, damage = read_tree(self.root.path, unique, version, modes=self.root.modes)
         return Live(unique, record, tree), damage
 
-    def _take_newest_whole(self) -> Damage:
+    def _recover_newest_intact(self) -> Damage:
         serials: dict[str, int] = {}
         for name in filter(UNIQUE.fullmatch, os.listdir(self.root.trees)):
             with contextlib.suppress(OSError, ValueError):
@@ -134,19 +121,23 @@ class Volume:
                 if not damage.corrupt:
                     self.root.point_at(self.root.target_of(unique, live.record.version))
                     self.live = live
-                    log.warning("%s led nowhere. It leads to %s now.", self.root.link, live.record.version)
+                    log.warning(
+                        "%s was missing or dangling. It now points at %s, the newest intact tree.",
+                        self.root.link,
+                        live.record.version,
+                    )
                     break
         else:
             damage = Damage([], [])
         for unique in serials.keys() - {self.live.unique if self.live else ""}:
-            # One of them was live, and tasks may run on it: without a mark it would be swept.
+            # One of them was live, and tasks may still use it: without a mark it would be swept.
             if not os.path.lexists(f"{self.root.trees}/{unique}/{ENDED}"):
                 with contextlib.suppress(OSError):
                     mark_ended(self.root.folder_of(unique), time.time())
         return damage
 
     def check(self) -> Damage:
-        """Compare what is published with what should be, without reading contents."""
+        """Compare the published tree with what it should be, without reading contents."""
         if not self.live:
             return Damage([], [])
         with failures(self.root.path):
@@ -165,7 +156,7 @@ class Volume:
         once, ``retire`` removes later. A failure because the volume is full costs the old trees, too.
         """
         if self.root.own():
-            self.old = []
+            self._old_trees.forget()
         unique = os.urandom(8).hex()
         folder = self.root.folder_of(unique)
         target = self.root.target_of(unique, deploy.version)
@@ -182,7 +173,7 @@ class Volume:
                 raise
             finally:
                 if not self._is_live(unique, target):
-                    self._remove(unique)
+                    self._old_trees.remove(unique)
 
     def swap(self, staging: StagedDeploy, clock: Callable[[], float]) -> list[str]:
         """Make a filled tree live, and return the paths of its fresh files.
@@ -203,10 +194,8 @@ class Volume:
             with contextlib.suppress(PermissionError, FileNotFoundError):
                 mark_ended(self.root.folder_of(ending.unique), now)
         self.root.point_at(self.root.target_of(unique, deploy.version))
-        if ending:
-            self.old.insert(0, ending._replace(ended=now))
+        self._old_trees.add(ending._replace(ended=now) if ending else None)
         self.live, self._unknown = Live(unique, record, tree), ""
-        self._removed_at = 0.0
         return fresh
 
     def _is_live(self, unique: str, target: str) -> bool:
@@ -222,7 +211,7 @@ class Volume:
         return Tree(f"{self.root.path}/{self._unknown}", EMPTY, {}) if self._unknown else None
 
     def _ending(self) -> OldTree | None:
-        """Return what a swap now will end, as far as it is still there."""
+        """Return the tree that a swap would end now, if it still exists."""
         unique = self.live.unique if self.live else self._unknown.split("/")[1] if self._unknown else ""
         folder = self.root.folder_of(unique)
         if not unique or not os.path.isdir(folder):
@@ -232,91 +221,36 @@ class Volume:
         try:
             record = read_record(folder)
         except (OSError, ValueError):
-            # Without a record the next start would sweep the tree, though tasks may still run on it.
+            # Without a record the next start would sweep the tree, though tasks may still use it.
             serial = 1 + max((tree.record.serial for tree in self.old), default=0)
             record = Record("", 0, self._unknown.rpartition("/")[2], "", serial, 0, 0)
             with contextlib.suppress(PermissionError):
                 write_record(folder, record)
         return OldTree(unique, record, 0)
 
-    def make_room(self, error: BaseException, now: float) -> bool:
-        """Remove every tree that may go, if ``error`` is that the volume is full; tell whether there was any."""
-        reason = error if isinstance(error, OSError) else error.__cause__
-        if not isinstance(reason, OSError) or reason.errno not in FULL_ERRORS:
-            return False
-        removed = self.retire(FEWEST, now)
-        if not self.live:  # what is published cannot be checked: it stays, and so does the newest of the others
-            spare, self.old = self.old[1:], self.old[:1]
-            removed = sum(self._remove(tree.unique) for tree in reversed(spare))
-        if removed:
-            log.warning("The volume is full. %d old trees were removed before their time.", removed)
-        return removed > 0
+    # --- old trees ---------------------------------------------------------------------------------------------------
 
-    # --- removing ----------------------------------------------------------------------------------------------------
+    @property
+    def old(self) -> Sequence[OldTree]:
+        """The trees before the live one, newest first."""
+        return self._old_trees.trees
 
     def sweep(self) -> int:
-        """Remove what an earlier run left behind, find the old trees, and return how many leftovers there were."""
-        leftovers = 0
-        with failures(self.root.trees):
-            for name in os.listdir(self.root.trees):
-                ours = UNIQUE.fullmatch(name)
-                if ours and (self.root.target().startswith(f"{TREES}/{name}/") or self._take_old(name)):
-                    continue
-                if ours or _TEMPORARY_LINK.fullmatch(name):
-                    leftovers += self._remove(name)
-        self.old.sort(key=lambda tree: tree.record.serial, reverse=True)
-        return leftovers
-
-    def _take_old(self, unique: str) -> bool:
-        folder = self.root.folder_of(unique)
-        try:
-            ended = os.lstat(f"{folder}/{ENDED}").st_mtime
-            self.old.append(OldTree(unique, read_record(folder), ended))
-        except (OSError, ValueError):
-            return False
-        return True
+        """Find the old trees, remove what an earlier run left behind, and return how many leftovers were removed."""
+        return self._old_trees.sweep()
 
     def retire(self, rules: TreeRules, now: float) -> int:
-        """Remove the old trees that ``rules`` do not keep, and return how many."""
-        if self._unremoved and not 0 <= now - self._removed_at < REMOVE_AGAIN_SECONDS:
-            self._removed_at = now
-            for unique in tuple(self._unremoved):
-                self._remove(unique)
-        if not self.live:
-            return 0
-        for place, tree in enumerate(self.old):
-            if tree.ended > now:  # the clock was set back; or the tree would stay until it has caught up
-                self.old[place] = tree._replace(ended=now)
-                with contextlib.suppress(OSError):
-                    mark_ended(self.root.folder_of(tree.unique), now)
-        removed = repaired(self.old, rules)
-        self.old = [tree for tree in self.old if tree not in removed]
-        kept = count_kept(self.live.record, self.old, rules, now)
-        removed += self.old[kept:]
-        self.old = self.old[:kept]
-        return sum(self._remove(tree.unique) for tree in reversed(removed))
+        """Remove the old trees that ``rules`` do not keep, and return how many were removed."""
+        return self._old_trees.retire(self._live_record, rules, now)
 
-    def _remove(self, name: str) -> bool:
-        path = self.root.folder_of(name)
-        try:
-            if os.path.islink(path):
-                os.unlink(path)
-                return True
-            # Without its mark it is a leftover, should the removal be cut short.
-            with contextlib.suppress(FileNotFoundError, PermissionError):
-                os.unlink(f"{path}/{ENDED}")
-            removing.remove(path)
-        except OSError as error:
-            if name not in self._unremoved:
-                log.warning("%s cannot be removed: %s", path, error.strerror)
-                self._unremoved.add(name)
-            return False
-        self._unremoved.discard(name)
-        return True
-
-    # --- counting ----------------------------------------------------------------------------------------------------
+    def make_room(self, error: BaseException, now: float) -> bool:
+        """If ``error`` says that the volume is full, remove all trees that may go; return whether there were any."""
+        return self._old_trees.make_room(self._live_record, error, now)
 
     def stored(self) -> tuple[int, int]:
-        """Return how many trees are on the volume, with what could not be removed, and the bytes of the others."""
-        records = [tree.record for tree in ([self.live] if self.live else []) + self.old]
-        return len(records) + len(self._unremoved), stored_bytes(records)
+        """Return how many trees are on the volume, and their bytes without those that could not be removed."""
+        return self._old_trees.stored(self._live_record)
+
+    @property
+    def _live_record(self) -> Record | None:
+        return self.live.record if self.live else None

@@ -1,1 +1,1 @@
-"""Who calls and what they may do: tokens, JWTs of trusted issuers, a forwarding proxy, and the one decision."""
+"""Authentication by tokens, JWTs of trusted issuers or a forwarding proxy, and authorization."""

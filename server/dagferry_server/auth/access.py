@@ -1,19 +1,17 @@
-"""What a caller may do, and the one decision about it: pure, and taken before a body is read or the store is touched.
+"""What a caller may do, and the one function that decides it: pure, and used before the body or the store is touched.
 
-Whoever may not see a deployment learns nothing about it: they get what they would get if it did not exist.
+A caller who may not see a deployment learns nothing about it: the response is the same as if it did not exist.
 """
 
-import enum
 from collections.abc import Collection
 from typing import Literal, NamedTuple, get_args
 
-from dagferry_core.errors import DagferryError
 from dagferry_server.auth.patterns import matches
 from dagferry_server.errors import DeploymentNotFound, Forbidden, Unauthenticated
 
 Scope = Literal["deploy", "override", "sync", "read"]
-"""``deploy`` uploads, rolls back and reads; ``override`` lets a deploy past the checks that hold it back; ``sync`` is
-what a sidecar needs; ``read`` is the log, the status and the download."""
+"""``deploy`` allows uploads, rollbacks and reading; ``override`` bypasses the checks that would block a deploy;
+``sync`` is what a sidecar needs; ``read`` allows the log, the status and downloads."""
 
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 
@@ -26,11 +24,11 @@ class Grant(NamedTuple):
 
 
 class Caller(NamedTuple):
-    """Who made a request.
+    """Who sent a request.
 
-    ``actor`` is the name that stands in the deploy log and in the logs; ``expires`` is when the credentials end
-    (seconds since the epoch), ``None`` if they do not. ``by_browser`` says that a browser's request is theirs without
-    anything that a page would have to know: pages of other origins must not make any.
+    ``actor`` is the name in the deploy log and in the logs; ``expires`` is when the credentials expire (seconds since
+    the epoch), ``None`` if never. ``by_browser``: a browser is authenticated without any secret that a web page would
+    have to know, so pages of other origins must be rejected.
     """
 
     actor: str
@@ -39,7 +37,7 @@ class Caller(NamedTuple):
     by_browser: bool = False
 
     def scopes(self, deployment: str) -> frozenset[Scope]:
-        """Return what the caller may do with ``deployment``; nothing at all if they may not even know of it."""
+        """Return the caller's scopes on ``deployment``; empty if the caller may not know that it exists."""
         held: set[Scope] = set()
         for grant in self.grants:
             if any(matches(pattern, deployment) for pattern in grant.deployments):
@@ -50,56 +48,39 @@ class Caller(NamedTuple):
 
 
 MAX_NAME_CHARACTERS = 63
-"""How much is said back of a name that somebody made up; a real one is no longer."""
+"""How much of an unknown name is quoted in an error; real names are no longer than this."""
 
 MAX_SHOWN_NAMES = 10
 
 ANYBODY = Caller("anonymous", (Grant(frozenset(SCOPES), ("*",)),), by_browser=True)
-"""The caller of a server without credentials: its address is the guard."""
-
-
-class Decision(enum.Enum):
-    """What becomes of a request, before anything else is known about it."""
-
-    ALLOWED = "allowed"
-    UNAUTHENTICATED = "unauthenticated"
-    NOT_FOUND = "not found"
-    FORBIDDEN = "forbidden"
-
-
-def decide(scope: Scope | None, deployment: str, caller: Caller | None) -> Decision:
-    """Decide about a call that needs ``scope`` on ``deployment``; ``None`` is a call that is open to everybody.
-
-    ``caller`` is ``None`` if the request carried no credentials. Those that are no good never get here: they raise.
-    """
-    if scope is None:
-        return Decision.ALLOWED
-    if caller is None:
-        return Decision.UNAUTHENTICATED
-    held = caller.scopes(deployment)
-    if not held:
-        return Decision.NOT_FOUND
-    return Decision.ALLOWED if scope in held else Decision.FORBIDDEN
+"""The caller on a server without credentials, which is protected only by its address."""
 
 
 def no_deployment(name: str, others: Collection[str] = ()) -> DeploymentNotFound:
-    """Return the one error for a deployment that does not exist, or that the caller may not see.
+    """Return the error for a deployment that does not exist, or that the caller may not see.
 
-    ``others`` are those that the server has, for a server that hides nothing from anybody.
+    ``others`` are the deployments that exist, given only on a server that hides none from anybody.
     """
     shown = ", ".join(sorted(others)[:MAX_SHOWN_NAMES]) + (", …" if len(others) > MAX_SHOWN_NAMES else "")
     has = f" It has: {shown}." if others else ""
     return DeploymentNotFound(f"There is no deployment {name[:MAX_NAME_CHARACTERS]!r} on this server.{has}")
 
 
-def refusal(decision: Decision, scope: Scope | None, deployment: str, caller: Caller | None) -> DagferryError | None:
-    """Return the error that a decision leads to; ``None`` if it is ``ALLOWED``."""
-    if decision is Decision.UNAUTHENTICATED:
-        return Unauthenticated("The request has no credentials, and this call needs some.")
-    if decision is Decision.NOT_FOUND:
-        return no_deployment(deployment)
-    if decision is Decision.FORBIDDEN and caller:
-        return Forbidden(
-            f"This call needs the scope {scope!r} on {deployment!r}, which {caller.actor!r} does not have."
+def authorize(scope: Scope | None, deployment: str, caller: Caller | None) -> None:
+    """Return if ``caller`` may make a request that needs ``scope`` on ``deployment``; else raise why not.
+
+    ``scope`` is ``None`` for an endpoint that is open to everybody; ``caller`` is ``None`` if the request carried no
+    credentials (invalid ones never get here: they raise before). Raises ``Unauthenticated``, ``DeploymentNotFound`` or
+    ``Forbidden``.
+    """
+    if scope is None:
+        return
+    if caller is None:
+        raise Unauthenticated("No credentials were sent, and this endpoint requires them.")
+    held = caller.scopes(deployment)
+    if not held:
+        raise no_deployment(deployment)
+    if scope not in held:
+        raise Forbidden(
+            f"This endpoint requires the scope {scope!r} on {deployment!r}, which {caller.actor!r} does not have."
         )
-    return None

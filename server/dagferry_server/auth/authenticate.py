@@ -1,4 +1,4 @@
-"""Says who makes a request, from its headers alone: the one place where all kinds of credentials come together."""
+"""Authenticates requests by their headers alone: the one place where all kinds of credentials are checked."""
 
 import time
 from collections.abc import AsyncIterator, Callable
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from dagferry_server.auth.trust import Trust
 
 TOKENS, PROXY_SECRET = "tokens", "proxy_secret"
-"""What ``reloads`` and the metrics call the files."""
+"""The names of the files in ``reloads`` and in the metrics."""
 
 
 class Authenticator:
-    """Tells callers apart by whatever is set up: tokens, trusted issuers, a proxy. With none, everybody is anybody."""
+    """Identifies callers by tokens, trusted issuers or a proxy; if none is configured, every caller is ``ANYBODY``."""
 
     def __init__(
         self,
@@ -37,19 +37,19 @@ class Authenticator:
         self._now = now
 
     @property
-    def closed(self) -> bool:
-        """Whether callers have to prove who they are."""
+    def auth_required(self) -> bool:
+        """Whether callers need credentials."""
         return bool(self._tokens or self._trust or self._proxy)
 
     @property
     def reloads(self) -> dict[str, Reload]:
-        """How the last reloads went, by what was read; while one fails, what was read before is in force."""
+        """The results of the last reloads, by what was read; a failed one leaves the last valid state in effect."""
         reloads = {name: file.reload for name, file in self._files.items()}
         return {**reloads, **(self._trust.reloads if self._trust else {})}
 
     @property
     def token_expiry(self) -> float:
-        """When the next token ends (seconds since the epoch) whose name has no later one; 0 if none does."""
+        """When the next token expires (seconds since the epoch) whose name has no later one; 0 if none does."""
         tokens = self._tokens.value.tokens if self._tokens else ()
         return min(ending(tokens, self._now()).values(), default=0.0)
 
@@ -60,7 +60,7 @@ class Authenticator:
 
     @asynccontextmanager
     async def kept_fresh(self) -> AsyncIterator[None]:
-        """Re-read files and fetch keys in the background while the server runs."""
+        """Reload files and fetch keys in the background during the block."""
         work = [watch(list(self._files.values()))]
         if self._trust:
             work.append(self._trust.keep_fresh())
@@ -69,12 +69,12 @@ class Authenticator:
         async with running(*work):
             yield
 
-    async def identify(self, headers: Headers) -> Caller | None:
-        """Return who calls, ``None`` if the request has no credentials and needs some.
+    async def authenticate(self, headers: Headers) -> Caller | None:
+        """Return the caller, ``None`` if the request has no credentials although the server requires them.
 
         Raises ``CredentialsRefused`` (401) or ``IssuerUnavailable`` (503).
         """
-        if not self.closed:
+        if not self.auth_required:
             return ANYBODY
         tokens = self._tokens.value if self._tokens else Tokens((), ())
         if self._proxy and (caller := proxy_caller(self._proxy, tokens.users, headers)):
@@ -85,7 +85,7 @@ class Authenticator:
         if caller := token_caller(tokens.tokens, secret, self._now()):
             return caller
         if self._trust:
-            from dagferry_server.auth import jwts  # noqa: PLC0415 - 9 MiB of libraries for those with issuers alone
+            from dagferry_server.auth import jwts  # noqa: PLC0415 - 9 MiB of libraries, only with issuers
 
             if jwts.is_jwt(secret):
                 return await jwts.jwt_caller(self._trust.issuers, secret)

@@ -1,7 +1,7 @@
-"""Calls that may hang, as on a network mount that is gone, without anybody having to wait for them.
+"""Blocking calls that may hang, as on a lost network mount, with a timeout.
 
-They are not for the threads that all work shares: a few that hang would leave none, and the process could not end
-before them. So each caller has one thread at a time, which ends with the process whatever it is doing.
+They must not run in the shared thread pool: a few that hang would exhaust it, and the process could not exit before
+they return. So each user has one daemon thread at a time, which ends with the process whatever it is doing.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ Value = TypeVar("Value")
 
 
 class Blocking:
-    """Runs the blocking calls of one caller in a thread, one at a time. ``name`` is the thread's."""
+    """Runs blocking calls in a thread, one at a time. ``name`` is the name of the thread."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -23,12 +23,12 @@ class Blocking:
     async def call(self, work: Callable[[], Value], seconds: float) -> Value:
         """Return what ``work`` returns, or raise what it raises; ``TimeoutError`` if that takes ``seconds``.
 
-        The thread goes on then, and the next call waits as long for it before it begins.
+        The thread keeps running then, and the next call waits up to ``seconds`` for it before it starts.
         """
         if self._under_way:
             await self._ended(self._under_way, seconds)
         future: Future[Value] = Future()
-        future.set_running_or_notify_cancel()  # so that its thread alone ends it
+        future.set_running_or_notify_cancel()  # it cannot be cancelled: only its thread completes it
         self._under_way = asyncio.wrap_future(future)
         threading.Thread(target=_run, args=(future, work), name=self._name, daemon=True).start()
         ended: asyncio.Future[Value] = self._under_way
@@ -39,12 +39,12 @@ class Blocking:
         await asyncio.wait({call}, timeout=seconds)
         if not call.done():
             raise TimeoutError
-        call.exception()  # of a late one nobody wants to know
+        call.exception()  # mark a late error as retrieved
         self._under_way = None
 
 
 def _run(future: "Future[Value]", work: Callable[[], Value]) -> None:
     try:
         future.set_result(work())
-    except BaseException as error:  # noqa: BLE001 - it is raised where it was asked for
+    except BaseException as error:  # noqa: BLE001 - raised where the result is awaited
         future.set_exception(error)

@@ -1,40 +1,41 @@
-"""Keeps other people's web pages out, where no secret that only a person knows stands between them and the server.
+"""Rejects requests by web pages of other origins, where a browser needs no secret to use the server.
 
-A page that somebody has open can make their browser send requests to their own laptop, or through a proxy that knows
-them by a cookie. Browsers say where a request comes from; nothing else sends these headers. A page that had its own
-name point at 127.0.0.1 is of the same origin as the server, and is known by that name alone (DNS rebinding).
+An open web page can make the browser send requests to the user's own machine, or through a proxy that identifies the
+user by a cookie. Browsers report in headers where a request comes from; other clients do not send them. A page whose
+own name resolves to 127.0.0.1 has the same origin as the server, and is recognized only by that name (DNS rebinding).
 """
 
 import re
 from collections.abc import Mapping
 
+from dagferry_core.documentation import DOCUMENTATION
 from dagferry_core.loopback import is_loopback
 from dagferry_server.errors import OriginRefused
 
 _OWN_SITES = {"same-origin", "none"}
-"""Of Sec-Fetch-Site (W3C Fetch Metadata); ``none`` is an address somebody typed. ``same-site`` is another port."""
+"""Values of Sec-Fetch-Site (W3C Fetch Metadata); ``none`` is a typed address, ``same-site`` may be another port."""
 
 _HOST = re.compile(r"(?:\[([0-9a-fA-F:.]+)\]|([^:\[\]]+))(?::[0-9]+)?")
 
 
 def refuse_web_pages(headers: Mapping[str, str], *, loopback_only: bool) -> None:
-    """Raise ``OriginRefused`` if a web page of another origin made the request.
+    """Raise ``OriginRefused`` if a web page of another origin sent the request.
 
-    With ``loopback_only``, what the request calls this server must be a name that only this machine has.
+    With ``loopback_only``, the Host header must be a loopback address or name.
     """
     host = headers.get("Host", "")
     site = headers.get("Sec-Fetch-Site", "none")
     origin = headers.get("Origin")
     if site not in _OWN_SITES:
-        raise OriginRefused(f"A web page of another site made this request (Sec-Fetch-Site: {site[:40]!r}).")
+        raise OriginRefused(f"A web page on another site sent this request (Sec-Fetch-Site: {site[:40]!r}).")
     if origin is not None and origin not in {f"http://{host}", f"https://{host}"}:
-        raise OriginRefused(f"A web page of another origin made this request: {origin[:200]!r}.")
-    # Every browser sends Host; health checks in HTTP/1.0 do not.
+        raise OriginRefused(f"A web page of another origin sent this request: {origin[:200]!r}.")
+    # Every browser sends Host; HTTP/1.0 health checks do not.
     if loopback_only and host and not _names_loopback(host):
         raise OriginRefused(
-            f"This server has no credentials and answers to this machine only; the request asks for {host[:200]!r}.",
-            "Call it 127.0.0.1 or localhost. Behind a proxy or under another name it needs credentials, such as "
-            "--tokens-file: see docs/security.md.",
+            f"Host header {host[:200]!r} rejected: a server without credentials only accepts requests to itself.",
+            "Use 127.0.0.1 or localhost. To use a proxy or another name, configure credentials, such as "
+            f"--tokens-file: see {DOCUMENTATION}/how-to/set-up-credentials.md.",
         )
 
 

@@ -1,7 +1,7 @@
-"""Fetches an issuer's keys: from its discovery document or a URL. Bounded in time and size, and off the loop.
+"""Fetches an issuer's keys from its discovery document or a URL, bounded in time and size.
 
-No redirect is followed, a proxy of the environment is honoured, and the bearer token goes to the host that the issuers
-file names and to no other. Everything that can go wrong is a ``FetchFailed``, whose text is for the server's log only.
+Redirects are not followed, proxies of the environment are used, and the bearer token is sent only to the host that the
+issuers file names. All failures are ``FetchFailed``, whose text is for the server's log only.
 """
 
 import asyncio
@@ -20,9 +20,9 @@ from dagferry_server.auth.issuers import Issuer, KeySource, is_safe_url
 from dagferry_server.auth.regular import read_regular
 
 FETCH_SECONDS = 10.0
-"""For one document, from connecting to its last byte. A request with an unknown key waits for at most two."""
+"""For one document, from connecting to its last byte. A request with an unknown key waits for at most two fetches."""
 FILES_SECONDS = 5.0
-"""For the CA and the token that a fetch needs; what takes longer hangs."""
+"""For reading the CA and the token that a fetch needs."""
 MAX_DOCUMENT_BYTES = 256 * 1024
 MAX_BEARER_BYTES = 16 * 1024
 MAX_CA_BYTES = 1024 * 1024
@@ -30,16 +30,16 @@ MAX_CA_BYTES = 1024 * 1024
 OK = 200
 
 ACCEPT = "application/jwk-set+json, application/json"
-"""Kubernetes serves its keys as the first and answers 406 to whoever does not name that type; its discovery document,
-and the keys of other issuers, are of the second."""
+"""Kubernetes serves its keys as the first type and answers 406 if it is not accepted; its discovery document, and the
+keys of other issuers, have the second type."""
 
 
 class FetchFailed(Exception):
-    """The keys could not be had."""
+    """The keys could not be fetched."""
 
 
 async def fetch_keys(issuer: Issuer, reading: Blocking | None = None) -> dict[str, Any]:
-    """Return the JWKS document of ``issuer``; raise ``FetchFailed``. Its files are read by ``reading``."""
+    """Return the JWKS document of ``issuer``; raise ``FetchFailed``. ``reading`` reads its files."""
     source = issuer.source
     try:
         context, bearer = await (reading or Blocking("issuer")).call(partial(credentials, source), FILES_SECONDS)
@@ -54,19 +54,21 @@ async def fetch_keys(issuer: Issuer, reading: Blocking | None = None) -> dict[st
             return await _get(session, source.jwks_url or "", bearer)
         discovered = await _get(session, source.discovery, bearer)
         if discovered.get("issuer") != issuer.issuer:
-            raise FetchFailed(f"{source.discovery} speaks for {discovered.get('issuer')!r}, not for {issuer.issuer!r}")
+            raise FetchFailed(
+                f"{source.discovery} is for the issuer {discovered.get('issuer')!r}, not for {issuer.issuer!r}"
+            )
         url = discovered.get("jwks_uri")
         if not isinstance(url, str) or not is_safe_url(url):
-            raise FetchFailed(f"{source.discovery} names no https jwks_uri")
+            raise FetchFailed(f"{source.discovery} has no https jwks_uri")
         same_host = urlsplit(url)[:2] == urlsplit(source.discovery)[:2]
         return await _get(session, url, bearer if same_host else None)
 
 
 def credentials(source: KeySource) -> tuple[ssl.SSLContext, str | None]:
-    """Return whom a fetch trusts, and the token it sends; blocks. Raises ``FetchFailed`` if a file cannot be used."""
+    """Return the TLS context and the token of a fetch. Blocks; raises ``FetchFailed`` if a file cannot be used."""
     # Both are read at every fetch, because a cluster rotates its CA and the server's token.
     if source.ca_file:
-        _read(source.ca_file, MAX_CA_BYTES)  # what OpenSSL opens, it waits for
+        _read(source.ca_file, MAX_CA_BYTES)  # OpenSSL itself would wait for the writer of a FIFO
     try:
         context = tls_context(source.ca_file)
     except OSError as error:
@@ -75,7 +77,7 @@ def credentials(source: KeySource) -> tuple[ssl.SSLContext, str | None]:
         return context, None
     bearer = _read(source.bearer_token_file, MAX_BEARER_BYTES).decode(errors="replace").strip()
     if not bearer or not bearer.isascii() or not bearer.isprintable():
-        raise FetchFailed(f"{source.bearer_token_file} holds no token")
+        raise FetchFailed(f"{source.bearer_token_file} contains no token")
     return context, bearer
 
 
@@ -100,13 +102,15 @@ async def _get(session: aiohttp.ClientSession, url: str, bearer: str | None) -> 
     except asyncio.TimeoutError as error:
         raise FetchFailed(f"{url} took longer than {FETCH_SECONDS:g} s") from error
     except aiohttp.InvalidURL:
-        # A ClientError too. Its text is the proxy's address, and so may be a password.
-        raise FetchFailed(f"{url}: it, or the proxy that the environment names, is no http:// address") from None
+        # A ClientError too. Its text is the address of the proxy, which may contain a password.
+        raise FetchFailed(
+            f"{url}: this URL, or the proxy of the environment, is not an http:// or https:// address"
+        ) from None
     except (aiohttp.ClientError, OSError) as error:
         raise FetchFailed(f"{url}: {type(error).__name__}: {error}") from error
     except ValueError:
-        # Its text may show what stands in the proxy's address, and so a password.
-        raise FetchFailed(f"{url}: it, or the proxy that the environment names, is no address") from None
+        # Its text may quote the address of the proxy, which may contain a password.
+        raise FetchFailed(f"{url}: this URL, or the proxy of the environment, is not a valid address") from None
     return _json(bytes(content), url)
 
 
@@ -114,7 +118,7 @@ def _json(content: bytes, where: str) -> dict[str, Any]:
     try:
         document = json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise FetchFailed(f"{where} is no JSON") from error
+        raise FetchFailed(f"{where} is not JSON") from error
     if not isinstance(document, dict):
-        raise FetchFailed(f"{where} is no JSON object")
+        raise FetchFailed(f"{where} is not a JSON object")
     return document

@@ -5,13 +5,13 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from dagferry_server.errors import CredentialsRefused
 
 Headers = CIMultiDict[str] | CIMultiDictProxy[str]
-"""The headers of a request, each of which may be there more than once."""
+"""The headers of a request; each may occur more than once."""
 
 
 def bearer(headers: Headers) -> str | None:
     """Return the token in ``Authorization``, bare (as the ``astro`` CLI sends it) or after ``Bearer``.
 
-    ``None`` if there is no such header; raises ``CredentialsRefused`` if it is there twice, empty, or of another kind.
+    ``None`` if there is no such header; raises ``CredentialsRefused`` if it occurs twice, is empty or of another kind.
     """
     sent = headers.getall("Authorization", [])
     if not sent:
@@ -22,7 +22,9 @@ def bearer(headers: Headers) -> str | None:
     if words and words[0].lower() == "bearer":
         words = words[1:]
     if not words:
-        raise CredentialsRefused("The Authorization header holds no token.", "Check the variable it comes from.")
+        raise CredentialsRefused(
+            "The Authorization header contains no token.", "Check the variable that it comes from."
+        )
     if len(words) > 1:
-        raise CredentialsRefused("The Authorization header holds something else than a token or Bearer and a token.")
+        raise CredentialsRefused("The Authorization header must be a token, or Bearer and a token.")
     return words[0]

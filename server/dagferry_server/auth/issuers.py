@@ -1,10 +1,10 @@
-"""The issuers file: whose JWTs are trusted, where their keys are, and what their subjects may do.
+"""The issuers file: which issuers' JWTs are trusted, where their keys are, and what their subjects may do.
 
 ::
 
     [[issuers]]
     name = "github"
-    kind = "github"                       # github, gitlab, kubernetes or generic: what a rule must bind
+    kind = "github"                       # github, gitlab, kubernetes or generic: what a rule must restrict
     issuer = "https://token.actions.githubusercontent.com"
     audience = "dagferry"
 
@@ -13,12 +13,13 @@
     scopes = ["deploy"]
     deployments = ["prod"]
 
-A claim's value is a pattern or a list of them. The keys come from the issuer's OIDC discovery, or from ``jwks_url`` or
-``jwks_file``. ``ca_file`` is the one CA the fetch then trusts. ``bearer_token_file`` holds a token that is sent to the
-host this file names, and to no other: if a cluster's discovery points elsewhere, name ``jwks_url`` itself.
+A claim's value is a pattern or a list of patterns. The keys come from the issuer's OIDC discovery, or from ``jwks_url``
+or ``jwks_file``. ``ca_file`` is then the only CA that the fetch trusts. ``bearer_token_file`` contains a token that is
+sent only to the host named in this file: if a cluster's discovery points elsewhere, set ``jwks_url`` instead.
 
-The file is apart from the tokens file because it belongs into a ConfigMap, that one into a Secret. A rule that binds
-nobody ends the command with exit code 2; in a file that changed it leaves the rules before in force.
+The file is separate from the tokens file because it belongs in a ConfigMap, and the tokens file in a Secret. A rule
+that does not restrict who may use it ends the command with exit code 2; in a changed file it leaves the previous rules
+in effect.
 """
 
 from typing import Annotated, NamedTuple
@@ -36,7 +37,7 @@ MAX_ISSUERS = 100
 MAX_RULES_PER_ISSUER = 1000
 
 _TAKEN_NAMES = {"token", "proxy", "anonymous"}
-"""What the actors of other callers start with."""
+"""Prefixes of other callers' actors."""
 
 _Claim = str | int | bool
 
@@ -52,7 +53,7 @@ class KeySource(NamedTuple):
 
     @property
     def files(self) -> list[str]:
-        """What is read for each fetch."""
+        """The files that each fetch reads."""
         return [file for file in (self.ca_file, self.bearer_token_file) if file]
 
 
@@ -90,13 +91,13 @@ class _IssuerEntry(Entry):
     @model_validator(mode="after")
     def _checks(self) -> "_IssuerEntry":
         if self.name in _TAKEN_NAMES:
-            raise ValueError(f"the name {self.name!r} is taken")
+            raise ValueError(f"the name {self.name!r} is reserved")
         if self.jwks_file and (self.jwks_url or self.ca_file or self.bearer_token_file):
             raise ValueError("with jwks_file nothing is fetched: remove jwks_url, ca_file and bearer_token_file")
         if not self.jwks_file:
             key, url = ("jwks_url", self.jwks_url) if self.jwks_url else ("issuer", self.issuer)
             if not is_safe_url(url):
-                raise ValueError(f"{key} must be an https URL, or its keys could be anybody's")
+                raise ValueError(f"{key} must be an https URL, or the keys could be forged")
         for number, rule in enumerate(self.rules, 1):
             if why := unbound(self.kind, rule.patterns):
                 raise ValueError(f"rule {number} of {self.name!r}: {why}")
@@ -119,18 +120,18 @@ class _IssuersFile(Entry):
 
 
 def parse_issuers(data: bytes) -> tuple[Issuer, ...]:
-    """Read the issuers file; raise ``SetupError`` on anything unknown, unsafe, or that binds nobody."""
+    """Read the issuers file; raise ``SetupError`` if an entry is unknown or unsafe, or a rule restricts nobody."""
     what = "The issuers file"
     file = checked(_IssuersFile, parse_toml(data, what), what)
     for field in ("name", "issuer"):
         values = [getattr(entry, field) for entry in file.issuers]
         if len(set(values)) < len(values):
-            raise SetupError(f"{what} has two entries with the same {field}: put their rules into one.")
+            raise SetupError(f"{what} has two entries with the same {field}: merge their rules into one entry.")
     return tuple(entry.as_issuer() for entry in file.issuers)
 
 
 def is_safe_url(url: object) -> bool:
-    """Tell whether what is fetched from ``url`` comes from whom it names: https, or http from this machine."""
+    """Return whether ``url`` authenticates its host: https, or http to this machine."""
     if not isinstance(url, str):
         return False
     try:

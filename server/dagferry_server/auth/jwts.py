@@ -1,7 +1,7 @@
-"""Checks a JWT against the trusted issuers and their rules (RFC 7519, RFC 8725), and says who calls with it.
+"""Verifies a JWT against the trusted issuers and their rules (RFC 7519, RFC 8725), and returns its caller.
 
-Nothing of a token is believed before its signature is verified, except which issuer's keys to verify it with. The
-errors name what is wrong, because a CI job's owner has nothing else to go by, and never show the token.
+Nothing in a token is trusted before its signature is verified, except which issuer's keys to verify it with. The errors
+say what is wrong, because the owner of a CI job has nothing else to go by, and never show the token.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,19 +16,19 @@ from dagferry_server.auth.rules import Kind, claim_text
 from dagferry_server.errors import CredentialsRefused
 
 LEEWAY_SECONDS = 60
-"""How far the clocks of issuer and server may be apart."""
+"""How far the clocks of the issuer and the server may differ."""
 MAX_JWT_CHARACTERS = 16 * 1024
 MAX_ACTOR_CHARACTERS = 300
 MAX_EXPIRY = 1 << 40
-"""The end of a token that claims a later one, in seconds since the epoch: some 30,000 years. Integers in JSON have no
-end, but times do."""
+"""The latest expiry of a token, in seconds since the epoch: some 30,000 years. A later one is reduced to it, because
+integers in JSON are unbounded, but times are not."""
 REQUIRED_CLAIMS = ("iss", "aud", "sub", "exp", "iat")
 
 _ACTOR_CLAIMS: Mapping[Kind, tuple[str, ...]] = {
     "github": ("repository", "run_id"),
     "gitlab": ("project_path", "job_id"),
 }
-"""What finds the run that deployed; a subject may be cut down to less by its owner."""
+"""Claims that identify the CI run that deployed; the subject may be customized to contain less."""
 
 
 class TrustedIssuer(NamedTuple):
@@ -39,33 +39,35 @@ class TrustedIssuer(NamedTuple):
 
 
 def is_jwt(credentials: str) -> bool:
-    """Tell whether ``credentials`` have the form of a JWT: three parts between dots."""
+    """Return whether ``credentials`` have the form of a JWT: three parts separated by dots."""
     return credentials.count(".") == 2 and len(credentials) <= MAX_JWT_CHARACTERS  # noqa: PLR2004
 
 
 async def jwt_caller(trusted: Sequence[TrustedIssuer], token: str) -> Caller:
-    """Return who calls with ``token``.
+    """Return the caller with ``token``.
 
-    Raises ``CredentialsRefused`` with what is wrong, ``IssuerUnavailable`` if that cannot be told now.
+    Raises ``CredentialsRefused`` with what is wrong, ``IssuerUnavailable`` if the token cannot be verified now.
     """
     try:
         unverified = jwt.decode_complete(token, options={"verify_signature": False})
     except (jwt.PyJWTError, ValueError, RecursionError) as error:
-        raise _refused(f"The token is no JWT: {error}.") from None
+        raise _refused(f"The token is not a valid JWT: {error}.") from None
     algorithm, key_id = unverified["header"].get("alg"), unverified["header"].get("kid")
     if algorithm not in ALGORITHMS:
-        raise _refused(f"The token's algorithm is {_shown(algorithm)}; accepted are {', '.join(ALGORITHMS)}.")
+        raise _refused(f"The token's algorithm is {_shown(algorithm)}; accepted algorithms: {', '.join(ALGORITHMS)}.")
     if not isinstance(key_id, str):
-        raise _refused("The token does not say which key it is signed with (kid).")
+        raise _refused("The token has no key id (kid).")
     named = unverified["payload"].get("iss")
     issuer, keys = next((entry for entry in trusted if entry.issuer.issuer == named), (None, None))
     if issuer is None or keys is None:
-        raise _refused(f"The token's issuer {_shown(named)} is none that this server trusts.")
+        raise _refused(f"The token's issuer {_shown(named)} is not trusted by this server.")
     claims = _verified(token, await keys.find(key_id, algorithm), issuer)
     grants = tuple(rule.grant for rule in issuer.rules if rule.allows(claims))
     actor = _actor(issuer, claims)
     if not grants:
-        raise _refused(f"No rule for {issuer.name!r} matches this token: {actor}.", "Compare its claims to the rules.")
+        raise _refused(
+            f"No rule for {issuer.name!r} matches this token: {actor}.", "Compare its claims with the rules."
+        )
     return Caller(actor, grants, min(int(claims["exp"]), MAX_EXPIRY) + LEEWAY_SECONDS)
 
 
@@ -87,17 +89,17 @@ def _verified(token: str, key: jwt.PyJWK, issuer: Issuer) -> dict[str, Any]:
     except jwt.ImmatureSignatureError:
         raise _refused("The token is not valid yet. Compare the clocks of its issuer and of this server.") from None
     except jwt.InvalidAudienceError:
-        raise _refused(f"The token is for another audience than {issuer.audience!r}.") from None
+        raise _refused(f"The token's audience is not {issuer.audience!r}.") from None
     except jwt.MissingRequiredClaimError as error:
-        raise _refused(f"The token lacks the claim {error.claim}.") from None
-    except (jwt.PyJWTError, ValueError, OverflowError) as error:  # the last: a time that is infinite
+        raise _refused(f"The token has no claim {error.claim!r}.") from None
+    except (jwt.PyJWTError, ValueError, OverflowError) as error:  # OverflowError: an infinite time
         raise _refused(f"The token is not valid: {error}.") from None
 
 
 def _actor(issuer: Issuer, claims: Mapping[str, Any]) -> str:
     details = ((name, claim_text(claims.get(name))) for name in _ACTOR_CLAIMS.get(issuer.kind, ()))
     text = " ".join([f"{issuer.name}:{claims['sub']}", *(f"{name}={value}" for name, value in details if value)])
-    # A log line must stay one line, whatever an issuer lets people put into a branch's name.
+    # A log line must stay one line, whatever a branch name contains.
     return "".join(letter if letter.isprintable() else "?" for letter in text[:MAX_ACTOR_CHARACTERS])
 
 

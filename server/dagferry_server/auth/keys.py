@@ -1,9 +1,9 @@
-"""The keys of one issuer: cached, fetched at most once a minute, and in force while the issuer is away.
+"""The keys of one issuer: cached, fetched at most once a minute, and valid while the issuer is unavailable.
 
-A known key is used without waiting for anything. An unknown one leads to a fetch, if the last was a minute ago; all
-who need it wait for the same one. When the issuer answers, what it answers is in force, so a key it withdraws is
-refused. ``keep_fresh`` asks every ten minutes, so that this does not hang on somebody using a new key. Keys in a file
-are read again when it changes, so what is not among them is refused at once.
+A known key is used without waiting. An unknown key triggers a fetch if the last one was at least a minute ago;
+concurrent requests wait for the same fetch. Each successful fetch replaces all keys, so withdrawn keys are rejected.
+``keep_fresh`` fetches every ten minutes, so that this does not depend on new keys being used. Keys in a file are
+reloaded when the file changes, so a key that is not in it is rejected at once.
 """
 
 import asyncio
@@ -34,10 +34,10 @@ _CURVES: Mapping[tuple[object, object], tuple[str, ...]] = {
     ("EC", "P-521"): ("ES512",),
     ("OKP", "Ed25519"): ("EdDSA",),
 }
-"""Kind and curve of a key → what it may verify. A key decides that, never a token (RFC 8725 §3.1)."""
+"""Type and curve of a key → the algorithms it may verify. The key decides, never the token (RFC 8725 §3.1)."""
 
 ALGORITHMS: tuple[str, ...] = tuple(algorithm for names in _CURVES.values() for algorithm in names)
-"""Signatures by a key that only the issuer has. None of ``HS*``, whose key everybody has who can check one."""
+"""Asymmetric algorithms only: with ``HS*``, whoever can verify a signature can also make one."""
 
 Keys = Mapping[tuple[str, str], jwt.PyJWK]
 """Key id and algorithm → key."""
@@ -48,8 +48,8 @@ log = logging.getLogger(__name__)
 def parse_keys(document: Mapping[str, Any]) -> Keys:
     """Return the keys of a JWKS document (RFC 7517) that can verify a signature.
 
-    What is of another kind, for encryption, without an id, secret or broken is passed over: an issuer may have such
-    keys too. Raises ``FetchFailed`` if the document is no key set.
+    Keys of other types, for encryption, without an id, private or malformed are skipped: an issuer may have such keys
+    too. Raises ``FetchFailed`` if the document is not a key set.
     """
     listed = document.get("keys")
     if not isinstance(listed, list) or len(listed) > MAX_KEYS_PER_ISSUER:
@@ -64,23 +64,23 @@ def parse_keys(document: Mapping[str, Any]) -> Keys:
                 try:
                     keys.setdefault((key["kid"], algorithm), jwt.PyJWK.from_dict(key, algorithm))
                 except (jwt.PyJWTError, ValueError, TypeError, KeyError):
-                    log.warning("A key of an issuer is broken", extra=fields(key_id=key["kid"][:100]))
+                    log.warning("Issuer key skipped: malformed", extra=fields(key_id=key["kid"][:100]))
     return keys
 
 
 def _verifies(key: Mapping[str, Any]) -> bool:
-    """Tell whether a public key may verify signatures, by what it says of its use (RFC 7517 §4.2 and §4.3)."""
+    """Return whether a key is public and meant to verify signatures (RFC 7517 §4.2 and §4.3)."""
     operations = key.get("key_ops", ["verify"])
     return key.get("use", "sig") == "sig" and "d" not in key and isinstance(operations, list) and "verify" in operations
 
 
 def parse_keys_file(data: bytes) -> Keys:
-    """Return the keys in a file; raise ``SetupError`` if it holds no key set."""
+    """Return the keys in a file; raise ``SetupError`` if it is not a key set."""
     try:
         document = json.loads(data)
         return parse_keys(document if isinstance(document, dict) else {})
     except (ValueError, RecursionError):
-        raise SetupError("A file with an issuer's keys is no JSON.") from None
+        raise SetupError("A file with an issuer's keys is not valid JSON.") from None
     except FetchFailed as error:
         raise SetupError(f"A file with an issuer's keys cannot be used: {error}.") from None
 
@@ -88,13 +88,13 @@ def parse_keys_file(data: bytes) -> Keys:
 def _chosen(keys: Keys, issuer: str, key_id: str, algorithm: str) -> jwt.PyJWK | None:
     key = keys.get((key_id, algorithm))
     if key is None and any(known == key_id for known, _ in keys):
-        raise CredentialsRefused(f"The token's key at {issuer!r} is not for the algorithm {algorithm}.")
+        raise CredentialsRefused(f"The token's key of {issuer!r} cannot be used with the algorithm {algorithm}.")
     return key
 
 
 def _unknown(keys: Keys, issuer: str) -> CredentialsRefused:
-    none = "" if keys else " It has none that can be used."
-    return CredentialsRefused(f"The token's key is none of the keys of {issuer!r}.{none}")
+    none = "" if keys else " It has no usable keys."
+    return CredentialsRefused(f"The token's key is not among the keys of {issuer!r}.{none}")
 
 
 class FileKeys:
@@ -106,7 +106,7 @@ class FileKeys:
 
     @property
     def reload(self) -> Reload:
-        """How the last reload of the file went."""
+        """The result of the last reload of the file."""
         return self._file.reload
 
     async def find(self, key_id: str, algorithm: str) -> jwt.PyJWK:
@@ -116,14 +116,14 @@ class FileKeys:
         raise _unknown(self._file.value, self.name)
 
     async def keep_fresh(self) -> None:
-        """Look at the file until cancelled."""
+        """Reload the file when it changes, until cancelled."""
         await watch([self._file])
 
 
 class IssuerKeys:
     """The keys of the issuer called ``name``; ``fetch`` gets its JWKS document or raises ``FetchFailed``.
 
-    ``clock`` gives seconds that never run backwards. ``last_error`` says why the last fetch failed, ``None``
+    ``clock`` is monotonic, in seconds. ``last_error`` says why the last fetch failed, ``None``
     if it did not.
     """
 
@@ -148,8 +148,8 @@ class IssuerKeys:
     async def find(self, key_id: str, algorithm: str) -> jwt.PyJWK:
         """Return the key of this id for this algorithm.
 
-        Raises ``CredentialsRefused`` if the issuer says it has none, and ``IssuerUnavailable`` if it cannot be asked
-        now: 503 is honest then, and lets a client try again that was handed a token with a key of this very minute.
+        Raises ``CredentialsRefused`` if the issuer has no such key, and ``IssuerUnavailable`` (503) if that cannot be
+        determined now: a client whose token was signed with a brand-new key can then try again.
         """
         if key := self._keys.get((key_id, algorithm)):
             return key
@@ -161,25 +161,25 @@ class IssuerKeys:
         wait = max(1, math.ceil(self._next_fetch - self._clock()))
         if self.last_error:
             raise IssuerUnavailable(
-                f"The token's key is not known, and the keys of {self.name!r} cannot be fetched at the moment.",
+                f"The token's key is unknown, and the keys of {self.name!r} cannot be fetched at the moment.",
                 retry_after=wait,
             )
         ago = int(self._clock() - self._fetched)
         raise IssuerUnavailable(
             f"The token's key is not among the keys of {self.name!r} fetched {ago} s ago; "
-            f"they are asked for again in {wait} s.",
-            "Try again then. If the key is not among them either, the token is refused: get one from this issuer.",
+            f"the next fetch is in {wait} s.",
+            "Try again then. If the key is still unknown, get a new token from this issuer.",
             retry_after=wait,
         )
 
     async def refresh(self) -> bool:
-        """Fetch the keys, or wait for a fetch that is under way; ``False`` if the last was less than a minute ago."""
+        """Fetch the keys, or wait for the fetch in progress; ``False`` if the last was less than a minute ago."""
         if self._fetch is None:
             if self._clock() < self._next_fetch:
                 return False
             self._next_fetch = self._clock() + FETCH_EVERY_SECONDS
             self._fetch = asyncio.create_task(self._replace_keys())
-        # Whoever waits may go away; the others still want the keys.
+        # A waiting request may be cancelled; the others still need the keys.
         await asyncio.shield(self._fetch)
         return True
 
@@ -192,7 +192,7 @@ class IssuerKeys:
         except FetchFailed as error:
             self.last_error = str(error)
             log.warning(
-                "The keys of an issuer cannot be fetched; those known stay in force",
+                "Issuer keys cannot be fetched; the known keys stay in effect",
                 extra=fields(issuer=self.name, known=len(self._keys), error=self.last_error),
             )
         finally:

@@ -1,12 +1,12 @@
-"""Patterns in tokens and rules: plain text in which ``*`` stands for any run of characters, also none.
+"""Patterns in tokens and rules: plain text in which ``*`` matches any characters, or none.
 
-A pattern describes the whole of a text, never a part of it, and letters match as they are written. No regular
-expressions: whoever writes a rule should not have to think of dots, anchors and backtracking.
+A pattern must match the whole text, and is case-sensitive. Regular expressions are not supported: the author of a rule
+should not have to think of dots, anchors and backtracking.
 """
 
 
 def matches(pattern: str, text: str) -> bool:
-    """Tell whether ``pattern`` describes the whole of ``text``. Takes time linear in the text for each ``*``."""
+    """Return whether ``pattern`` matches all of ``text``. Takes time linear in the text for each ``*``."""
     first, *parts = pattern.split("*")
     if not parts:
         return pattern == text

@@ -1,12 +1,13 @@
-"""A forwarding proxy that has checked its callers, such as nginx with ``auth_request``. Off unless it is set up.
+"""A forwarding proxy that authenticates users, such as nginx with ``auth_request``. Off unless configured.
 
-The proxy sends the caller's name in a header of its choice, and its own secret in ``Dagferry-Proxy-Secret``: where a
-request comes from proves nothing, because every pod can reach the server. What a name may do stands in ``users`` of the
-tokens file, so a proxy that lets somebody through does not thereby say what for. The proxy must set both headers on
-every request it forwards, and so replace what a caller sent.
+The proxy sends the user's name in a configurable header, and its own secret in ``Dagferry-Proxy-Secret``: the address
+of a client proves nothing, because every pod can reach the server. Permissions are listed under ``users`` in the tokens
+file, keyed by the name the proxy sends; being let in by the proxy grants nothing by itself. The proxy must set both
+headers on every request it forwards, replacing what a client sent.
 """
 
 import hmac
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from dagferry_core.errors import SetupError
@@ -24,7 +25,7 @@ _PLACEHOLDER = {"{", "}"}
 
 
 class Proxy(NamedTuple):
-    """The header with the caller's name, and the file with the secret that proves the proxy."""
+    """The header with the user's name, and the file with the secret that authenticates the proxy."""
 
     user_header: str
     secret: WatchedFile[bytes]
@@ -35,34 +36,40 @@ def parse_secret(data: bytes) -> bytes:
     secret = data.strip()
     if len(secret) < MIN_SECRET_BYTES:
         raise SetupError(
-            f"The proxy's secret has {len(secret)} bytes and needs {MIN_SECRET_BYTES}.",
+            f"The proxy's secret has {len(secret)} bytes; at least {MIN_SECRET_BYTES} are required.",
             "Make one with: openssl rand -hex 32",
         )
     return secret
 
 
 def proxy_caller(proxy: Proxy, users: tuple[User, ...], headers: Headers) -> Caller | None:
-    """Return whom the proxy vouches for, ``None`` if the request does not come from it.
+    """Return the user that the proxy authenticated, ``None`` if the request did not come through it.
 
-    A caller's name without the secret counts for nothing. Raises ``CredentialsRefused`` if the secret is wrong or the
-    name is missing, there twice or unreadable.
+    A user name without the secret is ignored. Raises ``CredentialsRefused`` if the secret is wrong or the name is
+    missing, duplicated or not printable.
     """
     sent = headers.getall(PROXY_SECRET_HEADER, [])
     if not sent:
         return None
     if len(sent) > 1 or not hmac.compare_digest(sent[0].encode(errors="surrogateescape"), proxy.secret.value):
-        raise CredentialsRefused(f"{PROXY_SECRET_HEADER} does not hold the proxy's secret.")
+        raise CredentialsRefused(f"{PROXY_SECRET_HEADER} does not contain the proxy's secret.")
     names = headers.getall(proxy.user_header, [])
     if len(names) != 1 or not names[0] or len(names[0]) > MAX_USER_CHARACTERS or not names[0].isprintable():
         raise CredentialsRefused(
-            f"The proxy must send one caller's name in {proxy.user_header}; it sent {len(names)} or an unreadable one.",
-            "Check what the proxy sets this header from.",
+            f"The proxy must send exactly one user name in {proxy.user_header}; it sent {_described(names)}.",
+            "Check how the proxy sets this header.",
         )
     if _PLACEHOLDER & set(names[0]):
-        # Caddy sends it as it stands if the login answered without a name: all who came so would be one caller.
+        # Caddy sends it unexpanded if the login service returned no name: all these users would be one caller.
         raise CredentialsRefused(
-            f"The proxy sent a placeholder of its configuration in {proxy.user_header}: {names[0]!r}.",
-            "The login answered without a name. Check which header it names the caller in.",
+            f"The proxy sent an unexpanded placeholder in {proxy.user_header}: {names[0]!r}.",
+            "The login service returned no user name. Check which header it returns the name in.",
         )
     grants = tuple(user.grant for user in users if matches(user.name, names[0]))
     return Caller(f"proxy:{names[0]}", grants, by_browser=True)
+
+
+def _described(names: Sequence[str]) -> str:
+    if len(names) != 1:
+        return f"{len(names)}"
+    return "one that is too long or not printable" if names[0] else "an empty one"

@@ -1,4 +1,4 @@
-"""Reads a small file as a whole, and nothing that only looks like one: to open a FIFO is to wait for its writer."""
+"""Reads a small regular file, and rejects FIFOs and devices, which could block."""
 
 import os
 import stat
@@ -7,10 +7,10 @@ from dagferry_core.errors import SetupError
 
 
 def read_regular(path: str, most_bytes: int, *, guarded: bool = False) -> bytes:
-    """Return the content of a regular file of at most ``most_bytes``; raise ``SetupError`` if it cannot be had.
+    """Return the content of a regular file of at most ``most_bytes``; raise ``SetupError`` if it cannot be read.
 
-    With ``guarded`` a file that everybody on this machine may write is refused: it says who may do what. Blocks, on a
-    network mount that hangs for as long as that does.
+    With ``guarded``, a world-writable file is rejected, because it controls access. Blocks, on a hanging network mount
+    for as long as it hangs.
     """
     try:
         with open(path, "rb", opener=_without_waiting) as file:
@@ -19,14 +19,14 @@ def read_regular(path: str, most_bytes: int, *, guarded: bool = False) -> bytes:
                 raise SetupError(f"{path} is not a regular file.", "Put a file there, not a FIFO, device or socket.")
             if guarded and mode & stat.S_IWOTH:
                 raise SetupError(
-                    f"{path} can be written by every user of this machine, and says who may do what.",
+                    f"{path} controls access, but every user of this machine can write to it.",
                     f"Run: chmod o-w {path}",
                 )
             content = file.read(most_bytes + 1)
     except OSError as error:
         raise SetupError(f"{path} cannot be read: {error.strerror}.") from error
     if len(content) > most_bytes:
-        raise SetupError(f"{path} has more than {most_bytes} bytes.")
+        raise SetupError(f"{path} is larger than {most_bytes} bytes.")
     return content
 
 

@@ -1,7 +1,7 @@
-"""The rules of a trusted issuer: which of its subjects get what. Pure.
+"""The rules of a trusted issuer: which of its subjects get which scopes. Pure.
 
-Everybody with an account at GitHub can have a token of GitHub's issuer with the audience of their choice. So a rule
-that does not bind *who* asks gives its scopes to the whole world, and is refused when the server starts.
+Everybody with a GitHub account can get a token of GitHub's issuer with any audience. So a rule that does not restrict
+*who* may use it would grant its scopes to the whole world, and is rejected when the server starts.
 """
 
 import re
@@ -14,26 +14,26 @@ from dagferry_server.auth.patterns import matches
 Kind = Literal["github", "gitlab", "kubernetes", "generic"]
 
 IDENTITY_CLAIM: Mapping[Kind, str] = {"github": "repository_id", "gitlab": "project_id"}
-"""The number that names a caller for ever. Names are sold, renamed and taken over; these are not."""
+"""The claim with a number that identifies a caller permanently. Names can be sold, renamed and taken over."""
 
 _SUBJECT_WHO: Mapping[Kind, re.Pattern[str]] = {
-    # With GitHub's immutable subjects, owner and repository carry their numbers: repo:acme@1/dags@2:…
+    # GitHub's immutable subjects include the numbers of owner and repository: repo:acme@1/dags@2:…
     "github": re.compile(r"repo:[^/:]+/[^/:]+:"),
     "gitlab": re.compile(r"project_path:[^:]+/[^/:]+:"),
     "kubernetes": re.compile(r"system:serviceaccount:[^:]+:"),
 }
-"""How far a subject must be spelled out before its first ``*``: to the repository, the project, the namespace. What an
-issuer of another kind means by its subjects is not known, so there every subject is spelled out."""
+"""How much of a subject must be literal before its first ``*``: up to the repository, project or namespace. The format
+of other issuers' subjects is unknown, so theirs must be literal."""
 
 
 class Rule(NamedTuple):
-    """Who matches ``claims`` (claim → patterns, one of which must match) gets ``grant``."""
+    """A token that matches ``claims`` (claim → patterns, one of which must match) gets ``grant``."""
 
     claims: Mapping[str, tuple[str, ...]]
     grant: Grant
 
     def allows(self, claims: Mapping[str, Any]) -> bool:
-        """Tell whether a token with ``claims`` meets every condition of this rule."""
+        """Return whether a token with ``claims`` meets every condition of this rule."""
         return all(
             any(text is not None and matches(pattern, text) for pattern in patterns)
             for text, patterns in ((claim_text(claims.get(name)), patterns) for name, patterns in self.claims.items())
@@ -41,7 +41,7 @@ class Rule(NamedTuple):
 
 
 def claim_text(value: object) -> str | None:
-    """Return a claim as rules see it: text, a whole number or ``true``/``false`` as text; ``None`` for all else."""
+    """Return a claim as text for rules: a string, an integer, or ``true``/``false``; ``None`` for anything else."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int):
@@ -50,7 +50,7 @@ def claim_text(value: object) -> str | None:
 
 
 def unbound(kind: Kind, claims: Mapping[str, Iterable[str]]) -> str | None:
-    """Return why a rule with these ``claims`` binds nobody, ``None`` if it does bind its subject."""
+    """Return why a rule with these ``claims`` does not restrict who may use it, ``None`` if it does."""
     identity = IDENTITY_CLAIM.get(kind)
     if identity and identity in claims and all(re.fullmatch("[0-9]+", pattern) for pattern in claims[identity]):
         return None
@@ -62,8 +62,8 @@ def unbound(kind: Kind, claims: Mapping[str, Iterable[str]]) -> str | None:
     if identity:
         wanted = f"claims.{identity} (a number, without *) or {wanted}"
     return (
-        "the rule does not bind who asks, and a token for this audience can be had by everybody whom the issuer "
-        f"knows; it needs {wanted}"
+        "the rule does not restrict who may use it, and everybody with an account at the issuer can get a token for "
+        f"this audience; it needs {wanted}"
     )
 
 

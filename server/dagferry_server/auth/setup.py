@@ -1,4 +1,4 @@
-"""Makes the ``Authenticator`` that the settings describe. Reads every file it needs, so a bad one ends the command."""
+"""Makes the ``Authenticator`` for the settings. Reads every file it needs, so an invalid one ends the command."""
 
 from functools import partial
 from typing import TYPE_CHECKING
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def make_authenticator(settings: Settings) -> Authenticator:
-    """Return what tells callers apart. Blocks; raises ``SetupError`` if a file cannot be used."""
+    """Return the authenticator. Blocks; raises ``SetupError`` if a file cannot be used."""
     proxy = None
     if settings.proxy_user_header and settings.proxy_secret_file:
         proxy = Proxy(settings.proxy_user_header, WatchedFile(settings.proxy_secret_file, parse_secret, guarded=True))
@@ -32,7 +32,7 @@ def make_authenticator(settings: Settings) -> Authenticator:
 def _trust(path: str | None) -> "Trust | None":
     if path is None:
         return None
-    # Its libraries weigh 9 MiB, which a server without issuers need not carry.
+    # Its libraries take 9 MiB of memory, which a server without issuers does not need.
     from dagferry_server.auth.trust import Trust  # noqa: PLC0415
 
     return Trust(path)

@@ -1,4 +1,4 @@
-"""The tokens file: who may call with a secret, and with what rights. It holds no secret, only their sha256.
+"""The tokens file: which tokens are valid, and what they grant. It contains no secrets, only their sha256.
 
 ::
 
@@ -8,9 +8,9 @@
     ]
     users = [ { name = "*@example.com", scopes = ["read"], deployments = ["*"] } ]
 
-``users`` are those whom a forwarding proxy vouches for, and stand here if and only if there is one. Both are single
-arrays, never ``[[tokens]]`` tables: so no beginning of a file is a file, and one cut anywhere is refused. A token is
-rotated by two entries of the same name for a while.
+``users`` are users authenticated by a forwarding proxy, and must be present if and only if one is configured. Both are
+single arrays, never ``[[tokens]]`` tables: so a file that was truncated anywhere is invalid. To rotate a token, have
+two entries of the same name for a while.
 """
 
 import hashlib
@@ -29,10 +29,10 @@ from dagferry_server.auth.access import Caller, Grant, Scope
 from dagferry_server.auth.config_file import Entry, GrantEntry, checked, parse_toml
 from dagferry_server.errors import CredentialsRefused
 
-TOKEN_PREFIX = "dgf_"  # noqa: S105 - what scanners find leaked tokens by
+TOKEN_PREFIX = "dgf_"  # noqa: S105 - lets scanners find leaked tokens
 SECRET_BYTES = 32
 MAX_TOKENS = 1000
-"""Each is compared with at every request, which takes about 0.2 µs."""
+"""Each request is compared with each token, which takes about 0.2 µs per token."""
 MAX_USERS = 1000
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,99}$"
 
@@ -55,7 +55,7 @@ class _TokensFile(Entry):
 
 
 class Token(NamedTuple):
-    """One secret: the name of who holds it, its sha256, what it gives, when it ends (seconds since the epoch)."""
+    """One token: its name, the sha256 of its secret, what it grants, when it expires (seconds since the epoch)."""
 
     name: str
     sha256: bytes
@@ -64,36 +64,36 @@ class Token(NamedTuple):
 
 
 class User(NamedTuple):
-    """What callers get whose name, as a forwarding proxy tells it, matches the pattern ``name``."""
+    """What is granted to users whose name, as a forwarding proxy sends it, matches the pattern ``name``."""
 
     name: str
     grant: Grant
 
 
 class Tokens(NamedTuple):
-    """What the tokens file says."""
+    """The content of the tokens file."""
 
     tokens: tuple[Token, ...]
     users: tuple[User, ...]
 
 
 def parse_tokens(data: bytes, *, with_users: bool | None) -> Tokens:
-    """Read the tokens file; raise ``SetupError`` on anything that is not complete and exactly as described above.
+    """Parse the tokens file; raise ``SetupError`` if it is incomplete or not exactly as described above.
 
-    ``with_users`` says whether it must have users, or must not; ``None`` leaves that open.
+    ``with_users``: whether it must have users or must not; ``None`` allows both.
     """
     what = "The tokens file"
     try:
         tables = parse_toml(data, what)
         if _TABLE_HEADER.search(data):
-            raise SetupError(f"{what} has [[tables]], of which half a file could pass for a whole one.")
+            raise SetupError(f"{what} uses [[tables]], which are not allowed because a truncated file would be valid.")
         file = checked(_TokensFile, tables, what)
     except SetupError as error:
         raise SetupError(error.message, SHAPE) from None
     if with_users and file.users is None:
-        raise SetupError(f"{what} has no users, and without an entry nobody gets through the proxy.", USERS_SHAPE)
+        raise SetupError(f"{what} has no users, and without an entry the proxy lets nobody in.", USERS_SHAPE)
     if file.users and with_users is False:
-        raise SetupError(f"{what} has users, but no forwarding proxy is set up.")
+        raise SetupError(f"{what} has users, but no forwarding proxy is configured.")
     tokens = tuple(
         Token(
             entry.name,
@@ -104,11 +104,11 @@ def parse_tokens(data: bytes, *, with_users: bool | None) -> Tokens:
         for entry in file.tokens
     )
     if len({token.sha256 for token in tokens}) < len(tokens):
-        raise SetupError(f"{what} has the same sha256 twice: a secret belongs to one entry.")
+        raise SetupError(f"{what} contains the same sha256 twice: each secret must have one entry.")
     return Tokens(tokens, tuple(User(entry.name, entry.grant) for entry in file.users or ()))
 
 
-SHAPE = """Its shape is, with what `dagferry-server token new` prints in the middle:
+SHAPE = """It must look like this, with the entry that `dagferry-server token new` prints:
 tokens = [
   { name = "ci", sha256 = "…", scopes = ["deploy"], deployments = ["prod"] },
 ]"""
@@ -116,9 +116,9 @@ USERS_SHAPE = 'Add: users = [ { name = "*@example.com", scopes = ["read"], deplo
 
 
 def token_caller(tokens: Iterable[Token], secret: str, now: float) -> Caller | None:
-    """Return who holds ``secret``, or ``None`` if it is none of ``tokens``; raise if it has expired at ``now``.
+    """Return the holder of ``secret``, ``None`` if it is not in ``tokens``; raise if it has expired at ``now``.
 
-    Every token is compared, each in constant time, so the time taken tells nothing about any of them.
+    Every token is compared in constant time, so the time taken reveals nothing about any of them.
     """
     presented = hashlib.sha256(secret.encode(errors="surrogateescape")).digest()
     holder = None
@@ -129,16 +129,16 @@ def token_caller(tokens: Iterable[Token], secret: str, now: float) -> Caller | N
         return None
     if holder.expires is not None and now >= holder.expires:
         raise CredentialsRefused(
-            f"The token {holder.name!r} has expired: it was good until {shown_time(holder.expires)}.",
-            "Ask whoever runs the server for a new token.",
+            f"The token {holder.name!r} expired at {shown_time(holder.expires)}.",
+            "Ask the operator of the server for a new token.",
         )
     return Caller(f"token:{holder.name}", (holder.grant,), holder.expires)
 
 
 def ending(tokens: Iterable[Token], now: float) -> dict[str, float]:
-    """Return when each name's last token ends (seconds since the epoch), of those that end and have not by ``now``.
+    """Return when each name's last token expires (seconds since the epoch), if it has not expired by ``now``.
 
-    A name with a token that ends later, or never, has been rotated: its older tokens are meant to end.
+    A name with a token that expires later, or never, has been rotated: its older tokens are meant to expire.
     """
     last: dict[str, float] = {}
     for token in tokens:
@@ -147,14 +147,14 @@ def ending(tokens: Iterable[Token], now: float) -> dict[str, float]:
 
 
 class NewToken(NamedTuple):
-    """A fresh secret, shown once, and the line that goes into ``tokens`` of the tokens file."""
+    """A new secret, shown once, and its line for ``tokens`` in the tokens file."""
 
     secret: str
     entry: str
 
 
 def new_token(name: str, scopes: Iterable[Scope], deployments: Iterable[str], expires: float | None = None) -> NewToken:
-    """Return a new secret of 256 random bits and its entry; raise ``SetupError`` if the entry would be refused.
+    """Return a new secret of 256 random bits and its entry; raise ``SetupError`` if the entry would be invalid.
 
     ``expires`` is in seconds since the epoch.
     """
@@ -172,5 +172,5 @@ def new_token(name: str, scopes: Iterable[Scope], deployments: Iterable[str], ex
 
 
 def shown_time(moment: float) -> str:
-    """Return a moment (seconds since the epoch) as the file has it, in UTC: ``2027-01-31T00:00:00Z``."""
+    """Return a time (seconds since the epoch) as it is written in the file, in UTC: ``2027-01-31T00:00:00Z``."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(moment))

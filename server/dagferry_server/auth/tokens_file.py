@@ -1,7 +1,7 @@
-"""Adds entries to a tokens file and removes them, and leaves everything else in it as somebody wrote it.
+"""Adds entries to a tokens file and removes them, and leaves everything else in it unchanged.
 
-Nothing is believed of the text: after every change the file is read as the server reads it, and written only if it
-says what it said before, but for the change. It is replaced by a rename, so a server never sees half of it.
+The text is edited, then parsed as the server parses it, and written only if nothing but the intended change differs.
+The file is replaced by a rename, so the server never sees a partial file.
 """
 
 import contextlib
@@ -23,22 +23,22 @@ _NEW_MODE = 0o600
 
 
 def read_tokens(path: str) -> Tokens:
-    """Return what the file says, with or without users; raise ``SetupError`` if it cannot be used."""
+    """Return the content of the file, with or without users; raise ``SetupError`` if it cannot be used."""
     return _parsed(_read(path))
 
 
 def add_entry(path: str, entry: str) -> None:
-    """Add an entry to the array of tokens; a file that is not there is made, for its owner alone."""
+    """Add an entry to the array of tokens; a missing file is created, readable only by its owner."""
     with _locked(path):
         text = _read(path) if os.path.lexists(path) else _NEW_FILE
         before = _parsed(text)
         [added] = _parsed(f"tokens = [\n{entry}\n]").tokens
         changed = _ARRAY.sub(lambda array: f"{array[1]}\n  {entry}\n", text, count=1)
-        _replace(path, changed, before._replace(tokens=(added, *before.tokens)), "the entry cannot be added to it")
+        _replace(path, changed, before._replace(tokens=(added, *before.tokens)), "the entry cannot be added")
 
 
 def remove_entries(path: str, chosen: Callable[[Token], bool]) -> tuple[Token, ...]:
-    """Remove the entries that are ``chosen``, each of which must have a line of its own, and return what they were."""
+    """Remove the entries that are ``chosen``, each of which must be on a line of its own, and return them."""
     with _locked(path):
         text = _read(path)
         before = _parsed(text)
@@ -46,7 +46,7 @@ def remove_entries(path: str, chosen: Callable[[Token], bool]) -> tuple[Token, .
         if gone:
             changed = "".join(line for line in text.splitlines(keepends=True) if _entry_of(line) not in gone)
             left = tuple(token for token in before.tokens if token not in gone)
-            _replace(path, changed, before._replace(tokens=left), "an entry has no line of its own")
+            _replace(path, changed, before._replace(tokens=left), "an entry is not on a line of its own")
     return gone
 
 
@@ -73,7 +73,7 @@ def _parsed(text: str) -> Tokens:
 
 @contextlib.contextmanager
 def _locked(path: str) -> Iterator[None]:
-    """Keep other commands from changing a file in the same folder at the same time."""
+    """Lock the folder of the file, so that no other command changes a file in it at the same time."""
     folder = os.path.dirname(os.path.realpath(path))
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
@@ -87,14 +87,14 @@ def _locked(path: str) -> Iterator[None]:
 
 
 def _replace(path: str, text: str, wanted: Tokens, why: str) -> None:
-    """Write ``text`` to the file, whose owner and mode stay, if it says ``wanted``; else raise ``SetupError``."""
+    """Write ``text`` to the file and keep its owner and mode if it parses as ``wanted``; else raise ``SetupError``."""
     try:
-        says = _parsed(text)
+        parsed = _parsed(text)
     except SetupError:
-        says = None
-    if says != wanted:
-        raise SetupError(f"{path} was not changed: {why}.", "Change it by hand.")
-    path = os.path.realpath(path)  # a link stays a link
+        parsed = None
+    if parsed != wanted:
+        raise SetupError(f"{path} was not changed: {why}.", "Edit it by hand.")
+    path = os.path.realpath(path)  # replace the target of a link
     try:
         status = os.stat(path) if os.path.exists(path) else None
         with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=os.path.dirname(path), delete=False) as file:

@@ -1,7 +1,7 @@
-"""The issuers file in force: whose tokens are trusted, by which keys, under which rules. Read again when it changes.
+"""The issuers in effect: whose tokens are trusted, by which keys, under which rules. Reloaded when the file changes.
 
-What cannot be used, also because a file that it names is missing, leaves the last good one in force. An issuer whose
-place did not change keeps its keys, so a change of rules asks nobody for anything.
+An invalid file, or one that names a missing file, leaves the last valid one in effect. An issuer whose key source did
+not change keeps its keys, so a change of rules fetches nothing.
 """
 
 import asyncio
@@ -14,16 +14,16 @@ from dagferry_server.auth.fetch import FetchFailed, credentials, fetch_keys
 from dagferry_server.auth.issuers import Issuer, KeySource, parse_issuers
 from dagferry_server.auth.jwts import TrustedIssuer
 from dagferry_server.auth.keys import FileKeys, IssuerKeys
-from dagferry_server.auth.watched import Reload, WatchedFile, running, tell_if_it_broke, watch
+from dagferry_server.auth.watched import Reload, WatchedFile, log_if_failed, running, watch
 
 ISSUERS, ISSUER_KEYS = "issuers", "issuer_keys"
-"""What ``reloads`` and the metrics call the file, and the keys of all issuers in it."""
+"""The names of the file, and of the keys of all its issuers, in ``reloads`` and in the metrics."""
 
 _Place = tuple[str, str, KeySource]
 
 
 class Trust:
-    """The issuers in the file at ``path``. Blocks; raises ``SetupError`` if it cannot be used at first."""
+    """The issuers in the file at ``path``. Blocks; raises ``SetupError`` if it is invalid when first loaded."""
 
     def __init__(self, path: str) -> None:
         self._keys: dict[_Place, IssuerKeys | FileKeys] = {}
@@ -31,12 +31,12 @@ class Trust:
 
     @property
     def issuers(self) -> tuple[TrustedIssuer, ...]:
-        """Those in force now."""
+        """The issuers in effect now."""
         return self._file.value
 
     @property
     def reloads(self) -> dict[str, Reload]:
-        """How the last reloads went: of the file, and of the keys of all issuers together."""
+        """The results of the last reloads: of the file, and of the keys of all issuers together."""
         of_keys = [keys.reload for _, keys in self.issuers]
         errors = [reload.last_error for reload in of_keys if reload.last_error]
         oldest = min((reload.succeeded_at for reload in of_keys), default=0.0)
@@ -48,17 +48,17 @@ class Trust:
         return tuple(TrustedIssuer(issuer, self._keys[place]) for place, issuer in places.items())
 
     async def keep_fresh(self) -> None:
-        """Look at the file, and keep the keys of every issuer in it fresh, until cancelled."""
+        """Reload the file when it changes, and keep the keys of every issuer fresh, until cancelled."""
         tasks: dict[IssuerKeys | FileKeys, asyncio.Task[None]] = {}
         async with running(watch([self._file])):
             try:
                 while True:
-                    in_force = {keys for _, keys in self.issuers}
-                    for keys in tasks.keys() - in_force:
+                    current = {keys for _, keys in self.issuers}
+                    for keys in tasks.keys() - current:
                         tasks.pop(keys).cancel()
-                    for keys in in_force - tasks.keys():
+                    for keys in current - tasks.keys():
                         tasks[keys] = asyncio.create_task(keys.keep_fresh())
-                        tasks[keys].add_done_callback(tell_if_it_broke)
+                        tasks[keys].add_done_callback(log_if_failed)
                     await asyncio.sleep(watched.LOOK_EVERY_SECONDS)
             finally:
                 for task in tasks.values():

@@ -1,11 +1,11 @@
-"""Bundles as they lie in the store: opened for single files, and what is put beside them.
+"""Bundles in the store: opened to read single files, and stored together with their index.
 
 Everything here is synchronous and runs in threads.
 """
 
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import BinaryIO, NamedTuple
 
 from dagferry_core.archive.check import CheckedArchive
@@ -16,26 +16,26 @@ from dagferry_core.bundle.writer import write_bundle
 from dagferry_core.limits import MIB, PIECE_BYTES
 from dagferry_core.source.reads import read_hints
 from dagferry_core.source.scan import ANYTHING, imported_names
-from dagferry_server.store.base import Store, decoding, storage_errors
+from dagferry_server.store.base import BundleSource, Store, decoding
 
 MAX_SOURCE_BYTES = 4 * MIB
-"""A larger .py file is not looked into: it counts as importing and reading everything."""
+"""A larger .py file is not scanned: it counts as importing and reading everything."""
 MAX_IMPORTS_BYTES = 20 * MIB
-"""What the names in a bundle's files may come to: what they import and read; files beyond count as importing and
-reading everything too."""
+"""The total size of the names that a bundle's files import and read; the files beyond it count as importing and reading
+everything, too."""
 NAME_BYTES = 64
-"""What a name takes in memory beside its letters: 13 million short ones, in an upload of 28 KiB, took 2 GB."""
+"""What a name takes in memory beside its letters: 13 million short ones, from an upload of 28 KiB, took 2 GB."""
 
 
 class StoredBundleFile(BundleFile):
-    """A bundle of the store. Reading raises ``StoreDamaged`` or ``StoreFailed``, which name the bundle by ``name``."""
+    """A bundle of the store. If it is damaged, reading raises ``StoreDamaged``, which names it by ``name``."""
 
     def __init__(
-        self, fd: int, encoded_index: bytes, name: str, known: Manifest | None, when_large: Callable[[], object]
+        self, source: BundleSource, name: str, known: Manifest | None, when_large: Callable[[], object]
     ) -> None:
         self._name = name
         with _reading(name):
-            super().__init__(fd, Index.decode(encoded_index), known, when_large)
+            super().__init__(source.read, Index.decode(source.encoded_index), known, when_large)
 
     def contents(self, path: str) -> Iterator[bytes]:
         """Yield the content of a file in pieces."""
@@ -47,10 +47,8 @@ class StoredBundleFile(BundleFile):
             super().verify()
 
 
-@contextmanager
-def _reading(name: str) -> Iterator[None]:
-    with storage_errors(f"Reading bundle {name}"), decoding(f"Bundle {name}"):
-        yield
+def _reading(name: str) -> AbstractContextManager[None]:
+    return decoding(f"Bundle {name}")
 
 
 def _read(pieces: Iterator[bytes], name: str) -> Iterator[bytes]:
@@ -59,7 +57,7 @@ def _read(pieces: Iterator[bytes], name: str) -> Iterator[bytes]:
 
 
 @contextmanager
-def opened(
+def open_bundle(
     store: Store,
     deployment: str,
     digest: str,
@@ -68,23 +66,20 @@ def opened(
 ) -> Iterator[BundleFile]:
     """Open a stored bundle for reading single files; ``known`` and ``when_large`` are those of ``BundleFile``.
 
-    Raises ``BundleGone`` if it is not there, ``StoreDamaged`` if it is damaged, ``StoreFailed`` if it cannot be read.
+    Raises ``BundleGone`` if it is not there, ``StoreDamaged`` if it is damaged, ``StoreAway`` if it cannot be read now.
     """
-    stored = store.open_bundle(deployment, digest)
-    with stored.file as file, storage_errors(f"Reading a bundle of {deployment}"):
-        name = f"{digest} of {deployment}"
-        yield StoredBundleFile(file.fileno(), stored.encoded_index, name, known, when_large)
+    with store.open_bundle(deployment, digest) as source:
+        yield StoredBundleFile(source, f"{digest} of {deployment}", known, when_large)
 
 
 def contents_of(store: Store, deployment: str, digest: str) -> Iterator[tuple[Entry, Iterator[bytes]]]:
-    """Yield every file of a stored bundle with its content in pieces, without the manifest in memory.
+    """Yield every file of a stored bundle and its content in pieces, without holding the manifest in memory.
 
-    Raises what ``opened`` raises.
+    Raises what ``open_bundle`` raises.
     """
-    stored = store.open_bundle(deployment, digest)
     name = f"{digest} of {deployment}"
-    with stored.file as file, _reading(name):
-        for entry, pieces in walk(file.fileno(), Index.decode(stored.encoded_index).frames):
+    with store.open_bundle(deployment, digest) as source, _reading(name):
+        for entry, pieces in walk(source.read, Index.decode(source.encoded_index).frames):
             yield entry, _read(pieces, name)
 
 
@@ -99,7 +94,7 @@ _ANY = Source((ANYTHING,), (ANYTHING,))
 
 
 def known_sources(bundle: BundleFile | None, new: Manifest) -> dict[str, Source]:
-    """Return what was found in the Python sources of a bundle that ``new`` has too, by the sha256 of their content."""
+    """Return what was found in the Python sources that a bundle and ``new`` have in common, by their sha256."""
     if bundle is None or bundle.reads is None:
         return {}
     files, reads = bundle.manifest.files, bundle.reads
@@ -116,7 +111,7 @@ def put_bundle(
 ) -> None:
     """Store what ``check_archive`` left in ``spool`` as a bundle.
 
-    ``known`` is what was found in contents that were looked into before.
+    ``known`` is what was found in contents that were scanned before.
     """
     spool.flush()
     fd = spool.fileno()
@@ -138,7 +133,7 @@ def put_bundle(
 
     def contents(entry: Entry) -> Iterator[bytes]:
         nonlocal names_bytes
-        # Here, because this goes on while the files before are compressed.
+        # Here, because the files before this one are compressed meanwhile.
         if entry.path.endswith(".py"):
             source = look_into(entry)
             imports[entry.path], reads[entry.path] = source

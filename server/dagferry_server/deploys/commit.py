@@ -24,18 +24,12 @@ from dagferry_core.bundle.reader import BundleFile
 from dagferry_core.deploy_details import DeployDetails
 from dagferry_core.deploylog import Deploy, next_deploy
 from dagferry_runtime.logs import fields, log_failure
-from dagferry_server.deploys.bundles import known_sources, opened, put_bundle
+from dagferry_server.deploys.bundles import known_sources, open_bundle, put_bundle
 from dagferry_server.deploys.deployment import Deployment
 from dagferry_server.deploys.deployments import Deployments
 from dagferry_server.deploys.entries import create_entry
 from dagferry_server.deploys.patches import Key, Patches, patch_between
-from dagferry_server.errors import (
-    BundleGone,
-    DeployContended,
-    StoreDamaged,
-    StoreFailed,
-    StoreFull,
-)
+from dagferry_server.errors import BundleGone, DeployContended, StoreAway, StoreDamaged, StoreError
 from dagferry_server.store.base import Store
 
 MAX_RACES = 10
@@ -111,7 +105,7 @@ class Committer:
     async def commit(self, deployment: Deployment, upload: Upload, new: New) -> Deploy | None:
         """Commit while the caller holds the deployment's lock; return the deploy, or ``None`` if nothing changed.
 
-        Raises ``DeployContended`` after ``MAX_RACES`` lost races, ``StoreFull`` and ``StoreFailed``.
+        Raises ``DeployContended`` after ``MAX_RACES`` lost races, and ``StoreError``.
         """
         started = time.monotonic()
         for race in range(1, MAX_RACES + 1):
@@ -155,10 +149,10 @@ class Committer:
             # It was there a moment ago. Whoever deleted it, the next race stores it anew.
             log_failure("A bundle was deleted before it had a deploy", error, deployment=deployment.name)
             return _Outcome(None, None, lost=True)
-        except (StoreFailed, StoreFull):
+        except StoreError:
             # Only the store knows whether the entry is there. Until it answers, nobody is told that what is in memory
             # is current.
-            with contextlib.suppress(StoreFailed):
+            with contextlib.suppress(StoreError):
                 await deployment.refresh()
             self._deployments.retry(deployment)
             raise
@@ -189,9 +183,9 @@ class Committer:
             return None
         for attempt in range(1, READ_ATTEMPTS + 1):
             try:
-                return stack.enter_context(opened(self._store, head.deployment, head.current.digest, new))
-            except (BundleGone, StoreFailed) as error:
-                if attempt == READ_ATTEMPTS or isinstance(error, BundleGone | StoreDamaged):
+                return stack.enter_context(open_bundle(self._store, head.deployment, head.current.digest, new))
+            except (BundleGone, StoreDamaged, StoreAway) as error:
+                if attempt == READ_ATTEMPTS or not isinstance(error, StoreAway):
                     log_failure("The bundle of the current deploy cannot be read", error, deployment=head.deployment)
                     break
             # Without it all files count as new, and every pod fetches the whole bundle: so a transient error is tried
@@ -214,11 +208,11 @@ class Committer:
         if not self._store.has_bundle(deployment, digest):
             return False
         try:
-            with opened(self._store, deployment, digest, manifest) as bundle:
+            with open_bundle(self._store, deployment, digest, manifest) as bundle:
                 bundle.verify()
-        except (BundleGone, StoreFailed) as error:
-            # This very upload can bring it back.
-            log_failure("A stored bundle is damaged and stored anew", error, deployment=deployment, digest=digest)
+        except (BundleGone, StoreDamaged, StoreAway) as error:
+            # This very upload can bring it back, also from a bad block, where each read fails and a write does not.
+            log_failure("A stored bundle cannot be read and is replaced", error, deployment=deployment, digest=digest)
             return False
         return True
 
@@ -227,11 +221,11 @@ class Committer:
         key = Key(deployment, old.manifest.digest, manifest.digest)
         if not worth_a_patch(changes):
             return key, None  # and so it is not tried again when the sidecars ask
-        with opened(self._store, deployment, manifest.digest, manifest) as bundle:
+        with open_bundle(self._store, deployment, manifest.digest, manifest) as bundle:
             try:
                 return key, patch_between(old, bundle)
-            except StoreFailed as error:
-                # A damaged old bundle must not prevent the deploy of a new one.
+            except (StoreDamaged, StoreAway) as error:
+                # An old bundle that cannot be read must not prevent the deploy of a new one.
                 log_failure("A bundle cannot be read", error, deployment=deployment, digest=old.manifest.digest)
                 # A request for the patch later may succeed, unless the bundle is damaged.
                 return (key, None) if isinstance(error, StoreDamaged) else None
@@ -254,7 +248,7 @@ class Committer:
                 details=hashlib.sha256(details).hexdigest(),
             )
         except OverflowError as error:
-            raise StoreFailed(f"The deploy log of {head.deployment} is full: {error}.") from error
+            raise StoreDamaged(f"The deploy log of {head.deployment} is full: {error}.") from error
         if create_entry(self._store, head.deployment, deploy, details):
             return _Outcome(deploy, patch)
         return _Outcome(None, None, lost=True)

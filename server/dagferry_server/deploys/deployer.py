@@ -19,7 +19,7 @@ from dagferry_server.deploys.receive import Received
 from dagferry_server.deploys.retention import RetentionRunner
 from dagferry_server.deploys.secret_files import secret_warnings
 from dagferry_server.deploys.warnings import dropped_warnings, log_warnings, too_long_warnings
-from dagferry_server.errors import StoreFailed, StoreFull
+from dagferry_server.errors import StoreError
 from dagferry_server.memory import Turn, TurnTaken
 from dagferry_server.metrics import Metrics
 from dagferry_server.store.base import Store, storage_errors
@@ -70,7 +70,7 @@ class Deployer:
     async def incoming(self, deployment: Deployment) -> AsyncIterator[BinaryIO]:
         """Return an empty file for an upload, for the time of a block that receives and deploys it.
 
-        Raises ``StoreFull`` and ``StoreFailed`` if there cannot be one.
+        Raises ``StoreError`` if there cannot be one.
         """
         try:
             file = await asyncio.to_thread(self._folder.scratch_file, deployment.name)
@@ -78,7 +78,7 @@ class Deployer:
                 yield file
             finally:
                 await asyncio.to_thread(self._folder.discard, file)
-        except (StoreFailed, StoreFull):
+        except StoreError:
             # A bundle may have been stored that no deploy names; on a full volume its space is needed.
             self._retention.request()
             raise
@@ -89,7 +89,7 @@ class Deployer:
         """Deploy what lies under ``root`` in a received file; ``None``: as the archive suggests.
 
         Raises what ``check_archive`` raises, ``DeploymentNotFound`` and ``DeploymentDisabled`` if the deployment was
-        removed or disabled while the upload came, ``ServerBusy``, ``DeployContended``, ``StoreFull``, ``StoreFailed``.
+        removed or disabled while the upload came, ``ServerBusy``, ``DeployContended``, ``StoreError``.
         """
         with Turn() as turn:
             try:

@@ -23,9 +23,9 @@ from dagferry_server.errors import (
     DeploymentDisabled,
     NothingDeployed,
     RequestError,
+    StoreAway,
     StoreDamaged,
-    StoreFailed,
-    StoreFull,
+    StoreError,
     VersionNotFound,
 )
 from dagferry_server.fleet.sidecars import Sidecars
@@ -35,7 +35,7 @@ from dagferry_server.store.base import Store
 MEMORY_DEPLOYS = 10_000
 """About 8 MB; also the maximum number of deploys whose bundles retention keeps."""
 
-Fault: TypeAlias = StoreFailed | StoreFull
+Fault: TypeAlias = StoreError
 
 
 class _Read(NamedTuple):
@@ -43,7 +43,7 @@ class _Read(NamedTuple):
 
     sequence: int
     deploy: Deploy | None
-    error: StoreFailed | None
+    error: StoreAway | StoreDamaged | None
     sha256: str
     """Of its bytes, in hex; empty if there are none."""
 
@@ -69,7 +69,7 @@ class Log(NamedTuple):
     highest: int
     recent: dict[int, Deploy]
     unreadable: set[int]
-    away: dict[int, StoreFailed]
+    away: dict[int, StoreAway]
     head_sha256: str
 
 
@@ -84,7 +84,7 @@ def read_log(store: Store, deployment: str) -> Log:
         highest=sequences[-1] if sequences else 0,
         recent={each.sequence: each.deploy for each in read if each.deploy},
         unreadable={each.sequence for each in read if each.error},
-        away={each.sequence: each.error for each in read if each.error and not each.is_damaged},
+        away={each.sequence: each.error for each in read if isinstance(each.error, StoreAway)},
         head_sha256=read[-1].sha256 if read else "",
     )
 
@@ -92,7 +92,7 @@ def read_log(store: Store, deployment: str) -> Log:
 def _read_stored(store: Store, deployment: str, sequence: int) -> _Read:
     try:
         data = store.read_entry(deployment, sequence)
-    except StoreFailed as error:
+    except (StoreAway, StoreDamaged) as error:
         return _Read(sequence, None, error, "")
     return _decoded(sequence, data)
 
@@ -172,7 +172,7 @@ class Deployment:
                 if was_away or sequence not in self.unreadable:
                     each.log_damage(self.name)
                 self.unreadable.add(sequence)
-                if not each.is_damaged:
+                if isinstance(each.error, StoreAway):
                     self._away[sequence] = each.error
             if sequence >= self.highest:
                 self.highest, self.head_sha256 = sequence, each.sha256
@@ -204,21 +204,21 @@ class Deployment:
         raise type(fault)(f"Which deploy of {self.name} is the newest cannot be told. {fault.message}", fault.hint)
 
     def check_newest(self) -> None:
-        """Raise ``StoreFailed`` (or ``StoreFull``) unless ``current`` is known to be the newest deploy."""
+        """Raise ``StoreError`` unless ``current`` is known to be the newest deploy."""
         if self.fault:
             self.refuse(self.fault)
 
     async def refresh(self) -> None:
         """Read from the store what is new or could not be read before, and notify who waits; under the lock.
 
-        Raises ``StoreFailed`` if it cannot be read. What is known stays known then.
+        Raises ``StoreError`` if it cannot be read. What is known stays known then.
         """
         if not self.loaded:
             self.check_newest()
         again = {*self._away, *({self.highest} & self.unreadable)}
         try:
             read = await asyncio.to_thread(_look, self._store, self.name, self.highest, again)
-        except StoreFailed as error:
+        except StoreError as error:
             self._unlisted = error
             raise
         self._unlisted = None
@@ -234,7 +234,7 @@ class Deployment:
             raise DeploymentDisabled(f"{self.name} is disabled: {reason}")
 
     def current_deploy(self) -> Deploy:
-        """Return the newest deploy; ``NothingDeployed`` if there is none, ``StoreFailed`` if it is not known."""
+        """Return the newest deploy; ``NothingDeployed`` if there is none, ``StoreError`` if that is not known."""
         self.check_newest()
         if self.current is None:
             raise NothingDeployed(f"Nothing was deployed to {self.name} yet.")
@@ -256,7 +256,7 @@ class Deployment:
     async def page(self, before: int, limit: int) -> list[Deploy]:
         """Return up to ``limit`` deploys below the sequence ``before``, newest first; damaged ones are skipped.
 
-        Raises ``StoreFailed`` if one cannot be read now.
+        Raises ``StoreAway`` if one cannot be read now.
         """
         if not self.loaded:
             self.check_newest()
@@ -275,7 +275,7 @@ class Deployment:
         if in_memory and sequence not in self._away:
             return None
         read = await asyncio.to_thread(_read_stored, self._store, self.name, sequence)
-        if read.error and not read.is_damaged:
+        if isinstance(read.error, StoreAway):
             raise read.error
         read.log_damage(self.name)
         return read.deploy

@@ -13,12 +13,12 @@ from dagferry_server.auth.access import no_deployment
 from dagferry_server.background import Background, log_if_failed
 from dagferry_server.deploys.deployment import Deployment, Fault, Log, read_log
 from dagferry_server.deploys.deployments_file import DeploymentSettings
-from dagferry_server.errors import StoreFailed, StoreFull
+from dagferry_server.errors import StoreError
 from dagferry_server.metrics import Metrics
+from dagferry_server.settings import DEFAULT_DEPLOYMENT
 from dagferry_server.store.base import Store
 from dagferry_server.store.data_folder import DataFolder
 
-DEFAULT_DEPLOYMENT = "default"
 RETRY_FIRST_SECONDS = 0.1
 RETRY_MAX_SECONDS = 2.0
 """The pause before a log that cannot be read is read again; it doubles, up to the maximum."""
@@ -105,7 +105,7 @@ class Deployments(Mapping[str, Deployment]):
             self._folder.prepare(name)
             self._store.prepare(name)
             return read_log(self._store, name)
-        except (StoreFailed, StoreFull) as error:
+        except StoreError as error:
             return error
 
     def retry(self, deployment: Deployment) -> None:
@@ -126,7 +126,7 @@ class Deployments(Mapping[str, Deployment]):
             pause = min(2 * pause, RETRY_MAX_SECONDS)
             async with deployment.lock:
                 if deployment.loaded:
-                    with contextlib.suppress(StoreFailed):
+                    with contextlib.suppress(StoreError):
                         await deployment.refresh()
                 elif isinstance(found := await asyncio.to_thread(self._read, deployment.name), Log):
                     deployment.load(found)

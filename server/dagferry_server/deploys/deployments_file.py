@@ -71,7 +71,7 @@ class DeploymentSettings(Entry):
     keep_days: Annotated[int, _like_flag("keep-days")]
     disabled: Annotated[
         Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]+$", max_length=MAX_REASON_CHARACTERS)] | None,
-        Field(description="Why nothing can be deployed at the moment: uploads are answered with 409 and this reason."),
+        Field(description="Why nothing can be deployed now: uploads are rejected with 409 and this reason."),
     ] = None
 
     @property

@@ -1,26 +1,26 @@
-"""Creates an entry of the deploy log together with the file that holds the deploy's details. Synchronous."""
+"""Creates an entry of the deploy log together with the file that holds the deploy's details. Runs in threads."""
 
 import contextlib
 
 from dagferry_core.deploylog import Deploy
-from dagferry_server.errors import StoreFailed, StoreFull
+from dagferry_server.errors import StoreError
 from dagferry_server.store.base import Store
 
 
 def create_entry(store: Store, deployment: str, deploy: Deploy, details: bytes) -> bool:
-    """Create the entry and, before it, the file with its details; ``False`` if the sequence is another's."""
+    """Create the entry's details, then the entry; return ``False`` if another deploy has the sequence."""
     created = False
     try:
         store.put_details(deployment, deploy.sequence, deploy.nonce, details)
         created = store.create_entry(deployment, deploy.sequence, deploy.encode())
     finally:
         if not created:
-            with contextlib.suppress(StoreFailed, StoreFull):  # what stays is of no harm
-                _drop_details(store, deployment, deploy)
+            with contextlib.suppress(StoreError):  # details without their entry do no harm
+                _delete_details(store, deployment, deploy)
     return created
 
 
-def _drop_details(store: Store, deployment: str, deploy: Deploy) -> None:
-    # After an error the entry may be there all the same.
+def _delete_details(store: Store, deployment: str, deploy: Deploy) -> None:
+    # The entry may exist even after an error.
     if deploy.encode() not in store.newer(deployment, deploy.sequence - 1)[:1]:
         store.delete_details(deployment, deploy.sequence, deploy.nonce)

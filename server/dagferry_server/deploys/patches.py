@@ -1,9 +1,9 @@
-"""Patches between two stored bundles: each is made once, however many ask for it, and kept for those who come later.
+"""Patches between two stored bundles: each is made once, however many requests there are, and cached for later ones.
 
-No deployment can take them from another. Patches are made in threads of their own, one at a time for each deployment,
-and the deployments take turns. Whoever would wait too long gets the whole bundle instead. What is kept for one
-deployment makes room before what is kept for those that have less, and patches that somebody asked for make room
-before those that the server made because every sidecar is about to ask for them.
+No deployment can slow down the patches of another. They are made in threads of their own, one at a time for each
+deployment, and the deployments take turns. A request that would wait too long gets the whole bundle instead. If the
+cache is full, the deployment that takes most of it loses its oldest patches first; patches that were requested go
+before those that the server made because every sidecar is about to request them.
 """
 
 import asyncio
@@ -17,24 +17,24 @@ from dagferry_core.limits import MIB
 from dagferry_core.source.graph import touched
 from dagferry_core.source.scan import ANYTHING
 from dagferry_runtime.logs import log_failure
-from dagferry_server.deploys.bundles import opened
-from dagferry_server.errors import BundleGone, StoreDamaged, StoreFailed
+from dagferry_server.deploys.bundles import open_bundle
+from dagferry_server.errors import BundleGone, StoreAway, StoreDamaged
 from dagferry_server.memory import Turn, TurnTaken
 from dagferry_server.store.base import Store
 
 MAX_KEPT_BYTES = 16 * MIB
-"""How much is kept for those who come later."""
+"""The size of the cache."""
 ENTRY_BYTES = 16 * 1024
-"""What a kept patch counts beside its own bytes, so that there are never more than a thousand."""
+"""What a cached patch counts for beside its own bytes, so that there are never more than a thousand."""
 MAX_MAKING = 2
 """How many patches are made at the same time; one for each deployment."""
 MAX_QUEUED = 50
-"""How many patches of one deployment may wait to be made; whoever asks for more gets the whole bundle at once."""
+"""How many patches of one deployment may wait to be made; a request for one more gets the whole bundle at once."""
 LATE_SECONDS = 5
-"""How long a patch is waited for. A sidecar gives up after 20 s without an answer."""
+"""How long a request waits for a patch. A sidecar gives up after 20 s without a response."""
 
 TURN_SECONDS = 60
-"""How long the making of a patch of a large bundle waits for its turn (see ``dagferry_server.memory``)."""
+"""How long a patch of a large bundle waits for its turn to be made (see ``dagferry_server.memory``)."""
 
 
 class Key(NamedTuple):
@@ -46,7 +46,7 @@ class Key(NamedTuple):
 
 
 def patch_between(old: BundleFile, new: BundleFile) -> bytes | None:
-    """Return the patch from ``old`` to ``new``, or ``None`` if the whole bundle serves better."""
+    """Return the patch from ``old`` to ``new``, or ``None`` if the whole bundle is better."""
     if not worth_a_patch(new.manifest.changes_from(old.manifest)):
         return None
     reads = dict.fromkeys(new.imports, (ANYTHING,)) if new.reads is None else new.reads
@@ -54,23 +54,23 @@ def patch_between(old: BundleFile, new: BundleFile) -> bytes | None:
 
 
 class _NotNow(Exception):
-    """A patch could not be made for a reason that may pass: who asks later may have more luck."""
+    """A patch could not be made, for a reason that may pass: a later request may succeed."""
 
 
-class _Kept:
-    """Patches that were made, within ``MAX_KEPT_BYTES``. ``None`` is kept for one that is of no use."""
+class _Cache:
+    """The cache of patches, within ``MAX_KEPT_BYTES``. ``None`` is cached for a patch that is of no use."""
 
     def __init__(self) -> None:
-        # By deployment and by whether they were announced, each the least recently used first.
-        self._drawers: dict[tuple[str, bool], dict[Key, bytes | None]] = {}
-        self._weights: dict[tuple[str, bool], int] = {}
+        # By deployment and by whether they were made before a request, the least recently used first.
+        self._groups: dict[tuple[str, bool], dict[Key, bytes | None]] = {}
+        self._bytes: dict[tuple[str, bool], int] = {}
 
     def find(self, key: Key) -> tuple[bool, bytes | None]:
         """Return whether a patch is kept, and the patch."""
         for announced in (True, False):
-            drawer = self._drawers.get((key.deployment, announced), {})
-            if key in drawer:
-                patch = drawer[key] = drawer.pop(key)
+            group = self._groups.get((key.deployment, announced), {})
+            if key in group:
+                patch = group[key] = group.pop(key)
                 return True, patch
         return False, None
 
@@ -78,26 +78,26 @@ class _Kept:
         for which in (True, False):
             self._drop((key.deployment, which), key)
         name = (key.deployment, announced)
-        self._drawers.setdefault(name, {})[key] = patch
-        self._weights[name] = self._weights.get(name, 0) + _weight(patch)
-        while sum(self._weights.values()) > MAX_KEPT_BYTES:
-            fullest = max(self._weights, key=lambda name: (not name[1], self._weights[name]))
-            self._drop(fullest, next(iter(self._drawers[fullest])))
+        self._groups.setdefault(name, {})[key] = patch
+        self._bytes[name] = self._bytes.get(name, 0) + _counted_bytes(patch)
+        while sum(self._bytes.values()) > MAX_KEPT_BYTES:
+            fullest = max(self._bytes, key=lambda name: (not name[1], self._bytes[name]))
+            self._drop(fullest, next(iter(self._groups[fullest])))
 
     def _drop(self, name: tuple[str, bool], key: Key) -> None:
-        drawer = self._drawers.get(name, {})
-        if key in drawer:
-            self._weights[name] -= _weight(drawer.pop(key))
-            if not drawer:
-                del self._drawers[name], self._weights[name]
+        group = self._groups.get(name, {})
+        if key in group:
+            self._bytes[name] -= _counted_bytes(group.pop(key))
+            if not group:
+                del self._groups[name], self._bytes[name]
 
 
-def _weight(patch: bytes | None) -> int:
+def _counted_bytes(patch: bytes | None) -> int:
     return ENTRY_BYTES + len(patch or b"")
 
 
 class _Job:
-    """A patch that is to be made: how many wait for it, and what will come of it."""
+    """A patch to be made: how many requests wait for it, and its result."""
 
     __slots__ = ("made", "waiting")
 
@@ -107,11 +107,11 @@ class _Job:
 
 
 class Patches:
-    """The patches of a server. ``None`` stands for one that is of no use: the whole bundle is to be sent."""
+    """The patches of a server. ``None`` stands for one that is of no use: the whole bundle is sent."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._kept = _Kept()
+        self._cache = _Cache()
         self._jobs: dict[Key, _Job] = {}
         # The keys that wait, by deployment; the deployment whose turn is next comes first.
         self._queued: dict[str, list[Key]] = {}
@@ -119,11 +119,11 @@ class Patches:
         self._threads = ThreadPoolExecutor(MAX_MAKING, "patch")
 
     async def get(self, key: Key) -> bytes | None:
-        """Return a patch; who asks while it is being made waits for the same one, up to ``LATE_SECONDS``.
+        """Return a patch; requests for the same one wait together, up to ``LATE_SECONDS``.
 
-        ``None`` means that the whole bundle is to be sent: the patch is of no use, or it would come too late.
+        ``None`` means that the whole bundle is to be sent: the patch is of no use, or would take too long.
         """
-        is_kept, patch = self._kept.find(key)
+        is_kept, patch = self._cache.find(key)
         if is_kept:
             return patch
         job = self._jobs.get(key)
@@ -135,7 +135,7 @@ class Patches:
             self._start()
         job.waiting += 1
         try:
-            # Whoever asked first may go away; the others still want it.
+            # The first request may be cancelled; the others still wait.
             return await asyncio.wait_for(asyncio.shield(job.made), LATE_SECONDS)
         except (TimeoutError, asyncio.TimeoutError):
             return None
@@ -145,8 +145,8 @@ class Patches:
                 self._forget(key)
 
     def keep(self, key: Key, patch: bytes | None) -> None:
-        """Keep a patch that every sidecar is about to ask for."""
-        self._kept.put(key, patch, announced=True)
+        """Cache a patch that every sidecar is about to request."""
+        self._cache.put(key, patch, announced=True)
 
     def close(self) -> None:
         """Make no more patches."""
@@ -154,7 +154,7 @@ class Patches:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _start(self) -> None:
-        """Have the threads that are free make the next patches."""
+        """Start making the next patches, in the threads that are free."""
         while len(self._making) < MAX_MAKING:
             deployment = next((name for name, keys in self._queued.items() if keys and name not in self._making), None)
             if deployment is None:
@@ -162,7 +162,7 @@ class Patches:
             self._making[deployment] = asyncio.create_task(self._make(self._queued[deployment].pop(0)))
 
     def _forget(self, key: Key) -> None:
-        """Forget a patch that nobody waits for any more, unless it is being made."""
+        """Drop a patch that no request waits for any longer, unless it is being made."""
         keys = self._queued.get(key.deployment, [])
         if key in keys:
             keys.remove(key)
@@ -180,13 +180,13 @@ class Patches:
                 job.made.set_result(None)
             elif error:
                 job.made.set_exception(error)
-                job.made.exception()  # nobody may wait any more, and that is no fault either
+                job.made.exception()  # no request may be waiting by now, and that is not an error
             else:
-                self._kept.put(key, making.result(), announced=False)
+                self._cache.put(key, making.result(), announced=False)
                 job.made.set_result(making.result())
         finally:
             del self._jobs[key], self._making[key.deployment]
-            # The others' turn comes first now.
+            # It is the turn of the other deployments first.
             if keys := self._queued.pop(key.deployment, None):
                 self._queued[key.deployment] = keys
             self._start()
@@ -196,16 +196,16 @@ class Patches:
             with Turn() as turn:
                 when_large = partial(turn.take, TURN_SECONDS)
                 with (
-                    opened(self._store, key.deployment, key.old, when_large=when_large) as old,
-                    opened(self._store, key.deployment, key.new, old.manifest, when_large) as new,
+                    open_bundle(self._store, key.deployment, key.old, when_large=when_large) as old,
+                    open_bundle(self._store, key.deployment, key.new, old.manifest, when_large) as new,
                 ):
                     return patch_between(old, new)
         except BundleGone:
             return None
         except TurnTaken as error:
             raise _NotNow from error
-        except StoreFailed as error:
+        except (StoreDamaged, StoreAway) as error:
             log_failure("A patch could not be made; the whole bundle is sent", error, **key._asdict())
-            if isinstance(error, StoreDamaged):
-                return None
-            raise _NotNow from error
+            if isinstance(error, StoreAway):  # the next request for it may succeed
+                raise _NotNow from error
+            return None

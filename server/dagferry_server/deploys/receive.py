@@ -36,7 +36,7 @@ async def receive(
 ) -> Received:
     """Write ``pieces`` to the empty ``file``; ``count`` is called with the size in bytes of each as it arrives.
 
-    Raises ``UploadTooLarge`` at the first byte over the limit, ``StoreFull`` and ``StoreFailed`` if the file cannot be
+    Raises ``UploadTooLarge`` at the first byte over the limit, ``StoreFull`` and ``StoreAway`` if the file cannot be
     written, and whatever ``pieces`` raises.
     """
     sink = _Sink(file, limit, count)

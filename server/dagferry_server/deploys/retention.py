@@ -1,9 +1,9 @@
 """Deletes the bundles that no kept deploy names. The log itself stays.
 
-One pass looks at all deployments, in a thread that leaves the interpreter to the event loop; all who ask for it during
-a pass share the next one. A pass works on copies of the logs. Before a bundle is deleted, the entries that came since
-are read under the deployment's lock, and under the one that commits of other servers hold: a commit that names an old
-content anew comes before or after, never in between. Who has a bundle open reads it to its end.
+One pass looks at all deployments, in a thread that yields the interpreter to the event loop; all requests during a pass
+share the next one. A pass works on copies of the logs. Before a bundle is deleted, the entries that are newer than the
+copy are read under the deployment's lock, and under the lock that commits of other servers hold: a commit that names an
+old bundle again comes before or after, never in between. A bundle that is open can be read to its end.
 """
 
 import asyncio
@@ -16,13 +16,13 @@ from dagferry_runtime.logs import fields, log_failure
 from dagferry_server.background import Background
 from dagferry_server.coalescing import Coalescer
 from dagferry_server.deploys.deployment import Deployment
-from dagferry_server.errors import StoreFailed, StoreFull
+from dagferry_server.errors import StoreError
 from dagferry_server.metrics import Metrics
 from dagferry_server.pacing import paced
 from dagferry_server.store.base import Store, decoding
 
 BATCH_BUNDLES = 100
-"""How many bundles are deleted in one go; so long a commit waits."""
+"""How many bundles are deleted at a time, while commits wait."""
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ class _Seen(NamedTuple):
 
 
 class _Found(NamedTuple):
-    """The digests of the bundles that may go, and how many and how large all are that are there."""
+    """The digests of the bundles to delete, and the number and the size of all bundles."""
 
     surplus: Sequence[str]
     bundles: int
@@ -86,7 +86,7 @@ class RetentionRunner:
             one = _Seen(deployment, deployment.highest, list(deployment.recent.values()), bool(deployment.unreadable))
             try:
                 sizes = await asyncio.to_thread(self._store.bundles, name)
-            except (StoreFailed, StoreFull) as error:
+            except StoreError as error:
                 _log_failure(error, deployment)
             else:
                 seen[name], stored[name] = one, Stored(one.deploys, sizes, deployment.settings.retention)
@@ -98,9 +98,8 @@ class RetentionRunner:
             deleted = await self._delete(seen[name], there.surplus)
             bundles = there.bundles - len(deleted)
             left = there.bytes - sum(stored[name].bundle_bytes[digest] for digest in deleted)
-            if (
-                self._deployments.get(name) is seen[name].deployment
-            ):  # else it was removed, and its metrics are forgotten
+            # Else it was removed, and its metrics are forgotten.
+            if self._deployments.get(name) is seen[name].deployment:
                 self._metrics.stored_bytes.labels(name).set(left)
                 self._metrics.stored_bundles.labels(name).set(bundles)
             if deleted:
@@ -120,7 +119,7 @@ class RetentionRunner:
                 batch = set(digests[start : start + BATCH_BUNDLES])
                 async with deployment.lock:
                     deleted |= await asyncio.to_thread(_delete_batch, self._store, seen, batch)
-        except (StoreFailed, StoreFull) as error:
+        except StoreError as error:
             _log_failure(error, deployment)
         return deleted
 
@@ -158,5 +157,5 @@ def _delete_batch(store: Store, seen: _Seen, digests: set[str]) -> set[str]:
     return digests
 
 
-def _log_failure(error: StoreFailed | StoreFull, deployment: Deployment) -> None:
+def _log_failure(error: StoreError, deployment: Deployment) -> None:
     log_failure("Retention failed", error, deployment=deployment.name)

@@ -1,7 +1,7 @@
-"""Checks a deployment's log, its chain, details and bundles, as they lie in the store. Nothing is changed or locked.
+"""Checks a deployment's log, its chain, details and bundles as they are stored. Nothing is changed or locked.
 
-That works next to a server that runs: entries and bundles are written once, and appear whole. What retention deletes
-meanwhile is not missed, and what looks damaged is looked at twice.
+It can run next to a server: entries and bundles are written once, and appear complete. What retention deletes meanwhile
+is not reported as missing, and what looks damaged is read twice.
 """
 
 import hashlib
@@ -9,16 +9,16 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, ParamSpec, TypeVar
 
-from dagferry_core.bundle.reader import BundleFile, Index, decompressed, read_tar
+from dagferry_core.bundle.reader import BundleFile, Index, Read, decompressed, read_tar
 from dagferry_core.deploy_details import decode_details
 from dagferry_core.deploylog import Deploy, decode, entry_sha256
 from dagferry_core.errors import FormatError
 from dagferry_core.names import make_version
-from dagferry_server.errors import BundleGone, StoreDamaged, StoreFailed
-from dagferry_server.store.base import Store, storage_errors
+from dagferry_server.errors import BundleGone, StoreAway, StoreDamaged
+from dagferry_server.store.base import BundleSource, Store
 
 SECOND_LOOK_SECONDS = 0.5
-"""The pause before something that looks damaged is looked at again."""
+"""The pause before something that looks damaged is read again."""
 MAX_SHOWN_SEQUENCES = 5
 
 _Arguments = ParamSpec("_Arguments")
@@ -26,14 +26,14 @@ _Value = TypeVar("_Value")
 
 
 class Problem(NamedTuple):
-    """What is wrong with what. ``passes`` if it could not be read, so that nobody knows."""
+    """What is wrong with what. ``passes``: it could not be read now, so it may be intact."""
 
     what: str
     passes: bool
 
 
 class Verified(NamedTuple):
-    """What there was to check: how many entries, how many name the one before, how many bundles, how many are gone."""
+    """How many entries were checked, how many name the one before, how many bundles there are and were deleted."""
 
     entries: int
     chained: int
@@ -42,7 +42,7 @@ class Verified(NamedTuple):
 
 
 class Verification:
-    """The verification of one deployment. ``problems`` yields what it finds; ``result`` is complete at its end."""
+    """The verification of one deployment. ``problems`` yields what it finds; afterwards ``result`` is complete."""
 
     def __init__(self, store: Store, deployment: str) -> None:
         self._store = store
@@ -101,7 +101,7 @@ class Verification:
         except StoreDamaged:
             if self._store.has_bundle(self._deployment, deploy.digest):
                 raise
-            return  # retention took both
+            return  # retention deleted both
         if hashlib.sha256(data).hexdigest() != deploy.details:
             raise StoreDamaged("They are not what the entry says.")
         decode_details(data)
@@ -112,7 +112,7 @@ class Verification:
             yield from _found(problem)
             return
         newest = self._newest
-        if newest and newest.digest not in stored and not self._went_on(sequences):
+        if newest and newest.digest not in stored and not self._has_newer(sequences):
             yield Problem(f"bundle {newest.digest}, of the newest deploy, is missing", passes=False)
         for digest in stored:
             yield from _found(_tried(f"bundle {digest}{self._names(digest)}", self._check, digest)[1])
@@ -121,12 +121,12 @@ class Verification:
     def _list_bundles(self) -> list[str]:
         try:
             return sorted(self._store.bundles(self._deployment))
-        except StoreFailed:  # as of a file that was there a moment ago
+        except StoreAway:  # as of a file that was deleted in this moment
             time.sleep(SECOND_LOOK_SECONDS)
             return sorted(self._store.bundles(self._deployment))
 
-    def _went_on(self, sequences: Sequence[int]) -> bool:
-        """Tell whether something was deployed since: retention may have taken what was the newest."""
+    def _has_newer(self, sequences: Sequence[int]) -> bool:
+        """Return whether there is a newer deploy by now: retention may have deleted the bundle that was the newest."""
         return bool(self._store.newer(self._deployment, sequences[-1]))
 
     def _names(self, digest: str) -> str:
@@ -137,12 +137,12 @@ class Verification:
         return f" (of deploy {', '.join(map(str, named[-MAX_SHOWN_SEQUENCES:]))}{more})"
 
     def _check(self, digest: str) -> None:
-        """Check a bundle twice if need be: a server may be storing it anew."""
+        """Check a bundle, twice if it looks damaged: a server may be storing it again."""
         try:
             self._check_once(digest)
         except BundleGone:
-            return  # by retention
-        except (StoreFailed, FormatError):
+            return  # retention deleted it
+        except (StoreAway, StoreDamaged, FormatError):
             time.sleep(SECOND_LOOK_SECONDS)
             try:
                 self._check_once(digest)
@@ -150,11 +150,9 @@ class Verification:
                 return
 
     def _check_once(self, digest: str) -> None:
-        stored = self._store.open_bundle(self._deployment, digest)
-        with stored.file as file, storage_errors("Reading it"):
-            BundleFile(file.fileno(), Index.decode(stored.encoded_index)).verify()
-            file.seek(0)
-            manifest, files = read_tar(decompressed(file.read))
+        with self._store.open_bundle(self._deployment, digest) as source:
+            BundleFile(source.read, Index.decode(source.encoded_index)).verify()
+            manifest, files = read_tar(decompressed(_from_start(source)))
             if manifest.digest != digest:
                 raise StoreDamaged(f"Its manifest is that of {manifest.digest}.")
             for entry, pieces in files:
@@ -165,17 +163,30 @@ class Verification:
                     raise StoreDamaged(f"The content of {entry.path!r} is not what the manifest says.")
 
 
+def _from_start(source: BundleSource) -> Read:
+    """Return a function that reads a bundle from its start to its end, piece after piece."""
+    offset = 0
+
+    def read(size: int) -> bytes:
+        nonlocal offset
+        piece = source.read(offset, size)
+        offset += len(piece)
+        return piece
+
+    return read
+
+
 def _tried(
     what: str, check: Callable[_Arguments, _Value], *arguments: _Arguments.args, **named: _Arguments.kwargs
 ) -> tuple[_Value | None, Problem | None]:
-    """Return what ``check`` returns, or the problem that it raises."""
+    """Return what ``check`` returns, or the problem for the error that it raises."""
     try:
         return check(*arguments, **named), None
     except StoreDamaged as error:
         return None, Problem(f"{what} is damaged: {error.message}", passes=False)
     except FormatError as error:
         return None, Problem(f"{what} is damaged: {error}.", passes=False)
-    except StoreFailed as error:
+    except StoreAway as error:
         return None, Problem(f"{what} cannot be read: {error.message}", passes=True)
 
 

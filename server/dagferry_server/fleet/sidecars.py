@@ -93,7 +93,7 @@ class Sidecars:
 
     def _summarize(self, left: dict[Key, int]) -> None:
         for count in left.values():
-            log.warning("Sidecar reports not logged", extra=fields(deployment=self._deployment, left_unsaid=count))
+            log.warning("Sidecar reports not logged", extra=fields(deployment=self._deployment, suppressed=count))
 
     def _log(self, level: int, message: str, report: Report, **more: object) -> None:
         if not self._limit.says(()):

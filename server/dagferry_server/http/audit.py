@@ -1,7 +1,7 @@
-"""Who did what, with which outcome, in the log.
+"""The audit log: who did what, and with which outcome.
 
-Every attempt to change something is one line, refused ones too, and so is every download of content. Other reads are
-not; where they are refused, they are counted: see ``refusals``.
+Every attempt to change something is one line, rejected attempts included, and so is every download of content. Other
+reads are not logged unless they are rejected, and those are summarized: see ``refused_reads``.
 """
 
 import logging
@@ -9,54 +9,41 @@ import logging
 from aiohttp import web
 
 from dagferry_runtime.logs import fields
-from dagferry_server.auth.access import MAX_NAME_CHARACTERS, Caller
+from dagferry_server.auth.access import MAX_NAME_CHARACTERS
 from dagferry_server.fleet.sidecars import report_of
-from dagferry_server.http.refused_reads import Refusals
+from dagferry_server.http.request_context import CALLER, SERVICE
+from dagferry_server.http.routing import Route
 from dagferry_server.metrics import OUTCOME_OK
 
 CLIENT_DISCONNECTED = "client_disconnected"
-"""The outcome if the client went away before its answer; a deploy that was logged before stands."""
+"""The outcome if the client disconnected before its response; a deploy that was logged before remains."""
 _READS = {"GET", "HEAD", "OPTIONS"}
 
 log = logging.getLogger(__name__)
 
 
-class Audit:
-    """The line about one request for ``path``: its route's, or its own if it has none.
+def audit(request: web.Request, route: Route | None, outcome: str, error: str = "") -> None:
+    """Log the outcome of a request for ``route``, which is ``None`` if there is none for its method and path.
 
-    ``caller`` is set as soon as it is known. ``sends_content`` says that the answer is what somebody deployed.
+    ``outcome`` is ``ok``, ``client_disconnected``, or an error's code; ``error`` is its text.
     """
-
-    __slots__ = ("_call", "_deployment", "_reads", "_refusals", "_request", "_sends_content", "caller")
-
-    def __init__(
-        self,
-        request: web.BaseRequest,
-        refusals: Refusals,
-        path: str,
-        deployment: str | None = None,
-        *,
-        sends_content: bool = False,
-    ) -> None:
-        self._request = request
-        self._refusals = refusals
-        self._reads = request.method in _READS
-        self._sends_content = sends_content
-        self._call = f"{request.method[:20]} {path[:200]}"
-        self._deployment = (deployment or "")[:MAX_NAME_CHARACTERS]
-        self.caller: Caller | None = None
-
-    def log(self, outcome: str, error: str = "") -> None:
-        """Write the line. ``outcome`` is ``ok``, ``client_disconnected``, or an error's code; ``error`` is its text."""
-        actor, peer = self.caller.actor if self.caller else "", self._request.remote or ""
-        who: dict[str, object] = {"deployment": self._deployment, "call": self._call, "actor": actor}
-        if self._reads and outcome not in {OUTCOME_OK, CLIENT_DISCONNECTED}:
-            report = report_of(self._request.headers)
-            instance = report.instance if report else ""
-            self._refusals.log(actor or peer, outcome, instance, **who, error=error, peer=peer)
-        elif self._sends_content or not self._reads:
-            log.log(
-                logging.INFO if outcome == OUTCOME_OK else logging.WARNING,
-                "Audit",
-                extra=fields(**who, outcome=outcome, error=error, peer=peer),
-            )
+    reads = request.method in _READS
+    succeeded = outcome == OUTCOME_OK
+    refused_read = reads and not succeeded and outcome != CLIENT_DISCONNECTED
+    if reads and not refused_read and not (route and route.sends_content):
+        return
+    caller = request.get(CALLER)
+    actor, peer = caller.actor if caller else "", request.remote or ""
+    path = route.path if route else request.rel_url.raw_path
+    who: dict[str, object] = {
+        "deployment": request.match_info.get("deployment", "")[:MAX_NAME_CHARACTERS] if route else "",
+        "request": f"{request.method[:20]} {path[:200]}",
+        "actor": actor,
+    }
+    if refused_read:
+        report = report_of(request.headers)
+        instance = report.instance if report else ""
+        request.app[SERVICE].refusals.log(actor or peer, outcome, instance, **who, error=error, peer=peer)
+    else:
+        level = logging.INFO if succeeded else logging.WARNING
+        log.log(level, "Audit", extra=fields(**who, outcome=outcome, error=error, peer=peer))

@@ -1,4 +1,4 @@
-"""Counts the requests that are under way, so that the end of the server can wait for them."""
+"""Counts the requests in progress, so that shutdown can wait for them."""
 
 import asyncio
 
@@ -21,7 +21,7 @@ class Busy:
             self._ended.set()
 
     async def ended(self, seconds: float) -> bool:
-        """Wait for up to ``seconds`` until no request is under way; return whether that is so."""
+        """Wait for up to ``seconds`` until no request is in progress; return whether that is so."""
         try:
             await asyncio.wait_for(self._ended.wait(), seconds)
         except (TimeoutError, asyncio.TimeoutError):

@@ -1,4 +1,4 @@
-"""The answers about the current deploy, as JSON: written once for all who wait for the same."""
+"""The responses about current deploys as JSON: serialized once for all waiting clients."""
 
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
@@ -15,7 +15,7 @@ class _Written(NamedTuple):
 
 
 class CurrentAnswers:
-    """The newest answer of each deployment."""
+    """The newest response of each deployment."""
 
     def __init__(self) -> None:
         self._written: WeakKeyDictionary[Deployment, _Written] = WeakKeyDictionary()

@@ -1,7 +1,7 @@
-"""Connections whose client closed its half: a request that came whole before is answered all the same.
+"""Connections whose client closed its sending half: complete requests that arrived before are still answered.
 
-``nc -N``, some proxies and plain scripts say "that was all" so. A client that waits for a change hangs up in the same
-way, so nobody waits on such a connection. TLS has no half of a connection that could be closed.
+``nc -N``, some proxies and simple scripts mark the end of their input this way. A client that stops waiting for a
+change looks the same, so a long poll ends when its client closes its half. TLS connections cannot be half-closed.
 """
 
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from aiohttp import StreamReader, web
 
 
 class AnsweringConnection(web.RequestHandler):
-    """A connection that lives, after its client closed its half, until all whole requests are answered."""
+    """A connection that stays open, after its client closed its half, until all complete requests are answered."""
 
     __slots__ = ("_answered", "_half_closed", "_last_body", "_waiting")
 
@@ -24,16 +24,16 @@ class AnsweringConnection(web.RequestHandler):
         self._last_body: StreamReader | None = None
 
     def data_received(self, data: bytes) -> None:
-        """Take what came; the last request's body is to be known when no more comes."""
+        """Parse what arrived, and remember the body of the last request, which may be incomplete."""
         super().data_received(data)
         if self._messages:
             self._last_body = self._messages[-1][1]
 
     def eof_received(self) -> bool:  # type: ignore[override] # asyncio looks at it
-        """Return whether the connection stays open, although its client has closed its half."""
-        is_whole = self._last_body is not None and self._last_body.is_eof()
-        # asyncio cannot keep one with TLS open.
-        if self.ssl_context is not None or self._waiting or not is_whole or not self._unanswered:
+        """Return whether the connection stays open although its client has closed its half."""
+        is_complete = self._last_body is not None and self._last_body.is_eof()
+        # asyncio cannot keep a TLS connection half-open.
+        if self.ssl_context is not None or self._waiting or not is_complete or not self._unanswered:
             return False
         self._half_closed = True
         return True
@@ -45,7 +45,7 @@ class AnsweringConnection(web.RequestHandler):
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
-        """Send an answer; the last one ends the connection if no more requests can come."""
+        """Send a response; after the last one, close the connection if no more requests can arrive."""
         if self._half_closed and self._unanswered == 1:
             resp.force_close()
         self._answered += 1
@@ -53,7 +53,7 @@ class AnsweringConnection(web.RequestHandler):
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """Let the client hang up by closing its half for the time of the block, and not begin if it did already."""
+        """Treat a half-close as a disconnect during the block; raise ``ConnectionResetError`` if it happened before."""
         if self._half_closed:
             raise ConnectionResetError
         self._waiting = True

@@ -1,11 +1,13 @@
-"""Listens, and ends in order: what is being received is finished, who waits is answered, the rest is cut off."""
+"""Listens, and shuts down in order: uploads are finished, long polls are answered, the rest is aborted."""
 
 import asyncio
 import logging
+import os
 import signal
 import ssl
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
+from typing import cast
 
 from aiohttp import http_exceptions, web
 
@@ -13,7 +15,7 @@ from dagferry_core.errors import SetupError
 from dagferry_core.loopback import is_loopback
 from dagferry_runtime.logs import fields
 from dagferry_server.errors import RequestError
-from dagferry_server.http.app import App
+from dagferry_server.http.app import make_app
 from dagferry_server.http.half_closed import AnsweringConnection
 from dagferry_server.http.models import error_response
 from dagferry_server.http.routes import ROUTES
@@ -24,27 +26,27 @@ from dagferry_server.service import Service
 from dagferry_server.settings import Settings, shown_address
 
 SHUTDOWN_SECONDS = 25
-"""How long requests that are under way may take to end. Kubernetes kills after 30 s, if not told otherwise."""
+"""How long requests in progress may take to finish at shutdown. By default, Kubernetes kills a container after 30 s."""
 KEEPALIVE_SECONDS = 75
-"""A connection on which nothing is asked for so long is closed, also one that never asked for anything."""
+"""An idle connection is closed after this time, also one that never sent a request."""
 MAX_LINE_BYTES = 8 * 1024
 MAX_FIELD_BYTES = 8 * 1024
 MAX_HEADERS = 64
-"""Of a request: its first line, one header, and how many of them. A token of GitHub's has about 2 KiB, and what stands
-between a browser and the server adds some thirty headers. Until its headers end, a request keeps them all in memory."""
+"""Limits of a request line, of one header, and of the number of headers. A GitHub token has about 2 KiB, and proxies
+between a browser and the server add some thirty headers. Until the headers are complete, they are all in memory."""
 BACKLOG = 1024
-"""Connections that wait to be accepted: every sidecar of a large deployment may come at once."""
+"""Connections waiting to be accepted: all sidecars of a large deployment may connect at once."""
 READ_BUFFER_BYTES = 64 * 1024
-"""What a connection may have received ahead of being read is about twice this."""
+"""A connection buffers at most about twice this before reading pauses."""
 
 _NO_HTTP: Sequence[tuple[type[Exception], str]] = (
-    (http_exceptions.LineTooLong, f"its first line or a header is longer than {MAX_LINE_BYTES} bytes"),
+    (http_exceptions.LineTooLong, f"its request line or a header is longer than {MAX_LINE_BYTES} bytes"),
     (http_exceptions.InvalidHeader, "a header is malformed"),
     (http_exceptions.InvalidURLError, "its path is malformed"),
-    (http_exceptions.BadStatusLine, "its first line is malformed"),
+    (http_exceptions.BadStatusLine, "its request line is malformed"),
     (
         http_exceptions.BadHttpMessage,
-        f"it has more than {MAX_HEADERS} headers, or some that are malformed or contradict each other, or a bad chunk",
+        f"it has more than {MAX_HEADERS} headers, malformed or contradictory headers, or a malformed chunk",
     ),
 )
 
@@ -52,7 +54,24 @@ log = logging.getLogger(__name__)
 
 
 class _Connection(AnsweringConnection):
-    __slots__ = ()
+    __slots__ = ("_count_malformed",)
+
+    def __init__(self, server: web.Server, count_malformed: Callable[[], None]) -> None:
+        super().__init__(
+            server,
+            loop=asyncio.get_running_loop(),
+            access_log=None,
+            keepalive_timeout=KEEPALIVE_SECONDS,
+            # Body.reject does that, with a limit on bytes too.
+            lingering_time=0,
+            # An upload is counted as it arrives; a Content-Encoding is not undone.
+            auto_decompress=False,
+            read_bufsize=READ_BUFFER_BYTES,
+            max_line_size=MAX_LINE_BYTES,
+            max_field_size=MAX_FIELD_BYTES,
+            max_headers=MAX_HEADERS,
+        )
+        self._count_malformed = count_malformed
 
     def handle_error(
         self,
@@ -61,63 +80,37 @@ class _Connection(AnsweringConnection):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """Answer what is no request at all; everything else that can go wrong was answered in ``App``."""
+        """Answer what is not valid HTTP; all other errors were answered in ``app``."""
         if isinstance(exc, ConnectionError):
-            # Part of an answer was sent, or nobody is there any more: all that is left is to close.
+            # Part of a response was sent, or the client is gone: all that is left is to close the connection.
             raise exc
-        if isinstance(self._manager, _Server):
-            self._manager.count_malformed()
+        self._count_malformed()
         if status != RequestError.status:
             return super().handle_error(request, status, exc, message)
-        # Nothing of aiohttp's message: it shows what was sent, which may be a token.
-        why = next((why for kind, why in _NO_HTTP if isinstance(exc, kind)), "it cannot be read")
-        response = error_response(RequestError(f"This is not HTTP as it must be: {why}."))
+        # aiohttp's message is not used: it quotes the request, which may contain a token.
+        why = next((why for kind, why in _NO_HTTP if isinstance(exc, kind)), "it cannot be parsed")
+        response = error_response(RequestError(f"The request is not valid HTTP: {why}."))
         response.force_close()
         return response
 
 
-class _Server(web.Server):
-    """The connections of one listener."""
-
-    def __init__(self, app: App) -> None:
-        # Who hangs up while waiting for a change waits no longer.
-        super().__init__(app.handle, handler_cancellation=True)
-        self.count_malformed = app.count_malformed
-
-    def __call__(self) -> web.RequestHandler:
-        return _Connection(
-            self,
-            loop=asyncio.get_running_loop(),
-            access_log=None,
-            keepalive_timeout=KEEPALIVE_SECONDS,
-            # Body.refuse does it, with limits on bytes too.
-            lingering_time=0,
-            # An upload is counted as it arrives; what is compressed around it is not ours to undo.
-            auto_decompress=False,
-            read_bufsize=READ_BUFFER_BYTES,
-            max_line_size=MAX_LINE_BYTES,
-            max_field_size=MAX_FIELD_BYTES,
-            max_headers=MAX_HEADERS,
-        )
-
-
 class Listeners:
-    """The open listeners of a service."""
+    """The listeners of a service."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
         self._listening: list[asyncio.Server] = []
-        self._runners: list[web.ServerRunner] = []
+        self._runners: list[web.AppRunner] = []
         self._kept = AsyncExitStack()
 
     async def open(self) -> list[tuple[str, int]]:
-        """Listen where the settings say, and return the addresses: the public one, and the admin one if it is apart."""
+        """Start listening, and return the addresses: the public one, and the admin one if it is separate."""
         settings = self._service.settings
         certificate = self._service.certificate
         context = listening_context(certificate) if certificate else None
         await self._kept.enter_async_context(self._service.kept_fresh())
-        # What the admin listener has tells nobody's secrets, but where callers have to prove who they are, it is no
-        # stranger's business: without that listener it is not served.
+        # The admin endpoints reveal no secrets, but on a server that requires credentials they are not public: without
+        # an admin listener they are not served.
         with_admin = settings.admin_listen is None and not settings.closed
         public = [route for route in ROUTES if route.public or with_admin]
         addresses = [await self._listen("--listen", settings.listen, public, context)]
@@ -139,34 +132,57 @@ class Listeners:
         self, flag: str, address: tuple[str, int], routes: Iterable[Route], context: ssl.SSLContext | None
     ) -> tuple[str, int]:
         loopback_only = not self._service.settings.closed and is_loopback(address[0])
-        app = App(self._service, routes, loopback_only=loopback_only)
-        connections = _Server(app)
-        runner = web.ServerRunner(connections, shutdown_timeout=1)
+        app = make_app(self._service, routes, loopback_only=loopback_only)
+        # A long poll ends when its client disconnects.
+        runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=1)
         await runner.setup()
         self._runners.append(runner)
-        accept: Callable[[], asyncio.Protocol] = connections
+        server = cast("web.Server", runner.server)  # set by setup()
+
+        def accept() -> asyncio.Protocol:
+            return _Connection(server, self._count_malformed)
+
         if context:
-            tls = TlsPort(connections, context, app.refuse_plain)
+            tls = TlsPort(accept, context, self._refuse_plain)
             self._kept.callback(tls.close)
             accept = tls.accept
         try:
             listening = await asyncio.get_running_loop().create_server(accept, *address, backlog=BACKLOG)
         except OSError as error:
-            raise SetupError(f"{flag} {shown_address(address)}: {error.strerror or error}.") from error
+            raise SetupError(
+                f"Cannot listen on {shown_address(address)}: {_reason(error)}.",
+                f"Choose another address or port with {flag}.",
+            ) from error
         self._listening.append(listening)
         host, port = listening.sockets[0].getsockname()[:2]
         return host, port
 
+    def _count_malformed(self) -> None:
+        """Count a request that is not valid HTTP."""
+        self._service.metrics.requests.labels("", "4xx").inc()
+
+    def _refuse_plain(self, peer: str) -> None:
+        """Count and log a plain HTTP request to the HTTPS port; ``TlsPort`` answers it."""
+        self._count_malformed()
+        text = "Plain HTTP was sent to the HTTPS port."
+        self._service.refusals.log(peer, RequestError.code, "", error=text, peer=peer)
+
     async def close(self) -> None:
-        """Stop listening, let what is under way end for up to ``SHUTDOWN_SECONDS``, and close every connection."""
+        """Stop listening, wait up to ``SHUTDOWN_SECONDS`` for requests in progress, and close every connection."""
         for listening in self._listening:
             listening.close()
         self._service.stop()
         if not await self._service.busy.ended(SHUTDOWN_SECONDS):
-            log.warning("Requests are cut off", extra=fields(seconds=SHUTDOWN_SECONDS))
+            log.warning("Requests aborted", extra=fields(seconds=SHUTDOWN_SECONDS))
         for runner in self._runners:
             await runner.cleanup()
         await self._kept.aclose()
+
+
+def _reason(error: OSError) -> str:
+    # The text of asyncio repeats the address. Errors of name resolution have negative numbers.
+    text = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror or str(error)
+    return text[:1].lower() + text[1:]
 
 
 async def serve(settings: Settings, service: Service) -> None:

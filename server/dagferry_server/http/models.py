@@ -1,4 +1,4 @@
-"""The JSON answers: their shapes, which the spec is made from too, and how they are sent."""
+"""The JSON responses: their models, which the OpenAPI description also comes from, and how they are sent."""
 
 from collections.abc import Mapping
 
@@ -12,7 +12,7 @@ from dagferry_core.errors import DagferryError
 from dagferry_core.protocol import JSON_TYPE
 
 FIXED_HEADERS: Mapping[str, str] = {
-    # A deploy must never be hidden by a cache in between, nor a body be packed anew.
+    # A cache on the way must never hide a deploy, and no proxy may compress or change a body.
     "Cache-Control": "no-store, no-transform",
     "Server": f"dagferry/{__version__}",
     "X-Content-Type-Options": "nosniff",
@@ -20,7 +20,7 @@ FIXED_HEADERS: Mapping[str, str] = {
 
 
 class Answer(BaseModel):
-    """What all answers share."""
+    """What all JSON responses share."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -32,76 +32,78 @@ class DeployAnswer(Answer):
     version: str = Field(description="Its public name.")
     digest: str = Field(description="The content: sha256 over the manifest.")
     kind: str = Field(description="upload, rollback or promote; a later server may know more.")
-    description: str = Field(description="What whoever deployed said about it.")
+    description: str = Field(description="The description given with the deploy.")
     actor: str = Field(description="Who deployed.")
-    time: int = Field(description="When, in seconds since the epoch, UTC.")
-    added: int = Field(description="Files added against the deploy before.")
-    changed: int = Field(description="Files changed against the deploy before.")
-    removed: int = Field(description="Files removed against the deploy before.")
+    time: int = Field(description="When it was deployed, in seconds since the epoch (UTC).")
+    added: int = Field(description="Files added since the previous deploy.")
+    changed: int = Field(description="Files changed since the previous deploy.")
+    removed: int = Field(description="Files removed since the previous deploy.")
 
 
 class LoggedDeployAnswer(DeployAnswer):
-    """One deploy, as the log has it. Who follows needs no more than the above, and each of them gets it."""
+    """One deploy as it is in the deploy log. Followers get only the fields above, because each of them gets them."""
 
-    git: dict[str, str] | None = Field(description="Where the content comes from; null if that was not said.")
+    git: dict[str, str] | None = Field(description="Where the content comes from; null if not given.")
 
 
 class CurrentAnswer(DeployAnswer):
-    """The current deploy; sequence 0 and empty fields if nothing was deployed yet."""
+    """The current deploy; sequence 0 and empty fields if nothing has been deployed yet."""
 
-    log_id: str = Field(description="The name of the deploy log; another one after the store was lost or restored.")
+    log_id: str = Field(description="The name of the deploy log; it changes when the store was lost or restored.")
 
 
 class DeploysAnswer(Answer):
     """A page of the deploy log."""
 
     deploys: list[LoggedDeployAnswer] = Field(description="Newest first.")
-    next: int | None = Field(description="Give this as `before` for the next page; null on the last one.")
+    next: int | None = Field(description="The value of `before` for the next page; null on the last page.")
 
 
 class DetailsAnswer(Answer):
-    """What there is to say about a deploy beside its entry in the log; long lists are cut."""
+    """Details of a deploy that are not in its log entry; long lists are truncated."""
 
-    warnings: list[str] = Field(description="What may go wrong later.")
+    warnings: list[str] = Field(description="Problems that the deploy may cause later.")
     excluded_paths: list[str] = Field(description="The first paths that the exclude patterns matched.")
-    added_paths: list[str] = Field(description="Files added against the deploy before.")
-    changed_paths: list[str] = Field(description="Files changed against the deploy before.")
-    removed_paths: list[str] = Field(description="Files removed against the deploy before.")
-    cut: bool = Field(description="There was more of it than is kept.")
+    added_paths: list[str] = Field(description="Files added since the previous deploy.")
+    changed_paths: list[str] = Field(description="Files changed since the previous deploy.")
+    removed_paths: list[str] = Field(description="Files removed since the previous deploy.")
+    cut: bool = Field(description="Whether the lists were truncated.")
 
 
 class OneDeployAnswer(LoggedDeployAnswer):
     """One deploy with its details."""
 
-    details: DetailsAnswer | None = Field(description="null if there are none, as of a deploy by an older server.")
+    details: DetailsAnswer | None = Field(
+        description="null if there are none, for example for deploys by an older server."
+    )
 
 
 class UploadAnswer(Answer):
-    """What an upload led to."""
+    """The result of an upload."""
 
     version: str = Field(description="The version that is current now.")
     digest: str = Field(description="Its content: sha256 over the manifest.")
     sequence: int = Field(description="Its number in the deploy log.")
-    unchanged: bool = Field(description="The content was deployed already, so no deploy was made.")
-    added: int = Field(description="Files added against the deploy before.")
-    changed: int = Field(description="Files changed against the deploy before.")
-    removed: int = Field(description="Files removed against the deploy before.")
-    warnings: list[str] = Field(description="What may go wrong later.")
-    excluded: int = Field(description="How many files the exclude patterns left out.")
-    excluded_paths: list[str] = Field(description="The first paths that fell under them.")
+    unchanged: bool = Field(description="Whether the content was already current, so that no deploy was made.")
+    added: int = Field(description="Files added since the previous deploy.")
+    changed: int = Field(description="Files changed since the previous deploy.")
+    removed: int = Field(description="Files removed since the previous deploy.")
+    warnings: list[str] = Field(description="Problems that the deploy may cause later.")
+    excluded: int = Field(description="How many files the exclude patterns excluded.")
+    excluded_paths: list[str] = Field(description="The first paths that the exclude patterns matched.")
 
 
 class StatusAnswer(Answer):
-    """The server's word on itself."""
+    """The health of the server."""
 
     status: str = Field(description="ok")
 
 
 class ErrorAnswer(Answer):
-    """What went wrong."""
+    """An error."""
 
-    code: str = Field(description="The error's name; docs/errors.md lists them.")
-    message: str = Field(description="What happened to what.")
+    code: str = Field(description="The error's name; the documentation lists them under reference/errors.md.")
+    message: str = Field(description="What went wrong.")
     hint: str = Field(description="What to do next.")
 
 
@@ -111,8 +113,8 @@ def deploy_answer(deploy: Deploy) -> LoggedDeployAnswer:
 
 
 def one_deploy_answer(deploy: Deploy, details: DeployDetails | None) -> OneDeployAnswer:
-    """Return a deploy as it is sent together with its details."""
-    told = details and DetailsAnswer(
+    """Return a deploy and its details as they are sent."""
+    sent = details and DetailsAnswer(
         warnings=details.warnings,
         excluded_paths=details.excluded,
         added_paths=details.added,
@@ -120,17 +122,17 @@ def one_deploy_answer(deploy: Deploy, details: DeployDetails | None) -> OneDeplo
         removed_paths=details.removed,
         cut=details.cut,
     )
-    return OneDeployAnswer(**{**deploy._asdict(), "details": told})
+    return OneDeployAnswer(**{**deploy._asdict(), "details": sent})
 
 
 def current_answer(log_id: str, deploy: Deploy | None) -> CurrentAnswer:
-    """Return the current deploy as it is sent, or that there is none."""
+    """Return the current deploy as it is sent; ``None`` if nothing has been deployed yet."""
     nothing = Deploy(0, "", "", "", "", "", 0, 0, 0, 0)
     return CurrentAnswer(log_id=log_id, **(deploy or nothing)._asdict())
 
 
 def json_response(body: BaseModel | bytes, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
-    """Return an answer; ``body`` may be JSON already."""
+    """Return a JSON response; ``body`` may already be JSON."""
     data = body if isinstance(body, bytes) else body.model_dump_json().encode()
     return web.Response(
         body=data,
@@ -140,5 +142,5 @@ def json_response(body: BaseModel | bytes, status: int = 200, headers: Mapping[s
 
 
 def error_response(error: DagferryError, headers: Mapping[str, str] | None = None) -> web.Response:
-    """Return the answer that says what went wrong."""
+    """Return the response for ``error``."""
     return json_response(ErrorAnswer(**error.as_dict()), error.status, headers)

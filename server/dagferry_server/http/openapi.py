@@ -1,4 +1,4 @@
-"""The OpenAPI description of the table of routes. Shapes come from the models, answers from the table of errors."""
+"""The OpenAPI description of the table of routes. Schemas come from the models, responses from the table of errors."""
 
 import re
 from collections.abc import Iterable
@@ -51,9 +51,9 @@ def describe(routes: Iterable[Route]) -> dict[str, Any]:
 
 
 def errors_of(route: Route) -> list[type[DagferryError]]:
-    """Return every error that ``route`` may answer with, those of all routes included."""
-    of_callers = (*WHO_ERRORS, DeploymentNotFound) if route.scope else ()
-    return list(dict.fromkeys((*of_callers, *route.errors, *COMMON_ERRORS)))
+    """Return every error that ``route`` may answer with, including those common to all routes."""
+    about_callers = (*WHO_ERRORS, DeploymentNotFound) if route.scope else ()
+    return list(dict.fromkeys((*about_callers, *route.errors, *COMMON_ERRORS)))
 
 
 def _operation(route: Route) -> dict[str, Any]:
@@ -66,7 +66,7 @@ def _operation(route: Route) -> dict[str, Any]:
             *map(_parameter, route.parameters),
         ],
         "responses": _responses(route),
-        # The empty alternative: a server without credentials asks for none.
+        # The empty alternative is for a server without credentials.
         "security": [{"token": []}, {}] if route.scope else [],
     }
     if route.takes_file:
@@ -95,17 +95,17 @@ def _responses(route: Route) -> dict[str, Any]:
         content = {media_type: {"schema": _BINARY} for media_type in route.answer}
     else:
         content = {JSON_TYPE: {"schema": _reference(route.answer)}}
-    responses: dict[str, Any] = {"200": {"description": "Done.", "content": content}}
+    responses: dict[str, Any] = {"200": {"description": "Success.", "content": content}}
     if route.not_modified:
-        responses["304"] = {"description": "Nothing else than what the caller has seen."}
+        responses["304"] = {"description": "Nothing newer than what the caller has seen."}
     by_status: dict[int, list[type[DagferryError]]] = {}
     for error in errors_of(route):
         by_status.setdefault(error.status, []).append(error)
     for status, errors in sorted(by_status.items()):
-        told = "; ".join(f"`{error.code}`: {(error.__doc__ or '').splitlines()[0]}" for error in errors)
+        descriptions = "; ".join(f"`{error.code}`: {(error.__doc__ or '').splitlines()[0]}" for error in errors)
         codes = {"properties": {"code": {"enum": [error.code for error in errors]}}}
         responses[str(status)] = {
-            "description": told,
+            "description": descriptions,
             "content": {JSON_TYPE: {"schema": {"allOf": [_reference(ErrorAnswer), codes]}}},
         }
     return responses

@@ -1,4 +1,4 @@
-"""How many requests of one kind may be under way, so that nobody takes what others need: not a caller, not a team."""
+"""Limits on concurrent requests of one kind, so that no caller and no deployment takes what the others need."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -8,23 +8,22 @@ from dagferry_server.auth.access import ANYBODY, Caller
 from dagferry_server.errors import ServerError, TooManyDownloads, TooManyUploads
 
 MAX_UPLOADS = 250
-"""To one deployment at the same time, slow ones included; each takes up to 1 MiB of memory, and its size on disk."""
+"""Concurrent uploads to one deployment, slow ones included; each uses up to 1 MiB of memory, and its size on disk."""
 MAX_UPLOADS_OF_CALLER = 50
-"""So that one holder of a token cannot keep a deployment closed."""
+"""So that one caller cannot block a deployment."""
 MAX_BUNDLES = 250
-"""Bundles and large patches of one deployment that are being sent; sidecars that find no place come again. Each takes
-10 kB of memory and two open files; over TLS 0.5 MiB, if the client takes nothing."""
+"""Bundles and large patches of one deployment being sent; sidecars over the limit try again. Each uses 10 kB of memory
+and two open files; over TLS 0.5 MiB if the client does not read."""
 MAX_DOWNLOADS_IN_ALL, MAX_DOWNLOADS, MAX_DOWNLOADS_OF_CALLER = 12, 4, 2
-"""Bundles that are being packed for people: by the server, of one deployment, for one caller. Each takes 3 MiB of
-memory and more."""
+"""Downloads being packed: by the whole server, of one deployment, for one caller. Each uses 3 MiB of memory or more."""
 UNLIMITED = 1_000_000
 
 
 class Places:
-    """Places for one kind of request: ``in_all`` at a time, of which a deployment and a caller may take fewer.
+    """Limits on one kind of request: at most ``in_all`` at a time, and lower limits for a deployment and a caller.
 
-    Whoever gets none gets ``error``. On a server without credentials all callers are one, and only the deployment
-    counts. ``what`` names the requests in the error, such as ``"downloads"``.
+    A request over a limit gets ``error``. On a server without credentials all callers are one, so only the limits of
+    the server and the deployment apply. ``what`` names the requests in the error, such as ``"downloads"``.
     """
 
     def __init__(
@@ -42,13 +41,16 @@ class Places:
 
     @contextmanager
     def taken(self, deployment: str, caller: Caller) -> Iterator[None]:
-        """Take a place for the time of the block."""
-        limits = {("", ""): (self._in_all, "this server"), (deployment, ""): (self._for_deployment, deployment)}
+        """Count a request during the block; raise the error if a limit is reached."""
+        limits = {
+            ("", ""): (self._in_all, "this server"),
+            (deployment, ""): (self._for_deployment, f"deployment {deployment!r}"),
+        }
         if caller is not ANYBODY:
-            limits[deployment, caller.actor] = (self._for_caller, f"{deployment} by {caller.actor}")
+            limits[deployment, caller.actor] = (self._for_caller, f"{caller.actor!r} on deployment {deployment!r}")
         for key, (most, whose) in limits.items():
             if self._taken[key] >= most:
-                raise self._error(f"{self._taken[key]} {self._what} of {whose} are under way.")
+                raise self._error(f"The limit of {most} concurrent {self._what} for {whose} is reached.")
         self._taken.update(limits.keys())
         try:
             yield
@@ -60,19 +62,19 @@ class Places:
 
 
 def uploads() -> Places:
-    """Return the places for uploads."""
+    """Return the limits on uploads."""
     return Places(
         TooManyUploads, "uploads", in_all=UNLIMITED, for_deployment=MAX_UPLOADS, for_caller=MAX_UPLOADS_OF_CALLER
     )
 
 
 def bundles() -> Places:
-    """Return the places for bundles and patches on their way to sidecars."""
+    """Return the limits on bundles and patches being sent to sidecars."""
     return Places(TooManyDownloads, "downloads", in_all=UNLIMITED, for_deployment=MAX_BUNDLES, for_caller=MAX_BUNDLES)
 
 
 def downloads() -> Places:
-    """Return the places for bundles that are packed for people."""
+    """Return the limits on downloads, which are packed for people."""
     return Places(
         TooManyDownloads,
         "downloads",

@@ -1,7 +1,7 @@
-"""Refused reads in the log: one line for each caller and error in a minute, and how many more there were.
+"""Rejected reads in the log: one line a minute for each caller and error, and how many more there were.
 
-A sidecar that is refused asks again and again, and a stranger may ask as often as they like. What they can make the
-server log and remember is bounded.
+A rejected sidecar keeps trying, and anybody can send requests. What they can make the server log and remember is
+bounded.
 """
 
 import logging
@@ -10,24 +10,24 @@ from dagferry_runtime.logs import fields
 from dagferry_server.log_limit import Key, LogLimit
 
 MAX_INSTANCES = 1000
-"""Names of sidecars that are remembered until the minute is over."""
+"""Names of sidecars remembered until the minute is over."""
 MAX_SHOWN_INSTANCES = 20
 
 log = logging.getLogger(__name__)
 
 
 class Refusals:
-    """The refusals of a server. Callers are told apart by their name, or by their address if they have none."""
+    """The rejected reads of a server. Callers are identified by their name, or by their address if they have none."""
 
     def __init__(self) -> None:
         self._limit = LogLimit(1, self._summarize)
         self._instances: dict[Key, dict[str, None]] = {}
-        self._known = 0  # of them all
+        self._known = 0  # in total
 
     def log(self, caller: str, outcome: str, instance: str, **more: object) -> None:
-        """Note that a request of ``caller`` was refused with ``outcome``, the code of an error.
+        """Record that a request of ``caller`` was rejected with ``outcome``, the code of an error.
 
-        ``instance`` is the sidecar that the request says it is from, if any; ``more`` is for the line.
+        ``instance`` is the sidecar that the request names, if any; ``more`` are further fields of the line.
         """
         key = (caller, outcome)
         if self._limit.says(key):
@@ -38,7 +38,7 @@ class Refusals:
             self._known += 1
 
     def flush(self) -> None:
-        """Log what was left unsaid so far."""
+        """Log the summary of what was suppressed so far."""
         self._limit.flush()
 
     def _summarize(self, left: dict[Key, int]) -> None:
@@ -50,7 +50,7 @@ class Refusals:
                 extra=fields(
                     caller=caller,
                     outcome=outcome,
-                    left_unsaid=count,
+                    suppressed=count,
                     instances=len(instances),
                     first_instances=", ".join(instances[:MAX_SHOWN_INSTANCES]),
                 ),

@@ -1,13 +1,13 @@
-"""What becomes of a request's body when the request is refused.
+"""What happens to the body of a rejected request.
 
-Clients of the upload protocol send the whole body before they look at the answer. If the answer and the end of the
-connection come earlier, they see a broken connection, and try again with an empty file. So a refusal first reads on
-and discards what arrives, within limits; then it answers, closes its own half of the connection, and reads on for a
-little, so that the answer is not lost in a reset. TLS has no half to close, but what is not read would be answered with
-a reset there too: a proxy that is still sending would make a 502 of our answer.
+Clients of the upload protocol send the whole body before they read the response. If the response and the end of the
+connection come earlier, they see a broken connection, and try again with an empty file. So a rejection first reads and
+discards what arrives, within limits; then it responds, closes its own half of the connection, and reads on for a few
+seconds, so that the response is not lost in a TCP reset. TLS connections cannot be half-closed, but unread data would
+cause a reset there too: a proxy that is still sending would turn our response into a 502.
 
-A client that sent ``Expect: 100-continue`` waits for a word before it sends the body; it is refused at once. So is one
-whose body is given up because it comes too slowly.
+A client that sent ``Expect: 100-continue`` waits before it sends the body; it is rejected at once. So is a client whose
+upload is aborted because it is too slow.
 """
 
 import asyncio
@@ -21,14 +21,14 @@ from dagferry_core.limits import MIB
 
 DISCARD_BYTES = 64 * MIB
 DISCARD_SECONDS = 10
-"""How much is read on before a refusal is answered."""
+"""How much of the body is discarded before a rejection is sent."""
 LINGER_SECONDS = 2
 MAX_LINGER_SECONDS = 10
-"""After the answer is read on until the client closes, or sends nothing for so long, or sends for so long."""
+"""After the response, reading goes on until the client closes, is silent for the first, or sends for the second."""
 
 
 class Body:
-    """The body of one request, for those who refuse it."""
+    """The body of one request: whether the client is asked to send it, and how the request is rejected."""
 
     __slots__ = ("_at_once", "_request", "_waits")
 
@@ -38,20 +38,28 @@ class Body:
         self._at_once = False
         self._waits = expected == "100-continue" and request.version >= HttpVersion11
 
-    def invite(self) -> None:
-        """Tell a client that waits for it to send the body."""
+    @classmethod
+    def of(cls, request: web.BaseRequest) -> "Body":
+        """Return the body of ``request``, always the same object."""
+        body = request.get(_BODY)
+        if body is None:
+            body = request[_BODY] = cls(request)
+        return body
+
+    def send_continue(self) -> None:
+        """Send ``100 Continue`` if the client waits for it before sending the body."""
         if self._waits and self._request.transport is not None:
             self._request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         self._waits = False
 
-    def give_up(self) -> None:
-        """Answer a refusal at once: what is still to come takes too long."""
+    def abort(self) -> None:
+        """Send a rejection without waiting for the rest of the body, because that would take too long."""
         self._at_once = True
 
-    async def refuse(self, response: web.StreamResponse) -> web.StreamResponse:
-        """Answer with ``response``, which says that the request is refused."""
-        is_sent = not self._waits and not self._at_once
-        if is_sent and await self._discard(DISCARD_SECONDS, DISCARD_SECONDS, DISCARD_BYTES):
+    async def reject(self, response: web.StreamResponse) -> web.StreamResponse:
+        """Send ``response``, which rejects the request, after discarding the rest of the body within limits."""
+        is_coming = not self._waits and not self._at_once
+        if is_coming and await self._discard(DISCARD_SECONDS, DISCARD_SECONDS, DISCARD_BYTES):
             return response
         response.force_close()
         await response.prepare(self._request)
@@ -64,9 +72,9 @@ class Body:
         return response
 
     async def _discard(self, seconds: float, silence: float, most: float = math.inf) -> bool:
-        """Read and forget up to about ``most`` bytes for up to ``seconds``; tell whether that was all.
+        """Discard up to about ``most`` bytes for up to ``seconds``; return whether the body is complete.
 
-        It ends too when nothing comes for ``silence`` seconds.
+        It also stops when nothing arrives for ``silence`` seconds.
         """
         content = self._request.content
         end = time.monotonic() + seconds
@@ -80,3 +88,6 @@ class Body:
             except (TimeoutError, asyncio.TimeoutError, ConnectionError, web.RequestPayloadError):
                 return False
         return True
+
+
+_BODY = web.RequestKey("_BODY", Body)

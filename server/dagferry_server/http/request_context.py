@@ -1,4 +1,4 @@
-"""One request on its way to its handler: everything that was decided about it before."""
+"""What a handler gets: the request, and what was decided about it before."""
 
 from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
@@ -12,41 +12,49 @@ from dagferry_server.http.half_closed import AnsweringConnection
 from dagferry_server.http.request_body import Body
 from dagferry_server.service import Service
 
+SERVICE = web.AppKey("SERVICE", Service)
+"""The service behind an application."""
+CALLER = web.RequestKey("CALLER", Caller)
+"""Who sent a request, as soon as that is known."""
+
 
 class RequestContext(NamedTuple):
-    """A request whose route, deployment and caller are known and in order. Its body was not looked at yet."""
+    """A request whose route, deployment and caller are known and allowed. Its body has not been read yet."""
 
-    request: web.BaseRequest
-    body: Body
+    request: web.Request
     service: Service
     target: Deployment | None
     identified: Caller | None
-    parts: dict[str, str]
+
+    @property
+    def body(self) -> Body:
+        """The body of the request."""
+        return Body.of(self.request)
 
     @property
     def deployment(self) -> Deployment:
-        """The deployment of a route that has one."""
+        """The deployment; ``LookupError`` if the route has none."""
         if self.target is None:
             raise LookupError("this route has no deployment")
         return self.target
 
     @property
     def caller(self) -> Caller:
-        """Who calls a route that has a scope."""
+        """The caller; ``LookupError`` if the route is open to everybody."""
         if self.identified is None:
             raise LookupError("this route is open to everybody")
         return self.identified
 
     def waiting(self) -> AbstractContextManager[None]:
-        """Return a block in which a client that closes its half of the connection has hung up."""
+        """Return a block in which a client that closes its half of the connection counts as disconnected."""
         connection = self.request.protocol
         return connection.waiting() if isinstance(connection, AnsweringConnection) else nullcontext()
 
-    def whole(self, name: str, default: int, low: int, high: int) -> int:
-        """Return a whole number of the query; ``RequestError`` if it is none, or not from ``low`` to ``high``."""
+    def integer(self, name: str, default: int, low: int, high: int) -> int:
+        """Return an integer of the query; ``RequestError`` if it is not one from ``low`` to ``high``."""
         text = self.request.query.get(name)
         if text is None:
             return default
         if not (text.isascii() and text.isdecimal() and len(text) <= len(str(high)) and low <= int(text) <= high):
-            raise RequestError(f"{name}={text[:40]!r} is no whole number from {low} to {high}.")
+            raise RequestError(f"{name}={text[:40]!r} is not a whole number from {low} to {high}.")
         return int(text)

@@ -1,4 +1,4 @@
-"""The table of routes: the server, ``/openapi.json``, the docs and the rules of who may call what come from it."""
+"""The table of routes: the server, ``/openapi.json``, the docs and the access rules come from it."""
 
 import functools
 import json
@@ -51,8 +51,8 @@ from dagferry_server.errors import (
     RequestError,
     ServerBusy,
     ShuttingDown,
+    StoreAway,
     StoreDamaged,
-    StoreFailed,
     StoreFull,
     TooManyDownloads,
     TooManyUploads,
@@ -112,12 +112,12 @@ _UPLOAD_ERRORS: tuple[type[DagferryError], ...] = (
     DeploymentDisabled,
     DeployContended,
     StoreFull,
-    StoreFailed,
+    StoreAway,
     StoreDamaged,
 )
 
 
-async def _openapi(call: RequestContext) -> web.StreamResponse:  # noqa: ARG001 - every handler takes the call
+async def _openapi(context: RequestContext) -> web.StreamResponse:  # noqa: ARG001 - every handler takes it
     return json_response(_described())
 
 
@@ -138,9 +138,9 @@ _UPLOAD = Route(
         Parameter(
             ROOT,
             "query",
-            "Deploy what lies under this folder of the archive; `.`: all of it, also if its members lie under `dags/`.",
+            "Deploy only this folder of the archive; `.`: the whole archive, even if its members are under `dags/`.",
         ),
-        Parameter("description", "query", "What to say about the deploy, unless a form has a field `description`."),
+        Parameter("description", "query", "The description of the deploy, unless a form has a field `description`."),
     ),
     takes_file=True,
 )
@@ -150,16 +150,16 @@ ROUTES: tuple[Route, ...] = (
     _UPLOAD._replace(
         path="/upload",
         implied_deployment=True,
-        summary="The same, to the server's only deployment, or to `default` if it has several.",
+        summary="The same for the server's only deployment, or for `default` if it has several.",
     ),
     Route(
         method="GET",
         path=CURRENT_PATH,
         scope="sync",
         handler=current,
-        summary="The current deploy; with the version last seen, the next one when it comes.",
+        summary="The current deploy; given the version last seen, wait for the next deploy.",
         answer=CurrentAnswer,
-        errors=(StoreFailed, StoreDamaged, StoreFull),
+        errors=(StoreAway, StoreDamaged, StoreFull),
         not_modified=True,
         parameters=tuple(Parameter(name, "header", meaning) for name, meaning in REQUEST_HEADERS.items()),
     ),
@@ -168,10 +168,14 @@ ROUTES: tuple[Route, ...] = (
         path=VERSION_PATH,
         scope="sync",
         handler=version,
-        summary="A bundle in canonical form, or the patch that leads to it.",
+        summary="A bundle in canonical form, or a patch from the version given as `from`.",
         answer=(BUNDLE_TYPE, PATCH_TYPE),
-        errors=(RequestError, VersionNotFound, BundleGone, TooManyDownloads, StoreFailed, StoreDamaged, StoreFull),
-        parameters=(Parameter(FROM, "query", "The version that the caller has; without use, the bundle is sent."),),
+        errors=(RequestError, VersionNotFound, BundleGone, TooManyDownloads, StoreAway, StoreDamaged, StoreFull),
+        parameters=(
+            Parameter(
+                FROM, "query", "The version that the caller has; if no patch from it exists, the bundle is sent."
+            ),
+        ),
         sends_content=True,
     ),
     Route(
@@ -181,7 +185,7 @@ ROUTES: tuple[Route, ...] = (
         handler=download,
         summary="The current bundle as a tar.gz.",
         answer=(ARCHIVE_TYPE,),
-        errors=(NothingDeployed, BundleGone, TooManyDownloads, StoreFailed, StoreDamaged, StoreFull),
+        errors=(NothingDeployed, BundleGone, TooManyDownloads, StoreAway, StoreDamaged, StoreFull),
         sends_content=True,
     ),
     Route(
@@ -191,7 +195,7 @@ ROUTES: tuple[Route, ...] = (
         handler=deploys,
         summary="The deploy log, newest first, in pages.",
         answer=DeploysAnswer,
-        errors=(RequestError, StoreFailed, StoreFull),
+        errors=(RequestError, StoreAway, StoreFull),
         parameters=(
             Parameter("limit", "query", f"1 to {MAX_PAGE_DEPLOYS} deploys, {PAGE_DEPLOYS} if absent.", "integer"),
             Parameter("before", "query", "Only deploys below this sequence.", "integer"),
@@ -204,14 +208,14 @@ ROUTES: tuple[Route, ...] = (
         handler=deploy,
         summary="One deploy with its warnings, excluded and changed paths.",
         answer=OneDeployAnswer,
-        errors=(RequestError, VersionNotFound, StoreFailed, StoreFull),
+        errors=(RequestError, VersionNotFound, StoreAway, StoreFull),
     ),
     Route(
         method="GET",
         path="/healthz",
         scope=None,
         handler=healthz,
-        summary="The process answers.",
+        summary="The process is alive.",
         answer=StatusAnswer,
         admin=True,
     ),
@@ -220,9 +224,9 @@ ROUTES: tuple[Route, ...] = (
         path="/readyz",
         scope=None,
         handler=readyz,
-        summary="The store takes writes, and the newest deploy of every deployment is known.",
+        summary="The store is writable, and the newest deploy of every deployment is known.",
         answer=StatusAnswer,
-        errors=(ShuttingDown, StoreFull, StoreFailed),
+        errors=(ShuttingDown, StoreFull, StoreAway),
         admin=True,
         public=False,
     ),
@@ -241,17 +245,17 @@ ROUTES: tuple[Route, ...] = (
         path="/openapi.json",
         scope=None,
         handler=_openapi,
-        summary="This description.",
+        summary="The OpenAPI description.",
         answer=(JSON_TYPE,),
         admin=True,
         public=False,
     ),
 )
-"""Every call there is."""
+"""Every endpoint."""
 
 
 def documented() -> list[tuple[str, str, str, str]]:
-    """Return call, scope, listener and meaning of every route, for the docs."""
+    """Return endpoint, scope, listeners and summary of every route, for the docs."""
     return [
         (
             f"`{route.method} {route.path}`",

@@ -1,21 +1,22 @@
-"""The shape of the table of routes, and how a request finds its route."""
+"""What a route is, and how the table of routes is registered with aiohttp's router."""
 
-from collections.abc import Awaitable, Callable, Iterable
+import re
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Literal, NamedTuple
 
-from aiohttp import web
+from aiohttp import hdrs, web
 from pydantic import BaseModel
 
 from dagferry_core.errors import DagferryError
 from dagferry_server.auth.access import Scope
-from dagferry_server.errors import MethodNotAllowed, RouteNotFound
 from dagferry_server.http.request_context import RequestContext
 
 Handler = Callable[[RequestContext], Awaitable[web.StreamResponse]]
+RawHandler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Parameter(NamedTuple):
-    """A parameter of the query or a header, for the spec."""
+    """A query parameter or a header, for the OpenAPI description."""
 
     name: str
     place: Literal["query", "header"]
@@ -24,11 +25,12 @@ class Parameter(NamedTuple):
 
 
 class Route(NamedTuple):
-    """One call: what it answers, which errors it may answer with, who may make it, and who handles it.
+    """One endpoint: who may use it, which handler answers, with which content, and with which errors.
 
-    ``answer`` is the model of its JSON, or the media types of what it sends. ``implied_deployment`` routes have a
-    deployment that their path does not name. ``admin`` routes are on the admin listener. ``sends_content`` are
-    those that send what somebody deployed.
+    ``answer`` is the model of the JSON response, or the media types of another response. ``implied_deployment`` routes
+    have a deployment that their path does not name. ``admin`` routes are on the admin listener, ``public`` routes on
+    the public one. ``not_modified`` routes may answer 304. ``takes_file`` routes receive an upload; ``sends_content``
+    routes send deployed content.
     """
 
     method: Literal["GET", "POST"]
@@ -47,47 +49,67 @@ class Route(NamedTuple):
     sends_content: bool = False
 
 
-class Table:
-    """Routes by the number of segments of their path; a segment in braces stands for any one."""
+Routes = Mapping[tuple[str, str], Route]
+"""Routes by method and path template; HEAD has the routes of GET (RFC 9110 §9.3.2)."""
 
-    def __init__(self, routes: Iterable[Route]) -> None:
-        self._routes: dict[int, list[tuple[tuple[str, ...], Route]]] = {}
-        for route in routes:
-            segments = tuple(route.path.split("/"))
-            self._routes.setdefault(len(segments), []).append((segments, route))
+_ENCODED_UNRESERVED = re.compile("%(?:2[de]|3[0-9]|[46][1-9a-f]|[57][0-9a]|5f|7e)", re.IGNORECASE)
+"""A percent-encoded letter, digit, ``-``, ``.``, ``_`` or ``~`` (RFC 3986 §2.3)."""
 
-    def match(self, method: str, path: str) -> tuple[Route, dict[str, str]]:
-        """Return the route of a request and the parts of its path; ``RouteNotFound``, ``MethodNotAllowed``.
+ROUTES_KEY = web.AppKey("ROUTES_KEY", Routes)
+"""The routes of an application."""
+ROUTE = web.RequestKey("ROUTE", Route)
+"""The route of a request, if there is one for its method and path."""
 
-        HEAD finds the route of GET (RFC 9110 §9.3.2).
-        """
-        found = self._matches(path)
-        for route, parts in found:
-            if route.method == ("GET" if method == "HEAD" else method):
-                return route, parts
-        if found:
-            raise MethodNotAllowed(f"{method[:20]} is not allowed here.", f"Use {self.allowed(path)}.")
-        raise RouteNotFound(f"There is no call {method[:20]} {path[:200]}.")
 
-    def allowed(self, path: str) -> str:
-        """Return the methods of a path, as the header ``Allow`` lists them; empty if there is no such path."""
-        methods: set[str] = {route.method for route, _ in self._matches(path)}
-        if "GET" in methods:
-            methods.add("HEAD")
-        if methods:
-            methods.add("OPTIONS")
-        return ", ".join(sorted(methods))
+def add_routes(
+    app: web.Application, routes: Iterable[Route], endpoint: Callable[[Route], RawHandler], otherwise: RawHandler
+) -> None:
+    """Register each route with its ``endpoint``, and ``otherwise`` for every other method and path.
 
-    def _matches(self, path: str) -> list[tuple[Route, dict[str, str]]]:
-        segments = path.split("/")
-        found = []
-        for pattern, route in self._routes.get(len(segments), ()):
-            parts = {}
-            for expected, segment in zip(pattern, segments, strict=True):
-                if expected.startswith("{") and segment:
-                    parts[expected.strip("{}")] = segment
-                elif expected != segment:
-                    break
-            else:
-                found.append((route, parts))
-        return found
+    aiohttp would send ``100 Continue`` for all of them before a middleware runs. None does: handlers send it, once
+    the request is admitted.
+    """
+    by_path: dict[str, list[Route]] = {}
+    for route in routes:
+        by_path.setdefault(route.path, []).append(route)
+    table: dict[tuple[str, str], Route] = {}
+    for path, group in by_path.items():
+        # Routes of one path are added in a row, so that they share one resource of aiohttp.
+        for route in group:
+            handler = endpoint(route)
+            for method in (hdrs.METH_GET, hdrs.METH_HEAD) if route.method == hdrs.METH_GET else (route.method,):
+                table[method, path] = route
+                app.router.add_route(method, path, handler, expect_handler=_send_no_continue)
+        app.router.add_route(hdrs.METH_ANY, path, otherwise, expect_handler=_send_no_continue)
+    app.router.add_route(hdrs.METH_ANY, "/{path:(?s:.*)}", otherwise, expect_handler=_send_no_continue)
+    app[ROUTES_KEY] = table
+
+
+async def _send_no_continue(_: web.Request) -> None:
+    pass
+
+
+def find_route(request: web.Request) -> Route | None:
+    """Return the route for a request's method and path, ``None`` if there is none, as aiohttp's router matched it."""
+    found = request.match_info.route
+    if found.resource is None or _is_overencoded(request):
+        return None
+    return request.app[ROUTES_KEY].get((found.method, found.resource.canonical))
+
+
+def allowed_methods(request: web.Request) -> str:
+    """Return the methods of a request's path, as in the header ``Allow``; empty if there is no such path."""
+    resource = request.match_info.route.resource
+    if resource is None or _is_overencoded(request):
+        return ""
+    methods = {method for method, path in request.app[ROUTES_KEY] if path == resource.canonical}
+    return ", ".join(sorted({*methods, hdrs.METH_OPTIONS})) if methods else ""
+
+
+def _is_overencoded(request: web.Request) -> bool:
+    """Return whether the path percent-encodes characters that need no encoding, as in ``/%70rod/dags/current``.
+
+    Such a path has no route: a proxy that protects ``/prod/`` may not recognize it.
+    """
+    path = request.rel_url.raw_path
+    return "%" in path and _ENCODED_UNRESERVED.search(path) is not None

@@ -1,9 +1,9 @@
-"""The port that speaks TLS: whoever speaks plain http to it is told so, in words.
+"""The HTTPS port: a client that sends plain HTTP to it gets an error that says so.
 
-asyncio would end such a connection without a word, and the client would say that the server closed it. So the first
-byte of a connection is looked at, and left where it is, before anybody reads it: a TLS handshake begins with the byte
-22, a request with a letter. asyncio accepts the connection, and asyncio does the handshake: between the two, the
-connection changes over from one descriptor of its socket to another one.
+asyncio would close such a connection silently, and the client would report that the server closed it. So the first byte
+of a connection is peeked at before anything reads it: a TLS handshake starts with the byte 22, a request with a letter.
+asyncio accepts the connection and performs the handshake; in between, the connection moves from one descriptor of its
+socket to a duplicate.
 """
 
 import asyncio
@@ -14,11 +14,11 @@ from collections.abc import Callable, Coroutine
 from typing import Any, cast
 
 HANDSHAKE_SECONDS = 60
-"""A connection of which nothing comes for as long is closed; so is one whose handshake takes longer."""
+"""A connection that sends nothing for this long is closed; so is one whose handshake takes longer."""
 LINGER_SECONDS = 2
-"""How long is read on after a plain answer, until the client closes its half: else it could be lost in a reset."""
+"""How long reading goes on after a plain response, so that it is not lost in a TCP reset."""
 _HANDSHAKE = b"\x16"
-_TEXT = b"This port speaks HTTPS. Call it with https:// instead of http://.\n"
+_TEXT = b"This port expects HTTPS. Use https:// instead of http://.\n"
 _ANSWER = (
     b"HTTP/1.1 400 Bad Request\r\n"
     b"Content-Type: text/plain; charset=utf-8\r\n"
@@ -31,9 +31,9 @@ Factory = Callable[[], asyncio.Protocol]
 
 
 class TlsPort:
-    """Tells TLS from plain http on one listener, by whose ``accept`` the protocol of a new connection is made.
+    """Distinguishes TLS from plain HTTP on one listener, which uses ``accept`` as its protocol factory.
 
-    ``factory`` makes the protocol inside of TLS; ``plain`` is told the address of whoever spoke plain http.
+    ``factory`` makes the protocol inside of TLS; ``plain`` is called with the address of a client that sent plain HTTP.
     """
 
     def __init__(self, factory: Factory, context: ssl.SSLContext, plain: Callable[[str], None]) -> None:
@@ -44,38 +44,38 @@ class TlsPort:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def accept(self) -> asyncio.Protocol:
-        """Return the protocol of a connection of which nothing is known yet."""
+        """Return the protocol of a connection that has not sent anything yet."""
         return _First(self)
 
     def close(self) -> None:
-        """Close what did not come to anything yet."""
+        """Close the connections that have no handshake yet."""
         for connection in tuple(self._silent):
-            self._go_on(connection, "", b"")
+            self._continue(connection, "", b"")
         for task in tuple(self._tasks):
             task.cancel()
 
     def take(self, connection: socket.socket, peer: str) -> None:
-        """Go on with a connection as soon as its first byte is there."""
+        """Continue a connection when its first byte has arrived."""
         loop = asyncio.get_running_loop()
         connection.settimeout(0)
-        self._silent[connection] = loop.call_later(HANDSHAKE_SECONDS, self._go_on, connection, peer, b"")
-        loop.add_reader(connection.fileno(), self._look, connection, peer)
+        self._silent[connection] = loop.call_later(HANDSHAKE_SECONDS, self._continue, connection, peer, b"")
+        loop.add_reader(connection.fileno(), self._peek, connection, peer)
 
-    def _heard(self, connection: socket.socket) -> None:
+    def _stop_waiting(self, connection: socket.socket) -> None:
         asyncio.get_running_loop().remove_reader(connection.fileno())
         self._silent.pop(connection).cancel()
 
-    def _look(self, connection: socket.socket, peer: str) -> None:
+    def _peek(self, connection: socket.socket, peer: str) -> None:
         try:
             first = connection.recv(1, socket.MSG_PEEK)
         except (BlockingIOError, InterruptedError):
             return
         except OSError:
             first = b""
-        self._go_on(connection, peer, first)
+        self._continue(connection, peer, first)
 
-    def _go_on(self, connection: socket.socket, peer: str, first: bytes) -> None:
-        self._heard(connection)
+    def _continue(self, connection: socket.socket, peer: str, first: bytes) -> None:
+        self._stop_waiting(connection)
         if first == _HANDSHAKE:
             self._spawn(self._handshake(connection))
         elif first.isalpha():
@@ -90,7 +90,7 @@ class TlsPort:
         task.add_done_callback(self._tasks.discard)
 
     async def _handshake(self, connection: socket.socket) -> None:
-        # An error of TLS is an OSError: the client went away or does not like the certificate, and says so itself.
+        # A TLS error is an OSError: the client disconnected, or rejects the certificate and reports that itself.
         with contextlib.suppress(OSError, asyncio.TimeoutError):
             await asyncio.get_running_loop().connect_accepted_socket(
                 self._factory, connection, ssl=self._context, ssl_handshake_timeout=HANDSHAKE_SECONDS
@@ -98,24 +98,24 @@ class TlsPort:
 
 
 class _First(asyncio.Protocol):
-    """A connection that was just accepted: it goes on in a second descriptor of its socket."""
+    """A connection that was just accepted; it continues on a duplicate descriptor of its socket."""
 
     def __init__(self, port: TlsPort) -> None:
         self._port = port
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Let go of the first descriptor before anything was read."""
+        """Close the first descriptor before anything is read from it."""
         peer = transport.get_extra_info("peername")
         try:
             self._port.take(transport.get_extra_info("socket").dup(), peer[0] if peer else "")
-        except OSError:  # no more descriptors
+        except OSError:  # out of descriptors
             pass
         finally:
             cast("asyncio.Transport", transport).abort()
 
 
 async def _refuse(connection: socket.socket) -> None:
-    """Answer in plain http, close our half, and read on for a little."""
+    """Answer in plain HTTP, close our half of the connection, and read on for a short time."""
     loop = asyncio.get_running_loop()
 
     async def talk() -> None:

@@ -63,8 +63,8 @@ class UploadBody:
             raise self._empty()
         if self._request.content_type == _CURLS_TYPE and received.is_text:
             raise ArchiveCorrupt(
-                "The body was sent as text: there is no NUL and no line end in it, and no archive is like that.",
-                "curl -d leaves these bytes out. Send the file as it is: curl --data-binary @dags.tar.gz URL",
+                "The body was sent as text: it contains no NUL byte and no line break, unlike any archive.",
+                "curl -d removes these bytes. Send the file unchanged: curl --data-binary @dags.tar.gz URL",
             )
         return received
 
@@ -87,11 +87,11 @@ class UploadBody:
         files = 0
         while part := await within(reader.next()):
             if not isinstance(part, BodyPartReader):
-                raise MultipartInvalid("The form has a form inside.")
+                raise MultipartInvalid("The form contains another form.")
             is_file = part.filename is not None
             files += is_file
             if files > 1:
-                raise MultipartInvalid("The form has more than one file.")
+                raise MultipartInvalid("The form contains more than one file.")
             if is_file:
                 self._file_name = part.filename or ""
                 _check_encoding(part)
@@ -106,29 +106,29 @@ class UploadBody:
         while piece := await within(request.content.read(PIECE_BYTES)):
             body.count(piece)
         if not files:
-            raise MultipartInvalid("The form has no file; curl -F sends one if there is an @ before its name.")
+            raise MultipartInvalid("The form contains no file; curl -F sends one if its name starts with @.")
         field = fields.get("description", bytearray())[:MAX_DESCRIPTION_BYTES]
         self.description = field.decode(errors="replace") or self.description
 
     def _empty(self) -> UploadEmptyBody:
         if not self._is_form:
-            return UploadEmptyBody("The body has no bytes.")
+            return UploadEmptyBody("The body is empty.")
         return UploadEmptyBody(
-            f"The file in the form, {shown(self._file_name)}, has no bytes; curl -F sends a folder like that, too.",
-            "If it is the dags folder, pack it first: tar -czf dags.tar.gz dags. Else send the file again: this "
-            "request carried none of it.",
+            f"The file in the form, {shown(self._file_name)}, is empty; curl -F also sends an empty file for a folder.",
+            "If it is the dags folder, pack it first: tar -czf dags.tar.gz dags. Otherwise send the file again: this "
+            "request contained none of it.",
         )
 
 
 class _Deadline:
-    """Waits for what a client sends, but not for ever: neither for a silent one nor for one that sends drop by drop."""
+    """Waits for what a client sends, with limits for silent and for slow clients."""
 
     def __init__(self) -> None:
         self._deadline = time.monotonic() + UPLOAD_GRACE_SECONDS
         self._silent = True
 
     async def within(self, read: Awaitable[Any]) -> Any:
-        """Return the result of ``read``; turn the ways in which it can fail into our errors."""
+        """Return the result of ``read``; turn its errors into ours."""
         left = self._deadline - time.monotonic()
         try:
             result = await asyncio.wait_for(read, min(left, UPLOAD_IDLE_SECONDS))
@@ -152,10 +152,10 @@ class _Deadline:
 
 
 class _FormBody:
-    """A request's body as aiohttp reads a form from it, which counts everything but the file.
+    """The body of a request as aiohttp reads a form from it; counts everything but the file.
 
-    Everything but the contents of parts is read line by line, and the event loop gets no turn while there are lines in
-    the buffer: so only a few are allowed.
+    aiohttp reads everything but the contents of parts line by line, without yielding to the event loop while lines are
+    buffered: so their number is limited.
     """
 
     def __init__(self, content: StreamReader, boundary: str) -> None:
@@ -175,7 +175,7 @@ class _FormBody:
         if line == self._boundary:
             raise MultipartInvalid(
                 "The lines of the form end with LF instead of CRLF.",
-                "Let a program write the form, for example: curl -F dags.tar.gz=@dags.tar.gz URL",
+                "Create the form with a tool, for example: curl -F dags.tar.gz=@dags.tar.gz URL",
             )
         return line
 
@@ -186,13 +186,13 @@ class _FormBody:
 
 
 def _check_encoding(part: BodyPartReader) -> None:
-    """Raise ``MultipartInvalid`` if the bytes of a file are not sent as they are."""
+    """Raise ``MultipartInvalid`` if a file is sent in an encoding."""
     encoding = part.headers.get("Content-Transfer-Encoding", "").strip().lower()
     if encoding not in {"", "binary", "8bit", "7bit"}:
         raise MultipartInvalid(
-            f"The form has its file encoded as {encoding[:40]!r} (Content-Transfer-Encoding), not as it is.",
-            "Send the file as it is, for example with: curl -F dags.tar.gz=@dags.tar.gz URL. Ansible's module uri does "
-            "so with src: dags.tar.gz, or with multipart_encoding: 7or8bit.",
+            f"The file in the form is encoded as {encoding[:40]!r} (Content-Transfer-Encoding).",
+            "Send it unencoded, for example with: curl -F dags.tar.gz=@dags.tar.gz URL. Ansible's module uri does so "
+            "with src: dags.tar.gz, or with multipart_encoding: 7or8bit.",
         )
 
 

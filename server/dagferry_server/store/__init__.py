@@ -1,1 +1,1 @@
-"""Where deploy logs and bundles are kept: the contract, and the implementations of it."""
+"""Where deploy logs and bundles are kept: the contract, and its implementations."""

@@ -1,14 +1,17 @@
-"""What a store is: for each deployment a log of entries that are written once, and bundles that the entries name.
+"""The contract of a store: for each deployment, a log of entries that are written once, and the bundles they name.
 
-An implementation is synchronous; the server calls it from threads, several at once. Everything it is asked to write is
-durable when the call returns. One test suite runs against every implementation.
+An implementation is synchronous; the server calls it from several threads at once. Everything it writes is durable when
+the call returns. One test suite runs against every implementation: ``tests/server/store/test_contract.py``.
 
-The rules that make it a log, kept by the caller: a bundle is put before an entry names it, the entry after the newest
-is created with ``create_entry`` (the sequence is the lock), nothing is ever edited, and a bundle is deleted only while
-no commit to its deployment is under way: a commit holds ``committing``, and who deletes ``deleting``.
+The caller keeps the rules that make it a log. A bundle is stored before an entry names it. The entry after the newest
+is created with ``create_entry``: the sequence is the lock. Nothing is ever edited. A bundle is deleted only while no
+commit to its deployment is in progress: a commit holds ``committing``, a deletion holds ``deleting``.
 
-Every method raises ``StoreFull`` when there is no space left and ``StoreFailed`` when the storage refuses, which may
-pass. ``StoreDamaged`` is a kind of it, and raised only if the storage did answer: what it has is of no use.
+A method that fails raises one of three errors, all of them ``StoreError``. ``StoreFull``: there is no space left.
+``StoreAway``: the storage cannot be asked now; that may pass. ``StoreDamaged``: the storage answered, and what it has
+does not decode, or is missing. A store never reports data as damaged or missing because it could not ask for it. An
+invalid digest, nonce or sequence is a ``ValueError``, and an invalid deployment name ``DeploymentNotFound``, before the
+storage is asked.
 """
 
 import errno
@@ -16,29 +19,57 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from io import FileIO
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO
 
 from dagferry_core.errors import DagferryError, FormatError
-from dagferry_server.errors import StoreDamaged, StoreFailed, StoreFull
+from dagferry_server.errors import StoreAway, StoreDamaged, StoreFull
 
 COMMIT_WAIT_SECONDS = 30.0
 """How long a commit waits for another server that deletes bundles; a batch takes milliseconds."""
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
 
 
-class StoredBundle(NamedTuple):
-    """A bundle, open for reading whatever happens to its name, and its encoded index. The caller closes ``file``."""
+class BundleSource(AbstractContextManager["BundleSource"]):
+    """A stored bundle, open for reading until it is closed, even if it is deleted or stored again meanwhile.
 
-    file: FileIO
-    encoded_index: bytes
+    ``size`` is its size in bytes, and ``encoded_index`` what was stored beside it. Several threads may read at once.
+    """
+
+    file: FileIO | None = None
+    """The file that holds the bundle and nothing else, if there is one: the kernel can send it. Not for reading."""
+
+    def __init__(self, size: int, encoded_index: bytes) -> None:
+        self.size = size
+        self.encoded_index = encoded_index
+
+    @abstractmethod
+    def read(self, offset: int, size: int) -> bytes:
+        """Return ``size`` bytes at ``offset``: fewer only where the bundle ends, and none beyond its end.
+
+        Neither number is negative. Raises ``StoreAway`` if the bytes cannot be read now.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release what the source holds; it is not read again."""
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 class Store(ABC):
-    """Where deploy logs and bundles are kept. Deployments are named by checked names, bundles by their digest."""
+    """Where deploy logs and bundles are kept. A deployment is known by its name, a bundle by its digest."""
+
+    @abstractmethod
+    def deployments(self) -> list[str]:
+        """Return the names of all deployments that the store has data of, in ascending order.
+
+        Anything else in the storage is skipped.
+        """
 
     @abstractmethod
     def prepare(self, deployment: str) -> None:
-        """Make the deployment's place, with a new log id if it has none, and remove what an earlier run left over."""
+        """Create what the deployment needs, with a log id if it has none; remove what an earlier run left behind."""
 
     @abstractmethod
     def log_id(self, deployment: str) -> str:
@@ -46,7 +77,7 @@ class Store(ABC):
 
     @abstractmethod
     def new_log_id(self, deployment: str) -> str:
-        """Give the log a new name and return it: after a backup was restored, so that nobody takes it for the old."""
+        """Give the log a new name and return it: after a restore from a backup, it is not the log that it was."""
 
     @abstractmethod
     def sequences(self, deployment: str) -> list[int]:
@@ -54,87 +85,91 @@ class Store(ABC):
 
     @abstractmethod
     def read_entry(self, deployment: str, sequence: int) -> bytes:
-        """Return an entry as it was stored; ``StoreDamaged`` if there is none, ``StoreFailed`` if it cannot be read."""
+        """Return an entry as it was stored; ``StoreDamaged`` if there is none."""
 
     @abstractmethod
     def newer(self, deployment: str, after: int) -> list[bytes]:
-        """Return the entries ``after + 1``, ``after + 2`` and so on, up to the first that there is not, as stored.
+        """Return the entries ``after + 1``, ``after + 2`` and so on as they were stored, up to the first gap.
 
-        Usually there is none, and the call is cheap then.
+        Usually there are none, and then the call is cheap.
         """
 
     @abstractmethod
     def create_entry(self, deployment: str, sequence: int, data: bytes) -> bool:
-        """Store an entry unless the sequence is taken already: then return ``False`` and change nothing.
+        """Store an entry; if its sequence is taken, return ``False`` and change nothing.
 
-        An entry that is there with the very same bytes is the caller's own, because each has a nonce: the answer to an
-        earlier attempt got lost on its way, and this is ``True``.
+        An entry with exactly the same bytes is the caller's own, because each has a nonce: the response to an earlier
+        attempt was lost. Then return ``True``.
         """
 
     @abstractmethod
     def put_details(self, deployment: str, sequence: int, nonce: str, data: bytes) -> None:
-        """Store what goes with the entry that is about to be created, and has this nonce; durable as soon as that."""
+        """Store the details of the entry with this nonce, before it is created; they are durable when it is."""
 
     @abstractmethod
     def read_details(self, deployment: str, sequence: int, nonce: str) -> bytes:
-        """Return the details of an entry; ``StoreDamaged`` if there are none, ``StoreFailed`` if they are away."""
+        """Return the details of an entry; ``StoreDamaged`` if there are none."""
 
     @abstractmethod
     def delete_details(self, deployment: str, sequence: int, nonce: str) -> None:
-        """Delete the details of an entry that did not come to be, or whose bundle is gone, if they are there."""
+        """Delete the details, if they exist, of an entry that was not created, or whose bundle was deleted."""
 
     @abstractmethod
     def bundles(self, deployment: str) -> dict[str, int]:
-        """Return the digest of every stored bundle and the bytes it takes."""
+        """Return the digest of every stored bundle, and about how many bytes it takes in the storage."""
 
     @abstractmethod
     def has_bundle(self, deployment: str, digest: str) -> bool:
-        """Tell whether the bundle is stored."""
+        """Return whether the bundle is stored."""
 
     @abstractmethod
     def put_bundle(self, deployment: str, digest: str, write: Callable[[BinaryIO], bytes]) -> None:
         """Store a bundle: ``write`` writes it to a file and returns its index. It appears whole or not at all."""
 
     @abstractmethod
-    def open_bundle(self, deployment: str, digest: str) -> StoredBundle:
-        """Open a bundle; ``BundleGone`` if it is not there."""
+    def open_bundle(self, deployment: str, digest: str) -> BundleSource:
+        """Open a bundle; ``BundleGone`` if it is not there. The caller closes it."""
 
     @abstractmethod
     def delete_bundle(self, deployment: str, digest: str) -> None:
-        """Delete a bundle, if it is there. Whoever has it open reads it to its end."""
+        """Delete a bundle, if it is there. A source that is open stays readable."""
 
     @abstractmethod
     def committing(self, deployment: str) -> AbstractContextManager[None]:
-        """Hold off deletions, those of other servers too, from before a bundle is looked for until an entry names it.
+        """Keep everyone, other servers too, from deleting bundles until the block ends.
 
-        Raises ``StoreFailed`` if they go on for ``COMMIT_WAIT_SECONDS``.
+        A commit holds this from before it looks for its bundle until an entry names it. Raises ``StoreAway`` if a
+        deletion goes on for ``COMMIT_WAIT_SECONDS``.
         """
 
     @abstractmethod
     def deleting(self, deployment: str) -> AbstractContextManager[bool]:
-        """Hold off commits, those of other servers too; ``False`` if one is under way: then nothing may be deleted."""
+        """Keep everyone, other servers too, from committing until the block ends.
+
+        It is ``False`` if a commit is in progress: then nothing may be deleted.
+        """
 
     @abstractmethod
     def capacity_bytes(self) -> int:
-        """Return how many bytes the storage could hold in all."""
+        """Return how many bytes the storage can hold in total."""
 
     @abstractmethod
     def check_writable(self) -> None:
-        """Write something small and remove it again; raise if that does not work."""
+        """Write something small and remove it again; raise ``StoreError`` if that fails."""
 
 
 @contextmanager
 def storage_errors(action: str, missing: DagferryError | None = None) -> Iterator[None]:
-    """Turn an ``OSError`` of the block into ``StoreFull`` or ``StoreFailed``, which say that ``action`` failed.
+    """Turn an ``OSError`` of the block into ``StoreFull`` or ``StoreAway``, which say that ``action`` failed.
 
-    A file that is not there is ``missing``, if that is given.
+    If ``missing`` is given, it is raised for a file that does not exist.
     """
     try:
         yield
     except OSError as error:
         if missing and isinstance(error, FileNotFoundError):
             raise missing from error
-        kind = StoreFull if error.errno in _NO_SPACE else StoreFailed
+        kind = StoreFull if error.errno in _NO_SPACE else StoreAway
         raise kind(f"{action} failed: {error.strerror or error}.") from error
 
 

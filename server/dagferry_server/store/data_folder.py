@@ -1,11 +1,11 @@
-"""The server's data folder: it belongs to one server at a time, and holds what is being received.
+"""The server's data folder: it belongs to one server at a time, and holds uploads while they are received.
 
 ::
 
-    <root>/.lock                    held (flock) while a server runs; no deployment can have this name
-    <root>/<deployment>/incoming/   scratch files of uploads; they have no names, or lose them at the next start
+    <root>/.lock                    locked (flock) while a server runs; no deployment can have this name
+    <root>/<deployment>/incoming/   scratch files of uploads; they have no names, or are removed at the next start
 
-The rest of it is the local store's: see ``dagferry_server.store.local``.
+Everything else in it belongs to the local store: see ``dagferry_server.store.local``.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ from typing import BinaryIO
 
 from dagferry_core.errors import SetupError
 from dagferry_core.limits import PIECE_BYTES
-from dagferry_server.errors import StoreFailed, StoreInUse
+from dagferry_server.errors import StoreAway, StoreInUse
 from dagferry_server.store.base import storage_errors
 from dagferry_server.store.files import PRIVATE_FILE, TEMPORARY, make_folder, make_private, sweep, sync_folder
 
@@ -26,10 +26,10 @@ _NO_RIGHTS = {errno.EACCES, errno.EPERM}
 
 
 class DataFolder:
-    """The folder ``root``, made if it is not there, and its lock; ``StoreInUse`` if another server holds that.
+    """The folder ``root``, created if missing, and its lock; ``StoreInUse`` if another server holds the lock.
 
-    ``SetupError`` if something else stands there, ``StoreFailed`` if it may not be written. The lock goes with the
-    process, however it ends. Nobody else may look into the folder, but for a group that has its setgid bit: see
+    ``SetupError`` if ``root`` is not a folder, ``StoreAway`` if it cannot be written. The lock is released when the
+    process ends, however it ends. The folder is private, except for a group that has its setgid bit: see
     ``make_private``.
     """
 
@@ -41,14 +41,14 @@ class DataFolder:
                 make_private(self.root)
                 self._lock = self._open_lock()
             except FileExistsError as error:
-                # Nor does a folder look like one whose volume fails; that is no mistake in the setting.
+                # A folder whose volume fails is not recognized as one either; that is not a wrong setting.
                 if not os.path.exists(error.filename) or os.path.isdir(error.filename):
                     raise
-                raise SetupError(f"--data-dir {self.root}: {error.filename} is no folder.") from error
+                raise SetupError(f"--data-dir {self.root}: {error.filename} is not a folder.") from error
             except OSError as error:
-                # A volume that turned read-only is no mistake in the setting either; an image's own files are.
+                # Nor is a volume that turned read-only a wrong setting; the read-only files of an image are.
                 if error.errno in _NO_RIGHTS or (error.errno == errno.EROFS and not os.path.isdir(self.root)):
-                    raise StoreFailed(
+                    raise StoreAway(
                         f"The data folder {self.root} cannot be used: {error.filename}: {error.strerror}.",
                         "Choose a folder you can write: --data-dir DIR",
                     ) from error
@@ -63,20 +63,20 @@ class DataFolder:
         return os.open(os.path.join(self.root, LOCK_NAME), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE_FILE)
 
     def close(self) -> None:
-        """Give the folder back."""
+        """Release the lock."""
         os.close(self._lock)
 
     def prepare(self, deployment: str) -> None:
-        """Make the deployment's scratch folder and remove what an earlier run left there."""
+        """Create the deployment's scratch folder if missing, and remove what an earlier run left in it."""
         with storage_errors(f"Preparing the scratch folder of {deployment}"):
             sweep(self.root)
-            sync_folder(self.root)  # a run that was killed may not have come to that
+            sync_folder(self.root)  # a run that was killed may not have done that
             make_folder(self._incoming(deployment))
             make_private(self._incoming(deployment))
             sweep(self._incoming(deployment))
 
     def scratch_file(self, deployment: str) -> BinaryIO:
-        """Return a new empty file that is gone when it is closed, or when the server dies."""
+        """Return a new empty file that is deleted when it is closed, or when the server dies."""
         with storage_errors("Opening a scratch file"):
             return tempfile.TemporaryFile(  # type: ignore[return-value]
                 "w+b", buffering=PIECE_BYTES, prefix=TEMPORARY, dir=self._incoming(deployment)
@@ -84,7 +84,7 @@ class DataFolder:
 
     @staticmethod
     def discard(file: BinaryIO) -> None:
-        """Close a scratch file. What could not be written to it, and so fails once more, is not missed."""
+        """Close a scratch file. That may try to write its buffer again and fail, which does not matter."""
         with contextlib.suppress(OSError):
             file.close()
 

@@ -1,4 +1,4 @@
-"""How the local store writes: a file appears under its name whole and durable, or not at all, for its owner alone."""
+"""How the local store writes: a file appears under its name complete and durable, or not at all, and is private."""
 
 import contextlib
 import os
@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import BinaryIO
 
 TEMPORARY = ".new-"
-"""What the name of every file starts with that is not finished yet."""
+"""The prefix of the name of a file that is not complete yet."""
 
 BUFFER_BYTES = 1 << 20
 
@@ -18,9 +18,10 @@ PRIVATE_FOLDER = 0o700
 
 
 def publish(folder: str, name: str, write: Callable[[BinaryIO], object], *, exclusive: bool = False) -> bool:
-    """Write a file aside, sync it, and give it its name; ``exclusive`` returns ``False`` if the name is taken.
+    """Write a file under a temporary name, sync it and give it its name; return whether it got it.
 
-    The name itself is durable only after ``sync_folder``, which the caller calls once for all files of a step.
+    That is ``False`` only with ``exclusive``, if the name exists. The name itself is durable after ``sync_folder``,
+    which the caller calls once for all files of a step.
     """
     temporary = os.path.join(folder, TEMPORARY + secrets.token_hex(8))
     final = os.path.join(folder, name)
@@ -34,18 +35,18 @@ def publish(folder: str, name: str, write: Callable[[BinaryIO], object], *, excl
             os.rename(temporary, final)
             return True
         try:
-            # A rename would replace what is there; a link fails, and so decides who was first.
+            # A rename would replace an existing file; a link fails, and so decides who was first.
             os.link(temporary, final)
         except FileExistsError:
             return False
         return True
     finally:
-        with contextlib.suppress(OSError):  # what stays is swept at the next start
+        with contextlib.suppress(OSError):  # a file that stays is removed at the next start
             remove(temporary)
 
 
 def remove(path: str) -> None:
-    """Delete a file that may be gone already."""
+    """Delete a file, if it exists."""
     try:
         os.unlink(path)
     except FileNotFoundError:
@@ -62,7 +63,7 @@ def sync_folder(folder: str) -> None:
 
 
 def make_folder(path: str, mode: int = PRIVATE_FOLDER) -> None:
-    """Make a folder, and its parents as everybody has them, durably."""
+    """Create a folder durably, and its parents with the usual permissions, if missing."""
     if os.path.isdir(path):
         return
     parent = os.path.dirname(path)
@@ -72,10 +73,10 @@ def make_folder(path: str, mode: int = PRIVATE_FOLDER) -> None:
 
 
 def make_private(folder: str, names: Iterable[str] = ()) -> None:
-    """Take from others what they may do with a folder and some of its files, as older versions made them.
+    """Remove the permissions of others from a folder and some of its files: older versions created them with some.
 
-    Its group keeps what it has if the folder is setgid: so Kubernetes (fsGroup) shares a volume with the users it runs
-    a pod as. What belongs to somebody else, or is on a volume with fixed modes, stays as it is.
+    The group keeps its permissions if the folder is setgid: that is how Kubernetes (fsGroup) shares a volume with the
+    users it runs a pod as. What belongs to another user, or is on a volume with fixed modes, stays as it is.
     """
     from_others = 0o007 if os.stat(folder).st_mode & stat.S_ISGID else 0o077
     for path in (folder, *(os.path.join(folder, name) for name in names)):
@@ -86,7 +87,7 @@ def make_private(folder: str, names: Iterable[str] = ()) -> None:
 
 
 def _give_to_owner(descriptor: int, folder: str) -> None:
-    """Give what root writes, as with new-log-id, to whom the folder belongs: else they could not read it."""
+    """Give a file that root writes, as new-log-id may, to the owner of the folder, who could not read it otherwise."""
     if os.geteuid() != 0:
         return
     owner = os.stat(folder)
@@ -100,7 +101,7 @@ def _privately(path: str, flags: int) -> int:
 
 
 def sweep(folder: str, prefix: str = TEMPORARY) -> int:
-    """Delete the files whose name starts with ``prefix``, left by a run that was killed; return how many there were."""
+    """Delete the files whose name starts with ``prefix``, left by a run that was killed; return their number."""
     names = [name for name in os.listdir(folder) if name.startswith(prefix)]
     for name in names:
         remove(os.path.join(folder, name))
@@ -108,9 +109,9 @@ def sweep(folder: str, prefix: str = TEMPORARY) -> int:
 
 
 def sweep_orphans(folder: str, pattern: "re.Pattern[str]", suffix: str) -> None:
-    """Delete the files that match ``pattern``, but have no file beside them that ends in ``suffix`` instead.
+    """Delete the files whose name matches ``pattern`` and that lack the file they belong to.
 
-    The pattern's first group is what the two names start with.
+    The name of that file is the pattern's first group, followed by ``suffix``.
     """
     names = set(os.listdir(folder))
     for name in names:

@@ -6,11 +6,11 @@
     <root>/<deployment>/deploys/000000000042.json           an entry
     <root>/<deployment>/deploys/000000000042.<nonce>.details
     <root>/<deployment>/bundles/<hex>.tar.zst, <hex>.index  a bundle
-    <root>/<deployment>/commit.lock                         held (flock) by commits, together, and by who deletes, alone
+    <root>/<deployment>/commit.lock                         flock: shared by commits, exclusive to a deletion
 
-A file is written aside in the same folder, synced, and then linked (an entry, so that the first one wins) or renamed
-(everything else); then the folder is synced. Only then does a call return. Names are checked on the way in and when
-they are listed, so a foreign file is nothing to the store.
+A file is written under a temporary name in the same folder, synced, and then linked (an entry, so that the first one
+wins) or renamed (everything else); then the folder is synced. Only then does a call return. Names are checked when they
+are passed in and when they are listed, so the store ignores files that are not its own.
 
 One process at a time may use a root: see ``dagferry_server.store.data_folder``.
 """
@@ -29,9 +29,9 @@ from dagferry_core.deploy_details import MAX_DETAILS_BYTES
 from dagferry_core.deploylog import is_nonce
 from dagferry_core.names import MAX_SEQUENCE, check_deployment, is_deployment, is_digest
 from dagferry_runtime.logs import log_failure
-from dagferry_server.errors import BundleGone, DeploymentNotFound, StoreDamaged, StoreFailed
+from dagferry_server.errors import BundleGone, DeploymentNotFound, StoreDamaged
 from dagferry_server.pacing import paced
-from dagferry_server.store.base import Store, StoredBundle, storage_errors
+from dagferry_server.store.base import BundleSource, Store, storage_errors
 from dagferry_server.store.files import make_folder, make_private, publish, remove, sweep, sweep_orphans, sync_folder
 from dagferry_server.store.locks import committing, deleting
 
@@ -39,13 +39,35 @@ LOG_NAME = "log.json"
 PROBE_NAME = ".writable"
 COMMIT_LOCK_NAME = "commit.lock"
 MAX_ENTRY_BYTES = 64 * 1024
-"""An entry is read up to here; it is a few hundred bytes, 12 KiB with the longest description."""
+"""No more of an entry is read; it has a few hundred bytes, or 12 KiB with the longest description."""
 
 _ENTRY = re.compile(r"([0-9]{12})\.json")
 _DETAILS = re.compile(r"([0-9]{12})\.[0-9a-f]{16}\.details")
 _INDEX = re.compile(r"(.*)\.index")
 _BUNDLE = re.compile(r"([0-9a-f]{64})\.tar\.zst")
 _LOG_ID = re.compile(r"[0-9a-f]{32}")
+
+
+class LocalBundle(BundleSource):
+    """A bundle in an open file. It does not change: a bundle that is stored again is another file of the same name."""
+
+    file: FileIO
+
+    def __init__(self, file: FileIO, encoded_index: bytes, name: str) -> None:
+        super().__init__(os.fstat(file.fileno()).st_size, encoded_index)
+        self.file = file
+        self._name = name
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Return the bytes at ``offset``; see ``BundleSource``."""
+        # Never more than there is: a damaged index may ask for a terabyte, and the buffer would be allocated.
+        left = min(size, self.size - offset)
+        with storage_errors(f"Reading {self._name}"):
+            return os.pread(self.file.fileno(), left, offset) if left > 0 else b""
+
+    def close(self) -> None:
+        """Close the file."""
+        self.file.close()
 
 
 class LocalStore(Store):
@@ -57,35 +79,36 @@ class LocalStore(Store):
     def deployments(self) -> list[str]:
         """Return the names of all folders that have a log."""
         with storage_errors(f"Listing the deployments in {self._root}"):
-            names = filter(is_deployment, sorted(os.listdir(self._root)))
-            # A backup may have been taken before a log id was written, or without it.
-            return [name for name in names if any(map(os.path.exists, (self._id(name), self._deploys(name))))]
+            with os.scandir(self._root) as entries:
+                names = sorted(entry.name for entry in entries if is_deployment(entry.name) and entry.is_dir())
+            # A backup may have been made before a log id was written, or without it.
+            return [name for name in names if any(map(_exists, (self._id(name), self._deploys(name))))]
 
     def prepare(self, deployment: str) -> None:
-        """Make the deployment's folders, with a new log id if it has none, and sweep what an earlier run left over."""
+        """Create the deployment's folders, with a log id if it has none, and remove what an earlier run left behind."""
         with storage_errors(f"Preparing the store of {deployment}"):
             for folder in (self._folder(deployment), self._deploys(deployment), self._bundles(deployment)):
                 make_folder(folder)
                 make_private(folder)
                 sweep(folder)
-            # A run that was killed may have named things and not synced the names.
+            # A run that was killed may have created names and not synced them.
             sync_folder(self._folder(deployment))
-            # What is written first is of no use without what did not come to be.
+            # An index without its bundle, or details without their entry, are of no use.
             sweep_orphans(self._bundles(deployment), _INDEX, ".tar.zst")
             sweep_orphans(self._deploys(deployment), _DETAILS, ".json")
             make_private(self._bundles(deployment), os.listdir(self._bundles(deployment)))
         try:
             self.log_id(deployment)
         except StoreDamaged as error:
-            # With deploys in it, this is a log of unknown origin: sidecars follow a new id, with a warning.
+            # A log with deploys is now one of unknown origin: sidecars follow the new id, with a warning.
             if self.sequences(deployment):
-                log_failure("The log id cannot be read; the log gets a new one", error, deployment=deployment)
+                log_failure("The log id cannot be read; a new one is written", error, deployment=deployment)
             self.new_log_id(deployment)
 
     def log_id(self, deployment: str) -> str:
         """Return the random name of the deployment's log."""
         action = f"Reading the log id of {deployment}"
-        missing = StoreDamaged(f"{action} failed: {LOG_NAME} is not there.")
+        missing = StoreDamaged(f"{action} failed: {LOG_NAME} is missing.")
         with storage_errors(action, missing), open(self._id(deployment), "rb") as file:
             data = file.read(MAX_ENTRY_BYTES)
         try:
@@ -93,7 +116,7 @@ class LocalStore(Store):
         except (ValueError, KeyError, TypeError) as error:
             raise StoreDamaged(f"{action} failed: {LOG_NAME} is damaged.") from error
         if not _LOG_ID.fullmatch(log_id):
-            raise StoreDamaged(f"{action} failed: {log_id[:40]!r} is none.")
+            raise StoreDamaged(f"{action} failed: {log_id[:40]!r} is not a log id.")
         return log_id
 
     def new_log_id(self, deployment: str) -> str:
@@ -108,7 +131,7 @@ class LocalStore(Store):
     def sequences(self, deployment: str) -> list[int]:
         """Return the sequences of all entries in ascending order."""
         with storage_errors(f"Listing the deploys of {deployment}"):
-            # Whoever is told of an entry relies on it, also of one whose writer was killed before it synced the name.
+            # Callers rely on an entry that they see, even if its writer was killed before it synced the name.
             sync_folder(self._deploys(deployment))
             names = os.listdir(self._deploys(deployment))
         return sorted(int(match[1]) for match in map(_ENTRY.fullmatch, names) if match)
@@ -131,12 +154,12 @@ class LocalStore(Store):
         return found
 
     def create_entry(self, deployment: str, sequence: int, data: bytes) -> bool:
-        """Store an entry unless the sequence is taken already."""
+        """Store an entry unless its sequence is taken."""
         path = self._entry(deployment, sequence)
         folder, name = os.path.split(path)
         with storage_errors(f"Writing deploy {sequence} of {deployment}"):
             created = publish(folder, name, lambda file: file.write(data), exclusive=True)
-            # NFS repeats a link whose answer got lost, and then says that the name is taken.
+            # NFS repeats a link whose response was lost, and then reports that the name exists.
             if not created and self._read(deployment, sequence) != data:
                 return False
             try:
@@ -147,7 +170,7 @@ class LocalStore(Store):
         return True
 
     def put_details(self, deployment: str, sequence: int, nonce: str, data: bytes) -> None:
-        """Store what goes with an entry; its name is synced with that of the entry."""
+        """Store the details of an entry; their name is synced together with the name of the entry."""
         folder, name = os.path.split(self._details(deployment, sequence, nonce))
         with storage_errors(f"Writing the details of deploy {sequence} of {deployment}"):
             publish(folder, name, lambda file: file.write(data))
@@ -155,7 +178,7 @@ class LocalStore(Store):
     def read_details(self, deployment: str, sequence: int, nonce: str) -> bytes:
         """Return the details of an entry."""
         what = f"the details of deploy {sequence} of {deployment}"
-        missing = StoreDamaged(f"There are no details of deploy {sequence} of {deployment}.")
+        missing = StoreDamaged(f"The details of deploy {sequence} of {deployment} are missing.")
         with (
             storage_errors(f"Reading {what}", missing),
             open(self._details(deployment, sequence, nonce), "rb") as file,
@@ -178,11 +201,12 @@ class LocalStore(Store):
         return found
 
     def has_bundle(self, deployment: str, digest: str) -> bool:
-        """Tell whether the bundle is stored."""
-        if not all(map(os.path.isfile, self._bundle(deployment, digest))):
-            return False
+        """Return whether the bundle is stored."""
+        paths = self._bundle(deployment, digest)
         with storage_errors(f"Looking for a bundle of {deployment}"):
-            sync_folder(self._bundles(deployment))  # as for entries: its writer may not have come to that
+            if not all(map(_exists, paths)):
+                return False
+            sync_folder(self._bundles(deployment))  # see sequences
         return True
 
     def put_bundle(self, deployment: str, digest: str, write: Callable[[BinaryIO], bytes]) -> None:
@@ -194,7 +218,7 @@ class LocalStore(Store):
         def write_and_keep_index(file: BinaryIO) -> None:
             nonlocal encoded
             encoded = write(file)
-            # Inside of publish, so that the index has its name before the bundle gets one.
+            # Inside publish, so that the index has its name before the bundle has.
             publish(folder, os.path.basename(index), lambda out: out.write(encoded))
 
         with storage_errors(f"Storing a bundle of {deployment}"):
@@ -202,32 +226,32 @@ class LocalStore(Store):
                 publish(folder, os.path.basename(bundle), write_and_keep_index)
                 sync_folder(folder)
             except BaseException:
-                if not os.path.exists(bundle):
+                if not _exists(bundle):
                     remove(index)
                 raise
 
-    def open_bundle(self, deployment: str, digest: str) -> StoredBundle:
+    def open_bundle(self, deployment: str, digest: str) -> LocalBundle:
         """Open a bundle; ``BundleGone`` if it is not there."""
         bundle, index = self._bundle(deployment, digest)
-        gone = BundleGone(f"The bundle {digest} of {deployment} is not stored any more.")
+        gone = BundleGone(f"The bundle {digest} of {deployment} is no longer stored.")
         with storage_errors(f"Opening a bundle of {deployment}", gone):
             with open(index, "rb") as file:
                 encoded = file.read()
-            return StoredBundle(FileIO(bundle), encoded)
+            return LocalBundle(FileIO(bundle), encoded, f"bundle {digest} of {deployment}")
 
     def delete_bundle(self, deployment: str, digest: str) -> None:
         """Delete a bundle, if it is there."""
         with storage_errors(f"Deleting a bundle of {deployment}"):
-            # The bundle goes first: an index alone is swept at the next start.
+            # The bundle first: an index without one is removed at the next start.
             for path in self._bundle(deployment, digest):
                 remove(path)
 
     def committing(self, deployment: str) -> AbstractContextManager[None]:
-        """Hold off deletions; see ``Store``."""
+        """Keep others from deleting; see ``Store``."""
         return committing(self._lock(deployment), deployment)
 
     def deleting(self, deployment: str) -> AbstractContextManager[bool]:
-        """Hold off commits; see ``Store``."""
+        """Keep others from committing; see ``Store``."""
         return deleting(self._lock(deployment), deployment)
 
     def capacity_bytes(self) -> int:
@@ -266,16 +290,25 @@ class LocalStore(Store):
 
     def _entry(self, deployment: str, sequence: int) -> str:
         if not 1 <= sequence <= MAX_SEQUENCE:
-            raise StoreFailed(f"{sequence} is no sequence of a deploy.")
+            raise ValueError(f"{sequence} is not the sequence of a deploy")
         return os.path.join(self._deploys(deployment), f"{sequence:012d}.json")
 
     def _details(self, deployment: str, sequence: int, nonce: str) -> str:
         if not is_nonce(nonce):
-            raise StoreFailed(f"{nonce[:40]!r} is no nonce of a deploy.")
+            raise ValueError(f"{nonce[:40]!r} is not the nonce of a deploy")
         return f"{self._entry(deployment, sequence).removesuffix('.json')}.{nonce}.details"
 
     def _bundle(self, deployment: str, digest: str) -> tuple[str, str]:
         if not is_digest(digest):
-            raise StoreFailed(f"{digest[:80]!r} is no digest.")
+            raise ValueError(f"{digest[:80]!r} is not a digest")
         stem = os.path.join(self._bundles(deployment), digest.removeprefix("sha256:"))
         return stem + ".tar.zst", stem + ".index"
+
+
+def _exists(path: str) -> bool:
+    """Return whether the file exists; unlike ``os.path.exists``, raise ``OSError`` if that is not known."""
+    try:
+        os.stat(path)
+    except FileNotFoundError:
+        return False
+    return True

@@ -1,6 +1,6 @@
-"""The lock between commits and deletions of a deployment's bundles in the local store: many commit, one deletes.
+"""The local store's lock between commits and deletions of a deployment's bundles: shared by commits, or exclusive.
 
-The kernel gives the lock back when the process dies. Each opening of the file is a holder of its own.
+The kernel releases the lock when the process dies. Each open file description holds it separately.
 """
 
 import fcntl
@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from dagferry_server.errors import StoreFailed
+from dagferry_server.errors import StoreAway
 from dagferry_server.store.base import COMMIT_WAIT_SECONDS, storage_errors
 
 LOCK_POLL_SECONDS = 0.01
@@ -17,19 +17,19 @@ LOCK_POLL_SECONDS = 0.01
 
 @contextmanager
 def committing(path: str, deployment: str) -> Iterator[None]:
-    """Hold off deletions; ``StoreFailed`` if they go on for ``COMMIT_WAIT_SECONDS``."""
+    """Keep others from deleting; ``StoreAway`` if a deletion goes on for ``COMMIT_WAIT_SECONDS``."""
     deadline = time.monotonic() + COMMIT_WAIT_SECONDS
     with _opened(path, deployment) as lock:
         while not _try_lock(lock, fcntl.LOCK_SH):
             if time.monotonic() > deadline:
-                raise StoreFailed(f"Another server has deleted bundles of {deployment} for a long time.")
+                raise StoreAway(f"Another server has deleted bundles of {deployment} for {COMMIT_WAIT_SECONDS:g} s.")
             time.sleep(LOCK_POLL_SECONDS)
         yield
 
 
 @contextmanager
 def deleting(path: str, deployment: str) -> Iterator[bool]:
-    """Hold off commits; ``False`` if one is under way."""
+    """Keep others from committing; ``False`` if a commit is in progress."""
     with _opened(path, deployment) as lock:
         yield _try_lock(lock, fcntl.LOCK_EX)
 

@@ -112,11 +112,16 @@ def test_the_folder_that_becomes_the_bundle(members, root, expected) -> None:
 @pytest.mark.parametrize(
     ("members", "root", "error", "told"),
     [
-        ([file(b"dags/a.py"), file(b"b.py")], None, RootMixed, "'dags/a.py' lies under the top folder dags/, 'b.py'"),
+        (
+            [file(b"dags/a.py"), file(b"b.py")],
+            None,
+            RootMixed,
+            "'dags/a.py' is inside the top folder dags/, but 'b.py'",
+        ),
         ([link(b"dags", b"src")], None, RootIsLink, "nothing but a link named 'dags'"),
         ([link(b"src", b"x"), file(b"x/a.py")], "src", RootIsLink, "'src' is a link in the archive, to 'x'"),
-        ([file(b"src")], "src", RootNotFound, "has no folder 'src'; at its top it has 'src'"),
-        ([], "src", RootNotFound, "at its top it has nothing"),
+        ([file(b"src")], "src", RootNotFound, "has no folder 'src'; its top level contains 'src'"),
+        ([], "src", RootNotFound, "its top level contains nothing"),
         ([file(b"%d.py" % n) for n in range(11)], "src", RootNotFound, "'8.py', …"),
         ([file(b"../x"), file(b"dags/a.py"), file(b"b.py")], None, PathRefused, "'../x'"),
     ],
@@ -145,17 +150,17 @@ def test_links_become_copies() -> None:
         ([file(b"a"), file(b"a")], PathDuplicate, "twice"),
         ([folder(b"a"), folder(b"a")], PathDuplicate, "twice"),
         ([file(b"a"), folder(b"a")], PathConflict, "both as a file and as a folder"),
-        ([file(b"a/b"), file(b"a")], PathConflict, "both as a folder that is only implied and as a file"),
+        ([file(b"a/b"), file(b"a")], PathConflict, "both as an implicit folder and as a file"),
         ([file(b"a"), file(b"a/b")], PathConflict, "'a' is a file in the archive, but has 'a/b' below it"),
         ([link(b"a", b"x"), file(b"a/b/c")], PathConflict, "'a' is a link in the archive"),
-        ([file(b".")], PathRefused, "The top folder is in the archive as a file"),
+        ([file(b".")], PathRefused, "contains its top folder as a file"),
         ([file(b"/a")], PathRefused, "is absolute"),
         ([link(b"a", b"\xff")], LinkRefused, "is not UTF-8"),
         ([link(b"a", b"gone")], LinkRefused, "'a'"),
-        ([hard(b"b", b"a")], LinkRefused, "which is no earlier member of the archive"),
-        ([file(b"a"), hard(b"b", b"a/")], LinkRefused, "which takes a file for a folder"),
+        ([hard(b"b", b"a")], LinkRefused, "which is not an earlier member of the archive"),
+        ([file(b"a"), hard(b"b", b"a/")], LinkRefused, "which treats a file as a folder"),
         ([hard(b"b", b"../a")], LinkRefused, "empty, '.' or '..' component"),
-        ([file(b"a.pyc"), hard(b"b", b"a.pyc")], LinkRefused, "which is left out"),
+        ([file(b"a.pyc"), hard(b"b", b"a.pyc")], LinkRefused, "which is a path that the exclude rules match"),
         ([folder(b"a"), hard(b"b", b"a")], LinkRefused, "which is a folder"),
         ([file(b"x"), link(b"a", b"x"), hard(b"b", b"a")], LinkRefused, "which is a link"),
     ],
@@ -219,5 +224,5 @@ def test_so_many_that_are_left_out_are_named_and_no_more() -> None:
 
 
 def test_what_is_left_out_cannot_also_be_in_the_bundle() -> None:
-    with pytest.raises(PathConflict, match="left out"):
+    with pytest.raises(PathConflict, match="exclude rules"):
         found(file(b".git"), folder(b".git"), file(b".git/config"), root=".")

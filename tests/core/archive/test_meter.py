@@ -33,5 +33,5 @@ def test_paths_count_up_to_the_limit() -> None:
     counted = meter()
     counted.add_path(b"x" * (MAX_PATHS_BYTES - 1))
     counted.add_path(b"x")
-    with pytest.raises(PathsTooLarge, match="at least 16,777,217 bytes together; the limit is 16,777,216 bytes"):
+    with pytest.raises(PathsTooLarge, match="at least 16,777,217 bytes long in total; the limit is 16,777,216 bytes"):
         counted.add_path(b"x")

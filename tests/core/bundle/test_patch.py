@@ -24,6 +24,7 @@ from dagferry_core.bundle.reader import BundleFile, Index
 from dagferry_core.bundle.writer import write_bundle
 from dagferry_core.errors import FormatError
 from dagferry_core.limits import MOST_EXPANDED_BYTES
+from treemaker import range_read
 
 RANDOM = random.Random(7)
 
@@ -40,9 +41,7 @@ FILES = {f"team_{number % 7}/dag_{number}.py": source(3000) for number in range(
 
 
 @pytest.fixture
-def stored(tmp_path):
-    opened = []
-
+def stored():
     def make(files: dict[str, bytes], modes: dict[str, int] | None = None) -> BundleFile:
         manifest = Manifest(
             Entry(path, len(text), (modes or {}).get(path, 0o644), hashlib.sha256(text).hexdigest())
@@ -50,14 +49,9 @@ def stored(tmp_path):
         )
         out = io.BytesIO()
         frames = write_bundle(manifest, lambda entry: [files[entry.path]], out)
-        path = tmp_path / f"{len(opened)}"
-        path.write_bytes(out.getvalue())
-        opened.append(path.open("rb"))
-        return BundleFile(opened[-1].fileno(), Index(frames, {}))
+        return BundleFile(range_read(out.getvalue()), Index(frames, {}))
 
-    yield make
-    for file in opened:
-        file.close()
+    return make
 
 
 def patched(old: BundleFile, body: bytes) -> dict[str, bytes]:

@@ -12,6 +12,7 @@ from dagferry_core.bundle.manifest import Entry, Manifest
 from dagferry_core.bundle.reader import FRAME_BYTES, BundleFile, Index, decompressed, member_header, read_tar
 from dagferry_core.bundle.writer import write_bundle
 from dagferry_core.errors import FormatError, Truncated
+from treemaker import range_read
 
 FILES = {
     "empty.py": b"",
@@ -127,13 +128,11 @@ def test_something_else_is_no_bundle() -> None:
         read_all(b"<html>".ljust(2048))
 
 
-def test_single_files_are_read_without_the_rest(tmp_path) -> None:
+def test_single_files_are_read_without_the_rest() -> None:
     manifest, data, frames = bundle_of(FILES)
-    (tmp_path / "bundle").write_bytes(data)
     index = Index(frames, {"team/etl.py": ("os", ".x")}, {"team/etl.py": ("orders.sql",)})
-    with open(tmp_path / "bundle", "rb") as file:
-        stored = BundleFile(file.fileno(), Index.decode(index.encode()))
-        assert {path: stored.read(path) for path in FILES} == FILES
+    stored = BundleFile(range_read(data), Index.decode(index.encode()))
+    assert {path: stored.read(path) for path in FILES} == FILES
     assert stored.manifest.digest == manifest.digest
     assert stored.imports == {"team/etl.py": ("os", ".x")}
     assert stored.reads == {"team/etl.py": ("orders.sql",)}
@@ -145,47 +144,66 @@ def test_an_index_from_before_data_was_looked_for_says_that_it_does_not_know() -
     assert Index.decode(zstandard.compress(text)) == Index([0, 9], {"a.py": ("b",)}, None)
 
 
-def test_a_damaged_stored_bundle_is_reported_as_such(tmp_path) -> None:
+def test_a_damaged_stored_bundle_is_reported_as_such() -> None:
     _, data, frames = bundle_of(FILES)
-    (tmp_path / "bundle").write_bytes(data[: frames[1]] + b"damage" + data[frames[1] + 6 :])
-    with open(tmp_path / "bundle", "rb") as file, pytest.raises(FormatError, match="frame 1 is damaged"):
-        BundleFile(file.fileno(), Index(frames, {})).read("zz.bin")
+    damaged = data[: frames[1]] + b"damage" + data[frames[1] + 6 :]
+    with pytest.raises(FormatError, match="frame 1 is damaged"):
+        BundleFile(range_read(damaged), Index(frames, {})).read("zz.bin")
     with pytest.raises(FormatError, match="index is damaged"):
         Index.decode(b"no index")
 
 
-def test_a_damaged_frame_that_claims_a_terabyte_takes_none_of_it(tmp_path) -> None:
+@pytest.mark.parametrize("frames", [[], [0], [-1, 500], [500, 0], [10**6, 10**6 + 500], [2**70, 2**71], [0, 7]])
+def test_an_index_that_does_not_fit_its_bundle_is_reported_as_damaged(frames) -> None:
+    _, data, _ = bundle_of({"a.py": b"x = 1\n"})
+    asked = []
+
+    def read(offset: int, size: int) -> bytes:
+        asked.append((offset, size))
+        return data[offset : offset + size]
+
+    with pytest.raises(FormatError, match="frame 0 is damaged"):
+        BundleFile(read, Index(frames, {}))
+    assert all(offset >= 0 and size >= 0 for offset, size in asked)
+
+
+def test_an_error_of_the_storage_is_not_taken_for_damage() -> None:
+    _, _, frames = bundle_of(FILES)
+
+    def read(offset: int, size: int) -> bytes:
+        raise ConnectionError("the store does not answer")
+
+    with pytest.raises(ConnectionError, match="the store does not answer"):
+        BundleFile(read, Index(frames, {}))
+
+
+def test_a_damaged_frame_that_claims_a_terabyte_takes_none_of_it() -> None:
     _, data, frames = bundle_of({"a.py": b"x = 1\n"})
     claim = b"\x28\xb5\x2f\xfd\xe0" + (1 << 40).to_bytes(8, "little")
-    (tmp_path / "bundle").write_bytes(claim + data[len(claim) :])
-    with open(tmp_path / "bundle", "rb") as file, pytest.raises(FormatError, match="claims to hold 1099511627776"):
-        BundleFile(file.fileno(), Index(frames, {}))
+    with pytest.raises(FormatError, match="claims to hold 1099511627776"):
+        BundleFile(range_read(claim + data[len(claim) :]), Index(frames, {}))
 
 
-def test_a_damaged_frame_that_claims_to_be_empty_is_seen(tmp_path) -> None:
+def test_a_damaged_frame_that_claims_to_be_empty_is_seen() -> None:
     _, data, frames = bundle_of({"a.bin": os.urandom(2 * FRAME_BYTES)})
     start = frames[1]
     assert data[start + 4] == 0b10100100, "its size has four bytes, the lowest of which is 0"
-    (tmp_path / "bundle").write_bytes(data[: start + 4] + b"\x24" + data[start + 5 :])
-    with open(tmp_path / "bundle", "rb") as file:
-        stored = BundleFile(file.fileno(), Index(frames, {}))
-        with pytest.raises(FormatError, match="bytes, and should have"):
-            stored.verify()
+    stored = BundleFile(range_read(data[: start + 4] + b"\x24" + data[start + 5 :]), Index(frames, {}))
+    with pytest.raises(FormatError, match="bytes, and should have"):
+        stored.verify()
 
 
-def test_no_flipped_bit_in_a_stored_bundle_goes_unseen(tmp_path) -> None:
+def test_no_flipped_bit_in_a_stored_bundle_goes_unseen() -> None:
     files = {"etl.py": b"import shop\n", "shop.py": bytes(range(256)), "zz.bin": os.urandom(FRAME_BYTES)}
     manifest, data, frames = bundle_of(files)
     small = [*range(300), *range(300, len(data), 20_011), *range(frames[1] - 5, frames[1] + 20)]
     for place in small:
         flipped = data[:place] + bytes([data[place] ^ 1 << place % 8]) + data[place + 1 :]
-        (tmp_path / "bundle").write_bytes(flipped)
-        with open(tmp_path / "bundle", "rb") as file:
-            try:
-                stored = BundleFile(file.fileno(), Index(frames, {}))
-                stored.verify()
-            except FormatError:
-                continue
-            # A bit of the format that means nothing.
-            assert {path: stored.read(path) for path in files} == files
+        try:
+            stored = BundleFile(range_read(flipped), Index(frames, {}))
+            stored.verify()
+        except FormatError:
+            continue
+        # A bit of the format that means nothing.
+        assert {path: stored.read(path) for path in files} == files
         assert stored.manifest.digest == manifest.digest

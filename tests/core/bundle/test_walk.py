@@ -1,18 +1,18 @@
 """Going through a stored bundle file by file, without its manifest in memory."""
 
 import io
-import os
 import random
 import tracemalloc
 from typing import NamedTuple
 
 import pytest
 
+from dagferry_core.bundle.frames import RangeRead
 from dagferry_core.bundle.reader import FRAME_BYTES
 from dagferry_core.bundle.walk import walk
 from dagferry_core.bundle.writer import write_bundle
 from dagferry_core.errors import FormatError
-from treemaker import manifest_of
+from treemaker import manifest_of, range_read
 
 NOISE = random.Random(5)
 FILES = {f"team/{'n' * 100}{number:05}.py": b"%d\n" % number for number in range(20_000)}
@@ -23,7 +23,7 @@ MANIFEST = manifest_of(FILES)
 
 
 class StoredBundle(NamedTuple):
-    fd: int
+    read: RangeRead
     frames: list[int]
 
 
@@ -31,14 +31,11 @@ class StoredBundle(NamedTuple):
 def stored():
     out = io.BytesIO()
     frames = write_bundle(MANIFEST, lambda entry: [FILES[entry.path]], out)
-    fd = os.memfd_create("bundle")
-    os.write(fd, out.getvalue())
-    yield StoredBundle(fd, frames)
-    os.close(fd)
+    return StoredBundle(range_read(out.getvalue()), frames)
 
 
 def test_all_files_come_in_order_with_their_contents(stored):
-    found = [(entry, b"".join(pieces)) for entry, pieces in walk(stored.fd, stored.frames)]
+    found = [(entry, b"".join(pieces)) for entry, pieces in walk(stored.read, stored.frames)]
     assert [entry for entry, _ in found] == list(MANIFEST.files.values())
     assert {entry.path: content for entry, content in found} == FILES
 
@@ -46,7 +43,7 @@ def test_all_files_come_in_order_with_their_contents(stored):
 def test_the_manifest_is_not_held(stored):
     tracemalloc.start()
     try:
-        for _, pieces in walk(stored.fd, stored.frames):
+        for _, pieces in walk(stored.read, stored.frames):
             for _ in pieces:
                 pass
         _, peak = tracemalloc.get_traced_memory()
@@ -58,6 +55,6 @@ def test_the_manifest_is_not_held(stored):
 
 def test_a_bundle_that_is_damaged_or_ends_early_says_so(stored):
     with pytest.raises(FormatError):
-        list(walk(stored.fd, stored.frames[:2]))
+        list(walk(stored.read, stored.frames[:2]))
     with pytest.raises(FormatError):
-        list(walk(stored.fd, [frame + 1 for frame in stored.frames]))
+        list(walk(stored.read, [frame + 1 for frame in stored.frames]))

@@ -94,6 +94,7 @@ def test_no_text_takes_more_than_linear_time(text):
     assert sum(map(len, found)) <= MAX_HINT_BYTES
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ["'b.sql'\n", "os.walk('b')\n"])
 def test_a_million_names_take_little_memory(text):
     source = "".join(text.replace("b", f"b{n}") for n in range(10**5)).encode() * 10

@@ -156,6 +156,7 @@ def test_prose_is_not_taken_for_an_import(text):
     assert names(text) == []
 
 
+@pytest.mark.slow
 def test_every_import_of_the_standard_library_is_found_and_few_that_are_none():
     real = extra = 0
     for folder, folders, files in os.walk(STANDARD_LIBRARY):

@@ -173,7 +173,7 @@ def test_a_proxy_of_another_kind_is_an_error_and_not_passed_by(proxy) -> None:
     ["http://u:CANARY/PW@proxy:3128", "http://u:CAN#ARY@proxy", "http://u:CANARY\u2100@proxy", "http://[CANARY"],
 )
 def test_a_proxy_s_password_is_not_shown(proxy) -> None:
-    with pytest.raises(ValueError, match="a proxy that is no http:// address") as caught:
+    with pytest.raises(ValueError, match="the proxy in the environment is not an http:// address") as caught:
         connect(urlsplit("https://dags.example.com"), ConnectionOptions(), {"https_proxy": proxy}, 1)
     assert "CAN" not in str(caught.value)
 

@@ -133,3 +133,11 @@ def test_a_patch_that_is_none_is_invalid_and_one_for_another_tree_a_mismatch(tmp
         fill_with("patch", patch[:-1], tmp_path, manifest_of(A))
     with pytest.raises(PatchMismatch):
         fill_with("patch", patch, tmp_path, EMPTY)
+
+
+def test_a_patch_that_leads_to_more_files_than_any_server_accepts_is_invalid(tmp_path, monkeypatch) -> None:
+    patch = Stored(B).patch_from(Stored(A))
+    assert patch
+    monkeypatch.setattr("dagferry_core.bundle.manifest.MOST_FILES", 1)
+    with pytest.raises(AnswerInvalid, match="no server accepts that"):
+        fill_with("patch", patch, tmp_path, manifest_of(A))

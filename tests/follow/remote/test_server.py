@@ -184,7 +184,7 @@ def test_an_answer_that_drips_ends_too(fake, server, what) -> None:
 def test_a_download_that_drips_ends_too(fake, server) -> None:
     version = fake.deploy(FILES)
     fake.meddle = lambda _kind, handler: drip(handler, b"Content-Type: application/zstd\r\n\r\n")
-    with pytest.raises(ServerUnreachable, match="The download broke after"):
+    with pytest.raises(ServerUnreachable, match=r"The download (failed|ended) after"):
         read_all(server.download(version, ""))
     fake.meddle = lambda _kind, _handler: False
     assert read_all(server.download(version, ""))
@@ -206,12 +206,12 @@ def drip(handler, start: bytes) -> bool:
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-def test_a_redirection_is_never_followed(fake, server, status) -> None:
+def test_a_redirect_is_never_followed(fake, server, status) -> None:
     elsewhere = socket.create_server(("127.0.0.1", 0))
     elsewhere.settimeout(0.1)
     to = f"http://127.0.0.1:{elsewhere.getsockname()[1]}/"
     fake.meddle = raw(b"HTTP/1.1 %d Moved\r\nLocation: %b\r\nContent-Length: 0\r\n\r\n" % (status, to.encode()))
-    with elsewhere, pytest.raises(AnswerInvalid, match="no redirection is followed"):
+    with elsewhere, pytest.raises(AnswerInvalid, match="Redirects are not followed"):
         server.current("", 0, LIVE)
     with socket.socket() as probe:
         assert probe.connect_ex(elsewhere.getsockname() if elsewhere.fileno() >= 0 else ("127.0.0.1", 1)) != 0

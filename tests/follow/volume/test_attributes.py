@@ -6,7 +6,7 @@ import stat
 
 import pytest
 
-from dagferry_follow.volume.attributes import FINE_NS, same_mtime, set_mode, set_mtime, stamp_mtime
+from dagferry_follow.volume.attributes import FINE_NS, same_mtime, set_mode, set_mtime, set_mtime_not_before
 
 SECOND_NS = 10**9
 NOW_NS = 1_800_000_001 * SECOND_NS + 900_000_000
@@ -77,14 +77,14 @@ def test_an_mtime_is_set_without_following_links(folder, tmp_path) -> None:
 )
 def test_an_mtime_that_stands_for_a_moment_is_not_before_it(folder, coarse, step, expected) -> None:
     coarse(step)
-    assert stamp_mtime(folder, "dag.py", NOW_NS) == expected
+    assert set_mtime_not_before(folder, "dag.py", NOW_NS) == expected
     assert os.stat("dag.py", dir_fd=folder).st_mtime_ns == expected
 
 
 def test_where_one_second_more_is_not_enough_two_are(folder, coarse) -> None:
     coarse(2 * SECOND_NS)
     unexpected = 1_800_000_001 * SECOND_NS - SECOND_NS + 900_000_000  # a second more is still in the same pair
-    assert stamp_mtime(folder, "dag.py", unexpected) == 1_800_000_002 * SECOND_NS
+    assert set_mtime_not_before(folder, "dag.py", unexpected) == 1_800_000_002 * SECOND_NS
 
 
 @pytest.mark.parametrize(

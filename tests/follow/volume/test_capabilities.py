@@ -19,9 +19,9 @@ def tried(root: Path) -> bool:
 
 @pytest.fixture(autouse=True)
 def _said_anew():
-    offering._say_once.cache_clear()
+    offering._log_once.cache_clear()
     yield
-    offering._say_once.cache_clear()
+    offering._log_once.cache_clear()
 
 
 def shows(monkeypatch, folder_mode: int, file_mode: int) -> None:

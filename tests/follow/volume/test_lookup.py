@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dagferry_follow.volume.lookup import trees_of, whole_tree
+from dagferry_follow.volume.lookup import intact_tree, trees_of
 from dagferry_follow.volume.records import MANIFEST, RECORD, DeployRef, TreeRules
 from dagferry_follow.volume.volume import Volume
 from treemaker import manifest_of
@@ -41,7 +41,7 @@ def folder_of(root: str, version: str) -> Path:
 @pytest.mark.parametrize("version", VERSIONS)
 def test_each_version_on_the_disk_is_found_live_or_not_also_while_another_owns_it(root: str, version: str) -> None:
     owner = Volume(root)
-    tree = whole_tree(root, version)
+    tree = intact_tree(root, version)
     owner.close()
     assert tree
     assert tree.folder == str(folder_of(root, version) / version)
@@ -49,7 +49,7 @@ def test_each_version_on_the_disk_is_found_live_or_not_also_while_another_owns_i
 
 
 def test_what_is_not_there_is_not_found(root: str, tmp_path: Path) -> None:
-    assert whole_tree(root, "20261120T064501Z-000099") is None
+    assert intact_tree(root, "20261120T064501Z-000099") is None
     assert trees_of(str(tmp_path / "none"), VERSIONS[0]) == []
 
 
@@ -75,8 +75,8 @@ DAMAGES = {
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES.keys())
 def test_a_tree_that_is_not_what_was_published_is_not_taken(root: str, damage) -> None:
     damage(folder_of(root, VERSIONS[1]))
-    assert whole_tree(root, VERSIONS[1]) is None
-    assert whole_tree(root, VERSIONS[0])
+    assert intact_tree(root, VERSIONS[1]) is None
+    assert intact_tree(root, VERSIONS[0])
 
 
 def test_of_two_trees_of_a_version_the_whole_one_is_taken(root: str) -> None:
@@ -85,7 +85,7 @@ def test_of_two_trees_of_a_version_the_whole_one_is_taken(root: str) -> None:
     shutil.copytree(folder, folder.parent / ("f" * 16))
     change(folder.parent / ("0" * 16))
     change(folder)
-    tree = whole_tree(root, VERSIONS[1])
+    tree = intact_tree(root, VERSIONS[1])
     assert tree
     assert "f" * 16 in tree.folder
 
@@ -96,4 +96,4 @@ def test_what_the_rules_have_removed_is_not_found(root: str) -> None:
     volume.sweep()
     volume.retire(TreeRules(0, 0, 0), 1e9)
     volume.close()
-    assert [bool(whole_tree(root, version)) for version in VERSIONS] == [False, True, True]
+    assert [bool(intact_tree(root, version)) for version in VERSIONS] == [False, True, True]

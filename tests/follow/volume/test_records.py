@@ -18,8 +18,8 @@ from dagferry_follow.volume.records import (
     mark_ended,
     read_manifest,
     read_record,
-    repaired,
     stored_bytes,
+    superseded_repairs,
     write_records,
 )
 from treemaker import manifest_of
@@ -73,10 +73,10 @@ def test_of_repairs_of_one_deploy_only_the_newest_stay_however_young() -> None:
         return tree._replace(record=tree.record._replace(sequence=8, version="v-8", digest="sha256:8"))
 
     trees = [repair(8), repair(7), repair(6), repair(5), old(4, 1), old(3, 1)]
-    assert repaired(trees, TreeRules(2, 24, NO_LIMIT)) == trees[2:4]
-    assert repaired(trees, TreeRules(0, 24, NO_LIMIT)) == trees[1:4], "the one before the live one stays"
-    assert repaired(trees, TreeRules(9, 24, NO_LIMIT)) == []
-    assert repaired([], TreeRules(0, 24, NO_LIMIT)) == []
+    assert superseded_repairs(trees, TreeRules(2, 24, NO_LIMIT)) == trees[2:4]
+    assert superseded_repairs(trees, TreeRules(0, 24, NO_LIMIT)) == trees[1:4], "the one before the live one stays"
+    assert superseded_repairs(trees, TreeRules(9, 24, NO_LIMIT)) == []
+    assert superseded_repairs([], TreeRules(0, 24, NO_LIMIT)) == []
 
 
 def test_nothing_on_the_volume_has_no_bytes() -> None:
@@ -122,7 +122,7 @@ def test_a_cut_manifest_is_an_error(tmp_path, cut) -> None:
 def test_a_manifest_that_claims_to_be_huge_is_not_unpacked(tmp_path) -> None:
     header = bytes.fromhex("28b52ffd e0") + (1 << 40).to_bytes(8, "little")
     (tmp_path / MANIFEST).write_bytes(header + bytes(3))
-    with pytest.raises(ValueError, match="not what it must be"):
+    with pytest.raises(ValueError, match="is damaged"):
         read_manifest(str(tmp_path))
 
 

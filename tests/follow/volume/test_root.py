@@ -4,6 +4,8 @@ import errno
 import fcntl
 import os
 import stat
+import subprocess
+import sys
 
 import pytest
 
@@ -47,7 +49,7 @@ def test_it_is_owned_anew_where_a_hand_removed_its_lock_and_told_whether_the_tre
     assert not root.own()
     (path / ".trees" / "lock").unlink()
     assert not root.own()
-    assert "lock is gone. It is made again." in caplog.text
+    assert "lock is missing. It is created again." in caplog.text
     (path / ".trees" / "lock").unlink()
     (path / ".trees").rmdir()
     assert root.own()
@@ -55,13 +57,15 @@ def test_it_is_owned_anew_where_a_hand_removed_its_lock_and_told_whether_the_tre
         Root(str(path))
 
 
-@pytest.mark.parametrize(("mode", "opened"), [(0o700, 0o755), (0o2700, 0o2755), (0o711, 0o711), (0o750, 0o750)])
+@pytest.mark.parametrize(
+    ("mode", "opened"), [(0o700, 0o755), (0o2700, 0o2755), (0o711, 0o711), (0o750, 0o750), (0o770, 0o770)]
+)
 def test_a_root_that_is_closed_to_all_others_is_opened(path, mode, opened, caplog) -> None:
     path.mkdir(parents=True)
     path.chmod(mode)
     Root(str(path)).close()
     assert stat.S_IMODE(path.stat().st_mode) == opened
-    assert ("was closed to all other users" in caplog.text) == (mode != opened)
+    assert ("No other user could read" in caplog.text) == (mode != opened)
 
 
 def test_a_closed_root_of_somebody_else_is_told_of_and_one_of_a_volume_without_modes_is_not(
@@ -72,16 +76,16 @@ def test_a_closed_root_of_somebody_else_is_told_of_and_one_of_a_volume_without_m
     with monkeypatch.context() as patched:
         patched.setattr(os, "chmod", lambda *_: None)
         Root(str(path)).close()
-    assert "closed to all other users" not in caplog.text
+    assert "No other user" not in caplog.text
     monkeypatch.setattr(os, "chmod", refuse(errno.EPERM))
     Root(str(path)).close()
-    assert "is closed to all other users, and its owner is another one" in caplog.text
+    assert "It belongs to another user" in caplog.text
 
 
 @pytest.mark.parametrize("reason", [errno.ENOLCK, errno.EOPNOTSUPP])
 def test_a_volume_without_locks_is_refused_with_what_to_do(path, monkeypatch, reason) -> None:
     monkeypatch.setattr(fcntl, "flock", refuse(reason))
-    with pytest.raises(RootUnusable, match="lock cannot be locked") as caught:
+    with pytest.raises(RootUnusable, match=f"lock cannot be locked: {os.strerror(reason)}") as caught:
         Root(str(path))
     assert caught.value.hint == LOCK_HINT
 
@@ -95,7 +99,7 @@ def test_a_root_that_cannot_be_made_is_refused_by_name(tmp_path) -> None:
 def test_a_root_that_turns_out_to_lack_something_is_given_up(path, monkeypatch) -> None:
     with monkeypatch.context() as patched:
         patched.setattr(os, "symlink", refuse(errno.EPERM))
-        with pytest.raises(RootUnusable, match="has no symbolic links"):
+        with pytest.raises(RootUnusable, match="does not support symbolic links"):
             Root(str(path))
     with monkeypatch.context() as patched:
         patched.setattr(os, "rmdir", refuse(errno.EIO))
@@ -112,11 +116,11 @@ def test_a_link_of_somebody_else_is_refused_at_first_and_replaced_where_a_sideca
 ) -> None:
     path.mkdir(parents=True)
     (path / "current").symlink_to(target)
-    with pytest.raises(RootUnusable, match="not a link that a sidecar made"):
+    with pytest.raises(RootUnusable, match="not a link that a sidecar created"):
         Root(str(path))
     (path / ".trees").mkdir()
     root = Root(str(path))
-    assert "is not a link that a sidecar made. It is replaced." in caplog.text
+    assert "is not a link that a sidecar created. It is replaced." in caplog.text
     assert root.target() == root.published_version() == ""
     root.close()
 
@@ -142,7 +146,7 @@ def test_a_file_in_the_place_of_the_link_is_replaced(path, root) -> None:
 def test_a_folder_in_the_place_of_the_link_is_left_alone_and_nothing_is_left_behind(path, root) -> None:
     (path / "current").mkdir()
     for call in (root.target, lambda: root.point_at(TARGET)):
-        with pytest.raises(RootUnusable, match="current is a folder and no link"):
+        with pytest.raises(RootUnusable, match="current is a folder, not a symbolic link"):
             call()
     assert root.published_version() == ""
     assert os.listdir(path / ".trees") == ["lock"]
@@ -172,3 +176,58 @@ def test_a_failure_names_the_file_or_what_was_worked_on(filename, told) -> None:
         raise error
     assert caught.value.message == f"{told}: Input/output error."
     assert caught.value.__cause__ is error
+
+
+def test_a_root_that_does_not_exist_is_made_readable_for_all_whatever_the_umask(path) -> None:
+    before = os.umask(0o077)
+    try:
+        Root(str(path)).close()
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o755
+
+
+def test_a_real_folder_in_the_place_of_current_is_not_touched_and_the_error_says_what_to_do(path) -> None:
+    (path / "current").mkdir(parents=True)
+    (path / "current" / "mine.py").write_text("mine")
+    with pytest.raises(RootUnusable, match=r"current is a folder, not a symbolic link") as refused:
+        Root(str(path))
+    assert "Move it away" in refused.value.hint
+    assert (path / "current" / "mine.py").read_text() == "mine"
+
+
+@pytest.mark.parametrize("target", ["/opt/dags", "worktree", ".trees/../x/y", ".trees/0123456789abcdef/../../.."])
+def test_somebody_elses_link_is_not_touched_where_no_sidecar_has_been(path, target) -> None:
+    path.mkdir(parents=True)
+    (path / "current").symlink_to(target)
+    for _ in range(2):
+        with pytest.raises(RootUnusable, match="not a link that a sidecar created"):
+            Root(str(path))
+    assert os.readlink(path / "current") == target
+
+
+def test_a_root_that_is_a_file_is_refused_by_name(tmp_path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RootUnusable, match="file"):
+        Root(str(tmp_path / "file"))
+
+
+def test_a_root_has_one_owner_and_a_killed_one_is_none(path) -> None:
+    program = (
+        "import sys, time; from dagferry_follow.volume.root import Root\n"
+        "root = Root(sys.argv[1]); print(1); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-u", "-c", program, path], stdout=subprocess.PIPE) as other:
+        assert other.stdout
+        other.stdout.readline()
+        with pytest.raises(RootInUse):
+            Root(str(path))
+        other.kill()
+        other.wait()
+        Root(str(path)).close()
+
+
+@pytest.mark.usefixtures("root")
+def test_the_lock_is_a_flock_on_the_documented_file(path) -> None:
+    with (path / ".trees" / "lock").open() as lock, pytest.raises(BlockingIOError):
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -421,7 +421,7 @@ def test_a_tree_that_lacks_a_file_is_never_finished(volume) -> None:
     entry = manifest.files["dag.py"]
     with volume.staging(manifest) as staging:
         staging.fill([(entry, [A["dag.py"]])])
-        with pytest.raises(AnswerInvalid, match="every file"):
+        with pytest.raises(AnswerInvalid, match="lacks files"):
             staging.finalize(2e9)
 
 

@@ -6,6 +6,8 @@ import sys
 import textwrap
 import time
 
+import pytest
+
 from dagferry_follow.volume.records import DeployRef, TreeRules
 from dagferry_follow.volume.volume import Volume
 from treemaker import manifest_of
@@ -44,6 +46,7 @@ READER = textwrap.dedent(
 )
 
 
+@pytest.mark.slow
 def test_eight_readers_during_a_thousand_swaps_see_no_error_and_no_mixed_tree(tmp_path) -> None:
     """No error at all; and a walk that started and ended under the same link saw one version, and all of it."""
     volume = Volume(str(tmp_path))

@@ -76,9 +76,9 @@ def test_where_a_mode_cannot_be_set_none_is_compared(root, monkeypatch, caplog, 
     monkeypatch.setattr(os, "chmod", set_none)
     monkeypatch.setattr(os, "fchmod", set_none)
     works(root)
-    told = [record.message for record in caplog.records if "keeps no modes" in record.message]
+    told = [record.message for record in caplog.records if "does not keep modes" in record.message]
     assert len(told) == 1
-    assert "folders show 0700, files 0600. They are not compared. Users other than the owner cannot read" in told[0]
+    assert "folders show 0700, files 0600. Modes are not compared. Users other than the owner cannot read" in told[0]
 
 
 def test_where_modes_are_kept_they_are_compared(root) -> None:
@@ -218,9 +218,9 @@ def test_an_mtime_that_the_volume_sets_when_a_file_is_closed_is_the_one_that_is_
 
 
 LACKING = {
-    "symlink": ("has no symbolic links: ", "mfsymlinks"),
-    "utime": ("lets nobody set modification times: ", "noperm"),
-    "rename": ("has no rename that replaces a file: ", "rename replaces"),
+    "symlink": ("does not support symbolic links: ", "mfsymlinks"),
+    "utime": ("does not support setting modification times: ", "noperm"),
+    "rename": ("does not support replacing a file by rename: ", "rename replaces"),
 }
 
 

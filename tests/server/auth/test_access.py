@@ -1,22 +1,28 @@
-"""The one decision: every scope of a call, against every kind of caller."""
+"""The one decision: every scope of an endpoint, against every kind of caller."""
 
 import pytest
 
+from dagferry_core.errors import DagferryError
 from dagferry_server.auth.access import (
     ANYBODY,
     MAX_SHOWN_NAMES,
     SCOPES,
     Caller,
-    Decision,
     Grant,
     Scope,
-    decide,
+    authorize,
     no_deployment,
-    refusal,
 )
 from dagferry_server.errors import DeploymentNotFound, Forbidden, Unauthenticated
 
-ALLOWED, FORBIDDEN, NOT_FOUND = Decision.ALLOWED, Decision.FORBIDDEN, Decision.NOT_FOUND
+
+def refused(scope: Scope | None, deployment: str, caller: Caller | None) -> type[DagferryError] | None:
+    """The error that a request gets, ``None`` if it is let through."""
+    try:
+        authorize(scope, deployment, caller)
+    except DagferryError as error:
+        return type(error)
+    return None
 
 
 def caller(*scopes: Scope, deployments: tuple[str, ...] = ("prod", "team-*")) -> Caller:
@@ -35,53 +41,50 @@ HOLDS: dict[Scope, set[Scope]] = {
 @pytest.mark.parametrize("needed", SCOPES)
 @pytest.mark.parametrize("held", SCOPES)
 def test_a_scope_allows_itself_and_deploy_also_read(held: Scope, needed: Scope) -> None:
-    assert decide(needed, "prod", caller(held)) is (ALLOWED if needed in HOLDS[held] else FORBIDDEN)
+    assert refused(needed, "prod", caller(held)) is (None if needed in HOLDS[held] else Forbidden)
 
 
 @pytest.mark.parametrize("needed", SCOPES)
 @pytest.mark.parametrize("deployment", ["other", "prod2", "my-prod", "team", "", "*", "Prod"])
 def test_a_deployment_the_caller_may_not_see_does_not_exist(needed: Scope, deployment: str) -> None:
-    assert decide(needed, deployment, caller(*SCOPES)) is NOT_FOUND
+    assert refused(needed, deployment, caller(*SCOPES)) is DeploymentNotFound
 
 
 @pytest.mark.parametrize("needed", SCOPES)
-def test_without_credentials_every_call_is_refused_whatever_the_deployment(needed: Scope) -> None:
-    assert {decide(needed, name, None) for name in ("prod", "no-such")} == {Decision.UNAUTHENTICATED}
+def test_without_credentials_every_request_is_refused_whatever_the_deployment(needed: Scope) -> None:
+    assert {refused(needed, name, None) for name in ("prod", "no-such")} == {Unauthenticated}
 
 
-def test_an_open_call_is_open_to_all() -> None:
-    assert {decide(None, "", who) for who in (None, caller(), caller("read"), ANYBODY)} == {ALLOWED}
+def test_an_open_endpoint_is_open_to_all() -> None:
+    assert {refused(None, "", who) for who in (None, caller(), caller("read"), ANYBODY)} == {None}
 
 
 @pytest.mark.parametrize("needed", SCOPES)
 def test_a_caller_without_grants_sees_nothing(needed: Scope) -> None:
-    assert decide(needed, "prod", Caller("x", ())) is NOT_FOUND
+    assert refused(needed, "prod", Caller("x", ())) is DeploymentNotFound
 
 
 @pytest.mark.parametrize("needed", SCOPES)
 def test_anybody_may_do_everything_on_a_server_without_credentials(needed: Scope) -> None:
-    assert decide(needed, "prod", ANYBODY) is ALLOWED
+    assert refused(needed, "prod", ANYBODY) is None
 
 
 def test_grants_add_up_for_each_deployment_and_never_across() -> None:
     both = Caller("x", (Grant(frozenset({"deploy"}), ("dev",)), Grant(frozenset({"sync"}), ("dev", "prod"))))
     assert both.scopes("dev") == {"deploy", "read", "sync"}
     assert both.scopes("prod") == {"sync"}
-    assert decide("deploy", "prod", both) is FORBIDDEN
+    assert refused("deploy", "prod", both) is Forbidden
 
 
-def test_each_decision_has_its_error() -> None:
-    assert refusal(ALLOWED, "read", "prod", ANYBODY) is None
-    assert isinstance(refusal(Decision.UNAUTHENTICATED, "read", "prod", None), Unauthenticated)
-    assert isinstance(refusal(FORBIDDEN, "read", "prod", caller("sync")), Forbidden)
-    hidden = refusal(NOT_FOUND, "read", "prod", caller("sync"))
-    assert isinstance(hidden, DeploymentNotFound)
+def test_a_refusal_names_the_caller_and_what_is_missing() -> None:
+    with pytest.raises(Forbidden, match="requires the scope 'deploy' on 'prod', which 'token:x' does not have"):
+        authorize("deploy", "prod", caller("sync"))
 
 
 def test_a_hidden_deployment_and_a_missing_one_get_the_same_words() -> None:
-    hidden = refusal(NOT_FOUND, "read", "prod", caller("sync"))
-    assert hidden
-    assert hidden.as_dict() == no_deployment("prod").as_dict()
+    with pytest.raises(DeploymentNotFound) as hidden:
+        authorize("read", "team", caller("sync"))
+    assert hidden.value.as_dict() == no_deployment("team").as_dict()
 
 
 def test_a_server_that_hides_nothing_says_what_it_has() -> None:

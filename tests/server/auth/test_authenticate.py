@@ -36,14 +36,14 @@ class Setup:
         (folder / "proxy").write_text(PROXY_SECRET)
         rule = 'claims = { sub = "somebody" }\nscopes = ["sync"]\ndeployments = ["prod"]'
         issuers = issuers_file(folder / "issuers.toml", issuer.url, rule, kind="generic", name="local")
-        self.identifier = Authenticator(
+        self.authenticator = Authenticator(
             tokens=WatchedFile(str(self.tokens), partial(parse_tokens, with_users=True)),
             trust=Trust(issuers),
             proxy=Proxy("X-User", WatchedFile(str(folder / "proxy"), parse_secret)),
         )
 
     async def caller(self, *headers: tuple[str, str]) -> Caller | None:
-        return await self.identifier.identify(CIMultiDict(headers))
+        return await self.authenticator.authenticate(CIMultiDict(headers))
 
 
 async def until(true: Callable[[], bool]) -> None:
@@ -61,14 +61,14 @@ async def setup(tmp_path: Path) -> AsyncIterator[Setup]:
 
 async def test_a_server_without_credentials_lets_in_anybody() -> None:
     open_to_all = Authenticator()
-    assert not open_to_all.closed
-    assert await open_to_all.identify(CIMultiDict({"Host": "localhost:1"})) is ANYBODY
-    assert await open_to_all.identify(CIMultiDict({"Host": "localhost:1", "Authorization": "any"})) is ANYBODY
+    assert not open_to_all.auth_required
+    assert await open_to_all.authenticate(CIMultiDict({"Host": "localhost:1"})) is ANYBODY
+    assert await open_to_all.authenticate(CIMultiDict({"Host": "localhost:1", "Authorization": "any"})) is ANYBODY
 
 
-@pytest.mark.parametrize("form", [SECRET, f"Bearer {SECRET}", f"bearer {SECRET}", f"BEARER   {SECRET} "])
+@pytest.mark.parametrize("form", ["{}", "Bearer {}", "bearer {}", "BEARER   {} "])
 async def test_a_token_comes_bare_or_as_bearer(setup: Setup, form: str) -> None:
-    caller = await setup.caller(("Authorization", form))
+    caller = await setup.caller(("Authorization", form.format(SECRET)))
     assert caller
     assert caller.actor == "token:ci"
 
@@ -129,8 +129,8 @@ async def test_without_issuers_a_jwt_is_an_unknown_token(tmp_path: Path) -> None
     parse = partial(parse_tokens, with_users=False)
     only_tokens = Authenticator(tokens=await asyncio.to_thread(WatchedFile, str(tmp_path / "tokens"), parse))
     with pytest.raises(CredentialsRefused, match="does not know"):
-        await only_tokens.identify(CIMultiDict({"Authorization": "a.b.c"}))
-    caller = await only_tokens.identify(
+        await only_tokens.authenticate(CIMultiDict({"Authorization": "a.b.c"}))
+    caller = await only_tokens.authenticate(
         CIMultiDict({"Authorization": SECRET, PROXY_SECRET_HEADER: "x", "X-User": "ann"})
     )
     assert caller
@@ -141,11 +141,11 @@ async def test_while_it_runs_a_revoked_token_ends_and_a_fault_is_told(
     setup: Setup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def failed() -> list[str]:
-        return [name for name, reload in setup.identifier.reloads.items() if reload.last_error]
+        return [name for name, reload in setup.authenticator.reloads.items() if reload.last_error]
 
     monkeypatch.setattr(watched, "LOOK_EVERY_SECONDS", 0.001)
     assert await setup.caller(("Authorization", SECRET))
-    async with setup.identifier.kept_fresh():
+    async with setup.authenticator.kept_fresh():
         setup.tokens.write_text("tokens = [")
         await until(lambda: bool(failed()))
         assert failed() == ["tokens"]

@@ -57,10 +57,10 @@ async def test_the_issuer_of_these_tests_serves_each_document_as_one_type(
         (404, "", "answered 404"),
         (500, "", "answered 500"),
         (204, "", "answered 204"),
-        (200, "", "no JSON"),
-        (200, "<html>", "no JSON"),
-        (200, "[]", "no JSON object"),
-        (200, "[" * 100_000, "no JSON"),
+        (200, "", "is not JSON"),
+        (200, "<html>", "is not JSON"),
+        (200, "[]", "is not a JSON object"),
+        (200, "[" * 100_000, "is not JSON"),
         (200, " " * (MAX_DOCUMENT_BYTES + 1), "more than"),
     ],
 )
@@ -86,8 +86,8 @@ async def test_no_redirect_is_followed(local: LocalIssuer, path: str) -> None:
     assert "/other" not in [asked for asked, _ in local.asked]
 
 
-async def test_discovery_must_speak_for_the_issuer_itself(local: LocalIssuer) -> None:
-    with pytest.raises(FetchFailed, match="speaks for"):
+async def test_discovery_must_be_for_the_issuer_itself(local: LocalIssuer) -> None:
+    with pytest.raises(FetchFailed, match="is for the issuer"):
         await fetch_keys(issuer_at(local, url="https://issuer.example"))
     assert len(local.asked) == 1
 

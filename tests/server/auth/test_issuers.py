@@ -57,8 +57,8 @@ def test_keys_from_a_file_need_no_url() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "why"),
     [
-        ("repository_id = 123, ", "", "rule 1 of 'github': the rule does not bind who asks"),
-        ("repository_id = 123", 'repository_id = "*"', "does not bind who asks"),
+        ("repository_id = 123, ", "", "rule 1 of 'github': the rule does not restrict who may use it"),
+        ("repository_id = 123", 'repository_id = "*"', "does not restrict who may use it"),
         ("repository_id = 123", "repository_id = []", "repository_id"),
         ("repository_id = 123", "repository_id = 1.5", "repository_id"),
         ('"deploy"', '"everything"', "issuers.0.rules.0.scopes"),
@@ -67,7 +67,7 @@ def test_keys_from_a_file_need_no_url() -> None:
         ('audience = "dagferry"', 'audience = ""', "issuers.0.audience"),
         ('kind = "github"', 'kind = "forge"', "issuers.0.kind"),
         ('kind = "github"', 'kind = "github"\nalgorithms = ["none"]', "issuers.0.algorithms"),
-        ('name = "github"', 'name = "token"', "is taken"),
+        ('name = "github"', 'name = "token"', "is reserved"),
         ('name = "github"', 'name = "Git hub"', "issuers.0.name"),
         ("https://", "http://", "issuer must be an https URL"),
         ("https://token.actions.githubusercontent.com", "github", "issuer must be an https URL"),

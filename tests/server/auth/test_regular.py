@@ -38,7 +38,7 @@ def test_what_is_no_regular_file_is_refused_and_not_waited_for(tmp_path: Path, k
 def test_a_file_of_the_most_bytes_is_read_and_a_longer_one_refused(tmp_path: Path) -> None:
     (tmp_path / "f").write_bytes(b"x" * 10)
     assert read_regular(str(tmp_path / "f"), 10) == b"x" * 10
-    with pytest.raises(SetupError, match="more than 9 bytes"):
+    with pytest.raises(SetupError, match="larger than 9 bytes"):
         read_regular(str(tmp_path / "f"), 9)
 
 

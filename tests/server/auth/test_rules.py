@@ -66,7 +66,7 @@ def test_a_rule_that_anybody_could_match_is_refused_and_says_what_it_lacks(
 ) -> None:
     why = unbound(kind, claims)
     assert why
-    assert "does not bind who asks" in why
+    assert "does not restrict who may use it" in why
     assert wanted in why
 
 

@@ -34,13 +34,13 @@ def flags(folder: Path) -> dict[str, list[str]]:
 @pytest.mark.parametrize("kind", ["none", "tokens", "issuers", "proxy"])
 def test_it_is_closed_if_and_only_if_the_settings_say_so(tmp_path, kind) -> None:
     settings = read_settings(flags(tmp_path)[kind], {})
-    identifier = make_authenticator(settings)
-    assert identifier.closed == settings.closed == (kind != "none")
-    assert not any(reload.last_error for reload in identifier.reloads.values())
+    authenticator = make_authenticator(settings)
+    assert authenticator.auth_required == settings.closed == (kind != "none")
+    assert not any(reload.last_error for reload in authenticator.reloads.values())
 
 
 def test_an_empty_tokens_file_lets_in_nobody_instead_of_everybody(tmp_path) -> None:
-    assert make_authenticator(read_settings(["--tokens-file", str(TokensFile(tmp_path / "t").path)], {})).closed
+    assert make_authenticator(read_settings(["--tokens-file", str(TokensFile(tmp_path / "t").path)], {})).auth_required
 
 
 @pytest.mark.parametrize("broken", ["only-tokens", "issuers", "secret", "tokens"])

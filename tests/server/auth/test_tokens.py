@@ -43,7 +43,7 @@ def test_a_token_ends_at_the_second_its_entry_says() -> None:
     caller = token_caller(tokens, "other", now=EXPIRES - 0.001)
     assert caller
     assert caller.expires == EXPIRES
-    with pytest.raises(CredentialsRefused, match="'pods' has expired: it was good until 2027-01-31T00:00:00Z"):
+    with pytest.raises(CredentialsRefused, match="'pods' expired at 2027-01-31T00:00:00Z"):
         token_caller(tokens, "other", now=EXPIRES)
 
 

@@ -9,7 +9,7 @@ from dagferry_server.deploys import bundles
 from dagferry_server.deploys import deployer as deploying
 from dagferry_server.deploys.deployer import DeployResult
 from dagferry_server.deploys.receive import receive
-from dagferry_server.errors import StoreFailed, StoreFull
+from dagferry_server.errors import StoreAway, StoreDamaged, StoreFull
 from harness import pack
 from running import A, B
 
@@ -55,7 +55,7 @@ async def test_a_lost_or_damaged_current_bundle_hinders_no_deploy_and_is_reporte
 
 async def test_a_patch_that_cannot_be_made_hinders_no_deploy(server, monkeypatch) -> None:
     def fail(*arguments: object) -> None:
-        raise StoreFailed("A stored bundle is damaged.")
+        raise StoreDamaged("A stored bundle is damaged.")
 
     monkeypatch.setattr("dagferry_server.deploys.commit.patch_between", fail)
     await server.deploy(A)
@@ -93,7 +93,7 @@ async def test_a_file_is_deployed_without_a_request(server) -> None:
     assert (again.deploy, again.unchanged) == (result.deploy, True)
 
 
-@pytest.mark.parametrize("error", [StoreFailed("It is away."), StoreFull("It is full.")])
+@pytest.mark.parametrize("error", [StoreAway("It is away."), StoreFull("It is full.")])
 async def test_after_a_failure_of_the_storage_bundles_without_a_deploy_are_removed(server, error) -> None:
     deployer, deployment = server.service.deployer, server.service.deployments["default"]
     digest = "sha256:" + "a" * 64

@@ -10,7 +10,7 @@ import pytest
 from dagferry_core.bundle.patch import Patch
 from dagferry_server.deploys import patches
 from dagferry_server.deploys.patches import Key, Patches, patch_between
-from dagferry_server.errors import BundleGone, StoreDamaged, StoreFailed
+from dagferry_server.errors import BundleGone, StoreAway, StoreDamaged
 from running import eventually
 from treemaker import Stored
 
@@ -91,7 +91,7 @@ async def test_a_failure_is_told_to_all_who_wait_and_not_kept(monkeypatch) -> No
 
 @pytest.mark.parametrize(
     ("error", "final"),
-    [(BundleGone("gone"), True), (StoreDamaged("damaged"), True), (StoreFailed("away"), False)],
+    [(BundleGone("gone"), True), (StoreDamaged("damaged"), True), (StoreAway("away"), False)],
     ids=lambda value: type(value).__name__,
 )
 async def test_where_a_bundle_cannot_be_read_the_whole_one_has_to_do(error, final) -> None:

@@ -9,7 +9,7 @@ import pytest
 from dagferry_core.errors import SetupError
 from dagferry_server.auth import watched
 from dagferry_server.deploys import retention
-from dagferry_server.errors import StoreFailed
+from dagferry_server.errors import StoreAway
 from harness import pack
 from running import A, B, Running, eventually
 
@@ -244,7 +244,7 @@ async def test_a_deployment_that_cannot_be_made_yet_is_away_until_it_can_and_hol
 
     def fail(name: str) -> None:
         if broken:
-            raise StoreFailed("The disk is on fire.")
+            raise StoreAway("The disk is on fire.")
         prepare(name)
 
     monkeypatch.setattr(store, "prepare", fail)
@@ -252,7 +252,7 @@ async def test_a_deployment_that_cannot_be_made_yet_is_away_until_it_can_and_hol
     await eventually("the change", lambda: list(server.service.deployments) == ["prod", "dev"])
     assert server.service.deployment("prod").settings.disabled
     answer = await server.get("/dev/dags/current")
-    assert (answer.status, answer.json["code"]) == (503, "store_failed")
+    assert (answer.status, answer.json["code"]) == (503, "store_unavailable")
     assert (await server.get("/readyz")).status == 503
     assert len([record for record in caplog.records if record.levelname == "ERROR"]) == 1
     broken = False

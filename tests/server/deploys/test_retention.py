@@ -11,12 +11,12 @@ from dagferry_core.bundle.manifest import Changes
 from dagferry_core.deploylog import next_deploy
 from dagferry_server.deploys import retention
 from dagferry_server.deploys.verify import Verification
-from dagferry_server.errors import StoreFailed, StoreFull
+from dagferry_server.errors import StoreAway, StoreFull
 from dagferry_server.store.local import LocalStore
 from running import A, B, Running
 
 DAY = 86400
-FAULTS = pytest.mark.parametrize("fault", [StoreFailed, StoreFull])
+FAULTS = pytest.mark.parametrize("fault", [StoreAway, StoreFull])
 
 
 async def stored(server: Running, deployment: str = "default") -> set[str]:
@@ -118,7 +118,7 @@ async def test_with_an_unreadable_entry_a_bundle_that_an_old_deploy_names_goes(s
 async def test_as_long_as_the_log_cannot_be_read_nothing_goes(server) -> None:
     deployment, digest = server.service.deployments["default"], "sha256:" + "a" * 64
     await asyncio.to_thread(server.service.store.put_bundle, "default", digest, lambda _: b"")
-    deployment._unlisted = StoreFailed("The disk is on fire.")
+    deployment._unlisted = StoreAway("The disk is on fire.")
     assert deployment.away
     await server.service.retention.run()
     assert await stored(server) == {digest}
@@ -240,7 +240,7 @@ async def test_a_bundle_that_is_being_sent_is_sent_to_its_end(start) -> None:
 
 async def test_a_failure_is_reported_and_stops_nothing(server, monkeypatch, caplog) -> None:
     def fail(deployment: str) -> None:
-        raise StoreFailed("The disk is on fire.")
+        raise StoreAway("The disk is on fire.")
 
     monkeypatch.setattr(server.service.store, "bundles", fail)
     await server.service.retention.run()

@@ -89,7 +89,7 @@ async def test_made_up_names_do_not_fill_the_log(caplog: pytest.LogCaptureFixtur
     assert len(caplog.records) == sidecars.MAX_LINES
     known.flush()
     (left,) = caplog.records[sidecars.MAX_LINES :]
-    assert left.fields == {"deployment": "prod", "left_unsaid": 3 * 15_000 - sidecars.MAX_LINES}
+    assert left.fields == {"deployment": "prod", "suppressed": 3 * 15_000 - sidecars.MAX_LINES}
     known.record(report("another"), 2.0)
     assert caplog.records[-1].fields["instance"] == "another"
     known.flush()

@@ -7,7 +7,7 @@ import pytest
 
 from credentials import TokensFile
 from dagferry_server.errors import Forbidden
-from dagferry_server.http import app
+from dagferry_server.http import admission
 from dagferry_server.http.routes import ROUTES
 from harness import pack
 from running import A
@@ -132,7 +132,7 @@ async def test_the_caller_is_decided_once_before_the_body_and_the_store(server, 
         asked.append((scope, deployment))
         raise Forbidden("No.")
 
-    monkeypatch.setattr(app, "decide", nobody)
+    monkeypatch.setattr(admission, "authorize", nobody)
     monkeypatch.setattr(server.service, "store", None)
     path = route.path.replace("{deployment}", "default").replace("{version}", "20200101T000000Z-000001")
     answer = await server.call(route.method, path, data=pack(A) if route.method == "POST" else None)

@@ -65,11 +65,13 @@ async def test_sidecars_that_are_refused_are_visible_and_do_not_fill_the_log(sta
         ("", "127.0.0.1", "credentials_refused", "worker-0"),
         ("token:ann", "127.0.0.1", "forbidden", ""),
     ]
-    assert {(line["call"], line["deployment"]) for line in refused} == {("GET /{deployment}/dags/current", "default")}
+    assert {(line["request"], line["deployment"]) for line in refused} == {
+        ("GET /{deployment}/dags/current", "default")
+    }
     assert counted(server, "/{deployment}/dags/current", "4xx") == 201
     server.service.refusals.flush()
     (left,) = lines(caplog, "Requests refused")
-    assert (left["caller"], left["outcome"], left["left_unsaid"], left["instances"]) == (
+    assert (left["caller"], left["outcome"], left["suppressed"], left["instances"]) == (
         "127.0.0.1", "credentials_refused", 199, 40,
     )  # fmt: skip
     assert str(left["first_instances"]).startswith("worker-0, worker-1, ")
@@ -89,7 +91,7 @@ async def test_strangers_cannot_grow_what_is_remembered_or_logged(start, tmp_pat
     assert len(refusals._limit._seen) == 21
     refusals.flush()
     (left,) = lines(caplog, "Requests refused")
-    assert (left["caller"], left["left_unsaid"]) == ("(others)", 10_000 - 21)
+    assert (left["caller"], left["suppressed"]) == ("(others)", 10_000 - 21)
     assert not refusals._instances
 
 
@@ -111,7 +113,7 @@ async def test_who_downloads_content_is_an_audit_line(start, tmp_path: Path, cap
     await reader.readuntil(b"\r\n\r\n")
     writer.transport.abort()
     await eventually("the last line", lambda: len(lines(caplog, "Audit")) == 3)
-    assert [(line["call"], line["actor"], line["outcome"]) for line in lines(caplog, "Audit")] == [
+    assert [(line["request"], line["actor"], line["outcome"]) for line in lines(caplog, "Audit")] == [
         ("GET /{deployment}/dags/download", "token:ci", "ok"),
         ("GET /{deployment}/dags/versions/{version}", "token:pods", "ok"),
         ("GET /{deployment}/dags/download", "token:ci", "client_disconnected"),

@@ -71,11 +71,12 @@ async def test_what_takes_too_long_is_cut_off_and_changes_nothing(server, monkey
         await upload
     await asyncio.wait_for(server.service.close(), 20)
     assert server.service.deployments["default"].current is None
-    assert any(record.message == "Requests are cut off" for record in caplog.records)
+    assert any(record.message == "Requests aborted" for record in caplog.records)
 
 
 async def test_an_address_in_use_is_said_in_one_line(server, start) -> None:
-    with pytest.raises(SetupError, match=r"--listen 127\.0\.0\.1:.*in use"):
+    message = f"^Cannot listen on 127.0.0.1:{server.port}: address already in use.$"
+    with pytest.raises(SetupError, match=message):
         await start("--listen", f"127.0.0.1:{server.port}", "--data-dir", f"{server.service.folder.root}-2")
 
 
@@ -112,6 +113,6 @@ async def test_nothing_of_what_is_no_http_is_said_back_or_logged(server, sent, c
     answer = await reader.read()
     writer.close()
     assert b" 400 " in answer
-    assert b"This is not HTTP as it must be: " in answer
+    assert b"The request is not valid HTTP: " in answer
     assert b"CANARY" not in answer
     assert caplog.records == []

@@ -1,26 +1,40 @@
 """How a request finds its route."""
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import make_mocked_request
+from yarl import URL
 
-from dagferry_server.errors import MethodNotAllowed, RouteNotFound
 from dagferry_server.http.routes import ROUTES, documented
-from dagferry_server.http.routing import Table
+from dagferry_server.http.routing import Route, add_routes, allowed_methods, find_route
 
-TABLE = Table(ROUTES)
+
+async def nothing(request: web.Request) -> web.Response:
+    return web.Response()
+
+
+async def found(method: str, path: str) -> tuple[Route | None, web.Request]:
+    """The route that a request finds, and the request."""
+    app = web.Application()
+    add_routes(app, ROUTES, lambda _: nothing, nothing)
+    request = make_mocked_request(method, "/", app=app).clone(rel_url=URL.build(path=path, encoded=True))
+    request._match_info = await app.router.resolve(request)
+    request._match_info.add_app(app)
+    return find_route(request), request
 
 
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.path}")
-def test_every_route_is_found_by_its_own_path(route) -> None:
+async def test_every_route_is_found_by_its_own_path(route) -> None:
     path = route.path.replace("{deployment}", "prod").replace("{version}", "v")
-    found, parts = TABLE.match(route.method, path)
-    assert found is route
-    assert parts.get("deployment") == ("prod" if "{deployment}" in route.path else None)
+    for method in ("GET", "HEAD") if route.method == "GET" else (route.method,):
+        at, request = await found(method, path)
+        assert at is route
+        assert request.match_info.get("deployment") == ("prod" if "{deployment}" in route.path else None)
 
 
 @pytest.mark.parametrize(
     "path",
     [
-        "",
         "/",
         "//dags/current",
         "/prod//current",
@@ -30,18 +44,37 @@ def test_every_route_is_found_by_its_own_path(route) -> None:
         "/prod/dags/versions/",
         "/prod/dags/versions/a/b",
         "/healthz/",
+        "/prod/dags/current%0a",
+        "/prod%0a",
+        "/prod/dags%2Fcurrent",
+        "/%70rod/dags/current",
+        "/prod/dags/%63urrent",
+        "/prod/dags/versions/%2e%2E",
+        "/prod/dags/versions/%5f%7E%39",
     ],
 )
-def test_anything_else_is_not_there(path) -> None:
-    with pytest.raises(RouteNotFound):
-        TABLE.match("GET", path)
+async def test_anything_else_is_not_there(path) -> None:
+    at, request = await found("GET", path)
+    assert at is None
+    assert allowed_methods(request) == ""
 
 
-def test_the_wrong_method_is_told_the_right_one() -> None:
-    with pytest.raises(MethodNotAllowed) as caught:
-        TABLE.match("GET", "/prod/dags/upload")
-    assert "POST" in caught.value.hint
-    assert TABLE.allowed("/prod/dags/upload") == "OPTIONS, POST"
+@pytest.mark.parametrize(
+    ("segment", "version"),
+    [("a%2Fb", "a/b"), ("a%2fb", "a/b"), ("a%25b", "a%b"), ("a%20b", "a b"), ("a%0Ab", "a\nb"), ("a%FF", "a%FF")],
+)
+async def test_what_has_to_be_encoded_is_decoded_after_the_path_was_split(segment, version) -> None:
+    at, request = await found("GET", f"/prod/dags/versions/{segment}")
+    assert at is not None
+    assert at.path == "/{deployment}/dags/versions/{version}"
+    assert request.match_info["version"] == version
+
+
+async def test_the_wrong_method_is_told_the_right_one() -> None:
+    for method in ("GET", "OPTIONS", "MKCOL"):
+        at, request = await found(method, "/prod/dags/upload")
+        assert at is None
+        assert allowed_methods(request) == "OPTIONS, POST"
 
 
 def test_a_route_with_a_deployment_has_a_scope_and_the_others_are_for_the_admin() -> None:

@@ -13,12 +13,17 @@ import aiohttp
 import pytest
 
 from credentials import TokensFile
+from dagferry_server.errors import StoreAway
 from dagferry_server.http import sending
 from dagferry_server.http.handlers import download
 from dagferry_server.metrics import NO_ANSWER
+from dagferry_server.store.base import BundleSource
+from dagferry_server.store.local import LocalStore
 from harness import pack
 from issuer import make_certificate
-from running import A, Running, eventually
+from running import A, B, Running, eventually
+
+pytestmark = pytest.mark.slow
 
 
 async def begin(server: Running, path: str):
@@ -119,6 +124,82 @@ async def test_a_client_that_hangs_up_as_soon_as_it_has_all_has_not_broken_off(s
     counted = server.service.metrics.requests.labels
     route = "/{deployment}/dags/versions/{version}"
     assert [counted(route, status)._value.get() for status in ("2xx", NO_ANSWER)] == [10, 0]
+
+
+class Ranged(BundleSource):
+    """A bundle that lies in no file, as in a bucket: it is there in ranges only."""
+
+    def __init__(self, content: bytes, encoded_index: bytes) -> None:
+        super().__init__(len(content), encoded_index)
+        self._content = content
+        self.closed = False
+
+    def read(self, offset: int, size: int) -> bytes:
+        assert not self.closed
+        return self._content[offset : offset + size]
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class RangedStore(LocalStore):
+    """A store that has no file to give to the kernel; it notes what it opened."""
+
+    def __init__(self, root: str, kind: type[Ranged] = Ranged) -> None:
+        super().__init__(root)
+        self._kind = kind
+        self.opened: list[Ranged] = []
+
+    def open_bundle(self, deployment: str, digest: str) -> Ranged:
+        with super().open_bundle(deployment, digest) as source:
+            self.opened.append(self._kind(source.read(0, source.size), source.encoded_index))
+        return self.opened[-1]
+
+
+async def test_a_bundle_that_is_in_no_file_is_sent_by_ranges(start, tmp_path) -> None:
+    (tmp_path / "data").mkdir()
+    store = RangedStore(str(tmp_path / "data"))
+    server = await start(store=store)
+    told = await server.deploy({**A, "noise": os.urandom(1_000_001)})
+    path = f"/default/dags/versions/{told['version']}"
+    answer = await server.get(path)
+    with await asyncio.to_thread(LocalStore(store._root).open_bundle, "default", told["digest"]) as source:
+        assert answer.body == source.read(0, source.size)
+    head = await server.call("HEAD", path)
+    assert (head.status, int(head.headers["Content-Length"])) == (200, len(answer.body))
+    await server.deploy(B)
+    assert (await server.get("/default/dags/download")).status == 200
+    await eventually("all of them to be closed", lambda: all(source.closed for source in store.opened))
+
+
+class Short(Ranged):
+    """A bundle that lost its end."""
+
+    def read(self, offset: int, size: int) -> bytes:
+        return super().read(offset, size) if offset < sending.SMALL_BYTES else b""
+
+
+class Away(Ranged):
+    """A bundle in a store that stops answering."""
+
+    def read(self, offset: int, size: int) -> bytes:
+        if offset >= sending.SMALL_BYTES:
+            raise StoreAway("The bucket does not answer.")
+        return super().read(offset, size)
+
+
+@pytest.mark.parametrize("kind", [Short, Away])
+async def test_a_bundle_that_cannot_be_read_to_its_end_is_cut_off_and_not_ended(start, tmp_path, caplog, kind) -> None:
+    (tmp_path / "data").mkdir()
+    server = await start(store=LocalStore(str(tmp_path / "data")))
+    version = (await server.deploy({**A, "noise": os.urandom(1_000_001)}))["version"]
+    await server.close()
+    store = RangedStore(str(tmp_path / "data"), kind)
+    server = await start(store=store)
+    with pytest.raises(aiohttp.ClientPayloadError):
+        await server.get(f"/default/dags/versions/{version}")
+    assert "An answer broke off" in [record.message for record in caplog.records]
+    await eventually("it to be closed", lambda: all(source.closed for source in store.opened))
 
 
 async def test_the_bundles_of_one_deployment_that_are_packed_are_few(start, tmp_path) -> None:

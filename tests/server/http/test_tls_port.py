@@ -48,7 +48,7 @@ async def test_plain_http_is_told_so_and_is_in_the_log_once(secure, caplog, sent
         assert b"text/plain" in head
         assert b"https://" in text
         assert int(head.partition(b"Content-Length: ")[2].split()[0]) == len(text)
-    assert warned(caplog) == ["Plain http was spoken to the port of https."]
+    assert warned(caplog) == ["Plain HTTP was sent to the HTTPS port."]
     assert secure.service.metrics.requests.labels("", "4xx")._value.get() == 3
 
 

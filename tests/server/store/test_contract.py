@@ -1,29 +1,34 @@
-"""What every store promises. Each implementation runs through all of it."""
+"""What every store promises. Each implementation runs through all of it: see ``stores``."""
 
 import concurrent.futures
+import os
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import BinaryIO
 
 import pytest
 
-from dagferry_server.errors import BundleGone, DeploymentNotFound, StoreDamaged, StoreFailed
+from dagferry_server.errors import BundleGone, DeploymentNotFound, StoreAway, StoreDamaged, StoreError
 from dagferry_server.store.base import Store
-from dagferry_server.store.local import LocalStore
+from stores import NAMES, LocalUnderTest, StoreUnderTest, store_under_test
 
 DIGEST = "sha256:" + "a" * 64
 NONCE = "0123456789abcdef"
 OTHER = "sha256:" + "b" * 64
+MAX_OVERHEAD_BYTES = 1024
+"""What a store may count for a bundle beside what was written: its names, and what it knows of it."""
 
 
-def local(folder: Path) -> Store:
-    return LocalStore(str(folder))
+@pytest.fixture(params=NAMES)
+def under_test(request: pytest.FixtureRequest, tmp_path: Path) -> StoreUnderTest:
+    return store_under_test(request.param, tmp_path)
 
 
-@pytest.fixture(params=[local])
-def make(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Store]:
+@pytest.fixture
+def make(under_test: StoreUnderTest) -> Callable[[], Store]:
     """Open the store; a second call opens the same one again."""
-    return lambda: request.param(tmp_path)
+    return under_test.open
 
 
 @pytest.fixture
@@ -42,9 +47,8 @@ def write(content: bytes, index: bytes = b"index") -> Callable[[BinaryIO], bytes
 
 
 def read(store: Store, digest: str) -> tuple[bytes, bytes]:
-    stored = store.open_bundle("prod", digest)
-    with stored.file as file:
-        return file.read(), stored.encoded_index
+    with store.open_bundle("prod", digest) as source:
+        return source.read(0, source.size), source.encoded_index
 
 
 def test_a_new_log_has_an_id_and_nothing_else(store) -> None:
@@ -61,6 +65,19 @@ def test_the_log_id_stays_until_it_is_renewed(store, make) -> None:
     renewed = again.new_log_id("prod")
     assert renewed != first
     assert make().log_id("prod") == renewed
+
+
+def test_the_deployments_are_those_that_have_data(make) -> None:
+    store = make()
+    assert store.deployments() == []
+    for name in ("staging", "prod"):
+        store.prepare(name)
+    assert make().deployments() == ["prod", "staging"]
+
+
+def test_what_lies_in_the_storage_and_is_not_a_deployment_is_skipped(store, under_test) -> None:
+    under_test.add_foreign()
+    assert store.deployments() == ["prod"]
 
 
 def test_two_deployments_are_apart(store) -> None:
@@ -124,10 +141,10 @@ def test_deleted_details_are_gone(store) -> None:
 
 @pytest.mark.parametrize("nonce", ["", "x" * 16, "../../../etc/pas", "a" * 15, "A" * 16])
 def test_a_nonce_that_is_none_never_reaches_the_storage(store, nonce) -> None:
-    with pytest.raises(StoreFailed):
+    with pytest.raises(ValueError, match="nonce"):
         store.put_details("prod", 1, nonce, b"")
     for call in (store.read_details, store.delete_details):
-        with pytest.raises(StoreFailed):
+        with pytest.raises(ValueError, match="nonce"):
             call("prod", 1, nonce)
 
 
@@ -146,7 +163,6 @@ def test_an_entry_that_is_not_there_cannot_be_read(store) -> None:
 def test_a_bundle_is_read_as_it_was_written(store, make) -> None:
     store.put_bundle("prod", DIGEST, write(b"bundle", b"beside"))
     assert store.has_bundle("prod", DIGEST)
-    assert store.bundles("prod") == {DIGEST: len(b"bundle" + b"beside")}
     assert read(make(), DIGEST) == (b"bundle", b"beside")
 
 
@@ -172,15 +188,63 @@ def test_a_bundle_that_is_not_there_is_gone(store) -> None:
         store.open_bundle("prod", DIGEST)
 
 
+def test_the_bytes_that_a_bundle_takes_are_about_those_that_were_written(store) -> None:
+    store.put_bundle("prod", DIGEST, write(bytes(100_000), bytes(1000)))
+    (taken,) = store.bundles("prod").values()
+    assert 100_000 <= taken <= 101_000 + MAX_OVERHEAD_BYTES
+
+
+@pytest.mark.parametrize(
+    ("offset", "size"),
+    [(0, 6), (0, 0), (0, 3), (2, 3), (5, 1), (4, 100), (6, 0), (6, 1), (7, 5), (2**70, 1), (0, 2**70), (3, 2**40)],
+)
+def test_a_range_of_a_bundle_is_read_up_to_its_end_and_not_beyond(store, offset, size) -> None:
+    store.put_bundle("prod", DIGEST, write(b"bundle"))
+    with store.open_bundle("prod", DIGEST) as source:
+        assert source.size == len(b"bundle")
+        assert source.read(offset, size) == b"bundle"[offset : offset + size]
+
+
+def test_a_bundle_may_be_empty(store) -> None:
+    store.put_bundle("prod", DIGEST, write(b""))
+    with store.open_bundle("prod", DIGEST) as source:
+        assert (source.size, source.read(0, 10)) == (0, b"")
+
+
+def test_several_threads_read_ranges_of_a_bundle_at_once(store) -> None:
+    content = os.urandom(3_000_000)
+    store.put_bundle("prod", DIGEST, write(content))
+    starts = range(0, len(content), 70_001)
+    with store.open_bundle("prod", DIGEST) as source, concurrent.futures.ThreadPoolExecutor(8) as pool:
+        pieces = list(pool.map(lambda start: source.read(start, 70_001), starts))
+    assert b"".join(pieces) == content
+
+
+def test_a_file_that_a_bundle_has_for_the_kernel_to_send_holds_the_bundle_alone(store) -> None:
+    store.put_bundle("prod", DIGEST, write(b"bundle"))
+    with store.open_bundle("prod", DIGEST) as source:
+        if source.file is None:
+            pytest.skip("This store has none.")
+        assert os.pread(source.file.fileno(), 100, 0) == b"bundle"
+
+
+def test_a_bundle_that_is_put_again_stays_as_it_was_for_those_who_have_it_open(store) -> None:
+    store.put_bundle("prod", DIGEST, write(b"before", b"index before"))
+    with store.open_bundle("prod", DIGEST) as source:
+        store.put_bundle("prod", DIGEST, write(b"afterwards", b"index afterwards"))
+        assert (source.size, source.encoded_index) == (6, b"index before")
+        assert [source.read(offset, 3) for offset in (0, 3, 6)] == [b"bef", b"ore", b""]
+    assert read(store, DIGEST) == (b"afterwards", b"index afterwards")
+
+
 def test_a_deleted_bundle_is_gone_but_for_those_who_have_it_open(store) -> None:
     store.put_bundle("prod", DIGEST, write(b"bundle"))
     store.put_bundle("prod", OTHER, write(b"other"))
-    stored = store.open_bundle("prod", DIGEST)
-    store.delete_bundle("prod", DIGEST)
-    assert not store.has_bundle("prod", DIGEST)
-    assert list(store.bundles("prod")) == [OTHER]
-    with stored.file as file:
-        assert file.read() == b"bundle"
+    with store.open_bundle("prod", DIGEST) as source:
+        store.delete_bundle("prod", DIGEST)
+        assert not store.has_bundle("prod", DIGEST)
+        assert list(store.bundles("prod")) == [OTHER]
+        assert [source.read(offset, 4) for offset in (0, 4, 8)] == [b"bund", b"le", b""]
     store.delete_bundle("prod", DIGEST)
 
 
@@ -209,16 +273,89 @@ def test_a_name_that_is_none_never_reaches_the_storage(store, name) -> None:
 @pytest.mark.parametrize("digest", ["", "sha256:", "sha256:../../etc/passwd", "a" * 64, "sha256:" + "A" * 64])
 def test_a_digest_that_is_none_never_reaches_the_storage(store, digest) -> None:
     for call in (store.has_bundle, store.open_bundle, store.delete_bundle):
-        with pytest.raises(StoreFailed):
+        with pytest.raises(ValueError, match="digest"):
             call("prod", digest)
 
 
 @pytest.mark.parametrize("sequence", [0, -1, 10**12])
 def test_a_sequence_that_is_none_never_reaches_the_storage(store, sequence) -> None:
-    with pytest.raises(StoreFailed):
+    with pytest.raises(ValueError, match="sequence"):
         store.create_entry("prod", sequence, b"")
 
 
 def test_it_takes_writes_and_knows_its_size(store) -> None:
     store.check_writable()
     assert store.capacity_bytes() > 0
+
+
+def fails_to_write(out: BinaryIO) -> bytes:
+    raise AssertionError("nothing can be written")
+
+
+def hold(lock: Callable[[str], AbstractContextManager[object]]) -> None:
+    with lock("prod"):
+        pass
+
+
+CALLS: dict[str, Callable[[Store], object]] = {
+    "deployments": lambda store: store.deployments(),
+    "prepare": lambda store: store.prepare("prod"),
+    "log_id": lambda store: store.log_id("prod"),
+    "new_log_id": lambda store: store.new_log_id("prod"),
+    "sequences": lambda store: store.sequences("prod"),
+    "read_entry": lambda store: store.read_entry("prod", 1),
+    "read an entry that was never there": lambda store: store.read_entry("prod", 2),
+    "newer": lambda store: store.newer("prod", 1),
+    "create_entry": lambda store: store.create_entry("prod", 2, b"two"),
+    "put_details": lambda store: store.put_details("prod", 2, NONCE, b"details"),
+    "read_details": lambda store: store.read_details("prod", 1, NONCE),
+    "delete_details": lambda store: store.delete_details("prod", 1, NONCE),
+    "bundles": lambda store: store.bundles("prod"),
+    "has_bundle": lambda store: store.has_bundle("prod", DIGEST),
+    "put_bundle": lambda store: store.put_bundle("prod", OTHER, fails_to_write),
+    "open_bundle": lambda store: store.open_bundle("prod", DIGEST),
+    "open a bundle that was never there": lambda store: store.open_bundle("prod", OTHER),
+    "delete_bundle": lambda store: store.delete_bundle("prod", DIGEST),
+    "committing": lambda store: hold(store.committing),
+    "deleting": lambda store: hold(store.deleting),
+    "check_writable": lambda store: store.check_writable(),
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_nothing_is_missing_damaged_or_done_while_the_storage_is_away(store, under_test, call) -> None:
+    log_id = store.log_id("prod")
+    store.put_details("prod", 1, NONCE, b"details")
+    store.create_entry("prod", 1, b"one")
+    store.put_bundle("prod", DIGEST, write(b"bundle"))
+    with under_test.away(), pytest.raises(StoreError) as caught:
+        CALLS[call](store)
+    assert caught.type is StoreAway
+    assert store.deployments() == ["prod"]
+    assert (store.log_id("prod"), store.sequences("prod")) == (log_id, [1])
+    assert (store.read_entry("prod", 1), store.read_details("prod", 1, NONCE)) == (b"one", b"details")
+    assert list(store.bundles("prod")) == [DIGEST]
+    assert read(store, DIGEST) == (b"bundle", b"index")
+
+
+def test_every_call_of_the_contract_is_tried_while_the_storage_is_away() -> None:
+    assert Store.__abstractmethods__ - CALLS.keys() == {"capacity_bytes"}  # which needs not ask it
+
+
+def test_a_log_id_that_does_not_decode_is_damaged_and_not_away(store, under_test) -> None:
+    under_test.damage_log_id("prod")
+    with pytest.raises(StoreError) as caught:
+        store.log_id("prod")
+    assert caught.type is StoreDamaged
+    assert store.deployments() == ["prod"]
+
+
+def test_any_store_is_named_by_its_module_and_factory(tmp_path) -> None:
+    assert isinstance(store_under_test("stores:LocalUnderTest", tmp_path), LocalUnderTest)
+
+
+def test_a_store_that_is_not_there_is_skipped_and_a_wrong_name_is_an_error(tmp_path) -> None:
+    with pytest.raises(pytest.skip.Exception, match="No module named 'no_such_module'"):
+        store_under_test("no_such_module:factory", tmp_path)
+    with pytest.raises(pytest.UsageError, match="'locally' is neither"):
+        store_under_test("locally", tmp_path)

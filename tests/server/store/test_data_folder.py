@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from dagferry_core.errors import SetupError
-from dagferry_server.errors import StoreFailed, StoreInUse
+from dagferry_server.errors import StoreAway, StoreInUse
 from dagferry_server.store.data_folder import DataFolder
 from dagferry_server.store.files import TEMPORARY
 from dagferry_server.store.local import LocalStore
@@ -36,7 +36,7 @@ def test_a_second_server_is_refused_until_the_first_is_gone(tmp_path) -> None:
 def test_a_place_that_is_no_folder_is_refused_in_words(tmp_path) -> None:
     (tmp_path / "file").write_text("")
     for place in ("file", "file/data"):
-        with pytest.raises(SetupError, match="is no folder"):
+        with pytest.raises(SetupError, match="is not a folder"):
             DataFolder(str(tmp_path / place))
 
 
@@ -183,6 +183,6 @@ def test_a_read_only_image_without_a_volume_says_so_too(tmp_path, monkeypatch) -
         raise OSError(errno.EROFS, "Read-only file system", path)
 
     monkeypatch.setattr(os, "mkdir", refuse)
-    with pytest.raises(StoreFailed, match="Read-only file system") as caught:
+    with pytest.raises(StoreAway, match="Read-only file system") as caught:
         DataFolder(str(tmp_path / "data"))
     assert "--data-dir" in caught.value.hint

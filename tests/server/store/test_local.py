@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dagferry_server.errors import StoreFailed, StoreFull
+from dagferry_server.errors import StoreAway, StoreDamaged, StoreFull
 from dagferry_server.store import files
 from dagferry_server.store.base import storage_errors
 from dagferry_server.store.local import LocalStore
@@ -42,6 +42,27 @@ def test_the_layout_is_the_documented_one(store, tmp_path) -> None:
     }
 
 
+def test_a_bundle_takes_what_its_two_files_take(store) -> None:
+    put(store, b"bundle")
+    assert store.bundles("prod") == {DIGEST: len(b"bundle" + b"index")}
+
+
+def test_a_backup_from_before_there_was_a_log_id_is_a_deployment(store, tmp_path) -> None:
+    (tmp_path / "prod" / "log.json").unlink()
+    assert store.deployments() == ["prod"]
+
+
+def test_a_bundle_that_can_be_opened_and_not_read_is_away(store, monkeypatch) -> None:
+    def fail(*_: object) -> bytes:
+        raise OSError(errno.EIO, "Input/output error")
+
+    put(store)
+    with store.open_bundle("prod", DIGEST) as source:
+        monkeypatch.setattr(os, "pread", fail)
+        with pytest.raises(StoreAway, match=f"Reading bundle {DIGEST} of prod failed: Input/output error"):
+            source.read(0, 6)
+
+
 def test_foreign_files_are_nothing_to_the_store(store, tmp_path) -> None:
     for name in ("prod/deploys/42.json", "prod/deploys/000000000001.json.bak", "prod/deploys/README"):
         (tmp_path / name).write_text("x")
@@ -72,7 +93,7 @@ def test_a_damaged_log_id_is_replaced_and_reported_if_there_are_deploys(store, t
     first = store.log_id("prod")
     store.create_entry("prod", 1, b"{}")
     (tmp_path / "prod/log.json").write_bytes(damage)
-    with pytest.raises(StoreFailed):
+    with pytest.raises(StoreDamaged):
         store.log_id("prod")
     store.prepare("prod")
     assert store.log_id("prod") != first
@@ -118,7 +139,7 @@ def test_an_entry_whose_name_could_not_be_synced_is_taken_back(store, monkeypatc
         raise OSError(errno.EIO, "Input/output error")
 
     monkeypatch.setattr("dagferry_server.store.local.sync_folder", fail)
-    with pytest.raises(StoreFailed, match="Writing deploy 1 of prod failed: Input/output error"):
+    with pytest.raises(StoreAway, match="Writing deploy 1 of prod failed: Input/output error"):
         store.create_entry("prod", 1, b"{}")
     monkeypatch.undo()
     assert store.sequences("prod") == []
@@ -138,7 +159,7 @@ def test_what_a_killed_writer_named_but_did_not_sync_is_synced_before_anybody_is
 
 
 @pytest.mark.parametrize(
-    ("number", "kind"), [(errno.ENOSPC, StoreFull), (errno.EDQUOT, StoreFull), (errno.EIO, StoreFailed)]
+    ("number", "kind"), [(errno.ENOSPC, StoreFull), (errno.EDQUOT, StoreFull), (errno.EIO, StoreAway)]
 )
 def test_a_failed_write_leaves_nothing_and_says_why(store, tmp_path, monkeypatch, number, kind) -> None:
     before = set(tmp_path.rglob("*"))
@@ -158,7 +179,7 @@ def test_a_failed_write_leaves_nothing_and_says_why(store, tmp_path, monkeypatch
 
 def test_an_error_says_what_failed() -> None:
     with (
-        pytest.raises(StoreFailed, match="Feeding the cat failed: Permission denied"),
+        pytest.raises(StoreAway, match="Feeding the cat failed: Permission denied"),
         storage_errors("Feeding the cat"),
     ):
         raise PermissionError(errno.EACCES, "Permission denied")

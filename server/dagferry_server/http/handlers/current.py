@@ -1,4 +1,4 @@
-"""``GET /{deployment}/dags/current``: the current deploy, or the next one when it comes."""
+"""``GET /{deployment}/dags/current``: the current deploy, or a long poll for the next one."""
 
 import re
 
@@ -13,35 +13,35 @@ _TAG = re.compile(r'(?:W/)?"([^"]*)"')
 _WAIT = re.compile(r'(?:^|[,;])\s*wait\s*=\s*"?([0-9]{1,6})"?\s*(?=[,;]|$)', re.IGNORECASE)
 
 
-async def current(call: RequestContext) -> web.StreamResponse:
-    """Answer with the current deploy, unless the caller has seen it: then wait for a change, or answer 304."""
-    deployment, headers = call.deployment, call.request.headers
+async def current(context: RequestContext) -> web.StreamResponse:
+    """Send the current deploy, unless the caller has seen it: then wait for a change, or answer 304."""
+    deployment, headers = context.deployment, context.request.headers
     report = report_of(headers)
     if report:
-        deployment.sidecars.record(report, call.service.clock())
-    # Here and after the wait: while there may be a newer deploy, neither an older one nor 304 is an answer.
+        deployment.sidecars.record(report, context.service.clock())
+    # Before and after the wait: while there may be a newer deploy, neither an older one nor 304 is correct.
     deployment.check_newest()
     tag = deployment.tag
     if not has_seen(headers.get("If-None-Match", ""), tag):
-        return json_response(call.service.current_answers.of(deployment), headers={"ETag": f'"{tag}"'})
-    seconds = min(wait_seconds(headers.get("Prefer", "")), _seconds_left(call))
+        return json_response(context.service.current_answers.of(deployment), headers={"ETag": f'"{tag}"'})
+    seconds = min(wait_seconds(headers.get("Prefer", "")), _seconds_left(context))
     if seconds > 0 and not (report and report.deregister):
-        with call.waiting():
+        with context.waiting():
             await deployment.waiters.wait(seconds)
         deployment.check_newest()
     if deployment.tag != tag:
-        return json_response(call.service.current_answers.of(deployment), headers={"ETag": f'"{deployment.tag}"'})
+        return json_response(context.service.current_answers.of(deployment), headers={"ETag": f'"{deployment.tag}"'})
     return web.Response(status=304, headers={**FIXED_HEADERS, "ETag": f'"{tag}"'})
 
 
-def _seconds_left(call: RequestContext) -> float:
-    """Return how long the caller's credentials are still good for; nobody is told of a deploy after that."""
-    expires = call.caller.expires
-    return MAX_WAIT_SECONDS if expires is None else expires - call.service.clock()
+def _seconds_left(context: RequestContext) -> float:
+    """Return how long the caller's credentials remain valid; nobody learns of a deploy after that."""
+    expires = context.caller.expires
+    return MAX_WAIT_SECONDS if expires is None else expires - context.service.clock()
 
 
 def has_seen(if_none_match: str, tag: str) -> bool:
-    """Tell whether ``If-None-Match`` (RFC 9110 §13.1.2: a list of tags, weak or not, or ``*``) covers ``tag``."""
+    """Return whether ``If-None-Match`` (RFC 9110 §13.1.2: a list of tags, weak or not, or ``*``) covers ``tag``."""
     return if_none_match.strip() == "*" or tag in _TAG.findall(if_none_match)
 
 

@@ -17,20 +17,20 @@ PAGE_DEPLOYS = 50
 MAX_PAGE_DEPLOYS = 200
 
 
-async def deploys(call: RequestContext) -> web.StreamResponse:
-    """Send one page."""
-    limit = call.whole("limit", PAGE_DEPLOYS, 1, MAX_PAGE_DEPLOYS)
-    before = call.whole("before", MAX_SEQUENCE + 1, 1, MAX_SEQUENCE + 1)
-    page = await call.deployment.page(before, limit)
+async def deploys(context: RequestContext) -> web.StreamResponse:
+    """Send one page of the log."""
+    limit = context.integer("limit", PAGE_DEPLOYS, 1, MAX_PAGE_DEPLOYS)
+    before = context.integer("before", MAX_SEQUENCE + 1, 1, MAX_SEQUENCE + 1)
+    page = await context.deployment.page(before, limit)
     more = len(page) == limit and page[-1].sequence > 1
     answer = DeploysAnswer(deploys=[deploy_answer(deploy) for deploy in page], next=page[-1].sequence if more else None)
     return json_response(answer)
 
 
-async def deploy(call: RequestContext) -> web.StreamResponse:
+async def deploy(context: RequestContext) -> web.StreamResponse:
     """Send one deploy, with its details if there are any."""
-    found = await call.deployment.deploy(call.parts["version"])
-    details = await asyncio.to_thread(_details, call.service.store, call.deployment.name, found)
+    found = await context.deployment.deploy(context.request.match_info["version"])
+    details = await asyncio.to_thread(_details, context.service.store, context.deployment.name, found)
     return json_response(one_deploy_answer(found, details))
 
 
@@ -41,7 +41,7 @@ def _details(store: Store, deployment: str, deploy: Deploy) -> DeployDetails | N
         with decoding(f"What is stored beside entry {deploy.sequence}"):
             return decode_details(store.read_details(deployment, deploy.sequence, deploy.nonce))
     except StoreDamaged as error:
-        if store.has_bundle(deployment, deploy.digest):  # else retention took both
+        if store.has_bundle(deployment, deploy.digest):  # otherwise retention deleted both
             log_failure(
                 "The details of a deploy cannot be read", error, deployment=deployment, sequence=deploy.sequence
             )

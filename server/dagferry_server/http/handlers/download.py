@@ -20,24 +20,26 @@ _GZIP = 31
 """The ``wbits`` of zlib that make the gzip format."""
 
 
-async def download(call: RequestContext) -> web.StreamResponse:
-    """Send the current bundle, packed on the way."""
-    with call.service.download_places.taken(call.deployment.name, call.caller):
-        return await _send(call)
+async def download(context: RequestContext) -> web.StreamResponse:
+    """Send the current bundle, packed while it is sent."""
+    with context.service.download_places.taken(context.deployment.name, context.caller):
+        return await _send(context)
 
 
-async def _send(call: RequestContext) -> web.StreamResponse:
-    deploy = call.deployment.current_deploy()
-    name = call.deployment.name
+async def _send(context: RequestContext) -> web.StreamResponse:
+    deploy = context.deployment.current_deploy()
+    name = context.deployment.name
     headers = {
         "Content-Type": ARCHIVE_TYPE,
         "Content-Disposition": f'attachment; filename="{name}-{deploy.version}.tar.gz"',
         DIGEST: deploy.digest,
     }
     try:
-        return await call.service.packer.send_stream(call.request, packed(call.service.store, name, deploy), headers)
+        return await context.service.packer.send_stream(
+            context.request, packed(context.service.store, name, deploy), headers
+        )
     except BundleGone as error:
-        raise call.deployment.gone(deploy) from error
+        raise context.deployment.gone(deploy) from error
 
 
 def packed(store: Store, deployment: str, deploy: Deploy) -> Generator[bytes, None, None]:

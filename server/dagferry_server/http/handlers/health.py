@@ -1,4 +1,4 @@
-"""``GET /healthz``, ``/readyz`` and ``/metrics``: for whoever looks after the server."""
+"""``GET /healthz``, ``/readyz`` and ``/metrics``: for monitoring."""
 
 import asyncio
 
@@ -12,29 +12,29 @@ from dagferry_server.http.request_context import RequestContext
 _OK = StatusAnswer(status="ok")
 
 
-async def healthz(call: RequestContext) -> web.StreamResponse:  # noqa: ARG001 - every handler takes the call
-    """Say that the process answers."""
+async def healthz(context: RequestContext) -> web.StreamResponse:  # noqa: ARG001 - every handler takes it
+    """Report that the process is alive."""
     return json_response(_OK)
 
 
-async def readyz(call: RequestContext) -> web.StreamResponse:
-    """Say that the store takes writes, and that the newest deploy of every deployment is known.
+async def readyz(context: RequestContext) -> web.StreamResponse:
+    """Report that the store is writable, and that the newest deploy of every deployment is known.
 
-    A newest entry that is damaged is no reason to be away: the deploy that heals it has to come in.
+    A damaged newest entry does not make the server unready: the deploy that replaces it must get through.
     """
-    if call.service.stopping:
+    if context.service.stopping:
         raise ShuttingDown("The server is stopping.")
-    for deployment in call.service.deployments.values():
+    for deployment in context.service.deployments.values():
         if deployment.away:
             deployment.check_newest()
-    await asyncio.to_thread(call.service.store.check_writable)
+    await asyncio.to_thread(context.service.store.check_writable)
     return json_response(_OK)
 
 
-async def metrics(call: RequestContext) -> web.StreamResponse:
+async def metrics(context: RequestContext) -> web.StreamResponse:
     """Send the metrics in Prometheus' text format."""
-    service = call.service
+    service = context.service
     deployments = list(service.deployments.values())
-    service.metrics.token_expiry.set(service.identifier.token_expiry)
+    service.metrics.token_expiry.set(service.authenticator.token_expiry)
     text = await asyncio.to_thread(service.metrics.render, deployments, service.reloads)
     return web.Response(body=text, headers={**FIXED_HEADERS, "Content-Type": CONTENT_TYPE_LATEST})

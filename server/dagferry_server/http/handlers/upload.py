@@ -21,31 +21,31 @@ from dagferry_server.metrics import OUTCOME_OK, OUTCOME_UNCHANGED
 log = logging.getLogger(__name__)
 
 
-async def upload(call: RequestContext) -> web.StreamResponse:
+async def upload(context: RequestContext) -> web.StreamResponse:
     """Receive, check and deploy. An upload that fails is counted where its error becomes an answer."""
-    result = await _upload(call)
+    result = await _upload(context)
     outcome = OUTCOME_UNCHANGED if result.unchanged else OUTCOME_OK
-    call.service.metrics.uploads.labels(call.deployment.name, outcome).inc()
+    context.service.metrics.uploads.labels(context.deployment.name, outcome).inc()
     return json_response(_answer(result))
 
 
-async def _upload(call: RequestContext) -> DeployResult:
-    service, deployment = call.service, call.deployment
+async def _upload(context: RequestContext) -> DeployResult:
+    service, deployment = context.service, context.deployment
     if service.stopping:
         raise ShuttingDown("The server is stopping.")
     deployment.refuse_if_disabled()
     if not deployment.loaded:
         deployment.check_newest()
-    root = _root(call)
+    root = _root(context)
     limit = service.upload_limit(deployment)
-    check_length(call.request, limit)
-    with service.upload_places.taken(deployment.name, call.caller):
-        return await _receive_and_deploy(call, limit, root)
+    check_length(context.request, limit)
+    with service.upload_places.taken(deployment.name, context.caller):
+        return await _receive_and_deploy(context, limit, root)
 
 
-def _root(call: RequestContext) -> str | None:
+def _root(context: RequestContext) -> str | None:
     """Return the folder of the archive that is to be deployed, if the client names one."""
-    root = call.request.query.get(ROOT)
+    root = context.request.query.get(ROOT)
     if root is None:
         return None
     if not root:  # an unset variable in a script must not choose what is deployed
@@ -56,21 +56,21 @@ def _root(call: RequestContext) -> str | None:
         raise RequestError(f"root={root[:40]!r} cannot be a folder of an archive.") from error
 
 
-async def _receive_and_deploy(call: RequestContext, limit: UploadLimit, root: str | None) -> DeployResult:
-    deployer, deployment = call.service.deployer, call.deployment
+async def _receive_and_deploy(context: RequestContext, limit: UploadLimit, root: str | None) -> DeployResult:
+    deployer, deployment = context.service.deployer, context.deployment
     async with deployer.incoming(deployment) as file:
-        call.body.invite()
+        context.body.send_continue()
         started = time.monotonic()
-        body = UploadBody(call.request)
-        count = call.service.metrics.received_bytes.labels(deployment.name).inc
+        body = UploadBody(context.request)
+        count = context.service.metrics.received_bytes.labels(deployment.name).inc
         try:
             received = await body.receive(file, limit, count)
         except UploadTooSlow:
-            call.body.give_up()
+            context.body.abort()
             raise
-        _note(call, received, time.monotonic() - started)
+        _note(context, received, time.monotonic() - started)
         result = await deployer.deploy(
-            deployment, received, description=body.description, actor=call.caller.actor, root=root
+            deployment, received, description=body.description, actor=context.caller.actor, root=root
         )
     log.info(
         "Upload answered",
@@ -87,14 +87,14 @@ async def _receive_and_deploy(call: RequestContext, limit: UploadLimit, root: st
     return result
 
 
-def _note(call: RequestContext, received: Received, seconds: float) -> None:
-    name = call.deployment.name
-    call.service.metrics.receive_seconds.labels(name).observe(seconds)
+def _note(context: RequestContext, received: Received, seconds: float) -> None:
+    name = context.deployment.name
+    context.service.metrics.receive_seconds.labels(name).observe(seconds)
     log.info(
         "Upload received",
         extra=fields(
             deployment=name,
-            actor=call.caller.actor,
+            actor=context.caller.actor,
             bytes=received.size,
             sha256=received.sha256,
             seconds=round(seconds, 3),

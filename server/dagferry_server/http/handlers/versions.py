@@ -1,4 +1,4 @@
-"""``GET /{deployment}/dags/versions/{version}``: a bundle, or the patch that leads to it from another version."""
+"""``GET /{deployment}/dags/versions/{version}``: a bundle, or a patch from another version to it."""
 
 import logging
 import time
@@ -17,31 +17,31 @@ from dagferry_server.http.request_context import RequestContext
 log = logging.getLogger(__name__)
 
 
-async def version(call: RequestContext) -> web.StreamResponse:
-    """Send the patch from the version that the caller has, if there is one and it is of use; else the whole bundle."""
-    deploy = await call.deployment.deploy(call.parts["version"])
-    with call.service.bundle_places.taken(call.deployment.name, call.caller):
-        return await _send(call, deploy)
+async def version(context: RequestContext) -> web.StreamResponse:
+    """Send a patch from the version that the caller has, if there is one; else the whole bundle."""
+    deploy = await context.deployment.deploy(context.request.match_info["version"])
+    with context.service.bundle_places.taken(context.deployment.name, context.caller):
+        return await _send(context, deploy)
 
 
-async def _send(call: RequestContext, deploy: Deploy) -> web.StreamResponse:
-    patch = await _patch(call, deploy)
+async def _send(context: RequestContext, deploy: Deploy) -> web.StreamResponse:
+    patch = await _patch(context, deploy)
     started = time.monotonic()
     if patch is None:
-        response = await _send_whole(call, deploy)
+        response = await _send_whole(context, deploy)
     else:
         headers = {"Content-Type": PATCH_TYPE, DIGEST: deploy.digest}
-        response = await call.service.sender.send_bytes(call.request, patch, headers)
-    if call.request.method == hdrs.METH_HEAD:
+        response = await context.service.sender.send_bytes(context.request, patch, headers)
+    if context.request.method == hdrs.METH_HEAD:
         return response
     size = response.content_length or 0
-    metrics = call.service.metrics
-    (metrics.bundle_sent_bytes if patch is None else metrics.patch_sent_bytes).labels(call.deployment.name).inc(size)
-    report = report_of(call.request.headers)
+    metrics = context.service.metrics
+    (metrics.bundle_sent_bytes if patch is None else metrics.patch_sent_bytes).labels(context.deployment.name).inc(size)
+    report = report_of(context.request.headers)
     log.info(
         "Bundle sent" if patch is None else "Patch sent",
         extra=fields(
-            deployment=call.deployment.name,
+            deployment=context.deployment.name,
             version=deploy.version,
             instance=report.instance if report else None,
             bytes=size,
@@ -51,23 +51,23 @@ async def _send(call: RequestContext, deploy: Deploy) -> web.StreamResponse:
     return response
 
 
-async def _patch(call: RequestContext, deploy: Deploy) -> bytes | None:
-    have = call.request.query.get(FROM)
+async def _patch(context: RequestContext, deploy: Deploy) -> bytes | None:
+    have = context.request.query.get(FROM)
     if have is None:
         return None
     try:
-        old = await call.deployment.deploy(have)
+        old = await context.deployment.deploy(have)
     except DagferryError:
         return None
-    return await call.service.patches.get(Key(call.deployment.name, old.digest, deploy.digest))
+    return await context.service.patches.get(Key(context.deployment.name, old.digest, deploy.digest))
 
 
-async def _send_whole(call: RequestContext, deploy: Deploy) -> web.StreamResponse:
-    store, name = call.service.store, call.deployment.name
+async def _send_whole(context: RequestContext, deploy: Deploy) -> web.StreamResponse:
+    store, name = context.service.store, context.deployment.name
     headers = {"Content-Type": BUNDLE_TYPE, DIGEST: deploy.digest}
     try:
-        return await call.service.sender.send_file(
-            call.request, lambda: store.open_bundle(name, deploy.digest).file, headers
+        return await context.service.sender.send_bundle(
+            context.request, lambda: store.open_bundle(name, deploy.digest), headers
         )
     except BundleGone as error:
-        raise call.deployment.gone(deploy) from error
+        raise context.deployment.gone(deploy) from error

@@ -142,7 +142,7 @@ async def test_who_hangs_up_waits_no_longer(server) -> None:
     assert not server.service.busy._count
 
 
-async def test_a_sidecar_is_known_by_what_it_says_until_it_says_goodbye(server) -> None:
+async def test_a_sidecar_is_known_by_what_it_says_until_it_deregisters(server) -> None:
     who = {"Dagferry_Instance": "pod-0", "Dagferry_Component": "worker", "Dagferry_Live": "v1"}
     await server.get("/default/dags/current", **who)
     known = server.service.deployments["default"].sidecars.known

@@ -8,9 +8,10 @@ import tarfile
 import aiohttp
 import pytest
 
+from dagferry_core.bundle.frames import RangeRead
 from dagferry_core.bundle.manifest import Entry
 from dagferry_core.bundle.walk import walk
-from dagferry_server.errors import StoreFailed
+from dagferry_server.errors import StoreDamaged
 from dagferry_server.http.handlers.download import _header
 from running import A, B
 
@@ -61,10 +62,10 @@ async def test_a_lost_bundle_is_said_before_anything_is_sent(server) -> None:
 async def test_a_bundle_that_turns_out_damaged_on_the_way_is_cut_not_ended(server, monkeypatch) -> None:
     await server.deploy({"a": os.urandom(700_000), "b": b"x"})
 
-    def fails(fd: int, frames: list[int]):
-        for entry, content in walk(fd, frames):
+    def fails(read: RangeRead, frames: list[int]):
+        for entry, content in walk(read, frames):
             if entry.path == "b":
-                raise StoreFailed("damaged")
+                raise StoreDamaged("damaged")
             yield entry, content
 
     monkeypatch.setattr("dagferry_server.deploys.bundles.walk", fails)

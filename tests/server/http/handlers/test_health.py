@@ -18,7 +18,7 @@ async def test_a_store_that_takes_no_writes_is_not_ready(server, monkeypatch) ->
 
     monkeypatch.setattr("dagferry_server.store.local.publish", fail)
     answer = await server.get("/readyz")
-    assert (answer.status, answer.json["code"]) == (503, "store_failed")
+    assert (answer.status, answer.json["code"]) == (503, "store_unavailable")
     assert (await server.get("/healthz")).status == 200
 
 

@@ -302,7 +302,7 @@ async def test_a_failing_volume_is_503(server, monkeypatch) -> None:
 
     monkeypatch.setattr("dagferry_server.store.local.sync_folder", fail)
     answer = await server.upload(pack(A))
-    assert (answer.status, answer.json["code"]) == (503, "store_failed")
+    assert (answer.status, answer.json["code"]) == (503, "store_unavailable")
 
 
 async def test_a_defect_is_500_without_details_but_with_a_log(server, monkeypatch, caplog) -> None:
