@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 
 from dagferry_core.errors import SetupError
 from dagferry_follow.volume.root import Root
-from dagferry_sidecar import metrics
 from dagferry_sidecar.stats import Stats
 
 if TYPE_CHECKING:
@@ -91,6 +90,8 @@ class Probes:
         if path == "/readyz":
             return self._ready()
         if path == "/metrics":
+            from dagferry_sidecar import metrics  # noqa: PLC0415 - the first scrape comes later than the first deploy
+
             return 200, *metrics.render(self._stats, published=bool(self._published()))
         return 404, "text/plain", b"not found; try /healthz, /readyz or /metrics\n"
 

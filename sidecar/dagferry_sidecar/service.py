@@ -1,7 +1,6 @@
 """The life cycle of the process: settings, signals, probes, the volume, the loop, and a clean shutdown."""
 
 import functools
-import importlib.util
 import logging
 import os
 from collections.abc import Mapping, Sequence
@@ -15,7 +14,6 @@ from dagferry_follow.volume.volume import Volume
 from dagferry_runtime.logs import fields, set_up_logs
 from dagferry_sidecar.hooks import AfterSwap, Hook
 from dagferry_sidecar.loop import Loop
-from dagferry_sidecar.probes import Probes
 from dagferry_sidecar.settings import Settings, read_settings
 from dagferry_sidecar.signals import Stopped, Stopping
 from dagferry_sidecar.stats import Stats
@@ -46,9 +44,9 @@ def _run(settings: Settings, stopping: Stopping) -> int:
     stats = Stats()
     probes = None
     if not settings.once:
-        # The first scrape would be too late to report that.
-        if importlib.util.find_spec("prometheus_client") is None:
-            raise ModuleNotFoundError(name="prometheus_client")
+        # Nobody probes an init container, so it does not wait for this import.
+        from dagferry_sidecar.probes import Probes  # noqa: PLC0415
+
         probes = Probes(settings.listen, stats)
         probes.start()
     volume = Volume(settings.root)
