@@ -64,7 +64,7 @@ class _Parser(argparse.ArgumentParser):
 def run_command(program: Group, arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     """Run the command that ``arguments`` name with its settings from flags and variables; return its exit code.
 
-    Raises ``SetupError`` if there is no such command or flag, or a value is bad. ``--help`` and ``--version`` print
+    Raises ``SetupError`` if a command or flag is unknown, or a value is invalid. ``--help`` and ``--version`` print
     and exit with 0.
     """
     words = list(arguments)
@@ -94,7 +94,7 @@ def _run(parser: _Parser, words: list[str], environment: Mapping[str, str]) -> i
     path, chosen = getattr(found, _CHOSEN)
     if isinstance(chosen, Group):
         raise SetupError(
-            f"{path} needs one of {', '.join(command.name for command in chosen.commands)}, and got nothing.",
+            f"{path} needs a command: {', '.join(command.name for command in chosen.commands)}.",
             f"See {path} --help.",
         )
     if unknown:
@@ -140,7 +140,7 @@ def _check_names(group: Group, path: str, words: Sequence[str]) -> None:
     commands = {command.name: command for command in group.commands}
     name = words[0]
     if name not in commands:
-        suggestion = _nearest(name, commands) or f"; there are {', '.join(commands)}."
+        suggestion = _nearest(name, commands) or f"; the commands are {', '.join(commands)}."
         raise SetupError(f"Unknown command {name!r}{suggestion}", f"See {path} --help.")
     if isinstance(command := commands[name], Group):
         _check_names(command, f"{path} {name}", words[1:])

@@ -1,8 +1,8 @@
 """Settings from flags and environment variables, for all commands.
 
-A setting ``--poll-wait`` is also ``DAGFERRY_POLL_WAIT``; the flag wins. Unknown variables of that prefix are no error,
-because Kubernetes injects some (a Service named ``dagferry`` sets ``DAGFERRY_PORT``). A bad value or an unknown flag
-ends with exit code 2 and one line on stderr.
+A setting ``--poll-wait`` is also ``DAGFERRY_POLL_WAIT``; the flag wins. Unknown variables with that prefix are ignored,
+because Kubernetes injects some (a Service named ``dagferry`` sets ``DAGFERRY_PORT``). An invalid value or an unknown
+flag ends the program with exit code 2 and one line on stderr.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -14,10 +14,10 @@ from dagferry_core.errors import SetupError
 class Setting(NamedTuple):
     """One setting of a command.
 
-    ``parse`` turns the text of the flag or variable into the value and raises ``ValueError`` with what is wrong with
-    it; ``None`` makes a switch, which a variable sets with ``1``/``true``/``yes``/``on`` and clears with their
-    opposites. ``default`` is a value, already parsed; ``metavar`` and ``help`` are what ``--help`` and the docs show.
-    ``has_variable`` is false where only the flag counts.
+    ``parse`` turns the text of the flag or variable into the value and raises ``ValueError`` with what is expected;
+    ``None`` makes a switch, which a variable sets with ``1``/``true``/``yes``/``on`` and clears with their opposites.
+    ``default`` is a value, already parsed; ``metavar`` and ``help`` are what ``--help`` and the docs show. If
+    ``has_variable`` is false, only the flag counts.
     """
 
     flag: str
@@ -52,7 +52,7 @@ class Setting(NamedTuple):
         try:
             return (self.parse or _switch)(text)
         except ValueError as error:
-            # In front of an @ may stand a password, as in a URL; what is behind it says enough.
+            # Before an @ there may be a password, as in a URL; the rest is enough to find the value.
             _, at, shown = text.rpartition("@")
             raise SetupError(f"{source}={'…' * bool(at) + at + shown!r}: {error}") from error
 
@@ -74,7 +74,7 @@ def parse(
 ) -> dict[str, Any]:
     """Return the value of every setting by name, for a program without sub-commands.
 
-    Raises ``SetupError`` on an unknown flag or a bad value. ``--help`` and ``--version`` print and exit with 0.
+    Raises ``SetupError`` on an unknown flag or an invalid value. ``--help`` and ``--version`` print and exit with 0.
     """
     given = read_plain(settings, arguments)
     if given is None:
@@ -114,7 +114,7 @@ def values_of(
 ) -> dict[str, Any]:
     """Return the value of every setting by name: ``given`` by its flag, else its variable's, else its default.
 
-    Raises ``SetupError`` if a value is bad. Variables of other settings are not looked at.
+    Raises ``SetupError`` if a value is invalid. Variables of other settings are ignored.
     """
     values = {}
     for setting in settings:

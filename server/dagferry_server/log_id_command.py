@@ -43,7 +43,7 @@ def _new_log_id(values: Mapping[str, Any]) -> int:
 
 
 def chosen_logs(values: Mapping[str, Any]) -> tuple[str, Sequence[str]]:
-    """Return the data folder and the deployments that a command is for; ``SetupError`` if there is no such log."""
+    """Return the data folder and the deployments that a command is for; ``SetupError`` if a log does not exist."""
     root = os.path.abspath(values["data_dir"])
     there = LocalStore(root).deployments() if os.path.isdir(root) else []
     deployments = there if values["deployments"] is None else values["deployments"]

@@ -1,6 +1,6 @@
-"""``dagferry-server token new | list | revoke``: makes a secret and its entry, and keeps the tokens file.
+"""``dagferry-server token new | list | revoke``: creates tokens, and edits the tokens file.
 
-A secret is printed once. The tokens file has its sha256 alone, of which the first digits are the token's id.
+A secret is printed once. The tokens file has only its sha256; the first digits of that are the token's id.
 """
 
 import re
@@ -21,7 +21,7 @@ MAX_EXPIRES_DAYS = 3650
 DAY_SECONDS = 86400
 ID_DIGITS = 12
 SEEN_SECONDS = 2
-"""Within which a running server has seen a change of its tokens file."""
+"""How long a running server takes to load a changed tokens file."""
 
 
 def _scopes(text: str) -> tuple[Scope, ...]:
@@ -91,10 +91,12 @@ def _new(values: Mapping[str, Any]) -> int:
     if values["add"]:
         add_entry(values["add"], token.entry)
         sys.stdout.write(f"{token.secret}\n")
-        sys.stderr.write(f"The line is the secret, shown this once. Its entry was added to {values['add']}.\n")
+        sys.stderr.write(f"The line is the secret; it is not shown again. Its entry was added to {values['add']}.\n")
         return 0
     sys.stdout.write(f"{token.secret}\n{token.entry}\n")
-    sys.stderr.write("The first line is the secret, shown this once. Paste the second into tokens = [ … ].\n")
+    sys.stderr.write(
+        "The first line is the secret; it is not shown again. Paste the second line into tokens = [ … ].\n"
+    )
     return 0
 
 
@@ -122,7 +124,7 @@ def _revoke(values: Mapping[str, Any]) -> int:
         raise SetupError(f"{file} has no such token.", "See: dagferry-server token list")
     for token in gone:
         sys.stdout.write("  ".join(_shown(token)) + "\n")
-    sys.stderr.write(f"Removed from {file}. A server that uses it refuses them within {SEEN_SECONDS} seconds.\n")
+    sys.stderr.write(f"Removed from {file}. Servers that use it reject them within {SEEN_SECONDS} seconds.\n")
     return 0
 
 
@@ -144,7 +146,7 @@ def _shown(token: Token) -> tuple[str, str, str, str]:
 def _end(token: Token, now: float) -> str:
     if token.expires is None:
         return "never"
-    return shown_time(token.expires) + (" (has expired)" if token.expires <= now else "")
+    return shown_time(token.expires) + (" (expired)" if token.expires <= now else "")
 
 
 TOKEN = Group(

@@ -1,4 +1,4 @@
-"""``dagferry-server verify``: checks deploy logs and bundles, and says what is wrong with them."""
+"""``dagferry-server verify``: checks deploy logs and bundles, and prints the problems it finds."""
 
 import sys
 from collections.abc import Mapping
@@ -14,8 +14,8 @@ from dagferry_server.store.local import LocalStore
 def _verify(values: Mapping[str, Any]) -> int:
     """Print a line for each problem and one for each deployment.
 
-    Return 0 if all is well, ``EXIT_LOCAL`` if something is damaged or missing, ``EXIT_UNAVAILABLE`` if that cannot be
-    told, because something cannot be read.
+    Return 0 if there are none, ``EXIT_LOCAL`` if something is damaged or missing, ``EXIT_UNAVAILABLE`` if something
+    cannot be read, so that nothing is known about it.
     """
     root, deployments = chosen_logs(values)
     damaged = unread = 0

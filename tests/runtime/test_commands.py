@@ -71,9 +71,9 @@ def test_a_variable_counts_for_each_command_that_has_the_setting() -> None:
     [
         (["mak"], "Unknown command 'mak'; did you mean make?", "prog"),
         (["box", "opne"], "Unknown command 'opne'; did you mean open?", "prog box"),
-        (["walk"], "Unknown command 'walk'; there are make, box.", "prog"),
-        ([""], "Unknown command ''; there are make, box.", "prog"),
-        (["box"], "prog box needs one of open, close, and got nothing.", "prog box"),
+        (["walk"], "Unknown command 'walk'; the commands are make, box.", "prog"),
+        ([""], "Unknown command ''; the commands are make, box.", "prog"),
+        (["box"], "prog box needs a command: open, close.", "prog box"),
         (["make", "--siez", "4"], "Unrecognized arguments: --siez; did you mean --size?", "prog make"),
         (["box", "--size", "4", "close"], "Argument COMMAND FLAGS: invalid choice: '4'", "prog box"),
         (["box", "open", "--size=4"], "Unrecognized arguments: --size.", "prog box open"),

@@ -340,8 +340,8 @@ def test_a_tokens_file_of_another_shape_is_told_in_its_shape(tmp_path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["token"], "token needs one of new, list, revoke, and got nothing. See dagferry-server token --help."),
-        (["token", "make"], "Unknown command 'make'; there are new, list, revoke."),
+        (["token"], "token needs a command: new, list, revoke. See dagferry-server token --help."),
+        (["token", "make"], "Unknown command 'make'; the commands are new, list, revoke."),
         (["token", "revok"], "Unknown command 'revok'; did you mean revoke?"),
         (["verfy"], "Unknown command 'verfy'; did you mean verify? See dagferry-server --help."),
         (["--data-dir", "/nowhere", "verify"], "Unrecognized arguments: verify."),
