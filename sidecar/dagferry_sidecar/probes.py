@@ -9,12 +9,12 @@ Python's ``http.server`` would take 1.5 MB of each pod's memory for these three 
 
 import http.client
 import json
-import logging
 import socket
 import threading
 import time
 
 from dagferry_core.errors import SetupError
+from dagferry_follow.log import Log
 from dagferry_follow.volume.root import Root
 from dagferry_sidecar.stats import Stats
 
@@ -26,7 +26,7 @@ REQUEST_SECONDS = 5.0
 SHORTEST_SECONDS = 0.001
 """A timeout of 0 would mean that the socket does not block."""
 
-log = logging.getLogger(__name__)
+log = Log(__name__)
 
 
 class Probes:

@@ -1,17 +1,17 @@
 """The life cycle of the process: settings, signals, probes, the volume, the loop, and a clean shutdown."""
 
 import functools
-import logging
 import os
 from collections.abc import Mapping, Sequence
 
 from dagferry_core import __version__
 from dagferry_follow.errors import ServerUnreachable
+from dagferry_follow.log import Log, write_with
 from dagferry_follow.remote.server import Server
 from dagferry_follow.volume.root import CURRENT
 from dagferry_follow.volume.tree import Damage
 from dagferry_follow.volume.volume import Volume
-from dagferry_runtime.logs import fields, set_up_logs
+from dagferry_runtime.lines import fields, write_line
 from dagferry_sidecar.hooks import AfterSwap, Hook
 from dagferry_sidecar.loop import Loop
 from dagferry_sidecar.settings import Settings, read_settings
@@ -22,13 +22,13 @@ UMASK = 0o022
 HOOK_STOP_SECONDS = 2.0
 """How long the shutdown waits for a running hook, after telling it to stop."""
 
-log = logging.getLogger(__name__)
+log = Log(__name__)
 
 
 def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     """Run the sidecar and return its exit code: 0 after a signal, or the result of ``--once``."""
     settings = read_settings(arguments, environment)
-    set_up_logs()
+    write_with(write_line)
     os.umask(UMASK)
     stopping = Stopping()
     stopping.listen()
