@@ -163,7 +163,7 @@ class Sender:
         for start in range(0, source.size, SMALL_BYTES):
             wanted = min(SMALL_BYTES, source.size - start)
             piece = await self._call(source.read, start, wanted)
-            if len(piece) < wanted:  # the client is cut off: it would wait for the rest
+            if len(piece) < wanted:  # abort the connection: the client would wait for the rest
                 raise StoreDamaged(f"A stored bundle has {start + len(piece)} bytes, and not {source.size}.")
             await response.write(piece)
             deadline.took(len(piece))

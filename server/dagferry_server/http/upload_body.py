@@ -106,7 +106,7 @@ class UploadBody:
         while piece := await within(request.content.read(PIECE_BYTES)):
             body.count(piece)
         if not files:
-            raise MultipartInvalid("The form contains no file; curl -F sends one if its name starts with @.")
+            raise MultipartInvalid("The form contains no file; with curl -F, put an @ before its name.")
         field = fields.get("description", bytearray())[:MAX_DESCRIPTION_BYTES]
         self.description = field.decode(errors="replace") or self.description
 

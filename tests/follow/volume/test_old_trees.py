@@ -248,3 +248,13 @@ def test_a_tree_that_cannot_be_removed_stops_nothing(opened, monkeypatch, caplog
     assert volume.retire(TreeRules(0, 0, 1), 3e9) == 0
     assert "cannot be removed: Permission denied" in caplog.text
     publish(volume, 4)
+
+
+def test_trees_that_someone_removed_are_not_counted_any_more(root, opened) -> None:
+    volume = opened()
+    for number in (1, 2, 3):
+        publish(volume, number)
+    shutil.rmtree(root / ".trees")
+    publish(volume, 4)
+    assert list(volume.old) == []
+    assert volume.stored()[0] == len(trees_of(root)) == 1

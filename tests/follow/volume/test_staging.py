@@ -555,3 +555,17 @@ def test_a_file_that_changed_is_not_copied_where_there_are_no_links(volume, monk
         assert not staging.link(old.manifest.files["other.py"])
         assert staging.link(old.manifest.files["dag.py"])
     assert os.listdir(staging.folder) == ["dag.py"]
+
+
+def test_the_same_bundle_again_is_all_links(volume) -> None:
+    old = volume.aged(A)
+    assert linked(volume.whole(A), old) == set(A)
+    assert volume.fresh == []
+
+
+def test_a_patch_whose_base_was_cut_short_is_a_mismatch(volume) -> None:
+    long = {"dag.py": bytes(range(256)) * 40}
+    old = volume.aged(long)
+    Path(old.folder, "dag.py").write_bytes(b"short")
+    with pytest.raises(PatchMismatch, match="The patch cannot be applied"):
+        volume.patched(long, {"dag.py": b"# new\n" + long["dag.py"]})

@@ -198,7 +198,7 @@ async def test_a_bundle_that_cannot_be_read_to_its_end_is_cut_off_and_not_ended(
     server = await start(store=store)
     with pytest.raises(aiohttp.ClientPayloadError):
         await server.get(f"/default/dags/versions/{version}")
-    assert "An answer broke off" in [record.message for record in caplog.records]
+    assert "Response aborted" in [record.message for record in caplog.records]
     await eventually("it to be closed", lambda: all(source.closed for source in store.opened))
 
 
