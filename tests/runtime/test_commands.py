@@ -6,7 +6,7 @@ import pytest
 
 from dagferry_core import __version__
 from dagferry_core.errors import SetupError
-from dagferry_runtime.commands import Command, Group, run_command
+from dagferry_runtime.commands import Command, Group, parse_arguments, run_command
 from dagferry_runtime.settings import Setting, whole
 
 RAN: list[tuple[str, dict[str, Any]]] = []
@@ -122,3 +122,13 @@ def test_help_lists_the_commands_and_each_has_its_own(capsys) -> None:
 @pytest.mark.parametrize("arguments", [[], ["make"], ["box"], ["box", "open"]])
 def test_every_command_has_the_version_of_the_program(arguments: list[str], capsys) -> None:
     assert printed(capsys, *arguments, "--version") == f"prog {__version__}\n"
+
+
+def test_a_program_without_commands_gives_what_its_flags_hold() -> None:
+    assert parse_arguments("prog", "", [SIZE, FORCE], ["--force"]) == {"size": None, "force": True}
+    with pytest.raises(SetupError) as failed:
+        parse_arguments("prog", "", [SIZE], ["--sise=4"])
+    assert (failed.value.message, failed.value.hint) == (
+        "Unrecognized arguments: --sise; did you mean --size?",
+        "See prog --help.",
+    )

@@ -3,8 +3,10 @@
 import subprocess
 import sys
 
+import pytest
+
 from dagferry_core.errors import SetupError
-from dagferry_runtime.exit import run
+from dagferry_runtime.exit import leave, run
 
 
 def test_who_interrupts_a_command_gets_its_own_exit_code() -> None:
@@ -35,3 +37,16 @@ def test_who_leaves_at_once_has_said_everything_and_gives_its_exit_code() -> Non
 def test_output_that_could_not_be_written_is_a_failure() -> None:
     assert left("sys.stdout.write('said'); sys.stdout.close(); leave(0)").returncode == 1
     assert left("sys.stdout.close(); leave(5)").returncode == 5
+
+
+@pytest.mark.parametrize(("error", "code", "expected"), [(None, 0, 0), (OSError, 0, 1), (ValueError, 5, 5)])
+def test_leaving_flushes_first(error, code, expected, monkeypatch) -> None:
+    def flush() -> None:
+        if error:
+            raise error
+
+    ended: list[int] = []
+    monkeypatch.setattr("os._exit", ended.append)
+    monkeypatch.setattr(sys.stderr, "flush", flush)
+    leave(code)
+    assert ended == [expected]
