@@ -19,8 +19,8 @@ from dagferry_server.http.openapi import errors_of
 from dagferry_server.http.routes import ROUTES
 from harness import pack
 from issuer import make_certificate
+from rawhttp import FORM, Wire, connected, multipart, post, sequence
 from running import A, B, eventually
-from wire import FORM, Wire, connected, multipart, post, sequence
 
 # --- only 200 is success, a 5xx is repeated, a 4xx is final --------------------------------------------------------
 

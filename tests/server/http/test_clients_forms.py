@@ -6,8 +6,8 @@ import pytest
 
 from dagferry_server.http import request_body as body
 from harness import pack
+from rawhttp import BOUNDARY, FORM, Wire, connected, multipart, post, sequence
 from running import A
-from wire import BOUNDARY, FORM, Wire, connected, multipart, post, sequence
 
 
 @pytest.mark.parametrize("end", ["", "\r\n", "-", "x"])
