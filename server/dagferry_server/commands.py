@@ -9,6 +9,7 @@ from contextlib import closing
 from dagferry_runtime.logs import set_up_logs
 from dagferry_server.auth.authenticate import Authenticator
 from dagferry_server.auth.setup import make_authenticator
+from dagferry_server.http.app_state import AppState
 from dagferry_server.http.listeners import serve
 from dagferry_server.log_id_command import new_log_id
 from dagferry_server.memory import leave_aside, return_large_blocks
@@ -46,7 +47,8 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
 
 async def _serve(settings: Settings, folder: DataFolder, authenticator: Authenticator) -> None:
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS, "blocking"))
+    state = await AppState.open(settings)
     service = await Service.open(settings, folder, LocalStore(folder.root), authenticator)
     leave_aside()
     service.retention.request()
-    await serve(settings, service)
+    await serve(settings, service, state)

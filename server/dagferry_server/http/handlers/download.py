@@ -22,7 +22,7 @@ _GZIP = 31
 
 async def download(context: RequestContext) -> web.StreamResponse:
     """Send the current bundle, packed while it is sent."""
-    with context.service.download_places.taken(context.deployment.name, context.caller):
+    with context.state.download_places.taken(context.deployment.name, context.caller):
         return await _send(context)
 
 
@@ -35,7 +35,7 @@ async def _send(context: RequestContext) -> web.StreamResponse:
         DIGEST: deploy.digest,
     }
     try:
-        return await context.service.packer.send_stream(
+        return await context.state.packer.send_stream(
             context.request, packed(context.service.store, name, deploy), headers
         )
     except BundleGone as error:
