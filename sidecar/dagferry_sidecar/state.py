@@ -9,9 +9,6 @@ from dagferry_follow.errors import AwaitingFirstDeploy
 from dagferry_follow.pauses import Repairs
 from dagferry_follow.volume.records import DeployRef
 
-NO_VERSION = "none"
-"""The ETag of an empty deploy log."""
-
 
 class Rules(NamedTuple):
     """The settings that decide. Seconds; ``deadline`` on the clock of the events, and meaningful with ``once``."""

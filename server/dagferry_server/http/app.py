@@ -15,12 +15,12 @@ from dagferry_runtime.logs import fields
 from dagferry_server.errors import MethodNotAllowed, RouteNotFound, ServerError
 from dagferry_server.http.admission import LOOPBACK_ONLY, admit
 from dagferry_server.http.app_state import AppState
-from dagferry_server.http.audit import CLIENT_DISCONNECTED, audit
+from dagferry_server.http.audit import audit
 from dagferry_server.http.models import FIXED_HEADERS, error_response
 from dagferry_server.http.request_body import Body
 from dagferry_server.http.request_context import CALLER, SERVICE, STATE
 from dagferry_server.http.routing import ROUTE, RawHandler, Route, add_routes, allowed_methods, find_route
-from dagferry_server.metrics import NO_ANSWER, OUTCOME_OK
+from dagferry_server.metrics import CLIENT_DISCONNECTED, OUTCOME_OK
 from dagferry_server.service import Service
 
 UNAUTHORIZED, UNAVAILABLE = 401, 503
@@ -63,7 +63,7 @@ async def finish_changes(request: web.Request, handler: RawHandler) -> web.Strea
 @web.middleware
 async def count(request: web.Request, handler: RawHandler) -> web.StreamResponse:
     """Count each request by its route and the class of its status."""
-    status = NO_ANSWER
+    status = CLIENT_DISCONNECTED
     try:
         response = await handler(request)
         status = f"{response.status // 100}xx"

@@ -13,10 +13,8 @@ from dagferry_server.auth.access import MAX_NAME_CHARACTERS
 from dagferry_server.fleet.sidecars import report_of
 from dagferry_server.http.request_context import CALLER, STATE
 from dagferry_server.http.routing import Route
-from dagferry_server.metrics import OUTCOME_OK
+from dagferry_server.metrics import CLIENT_DISCONNECTED, OUTCOME_OK
 
-CLIENT_DISCONNECTED = "client_disconnected"
-"""The outcome if the client disconnected before its response; a deploy that was logged before remains."""
 _READS = {"GET", "HEAD", "OPTIONS"}
 
 log = logging.getLogger(__name__)

@@ -16,7 +16,7 @@ from credentials import TokensFile
 from dagferry_server.errors import StoreAway
 from dagferry_server.http import sending
 from dagferry_server.http.handlers import download
-from dagferry_server.metrics import NO_ANSWER
+from dagferry_server.metrics import CLIENT_DISCONNECTED
 from dagferry_server.store.base import BundleSource
 from dagferry_server.store.local import LocalStore
 from harness import pack
@@ -123,7 +123,7 @@ async def test_a_client_that_hangs_up_as_soon_as_it_has_all_has_not_broken_off(s
     await eventually("the requests to be over", lambda: not server.state.busy._count)
     counted = server.service.metrics.requests.labels
     route = "/{deployment}/dags/versions/{version}"
-    assert [counted(route, status)._value.get() for status in ("2xx", NO_ANSWER)] == [10, 0]
+    assert [counted(route, status)._value.get() for status in ("2xx", CLIENT_DISCONNECTED)] == [10, 0]
 
 
 class Ranged(BundleSource):

@@ -7,6 +7,7 @@ from aiohttp import web
 from dagferry_core.deploy_details import DeployDetails, decode_details
 from dagferry_core.deploylog import Deploy
 from dagferry_core.names import MAX_SEQUENCE
+from dagferry_core.protocol import BEFORE, LIMIT
 from dagferry_runtime.logs import log_failure
 from dagferry_server.errors import StoreDamaged
 from dagferry_server.http.models import DeploysAnswer, deploy_answer, json_response, one_deploy_answer
@@ -19,8 +20,8 @@ MAX_PAGE_DEPLOYS = 200
 
 async def deploys(context: RequestContext) -> web.StreamResponse:
     """Send one page of the log."""
-    limit = context.integer("limit", PAGE_DEPLOYS, 1, MAX_PAGE_DEPLOYS)
-    before = context.integer("before", MAX_SEQUENCE + 1, 1, MAX_SEQUENCE + 1)
+    limit = context.integer(LIMIT, PAGE_DEPLOYS, 1, MAX_PAGE_DEPLOYS)
+    before = context.integer(BEFORE, MAX_SEQUENCE + 1, 1, MAX_SEQUENCE + 1)
     page = await context.deployment.page(before, limit)
     more = len(page) == limit and page[-1].sequence > 1
     answer = DeploysAnswer(deploys=[deploy_answer(deploy) for deploy in page], next=page[-1].sequence if more else None)
