@@ -11,7 +11,7 @@ from prometheus_client.process_collector import ProcessCollector
 
 from dagferry_core import __version__
 from dagferry_core.limits import UploadLimit
-from dagferry_server.auth.watched import Reload
+from dagferry_server.config.watched import Reload
 from dagferry_server.deploys.deployment import Deployment
 
 PREFIX = "dagferry_server_"

@@ -13,8 +13,8 @@ from typing import Any
 
 from dagferry_core.limits import UploadLimit, upload_limit
 from dagferry_server.auth.authenticate import Authenticator
-from dagferry_server.auth.watched import Reload, running, watch
 from dagferry_server.background import Background
+from dagferry_server.config.watched import Reload, running, watch
 from dagferry_server.deploys.deployer import Deployer
 from dagferry_server.deploys.deployment import Deployment
 from dagferry_server.deploys.deployments import Deployments

@@ -3,7 +3,7 @@
 import asyncio
 import ssl
 
-from dagferry_server.auth.watched import Reload, WatchedFile
+from dagferry_server.config.watched import Reload, WatchedFile
 from dagferry_server.http.busy import Busy
 from dagferry_server.http.current_answers import CurrentAnswers
 from dagferry_server.http.places import bundles, downloads, uploads

@@ -14,7 +14,7 @@ from aiohttp import http_exceptions, web
 from dagferry_core.errors import SetupError
 from dagferry_core.loopback import is_loopback
 from dagferry_runtime.logs import fields
-from dagferry_server.auth.watched import running, watch
+from dagferry_server.config.watched import running, watch
 from dagferry_server.errors import RequestError
 from dagferry_server.http.app import make_app
 from dagferry_server.http.app_state import AppState

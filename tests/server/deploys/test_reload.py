@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from dagferry_core.errors import SetupError
-from dagferry_server.auth import watched
+from dagferry_server.config import watched
 from dagferry_server.deploys import retention
 from dagferry_server.errors import StoreAway
 from harness import pack
