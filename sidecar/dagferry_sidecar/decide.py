@@ -20,8 +20,8 @@ from dagferry_core.errors import DagferryError
 from dagferry_core.protocol import NOTHING_TAG
 from dagferry_follow.choose import Condition, How, Nothing, Refuse, choose, how_to_apply, whole_may_help
 from dagferry_follow.defaults import TOUCH_AGAIN_SECONDS
+from dagferry_follow.deploy_ref import DeployRef
 from dagferry_follow.errors import AwaitingFirstDeploy, SequenceRegressed, ServerUnreachable, TreeDamaged
-from dagferry_follow.volume.records import DeployRef
 from dagferry_sidecar.pace import backoff, touch_due
 from dagferry_sidecar.state import (
     Action,
