@@ -10,7 +10,7 @@ from aiohttp import web
 
 from dagferry_runtime.logs import fields
 from dagferry_server.auth.access import MAX_NAME_CHARACTERS
-from dagferry_server.fleet.sidecars import report_of
+from dagferry_server.http.reports import report_of
 from dagferry_server.http.request_context import CALLER, STATE
 from dagferry_server.http.routing import Route
 from dagferry_server.metrics import CLIENT_DISCONNECTED, OUTCOME_OK

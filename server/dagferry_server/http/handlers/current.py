@@ -5,8 +5,8 @@ import re
 from aiohttp import web
 
 from dagferry_core.protocol import MAX_WAIT_SECONDS
-from dagferry_server.fleet.sidecars import report_of
 from dagferry_server.http.models import FIXED_HEADERS, json_response
+from dagferry_server.http.reports import report_of
 from dagferry_server.http.request_context import RequestContext
 
 _TAG = re.compile(r'(?:W/)?"([^"]*)"')

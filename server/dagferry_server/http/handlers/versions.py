@@ -11,7 +11,7 @@ from dagferry_core.protocol import BUNDLE_TYPE, DIGEST, FROM, PATCH_TYPE
 from dagferry_runtime.logs import fields
 from dagferry_server.deploys.patches import Key
 from dagferry_server.errors import BundleGone
-from dagferry_server.fleet.sidecars import report_of
+from dagferry_server.http.reports import report_of
 from dagferry_server.http.request_context import RequestContext
 
 log = logging.getLogger(__name__)
