@@ -8,7 +8,6 @@ bundle is streamed, never held in memory. Every failure is ``ServerUnreachable``
 """
 
 import http.client
-import json
 import math
 import re
 from collections.abc import Callable, Mapping
@@ -20,6 +19,7 @@ from dagferry_core.bundle.patch import MAX_PATCH_BYTES
 from dagferry_core.documentation import DOCUMENTATION
 from dagferry_core.errors import DagferryError
 from dagferry_core.limits import PIECE_BYTES
+from dagferry_core.typed import typed_json
 from dagferry_follow.deploy_ref import DeployRef, read_deploy_ref
 from dagferry_follow.errors import AnswerInvalid, ServerRefused, ServerUnreachable
 from dagferry_follow.remote.connection import ConnectionOptions, Timeouts
@@ -47,6 +47,13 @@ class Report(NamedTuple):
 
     live: str
     error: DagferryError | None
+
+
+class _Refusal(NamedTuple):
+    """What the server says about an error."""
+
+    code: str
+    message: str
 
 
 class Download:
@@ -211,9 +218,9 @@ class Server:
             raise AnswerInvalid(f"The server answered {status} with the location {to!r}. Redirects are not followed.")
         hint, said = None, ""
         try:
-            body = json.loads(response.read(MAX_ANSWER_BYTES))
-            said = f"{body['message']} ({body['code']})"
-        except (OSError, ValueError, KeyError, TypeError, RecursionError, http.client.HTTPException):
+            body = typed_json(_Refusal, response.read(MAX_ANSWER_BYTES))
+            said = f"{body.message} ({body.code})"
+        except (OSError, ValueError, http.client.HTTPException):
             said = response.reason
             if status == http.client.BAD_REQUEST and self._transport.url.scheme == "http":
                 hint = "If the server uses https, write https:// in the URL."
