@@ -22,7 +22,7 @@ from typing import Any
 PATIENCE_SECONDS = 30
 POLL_SECONDS = 0.001
 PACKAGES = ("dagferry_core", "dagferry_server", "dagferry_sidecar")
-LATE_IMPORTS = ("encodings.idna", "http.server", "prometheus_client.core")
+LATE_IMPORTS = ("encodings.idna", "http.server", "dagferry_sidecar.metrics")
 """What is imported only when it is needed: another user could not, and it would be calls that nobody looks for."""
 
 

@@ -6,7 +6,6 @@ still run; the body and the metrics report it.
 """
 
 import json
-import logging
 import socket
 import sys
 import threading
@@ -14,8 +13,8 @@ import time
 from typing import TYPE_CHECKING
 
 from dagferry_core.errors import SetupError
+from dagferry_follow.log import Log
 from dagferry_follow.volume.root import Root
-from dagferry_sidecar import metrics
 from dagferry_sidecar.stats import Stats
 
 if TYPE_CHECKING:
@@ -27,7 +26,7 @@ ROUND_SECONDS = 3600.0
 REQUEST_SECONDS = 5.0
 """A client that takes longer to send its request is disconnected."""
 
-log = logging.getLogger(__name__)
+log = Log(__name__)
 
 
 class Probes:
@@ -91,6 +90,8 @@ class Probes:
         if path == "/readyz":
             return self._ready()
         if path == "/metrics":
+            from dagferry_sidecar import metrics  # noqa: PLC0415 - the first scrape comes later than the first deploy
+
             return 200, *metrics.render(self._stats, published=bool(self._published()))
         return 404, "text/plain", b"not found; try /healthz, /readyz or /metrics\n"
 
