@@ -23,6 +23,7 @@ from dagferry_core.errors import DagferryError, SetupError, with_subclasses
 from dagferry_follow.errors import SyncError
 from dagferry_runtime.settings import Setting
 from dagferry_server.errors import RequestError, ServerError, StoreInUse
+from dagferry_sidecar.hints import HINTS
 
 ALL_ERRORS = (
     DagferryError,
@@ -59,7 +60,13 @@ def errors(audience: Audience) -> str:
     return table(
         ["code", "HTTP status", "exit code", "what happened", "what to do next"],
         [
-            [f"`{e.code}`", _status(e), e.exit_code, _first_paragraph(e.__doc__ or ""), e.default_hint]
+            [
+                f"`{e.code}`",
+                _status(e),
+                e.exit_code,
+                _first_paragraph(e.__doc__ or ""),
+                HINTS.get(e.code, e.default_hint),
+            ]
             for e in ALL_ERRORS
             if e.audience is audience
         ],

@@ -1,6 +1,7 @@
 """What can go wrong when a server is followed. Whatever it is, the published tree stays.
 
-The hints are those of the sidecar, which prints them; the Airflow plugin has hints of its own.
+The hints here name no flags or arguments: those belong to the program that prints an error, so the sidecar
+(``dagferry_sidecar.hints``) and the Airflow plugin have hints of their own.
 """
 
 from dagferry_core.documentation import Audience
@@ -13,24 +14,21 @@ class SyncError(DagferryError):
     code = "sync_error"
     audience = Audience.PODS
     exit_code = EXIT_UNAVAILABLE
-    default_hint = "The sidecar retries automatically."
+    default_hint = "It is retried automatically."
 
 
 class ServerUnreachable(SyncError):
     """The server did not answer, or the connection was lost."""
 
     code = "server_unreachable"
-    default_hint = "Check --server, the network, and the server's log. The sidecar retries automatically."
+    default_hint = "Check the server's URL, the network, and the server's log."
 
 
 class ProxyFailed(SyncError):
     """The proxy set in the environment cannot be reached, or rejected the request."""
 
     code = "proxy_failed"
-    default_hint = (
-        "Check the proxy in https_proxy, http_proxy or all_proxy. Hosts in no_proxy are reached directly. "
-        "The sidecar retries automatically."
-    )
+    default_hint = "Check the proxy in https_proxy, http_proxy or all_proxy. Hosts in no_proxy are reached directly."
 
 
 class TokenUnreadable(SyncError):
@@ -38,7 +36,7 @@ class TokenUnreadable(SyncError):
 
     code = "token_unreadable"
     exit_code = EXIT_LOCAL
-    default_hint = "Check --token-file and the permissions of the file. The sidecar retries automatically."
+    default_hint = "Check the token file and its permissions."
 
 
 class ServerRefused(SyncError):
@@ -49,40 +47,35 @@ class ServerRefused(SyncError):
 
     code = "server_refused"
     answered = 0
-    default_hint = (
-        "Check --server, --deployment and --token-file, and the server's log. The sidecar retries automatically."
-    )
+    default_hint = "Check the server's URL, the deployment and the token, and the server's log."
 
 
 class AnswerInvalid(SyncError):
     """An answer does not follow the protocol, for example because it comes from a proxy."""
 
     code = "answer_invalid"
-    default_hint = "Check that --server is the URL of a Dagferry server and that no proxy changes its answers."
+    default_hint = "Check that the URL is that of a Dagferry server and that no proxy changes its answers."
 
 
 class DigestMismatch(SyncError):
     """The download is not what the server announced."""
 
     code = "digest_mismatch"
-    default_hint = "Nothing was published. The sidecar downloads it again."
+    default_hint = "Nothing was published. It is downloaded again."
 
 
 class PatchMismatch(SyncError):
     """A patch does not fit the tree on this volume, so the full bundle is downloaded instead."""
 
     code = "patch_mismatch"
-    default_hint = "The sidecar downloads the full bundle."
+    default_hint = "The full bundle is downloaded."
 
 
 class AwaitingFirstDeploy(SyncError):
     """Nothing has been deployed or published yet, so the sidecar waits; the pod is not ready."""
 
     code = "awaiting_first_deploy"
-    default_hint = (
-        "Deploy something: the sidecar publishes it immediately. To start without a deploy, set --when-empty seed with "
-        "--seed DIR, or --when-empty empty."
-    )
+    default_hint = "Deploy something: it is published immediately."
 
 
 class SequenceRegressed(SyncError):
@@ -101,8 +94,7 @@ class TreeDamaged(SyncError):
     code = "tree_damaged"
     exit_code = EXIT_LOCAL
     default_hint = (
-        "Something wrote into the dags folder. The sidecar rebuilds the tree. Mount the folder read-only everywhere "
-        "else."
+        "Something wrote into the dags folder. The tree is rebuilt. Mount the folder read-only everywhere else."
     )
 
 
@@ -111,7 +103,7 @@ class VolumeFailed(SyncError):
 
     code = "volume_failed"
     exit_code = EXIT_LOCAL
-    default_hint = "Check the volume's size and permissions. The sidecar retries automatically."
+    default_hint = "Check the volume's size and permissions."
 
 
 class RootUnusable(SyncError):
@@ -119,7 +111,7 @@ class RootUnusable(SyncError):
 
     code = "root_unusable"
     exit_code = EXIT_LOCAL
-    default_hint = "Set --root to a folder that only the sidecar uses and that it can write to."
+    default_hint = "Use a folder that nothing else uses and that can be written to."
 
 
 class RootInUse(SyncError):
@@ -127,11 +119,11 @@ class RootInUse(SyncError):
 
     code = "root_in_use"
     exit_code = EXIT_LOCAL
-    default_hint = "Run only one sidecar for each --root."
+    default_hint = "Only one process at a time can use a root folder."
 
 
 class HookFailed(SyncError):
     """A hook after a swap failed. The new tree is published nevertheless."""
 
     code = "hook_failed"
-    default_hint = "Check --hook-command or --airflow-url. The sidecar retries automatically."
+    default_hint = "Check what the hook runs or calls."

@@ -8,12 +8,12 @@ from typing import NoReturn
 from dagferry_core.errors import DagferryError
 
 
-def run(program: str, main: Callable[[], int]) -> int:
-    """Run ``main`` and turn an error into one line on stderr and its exit code."""
+def run(program: str, main: Callable[[], int], hint: Callable[[DagferryError], str] = lambda error: error.hint) -> int:
+    """Run ``main`` and turn an error into one line on stderr and its exit code; ``hint`` says what to do about it."""
     try:
         return main()
     except DagferryError as error:
-        sys.stderr.write(f"{program}: {error.message} {error.hint}\n")
+        sys.stderr.write(f"{program}: {error.message} {hint(error)}\n")
         return error.exit_code
     except KeyboardInterrupt:
         return 130

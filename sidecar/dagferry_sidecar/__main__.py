@@ -7,13 +7,14 @@ from collections.abc import Mapping, Sequence
 
 from dagferry_core.errors import ExtraMissing
 from dagferry_runtime.exit import leave, run
+from dagferry_sidecar.hints import hint
 
 PROGRAM = "dagferry-sidecar"
 
 
 def main() -> int:
     """Run the command with the process's arguments and environment, and end the process with its exit code."""
-    leave(run(PROGRAM, lambda: _main(sys.argv[1:], os.environ)))
+    leave(run(PROGRAM, lambda: _main(sys.argv[1:], os.environ), hint))
 
 
 def _main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:

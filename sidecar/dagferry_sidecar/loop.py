@@ -19,6 +19,7 @@ from dagferry_follow.volume.tree import Damage
 from dagferry_follow.volume.volume import Volume
 from dagferry_runtime.lines import fields
 from dagferry_sidecar.decide import decide
+from dagferry_sidecar.hints import hint
 from dagferry_sidecar.hooks import AfterSwap
 from dagferry_sidecar.pace import MIN_DOWNLOAD_SECONDS, request_timeout, touch_due
 from dagferry_sidecar.settings import Settings
@@ -87,7 +88,7 @@ class Loop:
             action = self._next(self._do(action))
         if (error := self._state.error) and action.code:
             text = f"{error.message.rstrip('.')}. Gave up after {self._settings.once_timeout:g} s (--once-timeout)."
-            log.error(text, extra=fields(**self._log_fields(), code=error.code, hint=error.hint))
+            log.error(text, extra=fields(**self._log_fields(), code=error.code, hint=hint(error)))
         return action.code
 
     def _next(self, event: Event) -> Action:
@@ -282,12 +283,12 @@ class Loop:
         if after.warning and after.warning != before.warning:
             log.warning(after.warning, extra=fields(**self._log_fields()))
         if after.wait_limit_until > before.wait_limit_until:
-            hint = "Raise the timeouts of proxies in between to 75 s, or set --poll-wait below them."
+            advice = "Raise the timeouts of proxies in between to 75 s, or set --poll-wait below them."
             text = f"Long polls are cut off on the way. For an hour they are limited to {after.wait_limit} s."
-            log.warning(text, extra=fields(**self._log_fields(), hint=hint))
+            log.warning(text, extra=fields(**self._log_fields(), hint=advice))
         old, new = before.error, after.error
         if new and (old is None or old.code != new.code):
-            log.warning(new.message, extra=fields(**self._log_fields(), code=new.code, hint=new.hint))
+            log.warning(new.message, extra=fields(**self._log_fields(), code=new.code, hint=hint(new)))
         if old and new is None:
             log.info("Recovered", extra=fields(**self._log_fields(), after=old.code))
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from dagferry_core.errors import SetupError
 from dagferry_follow.log import Log
 from dagferry_follow.volume.root import Root
+from dagferry_sidecar.hints import hint
 from dagferry_sidecar.stats import Stats
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ class Probes:
             "ready": bool(version),
             "version": version or None,
             "seconds_since_contact": round(time.time() - stats.last_contact, 1) if stats.last_contact else None,
-            "error": stats.error.as_dict() if stats.error else None,
+            "error": {**stats.error.as_dict(), "hint": hint(stats.error)} if stats.error else None,
         }
         return 200 if version else 503, "application/json", json.dumps(body).encode() + b"\n"
 
