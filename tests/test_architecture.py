@@ -62,10 +62,35 @@ def test_core_is_pure() -> None:
         assert not imported(path) & forbidden, path.relative_to(HOME)
 
 
-def test_deploys_fleet_store_and_auth_know_no_http() -> None:
+ROOMS = {
+    "config": set(),
+    "store": set(),
+    "fleet": set(),
+    "auth": {"config"},
+    "deploys": {"auth", "config", "fleet", "store"},
+    "http": {"auth", "config", "deploys", "fleet", "store"},
+}
+"""Which rooms of the server each one may import, beside the modules that all of them share."""
+
+
+def test_the_rooms_of_the_server_are_found() -> None:
+    assert {path.parent.name for path in PACKAGES["dagferry_server"].glob("*/__init__.py")} == set(ROOMS)
+
+
+@pytest.mark.parametrize("room", sorted(ROOMS))
+def test_a_room_of_the_server_imports_only_what_its_arrows_allow(room: str) -> None:
+    for path in sorted((PACKAGES["dagferry_server"] / room).rglob("*.py")):
+        inner = {name.split(".")[1] for name in imported_modules(path) if name.startswith("dagferry_server.")}
+        others = inner & (set(ROOMS) - {room} - ROOMS[room])
+        assert not others, f"{path.relative_to(HOME)} imports {others}"
+
+
+def test_the_service_and_the_other_rooms_know_no_http() -> None:
     """Handlers make answers of what these return; nothing here knows a request, or takes the whole server."""
     server = PACKAGES["dagferry_server"]
-    for room in ("deploys", "fleet", "store", "auth"):
+    service = imported_modules(server / "service.py")
+    assert not [name for name in service if name.startswith(("dagferry_server.http", "aiohttp", "ssl"))]
+    for room in ("deploys", "fleet", "store", "auth", "config"):
         for path in sorted((server / room).rglob("*.py")):
             modules = imported_modules(path)
             above = [name for name in modules if name.startswith(("dagferry_server.http", "dagferry_server.service"))]

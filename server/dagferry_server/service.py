@@ -1,11 +1,11 @@
 """What the server is made of, and how it opens and closes.
 
 Each part has a job of its own and gets what it needs when it is made; the handlers of requests find the parts here.
-The listeners are made around it: see ``dagferry_server.http.listeners``.
+Nothing here knows HTTP: the listeners are made around it, see ``dagferry_server.http.listeners``, and what only they
+need is in ``dagferry_server.http.app_state``.
 """
 
 import asyncio
-import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -13,8 +13,8 @@ from typing import Any
 
 from dagferry_core.limits import UploadLimit, upload_limit
 from dagferry_server.auth.authenticate import Authenticator
-from dagferry_server.auth.watched import Reload, WatchedFile, running, watch
 from dagferry_server.background import Background
+from dagferry_server.config.watched import Reload, running, watch
 from dagferry_server.deploys.deployer import Deployer
 from dagferry_server.deploys.deployment import Deployment
 from dagferry_server.deploys.deployments import Deployments
@@ -22,19 +22,13 @@ from dagferry_server.deploys.deployments_file import WatchedDeployments, common_
 from dagferry_server.deploys.patches import Patches
 from dagferry_server.deploys.reload import apply_changes
 from dagferry_server.deploys.retention import RetentionRunner
-from dagferry_server.http.busy import Busy
-from dagferry_server.http.current_answers import CurrentAnswers
-from dagferry_server.http.places import bundles, downloads, uploads
-from dagferry_server.http.refused_reads import Refusals
-from dagferry_server.http.sending import PACKERS, Sender
-from dagferry_server.http.tls import watched_certificate
 from dagferry_server.metrics import Metrics
 from dagferry_server.settings import Settings
 from dagferry_server.store.base import Store
 from dagferry_server.store.data_folder import DataFolder
 
-CERTIFICATE, DEPLOYMENTS = "certificate", "deployments"
-"""What ``reloads`` and the metrics call the files."""
+DEPLOYMENTS = "deployments"
+"""What ``reloads`` and the metrics call the file of deployments."""
 
 
 class Service:
@@ -48,7 +42,6 @@ class Service:
         authenticator: Authenticator,
         *,
         capacity_bytes: int,
-        certificate: WatchedFile[ssl.SSLContext] | None,
         deployments_file: WatchedDeployments | None,
         clock: Callable[[], float],
     ) -> None:
@@ -56,7 +49,6 @@ class Service:
         self.folder = folder
         self.store = store
         self.authenticator = authenticator
-        self.certificate = certificate
         self.deployments_file = deployments_file
         self.clock = clock
         self.max_store_bytes = settings.store_bytes(capacity_bytes)
@@ -85,12 +77,6 @@ class Service:
             clock=clock,
         )
 
-        self.sender, self.packer = Sender("send"), Sender("pack", PACKERS)
-        self.upload_places, self.bundle_places, self.download_places = uploads(), bundles(), downloads()
-        self.current_answers = CurrentAnswers()
-        self.refusals = Refusals()
-        self.busy = Busy()
-
     @classmethod
     async def open(
         cls,
@@ -105,9 +91,7 @@ class Service:
         A log that cannot be read now is tried again in the background. Raises ``SetupError`` if a file cannot be used.
         ``folder`` stays the caller's to close.
         """
-        certificate = file = None
-        if settings.tls_cert and settings.tls_key:
-            certificate = await asyncio.to_thread(watched_certificate, settings.tls_cert, settings.tls_key)
+        file = None
         common = common_settings(settings)
         if settings.deployments_file:
             file = await asyncio.to_thread(watched_deployments, settings.deployments_file, common)
@@ -117,7 +101,6 @@ class Service:
             store,
             authenticator,
             capacity_bytes=await asyncio.to_thread(store.capacity_bytes),
-            certificate=certificate,
             deployments_file=file,
             clock=clock,
         )
@@ -130,8 +113,6 @@ class Service:
         """Apply changes of the files that the settings name, for the time of the block."""
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self.authenticator.kept_fresh())
-            if self.certificate:
-                await stack.enter_async_context(running(watch([self.certificate])))
             if file := self.deployments_file:
                 changes = apply_changes(file, self.deployments, self.retention, self.background)
                 await stack.enter_async_context(running(watch([file]), changes))
@@ -141,24 +122,14 @@ class Service:
     def reloads(self) -> dict[str, Reload]:
         """How the last reloads of what the settings name went; while one fails, what was read before is in force."""
         reloads = self.authenticator.reloads
-        for name, file in ((CERTIFICATE, self.certificate), (DEPLOYMENTS, self.deployments_file)):
-            if file:
-                reloads[name] = file.reload
+        if self.deployments_file:
+            reloads[DEPLOYMENTS] = self.deployments_file.reload
         return reloads
 
     @property
     def stopping(self) -> bool:
         """Whether the server has begun to end: it takes no more uploads."""
         return self.background.stopping
-
-    @property
-    def implied_deployment(self) -> str:
-        """The deployment of a path that names none."""
-        return self.deployments.implied
-
-    def deployment(self, name: str) -> Deployment:
-        """Return a deployment by its name; ``DeploymentNotFound`` if it is not one of this server's."""
-        return self.deployments.find(name)
 
     def upload_limit(self, deployment: Deployment) -> UploadLimit:
         """Return the most bytes of a compressed upload to a deployment, and why."""
@@ -181,6 +152,4 @@ class Service:
         """Wait for all work that is under way, and end the threads."""
         await self.settled()
         await self.deployments.close()
-        self.refusals.flush()
-        for threads in (self.patches, self.sender, self.packer):
-            threads.close()
+        self.patches.close()

@@ -24,13 +24,12 @@ from dagferry_core.limits import (
     upload_limit,
 )
 from dagferry_core.loopback import is_loopback
-from dagferry_core.names import check_deployment
+from dagferry_core.names import DEFAULT_DEPLOYMENT, check_deployment
 from dagferry_runtime.logs import fields
 from dagferry_runtime.settings import Setting, address, parse, size, whole
 from dagferry_server.auth.proxy import PROXY_SECRET_HEADER
 from dagferry_server.cgroup import available
 
-DEFAULT_DEPLOYMENT = "default"
 MAX_TIERS = 10_000
 MAX_KEEP_DEPLOYS = 10_000
 MAX_KEEP_DAYS = 36_500

@@ -288,7 +288,8 @@ def test_a_fifo_in_place_of_the_tokens_file_ends_neither_later_changes_nor_the_e
 
 HANGING = """
 import sys, threading
-from dagferry_server.auth import fetch, watched
+from dagferry_server.auth import fetch
+from dagferry_server.config import watched
 from dagferry_server.__main__ import main
 
 def hang_later(path, *arguments, read=watched.read_regular, **options):

@@ -8,8 +8,8 @@ import urllib.request
 import pytest
 
 from dagferry_core.errors import SetupError
+from dagferry_follow.deploy_ref import DeployRef
 from dagferry_follow.errors import ServerUnreachable
-from dagferry_follow.volume.records import DeployRef
 from dagferry_sidecar.probes import Probes
 from dagferry_sidecar.stats import Stats
 

@@ -11,9 +11,9 @@ from unittest.mock import Mock
 import pytest
 
 from dagferry_core.bundle.manifest import EMPTY
+from dagferry_follow.deploy_ref import DeployRef
 from dagferry_follow.errors import DigestMismatch, RootInUse, RootUnusable, VolumeFailed
 from dagferry_follow.volume import records
-from dagferry_follow.volume.records import DeployRef
 from dagferry_follow.volume.staging import StagingTree
 from dagferry_follow.volume.volume import Volume
 from publishing import files_of, live_files, publish, trees_of

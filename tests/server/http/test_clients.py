@@ -127,7 +127,7 @@ async def test_a_client_that_goes_on_sending_is_not_read_for_ever(server, monkey
         await wire.send(post(1 << 40))
         sending = asyncio.create_task(send(wire))
         assert (await wire.answer())[0] == 413
-        await eventually("the request to be over", lambda: not server.service.busy._count)
+        await eventually("the request to be over", lambda: not server.state.busy._count)
         await sending
 
 
@@ -148,7 +148,7 @@ async def test_the_server_does_not_linger_for_ever(server, monkeypatch) -> None:
     async with connected(server) as wire:
         await wire.send(post(20 * MIB), bytes(1000))
         assert (await wire.answer())[0] == 413
-        await eventually("the request to be over", lambda: not server.service.busy._count)
+        await eventually("the request to be over", lambda: not server.state.busy._count)
 
 
 async def test_a_file_over_the_limit_that_content_length_hides_is_refused_all_the_same(server) -> None:
@@ -222,7 +222,7 @@ async def test_a_body_that_is_cut_changes_nothing_and_leaves_nothing(server, for
                 await wire.send(post("Transfer-Encoding: chunked", *headers), b"%x\r\n%b\r\n" % (len(whole), whole))
             else:
                 await wire.send(post(len(whole) + 1, *headers), whole)
-            await eventually("the upload to begin", lambda: server.service.busy._count)
+            await eventually("the upload to begin", lambda: server.state.busy._count)
             if breaking == "reset":
                 wire.reset()
         await eventually("the end of it", lambda before=before: outcome._value.get() > before)
@@ -306,8 +306,8 @@ async def test_slow_clients_hold_up_nobody_else(server) -> None:
     slow = [await asyncio.open_connection(server.host, server.port) for _ in range(100)]
     for _, writer in slow:
         writer.write(post(1000) + b"x")
-    await eventually("the slow ones to be there", lambda: server.service.busy._count == 100)
+    await eventually("the slow ones to be there", lambda: server.state.busy._count == 100)
     assert (await server.upload(pack(A))).status == 200
     for _, writer in slow:
         writer.close()
-    await eventually("the slow ones to be gone", lambda: server.service.busy._count == 0)
+    await eventually("the slow ones to be gone", lambda: server.state.busy._count == 0)
