@@ -40,9 +40,8 @@ def cut(entries: Iterable[Entry]) -> Iterator[list[Part]]:
                 rest = Part(entry, rest.start + FRAME_BYTES, rest.size - FRAME_BYTES)
             yield frame
             size = sum(part.size for part in waiting)
-        if rest.size:
-            waiting.append(rest)
-            size += rest.size
+        waiting.append(rest)
+        size += rest.size
     if waiting:
         yield list(waiting)
 
