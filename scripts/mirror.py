@@ -1,4 +1,4 @@
-"""Which test file is a module's own: the tests mirror the packages, so names alone tell.
+"""Finds the test file of a module by its name: the tests mirror the packages.
 
 ``core/dagferry_core/names.py`` has ``tests/core/test_names.py``, and ``follow/dagferry_follow/volume/tree.py`` would
 have ``tests/follow/volume/test_tree.py``.

@@ -1,4 +1,4 @@
-"""Sum up the orders of each day by region, with a query that lies beside this file."""
+"""Sum up the orders of each day by region, with the query in a file next to this one."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ QUERY = Path(__file__).with_name("sales_daily.sql")
 
 @dag(schedule="30 2 * * *", start_date=START, catchup=False, default_args=DEFAULT_ARGS, tags=["shop", "sales"])
 def sales_daily() -> None:
-    """Run the query for the day, and log what came out."""
+    """Run the query for the day, and log the results."""
 
     @task
     def load(ds: str | None = None) -> int:

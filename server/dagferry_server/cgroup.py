@@ -1,9 +1,9 @@
 """The CPU and memory limits of the container that this process runs in, from its control groups, version 1 or 2.
 
 ``/proc/self/cgroup`` names the groups; their limits are files below ``/sys/fs/cgroup``: ``cpu.max`` and ``memory.max``
-in version 2, ``cpu.cfs_quota_us``, ``cpu.cfs_period_us`` and ``memory.limit_in_bytes`` in version 1. A limit binds the
-groups below it too, so the least on the way up counts. The way ends at the root of the mount, which in a container
-often is the container's own group, whatever path it is said to have. What cannot be read is no limit.
+in version 2, ``cpu.cfs_quota_us``, ``cpu.cfs_period_us`` and ``memory.limit_in_bytes`` in version 1. A limit also
+applies to the groups below it, so the lowest one on the way up counts. The way ends at the root of the mount, which in
+a container is often the container's own group, whatever its path is said to be. A limit that cannot be read is ignored.
 
 Source: the Linux kernel's Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/.
 """
@@ -19,7 +19,7 @@ MAX_READ_BYTES = 64 * 1024
 
 
 class Resources(NamedTuple):
-    """What a container may use: CPUs (1.5 is one and a half) and bytes of memory. ``None`` is no limit."""
+    """What a container may use: CPUs (1.5 is one and a half) and bytes of memory. ``None`` means unlimited."""
 
     cpus: float | None
     memory_bytes: int | None
@@ -31,7 +31,7 @@ def available(root: str = "/") -> Resources:
     memory_bytes: list[int] = []
     for group in _groups(root):
         time = _read(group, "cpu.max") or f"{_read(group, 'cpu.cfs_quota_us')} {_read(group, 'cpu.cfs_period_us')}"
-        match [int(word) for word in time.split() if word.isdigit()]:  # "max" or -1 is no limit
+        match [int(word) for word in time.split() if word.isdigit()]:  # "max" or -1 means unlimited
             case [quota, period] if period:
                 cpus.append(quota / period)
         memory = _read(group, "memory.max") or _read(group, "memory.limit_in_bytes")

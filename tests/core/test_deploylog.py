@@ -142,7 +142,7 @@ def test_a_sequence_above_every_known_one_is_used_even_if_that_one_cannot_be_rea
 def test_the_last_sequence_can_be_used_and_none_beyond_it() -> None:
     last = deploy(MAX_SEQUENCE)
     assert decode(last.encode(), MAX_SEQUENCE) == last
-    with pytest.raises(OverflowError, match="is the last there can be"):
+    with pytest.raises(OverflowError, match="is the highest possible sequence"):
         deploy(MAX_SEQUENCE + 1)
 
 

@@ -1,8 +1,8 @@
 """Checks an uploaded archive and turns it into a manifest and one flat file of contents.
 
-One pass: each byte is expanded, hashed and written once, and memory does not grow with the sizes of files. Whatever
-comes back is complete and checked; anything else is an error of ``dagferry_core.archive.errors`` that names the
-member. The rules are those of docs/reference/valid-bundle.md::
+One pass: each byte is expanded, hashed and written once, and memory does not grow with the sizes of files. A result is
+complete and checked; anything else raises an error of ``dagferry_core.archive.errors`` that names the member. The rules
+are those of docs/reference/valid-bundle.md::
 
     with open(upload, "rb") as archive, open(scratch, "w+b") as spool:
         checked = check_archive(archive, spool, ArchiveRules())

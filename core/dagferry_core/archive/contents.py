@@ -145,7 +145,7 @@ class Contents:
         return self._root in {None, "."} or path.startswith(f"{self._root}/")
 
     def _place(self, path: str, node: Node) -> None:
-        """Note what is at ``path``, and the folders above it; refuse two things at one path."""
+        """Record what is at ``path``, and the folders above it; reject two members at one path."""
         before = self._nodes.get(path)
         if before is not None and not (before is Node.IMPLIED and node is Node.FOLDER):
             if (before in _FOLDERS) != (node in _FOLDERS) or Node.EXCLUDED in {before, node}:
@@ -190,7 +190,7 @@ class Contents:
     def _linked(self, path: str, raw_target: bytes) -> Content:
         """Return the content of the file that the hard link ``path`` names: an earlier member of the archive."""
         says = f"The hard link {shown(path)} points at {shown(raw_target)}"
-        if raw_target.endswith(b"/"):  # to some programs nothing is there, so they lack the file
+        if raw_target.endswith(b"/"):  # some programs find nothing there, so they miss the file
             raise LinkRefused(f"{says}, which treats a file as a folder.")
         try:
             target = check_path(raw_target)
@@ -211,14 +211,15 @@ class Contents:
     def finish(self) -> tuple[str, dict[str, Content]]:
         """Return the folder that becomes the bundle (``""``: all), and its files by their paths in it, links resolved.
 
-        Raises what is wrong with the names and targets of the archive, all of it at once.
+        Raises one error that lists everything wrong with the names and targets in the archive.
         """
         try:
             root = self._find_root()
         except BundleError:
             self._refusals.raise_any()
             raise
-        # Below dags/ by itself lies all there is. Of more, a link may lead to all there is.
+        # Where dags/ is the root by default, everything is below it; where the caller chose a root, a link may lead
+        # above it.
         links = Links(self._nodes, self._targets, root, bounds=root if self._root is None else "")
         if not root:
             for path in self._files:
@@ -234,7 +235,7 @@ class Contents:
             return root, self._files
         above = f"{root}/"
         files: dict[str, Content] = {}
-        while self._files:  # the paths as they were are gone when those without the folder have come
+        while self._files:  # move one by one, so that both sets of paths are never in memory together
             path, content = self._files.popitem()
             if path.startswith(above):
                 files[path[len(above) :]] = content

@@ -1,7 +1,7 @@
 """Resolves the symbolic links of an archive to copies of the files they lead to.
 
-A link is followed as Linux would follow it in the unpacked archive (path_resolution(7)), only that nothing outside
-the archive exists: component by component, through other links, at most 40 of them. No link ever reaches a disk.
+A link is followed as Linux would follow it in the unpacked archive (path_resolution(7)), except that nothing outside
+the archive exists: component by component, through other links, at most 40 of them. No link is ever created on disk.
 """
 
 import enum
@@ -45,9 +45,9 @@ class Links:
         self._copies_left = 0
 
     def copies(self, max_copies: int, refusals: Refusals) -> Iterator[tuple[str, str]]:
-        """Yield each path that the links bring in, with the path of the file it is a copy of; note refused links.
+        """Yield each path that the links add, with the path of the file that it copies; collect errors in links.
 
-        A link to a folder brings in all that is below it, and a tree of such links can multiply without end: raises
+        A link to a folder adds everything below it, and nested links can multiply the paths without bound: raises
         ``TooManyFiles`` after ``max_copies`` files, folders and links below the links themselves.
         """
         if self._targets:
@@ -66,7 +66,7 @@ class Links:
     def _walk(self, path: str, original: str, inside: set[str]) -> Iterator[tuple[str, str]]:
         """Yield the files at and below ``path`` when it is a copy of ``original``.
 
-        ``inside`` has the folders whose copies are under way.
+        ``inside`` has the folders that are being copied.
         """
         check_length(path.removeprefix(f"{self._root}/"))
         end = original

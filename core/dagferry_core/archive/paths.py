@@ -22,7 +22,7 @@ _SHOWN_CHARACTERS = 120
 
 
 def shown(path: str | bytes) -> str:
-    """Return a path as a message may show it: escaped, on one line, in quotes, the middle of a long one cut out."""
+    """Return a path for a message: quoted, escaped, on one line, and shortened in the middle if it is long."""
     text = path if isinstance(path, str) else path.decode(errors="backslashreplace")
     half = _SHOWN_CHARACTERS // 2
     return repr(text if len(text) <= _SHOWN_CHARACTERS else f"{text[:half]}…{text[-half:]}")
@@ -71,7 +71,7 @@ def _one_of(patterns: Iterable[str]) -> re.Pattern[str]:
 
 
 class Excludes:
-    """The rules of ``--exclude``: shell patterns, each held against every component of a path.
+    """The rules of ``--exclude``: shell patterns, each matched against every component of a path.
 
     A pattern with a trailing slash is for folders only. ``ValueError`` for one that could never match.
     """
@@ -108,7 +108,7 @@ def _folded(name: str) -> str:
 def case_collisions(paths: Iterable[str]) -> list[str]:
     """Return a warning for each two names in a folder that differ only in case or Unicode form, 20 at most.
 
-    On Linux they are two files, on macOS and Windows one, so a checkout there has lost one of them.
+    On Linux they are two files, on macOS and Windows one: a checkout there loses one of them.
     """
     warnings: list[str] = []
     seen: set[str] = set()

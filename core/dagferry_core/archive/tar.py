@@ -1,11 +1,12 @@
 """Reads the members of a tar, strictly: what different programs could read differently is an error.
 
 The formats are those of POSIX pax(1), "ustar Interchange Format" and "pax Interchange Format", and GNU's with long
-names. Sizes come from the header, and what PAX says of them may only repeat it, so no two readers can disagree where
-the next one starts (CVE-2025-62518).
-``tarfile`` is not used: it takes a corrupt header in the middle for the end, and holds extended headers of any size.
+names. Sizes come from the header, and a PAX size may only repeat it, so no two readers can disagree where the next
+member starts (CVE-2025-62518). ``tarfile`` is not used: it mistakes a corrupt header in the middle for the end, and
+holds extended headers of any size in memory.
 
-Paths and targets leave here as the bytes of the archive; ``paths`` decides what is allowed, ``archive`` what is kept.
+Paths and targets leave here as the bytes of the archive; ``paths`` decides which are allowed, ``contents`` what is
+kept.
 """
 
 import enum
@@ -70,7 +71,7 @@ class Member:
         self._exact = exact
 
     def chunks(self) -> Iterator[bytes]:
-        """Yield the content in pieces of at most ``PIECE_BYTES``. What was not taken is skipped at the next member."""
+        """Yield the content in pieces of at most ``PIECE_BYTES``. The next member skips what is left of it."""
         while self._unread:
             piece = self._exact(min(self._unread, PIECE_BYTES))
             self._unread -= len(piece)
@@ -145,7 +146,7 @@ def _check_end(exact: Callable[[int], bytes], read: Callable[[int], bytes]) -> N
 
 
 class _Extension:
-    """What extended headers say about the next member. Each thing may be said once."""
+    """What extended headers say about the next member. Each value may be given once."""
 
     __slots__ = ("count", "names")
 

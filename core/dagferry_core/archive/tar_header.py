@@ -1,7 +1,7 @@
 """Reads the headers of a tar: the block of 512 bytes before each member, and the records of a PAX header.
 
-Whatever a field holds that different programs could read differently is an error, also in fields that do not matter
-here: to ``tarfile``, a header with an invalid number is the end of the archive.
+A field that different programs could read differently is an error, even if its value is not used here: ``tarfile``
+treats a header with an invalid number as the end of the archive.
 """
 
 import re
@@ -14,12 +14,12 @@ from dagferry_core.limits import MAX_PAX_RECORDS
 BLOCK_BYTES = 512
 _POSIX = b"ustar\x0000"
 _GNU = b"ustar  \0"
-# In GNU's format there is no prefix, but what only incremental archives, sparse files and volumes have.
+# GNU's format has no prefix; its bytes are used only by incremental archives, sparse files and multi-volume archives.
 _GNU_RARE = 345
-# A field of blanks alone is nothing to GNU tar, and a mode of all bits.
+# GNU tar reads a field of blanks as nothing, or as a mode with all bits set.
 _NUMBER = re.compile(rb" *([0-7]+)[ \0]*|\0+")
 _BINARY_NUMBER = 0x80
-# Owners, time and device do not matter here; but where they are no numbers, tarfile ends without a word.
+# Owners, time and device do not matter here; but where they are not numbers, tarfile stops silently.
 _UNUSED_NUMBER = re.compile(rb" *[0-7]*[ \0]*|[\x80\xff].*", re.DOTALL)
 _UNUSED_FIELDS = {
     "owner": slice(108, 116),
@@ -29,7 +29,7 @@ _UNUSED_FIELDS = {
     "device's minor number": slice(337, 345),
 }
 
-# Each of these makes some reader take another size, or another content, than the header says.
+# Each of these makes some readers use another size or content than the header says.
 _REFUSED_KEYWORDS = {b"SCHILY.realsize", b"SUN.holesdata"}
 _SPARSE_KEYWORDS = b"GNU.sparse."
 SIZE = b"size"
@@ -49,7 +49,7 @@ class Header(NamedTuple):
 
 
 def begins_tar(block: bytes) -> bool:
-    """Return whether a tar, also one that is damaged or in a format that is not read here, may begin like this."""
+    """Return whether this may be the start of a tar, even of a damaged one or of an unsupported format."""
     return block[257:262] == b"ustar" or (len(block) == BLOCK_BYTES and _has_checksum(block))
 
 

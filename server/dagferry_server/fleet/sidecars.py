@@ -16,8 +16,8 @@ MAX_NAME_CHARACTERS = 253
 """A longer instance or component is cut; the name of a pod may have as many characters."""
 MAX_VERSION_CHARACTERS = 63
 MAX_LINES = 1000
-"""Log lines a minute about the sidecars of one deployment; the others are only counted. Whoever has a token can invent
-any number of names: 15,000 of them wrote 18 MB."""
+"""Log lines a minute about the sidecars of one deployment; the others are only counted.
+A client with a token can make up any number of names: 15,000 of them wrote 18 MB of logs."""
 
 _UNPRINTABLE = re.compile(r"[^\x20-\x7e\xa0-\ud7ff\ue000-\uffff]")
 """Also lone surrogates: bytes of a header that are not UTF-8 become such."""

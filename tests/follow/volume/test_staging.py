@@ -62,12 +62,12 @@ class Volume:
             return self.stamped(staging, now)
 
     def patched(
-        self, old: dict[str, bytes], new: dict[str, bytes], now: float = 2e9, meddle=lambda patch: patch
+        self, old: dict[str, bytes], new: dict[str, bytes], now: float = 2e9, intercept=lambda patch: patch
     ) -> Tree:
         stored = [Stored(files, {path: mode for path, mode in MODES.items() if path in files}) for files in (old, new)]
         body = stored[1].patch_from(stored[0])
         assert body is not None
-        patch = meddle(Patch.parse(body))
+        patch = intercept(Patch.parse(body))
         with self.staging(patch.apply_to(self.trees[-1].manifest)) as staging:
             staging.fill(patch)
             return self.stamped(staging, now)
@@ -433,7 +433,7 @@ def test_a_patch_whose_contents_are_in_another_order_is_refused(volume) -> None:
         return patch._replace(batches=[batch[::-1] for batch in patch.batches])
 
     with pytest.raises((AnswerInvalid, DigestMismatch, PatchMismatch)):
-        volume.patched(A, new, meddle=swap)
+        volume.patched(A, new, intercept=swap)
 
 
 def test_a_patch_that_copies_what_is_not_here_is_refused(volume) -> None:
@@ -445,7 +445,7 @@ def test_a_patch_that_copies_what_is_not_here_is_refused(volume) -> None:
         return patch._replace(copied=[*patch.copied, entry], digest=manifest.digest)
 
     with pytest.raises(PatchMismatch, match=r"new\.py"):
-        volume.patched(A, B, meddle=invent)
+        volume.patched(A, B, intercept=invent)
 
 
 @pytest.mark.parametrize("path", ["../escaped.py", "a/../../escaped.py", "/escaped.py"])
