@@ -186,7 +186,7 @@ class LiveTree:
 
     def _stage_and_swap(self, deploy: DeployRef, manifest: Manifest, content: Content) -> None:
         with self._volume.stage(deploy, manifest) as staging:
-            staging.fill(content)
+            staging.populate(content)
             self._volume.swap(staging, time.time)
 
 
@@ -196,7 +196,7 @@ def copy(folder: str, tree: trees.Tree) -> None:
     No links: a task may write into its folder.
     """
     with StagingTree(folder, tree.manifest, tree, links=False) as staging:
-        staging.fill(tree)
+        staging.populate(tree)
         staging.finalize(time.time())
 
 
@@ -214,5 +214,5 @@ def build(folder: str, version: str, live: Live | None, server: Server) -> None:
         open_download(download, tree.manifest if tree else None, "") as (manifest, content),
         StagingTree(folder, manifest, tree, links=False) as staging,
     ):
-        staging.fill(content)
+        staging.populate(content)
         staging.finalize(time.time())

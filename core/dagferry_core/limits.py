@@ -69,7 +69,7 @@ MAX_WARNINGS = 20
 MAX_EXCLUDED_SHOWN = 100
 """How many warnings, and excluded paths, the answer to an upload lists."""
 
-MAX_REFUSALS = 20
+MAX_LISTED_ERRORS = 20
 """How many invalid paths and links of an archive an error lists."""
 
 MAX_RATIO = 250

@@ -24,10 +24,10 @@ def sales_daily() -> None:
             return connection.execute(QUERY.read_text(), {"day": ds}).rowcount
 
     @task
-    def tell(regions: int, ds: str | None = None) -> None:
+    def report(regions: int, ds: str | None = None) -> None:
         print(f"{ds}: sales of {regions} regions")
 
-    tell(load())
+    report(load())
 
 
 sales_daily()

@@ -26,7 +26,7 @@ class LogLimit:
         self._seen: Counter[Key] = Counter()
         self._timer: asyncio.TimerHandle | None = None
 
-    def says(self, key: Key) -> bool:
+    def allows(self, key: Key) -> bool:
         """Return whether a line of the kind ``key`` is to be logged; else it is counted."""
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(WINDOW_SECONDS, self.flush)

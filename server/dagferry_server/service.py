@@ -23,9 +23,9 @@ from dagferry_server.deploys.patches import Patches
 from dagferry_server.deploys.reload import apply_changes
 from dagferry_server.deploys.retention import RetentionRunner
 from dagferry_server.http.busy import Busy
+from dagferry_server.http.concurrency import bundles, downloads, uploads
 from dagferry_server.http.current_answers import CurrentAnswers
-from dagferry_server.http.places import bundles, downloads, uploads
-from dagferry_server.http.refused_reads import Refusals
+from dagferry_server.http.rejected_reads import RejectedReads
 from dagferry_server.http.sending import PACKERS, Sender
 from dagferry_server.http.tls import watched_certificate
 from dagferry_server.metrics import Metrics
@@ -86,9 +86,9 @@ class Service:
         )
 
         self.sender, self.packer = Sender("send"), Sender("pack", PACKERS)
-        self.upload_places, self.bundle_places, self.download_places = uploads(), bundles(), downloads()
+        self.upload_slots, self.bundle_slots, self.download_slots = uploads(), bundles(), downloads()
         self.current_answers = CurrentAnswers()
-        self.refusals = Refusals()
+        self.rejected_reads = RejectedReads()
         self.busy = Busy()
 
     @classmethod
@@ -181,6 +181,6 @@ class Service:
         """Wait for all work in progress, and end the threads."""
         await self.settled()
         await self.deployments.close()
-        self.refusals.flush()
+        self.rejected_reads.flush()
         for threads in (self.patches, self.sender, self.packer):
             threads.close()

@@ -13,7 +13,7 @@ from dagferry_core.errors import SetupError
 from dagferry_runtime.settings import Setting, parse
 from dagferry_server.auth.access import SCOPES, Scope
 from dagferry_server.auth.config_file import DEPLOYMENT_PATTERN
-from dagferry_server.auth.tokens import NAME_PATTERN, Token, new_token, shown_time
+from dagferry_server.auth.tokens import NAME_PATTERN, Token, format_time, new_token
 from dagferry_server.auth.tokens_file import add_entry, read_tokens, remove_entries
 
 MAX_EXPIRES_DAYS = 3650
@@ -156,7 +156,7 @@ def _shown(token: Token) -> tuple[str, str, str, str]:
 def _end(token: Token, now: float) -> str:
     if token.expires is None:
         return "never"
-    return shown_time(token.expires) + (" (has expired)" if token.expires <= now else "")
+    return format_time(token.expires) + (" (has expired)" if token.expires <= now else "")
 
 
 VERBS: Mapping[str, tuple[str, tuple[Setting, ...], Callable[[Mapping[str, Any]], int]]] = {

@@ -219,7 +219,7 @@ class Loop:
 
     def _stage_and_swap(self, deploy: DeployRef, manifest: Manifest, content: Content) -> list[str]:
         with self._volume.stage(deploy, manifest) as staging:
-            staging.fill(content)
+            staging.populate(content)
             return self._volume.swap(staging, time.time)
 
     def _heartbeat(self) -> None:

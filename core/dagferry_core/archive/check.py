@@ -19,7 +19,7 @@ from dagferry_core.archive.contents import Contents
 from dagferry_core.archive.errors import BundleEmpty
 from dagferry_core.archive.meter import Meter
 from dagferry_core.archive.name_warnings import name_warnings, wrong_level
-from dagferry_core.archive.paths import DEFAULT_EXCLUDES, Excludes, case_collisions, shown
+from dagferry_core.archive.paths import DEFAULT_EXCLUDES, Excludes, case_collisions, quoted
 from dagferry_core.archive.tar import members
 from dagferry_core.bundle.manifest import Entry, Manifest
 from dagferry_core.limits import MAX_EXPANDED_BYTES, MAX_FILES
@@ -70,10 +70,10 @@ def check_archive(
     excludes = Excludes(rules.exclude)
     contents = Contents(spool, meter, max_files=rules.max_files, excludes=excludes, root=root, when_large=when_large)
     for member in members(meter.read, rules.max_files):
-        contents.take(member)
+        contents.add(member)
     folder, files = contents.finish()
     if not files and not rules.allow_empty:
-        where = f"no files in {shown(folder)}" if root and folder else "no files"
+        where = f"no files in {quoted(folder)}" if root and folder else "no files"
         left = f" ({contents.excluded_files} were excluded)" if contents.excluded_files else ""
         raise BundleEmpty(f"The archive has {where}{left}.")
     manifest = Manifest(Entry(path, found.size, found.mode, found.sha256) for path, found in files.items())

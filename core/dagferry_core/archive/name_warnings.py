@@ -6,7 +6,7 @@ import string
 import sys
 from collections.abc import Iterable
 
-from dagferry_core.archive.paths import ROOT, shown
+from dagferry_core.archive.paths import ROOT, quoted
 
 MAX_NAMES_SHOWN = 10
 """How many names a warning lists."""
@@ -57,8 +57,8 @@ def wrong_level(paths: Iterable[str]) -> list[str]:
     path = folder if len(folder) <= MAX_PATH_SHOWN else top
     query = "".join(chr(byte) if chr(byte) in _AS_IT_IS else f"%{byte:02X}" for byte in path.encode())
     warning = (
-        f"All files lie in the folder {shown(top)}, so that it is part of every path in the dags folder. If "
-        f"{shown(folder)} is your dags folder, upload with ?root={query}; if all is as you want it, ?root=. ends this "
+        f"All files lie in the folder {quoted(top)}, so that it is part of every path in the dags folder. If "
+        f"{quoted(folder)} is your dags folder, upload with ?root={query}; if all is as you want it, ?root=. ends this "
         "warning."
     )
     return [warning]
@@ -99,4 +99,4 @@ def _top_module(path: str) -> str:
 
 def _listed(names: list[str]) -> str:
     more = f" and {len(names) - MAX_NAMES_SHOWN} more" if len(names) > MAX_NAMES_SHOWN else ""
-    return ", ".join(map(shown, names[:MAX_NAMES_SHOWN])) + more
+    return ", ".join(map(quoted, names[:MAX_NAMES_SHOWN])) + more

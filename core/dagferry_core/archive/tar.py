@@ -22,7 +22,7 @@ from dagferry_core.archive.errors import (
     TooManyFiles,
 )
 from dagferry_core.archive.kinds import kind_of
-from dagferry_core.archive.paths import shown
+from dagferry_core.archive.paths import quoted
 from dagferry_core.archive.tar_header import BLOCK_BYTES, SIZE, Header, begins_tar, parse_header, pax_names
 from dagferry_core.limits import (
     MAX_EXTENSIONS_PER_MEMBER,
@@ -190,28 +190,28 @@ class _Extension:
         # In front of another extended header, some programs take it for the size of that one (GHSA-vmf3-w455-68vh).
         if size is not None and (size != b"%d" % header.size or self.count > 1):
             raise ArchiveUnsupported(
-                f"The PAX header of {shown(path)} says that its size is {shown(size)}, its own header {header.size}."
+                f"The PAX header of {quoted(path)} says that its size is {quoted(size)}, its own header {header.size}."
                 if self.count == 1
-                else f"{shown(path)} has a PAX header with a size and another extended header."
+                else f"{quoted(path)} has a PAX header with a size and another extended header."
             )
         kind = _KINDS.get(header.kind)
         if header.kind in _NOT_SUPPORTED:
-            raise ArchiveUnsupported(f"{shown(path)} is {_NOT_SUPPORTED[header.kind]}.")
+            raise ArchiveUnsupported(f"{quoted(path)} is {_NOT_SUPPORTED[header.kind]}.")
         if kind is None:
             raise MemberTypeRefused(
-                f"{shown(path)} is a device, a FIFO, a socket or of an unknown type ({header.kind!r}); "
+                f"{quoted(path)} is a device, a FIFO, a socket or of an unknown type ({header.kind!r}); "
                 "only files, folders and links may be in the archive."
             )
         if kind is not Kind.FILE and header.size:
-            raise ArchiveUnsupported(f"{shown(path)} is a {kind.value} with a size; some programs read content there.")
+            raise ArchiveUnsupported(f"{quoted(path)} is a {kind.value} with a size; some programs read content there.")
         # tarfile makes a folder of an old file by its short name alone (CVE-2025-13462). In files of the newer type a
         # long name may be cut there anywhere.
         folder_to_some = path.endswith(b"/") or (header.kind == _OLD_FILE and header.path.endswith(b"/"))
         if kind is not Kind.FOLDER and folder_to_some:
-            raise ArchiveUnsupported(f"{shown(path)} is a {kind.value}, but some programs take it for a folder.")
+            raise ArchiveUnsupported(f"{quoted(path)} is a {kind.value}, but some programs take it for a folder.")
         target = names.get(b"linkpath") or names.get(_GNU_LINK) or header.target
         if target and kind in {Kind.SYMLINK, Kind.HARD_LINK} and not header.target:
             raise ArchiveUnsupported(
-                f"{shown(path)} is a {kind.value} whose own header has no target; bsdtar makes an empty file of it."
+                f"{quoted(path)} is a {kind.value} whose own header has no target; bsdtar makes an empty file of it."
             )
         return Member(kind, path, target, header, exact)

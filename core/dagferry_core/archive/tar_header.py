@@ -8,7 +8,7 @@ import re
 from typing import NamedTuple
 
 from dagferry_core.archive.errors import ArchiveCorrupt, ArchiveUnsupported
-from dagferry_core.archive.paths import shown
+from dagferry_core.archive.paths import quoted
 from dagferry_core.limits import MAX_PAX_RECORDS
 
 BLOCK_BYTES = 512
@@ -62,17 +62,17 @@ def _has_checksum(block: bytes) -> bool:
 def parse_header(block: bytes) -> Header:
     """Read a header; raise ``ArchiveCorrupt`` or ``ArchiveUnsupported`` where programs could read it differently."""
     if not _has_checksum(block):
-        raise ArchiveCorrupt(f"A tar header is damaged: its checksum is wrong. It names {shown(_text(block[:100]))}.")
+        raise ArchiveCorrupt(f"A tar header is damaged: its checksum is wrong. It names {quoted(_text(block[:100]))}.")
     magic = block[257:265]
     path = _text(block[:100])
     if magic == _POSIX:
         prefix = _text(block[345:500])
         path = prefix + b"/" + path if prefix else path
     elif magic != _GNU:
-        raise ArchiveUnsupported(f"The tar header of {shown(path)} is neither in POSIX nor in GNU format.")
+        raise ArchiveUnsupported(f"The tar header of {quoted(path)} is neither in POSIX nor in GNU format.")
     elif block[_GNU_RARE:].strip(b"\0"):
         # tarfile takes them for a prefix, and libarchive (bsdtar) for those of a sparse file, whatever the type.
-        raise ArchiveUnsupported(f"The tar header of {shown(path)} has fields of an incremental or sparse archive.")
+        raise ArchiveUnsupported(f"The tar header of {quoted(path)} has fields of an incremental or sparse archive.")
     for what, field in _UNUSED_FIELDS.items():
         if not _UNUSED_NUMBER.fullmatch(block[field]):
             raise _no_number(block[field], what, path)
@@ -92,7 +92,7 @@ def _text(field: bytes) -> bytes:
 def _number(field: bytes, what: str, path: bytes) -> int:
     if field[0] & _BINARY_NUMBER:
         raise ArchiveUnsupported(
-            f"The tar header of {shown(path)} has its {what} as a binary number, negative or over 8 GiB."
+            f"The tar header of {quoted(path)} has its {what} as a binary number, negative or over 8 GiB."
         )
     match = _NUMBER.fullmatch(field)
     if not match:
@@ -102,7 +102,7 @@ def _number(field: bytes, what: str, path: bytes) -> int:
 
 def _no_number(field: bytes, what: str, path: bytes) -> ArchiveCorrupt:
     return ArchiveCorrupt(
-        f"The tar header of {shown(path)} has {field!r} as its {what}, which is not an octal number; "
+        f"The tar header of {quoted(path)} has {field!r} as its {what}, which is not an octal number; "
         "some programs stop reading there."
     )
 
@@ -125,12 +125,12 @@ def pax_names(data: bytes) -> dict[bytes, bytes]:
             raise ArchiveCorrupt(f"A PAX header has a malformed record: {data[at : at + 40]!r}.")
         if keyword in _REFUSED_KEYWORDS or keyword.startswith(_SPARSE_KEYWORDS):
             raise ArchiveUnsupported(
-                f"A PAX header has the keyword {shown(keyword)}, which programs interpret differently."
+                f"A PAX header has the keyword {quoted(keyword)}, which programs interpret differently."
             )
         if keyword in _COUNTED_KEYWORDS:
             if keyword in names or not value:
                 raise ArchiveUnsupported(
-                    f"A PAX header has {shown(keyword)} twice or empty, which programs interpret differently."
+                    f"A PAX header has {quoted(keyword)} twice or empty, which programs interpret differently."
                 )
             names[keyword] = value
         at = end

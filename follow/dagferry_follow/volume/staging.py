@@ -43,7 +43,7 @@ _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 class StagingTree:
     """A tree of ``manifest`` that is being built in ``folder``, an empty one, to replace ``old``.
 
-    ``fill`` it, then ``finalize`` it. A context manager that closes its descriptors; the folder is the caller's to
+    ``populate`` it, then ``finalize`` it. A context manager that closes its descriptors; the folder is the caller's to
     remove. Raises ``VolumeFailed`` with the path where the volume refuses. Without ``links`` nothing is shared with
     ``old``: files are copied. ``modes`` is whether the volume keeps modes.
     """
@@ -199,7 +199,7 @@ class StagingTree:
 
     # --- all files ---------------------------------------------------------------------------------------------------
 
-    def fill(self, content: Content) -> None:
+    def populate(self, content: Content) -> None:
         """Create all files of the manifest.
 
         Raises ``DigestMismatch`` if a content does not match the manifest; ``PatchMismatch`` or ``TreeDamaged`` if

@@ -68,7 +68,7 @@ class Volume:
     """The trees under a root folder, which is owned until ``close``.
 
     ``live`` is the published tree, found by ``load``; ``old`` are the previous ones, found by ``sweep``. A
-    deploy is published in three steps: ``stage`` a tree, fill it, ``swap`` it in.
+    deploy is published in three steps: ``stage`` a tree, ``populate`` it, ``swap`` it in.
     """
 
     def __init__(self, path: str) -> None:

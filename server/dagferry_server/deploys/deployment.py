@@ -132,7 +132,7 @@ class Deployment:
             self.load(loaded)
         else:
             self.loaded = False
-            self._take(Log("", 0, {}, set(), {}, ""))
+            self._set_log(Log("", 0, {}, set(), {}, ""))
             self._unlisted: Fault | None = loaded
 
     def configure(self, settings: DeploymentSettings) -> None:
@@ -142,9 +142,9 @@ class Deployment:
     def load(self, loaded: Log) -> None:
         """Replace what is known by a log that was read completely."""
         self.loaded = True
-        self._take(loaded)
+        self._set_log(loaded)
 
-    def _take(self, loaded: Log) -> None:
+    def _set_log(self, loaded: Log) -> None:
         self.log_id, self.highest, self.recent, self.unreadable, self._away, self.head_sha256 = loaded
         self._unlisted = None  # the reason why newer entries cannot be read
         self._show()

@@ -96,7 +96,7 @@ class Sidecars:
             log.warning("Sidecar reports not logged", extra=fields(deployment=self._deployment, suppressed=count))
 
     def _log(self, level: int, message: str, report: Report, **more: object) -> None:
-        if not self._limit.says(()):
+        if not self._limit.allows(()):
             return
         who = {"deployment": self._deployment, "version": report.live, "instance": report.instance}
         log.log(level, message, extra=fields(**who, component=report.component, **more))

@@ -165,7 +165,7 @@ class Listeners:
         """Count and log a plain HTTP request to the HTTPS port; ``TlsPort`` answers it."""
         self._count_malformed()
         text = "Plain HTTP was sent to the HTTPS port."
-        self._service.refusals.log(peer, RequestError.code, "", error=text, peer=peer)
+        self._service.rejected_reads.log(peer, RequestError.code, "", error=text, peer=peer)
 
     async def close(self) -> None:
         """Stop listening, wait up to ``SHUTDOWN_SECONDS`` for requests in progress, and close every connection."""

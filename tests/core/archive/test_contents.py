@@ -22,7 +22,7 @@ from dagferry_core.archive.meter import Meter
 from dagferry_core.archive.paths import DEFAULT_EXCLUDES, Excludes
 from dagferry_core.archive.tar import Kind, Member
 from dagferry_core.archive.tar_header import Header
-from dagferry_core.limits import MAX_EXCLUDED_SHOWN, MAX_REFUSALS
+from dagferry_core.limits import MAX_EXCLUDED_SHOWN, MAX_LISTED_ERRORS
 
 A = b"a = 1\n"
 
@@ -59,7 +59,7 @@ def taken(*members: Member, root: str | None = None, max_files: int = 100, when_
         when_large=when_large,
     )
     for each in members:
-        contents.take(each)
+        contents.add(each)
     return contents
 
 
@@ -80,7 +80,7 @@ def test_a_file_is_stored_with_its_place_size_mode_and_hash() -> None:
         when_large=lambda: None,
     )
     for each in (file(b"dags/a.py"), file(b"dags/run.sh", b"#!", 0o700), file(b"dags/b.py", b"", 0o677)):
-        contents.take(each)
+        contents.add(each)
     root, files = contents.finish()
     assert root == "dags"
     assert files == {
@@ -178,8 +178,8 @@ def test_a_folder_may_come_after_what_is_in_it() -> None:
 def test_all_that_is_wrong_is_said_at_once_and_too_much_at_once() -> None:
     with pytest.raises(PathRefused, match="2 names or links"):
         found(file(b"/a"), file(b"../b"), file(b"c"))
-    with pytest.raises(PathRefused, match=f"At least {MAX_REFUSALS} names"):
-        taken(*(file(b"/%d" % number) for number in range(MAX_REFUSALS)))
+    with pytest.raises(PathRefused, match=f"At least {MAX_LISTED_ERRORS} names"):
+        taken(*(file(b"/%d" % number) for number in range(MAX_LISTED_ERRORS)))
 
 
 def test_files_and_folders_count_up_to_the_limit_the_implied_ones_and_copies_included() -> None:

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dagferry_core.archive.error_collector import ErrorCollector
 from dagferry_core.archive.errors import LinkRefused, PathRefused, TooManyFiles
 from dagferry_core.archive.links import Links, Node
-from dagferry_core.archive.refusals import Refusals
 from dagferry_core.errors import DagferryError
 
 
@@ -29,9 +29,9 @@ def nodes_of(paths):
 
 def found(nodes, targets, root="", most=1000):
     """Return what the links bring in; raise what is wrong with them."""
-    refusals = Refusals()
-    brought = list(Links(nodes, targets, root, bounds=root).copies(most, refusals))
-    refusals.raise_any()
+    errors = ErrorCollector()
+    brought = list(Links(nodes, targets, root, bounds=root).copies(most, errors))
+    errors.raise_any()
     return brought
 
 

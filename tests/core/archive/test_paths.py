@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dagferry_core.archive.errors import PathRefused
-from dagferry_core.archive.paths import DEFAULT_EXCLUDES, Excludes, case_collisions, check_length, check_path, shown
+from dagferry_core.archive.paths import DEFAULT_EXCLUDES, Excludes, case_collisions, check_length, check_path, quoted
 
 
 @pytest.mark.parametrize(
@@ -91,10 +91,10 @@ def test_a_path_that_a_link_makes_has_the_same_limits():
 
 
 def test_a_message_shows_a_path_short_and_escaped():
-    assert shown(b"a\xff\n") == r"'a\\xff\n'"
-    assert shown("a\u202eb") == r"'a\u202eb'"
-    assert len(shown("x" * 5000)) < 130
-    assert shown("x" * 100 + "y" * 100).endswith("y'")
+    assert quoted(b"a\xff\n") == r"'a\\xff\n'"
+    assert quoted("a\u202eb") == r"'a\u202eb'"
+    assert len(quoted("x" * 5000)) < 130
+    assert quoted("x" * 100 + "y" * 100).endswith("y'")
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ def take(server: Server, number: int, folder, have: str = "", old=None, *, diges
         open_download(download, old.manifest if old else None, told) as (manifest, content),
         StagingTree(str(folder), manifest, old) as staging,
     ):
-        staging.fill(content)
+        staging.populate(content)
         taken, _ = staging.finalize(1_800_000_000)
     return taken, download.kind
 
@@ -87,7 +87,7 @@ def fill_with(kind: str, body: bytes, folder, old: Manifest | None = None) -> No
         open_download(Received(kind, body), old, "") as (manifest, content),
         StagingTree(str(folder), manifest, None) as staging,
     ):
-        staging.fill(content)
+        staging.populate(content)
 
 
 def as_tar(stored: Stored) -> bytearray:

@@ -58,7 +58,7 @@ class Volume:
         stored = Stored(files, {path: mode for path, mode in MODES.items() if path in files})
         manifest, content = read_tar(decompressed(io.BytesIO(stored.body).read))
         with self.staging(manifest, alone=alone) as staging:
-            staging.fill(content)
+            staging.populate(content)
             return self.stamped(staging, now)
 
     def patched(
@@ -69,7 +69,7 @@ class Volume:
         assert body is not None
         patch = intercept(Patch.parse(body))
         with self.staging(patch.apply_to(self.trees[-1].manifest)) as staging:
-            staging.fill(patch)
+            staging.populate(patch)
             return self.stamped(staging, now)
 
     def stamped(self, staging: StagingTree, now: float) -> Tree:
@@ -183,7 +183,7 @@ def test_files_that_are_touched_while_the_draft_is_built_keep_that_mtime(volume,
         monkeypatch.setattr(os, "link", lambda *_, **_kinds: (_ for _ in ()).throw(OSError(errno.EPERM, "no")))
     old = volume.aged(A)
     with volume.staging(old.manifest) as staging:
-        staging.fill(old)
+        staging.populate(old)
         touch(old, ["other.py"], LONG_AGO + 10)
         new = volume.stamped(staging, 2e9)
     assert new.mtimes == old.mtimes
@@ -219,7 +219,7 @@ def test_a_copy_within_a_patch_is_a_file_of_its_own(volume) -> None:
 def test_the_same_content_again_is_links_alone(volume) -> None:
     old = volume.aged(A)
     with volume.staging(old.manifest) as staging:
-        staging.fill(old)
+        staging.populate(old)
         new = volume.stamped(staging, 2e9)
     assert linked(new, old) == set(A)
     assert new.mtimes == old.mtimes
@@ -352,7 +352,7 @@ def test_another_users_files_are_copied_as_fs_protected_hardlinks_wants_it(volum
         old, damage = read_and_check(sys.argv[1], manifest)
         assert not damage
         with StagingTree(sys.argv[2], manifest, old) as staging:
-            staging.fill(old)
+            staging.populate(old)
             new, _ = staging.finalize(2e9)
         assert new.mtimes == old.mtimes
         assert not check(new).corrupt
@@ -412,7 +412,7 @@ def test_a_touched_file_that_is_torn_is_not_spread(volume) -> None:
 def test_a_wrong_content_is_refused_by_name(volume) -> None:
     manifest = manifest_of({"a.py": b"right\n"})
     with volume.staging(manifest) as staging, pytest.raises(DigestMismatch, match=r"a\.py"):
-        staging.fill([(manifest.files["a.py"], [b"wrong\n"])])
+        staging.populate([(manifest.files["a.py"], [b"wrong\n"])])
     assert os.listdir(staging.folder) == []
 
 
@@ -420,7 +420,7 @@ def test_a_tree_that_lacks_a_file_is_never_finished(volume) -> None:
     manifest = manifest_of(A, MODES)
     entry = manifest.files["dag.py"]
     with volume.staging(manifest) as staging:
-        staging.fill([(entry, [A["dag.py"]])])
+        staging.populate([(entry, [A["dag.py"]])])
         with pytest.raises(AnswerInvalid, match="lacks files"):
             staging.finalize(2e9)
 
@@ -452,7 +452,7 @@ def test_a_patch_that_copies_what_is_not_here_is_refused(volume) -> None:
 def test_a_manifest_cannot_lead_out_of_the_tree(volume, tmp_path, path) -> None:
     manifest = manifest_of({path: b"x"})
     with volume.staging(manifest) as staging, pytest.raises(AnswerInvalid):
-        staging.fill([(manifest.files[path], [b"x"])])
+        staging.populate([(manifest.files[path], [b"x"])])
     assert not (tmp_path / "escaped.py").exists()
 
 
@@ -460,7 +460,7 @@ def test_two_paths_that_fall_together_are_refused_by_name(volume) -> None:
     manifest = manifest_of({"a": b"x", "a/b": b"y"})
     files = [(entry, [b"x" if path == "a" else b"y"]) for path, entry in manifest.files.items()]
     with volume.staging(manifest) as staging, pytest.raises(VolumeFailed, match="two paths"):
-        staging.fill(files)
+        staging.populate(files)
 
 
 @pytest.mark.parametrize("reason", [errno.ENOSPC, errno.EIO, errno.EDQUOT])
@@ -471,7 +471,7 @@ def test_a_volume_that_takes_no_more_is_named_with_the_path(volume, monkeypatch,
     monkeypatch.setattr(os, "write", refuse)
     manifest = manifest_of(A, MODES)
     with volume.staging(manifest) as staging, pytest.raises(VolumeFailed, match=rf"dag\.py.*{os.strerror(reason)}"):
-        staging.fill((entry, [A[path]]) for path, entry in manifest.files.items())
+        staging.populate((entry, [A[path]]) for path, entry in manifest.files.items())
 
 
 def test_a_write_that_takes_only_some_of_it_is_continued(volume, monkeypatch) -> None:
@@ -479,7 +479,7 @@ def test_a_write_that_takes_only_some_of_it_is_continued(volume, monkeypatch) ->
     monkeypatch.setattr(os, "write", lambda fd, data: write(fd, bytes(data)[:3]))
     manifest = manifest_of(A, MODES)
     with volume.staging(manifest) as staging:
-        staging.fill((entry, [A[path]]) for path, entry in manifest.files.items())
+        staging.populate((entry, [A[path]]) for path, entry in manifest.files.items())
         tree, _ = staging.finalize(2e9)
     monkeypatch.undo()
     assert holds(tree, A)
@@ -509,7 +509,7 @@ def test_the_same_tree_again_is_given_up_if_a_file_is_torn(volume) -> None:
     old = volume.aged(A)
     Path(old.folder, "other.py").write_bytes(b"import re\n")
     with volume.staging(old.manifest) as staging, pytest.raises(TreeDamaged, match=r"other\.py"):
-        staging.fill(old)
+        staging.populate(old)
 
 
 def test_without_links_nothing_is_shared_with_the_old_tree(volume, tmp_path) -> None:
@@ -517,7 +517,7 @@ def test_without_links_nothing_is_shared_with_the_old_tree(volume, tmp_path) -> 
     folder = tmp_path / "copies"
     folder.mkdir()
     with StagingTree(str(folder), old.manifest, old, links=False) as staging:
-        staging.fill(old)
+        staging.populate(old)
         tree, fresh = staging.finalize(2e9)
     assert holds(tree, A)
     assert linked(tree, old) == set()

@@ -71,7 +71,7 @@ async def test_a_client_that_takes_nothing_is_cut_off_and_gives_its_place_back(
         sock=small, ssl=context, server_hostname="127.0.0.1" if tls else None, limit=1024
     )
     writer.write(f"GET /default/dags/{path.format(new, old)} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
-    taken = server.service.download_places if path == "download" else server.service.bundle_places
+    taken = server.service.download_slots if path == "download" else server.service.bundle_slots
     await eventually("the download to begin", lambda: len(taken))
     await eventually("it to be cut off", lambda: not len(taken))
     await eventually("the request to be over", lambda: not server.service.busy._count)

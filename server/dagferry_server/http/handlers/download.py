@@ -22,7 +22,7 @@ _GZIP = 31
 
 async def download(context: RequestContext) -> web.StreamResponse:
     """Send the current bundle, packed while it is sent."""
-    with context.service.download_places.taken(context.deployment.name, context.caller):
+    with context.service.download_slots.hold(context.deployment.name, context.caller):
         return await _send(context)
 
 

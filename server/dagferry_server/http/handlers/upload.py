@@ -39,7 +39,7 @@ async def _upload(context: RequestContext) -> DeployResult:
     root = _root(context)
     limit = service.upload_limit(deployment)
     check_length(context.request, limit)
-    with service.upload_places.taken(deployment.name, context.caller):
+    with service.upload_slots.hold(deployment.name, context.caller):
         return await _receive_and_deploy(context, limit, root)
 
 
