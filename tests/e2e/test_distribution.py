@@ -118,7 +118,7 @@ HARMS = {
 
 
 @pytest.mark.parametrize("harm", HARMS)
-def test_a_bundle_that_comes_to_harm_is_not_published_and_fetched_again(tampered, harm) -> None:
+def test_a_bundle_that_is_damaged_in_transit_is_not_published_and_fetched_again(tampered, harm) -> None:
     line = tampered()
     tamper, code = HARMS[harm]
     line.proxy.tampering[BUNDLE] = tamper
@@ -151,7 +151,7 @@ def test_what_fails_is_tried_again_after_pauses_that_grow(tampered, kind, tamper
         (sign_in_page, "answer_invalid"),
     ],
 )
-def test_an_answer_that_says_nothing_leaves_the_tree_alone_and_is_asked_for_again(tampered, tamper, code) -> None:
+def test_an_answer_that_says_nothing_does_not_change_the_tree_and_is_asked_for_again(tampered, tamper, code) -> None:
     line = tampered()
     line.proxy.tampering[CURRENT] = tamper
     line.server.deploy(B)
@@ -174,7 +174,7 @@ def test_a_redirection_elsewhere_is_not_followed(tampered, stranger, kind) -> No
     line.heals()
 
 
-def test_a_patch_that_comes_to_harm_is_followed_by_the_whole_at_once(tampered) -> None:
+def test_a_patch_that_is_damaged_in_transit_is_followed_by_the_whole_at_once(tampered) -> None:
     line = tampered()
 
     def flip_patches(client, answer) -> None:

@@ -13,7 +13,7 @@ def section(title: str) -> str:
     return re.split(r"^##", found[1], flags=re.MULTILINE)[0]
 
 
-def test_every_tool_of_the_tests_is_told() -> None:
+def test_every_tool_of_the_tests_is_listed() -> None:
     told = re.findall(r"^\| `(\w+)` \|", section("The tools of the tests"), re.MULTILINE)
     there = {path.stem for path in (HOME / "tests").glob("*.py")} - {"conftest"}
     assert sorted(told) == sorted(name for name in there if not name.startswith("test_"))

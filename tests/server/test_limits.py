@@ -49,7 +49,7 @@ async def test_the_pace_asks_no_more_than_a_bad_line_has(server, monkeypatch) ->
     assert (await server.upload(slowly())).status == 200
 
 
-async def test_more_uploads_than_the_limit_are_told_to_come_back(server, monkeypatch) -> None:
+async def test_more_uploads_than_the_limit_get_503_with_retry_after(server, monkeypatch) -> None:
     monkeypatch.setattr(concurrency, "MAX_UPLOADS", 1)
     server.service.upload_slots = concurrency.uploads()
     release = asyncio.Event()
@@ -92,7 +92,7 @@ async def test_one_caller_cannot_keep_a_deployment_closed(start, tmp_path) -> No
     await eventually("the slow ones to be gone", lambda: not len(server.service.upload_slots))
 
 
-async def test_whoever_would_wait_as_one_too_many_is_answered_at_once(server, monkeypatch) -> None:
+async def test_a_request_beyond_the_limit_of_waiters_is_answered_at_once(server, monkeypatch) -> None:
     monkeypatch.setattr(waiters, "MAX_WAITERS", 1)
     path = "/default/dags/current"
     first = asyncio.create_task(server.get(path, If_None_Match='"none"', Prefer="wait=50"))

@@ -31,7 +31,7 @@ async def test_a_window_ends_by_itself(monkeypatch) -> None:
     limit.flush()
 
 
-async def test_what_is_told_apart_is_bounded(monkeypatch) -> None:
+async def test_what_is_distinguished_is_bounded(monkeypatch) -> None:
     monkeypatch.setattr(loglimit, "MAX_KEYS", 10)
     left: list[dict[Key, int]] = []
     limit = LogLimit(1, left.append)

@@ -115,7 +115,7 @@ def test_every_limit_that_came_out_is_logged(caplog) -> None:
     assert told["max_store_bytes"] == 800
 
 
-def test_the_store_takes_80_per_cent_of_its_volume_unless_told_otherwise() -> None:
+def test_the_store_takes_80_per_cent_of_its_volume_unless_set_otherwise() -> None:
     assert settings().store_bytes(1000) == 800
     assert settings("--max-store-bytes", "5MiB").store_bytes(1000) == 5 * MIB
 

@@ -138,7 +138,7 @@ def test_another_log_with_deploys_is_followed_with_a_warning_though_its_sequence
     assert "another log id, new" in sidecar.state.warning
 
 
-def test_another_log_without_deploys_leaves_the_tree_alone_with_a_warning() -> None:
+def test_another_log_without_deploys_does_not_change_the_tree_with_a_warning() -> None:
     sidecar = SimulatedSidecar().follow(deploy(30))
     action = sidecar.handle(Changed(NOTHING._replace(log_id="new")))
     assert isinstance(action, Sleep)

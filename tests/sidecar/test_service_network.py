@@ -113,7 +113,7 @@ def test_an_older_sequence_is_not_applied(fake, pod) -> None:
     assert ready(sidecar)["error"]["code"] == "sequence_regressed"
 
 
-def test_a_store_that_was_lost_leaves_the_tree_alone_and_one_with_deploys_is_followed(fake, pod) -> None:
+def test_a_store_that_was_lost_does_not_change_the_tree_and_one_with_deploys_is_followed(fake, pod) -> None:
     fake.deploy(A)
     sidecar = pod().runs(fake.deploy(B))
     fake.forget("log-2")

@@ -126,7 +126,7 @@ def test_the_folder_that_becomes_the_bundle(members, root, expected) -> None:
         ([file(b"../x"), file(b"dags/a.py"), file(b"b.py")], None, PathRefused, "'../x'"),
     ],
 )
-def test_where_it_cannot_be_told_that_is_an_error_and_what_is_wrong_with_names_comes_first(
+def test_where_it_is_not_known_that_is_an_error_and_what_is_wrong_with_names_comes_first(
     members, root, error, told
 ) -> None:
     assert MAX_TOPS_SHOWN == 10
@@ -191,7 +191,7 @@ def test_files_and_folders_count_up_to_the_limit_the_implied_ones_and_copies_inc
         taken(*fitting, link(b"e", b"a"), max_files=5).finish()
 
 
-def test_it_is_told_when_there_are_many(monkeypatch) -> None:
+def test_it_is_reported_when_there_are_many(monkeypatch) -> None:
     monkeypatch.setattr(module, "LARGE_FILES", 2)
     told: list[int] = []
     taken(file(b"1"), file(b"2"), when_large=lambda: told.append(1))
@@ -211,18 +211,18 @@ def test_what_the_rules_leave_out_is_counted_and_named_once() -> None:
     assert not any(path.startswith(".git") for path in files)
 
 
-def test_what_lies_beside_the_bundle_is_not_counted_as_left_out() -> None:
+def test_what_is_beside_the_bundle_is_not_counted_as_excluded() -> None:
     contents = taken(file(b"src/a.pyc"), file(b"b.pyc"), file(b"src/a.py"), root="src")
     assert contents.excluded == ["src/a.pyc"]
     assert contents.excluded_files == 1
 
 
-def test_so_many_that_are_left_out_are_named_and_no_more() -> None:
+def test_only_so_many_excluded_paths_are_listed() -> None:
     contents = taken(*(file(b"%d.pyc" % n) for n in range(MAX_EXCLUDED_SHOWN + 1)), max_files=1000)
     assert len(contents.excluded) == MAX_EXCLUDED_SHOWN
     assert contents.excluded_files == MAX_EXCLUDED_SHOWN + 1
 
 
-def test_what_is_left_out_cannot_also_be_in_the_bundle() -> None:
+def test_an_excluded_path_cannot_also_be_in_the_bundle() -> None:
     with pytest.raises(PathConflict, match="exclude rules"):
         found(file(b".git"), folder(b".git"), file(b".git/config"), root=".")

@@ -51,7 +51,7 @@ def test_when_there_are_enough_they_are_raised_at_once() -> None:
         errors.add(PathRefused("Last."))
 
 
-def test_a_long_message_is_cut() -> None:
+def test_a_long_message_is_truncated() -> None:
     errors = ErrorCollector()
     for letter in "ab":
         errors.add(PathRefused(letter * MAX_MESSAGE_CHARACTERS))

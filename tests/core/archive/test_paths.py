@@ -121,7 +121,7 @@ def test_the_default_rules_leave_out_what_only_weighs(path, folder, excluded):
     assert Excludes(DEFAULT_EXCLUDES).excluded(path, folder=folder) == excluded
 
 
-def test_without_rules_nothing_is_left_out():
+def test_without_rules_nothing_is_excluded():
     assert Excludes(()).excluded(".git/config", folder=False) is None
     assert Excludes(("only/",)).excluded("only", folder=False) is None
 

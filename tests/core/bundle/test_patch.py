@@ -203,7 +203,7 @@ def test_old_content_that_is_not_what_the_server_had_gives_an_error_or_other_byt
 
 
 @pytest.mark.parametrize("cut", [0, 1, 3, 4, 20, 60, -1])
-def test_a_patch_that_is_cut_is_refused(stored, cut: int) -> None:
+def test_a_truncated_patch_is_refused(stored, cut: int) -> None:
     body = whole(stored(FILES), stored(CHANGES["many files"]))
     with pytest.raises(FormatError):
         Patch.parse(body[:cut])

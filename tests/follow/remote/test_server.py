@@ -67,7 +67,7 @@ def test_it_waits_for_a_deploy(fake, server) -> None:
     assert deploy.sequence == 2
 
 
-def test_the_server_is_told_who_asks_and_how_it_is(fake, server) -> None:
+def test_requests_report_the_sidecar_and_its_state(fake, server) -> None:
     server.current("", 0, Report("v-1", VolumeFailed("Kein Platz: größer, 100 % voll\n" * 40)))
     sent = fake.requests[-1][1]
     assert sent["Dagferry-Instance"] == "pod-1"
@@ -78,7 +78,7 @@ def test_the_server_is_told_who_asks_and_how_it_is(fake, server) -> None:
     assert "no-cache" in sent["Cache-Control"]
 
 
-def test_an_error_text_is_never_cut_within_an_escape(fake, server) -> None:
+def test_an_error_text_is_never_truncated_within_an_escape(fake, server) -> None:
     for length in range(3):
         server.current("", 0, Report("", VolumeFailed("x" * length + "ö" * 300)))
         assert fake.requests[-1][1]["Dagferry-Error"][-3] == "%"
@@ -97,7 +97,7 @@ def test_a_path_prefix_is_kept(fake) -> None:
     server.close()
 
 
-def test_goodbye_is_said_on_a_connection_of_its_own_and_at_once(fake, server) -> None:
+def test_deregistration_is_sent_on_a_connection_of_its_own_and_at_once(fake, server) -> None:
     fake.deploy(FILES)
     server.deregister(LIVE)
     assert fake.requests[-1][1]["Dagferry-Deregister"] == "1"
@@ -217,12 +217,12 @@ def test_a_redirect_is_never_followed(fake, server, status) -> None:
         assert probe.connect_ex(elsewhere.getsockname() if elsewhere.fileno() >= 0 else ("127.0.0.1", 1)) != 0
 
 
-def test_an_error_is_told_in_the_servers_words(fake, server) -> None:
+def test_an_error_is_reported_in_the_message_of_the_server(fake, server) -> None:
     with pytest.raises(ServerRefused, match=r"404: No such version\. \(version_not_found\)"):
         server.download("20261120T064501Z-000042", "")
 
 
-def test_an_error_that_is_not_the_servers_own_is_told_too(fake, server) -> None:
+def test_an_error_that_is_not_the_servers_own_is_reported_too(fake, server) -> None:
     fake.intercept = raw(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 6\r\n\r\n<html>")
     with pytest.raises(ServerRefused, match="502: Bad Gateway"):
         server.current("", 0, LIVE)
@@ -295,7 +295,7 @@ def read_all(download) -> bytes:
     return b"".join(pieces)
 
 
-def test_a_whole_bundle_and_a_patch_are_told_apart(fake, server) -> None:
+def test_a_whole_bundle_and_a_patch_are_distinguished(fake, server) -> None:
     one, two = fake.deploy(FILES), fake.deploy({**FILES, "new.py": b"pass\n"})
     download = server.download(two, "")
     assert (download.kind, read_all(download)) == ("whole", fake.deploys[1][1].body)
@@ -307,7 +307,7 @@ def test_a_whole_bundle_and_a_patch_are_told_apart(fake, server) -> None:
 
 
 @pytest.mark.parametrize("after", [0, 1, 50])
-def test_a_cut_download_says_after_how_many_bytes(fake, server, after) -> None:
+def test_a_truncated_download_says_after_how_many_bytes(fake, server, after) -> None:
     version = fake.deploy(FILES)
     body = fake.deploys[0][1].body
     fake.intercept = lambda _kind, handler: fake.cut(handler, body, after, "application/zstd") or True

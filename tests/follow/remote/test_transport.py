@@ -135,7 +135,7 @@ def context_of(certificate: tuple[str, str]) -> ssl.SSLContext:
     return context
 
 
-def test_a_certificate_that_nobody_vouches_for_is_told_as_such_with_the_flag(certificates) -> None:
+def test_the_error_for_an_untrusted_certificate_names_the_flag(certificates) -> None:
     good, other, expired = certificates
     with speaker(b"", context_of(good)) as port:
         unknown = ask(f"https://127.0.0.1:{port}")

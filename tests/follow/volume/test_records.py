@@ -111,7 +111,7 @@ def test_a_damaged_record_is_a_value_error(tmp_path, text) -> None:
 
 
 @pytest.mark.parametrize("cut", [0, 1, 10, -1])
-def test_a_cut_manifest_is_an_error(tmp_path, cut) -> None:
+def test_a_truncated_manifest_is_an_error(tmp_path, cut) -> None:
     write_records(str(tmp_path), LIVE, EMPTY)
     path = tmp_path / MANIFEST
     path.write_bytes(path.read_bytes()[:cut])

@@ -178,7 +178,7 @@ def test_that_holds_too_if_the_clock_was_set_back(volume) -> None:
 
 
 @pytest.mark.parametrize("links", [True, False], ids=["links", "copies"])
-def test_files_that_are_touched_while_the_draft_is_built_keep_that_mtime(volume, monkeypatch, links) -> None:
+def test_files_that_are_touched_while_the_staging_tree_is_built_keep_that_mtime(volume, monkeypatch, links) -> None:
     if not links:
         monkeypatch.setattr(os, "link", lambda *_, **_kinds: (_ for _ in ()).throw(OSError(errno.EPERM, "no")))
     old = volume.aged(A)
@@ -256,7 +256,7 @@ def test_that_holds_for_data_too_since_python_files_may_read_it(volume, change) 
     assert set(volume.fresh) == {path for path in A if path.endswith(".py")} | change.keys()
 
 
-def test_a_bundle_replaces_torn_files_and_keeps_the_sound_ones(volume) -> None:
+def test_a_bundle_replaces_corrupt_files_and_keeps_the_intact_ones(volume) -> None:
     old = volume.aged(A)
     Path(old.folder, "sql/load.sql").write_bytes(b"dropped\n")
     new = volume.whole(A)
@@ -321,7 +321,7 @@ def test_where_linking_is_refused_unchanged_files_are_copies_with_their_mtimes(v
     assert volume.new_bytes == blocks(B)
 
 
-def test_a_copy_of_what_is_torn_is_not_made(volume, monkeypatch) -> None:
+def test_a_copy_of_a_corrupt_file_is_not_made(volume, monkeypatch) -> None:
     def refuse(*_args: object, **_kinds: object) -> None:
         raise OSError(errno.EPERM, "Operation not permitted")
 
@@ -374,7 +374,7 @@ def test_another_users_files_are_copied_as_fs_protected_hardlinks_wants_it(volum
 
 
 @pytest.mark.parametrize("harm", ["content", "mtime", "gone", "link"])
-def test_a_patch_over_a_torn_tree_is_given_up(volume, harm) -> None:
+def test_a_patch_over_a_corrupt_tree_is_given_up(volume, harm) -> None:
     path = Path(volume.aged(A).folder, "other.py")
     if harm == "content":
         path.write_bytes(b"import sys, os\n")
@@ -402,7 +402,7 @@ def test_a_lack_of_descriptors_says_nothing_about_the_old_tree(volume, monkeypat
         volume.patched(A, B)
 
 
-def test_a_touched_file_that_is_torn_is_not_spread(volume) -> None:
+def test_a_touched_file_that_is_corrupt_is_not_spread(volume) -> None:
     path = Path(volume.aged(A).folder, "dag.py")
     path.write_bytes(b"import nothing\n" * 3)
     with pytest.raises(TreeDamaged, match=r"dag\.py"):
@@ -505,7 +505,7 @@ def test_a_full_volume_is_named_with_the_path_where_a_file_is_made(volume, monke
         volume.patched(A, B)
 
 
-def test_the_same_tree_again_is_given_up_if_a_file_is_torn(volume) -> None:
+def test_the_same_tree_again_is_given_up_if_a_file_is_corrupt(volume) -> None:
     old = volume.aged(A)
     Path(old.folder, "other.py").write_bytes(b"import re\n")
     with volume.staging(old.manifest) as staging, pytest.raises(TreeDamaged, match=r"other\.py"):
@@ -534,7 +534,7 @@ def test_without_an_old_tree_nothing_can_be_linked_or_copied(volume) -> None:
 
 
 @pytest.mark.parametrize(("reason", "error"), [(errno.EIO, TreeDamaged), (errno.ENOMEM, VolumeFailed)])
-def test_an_old_file_that_cannot_be_read_is_torn_unless_it_is_the_machine_that_fails(
+def test_an_old_file_that_cannot_be_read_is_corrupt_unless_it_is_the_machine_that_fails(
     volume, monkeypatch, reason, error
 ) -> None:
     old = volume.aged(A)

@@ -187,7 +187,7 @@ def test_content_that_a_power_cut_tore_is_found(root, opened) -> None:
 @pytest.mark.parametrize(
     "harm", [lambda path: path.unlink(), lambda path: path.write_bytes(b"")], ids=["gone", "empty"]
 )
-def test_a_published_tree_without_its_records_counts_as_torn_and_unknown(root, opened, name, harm) -> None:
+def test_a_published_tree_without_its_records_counts_as_corrupt_and_unknown(root, opened, name, harm) -> None:
     publish(opened(), 1)
     harm((root / "current").resolve().parent / name)
     volume = opened()
@@ -285,7 +285,7 @@ def test_a_tree_that_is_not_whole_is_not_what_the_link_is_led_to(root, opened, h
     assert live_files(root) == files_of(1)
 
 
-def test_a_torn_tree_that_was_live_when_the_link_was_lost_stays_for_its_tasks(root, opened) -> None:
+def test_a_corrupt_tree_that_was_live_when_the_link_was_lost_stays_for_its_tasks(root, opened) -> None:
     volume = opened()
     for number in (1, 2):
         publish(volume, number)
@@ -337,7 +337,7 @@ def test_a_folder_that_took_the_place_of_current_later_is_an_error_until_it_is_g
 
 
 @pytest.mark.parametrize("gone", ["", ".trees", ".trees/lock"], ids=["the root", "the trees", "the lock"])
-def test_folders_that_a_hand_removed_are_made_again_and_locked(root, opened, gone) -> None:
+def test_folders_that_were_removed_are_created_again_and_locked(root, opened, gone) -> None:
     volume = opened()
     for number in (1, 2):
         publish(volume, number)
@@ -365,7 +365,7 @@ def test_a_root_that_another_sidecar_took_meanwhile_is_not_written_to(root, open
 # --- looking ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_look_finds_torn_files_odd_ones_and_a_wrong_link(root, opened) -> None:
+def test_a_look_finds_corrupt_files_unexpected_ones_and_a_wrong_link(root, opened) -> None:
     volume = opened()
     assert not volume.check(), "nothing published, nothing damaged"
     publish(volume, 1)

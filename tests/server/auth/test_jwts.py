@@ -370,5 +370,5 @@ async def test_an_actor_is_one_line_of_bounded_length_whatever_the_claims(local:
 @pytest.mark.parametrize(
     ("text", "so"), [("a.b.c", True), ("dgf_abc", False), ("a.b", False), ("a" * 20_000 + ".b.c", False)]
 )
-def test_a_jwt_is_told_by_its_form(text: str, *, so: bool) -> None:
+def test_a_jwt_is_recognized_by_its_form(text: str, *, so: bool) -> None:
     assert is_jwt(text) is so

@@ -35,7 +35,7 @@ def test_who_does_not_say_who_they_are_is_nobody() -> None:
     assert report_of({"Dagferry-Live": "v1"}) is None
 
 
-def test_what_is_too_long_is_cut_and_what_a_terminal_would_obey_is_replaced() -> None:
+def test_what_is_too_long_is_truncated_and_what_a_terminal_would_obey_is_replaced() -> None:
     found = report_of({"Dagferry-Instance": "x" * 5000, "Dagferry-Error": quote("\x1b[2J\n" + "y" * 5000)})
     assert found is not None
     assert len(found.instance) == MAX_NAME_CHARACTERS
@@ -53,7 +53,7 @@ async def test_the_last_report_counts() -> None:
     assert known.known == {"pod-0": Sidecar("worker", "v2", "volume_failed: full", 2.0)}
 
 
-async def test_who_says_goodbye_is_forgotten() -> None:
+async def test_a_deregistered_sidecar_is_forgotten() -> None:
     known = Sidecars("prod")
     known.record(report(), 1.0)
     known.record(report(deregister=True), 2.0)

@@ -117,7 +117,7 @@ async def test_health_checks_of_http_1_0_without_host_are_answered(server, line)
     assert status in {b"200", b"204"}
 
 
-async def test_a_name_that_is_not_this_machine_s_is_told_that_a_proxy_needs_credentials(server) -> None:
+async def test_the_error_for_another_host_name_says_that_a_proxy_needs_credentials(server) -> None:
     answer = await server.get("/default/dags/current", Host="dagferry.example.com")
     assert (answer.status, answer.json["code"]) == (403, "origin_refused")
     assert "dagferry.example.com" in answer.json["message"]
@@ -152,7 +152,7 @@ async def test_a_defect_is_500_without_details(server, monkeypatch, caplog) -> N
     assert record.fields == {"method": "GET", "path": "/metrics"}
 
 
-async def test_a_wrong_deployment_is_told_which_ones_there_are_unless_somebody_may_not_know(start, tmp_path) -> None:
+async def test_the_error_for_a_wrong_deployment_lists_the_others_unless_some_are_hidden(start, tmp_path) -> None:
     server = await start("--deployments", "staging,default")
     told = (await server.get("/prod/dags/current")).json
     assert told["message"] == "There is no deployment 'prod' on this server. It has: default, staging."

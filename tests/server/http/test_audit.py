@@ -78,7 +78,9 @@ async def test_sidecars_that_are_refused_are_visible_and_do_not_fill_the_log(sta
     assert len(str(left["first_instances"])) < 300
 
 
-async def test_strangers_cannot_grow_what_is_remembered_or_logged(start, tmp_path: Path, caplog, monkeypatch) -> None:
+async def test_unknown_clients_cannot_grow_what_is_remembered_or_logged(
+    start, tmp_path: Path, caplog, monkeypatch
+) -> None:
     caplog.set_level("WARNING")
     monkeypatch.setattr(loglimit, "MAX_KEYS", 20)
     monkeypatch.setattr("dagferry_server.http.rejected_reads.MAX_INSTANCES", 20)
