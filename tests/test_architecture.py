@@ -76,12 +76,23 @@ def test_deploys_fleet_store_and_auth_know_no_http() -> None:
 
 def test_the_sidecar_loads_no_asyncio_and_no_framework_at_start() -> None:
     heavy = {"asyncio", "aiohttp", "aiofiles", "pydantic", "prometheus_client", "dataclasses", "inspect", "http.server"}
-    code = "import sys, dagferry_sidecar.__main__, dagferry_sidecar.loop; print(*sys.modules)"
+    # Each of these costs a cold start some milliseconds (docs/adr/0027).
+    heavy |= {"argparse", "ssl", "logging", "gettext", "shutil", "subprocess", "dagferry_sidecar.probes"}
+    code = """
+import sys, dagferry_sidecar.__main__ as command, dagferry_runtime.exit as exit
+exit.os._exit = lambda code: print(*sys.modules)
+sys.argv = ["dagferry-sidecar", "--once", "--root", "/dev/null/dags"]
+command.main()
+"""
     loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
     assert "dagferry_sidecar.loop" in loaded
     assert not heavy & set(loaded)
     for path in (*files("dagferry_sidecar"), *files("dagferry_follow"), *files("dagferry_runtime")):
         assert not imported(path) & {"asyncio", "aiohttp", "aiofiles", "pydantic"}, path.relative_to(HOME)
+    for path in files("dagferry_sidecar"):
+        # Not later either: they would stay in the memory of every pod.
+        heavy_modules = ("prometheus_client", "http.server", "urllib.request")
+        assert not [name for name in imported_modules(path) if name.startswith(heavy_modules)], path.relative_to(HOME)
 
 
 def lines_of_code(path: Path) -> int:

@@ -1,7 +1,9 @@
 """How a command ends: an error becomes one line on stderr and an exit code."""
 
+import os
 import sys
 from collections.abc import Callable
+from typing import NoReturn
 
 from dagferry_core.errors import DagferryError
 
@@ -15,3 +17,16 @@ def run(program: str, main: Callable[[], int]) -> int:
         return error.exit_code
     except KeyboardInterrupt:
         return 130
+
+
+def leave(code: int) -> NoReturn:
+    """End the process at once, without Python's own cleanup, which takes 10 ms.
+
+    For commands that have closed and flushed what they wrote. Daemon threads end as they always do.
+    """
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except (OSError, ValueError):  # nobody reads them any more
+        code = code or 1
+    os._exit(code)

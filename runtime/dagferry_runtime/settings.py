@@ -1,26 +1,23 @@
 """Settings from flags and environment variables, for all commands.
 
-A setting ``--poll-wait`` is also ``DAGFERRY_POLL_WAIT``; the flag wins. Unknown variables of that prefix are no error,
-because Kubernetes injects some (a Service named ``dagferry`` sets ``DAGFERRY_PORT``). A bad value or an unknown flag
-ends with exit code 2 and one line on stderr.
+A setting ``--poll-wait`` is also ``DAGFERRY_POLL_WAIT``; the flag wins. Unknown variables with that prefix are ignored,
+because Kubernetes injects some (a Service named ``dagferry`` sets ``DAGFERRY_PORT``). An invalid value or an unknown
+flag ends the program with exit code 2 and one line on stderr.
 """
 
-import argparse
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
-from dagferry_core import __version__
 from dagferry_core.errors import SetupError
-
-HELP_COLUMNS = 100
 
 
 class Setting(NamedTuple):
     """One setting of a command.
 
-    ``parse`` turns the text of the flag or variable into the value and raises ``ValueError`` with what is wrong with
-    it; ``None`` makes a switch, which a variable sets with ``1``/``true``/``yes``/``on`` and clears with their
-    opposites. ``default`` is a value, already parsed; ``metavar`` and ``help`` are what ``--help`` and the docs show.
+    ``parse`` turns the text of the flag or variable into the value and raises ``ValueError`` with what is expected;
+    ``None`` makes a switch, which a variable sets with ``1``/``true``/``yes``/``on`` and clears with their opposites.
+    ``default`` is a value, already parsed; ``metavar`` and ``help`` are what ``--help`` and the docs show. If
+    ``has_variable`` is false, only the flag counts.
     """
 
     flag: str
@@ -28,6 +25,7 @@ class Setting(NamedTuple):
     default: Any
     metavar: str
     help: str
+    has_variable: bool = True
 
     @property
     def name(self) -> str:
@@ -54,7 +52,7 @@ class Setting(NamedTuple):
         try:
             return (self.parse or _switch)(text)
         except ValueError as error:
-            # In front of an @ may stand a password, as in a URL; what is behind it says enough.
+            # Before an @ there may be a password, as in a URL; the rest is enough to find the value.
             _, at, shown = text.rpartition("@")
             raise SetupError(f"{source}={'…' * bool(at) + at + shown!r}: {error}") from error
 
@@ -67,16 +65,6 @@ def _switch(text: str) -> bool:
     raise ValueError("a switch takes true or false")
 
 
-class _Help(argparse.HelpFormatter):
-    def __init__(self, prog: str) -> None:
-        super().__init__(prog, width=HELP_COLUMNS)
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise SetupError(message[:1].upper() + message[1:] + ".")
-
-
 def parse(
     program: str,
     about: str,
@@ -84,29 +72,58 @@ def parse(
     arguments: Sequence[str],
     environment: Mapping[str, str],
 ) -> dict[str, Any]:
-    """Return the value of every setting by name: from its flag, else its variable, else its default.
+    """Return the value of every setting by name, for a program without sub-commands.
 
-    Raises ``SetupError`` on an unknown flag or a bad value. ``--help`` and ``--version`` print and exit with 0.
+    Raises ``SetupError`` on an unknown flag or an invalid value. ``--help`` and ``--version`` print and exit with 0.
     """
-    # A width of its own: to ask the terminal for its width, argparse imports shutil, which costs a cold start 3 ms.
-    parser = _Parser(program, description=about, allow_abbrev=False, formatter_class=_Help)
-    parser.add_argument("--version", action="version", version=f"{program} {__version__}")
-    for setting in settings:
-        default = f" (default {setting.shown_default})" if setting.shown_default else ""
-        text = f"{setting.help}{default} [{setting.variable}]".replace("%", "%%")
+    given = read_plain(settings, arguments)
+    if given is None:
+        # Only help and mistakes need argparse, which a cold start would wait for.
+        from dagferry_runtime.commands import parse_arguments  # noqa: PLC0415
+
+        given = parse_arguments(program, about, settings, arguments)
+    return values_of(settings, given, environment)
+
+
+def read_plain(settings: Sequence[Setting], arguments: Sequence[str]) -> dict[str, Any] | None:
+    """Read ``--flag value``, ``--flag=value`` and ``--switch`` as argparse does; ``None`` if there is anything else."""
+    known = {setting.flag: setting for setting in settings}
+    given: dict[str, Any] = {}
+    words = iter(arguments)
+    for word in words:
+        flag, equals, text = word.partition("=")
+        if flag not in known:
+            return None
+        setting = known[flag]
         if setting.parse is None:
-            parser.add_argument(setting.flag, action="store_true", default=None, help=text)
+            if equals:
+                return None
+            given[setting.name] = True
+        elif equals:
+            given[setting.name] = text
         else:
-            parser.add_argument(setting.flag, metavar=setting.metavar, help=text)
-    given = vars(parser.parse_args(list(arguments)))
+            value = next(words, None)
+            if value is None or value.startswith("-"):  # which argparse takes for a flag or a negative number
+                return None
+            given[setting.name] = value
+    return given
+
+
+def values_of(
+    settings: Sequence[Setting], given: Mapping[str, str | bool | None], environment: Mapping[str, str]
+) -> dict[str, Any]:
+    """Return the value of every setting by name: ``given`` by its flag, else its variable's, else its default.
+
+    Raises ``SetupError`` if a value is invalid. Variables of other settings are ignored.
+    """
     values = {}
     for setting in settings:
-        flag = given[setting.name]
+        flag = given.get(setting.name)
         if isinstance(flag, str):
             values[setting.name] = setting.value_of(flag, setting.flag)
         elif flag is not None:
             values[setting.name] = flag
-        elif setting.variable in environment:
+        elif setting.has_variable and setting.variable in environment:
             values[setting.name] = setting.value_of(environment[setting.variable], setting.variable)
         else:
             values[setting.name] = setting.default

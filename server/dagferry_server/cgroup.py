@@ -2,8 +2,8 @@
 
 ``/proc/self/cgroup`` names the groups; their limits are files below ``/sys/fs/cgroup``: ``cpu.max`` and ``memory.max``
 in version 2, ``cpu.cfs_quota_us``, ``cpu.cfs_period_us`` and ``memory.limit_in_bytes`` in version 1. A limit also
-applies to the groups below it, so the lowest one on the way up counts. The way ends at the root of the mount, which in
-a container is often the container's own group, whatever its path is said to be. A limit that cannot be read is ignored.
+applies to the groups below it, so the lowest one up to the root of the mount counts. In a container that root often is
+the container's own group, whatever path ``/proc`` shows. A limit that cannot be read is ignored.
 
 Source: the Linux kernel's Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/.
 """

@@ -3,6 +3,7 @@
 import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
@@ -34,10 +35,6 @@ MAX_TIERS = 10_000
 MAX_KEEP_DEPLOYS = 10_000
 MAX_KEEP_DAYS = 36_500
 AUTO = "auto"
-ABOUT = (
-    "Receives, checks, stores and serves DAGs. Other commands, each with --help: dagferry-server token, "
-    "dagferry-server new-log-id."
-)
 STORE_SHARE = 0.8
 """The part of its volume that the store fills by default; the rest is for what is being received."""
 
@@ -65,7 +62,7 @@ def _patterns(text: str) -> tuple[str, ...]:
 def _expanded(text: str) -> int:
     number = size(text)
     if number > MOST_EXPANDED_BYTES:
-        raise ValueError(f"at most {MOST_EXPANDED_BYTES} bytes are possible: sidecars take no more")
+        raise ValueError(f"at most {MOST_EXPANDED_BYTES} bytes are allowed: sidecars accept no more")
     return number
 
 
@@ -77,14 +74,14 @@ def _header(text: str) -> str:
     if not _HEADER.fullmatch(text):
         raise ValueError("the name of a header such as X-Forwarded-User is expected")
     if text.lower() in _NO_NAME:
-        raise ValueError("this header holds no caller's name; X-Forwarded-User is usual")
+        raise ValueError("this header does not contain a user name; X-Forwarded-User is usual")
     return text
 
 
 def _path(text: str) -> str:
     # An empty variable, as compose makes of one that is not set, must not switch off what the file is for.
     if not text:
-        raise ValueError("a path is expected; leave the setting out to do without")
+        raise ValueError("a path is expected; remove the setting if it is not needed")
     return text
 
 
@@ -214,18 +211,18 @@ class Settings(BaseModel):
     @model_validator(mode="after")
     def _belong_together(self) -> "Settings":
         if (self.proxy_user_header is None) != (self.proxy_secret_file is None):
-            raise SetupError("--proxy-user-header and --proxy-secret-file belong together.")
+            raise SetupError("--proxy-user-header and --proxy-secret-file must be given together.")
         if self.proxy_secret_file and not self.tokens_file:
-            raise SetupError("--proxy-secret-file needs --tokens-file, which says what the proxy's callers may do.")
+            raise SetupError("--proxy-secret-file needs --tokens-file, which lists what the proxy's users may do.")
         if (self.tls_cert is None) != (self.tls_key is None):
-            raise SetupError("--tls-cert and --tls-key belong together.")
+            raise SetupError("--tls-cert and --tls-key must be given together.")
         if self.deployments and self.deployments_file:
             raise SetupError(
-                "--deployments and --deployments-file exclude each other.",
-                "The file lists every deployment: put the names into it and leave out --deployments.",
+                "--deployments and --deployments-file cannot be combined.",
+                "The file lists every deployment: add the names to it and remove --deployments.",
             )
         if self.closed and self.insecure_no_auth:
-            raise SetupError("--insecure-no-auth contradicts the credentials that are configured.")
+            raise SetupError("--insecure-no-auth conflicts with the credentials that are configured.")
         return self
 
     @model_validator(mode="after")
@@ -288,8 +285,15 @@ def read_settings(
     environment: Mapping[str, str],
     container: Callable[[], tuple[float | None, int | None]] = available,
 ) -> Settings:
-    """Return the settings of ``dagferry-server ARGUMENTS``; ``container`` tells its CPU and memory limits."""
-    values = parse("dagferry-server", ABOUT, SETTINGS, arguments, environment)
+    """Return the settings of ``dagferry-server serve ARGUMENTS``; ``container`` gives its CPU and memory limits."""
+    return checked_settings(parse("dagferry-server serve", "", SETTINGS, arguments, environment), container)
+
+
+def checked_settings(
+    given: Mapping[str, Any], container: Callable[[], tuple[float | None, int | None]] = available
+) -> Settings:
+    """Return the settings from the values of ``SETTINGS`` by name; raise ``SetupError`` if they do not go together."""
+    values = dict(given)
     if values["deployments"] is None and values["deployments_file"] is None:
         values["deployments"] = (DEFAULT_DEPLOYMENT,)
     if values["tiers"] == AUTO:

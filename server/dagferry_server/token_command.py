@@ -1,16 +1,17 @@
-"""``dagferry-server token new | list | revoke``: makes a secret and its entry, and keeps the tokens file.
+"""``dagferry-server token new | list | revoke``: creates tokens, and edits the tokens file.
 
-A secret is printed once. The tokens file has its sha256 alone, of which the first digits are the token's id.
+A secret is printed once. The tokens file has only its sha256; the first digits of that are the token's id.
 """
 
 import re
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from dagferry_core.errors import SetupError
-from dagferry_runtime.settings import Setting, parse
+from dagferry_runtime.commands import Command, Group
+from dagferry_runtime.settings import Setting
 from dagferry_server.auth.access import SCOPES, Scope
 from dagferry_server.auth.config_file import DEPLOYMENT_PATTERN
 from dagferry_server.auth.tokens import NAME_PATTERN, Token, format_time, new_token
@@ -20,7 +21,7 @@ MAX_EXPIRES_DAYS = 3650
 DAY_SECONDS = 86400
 ID_DIGITS = 12
 SEEN_SECONDS = 2
-"""Within which a running server has seen a change of its tokens file."""
+"""How long a running server takes to load a changed tokens file."""
 
 
 def _scopes(text: str) -> tuple[Scope, ...]:
@@ -80,19 +81,6 @@ REVOKE: tuple[Setting, ...] = (
 )
 
 
-def token_command(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
-    """Run ``dagferry-server token ARGUMENTS``, of which the first is the verb."""
-    if list(arguments[:1]) in (["-h"], ["--help"]):
-        verbs = "\n".join(f"  {verb:8}{about}" for verb, (about, _, _) in VERBS.items())
-        sys.stdout.write(f"usage: dagferry-server token {{{','.join(VERBS)}}} …\n\n{verbs}\n\nEach has --help.\n")
-        return 0
-    if not arguments or arguments[0] not in VERBS:
-        got = f"not {arguments[0]!r}" if arguments else "and got nothing"
-        raise SetupError(f"dagferry-server token needs one of {', '.join(VERBS)}, {got}.", "See token --help.")
-    about, settings, run = VERBS[arguments[0]]
-    return run(parse(f"dagferry-server token {arguments[0]}", about, settings, arguments[1:], environment))
-
-
 def _new(values: Mapping[str, Any]) -> int:
     """Print the secret in the first line, the entry in the second unless it is added, and what to do on stderr."""
     _require(values, "--name", "--scopes", "--deployments")
@@ -103,10 +91,12 @@ def _new(values: Mapping[str, Any]) -> int:
     if values["add"]:
         add_entry(values["add"], token.entry)
         sys.stdout.write(f"{token.secret}\n")
-        sys.stderr.write(f"The line is the secret, shown this once. Its entry was added to {values['add']}.\n")
+        sys.stderr.write(f"The line is the secret; it is not shown again. Its entry was added to {values['add']}.\n")
         return 0
     sys.stdout.write(f"{token.secret}\n{token.entry}\n")
-    sys.stderr.write("The first line is the secret, shown this once. Paste the second into tokens = [ … ].\n")
+    sys.stderr.write(
+        "The first line is the secret; it is not shown again. Paste the second line into tokens = [ … ].\n"
+    )
     return 0
 
 
@@ -134,7 +124,7 @@ def _revoke(values: Mapping[str, Any]) -> int:
         raise SetupError(f"{file} has no such token.", "See: dagferry-server token list")
     for token in gone:
         sys.stdout.write("  ".join(_shown(token)) + "\n")
-    sys.stderr.write(f"Removed from {file}. A server that uses it refuses them within {SEEN_SECONDS} seconds.\n")
+    sys.stderr.write(f"Removed from {file}. Servers that use it reject them within {SEEN_SECONDS} seconds.\n")
     return 0
 
 
@@ -156,11 +146,34 @@ def _shown(token: Token) -> tuple[str, str, str, str]:
 def _end(token: Token, now: float) -> str:
     if token.expires is None:
         return "never"
-    return format_time(token.expires) + (" (has expired)" if token.expires <= now else "")
+    return format_time(token.expires) + (" (expired)" if token.expires <= now else "")
 
 
-VERBS: Mapping[str, tuple[str, tuple[Setting, ...], Callable[[Mapping[str, Any]], int]]] = {
-    "new": ("Make a token.", NEW, _new),
-    "list": ("List the tokens of a tokens file.", LIST, _list),
-    "revoke": ("Remove tokens from a tokens file.", REVOKE, _revoke),
-}
+TOKEN = Group(
+    "token",
+    "Create, list and revoke the tokens of a tokens file.",
+    "dagferry-server token new --name ci --scopes deploy --deployments prod --add tokens.toml",
+    (
+        Command(
+            "new",
+            "Create a token.",
+            "dagferry-server token new --name ci --scopes deploy --deployments prod --expires 90d --add tokens.toml",
+            NEW,
+            _new,
+        ),
+        Command(
+            "list",
+            "List the tokens of a tokens file.",
+            "dagferry-server token list --tokens-file tokens.toml",
+            LIST,
+            _list,
+        ),
+        Command(
+            "revoke",
+            "Remove tokens from a tokens file.",
+            "dagferry-server token revoke --tokens-file tokens.toml --id 3f1c0a9be27d",
+            REVOKE,
+            _revoke,
+        ),
+    ),
+)

@@ -1,22 +1,23 @@
-"""``dagferry-server verify``: checks deploy logs and bundles, and says what is wrong with them."""
+"""``dagferry-server verify``: checks deploy logs and bundles, and prints the problems it finds."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from typing import Any
 
 from dagferry_core.errors import EXIT_LOCAL, EXIT_UNAVAILABLE
+from dagferry_runtime.commands import Command
 from dagferry_server.deploys.verify import Verification
-from dagferry_server.log_id_command import chosen
+from dagferry_server.log_id_command import SETTINGS, chosen_logs
 from dagferry_server.store.local import LocalStore
 
 
-def verify(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
+def _verify(values: Mapping[str, Any]) -> int:
     """Print a line for each problem and one for each deployment.
 
-    Return 0 if all is well, ``EXIT_LOCAL`` if something is damaged or missing, ``EXIT_UNAVAILABLE`` if that cannot be
-    told, because something cannot be read.
+    Return 0 if there are none, ``EXIT_LOCAL`` if something is damaged or missing, ``EXIT_UNAVAILABLE`` if something
+    cannot be read, so that nothing is known about it.
     """
-    about = "Check deploy logs and bundles. Changes nothing; a server may run."
-    root, deployments = chosen("dagferry-server verify", about, arguments, environment)
+    root, deployments = chosen_logs(values)
     damaged = unread = 0
     for deployment in deployments:
         verification = Verification(LocalStore(root), deployment)
@@ -32,3 +33,12 @@ def verify(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
             f"{found} problem{'s' * (found != 1)}\n"
         )
     return EXIT_LOCAL if damaged else EXIT_UNAVAILABLE if unread else 0
+
+
+VERIFY = Command(
+    "verify",
+    "Check deploy logs and bundles. Changes nothing; a server may run.",
+    "dagferry-server verify --data-dir /var/lib/dagferry",
+    SETTINGS,
+    _verify,
+)

@@ -1,24 +1,31 @@
 """The command ``dagferry-sidecar``."""
 
+import gc
 import os
 import sys
+from collections.abc import Mapping, Sequence
 
 from dagferry_core.errors import ExtraMissing
-from dagferry_runtime.exit import run
+from dagferry_runtime.exit import leave, run
 
 PROGRAM = "dagferry-sidecar"
 
 
 def main() -> int:
-    """Run the command with the process's arguments and environment; return its exit code."""
-    return run(PROGRAM, lambda: _main(sys.argv[1:]))
+    """Run the command with the process's arguments and environment, and end the process with its exit code."""
+    leave(run(PROGRAM, lambda: _main(sys.argv[1:], os.environ)))
 
 
-def _main(arguments: list[str]) -> int:
+def _main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     try:
+        # What is imported stays, so looking for garbage in it only takes time.
+        gc.disable()
+        _import_http_client()
         from dagferry_sidecar import service  # noqa: PLC0415 - what it needs may not be installed
 
-        return service.main(arguments, os.environ)
+        gc.freeze()
+        gc.enable()
+        return service.main(arguments, environment)
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("dagferry_"):
             raise
@@ -26,6 +33,17 @@ def _main(arguments: list[str]) -> int:
             f"The sidecar needs {error.name}, which is not installed.",
             'Install it with: pip install "dagferry[sidecar]"',
         ) from error
+
+
+def _import_http_client() -> None:
+    """Import ``http.client`` without ssl, which is imported where a URL is https (docs/adr/0027)."""
+    if "ssl" in sys.modules:
+        return
+    sys.modules["ssl"] = None  # type: ignore[assignment] # as if this Python had none
+    try:
+        import http.client  # noqa: F401, PLC0415
+    finally:
+        del sys.modules["ssl"]
 
 
 if __name__ == "__main__":

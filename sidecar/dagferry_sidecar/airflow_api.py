@@ -10,7 +10,6 @@ Airflow's dags folder may be a subfolder of ours, as with ``?root=.``: its paths
 
 import http.client
 import json
-import logging
 import os
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -18,6 +17,7 @@ from typing import Any
 from urllib.parse import quote
 
 from dagferry_follow.errors import HookFailed, ServerUnreachable, SyncError
+from dagferry_follow.log import Log
 from dagferry_follow.remote.connection import ConnectionOptions
 from dagferry_follow.remote.transport import Request, Transport, reason
 from dagferry_follow.volume.records import DeployRef
@@ -32,7 +32,7 @@ PAGE_DAGS = 100
 MAX_PAGES = 20
 REQUESTED_BEFORE = 409
 
-log = logging.getLogger(__name__)
+log = Log(__name__)
 
 
 class AirflowApi:

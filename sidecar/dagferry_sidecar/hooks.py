@@ -5,21 +5,21 @@ came and went while it was running are skipped. If it fails it is tried again wi
 a newer deploy is live.
 """
 
-import logging
 import threading
 from collections.abc import Callable
 from typing import Protocol
 
 from dagferry_core.errors import DagferryError
 from dagferry_follow.errors import HookFailed
+from dagferry_follow.log import Log
 from dagferry_follow.volume.records import DeployRef
-from dagferry_runtime.logs import fields
+from dagferry_runtime.lines import fields
 
 FIRST_PAUSE_SECONDS = 1.0
 MAX_PAUSE_SECONDS = 300.0
 MAX_DOUBLINGS = 30
 
-log = logging.getLogger(__name__)
+log = Log(__name__)
 
 
 class Hook(Protocol):

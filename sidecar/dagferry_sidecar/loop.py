@@ -1,6 +1,5 @@
 """The loop: does what ``decide`` says, reports the results back to it, and keeps logs and metrics up to date."""
 
-import logging
 import random
 import time
 from collections.abc import Sequence
@@ -10,6 +9,7 @@ from dagferry_core.errors import DagferryError
 from dagferry_follow.choose import Condition, How, condition_of
 from dagferry_follow.defaults import TOUCH_AGAIN_SECONDS
 from dagferry_follow.errors import RootUnusable, ServerUnreachable, VolumeFailed
+from dagferry_follow.log import Log
 from dagferry_follow.remote.download import open_download
 from dagferry_follow.remote.server import CONNECT_SECONDS, SILENCE_SECONDS, Report, Server
 from dagferry_follow.volume import tree as trees
@@ -17,7 +17,7 @@ from dagferry_follow.volume.records import DeployRef
 from dagferry_follow.volume.staging import Content
 from dagferry_follow.volume.tree import Damage
 from dagferry_follow.volume.volume import Volume
-from dagferry_runtime.logs import fields
+from dagferry_runtime.lines import fields
 from dagferry_sidecar.decide import decide
 from dagferry_sidecar.hooks import AfterSwap
 from dagferry_sidecar.pace import MIN_DOWNLOAD_SECONDS, request_timeout, touch_due
@@ -49,7 +49,7 @@ MAX_SHOWN_PATHS = 3
 REQUEST_SECONDS = 2 * (CONNECT_SECONDS + SILENCE_SECONDS)
 """The longest a request may take beyond its wait: a broken connection is followed by one more."""
 
-log = logging.getLogger(__name__)
+log = Log(__name__)
 
 
 class Loop:

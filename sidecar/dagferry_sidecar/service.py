@@ -1,21 +1,19 @@
 """The life cycle of the process: settings, signals, probes, the volume, the loop, and a clean shutdown."""
 
 import functools
-import importlib.util
-import logging
 import os
 from collections.abc import Mapping, Sequence
 
 from dagferry_core import __version__
 from dagferry_follow.errors import ServerUnreachable
+from dagferry_follow.log import Log, write_with
 from dagferry_follow.remote.server import Server
 from dagferry_follow.volume.root import CURRENT
 from dagferry_follow.volume.tree import Damage
 from dagferry_follow.volume.volume import Volume
-from dagferry_runtime.logs import fields, set_up_logs
+from dagferry_runtime.lines import fields, write_line
 from dagferry_sidecar.hooks import AfterSwap, Hook
 from dagferry_sidecar.loop import Loop
-from dagferry_sidecar.probes import Probes
 from dagferry_sidecar.settings import Settings, read_settings
 from dagferry_sidecar.signals import Stopped, Stopping
 from dagferry_sidecar.stats import Stats
@@ -24,13 +22,13 @@ UMASK = 0o022
 HOOK_STOP_SECONDS = 2.0
 """How long the shutdown waits for a running hook, after telling it to stop."""
 
-log = logging.getLogger(__name__)
+log = Log(__name__)
 
 
 def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     """Run the sidecar and return its exit code: 0 after a signal, or the result of ``--once``."""
     settings = read_settings(arguments, environment)
-    set_up_logs()
+    write_with(write_line)
     os.umask(UMASK)
     stopping = Stopping()
     stopping.listen()
@@ -46,9 +44,9 @@ def _run(settings: Settings, stopping: Stopping) -> int:
     stats = Stats()
     probes = None
     if not settings.once:
-        # The first scrape would be too late to report that.
-        if importlib.util.find_spec("prometheus_client") is None:
-            raise ModuleNotFoundError(name="prometheus_client")
+        # Nobody probes an init container, so it does not wait for this import.
+        from dagferry_sidecar.probes import Probes  # noqa: PLC0415
+
         probes = Probes(settings.listen, stats)
         probes.start()
     volume = Volume(settings.root)

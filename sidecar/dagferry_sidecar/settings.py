@@ -207,11 +207,11 @@ def read_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> S
     if values["root"] is None:
         raise SetupError("--root is required: the folder to publish to.")
     if (values["when_empty"] is WhenEmpty.SEED) != (values["seed"] is not None):
-        raise SetupError("--when-empty seed and --seed belong together.")
+        raise SetupError("--when-empty seed and --seed must be given together.")
     if values["seed"] is not None and not os.path.isdir(values["seed"]):
-        raise SetupError(f"--seed={values['seed']!r}: there is no such folder.")
+        raise SetupError(f"--seed={values['seed']!r}: the folder does not exist.")
     if (values["airflow_url"] is None) != (values["airflow_credentials"] is None):
-        raise SetupError("--airflow-url and --airflow-credentials belong together.")
+        raise SetupError("--airflow-url and --airflow-credentials must be given together.")
     _check_access(values)
     values["instance"] = values["instance"] or socket.gethostname()
     settings = Settings(**values)
@@ -227,6 +227,6 @@ def _check_access(values: Mapping[str, Any]) -> None:
     if values["token"] and not is_token(values["token"]):
         raise SetupError("--token: one word of printable ASCII is expected.")
     if values["token"] and values["token_file"]:
-        raise SetupError("--token and --token-file exclude each other.")
+        raise SetupError("--token and --token-file cannot be combined.")
     if values["ca_file"] and not os.path.isfile(values["ca_file"]):
-        raise SetupError(f"--ca-file={values['ca_file']!r}: there is no such file.")
+        raise SetupError(f"--ca-file={values['ca_file']!r}: the file does not exist.")

@@ -48,8 +48,8 @@ def test_a_command_at_work_holds_up_neither_a_swap_nor_the_end(serve, follow, tm
     [
         (("--hook-command", ""), "a command is expected"),
         (("--hook-command", "'"), "No closing quotation"),
-        (("--airflow-url", "http://airflow:8080"), "belong together"),
-        (("--airflow-credentials", "/etc/airflow"), "belong together"),
+        (("--airflow-url", "http://airflow:8080"), "must be given together"),
+        (("--airflow-credentials", "/etc/airflow"), "must be given together"),
         (("--airflow-url", "http://airflow:8080", "--airflow-credentials", "/etc/airflow"), "is plain HTTP"),
     ],
 )

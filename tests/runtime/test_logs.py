@@ -5,7 +5,8 @@ import logging
 import re
 import sys
 
-from dagferry_runtime.logs import fields, set_up_logs
+from dagferry_core.errors import SetupError
+from dagferry_runtime.logs import fields, log_failure, set_up_logs
 
 
 def test_a_log_line_is_one_json_object_with_its_fields(capsys, caplog) -> None:
@@ -43,3 +44,8 @@ def test_an_exception_is_in_its_json_line(monkeypatch, capsys, caplog) -> None:
     line = json.loads(logged(monkeypatch, capsys, terminal=False))
     assert (line["level"], line["deployment"]) == ("error", "prod")
     assert line["exception"].endswith("ValueError: on fire")
+
+
+def test_a_failure_is_logged_with_its_code_and_where_it_was(caplog) -> None:
+    log_failure("Retention failed", SetupError("It is wrong."), deployment="prod")
+    assert caplog.records[0].fields == {"deployment": "prod", "code": "setting_invalid", "error": "It is wrong."}

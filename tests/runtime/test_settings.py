@@ -1,9 +1,13 @@
 """What every command shares: flags with variables behind them, one line on a mistake, logs."""
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from dagferry_core.errors import SetupError
+from dagferry_runtime.commands import parse_arguments
 from dagferry_runtime.exit import run
-from dagferry_runtime.settings import Setting, address, parse, seconds, size, whole
+from dagferry_runtime.settings import Setting, address, parse, read_plain, seconds, size, whole
 
 SETTINGS = [
     Setting("--keep-trees", whole(1), 3, "N", "How many."),
@@ -20,6 +24,42 @@ def test_a_flag_wins_over_its_variable_and_that_over_the_default() -> None:
     assert parsed() == {"keep_trees": 3, "poll_wait": 30.0, "once": False}
     assert parsed(DAGFERRY_KEEP_TREES="5", DAGFERRY_ONCE="true") == {"keep_trees": 5, "poll_wait": 30.0, "once": True}
     assert parsed("--keep-trees", "7", DAGFERRY_KEEP_TREES="5")["keep_trees"] == 7
+
+
+WORDS = (
+    *("--keep-trees", "--keep-trees=3", "--keep-trees=--once", "--keep", "--poll-wait", "--poll-wait=", "--once"),
+    *("--once=", "--help=", "--no such", "-k", "-a b", "-1", "-", "--", "7", "", "a b", "x=y", "@file"),
+)
+
+
+@settings(max_examples=500)
+@given(st.lists(st.sampled_from(WORDS) | st.text(max_size=4), max_size=6))
+def test_what_is_read_without_argparse_is_what_argparse_reads(arguments: list[str]) -> None:
+    plain = read_plain(SETTINGS, arguments)
+    if plain is not None:
+        assert {setting.name: plain.get(setting.name) for setting in SETTINGS} == parse_arguments(
+            "dagferry-test", "", SETTINGS, arguments
+        )
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--keep-trees", "-1"], ["--keep-trees", "--once"], ["--once=1"], ["--keep-trees"], ["word"], ["--help"], ["--"]],
+)
+def test_the_rest_is_left_to_argparse(arguments: list[str]) -> None:
+    assert read_plain(SETTINGS, arguments) is None
+
+
+def test_a_negative_number_is_a_value_for_argparse() -> None:
+    assert parse_arguments("dagferry-test", "", SETTINGS, ["--keep-trees", "-1"])["keep_trees"] == "-1"
+    with pytest.raises(SetupError, match="--keep-trees='-1': a whole number"):
+        parsed("--keep-trees", "-1")
+
+
+def test_a_setting_without_a_variable_takes_the_flag_alone() -> None:
+    name = [Setting("--name", str, "", "NAME", "What.", has_variable=False)]
+    assert parse("dagferry-test", "", name, [], {"DAGFERRY_NAME": "x"}) == {"name": ""}
+    assert parse("dagferry-test", "", name, ["--name", "y"], {"DAGFERRY_NAME": "x"}) == {"name": "y"}
 
 
 def test_a_variable_nobody_knows_is_no_error() -> None:
@@ -40,7 +80,10 @@ def test_a_variable_can_leave_a_switch_off(text: str) -> None:
         ([], {"DAGFERRY_ONCE": "maybe"}, "DAGFERRY_ONCE='maybe': a switch takes true or false"),
         (["--keep-trees", "http://me:pass/word@host"], {}, "--keep-trees='…@host': a whole number"),
         (["--unknown"], {}, "Unrecognized arguments: --unknown."),
-        (["--keep"], {}, "Unrecognized arguments: --keep."),
+        (["--keep"], {}, "Unrecognized arguments: --keep; did you mean --keep-trees?"),
+        (["--sercet", "word"], {}, "Unrecognized arguments: --sercet. "),
+        (["one", "two"], {}, "Unrecognized arguments: one two."),
+        (["--once=true"], {}, "Argument --once: ignored explicit argument 'true'."),
         (["--keep-trees"], {}, "Argument --keep-trees: expected one argument."),
     ],
 )

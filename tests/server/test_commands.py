@@ -12,7 +12,7 @@ from functools import partial
 import pytest
 
 from credentials import TokensFile, issuers_file
-from harness import Server, eventually, free_port, pack
+from harness import Process, Server, eventually, free_port, pack
 from running import A, B
 
 pytestmark = pytest.mark.slow
@@ -286,6 +286,8 @@ def test_a_token_is_added_to_the_file_listed_and_revoked(serve, tmp_path) -> Non
         (["token", "list"], ["--tokens-file FILE"]),
         (["token", "revoke"], ["--name NAME", "--id ID"]),
         (["new-log-id"], ["--data-dir DIR"]),
+        (["serve"], ["--data-dir DIR", "[DAGFERRY_DATA_DIR]"]),
+        (["verify"], ["--data-dir DIR"]),
     ],
 )
 def test_every_command_has_help(arguments, words) -> None:
@@ -294,6 +296,35 @@ def test_every_command_has_help(arguments, words) -> None:
     assert ended.stdout.startswith("usage: dagferry-server " + " ".join(arguments))
     for word in words:
         assert word in ended.stdout
+    assert "\nexample:\n  dagferry-server " + " ".join(arguments) in ended.stdout
+    assert run(*arguments, "--version").stdout == run("--version").stdout
+
+
+def test_help_lists_every_command_in_a_line(tmp_path) -> None:
+    lines = run("--help").stdout.splitlines()
+    for command in ("serve", "token", "new-log-id", "verify"):
+        [line] = [line for line in lines if line.split()[:1] == [command]]
+        assert line.endswith(".")
+        assert len(line.split()) > 3
+
+
+def test_serve_is_what_flags_alone_mean(started, tmp_path) -> None:
+    flags = ("--data-dir", str(tmp_path / "data"), "--listen", "127.0.0.1:0")
+    server = Process(tmp_path / "log", "dagferry_server", "serve", *flags)
+    started.append(server)
+    eventually("it to listen", lambda: any(line["message"] == "Listening" for line in server.logged()))
+
+
+def test_a_variable_counts_for_the_commands_that_have_its_setting(serve) -> None:
+    server = serve()
+    server.stop()
+    # The listener's is wrong, and of no concern to the others; the server's list of deployments is not verify's.
+    others = {"DAGFERRY_DATA_DIR": str(server.data), "DAGFERRY_LISTEN": "nonsense", "DAGFERRY_DEPLOYMENTS": "later"}
+    assert run("serve", **others).stderr.count("DAGFERRY_LISTEN='nonsense'") == 1
+    ended = run("verify", **others)
+    assert (ended.returncode, ended.stdout.split(":")[0]) == (0, "default")
+    ended = run("token", "list", **others)
+    assert (ended.returncode, "--tokens-file is required" in ended.stderr) == (2, True)
 
 
 def test_a_tokens_file_of_another_shape_gets_an_error_that_shows_the_shape(tmp_path) -> None:
@@ -309,8 +340,12 @@ def test_a_tokens_file_of_another_shape_gets_an_error_that_shows_the_shape(tmp_p
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["token"], "needs one of new, list, revoke, and got nothing. See token --help."),
-        (["token", "make"], "needs one of new, list, revoke, not 'make'."),
+        (["token"], "token needs a command: new, list, revoke. See dagferry-server token --help."),
+        (["token", "make"], "Unknown command 'make'; the commands are new, list, revoke."),
+        (["token", "revok"], "Unknown command 'revok'; did you mean revoke?"),
+        (["verfy"], "Unknown command 'verfy'; did you mean verify? See dagferry-server --help."),
+        (["--data-dir", "/nowhere", "verify"], "Unrecognized arguments: verify."),
+        (["--data-dri", "/nowhere"], "Unrecognized arguments: --data-dri; did you mean --data-dir?"),
         (["token", "new"], "--name is required"),
         (["token", "list"], "--tokens-file is required"),
         (["token", "list", "--tokens-file", "/nowhere/tokens.toml"], "/nowhere/tokens.toml cannot be read"),

@@ -38,7 +38,7 @@ def test_the_deployments_come_from_the_flag_or_from_the_file() -> None:
     for variable in ("", "DAGFERRY_DEPLOYMENTS"):
         given = {variable: "prod"} if variable else {}
         flags = () if variable else ("--deployments", "prod")
-        with pytest.raises(SetupError, match="--deployments and --deployments-file exclude each other"):
+        with pytest.raises(SetupError, match="--deployments and --deployments-file cannot be combined"):
             settings("--deployments-file", "f", *flags, **given)
 
 
@@ -141,18 +141,18 @@ def test_with_credentials_it_may_listen_anywhere(flags) -> None:
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (("--proxy-user-header", "X-User", "--tokens-file", "t"), "belong together"),
-        (("--proxy-secret-file", "p", "--tokens-file", "t"), "belong together"),
+        (("--proxy-user-header", "X-User", "--tokens-file", "t"), "must be given together"),
+        (("--proxy-secret-file", "p", "--tokens-file", "t"), "must be given together"),
         (("--proxy-user-header", "X-User", "--proxy-secret-file", "p"), "needs --tokens-file"),
         (("--proxy-user-header", "X User"), "name of a header"),
-        (("--tls-cert", "c"), "belong together"),
-        (("--tls-key", "c"), "belong together"),
-        (("--tokens-file", "t", "--insecure-no-auth"), "contradicts"),
-        (("--proxy-user-header", "Authorization"), "no caller's name"),
-        (("--proxy-user-header", "cookie"), "no caller's name"),
-        (("--proxy-user-header", "HOST"), "no caller's name"),
-        (("--proxy-user-header", "Proxy-Authorization"), "no caller's name"),
-        (("--proxy-user-header", "dagferry-proxy-secret"), "no caller's name"),
+        (("--tls-cert", "c"), "must be given together"),
+        (("--tls-key", "c"), "must be given together"),
+        (("--tokens-file", "t", "--insecure-no-auth"), "conflicts with"),
+        (("--proxy-user-header", "Authorization"), "does not contain a user name"),
+        (("--proxy-user-header", "cookie"), "does not contain a user name"),
+        (("--proxy-user-header", "HOST"), "does not contain a user name"),
+        (("--proxy-user-header", "Proxy-Authorization"), "does not contain a user name"),
+        (("--proxy-user-header", "dagferry-proxy-secret"), "does not contain a user name"),
     ],
 )
 def test_what_does_not_go_together_is_refused(flags, words) -> None:

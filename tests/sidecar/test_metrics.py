@@ -7,7 +7,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from dagferry_follow.errors import SyncError
 from dagferry_follow.volume.records import DeployRef
-from dagferry_sidecar.metrics import METRICS, PREFIX, documented, render
+from dagferry_sidecar.metrics import LIVE_INFO, METRICS, PREFIX, documented, render
 from dagferry_sidecar.stats import OUTCOMES, Stats
 from errortable import ALL_ERRORS
 
@@ -66,7 +66,20 @@ def test_the_outcomes_are_ok_and_the_codes_of_the_table_of_errors() -> None:
     assert set(OUTCOMES) == {"ok", "internal", *codes}
 
 
-def test_the_library_is_imported_at_the_first_scrape_only() -> None:
-    program = "import sys, dagferry_sidecar.service; print(*sys.modules)"
+def test_labels_are_escaped_so_that_prometheus_reads_what_was_meant() -> None:
+    stats = Stats()
+    awkward = 'a "quoted\\" line\nand another'
+    stats.live = DeployRef("log", 42, awkward, "sha256:42")
+    text = render(stats, published=True)[1].decode()
+    [info] = [family for family in text_string_to_metric_families(text) if family.name == LIVE_INFO.name]
+    assert info.samples[0].labels == {"version": awkward, "digest": "sha256:42"}
+    assert text.endswith("\n")
+
+
+def test_a_scrape_imports_no_library() -> None:
+    program = (
+        "import sys; from dagferry_sidecar.metrics import render; from dagferry_sidecar.stats import Stats;"
+        "render(Stats(), published=True); print(*sys.modules)"
+    )
     loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
     assert not {"prometheus_client", "http.server"} & set(loaded)

@@ -191,15 +191,12 @@ def test_a_root_has_one_sidecar(fake, pod) -> None:
     first.runs(fake.deploy(B))
 
 
-@pytest.mark.parametrize("library", ["zstandard", "prometheus_client"])
-def test_without_its_extra_it_ends_with_exit_code_2_and_names_it(tmp_path, library) -> None:
+def test_without_its_extra_it_ends_with_exit_code_2_and_names_it(tmp_path) -> None:
     program = (
-        f"import sys; sys.modules[{library!r}] = None; import importlib.util; find = importlib.util.find_spec;"
-        f"importlib.util.find_spec = lambda name: None if name == {library!r} else find(name);"
-        "from dagferry_sidecar.__main__ import main; sys.exit(main())"
+        "import sys; sys.modules['zstandard'] = None; from dagferry_sidecar.__main__ import main; sys.exit(main())"
     )
     command = [sys.executable, "-c", program, "--root", str(tmp_path / "root"), "--listen", "127.0.0.1:0"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
     assert done.returncode == 2, done.stderr
-    assert library in done.stderr
+    assert "zstandard" in done.stderr
     assert 'pip install "dagferry[sidecar]"' in done.stderr

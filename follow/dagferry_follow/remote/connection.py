@@ -6,15 +6,16 @@ that was allowed explicitly. Requests to this machine never go through a proxy.
 
 import base64
 import http.client
-import ipaddress
-import ssl
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from dagferry_core.errors import SetupError
 from dagferry_core.loopback import is_loopback
 from dagferry_follow.errors import TokenUnreadable
+
+if TYPE_CHECKING:
+    import ssl
 
 MAX_TOKEN_BYTES = 16 * 1024
 
@@ -109,6 +110,8 @@ def proxy_for(url: SplitResult, environment: Mapping[str, str]) -> SplitResult |
 
 
 def _passes_by(entry: str, url: SplitResult) -> bool:
+    import ipaddress  # noqa: PLC0415 - hardly any cold start needs it
+
     host = (url.hostname or "").lower()
     if entry == "*":
         return True
@@ -131,17 +134,37 @@ def _split(proxy: str) -> SplitResult:
     return parts
 
 
-def tls_context(ca_file: str | None) -> ssl.SSLContext:
+def tls_context(ca_file: str | None) -> "ssl.SSLContext":
     """Return a context that verifies certificates against ``ca_file`` alone, or against the machine's own CAs.
 
     Raises ``OSError`` if the file cannot be used.
     """
+    import ssl  # noqa: PLC0415 - plain http does without
+
     context = ssl.create_default_context(cafile=ca_file)
     if ca_file:
         # From Python 3.13 on, a CA must state its purpose and its key's identifier. Those of many clusters do not, nor
         # do any that openssl creates by default. A CA named explicitly is trusted; chain, names and times still count.
         context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     return context
+
+
+class _TlsConnection(http.client.HTTPConnection):
+    """``http.client.HTTPSConnection``, which does not exist where ssl was left out at start (docs/adr/0027).
+
+    ``name`` is the host that the certificate must be for.
+    """
+
+    default_port = http.client.HTTPS_PORT
+
+    def __init__(self, host: str, port: int | None, *, timeout: float, name: str, context: "ssl.SSLContext") -> None:
+        super().__init__(host, port, timeout=timeout)
+        self._name = name
+        self._context = context
+
+    def connect(self) -> None:
+        super().connect()
+        self.sock = self._context.wrap_socket(self.sock, server_hostname=self._name)
 
 
 def connect(
@@ -158,7 +181,7 @@ def connect(
         before = f"http://{url.netloc}" if proxy else ""
         return http.client.HTTPConnection(*via, timeout=seconds), before, secret
     context = tls_context(access.ca_file)
-    connection = http.client.HTTPSConnection(*via, timeout=seconds, context=context)
+    connection = _TlsConnection(*via, timeout=seconds, name=host, context=context)
     if proxy:
         connection.set_tunnel(host, port or http.client.HTTPS_PORT, secret)
     return connection, "", {}

@@ -8,7 +8,6 @@ import contextlib
 import http.client
 import os
 import socket
-import ssl
 import threading
 import time
 from collections.abc import Mapping
@@ -133,9 +132,12 @@ class Transport:
 
     def _fail(self, error: Exception, *, reached: bool) -> NoReturn:
         url = self.url.geturl()
-        if isinstance(error, ssl.SSLCertVerificationError):
-            text = f"The certificate of {url} is not trusted: {error.verify_message}."
-            raise ServerUnreachable(text, self._certificate_hint(error.verify_code)) from error
+        if self.url.scheme == "https":
+            import ssl  # noqa: PLC0415 - plain http does without
+
+            if isinstance(error, ssl.SSLCertVerificationError):
+                text = f"The certificate of {url} is not trusted: {error.verify_message}."
+                raise ServerUnreachable(text, self._certificate_hint(error.verify_code)) from error
         if self._proxy and str(error).startswith(_TUNNEL):
             raise self._proxy_refused(str(error).removeprefix(_TUNNEL)) from error
         if self._proxy and not reached and isinstance(error, OSError):
@@ -154,6 +156,8 @@ class Transport:
 
     def _uses_other_scheme(self, error: Exception) -> bool:
         if self.url.scheme == "https":
+            import ssl  # noqa: PLC0415 - plain http does without
+
             return isinstance(error, ssl.SSLError) and error.reason in {"WRONG_VERSION_NUMBER", "HTTP_REQUEST"}
         if isinstance(error, http.client.BadStatusLine):
             return isinstance(error, ConnectionError) or str(error.args[0]).startswith(_TLS_RECORDS)

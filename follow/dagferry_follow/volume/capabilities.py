@@ -6,11 +6,12 @@ for every file, whatever is set, so there modes must not be compared with what w
 """
 
 import functools
-import logging
 import os
 import stat
+from collections.abc import Callable
 
 from dagferry_follow.errors import RootUnusable
+from dagferry_follow.log import Log
 from dagferry_follow.volume import removal as removing
 from dagferry_follow.volume.attributes import set_mode
 from dagferry_follow.volume.tree import FOLDER_MODE, FULL_ERRORS, OWNER_AND_OTHERS, SECOND_NS
@@ -31,7 +32,7 @@ MTIME_HINT = (
     "mount it with uid= of the user that the sidecar runs as, or with noperm."
 )
 
-log = logging.getLogger(__name__)
+log = Log(__name__)
 
 
 def keeps_modes(root: str, folder: str) -> bool:
@@ -91,13 +92,13 @@ def _try_modes(root: str, folder: str, file: str) -> bool:
     of_folder, of_file = shown[folder, FOLDER_MODE], shown[file, FILE_MODES[-1]]
     text = f"{root} does not keep modes: folders show {of_folder:04o}, files {of_file:04o}. Modes are not compared."
     if of_folder & OTHERS_ENTER == OTHERS_ENTER and of_file & OTHERS_READ:
-        _log_once(logging.INFO, text)
+        _log_once(log.info, text)
     else:
-        _log_once(logging.WARNING, f"{text} Users other than the owner cannot read files: mount it with other modes.")
+        _log_once(log.warning, f"{text} Users other than the owner cannot read files: mount it with other modes.")
     return False
 
 
 @functools.cache
-def _log_once(level: int, text: str) -> None:
+def _log_once(write: Callable[[str, str], None], text: str) -> None:
     # The DAG bundle opens its volume again and again.
-    log.log(level, "%s", text)
+    write("%s", text)

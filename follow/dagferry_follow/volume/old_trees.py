@@ -5,10 +5,10 @@ trees is a leftover of a process that was killed.
 """
 
 import contextlib
-import logging
 import os
 import re
 
+from dagferry_follow.log import Log
 from dagferry_follow.volume import removal as removing
 from dagferry_follow.volume.lookup import UNIQUE
 from dagferry_follow.volume.records import (
@@ -31,7 +31,7 @@ FEWEST = TreeRules(0, 0, 0)
 
 _TEMPORARY_LINK = re.compile(r"link-[0-9a-f]{16}")
 
-log = logging.getLogger(__name__)
+log = Log(__name__)
 
 
 class OldTrees:

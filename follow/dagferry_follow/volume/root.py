@@ -3,13 +3,13 @@
 import contextlib
 import errno
 import fcntl
-import logging
 import os
 import re
 import stat
 from collections.abc import Iterator
 
 from dagferry_follow.errors import RootInUse, RootUnusable, VolumeFailed
+from dagferry_follow.log import Log
 from dagferry_follow.volume.attributes import set_mode
 from dagferry_follow.volume.capabilities import keeps_modes
 from dagferry_follow.volume.tree import FOLDER_MODE
@@ -24,7 +24,7 @@ LOCK_HINT = (
 
 _TARGET = re.compile(r"\.trees/([0-9a-f]{16})/([A-Za-z0-9-]+)")
 
-log = logging.getLogger(__name__)
+log = Log(__name__)
 
 
 class Root:

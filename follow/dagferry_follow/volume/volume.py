@@ -15,7 +15,6 @@ removes both. Apart from ``current``, nothing outside ``.trees`` is touched.
 """
 
 import contextlib
-import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -23,6 +22,7 @@ from typing import NamedTuple
 
 from dagferry_core.bundle.manifest import EMPTY, Manifest
 from dagferry_core.errors import DagferryError
+from dagferry_follow.log import Log
 from dagferry_follow.volume import tree as trees
 from dagferry_follow.volume.attributes import set_mode
 from dagferry_follow.volume.lookup import UNIQUE, read_tree
@@ -42,7 +42,7 @@ from dagferry_follow.volume.root import Root, failures
 from dagferry_follow.volume.staging import StagingTree
 from dagferry_follow.volume.tree import FOLDER_MODE, Damage, Tree, on_disk
 
-log = logging.getLogger(__name__)
+log = Log(__name__)
 
 
 class Live(NamedTuple):
