@@ -1,6 +1,7 @@
-"""The tree that everything is measured on: 2,000 Python files in 627 folders, 60 MB, about 16 MB as tar.gz.
+"""The trees that everything is measured on: a large one of 2,000 Python files in 627 folders, 60 MB, about 16 MB as
+tar.gz, and one as most teams have it: 300 files in 70 folders, 1 MB.
 
-    python benchmarks/tree.py OUT_DIR
+    python benchmarks/tree.py OUT_DIR [large|usual]
 
 The same bytes on every machine and Python: of ``random`` only ``Random(int).random()`` is used, the one method that is
 promised to stay the same, and each file has a seed of its own. The text is Python that parses and packs as source code
@@ -21,17 +22,40 @@ from random import Random
 from typing import NamedTuple
 
 SEED = 20261120
-FILES = 2000
-FOLDERS = 627
-TOTAL_BYTES = 60_000_000
 HELPER = "common/warehouse.py"
-HELPER_IMPORTERS = 200
-COMMON = 40
-TEAMS = 26
-AREAS = FOLDERS - TEAMS - 1
-HELPERS = 2 + COMMON + TEAMS
-LEAF = 401
-"""The number of the DAG that ``change_leaf`` changes: one of 30 kB, the mean."""
+
+
+class Shape(NamedTuple):
+    """What a tree has. ``areas`` are the folders below the teams'; ``common`` and one for each team are helpers.
+
+    ``leaf`` is the number of the DAG that ``change_leaf`` changes, one of about the mean size. Sizes of files are
+    spread from ``least`` to ``least`` + 1, the larger the rarer, and scaled to the total.
+    """
+
+    name: str
+    files: int
+    total_bytes: int
+    helper_importers: int
+    common: int
+    teams: int
+    areas: int
+    leaf: int
+    least: float
+
+    @property
+    def helpers(self) -> int:
+        """How many of the files are helpers; they come first."""
+        return 2 + self.common + self.teams
+
+    @property
+    def folders(self) -> int:
+        """How many folders it has."""
+        return self.areas + self.teams + 1
+
+
+LARGE = Shape("large", 2000, 60_000_000, 200, 40, 26, 600, 401, 0.1)
+USUAL = Shape("usual", 300, 1_000_000, 30, 10, 8, 61, 219, 0.6)
+SHAPES = (LARGE, USUAL)
 
 WORDS = """
 account active address adjust agent alert amount annual archive asset audit average backlog balance bank basket batch
@@ -156,31 +180,33 @@ class Plan(NamedTuple):
 
 
 @functools.cache
-def plan() -> list[Plan]:
+def plan(shape: Shape = LARGE) -> list[Plan]:
     """Return what the tree consists of: helpers first, then DAGs."""
     w = Writer(SEED)
-    areas = [f"team_{number % TEAMS:02}/{w.word()}_{number:03}" for number in range(AREAS)]
-    common = [f"{w.name()}_{number:02}" for number in range(COMMON)]
+    areas = [f"team_{number % shape.teams:02}/{w.word()}_{number:03}" for number in range(shape.areas)]
+    common = [f"{w.name()}_{number:02}" for number in range(shape.common)]
     paths = ["common/__init__.py", HELPER, *(f"common/{name}.py" for name in common)]
     imports: list[list[str]] = [[], []]
-    imports += [[f"common.{w.of(common[:number])}"] if number else [] for number in range(COMMON)]
-    paths += [f"team_{team:02}/helpers.py" for team in range(TEAMS)]
-    imports += [[f"common.{w.of(common)}"] for _ in range(TEAMS)]
-    dags = FILES - len(paths)
+    imports += [[f"common.{w.of(common[:number])}"] if number else [] for number in range(shape.common)]
+    paths += [f"team_{team:02}/helpers.py" for team in range(shape.teams)]
+    imports += [[f"common.{w.of(common)}"] for _ in range(shape.teams)]
+    dags = shape.files - len(paths)
     for number in range(dags):
-        area = areas[number % AREAS]
+        area = areas[number % shape.areas]
         paths.append(f"{area}/{w.name()}_{number:04}.py")
         imports.append([f"{area[:7]}.helpers", *(f"common.{w.of(common)}" for _ in range(3))])
-        if number in range(0, HELPER_IMPORTERS * 9, 9):
+        if number in range(0, shape.helper_importers * 9, 9):
             imports[-1].append("common.warehouse")
-    weights = [100_000_000 + w.number(1000) ** 3 for _ in paths]  # whole numbers: floats add up differently in 3.12
-    ends = [TOTAL_BYTES * total // sum(weights) for total in itertools.accumulate(weights)]
+    weights = [
+        int(shape.least * 10**9) + w.number(1000) ** 3 for _ in paths
+    ]  # whole numbers: floats add up differently in 3.12
+    ends = [shape.total_bytes * total // sum(weights) for total in itertools.accumulate(weights)]
     return [Plan(path, end - start, of) for path, start, end, of in zip(paths, [0, *ends], ends, imports, strict=False)]
 
 
-def source(number: int) -> str:
+def source(number: int, shape: Shape = LARGE) -> str:
     """Return the text of file ``number`` of the plan, exactly as many bytes as planned."""
-    file = plan()[number]
+    file = plan(shape)[number]
     w = Writer(SEED + 1 + number)
     modules = "".join(f"from {module} import {w.name()}\n" for module in dict.fromkeys(file.imports))
     head = f'''"""{w.sentence(8)}
@@ -220,7 +246,7 @@ def {name}():
 
 {name}()
 '''
-    if number < HELPERS:
+    if number < shape.helpers:
         tail = ""
     pieces = [head]
     room = file.size - len(head) - len(tail)
@@ -231,21 +257,21 @@ def {name}():
     return "".join([*pieces, comments, "\n", tail])
 
 
-def write(folder: Path) -> None:
+def write(folder: Path, shape: Shape = LARGE) -> None:
     """Write the tree below ``folder``, which is made."""
-    for number, file in enumerate(plan()):
+    for number, file in enumerate(plan(shape)):
         path = folder / file.path
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(source(number), encoding="utf-8", newline="\n")
+        path.write_text(source(number, shape), encoding="utf-8", newline="\n")
 
 
-def change_leaf(folder: Path, number: int) -> Path:
+def change_leaf(folder: Path, number: int, shape: Shape = LARGE) -> Path:
     """Change one line of a DAG that nothing imports, another line for each ``number``; return its path."""
-    return _change(folder / plan()[LEAF].path, number)
+    return _change(folder / plan(shape)[shape.leaf].path, number)
 
 
-def change_helper(folder: Path, number: int) -> Path:
-    """Change one line of the helper that 200 DAGs import, another line for each ``number``; return its path."""
+def change_helper(folder: Path, number: int, _: Shape = LARGE) -> Path:
+    """Change one line of the helper that many DAGs import, another line for each ``number``; return its path."""
     return _change(folder / HELPER, number)
 
 
@@ -256,6 +282,6 @@ def _change(path: Path, number: int) -> Path:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        sys.exit("usage: python benchmarks/tree.py OUT_DIR")
-    write(Path(sys.argv[1]))
+    if len(sys.argv) not in {2, 3}:
+        sys.exit("usage: python benchmarks/tree.py OUT_DIR [large|usual]")
+    write(Path(sys.argv[1]), next(shape for shape in SHAPES if shape.name == (*sys.argv, LARGE.name)[2]))

@@ -31,7 +31,7 @@ class Stored:
     def __init__(self, files: dict[str, bytes], modes: dict[str, int] | None = None) -> None:
         self.manifest = manifest_of(files, modes)
         out = io.BytesIO()
-        frames = write_bundle(self.manifest, lambda entry: [files[entry.path]], out)
+        frames = write_bundle(self.manifest, lambda entry: range_read(files[entry.path]), out)
         self.body = out.getvalue()
         names = {path: imported_names(text) for path, text in files.items() if path.endswith(".py")}
         self.reads = {path: read_hints(files[path], imports) for path, imports in names.items()}

@@ -66,19 +66,34 @@ def test_200_dags_and_nothing_else_import_the_helper_and_nothing_the_leaf(tree):
     importers = touched(with_changed(None), with_changed(tree.HELPER), imports, {})
     assert len(importers) == 200
     assert not [path for path in importers if path.startswith("common/") or path.endswith("/helpers.py")]
-    assert touched(with_changed(None), with_changed(tree.plan()[tree.LEAF].path), imports, {}) == []
+    assert touched(with_changed(None), with_changed(tree.plan()[tree.LARGE.leaf].path), imports, {}) == []
 
 
-def test_a_change_is_one_line_of_one_file_and_each_number_another(tree, tmp_path):
-    for change, number in ((tree.change_leaf, tree.LEAF), (tree.change_helper, 1)):
-        path = tmp_path / tree.plan()[number].path
+@pytest.mark.parametrize("name", ["LARGE", "USUAL"])
+def test_a_change_is_one_line_of_one_file_and_each_number_another(tree, tmp_path, name):
+    shape = getattr(tree, name)
+    for change, number in ((tree.change_leaf, shape.leaf), (tree.change_helper, 1)):
+        path = tmp_path / tree.plan(shape)[number].path
         path.parent.mkdir(parents=True)
-        path.write_text(tree.source(number))
+        path.write_text(tree.source(number, shape))
         before = path.read_text().splitlines()
         seen = set()
         for nth in range(3):
-            assert change(tmp_path, nth) == path
+            assert change(tmp_path, nth, shape) == path
             after = path.read_text().splitlines()
             assert sum(old != new for old, new in zip(before, after, strict=True)) == 1
             seen.add(tuple(after))
         assert len(seen) == 3
+
+
+def test_the_usual_tree_has_300_files_in_70_folders_and_1_mb(tree, tmp_path):
+    tree.write(tmp_path, tree.USUAL)
+    paths = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(paths) == 300
+    assert len([path for path in tmp_path.rglob("*") if path.is_dir()]) == 70
+    assert sum(path.stat().st_size for path in paths) == 1_000_000
+    assert sum("from common.warehouse import" in path.read_text() for path in paths) == 30
+    leaf = tree.plan(tree.USUAL)[tree.USUAL.leaf]
+    assert abs(leaf.size - 3333) < 100
+    for path in paths:
+        ast.parse(path.read_text())

@@ -1,4 +1,4 @@
-"""Makes the golden files of a new format: ``PYTHONPATH=tests .venv/bin/python tests/golden/make.py format3``.
+"""Makes the golden files of a new format: ``PYTHONPATH=tests .venv/bin/python tests/golden/make.py format4``.
 
 A server and a sidecar of the code at hand run as processes, and what they send and store is kept. A format that is
 there already is refused: it is never made again (see README.md).

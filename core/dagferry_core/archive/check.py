@@ -14,7 +14,8 @@ import os
 from collections.abc import Callable
 from typing import BinaryIO, NamedTuple
 
-from dagferry_core.archive.compression import open_stream
+from dagferry_core.archive.ahead import expand_ahead
+from dagferry_core.archive.compression import Stream, expand
 from dagferry_core.archive.contents import Contents
 from dagferry_core.archive.errors import BundleEmpty
 from dagferry_core.archive.meter import Meter
@@ -66,11 +67,14 @@ def check_archive(
     """
     upload_bytes = upload.seek(0, os.SEEK_END)
     upload.seek(0)
-    meter = Meter(open_stream(upload).read, upload_bytes, rules.max_expanded_bytes)
     excludes = Excludes(rules.exclude)
-    contents = Contents(spool, meter, max_files=rules.max_files, excludes=excludes, root=root, when_large=when_large)
-    for member in members(meter.read, rules.max_files):
-        contents.add(member)
+    with expand_ahead(expand(upload)) as pieces:
+        meter = Meter(Stream(pieces).read, upload_bytes, rules.max_expanded_bytes)
+        contents = Contents(
+            spool, meter, max_files=rules.max_files, excludes=excludes, root=root, when_large=when_large
+        )
+        for member in members(meter.read, rules.max_files):
+            contents.add(member)
     folder, files = contents.finish()
     if not files and not rules.allow_empty:
         where = f"no files in {quoted(folder)}" if root and folder else "no files"

@@ -67,19 +67,20 @@ class Stream:
         return b"".join(parts)
 
 
-def open_stream(file: BinaryIO) -> Stream:
+def expand(file: BinaryIO) -> Iterator[bytes]:
     """Return the expanded bytes of ``file`` (buffered, at its start): a tar, or one compressed with gzip or zstd.
 
-    Raises ``ArchiveNotRecognized`` here, and from ``read``: ``ArchiveTruncated``, ``ArchiveCorrupt``,
+    They come in pieces of at most ``PIECE_BYTES``, and go on with ``b""`` once the end is proven. Raises
+    ``ArchiveNotRecognized`` here, and while they come: ``ArchiveTruncated``, ``ArchiveCorrupt``,
     ``ArchiveTrailingData``, ``ArchiveUnsupported``, ``WindowTooLarge``. A plain tar ends where its file does.
     """
     head = file.read(_HEAD_BYTES)
     if head.startswith(_GZIP):
-        return Stream(_gzip(file, head))
+        return _gzip(file, head)
     if head.startswith(_ZSTD):
-        return Stream(_zstd(file, head))
+        return _zstd(file, head)
     if head[257:262] == b"ustar" or head == bytes(_HEAD_BYTES):
-        return Stream(_plain(file, head))
+        return _plain(file, head)
     if not head:
         raise ArchiveTruncated("The upload is empty.")
     if head[1:4] == _SKIPPABLE:

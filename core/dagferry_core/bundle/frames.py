@@ -1,6 +1,8 @@
 """The zstd frames that a stored bundle is cut into: its tar can be read at any place."""
 
-from collections.abc import Callable, Iterator
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 import zstandard
 
@@ -8,6 +10,7 @@ from dagferry_core.errors import FormatError, Truncated
 from dagferry_core.limits import PIECE_BYTES
 
 FRAME_BYTES = 1 << 20
+"""The most bytes of the tar that a frame holds."""
 BLOCK_BYTES = 512
 
 RangeRead = Callable[[int, int], bytes]
@@ -15,18 +18,32 @@ RangeRead = Callable[[int, int], bytes]
 that it raises, because the store cannot be read, goes to the caller unchanged."""
 
 
+class Frame(NamedTuple):
+    """A frame: where it starts, at ``offset`` in the stored bundle and with byte ``start`` of the tar, and its sha256.
+
+    The hash, in hex, is that of the frame as it is stored; it is ``""`` in bundles of older servers.
+    """
+
+    offset: int
+    start: int
+    sha256: str = ""
+
+
 class Frames:
     """The tar in a stored bundle, at any place. Holds at most one decompressed frame.
 
-    Reading raises ``FormatError`` if the bundle is damaged, and what ``read`` raises.
+    The last of ``frames`` says where both the bundle and the tar end. Reading raises ``FormatError`` if the bundle is
+    damaged, and what ``read`` raises.
     """
 
-    __slots__ = ("_last", "_offsets", "_read")
+    __slots__ = ("_last", "_offsets", "_read", "_sha256s", "_starts")
 
-    def __init__(self, read: RangeRead, offsets: list[int]) -> None:
+    def __init__(self, read: RangeRead, frames: Sequence[Frame]) -> None:
         self._read = read
-        self._offsets = offsets
-        self._last: tuple[int, bytes] = (-1, b"")
+        self._offsets = [frame.offset for frame in frames]
+        self._starts = [frame.start for frame in frames]
+        self._sha256s = [frame.sha256 for frame in frames]
+        self._last: tuple[int | None, bytes] = (None, b"")
 
     @property
     def stored_bytes(self) -> int:
@@ -42,8 +59,12 @@ class Frames:
 
     def verify(self, size: int) -> None:
         """Read all of it; raise ``FormatError`` if any byte is damaged, or if it has not ``size`` bytes."""
-        found = sum(len(self._frame(number)) for number in range(len(self._offsets) - 1))
-        if found != size:  # as of a frame that, by one flipped bit, claims to hold nothing
+        found = 0
+        for number in range(len(self._offsets) - 1):
+            if found != self._starts[number]:  # as after a frame that, by one flipped bit, claims to hold nothing
+                raise FormatError(f"its frame {number} starts at byte {found}, and should at {self._starts[number]}")
+            found += len(self._frame(number))
+        if found != size:
             raise FormatError(f"it has {found} bytes, and should have {size}")
 
     def pieces(self, start: int, length: int) -> Iterator[bytes]:
@@ -57,13 +78,25 @@ class Frames:
         """Return ``length`` bytes from ``start``."""
         pieces = []
         while length:
-            number, skip = divmod(start, FRAME_BYTES)
-            piece = self._frame(number)[skip : skip + length]
+            number = bisect_right(self._starts, start, 0, max(len(self._starts) - 1, 0)) - 1
+            frame = self._frame(number)
+            skip = start - self._starts[number]
+            piece = frame[skip : skip + length]
             if not piece:
                 raise Truncated(f"it ends early: it has no byte {start}")
             pieces.append(piece)
             start, length = start + len(piece), length - len(piece)
         return b"".join(pieces)
+
+    def stored_frame(self, start: int, size: int) -> tuple[bytes, str] | None:
+        """Return the frame that holds just the bytes of the tar from ``start`` on, ``size`` of them, and its sha256.
+
+        Both are as they are stored, and not compared; ``None`` if there is no such frame.
+        """
+        number = bisect_left(self._starts, start)
+        if self._starts[number : number + 2] != [start, start + size]:
+            return None
+        return self._stored_frame(number), self._sha256s[number]
 
     def _frame(self, number: int) -> bytes:
         cached, content = self._last
@@ -82,6 +115,6 @@ class Frames:
     def _stored_frame(self, number: int) -> bytes:
         offsets = self._offsets
         # A damaged index asks for what no bundle has. If it asks for too much, the read returns what there is.
-        if number + 1 >= len(offsets) or not 0 <= offsets[number] <= offsets[number + 1]:
+        if not 0 <= number < len(offsets) - 1 or not 0 <= offsets[number] <= offsets[number + 1]:
             raise FormatError(f"its frame {number} is damaged: the index does not say where it is")
         return self._read(offsets[number], offsets[number + 1] - offsets[number])

@@ -127,8 +127,11 @@ class Manifest:
     def parse(cls, text: bytes, known: "Manifest | None" = None) -> "Manifest":
         """Read a manifest from its text; raise ``FormatError`` unless it is exactly what would be written.
 
-        Entries that are also in ``known`` share its memory.
+        Entries that are also in ``known`` share its memory; if the text is the same, it is ``known`` that is returned.
         """
+        digest = "sha256:" + hashlib.sha256(text).hexdigest()
+        if known and digest == known.digest:
+            return known
         if not text.startswith(_START) or not text.endswith(b"\n"):
             raise FormatError(f"the manifest starts with {text[:40]!r} or is cut short; expected {HEADER!r}")
         check_amounts(text.count(b"\n") - 1)
@@ -144,7 +147,7 @@ class Manifest:
             before, start = path, text.index(b"\n", start) + 1
         manifest = cls.__new__(cls)
         manifest.files = files
-        manifest.digest = "sha256:" + hashlib.sha256(text).hexdigest()
+        manifest.digest = digest
         manifest.check_amounts()
         return manifest
 

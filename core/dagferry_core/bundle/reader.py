@@ -4,9 +4,10 @@ The tar holds ``manifest.txt`` and then every file as ``dags/<path>`` in the ord
 function of the file's manifest entry. So a reader does not parse headers: it compares them with what must be there,
 and anything else is refused. ``zstd -d`` and ``tar`` read it too.
 
-The tar is cut into pieces of exactly 1 MiB, each a zstd frame of its own with a checksum; the ``Index`` beside the
+The tar is cut into pieces of at most 1 MiB, each a zstd frame of its own with a checksum; the ``Index`` beside the
 bundle says where they start. That gives the server single files out of a bundle without decompressing the rest, which
-a patch needs.
+a patch needs. Cuts are at borders of files (``dagferry_core.bundle.layout``), so that a bundle can be stored with
+frames of the one before. In bundles of older servers each frame but the last holds exactly 1 MiB.
 """
 
 import json
@@ -14,7 +15,7 @@ import re
 import struct
 from array import array
 from bisect import bisect_left
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -76,13 +77,21 @@ def header_bytes(entry: Entry) -> int:
     return BLOCK_BYTES if is_short else len(entry_header(entry))
 
 
+class Part(NamedTuple):
+    """Bytes of one member of the tar: ``size`` of them from ``start``, which counts from the start of its header."""
+
+    entry: Entry
+    start: int
+    size: int
+
+
 class Index(NamedTuple):
     """What is stored beside a bundle: its frames (see ``dagferry_core.bundle.writer``), what each Python file imports,
     and hints to the data that it reads (see ``dagferry_core.source.reads``). ``reads`` is ``None`` in an index that was
     written before hints were looked for.
     """
 
-    frames: list[int]
+    frames: list[frames.Frame]
     imports: dict[str, tuple[str, ...]]
     reads: dict[str, tuple[str, ...]] | None = None
 
@@ -105,9 +114,15 @@ class Index(NamedTuple):
                 None if found is None else {path: tuple(names) for path, names in found.items()}
                 for found in (raw["imports"], raw.get("reads"))
             )
-            return cls([int(offset) for offset in raw["frames"]], imports or {}, reads)
+            return cls(_frame_starts(raw["frames"]), imports or {}, reads)
         except Exception as error:
             raise FormatError(f"the index is damaged: {error}") from error
+
+
+def _frame_starts(raw: list[Any]) -> list[frames.Frame]:
+    if raw and isinstance(raw[0], int):  # of an older server: the offsets alone
+        return [frames.Frame(int(offset), number * FRAME_BYTES) for number, offset in enumerate(raw)]
+    return [frames.Frame(int(offset), int(start), str(sha256)) for offset, start, sha256 in raw]
 
 
 def _json(value: dict[str, Any]) -> Iterator[bytes]:
@@ -170,6 +185,20 @@ class BundleFile:
     def read(self, path: str) -> bytes:
         """Return the content of a file."""
         return b"".join(self.contents(path))
+
+    def stored_frame(self, parts: Sequence[Part]) -> tuple[bytes, str] | None:
+        """Return the frame that holds exactly ``parts``, and the sha256 that it had when it was written.
+
+        They are as they are stored, and not compared; ``None`` if there is no such frame.
+        """
+        entry, start, _ = parts[0]
+        number = bisect_left(self._paths, entry.path)
+        paths = self._paths[number : number + len(parts)]
+        if [self.manifest.files[path] for path in paths] != [part.entry for part in parts]:
+            return None
+        return self._frames.stored_frame(
+            self._offsets[number] - header_bytes(entry) + start, sum(part.size for part in parts)
+        )
 
     def verify(self) -> None:
         """Read all of it; raise ``FormatError`` if any byte is damaged."""

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator
 
-from dagferry_core.bundle.frames import Frames, RangeRead
+from dagferry_core.bundle.frames import Frame, Frames, RangeRead
 from dagferry_core.bundle.manifest import HEADER, Entry, parse_line
 from dagferry_core.bundle.reader import BLOCK_BYTES, header_bytes, padding
 
 
-def walk(read: RangeRead, frames: list[int]) -> Iterator[tuple[Entry, Iterator[bytes]]]:
+def walk(read: RangeRead, frames: list[Frame]) -> Iterator[tuple[Entry, Iterator[bytes]]]:
     """Yield every file of a stored bundle with its content in pieces; two decompressed frames are held.
 
     ``frames`` are those of its index. Raises ``FormatError``, and what ``read`` raises.

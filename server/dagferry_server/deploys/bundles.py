@@ -4,18 +4,20 @@ Everything here is synchronous and runs in threads.
 """
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import BinaryIO, NamedTuple
 
 from dagferry_core.archive.check import CheckedArchive
+from dagferry_core.bundle.frames import RangeRead
 from dagferry_core.bundle.manifest import Entry, Manifest
-from dagferry_core.bundle.reader import BundleFile, Index
+from dagferry_core.bundle.reader import BundleFile, Index, Part
 from dagferry_core.bundle.walk import walk
 from dagferry_core.bundle.writer import write_bundle
-from dagferry_core.limits import MIB, PIECE_BYTES
+from dagferry_core.limits import MIB
 from dagferry_core.source.reads import read_hints
 from dagferry_core.source.scan import ANYTHING, imported_names
+from dagferry_server.errors import StoreError
 from dagferry_server.store.base import BundleSource, Store, decoding
 
 MAX_SOURCE_BYTES = 4 * MIB
@@ -40,6 +42,11 @@ class StoredBundleFile(BundleFile):
     def contents(self, path: str) -> Iterator[bytes]:
         """Yield the content of a file in pieces."""
         return _read(super().contents(path), self._name)
+
+    def stored_frame(self, parts: Sequence[Part]) -> tuple[bytes, str] | None:
+        """Return the frame that holds exactly ``parts``, if there is one, and the sha256 it had when it was written."""
+        with _reading(self._name):
+            return super().stored_frame(parts)
 
     def verify(self) -> None:
         """Read all of it."""
@@ -107,11 +114,18 @@ def known_sources(bundle: BundleFile | None, new: Manifest) -> dict[str, Source]
 
 
 def put_bundle(
-    store: Store, deployment: str, checked: CheckedArchive, spool: BinaryIO, known: Mapping[str, Source]
+    store: Store,
+    deployment: str,
+    checked: CheckedArchive,
+    spool: BinaryIO,
+    known: Mapping[str, Source],
+    *,
+    current: BundleFile | None = None,
 ) -> None:
     """Store what ``check_archive`` left in ``spool`` as a bundle.
 
-    ``known`` is what was found in contents that were scanned before.
+    ``known`` is what was found in contents that were scanned before. Frames that the bundle ``current`` has too are
+    copied from it.
     """
     spool.flush()
     fd = spool.fileno()
@@ -131,18 +145,26 @@ def put_bundle(
         names = imported_names(content)
         return Source(names, read_hints(content, names))
 
-    def contents(entry: Entry) -> Iterator[bytes]:
+    def open_content(entry: Entry) -> RangeRead:
         nonlocal names_bytes
         # Here, because the files before this one are compressed meanwhile.
         if entry.path.endswith(".py"):
             source = look_into(entry)
             imports[entry.path], reads[entry.path] = source
-            names_bytes += sum(sum(map(len, names)) + NAME_BYTES * len(names) for names in source)
+            names_bytes += sum(map(len, source.imports)) + sum(map(len, source.reads))
+            names_bytes += NAME_BYTES * (len(source.imports) + len(source.reads))
         start = checked.offsets[entry.path]
-        for offset in range(start, start + entry.size, PIECE_BYTES):
-            yield os.pread(fd, min(PIECE_BYTES, start + entry.size - offset), offset)
+        return lambda offset, size: os.pread(fd, size, start + offset)
+
+    def stored_frame(parts: Sequence[Part]) -> tuple[bytes, str] | None:
+        try:
+            return current.stored_frame(parts) if current else None
+        except StoreError:  # an old bundle that cannot be read must not prevent the deploy of a new one
+            return None
 
     def write(out: BinaryIO) -> bytes:
-        return Index(write_bundle(checked.manifest, contents, out), imports, reads).encode()
+        with decoding("The unpacked upload"):
+            frames = write_bundle(checked.manifest, open_content, out, stored_frame)
+        return Index(frames, imports, reads).encode()
 
     store.put_bundle(deployment, checked.manifest.digest, write)

@@ -201,7 +201,7 @@ class Committer:
         known = known_sources(old, manifest)
         if old:
             old.forget_sources()
-        put_bundle(self._store, deployment, upload.checked, upload.spool, known)
+        put_bundle(self._store, deployment, upload.checked, upload.spool, known, current=old)
 
     def _has_intact_bundle(self, deployment: str, manifest: Manifest) -> bool:
         digest = manifest.digest

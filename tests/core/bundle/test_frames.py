@@ -1,36 +1,44 @@
 """A stored bundle's tar can be read at any place, and no damaged byte of it passes."""
 
-import errno
-import itertools
-import os
+from itertools import pairwise
 
 import pytest
 import zstandard
 
-from dagferry_core.bundle.frames import FRAME_BYTES, Frames, RangeRead
+from dagferry_core.bundle.frames import FRAME_BYTES, Frame, Frames, RangeRead
 from dagferry_core.errors import FormatError
 from dagferry_core.limits import PIECE_BYTES
 from treemaker import range_read
 
+MAGIC = b"\x28\xb5\x2f\xfd"
 CONTENT = b"".join(b"%011o" % number for number in range(200_000))
 assert 2 * FRAME_BYTES < len(CONTENT) < 3 * FRAME_BYTES
 
 
-def stored(*frames: bytes) -> tuple[RangeRead, list[int]]:
-    """Return what reads frames as they are stored, and their offsets."""
-    return range_read(b"".join(frames)), [0, *itertools.accumulate(map(len, frames))]
+def stored(*frames: bytes) -> tuple[RangeRead, list[Frame]]:
+    """Return how a bundle of these frames is read, and where they start."""
+    starts = [Frame(0, 0)]
+    for frame in frames:
+        offset, start, _ = starts[-1]
+        size = zstandard.frame_content_size(frame) if frame.startswith(MAGIC) else 0
+        starts.append(Frame(offset + len(frame), start + size))
+    return range_read(b"".join(frames)), starts
 
 
-def cut(content: bytes) -> list[bytes]:
-    return [zstandard.compress(content[at : at + FRAME_BYTES]) for at in range(0, len(content), FRAME_BYTES)]
+def cut(content: bytes, *, at: tuple[int, ...] = (FRAME_BYTES, 2 * FRAME_BYTES)) -> list[bytes]:
+    return [zstandard.compress(content[start:end]) for start, end in pairwise((0, *at, len(content)))]
+
+
+UNEVEN = (1, 700_000, FRAME_BYTES, FRAME_BYTES + 5, 2 * FRAME_BYTES + 5)
 
 
 @pytest.mark.parametrize(
     ("start", "length"),
     [(0, 0), (0, 11), (FRAME_BYTES - 1, 2), (FRAME_BYTES, FRAME_BYTES), (5, len(CONTENT) - 5), (len(CONTENT) - 1, 1)],
 )
-def test_any_range_is_read(start, length) -> None:
-    frames = Frames(*stored(*cut(CONTENT)))
+@pytest.mark.parametrize("at", [(FRAME_BYTES, 2 * FRAME_BYTES), UNEVEN])
+def test_any_range_is_read(start, length, at) -> None:
+    frames = Frames(*stored(*cut(CONTENT, at=at)))
     assert frames.range(start, length) == CONTENT[start : start + length]
     pieces = list(frames.pieces(start, length))
     assert b"".join(pieces) == CONTENT[start : start + length]
@@ -38,17 +46,17 @@ def test_any_range_is_read(start, length) -> None:
 
 
 def test_one_frame_is_held_and_read_once() -> None:
-    asked = []
-    read, offsets = stored(*cut(CONTENT))
-    frames = Frames(lambda *of: asked.append(of) or read(*of), offsets)
+    read = []
+    of_bundle, offsets = stored(*cut(CONTENT))
+    frames = Frames(lambda *of: read.append(of) or of_bundle(*of), offsets)
     for start in range(0, 1000, 100):
         frames.range(start, 100)
-    assert asked == [(0, offsets[1])]
+    assert read == [(0, offsets[1].offset)]
 
 
 def test_its_size_is_that_of_all_frames() -> None:
-    parts = cut(CONTENT)
-    assert Frames(*stored(*parts)).stored_bytes == len(b"".join(parts))
+    read, offsets = stored(*cut(CONTENT))
+    assert Frames(read, offsets).stored_bytes == offsets[-1].offset == len(b"".join(cut(CONTENT)))
 
 
 def test_the_size_of_the_manifest_is_in_the_first_header() -> None:
@@ -62,8 +70,10 @@ def test_what_lies_beyond_the_end_is_damage() -> None:
     frames = Frames(*stored(*cut(CONTENT)))
     with pytest.raises(FormatError, match=f"ends early: it has no byte {len(CONTENT)}"):
         frames.range(len(CONTENT) - 1, 2)
-    with pytest.raises(FormatError, match="frame 3 is damaged"):
+    with pytest.raises(FormatError, match="ends early"):
         frames.range(3 * FRAME_BYTES, 1)
+    with pytest.raises(FormatError, match="frame -1 is damaged"):
+        Frames(range_read(b""), []).range(0, 1)
 
 
 def test_all_of_it_is_verified_with_its_size() -> None:
@@ -71,6 +81,28 @@ def test_all_of_it_is_verified_with_its_size() -> None:
     frames.verify(len(CONTENT))
     with pytest.raises(FormatError, match=f"it has {len(CONTENT)} bytes, and should have {len(CONTENT) + 1}"):
         frames.verify(len(CONTENT) + 1)
+
+
+def test_frames_that_hold_more_or_less_than_the_index_says_are_damage_even_if_all_adds_up() -> None:
+    first, second, third = cut(CONTENT)
+    _, starts = stored(first, second, third)
+    read, found = stored(zstandard.compress(CONTENT[: FRAME_BYTES - 5]), second, third)
+    moved = [Frame(offset, start) for (offset, *_), (_, start, _) in zip(found, starts, strict=True)]
+    with pytest.raises(FormatError, match=f"frame 1 starts at byte {FRAME_BYTES - 5}, and should at {FRAME_BYTES}"):
+        Frames(read, moved).verify(len(CONTENT) - 5)
+
+
+def test_a_frame_is_found_as_it_is_stored_by_what_it_holds() -> None:
+    frames = cut(CONTENT, at=UNEVEN)
+    read, starts = stored(*frames)
+    hashed = [frame._replace(sha256=str(number)) for number, frame in enumerate(starts)]
+    found = Frames(read, hashed)
+    ends = (*UNEVEN, len(CONTENT))
+    for number, (start, end) in enumerate(zip((0, *UNEVEN), ends, strict=True)):
+        assert found.stored_frame(start, end - start) == (frames[number], str(number))
+        assert found.stored_frame(start, end - start + 1) is None
+        assert found.stored_frame(start + 2, end - start) is None
+    assert found.stored_frame(len(CONTENT), 0) is None
 
 
 @pytest.mark.parametrize(
@@ -83,24 +115,25 @@ def test_all_of_it_is_verified_with_its_size() -> None:
     ],
 )
 def test_a_damaged_frame_is_damage_before_it_is_allocated(frame, told) -> None:
-    frames = Frames(*stored(cut(CONTENT)[0], frame))
+    read, starts = stored(cut(CONTENT)[0], frame)
+    frames = Frames(read, [*starts[:2], Frame(starts[2].offset, 2 * FRAME_BYTES)])
     assert frames.range(0, 11) == CONTENT[:11]
     with pytest.raises(FormatError, match=told):
         frames.range(FRAME_BYTES, 1)
 
 
-def test_a_disk_that_refuses_is_not_damage() -> None:
-    def refuse(offset: int, size: int) -> bytes:
-        raise OSError(errno.EIO, os.strerror(errno.EIO))
+def test_a_store_that_refuses_is_no_damage() -> None:
+    def refuse(*_: int) -> bytes:
+        raise ConnectionError("the store does not answer")
 
-    with pytest.raises(OSError, match="Input/output error"):
-        Frames(refuse, [0, 100]).range(0, 1)
+    with pytest.raises(ConnectionError, match="the store does not answer"):
+        Frames(refuse, stored(*cut(CONTENT))[1]).range(0, 1)
 
 
-@pytest.mark.parametrize("offsets", [[], [0], [-5, 100], [100, 5]])
-def test_an_index_that_asks_for_nonsense_is_damage_and_reads_nothing(offsets) -> None:
-    def refuse(offset: int, size: int) -> bytes:
-        raise AssertionError((offset, size))
-
-    with pytest.raises(FormatError, match="frame 0 is damaged: the index does not say where it is"):
-        Frames(refuse, offsets).range(0, 1)
+def test_an_index_that_asks_for_nonsense_is_damage() -> None:
+    read, offsets = stored(*cut(CONTENT))
+    for nonsense in ([], offsets[:1], offsets[1:], [offsets[0]._replace(offset=9), *offsets[1:]], offsets[::-1]):
+        with pytest.raises(FormatError, match=r"frame (-1|0) is damaged"):
+            Frames(read, nonsense).range(0, 1)
+    with pytest.raises(FormatError, match="the index does not say where it is"):
+        Frames(read, [offsets[1]._replace(start=0), offsets[0]]).range(0, 1)

@@ -142,3 +142,11 @@ def test_the_text_comes_in_pieces():
     pieces = list(manifest.pieces())
     assert b"".join(pieces) == manifest.text
     assert max(map(len, pieces)) < len(manifest.text) / 4
+
+
+def test_a_text_that_is_known_is_not_read_again() -> None:
+    known = Manifest([Entry("a.py", 1, 0o644, "0" * 64)])
+    assert Manifest.parse(known.text, known) is known
+    assert Manifest.parse(known.text) is not known
+    other = Manifest([Entry("a.py", 2, 0o644, "0" * 64)])
+    assert Manifest.parse(other.text, known).digest == other.digest

@@ -48,7 +48,7 @@ def stored():
             for path, text in files.items()
         )
         out = io.BytesIO()
-        frames = write_bundle(manifest, lambda entry: [files[entry.path]], out)
+        frames = write_bundle(manifest, lambda entry: range_read(files[entry.path]), out)
         return BundleFile(range_read(out.getvalue()), Index(frames, {}))
 
     return make

@@ -2,12 +2,15 @@
 
 import hashlib
 import io
+import itertools
 import os
 import subprocess
 
 import pytest
 import zstandard
 
+from dagferry_core.bundle.frames import Frame
+from dagferry_core.bundle.layout import cut
 from dagferry_core.bundle.manifest import Entry, Manifest
 from dagferry_core.bundle.reader import FRAME_BYTES, BundleFile, Index, decompressed, member_header, read_tar
 from dagferry_core.bundle.writer import write_bundle
@@ -23,10 +26,10 @@ FILES = {
 }
 
 
-def bundle_of(files: dict[str, bytes]) -> tuple[Manifest, bytes, list[int]]:
+def bundle_of(files: dict[str, bytes]) -> tuple[Manifest, bytes, list[Frame]]:
     manifest = Manifest(Entry(path, len(text), 0o644, hashlib.sha256(text).hexdigest()) for path, text in files.items())
     out = io.BytesIO()
-    frames = write_bundle(manifest, lambda entry: [files[entry.path]], out)
+    frames = write_bundle(manifest, lambda entry: range_read(files[entry.path]), out)
     return manifest, out.getvalue(), frames
 
 
@@ -141,13 +144,46 @@ def test_single_files_are_read_without_the_rest() -> None:
 
 def test_an_index_from_before_data_was_looked_for_says_that_it_does_not_know() -> None:
     text = b'{"frames": [0, 9], "imports": {"a.py": ["b"]}}'
-    assert Index.decode(zstandard.compress(text)) == Index([0, 9], {"a.py": ("b",)}, None)
+    assert Index.decode(zstandard.compress(text)).reads is None
+
+
+def test_in_an_index_from_before_frames_were_cut_at_files_each_holds_a_mebibyte() -> None:
+    text = b'{"frames": [0, 9, 20], "imports": {}, "reads": {}}'
+    starts = [Frame(0, 0), Frame(9, FRAME_BYTES), Frame(20, 2 * FRAME_BYTES)]
+    assert Index.decode(zstandard.compress(text)) == Index(starts, {}, {})
+    hashed = [Frame(offset, start, "ab" * 32) for offset, start, _ in starts]
+    assert Index.decode(Index(hashed, {}, {}).encode()) == Index(hashed, {}, {})
+
+
+def test_a_frame_is_found_if_it_holds_just_these_files_with_this_content() -> None:
+    files = {f"{number:03}.bin": os.urandom(40_000) for number in range(60)} | {"x.bin": os.urandom(2 * FRAME_BYTES)}
+    manifest, data, frames = bundle_of(files)
+    stored = BundleFile(range_read(data), Index(frames, {}))
+    runs = list(cut(manifest.files.values()))
+    found = [stored.stored_frame(parts) for parts in runs]
+    parts_of = [data[start.offset : end.offset] for start, end in itertools.pairwise(frames)]
+    assert [frame for frame, _ in found] == parts_of[1:-1]
+    assert [hashlib.sha256(frame).hexdigest() for frame, _ in found] == [sha256 for _, sha256 in found]
+    first = runs[0]
+    other = first[3]._replace(entry=first[3].entry._replace(sha256="0" * 64))
+    for parts in (
+        first[:-1],
+        first[1:],
+        [*first, runs[1][0]],
+        [*first[:3], other, *first[4:]],
+        [*first[:3], first[3]._replace(entry=first[3].entry._replace(mode=0o755)), *first[4:]],
+        [first[0]._replace(entry=first[0].entry._replace(path="000"))],
+        [first[0]._replace(entry=first[0].entry._replace(path="zzz"))],
+        [runs[-2][-1]._replace(start=512)],
+    ):
+        assert stored.stored_frame(parts) is None
 
 
 def test_a_damaged_stored_bundle_is_reported_as_such() -> None:
     _, data, frames = bundle_of(FILES)
-    damaged = data[: frames[1]] + b"damage" + data[frames[1] + 6 :]
-    with pytest.raises(FormatError, match="frame 1 is damaged"):
+    start = frames[2].offset
+    damaged = data[:start] + b"damage" + data[start + 6 :]
+    with pytest.raises(FormatError, match="frame 2 is damaged"):
         BundleFile(range_read(damaged), Index(frames, {})).read("zz.bin")
     with pytest.raises(FormatError, match="index is damaged"):
         Index.decode(b"no index")
@@ -162,8 +198,8 @@ def test_an_index_that_does_not_fit_its_bundle_is_reported_as_damaged(frames) ->
         asked.append((offset, size))
         return data[offset : offset + size]
 
-    with pytest.raises(FormatError, match="frame 0 is damaged"):
-        BundleFile(read, Index(frames, {}))
+    with pytest.raises(FormatError, match=r"frame (0|-1) is damaged"):
+        BundleFile(read, Index([Frame(offset, number * 500) for number, offset in enumerate(frames)], {}))
     assert all(offset >= 0 and size >= 0 for offset, size in asked)
 
 
@@ -186,17 +222,17 @@ def test_a_damaged_frame_that_claims_a_terabyte_takes_none_of_it() -> None:
 
 def test_a_damaged_frame_that_claims_to_be_empty_is_seen() -> None:
     _, data, frames = bundle_of({"a.bin": os.urandom(2 * FRAME_BYTES)})
-    start = frames[1]
+    start = frames[2].offset
     assert data[start + 4] == 0b10100100, "its size has four bytes, the lowest of which is 0"
     stored = BundleFile(range_read(data[: start + 4] + b"\x24" + data[start + 5 :]), Index(frames, {}))
-    with pytest.raises(FormatError, match="bytes, and should have"):
+    with pytest.raises(FormatError, match=r"frame 3 starts at byte \d+, and should at"):
         stored.verify()
 
 
 def test_no_flipped_bit_in_a_stored_bundle_goes_unseen() -> None:
     files = {"etl.py": b"import shop\n", "shop.py": bytes(range(256)), "zz.bin": os.urandom(FRAME_BYTES)}
     manifest, data, frames = bundle_of(files)
-    small = [*range(300), *range(300, len(data), 20_011), *range(frames[1] - 5, frames[1] + 20)]
+    small = [*range(300), *range(300, len(data), 20_011), *range(frames[1].offset - 5, frames[1].offset + 20)]
     for place in small:
         flipped = data[:place] + bytes([data[place] ^ 1 << place % 8]) + data[place + 1 :]
         try:

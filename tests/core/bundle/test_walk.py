@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import pytest
 
-from dagferry_core.bundle.frames import RangeRead
+from dagferry_core.bundle.frames import Frame, RangeRead
 from dagferry_core.bundle.reader import FRAME_BYTES
 from dagferry_core.bundle.walk import walk
 from dagferry_core.bundle.writer import write_bundle
@@ -24,13 +24,13 @@ MANIFEST = manifest_of(FILES)
 
 class StoredBundle(NamedTuple):
     read: RangeRead
-    frames: list[int]
+    frames: list[Frame]
 
 
 @pytest.fixture(scope="module")
 def stored():
     out = io.BytesIO()
-    frames = write_bundle(MANIFEST, lambda entry: [FILES[entry.path]], out)
+    frames = write_bundle(MANIFEST, lambda entry: range_read(FILES[entry.path]), out)
     return StoredBundle(range_read(out.getvalue()), frames)
 
 
@@ -57,4 +57,4 @@ def test_a_bundle_that_is_damaged_or_ends_early_says_so(stored):
     with pytest.raises(FormatError):
         list(walk(stored.read, stored.frames[:2]))
     with pytest.raises(FormatError):
-        list(walk(stored.read, [frame + 1 for frame in stored.frames]))
+        list(walk(stored.read, [frame._replace(offset=frame.offset + 1) for frame in stored.frames]))

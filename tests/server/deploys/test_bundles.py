@@ -2,14 +2,18 @@
 
 import errno
 import io
+import itertools
 import os
+import random
 
 import pytest
 import zstandard
 
+import goldens
 from dagferry_core.archive.check import ArchiveRules, check_archive
+from dagferry_core.bundle.frames import FRAME_BYTES, Frame
 from dagferry_core.bundle.manifest import EMPTY
-from dagferry_core.bundle.reader import Index
+from dagferry_core.bundle.reader import BundleFile, Index
 from dagferry_core.source.scan import ANYTHING
 from dagferry_server.deploys import bundles
 from dagferry_server.deploys.bundles import known_sources, open_bundle, put_bundle
@@ -27,10 +31,10 @@ def store(tmp_path) -> LocalStore:
     return store
 
 
-def put(store: LocalStore, tmp_path, files: dict[str, bytes], known=()) -> str:
+def put(store: LocalStore, tmp_path, files: dict[str, bytes], known=(), current: BundleFile | None = None) -> str:
     with open(tmp_path / "spool", "w+b") as spool:
         checked = check_archive(io.BytesIO(pack(files)), spool, ArchiveRules())
-        put_bundle(store, "prod", checked, spool, dict(known))
+        put_bundle(store, "prod", checked, spool, dict(known), current=current)
     return checked.manifest.digest
 
 
@@ -101,7 +105,9 @@ def test_what_is_known_of_a_content_is_not_looked_for_again(store, tmp_path, mon
 def test_a_bundle_of_another_content_is_an_error_of_the_store(store, tmp_path, content) -> None:
     digest = put(store, tmp_path, FILES)
     frame = zstandard.compress(content)
-    store.put_bundle("prod", digest, lambda out: Index([0, out.write(frame)], {}).encode())
+    store.put_bundle(
+        "prod", digest, lambda out: Index([Frame(0, 0), Frame(out.write(frame), FRAME_BYTES)], {}).encode()
+    )
     with pytest.raises(StoreDamaged), open_bundle(store, "prod", digest):
         pass
 
@@ -125,3 +131,96 @@ def test_a_bundle_that_is_gone_or_damaged_is_an_error_of_the_store(store, tmp_pa
     store.delete_bundle("prod", digest)
     with pytest.raises(BundleGone), open_bundle(store, "prod", digest):
         pass
+
+
+# --- frames of the bundle before -------------------------------------------------------------------------------------
+
+NOISE = random.Random(26)
+MANY = {f"team/{number:03}.txt": NOISE.randbytes(30_000) for number in range(100)}
+CHANGED = {**MANY, "team/050.txt": b"changed\n"}
+
+
+def frames_of(store: LocalStore, digest: str) -> list[bytes]:
+    with store.open_bundle("prod", digest) as source:
+        starts = Index.decode(source.encoded_index).frames
+        return [source.read(start.offset, end.offset - start.offset) for start, end in itertools.pairwise(starts)]
+
+
+def put_after(store: LocalStore, tmp_path, current: str, files: dict[str, bytes]) -> str:
+    with open_bundle(store, "prod", current) as bundle:
+        return put(store, tmp_path, files, current=bundle)
+
+
+def test_frames_that_the_current_bundle_has_too_are_copied_from_it(store, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("dagferry_core.bundle.writer.LEVEL", 19)  # which shows what was copied
+    first = put(store, tmp_path, MANY)
+    monkeypatch.undo()
+    second = put_after(store, tmp_path, first, CHANGED)
+    common = set(frames_of(store, first)) & set(frames_of(store, second))
+    assert len(frames_of(store, second)) - 3 <= len(common) < len(frames_of(store, second))
+    with open_bundle(store, "prod", second) as bundle:
+        bundle.verify()
+        assert {path: bundle.read(path) for path in bundle.manifest.files} == CHANGED
+
+
+@pytest.mark.parametrize("damage", ["bits", "cut", "index"])
+def test_damage_of_the_current_bundle_does_not_spread(store, tmp_path, damage) -> None:
+    first = put(store, tmp_path, MANY)
+    bundle, index = store._bundle("prod", first)
+    with open_bundle(store, "prod", first) as current:
+        with open(index if damage == "index" else bundle, "r+b") as file:
+            data = bytearray(file.read())
+            if damage == "cut":
+                file.truncate(len(data) // 2)
+            for place in range(5, len(data) if damage == "bits" else 0, 1000):
+                data[place] ^= 4
+            file.seek(0)
+            file.write(data if damage == "bits" else b"")
+        if damage == "index":
+            starts = current._frames._offsets
+            starts[:] = [starts[0], *reversed(starts[1:])]
+        second = put(store, tmp_path, CHANGED, current=current)
+    fresh = tmp_path / "fresh"
+    fresh.mkdir()
+    other = LocalStore(str(fresh))
+    other.prepare("prod")
+    assert put(other, tmp_path, CHANGED) == second
+    assert frames_of(store, second) == frames_of(other, second)
+
+
+def test_a_spool_that_is_not_what_was_checked_makes_no_bundle(store, tmp_path) -> None:
+    with open(tmp_path / "spool", "w+b") as spool:
+        checked = check_archive(io.BytesIO(pack(FILES)), spool, ArchiveRules())
+        spool.seek(0)
+        spool.write(b"!")
+        with pytest.raises(StoreDamaged, match="The unpacked upload is damaged"):
+            put_bundle(store, "prod", checked, spool, {})
+    assert store.bundles("prod") == {}
+
+
+def test_a_current_bundle_that_cannot_be_read_now_hinders_nothing(store, tmp_path) -> None:
+    first = put(store, tmp_path, MANY)
+    with store.open_bundle("prod", first) as source:
+        bundle = bundles.StoredBundleFile(source, "first", None, lambda: None)
+
+        def away(offset: int, size: int) -> bytes:
+            raise StoreAway("The disk is on fire.")
+
+        bundle._frames._read = away
+        second = put(store, tmp_path, CHANGED, current=bundle)
+    with open_bundle(store, "prod", second) as stored:
+        stored.verify()
+
+
+def test_a_bundle_of_an_older_server_is_followed_by_one_of_ours(store, tmp_path) -> None:
+    older = goldens.GOLDEN / "format2"
+    digest = goldens.of_deploys(older, "current")[0].body["digest"]
+    path = older / "data" / "prod" / "bundles" / digest.removeprefix("sha256:")
+    bundle, index = (path.with_suffix(suffix).read_bytes() for suffix in (".tar.zst", ".index"))
+    store.put_bundle("prod", digest, lambda out: index if out.write(bundle) else b"")
+    with open_bundle(store, "prod", digest) as current:
+        files = {path: current.read(path) for path in current.manifest.files}
+        digest = put(store, tmp_path, {**files, "more.py": b"x = 1\n"}, current=current)
+    with open_bundle(store, "prod", digest) as stored:
+        stored.verify()
+        assert stored.read("data/many.csv") == files["data/many.csv"]
