@@ -83,16 +83,6 @@ ALLOWED = {
 """Where one of these is right in its place, by file."""
 
 
-PENDING = {
-    "benchmarks/retention.py",
-    "benchmarks/run.py",
-    "runtime/dagferry_runtime/settings.py",
-    "server/dagferry_server/settings.py",
-    "server/dagferry_server/token_command.py",
-    "server/dagferry_server/verify_command.py",
-}
-
-
 def texts_of(path: Path) -> Iterator[str]:
     """Yield the docstrings, the comments, and the strings with blanks in a Python source."""
     source = path.read_text()
@@ -118,7 +108,7 @@ def found_in(prose: str) -> list[str]:
     return [match[0] for pattern in AVOIDED for match in re.finditer(pattern, prose, re.IGNORECASE)]
 
 
-FILES = [path for path in (*PAGES, CHANGELOG, *CONFIGURATION, *SOURCES) if str(path.relative_to(HOME)) not in PENDING]
+FILES = [*PAGES, CHANGELOG, *CONFIGURATION, *SOURCES]
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(HOME)))
@@ -127,7 +117,7 @@ def test_a_file_uses_standard_terms(path: Path) -> None:
     assert set(found_in(prose_of(path))) == allowed
 
 
-@pytest.mark.parametrize("path", sorted(set(FILES) & set(SOURCES)), ids=lambda path: str(path.relative_to(HOME)))
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(HOME)))
 def test_a_docstring_says_what_is_returned(path: Path) -> None:
     assert [text for text in texts_of(path) if OPENINGS.match(text)] == []
 
