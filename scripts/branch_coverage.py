@@ -1,4 +1,4 @@
-"""Measure how much of each module its own test file covers (lines and branches), and enforce the floors.
+"""Measure how much of each module its own tests cover (lines and branches), and enforce the floors.
 
 ``make coverage`` measures the modules of the packages in ``tests/coverage_floors.toml`` and ends with 1 if one is below
 its floor, or has none. ``python scripts/branch_coverage.py patch tar`` measures some of them, by words in
@@ -17,24 +17,21 @@ from typing import Any
 from mirror import HOME, modules, own_tests, read_toml
 
 FLOORS = HOME / "tests" / "coverage_floors.toml"
+PYTEST = ("-m", "pytest", "-q", "-p", "no:cacheprovider")
 
 
 def covered(module: str, folder: Path) -> float:
     """Return the percentage of a module's lines and branches that its own tests cover; 0 if it has no tests."""
     tests = own_tests(module)
-    if not (HOME / tests).is_file():
+    if not (HOME / tests[0]).is_file():
         return 0.0
     data, report = f"--data-file={folder / 'data'}", folder / "report.json"
     python = [sys.executable, "-m"]
     # From the start: some modules are imported with the fixtures, before any test.
-    _run([*python, "coverage", "run", data, "--branch", f"--include={HOME / module}", *_pytest(tests)])
+    _run([*python, "coverage", "run", data, "--branch", f"--include={HOME / module}", *PYTEST, *tests])
     _run([*python, "coverage", "json", data, "-q", "-o", str(report)])
     percent: float = json.loads(report.read_text())["totals"]["percent_covered"]
     return percent
-
-
-def _pytest(tests: str) -> list[str]:
-    return ["-m", "pytest", "-q", "-p", "no:cacheprovider", tests]
 
 
 def _run(command: Sequence[str]) -> None:

@@ -35,9 +35,9 @@ class Mutation(NamedTuple):
 
 
 def known() -> list[Mutation]:
-    """Return the changes in the order of the list. The tests are the module's own file, and what is named beside it."""
+    """Return the changes in the order of the list. The tests are the module's own, and what is named beside them."""
     return [
-        Mutation(module["file"], **change, tests=[own_tests(module["file"]), *module.get("also", ())])
+        Mutation(module["file"], **change, tests=[*own_tests(module["file"]), *module.get("also", ())])
         for module in read_toml(LIST)["module"]
         for change in module["change"]
     ]

@@ -88,8 +88,8 @@ def _reason_to_skip() -> str:
 needs_strace = pytest.mark.skipif(bool(_reason_to_skip()), reason=_reason_to_skip())
 
 
-class RequestContext(NamedTuple):
-    """A call of the clean run: its name, its number among those of that name, and what it was about."""
+class SystemCall(NamedTuple):
+    """A system call of the clean run: its name, its number among those of that name, and what it was about."""
 
     name: str
     number: int
@@ -122,15 +122,15 @@ def recording(pid: int, output: Path) -> "contextmanager[subprocess.Popen[bytes]
     return traced(pid, output, "-e", "trace=" + ",".join(f"?{name}" for name in sorted(CHANGING | READING)))
 
 
-def injecting(pid: int, output: Path, call: RequestContext, what: str) -> "contextmanager[subprocess.Popen[bytes]]":
+def injecting(pid: int, output: Path, call: SystemCall, what: str) -> "contextmanager[subprocess.Popen[bytes]]":
     """Let ``what`` (``signal=KILL``, ``error=ENOSPC``) happen at one call."""
     options = ("-e", f"trace={call.name}", "-e", f"inject={call.name}:{what}:when={call.number}")
     return traced(pid, output, *options)
 
 
-def calls(output: Path, folder: Path) -> list[RequestContext]:
+def calls(output: Path, folder: Path) -> list[SystemCall]:
     """Read a recording: the calls that concern ``folder``, which one thread alone may make."""
-    found: list[RequestContext] = []
+    found: list[SystemCall] = []
     counts: Counter[tuple[str, str]] = Counter()
     threads = set()
     inside = re.escape(str(folder)) + r'[/">]'
@@ -142,7 +142,7 @@ def calls(output: Path, folder: Path) -> list[RequestContext]:
         counts[thread, name] += 1
         if re.search(inside, rest):
             threads.add(thread)
-            found.append(RequestContext(name, counts[thread, name], _kind(rest, folder)))
+            found.append(SystemCall(name, counts[thread, name], _kind(rest, folder)))
     assert len(threads) == 1, f"several threads work on {folder}"
     return found
 
@@ -154,7 +154,7 @@ def _kind(text: str, folder: Path) -> str:
     return text.strip().removesuffix(")")
 
 
-def changing(recorded: Iterable[RequestContext]) -> list[RequestContext]:
+def changing(recorded: Iterable[SystemCall]) -> list[SystemCall]:
     """Those among the calls after which the folder is not what it was."""
     makes = ("O_CREAT", "O_TMPFILE")
     return [
@@ -164,12 +164,12 @@ def changing(recorded: Iterable[RequestContext]) -> list[RequestContext]:
     ]
 
 
-def chosen(recorded: list[RequestContext]) -> list[RequestContext]:
+def chosen(recorded: list[SystemCall]) -> list[SystemCall]:
     """The calls at which faults strike: the first and the last of each kind, or all of them."""
     if EVERY_POINT:
         return recorded
-    first: dict[tuple[str, str], RequestContext] = {}
-    last: dict[tuple[str, str], RequestContext] = {}
+    first: dict[tuple[str, str], SystemCall] = {}
+    last: dict[tuple[str, str], SystemCall] = {}
     for call in recorded:
         first.setdefault((call.name, call.kind), call)
         last[call.name, call.kind] = call
@@ -183,7 +183,7 @@ def struck(output: Path) -> bool:
     return "(INJECTED)" in text or "killed by SIGKILL" in text
 
 
-def try_each(points: Iterable[tuple[RequestContext, str]], attempt: Callable[[RequestContext, str], None]) -> int:
+def try_each(points: Iterable[tuple[SystemCall, str]], attempt: Callable[[SystemCall, str], None]) -> int:
     """Make an attempt at each point, and fail with the list of those that failed; return how many there were."""
     failed: list[str] = []
     count = 0
@@ -198,7 +198,7 @@ def try_each(points: Iterable[tuple[RequestContext, str]], attempt: Callable[[Re
     return count
 
 
-def error_points(recorded: list[RequestContext]) -> list[tuple[RequestContext, str]]:
+def error_points(recorded: list[SystemCall]) -> list[tuple[SystemCall, str]]:
     """Every error that the chosen calls may come back with."""
     points = []
     for call in chosen(recorded):
@@ -207,7 +207,7 @@ def error_points(recorded: list[RequestContext]) -> list[tuple[RequestContext, s
     return points
 
 
-def kill_points(recorded: list[RequestContext]) -> list[tuple[RequestContext, str]]:
+def kill_points(recorded: list[SystemCall]) -> list[tuple[SystemCall, str]]:
     """A kill before each chosen call that changes something."""
     return [(call, "signal=KILL") for call in chosen(changing(recorded))]
 

@@ -23,7 +23,7 @@ from typing import Any
 PATIENCE_SECONDS = 30
 POLL_SECONDS = 0.001
 PACKAGES = ("dagferry_core", "dagferry_server", "dagferry_sidecar")
-LATE_IMPORTS = ("encodings.idna", "dagferry_sidecar.probes", "dagferry_sidecar.metrics")
+LATE_IMPORTS = ("encodings.idna", "http.server", "dagferry_sidecar.metrics")
 """Modules that are imported on first use: another user could not import them, and that would add system calls."""
 
 

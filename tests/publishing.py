@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from dagferry_follow.volume.records import DeployRef, TreeRules
+from dagferry_follow.deploy_ref import DeployRef
+from dagferry_follow.volume.records import TreeRules
 from dagferry_follow.volume.volume import Volume
 from treemaker import manifest_of
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import aiohttp
 
+from dagferry_server.http.app_state import AppState
 from dagferry_server.http.listeners import Listeners
 from dagferry_server.service import Service
 from harness import PATIENCE_SECONDS, pack
@@ -30,11 +31,13 @@ class Answer(NamedTuple):
 class Running:
     """A server in this event loop."""
 
-    def __init__(self, service: Service, listeners: Listeners) -> None:
+    def __init__(self, service: Service, state: AppState, listeners: Listeners) -> None:
         self.service = service
+        self.state = state
         self.listeners = listeners
         self._open = contextlib.AsyncExitStack()
         self._open.callback(service.folder.close)
+        self._open.callback(state.close)
         self._open.push_async_callback(service.close)
         self._open.push_async_callback(listeners.close)
 
@@ -70,7 +73,8 @@ class Running:
 
     def failed_reloads(self) -> list[str]:
         """What was read before and cannot be read as it is now."""
-        return [name for name, reload in self.service.reloads.items() if reload.last_error]
+        reloads = {**self.service.reloads, **self.state.reloads}
+        return [name for name, reload in reloads.items() if reload.last_error]
 
     async def metric(self, sample: str) -> float | None:
         for line in (await self.get("/metrics")).body.decode().splitlines():

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 
 from dagferry_follow.choose import Condition, WhenEmpty
+from dagferry_follow.deploy_ref import DeployRef
 from dagferry_follow.errors import ServerRefused, ServerUnreachable
-from dagferry_follow.volume.records import DeployRef
 from dagferry_sidecar.decide import decide
 from dagferry_sidecar.state import (
     ApplyFailed,

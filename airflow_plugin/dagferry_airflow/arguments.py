@@ -6,6 +6,7 @@ Without Airflow, so that the docs can be written where it is not installed.
 from typing import NamedTuple
 
 from dagferry_core.errors import SetupError
+from dagferry_core.names import DEFAULT_DEPLOYMENT
 from dagferry_follow import defaults
 from dagferry_follow.volume.records import TreeRules
 
@@ -57,7 +58,7 @@ class Argument(NamedTuple):
 
 ARGUMENTS = (
     Argument("server", "required", "The server's URL."),
-    Argument("deployment", "`default`", "The deployment."),
+    Argument("deployment", f"`{DEFAULT_DEPLOYMENT}`", "The deployment."),
     Argument("token_file", "none", "A file with a token of scope `sync`; read for each request."),
     Argument("ca_file", "none", "Certificate authorities to trust instead of the machine's own."),
     Argument(

@@ -33,7 +33,7 @@ from dagferry_airflow.follower import Follower
 from dagferry_airflow.live import live_version
 from dagferry_airflow.versions import Versions, is_permission_denied
 from dagferry_core.errors import DagferryError, SetupError
-from dagferry_core.names import check_deployment
+from dagferry_core.names import DEFAULT_DEPLOYMENT, check_deployment
 from dagferry_follow.errors import (
     AnswerInvalid,
     AwaitingFirstDeploy,
@@ -70,7 +70,7 @@ class DagferryBundle(base.BaseDagBundle):  # type: ignore[misc] # Airflow is not
         self,
         *,
         server: str,
-        deployment: str = "default",
+        deployment: str = DEFAULT_DEPLOYMENT,
         token_file: str | None = None,
         ca_file: str | None = None,
         allow_plain_http: bool = False,

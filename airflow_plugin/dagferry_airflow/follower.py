@@ -17,11 +17,11 @@ from dagferry_airflow.live import Applied, LiveTree, live_target, live_version, 
 from dagferry_core.errors import DagferryError
 from dagferry_core.names import version_sequence
 from dagferry_follow.defaults import POLL_INTERVAL_SECONDS, TOUCH_AGAIN_SECONDS
+from dagferry_follow.deploy_ref import DeployRef
 from dagferry_follow.errors import VolumeFailed
 from dagferry_follow.pauses import Repairs
 from dagferry_follow.remote.connection import Timeouts
 from dagferry_follow.remote.server import DOWNLOAD_SECONDS, Server
-from dagferry_follow.volume.records import DeployRef
 from dagferry_follow.volume.root import CURRENT
 
 POLL_SECONDS = 1.5

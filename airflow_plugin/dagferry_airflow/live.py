@@ -19,11 +19,11 @@ from dagferry_airflow.arguments import DEFAULT_KEEP, Keep
 from dagferry_core.bundle.manifest import Manifest
 from dagferry_core.errors import DagferryError
 from dagferry_follow.choose import Apply, Condition, How, Nothing, Refuse, choose, condition_of, whole_may_help
+from dagferry_follow.deploy_ref import DeployRef
 from dagferry_follow.errors import RootInUse, RootUnusable, TreeDamaged
 from dagferry_follow.remote.download import open_download
 from dagferry_follow.remote.server import Server
 from dagferry_follow.volume import tree as trees
-from dagferry_follow.volume.records import DeployRef
 from dagferry_follow.volume.root import CURRENT, LOCK_HINT
 from dagferry_follow.volume.staging import Content, StagingTree
 from dagferry_follow.volume.volume import Live, Volume

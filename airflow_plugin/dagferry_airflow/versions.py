@@ -23,13 +23,13 @@ from dagferry_airflow.follower import LOCK_SECONDS, SHORT_TIMEOUTS
 from dagferry_airflow.live import LiveTree, build, copy, live_version, locked
 from dagferry_core.errors import DagferryError
 from dagferry_core.names import version_sequence
+from dagferry_follow.deploy_ref import DeployRef
 from dagferry_follow.errors import RootUnusable, SyncError, TreeDamaged
 from dagferry_follow.remote.connection import Timeouts
 from dagferry_follow.remote.server import DOWNLOAD_SECONDS, Server
 from dagferry_follow.volume import removal as removing
 from dagferry_follow.volume.attributes import set_mode
 from dagferry_follow.volume.lookup import intact_tree, trees_of
-from dagferry_follow.volume.records import DeployRef
 from dagferry_follow.volume.tree import FOLDER_MODE
 from dagferry_follow.volume.volume import Live
 

@@ -3,6 +3,8 @@
 import re
 import time
 
+DEFAULT_DEPLOYMENT = "default"
+"""The deployment that is meant where none is named."""
 MAX_SEQUENCE = 10**12 - 1
 """An entry's file name has twelve digits, so that names sort as numbers do."""
 

@@ -11,6 +11,7 @@ from enum import Enum
 from typing import NamedTuple
 
 from dagferry_core.errors import DagferryError
+from dagferry_follow.deploy_ref import DeployRef
 from dagferry_follow.errors import (
     AnswerInvalid,
     AwaitingFirstDeploy,
@@ -19,7 +20,6 @@ from dagferry_follow.errors import (
     SequenceRegressed,
     TreeDamaged,
 )
-from dagferry_follow.volume.records import DeployRef
 from dagferry_follow.volume.tree import Damage
 
 

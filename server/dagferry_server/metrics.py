@@ -11,14 +11,15 @@ from prometheus_client.process_collector import ProcessCollector
 
 from dagferry_core import __version__
 from dagferry_core.limits import UploadLimit
-from dagferry_server.auth.watched import Reload
+from dagferry_server.config.watched import Reload
 from dagferry_server.deploys.deployment import Deployment
 
 PREFIX = "dagferry_server_"
 OUTCOME_OK = "ok"
 OUTCOME_UNCHANGED = "unchanged"
-NO_ANSWER = "client_disconnected"
-"""The status of a request whose client disconnected before its answer, or in the middle of it."""
+CLIENT_DISCONNECTED = "client_disconnected"
+"""The outcome of an upload, and the status of a request, whose client disconnected before its answer, or in the middle
+of it; a deploy that was logged before remains."""
 
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 _Kind = TypeVar("_Kind", Counter, Gauge, Histogram)

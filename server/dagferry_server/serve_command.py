@@ -11,6 +11,7 @@ from dagferry_runtime.commands import Command
 from dagferry_runtime.logs import set_up_logs
 from dagferry_server.auth.authenticate import Authenticator
 from dagferry_server.auth.setup import make_authenticator
+from dagferry_server.http.app_state import AppState
 from dagferry_server.http.listeners import serve
 from dagferry_server.memory import leave_aside, return_large_blocks
 from dagferry_server.service import Service
@@ -35,10 +36,11 @@ def _main(values: Mapping[str, Any]) -> int:
 
 async def _serve(settings: Settings, folder: DataFolder, authenticator: Authenticator) -> None:
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS, "blocking"))
+    state = await AppState.open(settings)
     service = await Service.open(settings, folder, LocalStore(folder.root), authenticator)
     leave_aside()
     service.retention.request()
-    await serve(settings, service)
+    await serve(settings, service, state)
 
 
 SERVE = Command(

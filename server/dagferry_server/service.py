@@ -1,11 +1,11 @@
 """The parts of the server, and how they are opened and closed.
 
-Each part has one task and gets what it needs when it is created; the handlers of requests find the parts here. The
-listeners use it: see ``dagferry_server.http.listeners``.
+Each part has one task and gets what it needs when it is created; the handlers of requests find the parts here. Nothing
+here depends on HTTP: the listeners in ``dagferry_server.http.listeners`` use the service, and have their own state in
+``dagferry_server.http.app_state``.
 """
 
 import asyncio
-import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -13,8 +13,8 @@ from typing import Any
 
 from dagferry_core.limits import UploadLimit, upload_limit
 from dagferry_server.auth.authenticate import Authenticator
-from dagferry_server.auth.watched import Reload, WatchedFile, running, watch
 from dagferry_server.background import Background
+from dagferry_server.config.watched import Reload, running, watch
 from dagferry_server.deploys.deployer import Deployer
 from dagferry_server.deploys.deployment import Deployment
 from dagferry_server.deploys.deployments import Deployments
@@ -22,19 +22,13 @@ from dagferry_server.deploys.deployments_file import WatchedDeployments, common_
 from dagferry_server.deploys.patches import Patches
 from dagferry_server.deploys.reload import apply_changes
 from dagferry_server.deploys.retention import RetentionRunner
-from dagferry_server.http.busy import Busy
-from dagferry_server.http.concurrency import bundles, downloads, uploads
-from dagferry_server.http.current_answers import CurrentAnswers
-from dagferry_server.http.rejected_reads import RejectedReads
-from dagferry_server.http.sending import PACKERS, Sender
-from dagferry_server.http.tls import watched_certificate
 from dagferry_server.metrics import Metrics
 from dagferry_server.settings import Settings
 from dagferry_server.store.base import Store
 from dagferry_server.store.data_folder import DataFolder
 
-CERTIFICATE, DEPLOYMENTS = "certificate", "deployments"
-"""The names of the files in ``reloads`` and in the metrics."""
+DEPLOYMENTS = "deployments"
+"""The name of the deployments file in ``reloads`` and in the metrics."""
 
 
 class Service:
@@ -48,7 +42,6 @@ class Service:
         authenticator: Authenticator,
         *,
         capacity_bytes: int,
-        certificate: WatchedFile[ssl.SSLContext] | None,
         deployments_file: WatchedDeployments | None,
         clock: Callable[[], float],
     ) -> None:
@@ -56,7 +49,6 @@ class Service:
         self.folder = folder
         self.store = store
         self.authenticator = authenticator
-        self.certificate = certificate
         self.deployments_file = deployments_file
         self.clock = clock
         self.max_store_bytes = settings.store_bytes(capacity_bytes)
@@ -85,12 +77,6 @@ class Service:
             clock=clock,
         )
 
-        self.sender, self.packer = Sender("send"), Sender("pack", PACKERS)
-        self.upload_slots, self.bundle_slots, self.download_slots = uploads(), bundles(), downloads()
-        self.current_answers = CurrentAnswers()
-        self.rejected_reads = RejectedReads()
-        self.busy = Busy()
-
     @classmethod
     async def open(
         cls,
@@ -105,9 +91,7 @@ class Service:
         A log that cannot be read now is tried again in the background. Raises ``SetupError`` if a file cannot be used.
         The caller closes ``folder``.
         """
-        certificate = file = None
-        if settings.tls_cert and settings.tls_key:
-            certificate = await asyncio.to_thread(watched_certificate, settings.tls_cert, settings.tls_key)
+        file = None
         common = common_settings(settings)
         if settings.deployments_file:
             file = await asyncio.to_thread(watched_deployments, settings.deployments_file, common)
@@ -117,7 +101,6 @@ class Service:
             store,
             authenticator,
             capacity_bytes=await asyncio.to_thread(store.capacity_bytes),
-            certificate=certificate,
             deployments_file=file,
             clock=clock,
         )
@@ -130,8 +113,6 @@ class Service:
         """Apply changes of the files that the settings name, during the block."""
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self.authenticator.kept_fresh())
-            if self.certificate:
-                await stack.enter_async_context(running(watch([self.certificate])))
             if file := self.deployments_file:
                 changes = apply_changes(file, self.deployments, self.retention, self.background)
                 await stack.enter_async_context(running(watch([file]), changes))
@@ -141,24 +122,14 @@ class Service:
     def reloads(self) -> dict[str, Reload]:
         """The results of the last reloads; while one fails, the previous content stays in effect."""
         reloads = self.authenticator.reloads
-        for name, file in ((CERTIFICATE, self.certificate), (DEPLOYMENTS, self.deployments_file)):
-            if file:
-                reloads[name] = file.reload
+        if self.deployments_file:
+            reloads[DEPLOYMENTS] = self.deployments_file.reload
         return reloads
 
     @property
     def stopping(self) -> bool:
         """Whether the server is shutting down: it accepts no more uploads."""
         return self.background.stopping
-
-    @property
-    def implied_deployment(self) -> str:
-        """The deployment of a path that names none."""
-        return self.deployments.implied
-
-    def deployment(self, name: str) -> Deployment:
-        """Return a deployment by its name; ``DeploymentNotFound`` if it is not one of this server's."""
-        return self.deployments.find(name)
 
     def upload_limit(self, deployment: Deployment) -> UploadLimit:
         """Return the most bytes of a compressed upload to a deployment, and why."""
@@ -181,6 +152,4 @@ class Service:
         """Wait for all work in progress, and end the threads."""
         await self.settled()
         await self.deployments.close()
-        self.rejected_reads.flush()
-        for threads in (self.patches, self.sender, self.packer):
-            threads.close()
+        self.patches.close()

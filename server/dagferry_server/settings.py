@@ -24,13 +24,12 @@ from dagferry_core.limits import (
     upload_limit,
 )
 from dagferry_core.loopback import is_loopback
-from dagferry_core.names import check_deployment
+from dagferry_core.names import DEFAULT_DEPLOYMENT, check_deployment
 from dagferry_runtime.logs import fields
 from dagferry_runtime.settings import Setting, address, parse, size, whole
 from dagferry_server.auth.proxy import PROXY_SECRET_HEADER
 from dagferry_server.cgroup import available
 
-DEFAULT_DEPLOYMENT = "default"
 MAX_TIERS = 10_000
 MAX_KEEP_DEPLOYS = 10_000
 MAX_KEEP_DAYS = 36_500
@@ -221,7 +220,7 @@ class Settings(BaseModel):
                 "--deployments and --deployments-file cannot be combined.",
                 "The file lists every deployment: add the names to it and remove --deployments.",
             )
-        if self.closed and self.insecure_no_auth:
+        if self.auth_required and self.insecure_no_auth:
             raise SetupError("--insecure-no-auth conflicts with the credentials that are configured.")
         return self
 
@@ -229,7 +228,7 @@ class Settings(BaseModel):
     def _closed_by_default(self) -> "Settings":
         # The admin listener reveals no secrets, but its information is not public either.
         for flag, listener in (("--listen", self.listen), ("--admin-listen", self.admin_listen)):
-            if listener and not self.closed and not self.insecure_no_auth and not is_loopback(listener[0]):
+            if listener and not self.auth_required and not self.insecure_no_auth and not is_loopback(listener[0]):
                 raise SetupError(
                     f"{flag} {shown_address(listener)} can be reached from other hosts, and no credentials are "
                     "configured: anybody could deploy code.",
@@ -239,7 +238,7 @@ class Settings(BaseModel):
         return self
 
     @property
-    def closed(self) -> bool:
+    def auth_required(self) -> bool:
         """Whether callers need credentials."""
         return bool(self.tokens_file or self.issuers_file or self.proxy_secret_file)
 

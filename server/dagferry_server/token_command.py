@@ -13,7 +13,7 @@ from dagferry_core.errors import SetupError
 from dagferry_runtime.commands import Command, Group
 from dagferry_runtime.settings import Setting
 from dagferry_server.auth.access import SCOPES, Scope
-from dagferry_server.auth.config_file import DEPLOYMENT_PATTERN
+from dagferry_server.auth.grants import DEPLOYMENT_PATTERN
 from dagferry_server.auth.tokens import NAME_PATTERN, Token, format_time, new_token
 from dagferry_server.auth.tokens_file import add_entry, read_tokens, remove_entries
 

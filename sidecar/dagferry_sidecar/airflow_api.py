@@ -16,11 +16,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import quote
 
+from dagferry_follow.deploy_ref import DeployRef
 from dagferry_follow.errors import HookFailed, ServerUnreachable, SyncError
 from dagferry_follow.log import Log
 from dagferry_follow.remote.connection import ConnectionOptions
 from dagferry_follow.remote.transport import Request, Transport, reason
-from dagferry_follow.volume.records import DeployRef
 
 SILENCE_SECONDS = 20.0
 """How long Airflow may send nothing."""

@@ -17,13 +17,13 @@ it is asked to wait, by ``waiting``.
 import math
 
 from dagferry_core.errors import DagferryError
+from dagferry_core.protocol import NOTHING_TAG
 from dagferry_follow.choose import Condition, How, Nothing, Refuse, choose, how_to_apply, whole_may_help
 from dagferry_follow.defaults import TOUCH_AGAIN_SECONDS
+from dagferry_follow.deploy_ref import DeployRef
 from dagferry_follow.errors import AwaitingFirstDeploy, SequenceRegressed, ServerUnreachable, TreeDamaged
-from dagferry_follow.volume.records import DeployRef
 from dagferry_sidecar.pace import backoff, touch_due
 from dagferry_sidecar.state import (
-    NO_VERSION,
     Action,
     Apply,
     ApplyFailed,
@@ -113,7 +113,7 @@ def _started(state: State, event: Started, now: float) -> State:
     if event.condition is not Condition.INTACT:
         state = state._replace(deploy_error=TreeDamaged(event.text))
     if _can_run(state) and state.live:
-        state = state._replace(seen=state.live.version if state.live.sequence else NO_VERSION)
+        state = state._replace(seen=state.live.version if state.live.sequence else NOTHING_TAG)
     if event.ages:
         youngest, paths = min(event.ages.values()), tuple(event.ages)
         due = tuple((now + after - youngest, paths) for after in TOUCH_AGAIN_SECONDS if after > youngest)
@@ -167,7 +167,7 @@ def _changed(state: State, deploy: DeployRef, now: float) -> tuple[State, Action
     other_log = state.live is not None and state.live.log_id != deploy.log_id
     waits_for_first = isinstance(error, AwaitingFirstDeploy) and not state.seen  # it has not been asked to wait yet
     state = after_answer(state, now, early=other_log or not (applies or waits_for_first))
-    state = state._replace(seen=deploy.version or NO_VERSION)
+    state = state._replace(seen=deploy.version or NOTHING_TAG)
     state = state._replace(warning="" if isinstance(choice, Nothing) else choice.warning)
     if too_early:
         return _check_or_next(state, now)

@@ -5,8 +5,8 @@ import os
 import signal
 import subprocess
 
+from dagferry_follow.deploy_ref import DeployRef
 from dagferry_follow.errors import HookFailed
-from dagferry_follow.volume.records import DeployRef
 
 MAX_HOOK_SECONDS = 300.0
 STDERR = 2

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from typing import Protocol
 
 from dagferry_core.errors import DagferryError
+from dagferry_follow.deploy_ref import DeployRef
 from dagferry_follow.errors import HookFailed
 from dagferry_follow.log import Log
-from dagferry_follow.volume.records import DeployRef
 from dagferry_runtime.lines import fields
 
 FIRST_PAUSE_SECONDS = 1.0

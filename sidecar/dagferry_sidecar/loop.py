@@ -8,12 +8,12 @@ from dagferry_core.bundle.manifest import Manifest
 from dagferry_core.errors import DagferryError
 from dagferry_follow.choose import Condition, How, condition_of
 from dagferry_follow.defaults import TOUCH_AGAIN_SECONDS
+from dagferry_follow.deploy_ref import DeployRef
 from dagferry_follow.errors import RootUnusable, ServerUnreachable, VolumeFailed
 from dagferry_follow.log import Log
 from dagferry_follow.remote.download import open_download
 from dagferry_follow.remote.server import CONNECT_SECONDS, SILENCE_SECONDS, Report, Server
 from dagferry_follow.volume import tree as trees
-from dagferry_follow.volume.records import DeployRef
 from dagferry_follow.volume.staging import Content
 from dagferry_follow.volume.tree import Damage
 from dagferry_follow.volume.volume import Volume

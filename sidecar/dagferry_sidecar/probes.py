@@ -3,28 +3,28 @@
 ``/healthz`` is 200 as long as the loop is alive. ``/readyz`` is 200 as long as an intact tree is published; it looks at
 the link itself each time. Losing contact with the server makes a pod neither unhealthy nor unready, because its DAGs
 still run; the body and the metrics report it.
-
-Python's ``http.server`` would take 1.5 MB of each pod's memory for these three paths (docs/adr/0027).
 """
 
-import http.client
 import json
 import socket
+import sys
 import threading
 import time
+from typing import TYPE_CHECKING
 
 from dagferry_core.errors import SetupError
 from dagferry_follow.log import Log
 from dagferry_follow.volume.root import Root
 from dagferry_sidecar.stats import Stats
 
+if TYPE_CHECKING:
+    from http.server import BaseHTTPRequestHandler
+
 BACKLOG_CONNECTIONS = 64
-ACCEPT_PAUSE_SECONDS = 0.1
-MAX_REQUEST_BYTES = 16 * 1024
+ROUND_SECONDS = 3600.0
+"""How often the listener wakes up without a request."""
 REQUEST_SECONDS = 5.0
 """A client that takes longer to send its request is disconnected."""
-SHORTEST_SECONDS = 0.001
-"""A timeout of 0 would mean that the socket does not block."""
 
 log = Log(__name__)
 
@@ -54,43 +54,34 @@ class Probes:
         threading.Thread(target=self._serve, name="probes", daemon=True).start()
 
     def _serve(self) -> None:
-        while True:
-            self._accept()
+        # Imported in the thread, so that nothing waits for it.
+        from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer  # noqa: PLC0415
 
-    def _accept(self) -> None:
-        try:
-            connection, _ = self._socket.accept()
-            threading.Thread(target=self._talk, args=(connection,), name="probe", daemon=True).start()
-        except (OSError, RuntimeError):  # there are no more descriptors or threads, or the client has disconnected
-            time.sleep(ACCEPT_PAUSE_SECONDS)
+        probes = self
 
-    def _talk(self, connection: socket.socket) -> None:
-        with connection:
-            try:
-                connection.sendall(self._reply(_read_request(connection)))
-            except OSError:  # a client may disconnect at any time
-                pass
-            except Exception:
-                log.exception("A probe could not be answered because of an internal error")
+        class Handler(BaseHTTPRequestHandler):
+            timeout = REQUEST_SECONDS
 
-    def _reply(self, request: bytes) -> bytes:
-        """Return the whole answer to the head of a request."""
-        method = ""
-        match request.partition(b"\n")[0].decode("latin-1").split():
-            case [("GET" | "HEAD") as method, target, protocol] if protocol.startswith("HTTP/"):
-                status, content_type, body = self.answer(target.partition("?")[0])
-            case [_, _, protocol] if protocol.startswith("HTTP/"):
-                status, content_type, body = 501, "text/plain", b"only GET and HEAD are supported\n"
-            case _:
-                status, content_type, body = 400, "text/plain", b"this is not an HTTP request\n"
-        head = (
-            f"HTTP/1.0 {status} {http.client.responses[status]}\r\n"
-            f"Content-Type: {content_type}\r\n"
-            f"Content-Length: {len(body)}\r\n"
-            "Cache-Control: no-store\r\n"
-            "Connection: close\r\n\r\n"
-        )
-        return head.encode() + (b"" if method == "HEAD" else body)
+            def do_GET(self) -> None:
+                status, content_type, body = probes.answer(self.path.partition("?")[0])
+                _send(self, status, content_type, body)
+
+            do_HEAD = do_GET  # noqa: N815 - the name is the base class's
+
+            def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name is the base class's
+                """Log nothing: probes come every few seconds."""
+
+        class Listener(ThreadingHTTPServer):
+            daemon_threads = True
+
+            def handle_error(self, request: object, client_address: object) -> None:  # noqa: ARG002 - the name is the base class's
+                if not isinstance(sys.exc_info()[1], OSError):  # a client may disconnect at any time
+                    log.exception("A probe could not be answered because of an internal error")  # noqa: LOG004 - it is in a handler
+
+        server = Listener(("", 0), Handler, bind_and_activate=False)
+        server.socket.close()
+        server.socket = self._socket
+        server.serve_forever(poll_interval=ROUND_SECONDS)
 
     def answer(self, path: str) -> tuple[int, str, bytes]:
         """Return status, content type and body for a path."""
@@ -119,14 +110,11 @@ class Probes:
         return 200 if version else 503, "application/json", json.dumps(body).encode() + b"\n"
 
 
-def _read_request(connection: socket.socket) -> bytes:
-    """Return the head of a request, or as much as fits into ``MAX_REQUEST_BYTES``; raise ``OSError`` if it is late."""
-    deadline = time.monotonic() + REQUEST_SECONDS
-    request = b""
-    while b"\n\r\n" not in request and b"\n\n" not in request and len(request) < MAX_REQUEST_BYTES:
-        connection.settimeout(max(deadline - time.monotonic(), SHORTEST_SECONDS))
-        piece = connection.recv(MAX_REQUEST_BYTES)
-        if not piece:
-            raise ConnectionError
-        request += piece
-    return request
+def _send(handler: "BaseHTTPRequestHandler", status: int, content_type: str, body: bytes) -> None:
+    handler.send_response(status)
+    handler.send_header("Content-Type", content_type)
+    handler.send_header("Content-Length", str(len(body)))
+    handler.send_header("Cache-Control", "no-store")
+    handler.end_headers()
+    if handler.command != "HEAD":
+        handler.wfile.write(body)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from dagferry_core.errors import SetupError
-from dagferry_core.names import check_deployment
+from dagferry_core.names import DEFAULT_DEPLOYMENT, check_deployment
 from dagferry_core.protocol import MAX_WAIT_SECONDS
 from dagferry_follow import defaults
 from dagferry_follow.choose import WhenEmpty
@@ -62,7 +62,7 @@ def _when_empty(text: str) -> WhenEmpty:
 
 SETTINGS: tuple[Setting, ...] = (
     Setting("--server", check_url, "http://127.0.0.1:8000", "URL", "The server; a path prefix is kept."),
-    Setting("--deployment", check_deployment, "default", "NAME", "The deployment to follow."),
+    Setting("--deployment", check_deployment, DEFAULT_DEPLOYMENT, "NAME", "The deployment to follow."),
     Setting("--root", _folder, None, "DIR", "The folder to publish to; Airflow reads DIR/current. Required."),
     Setting("--once", None, default=False, metavar="", help="Sync once and exit, as in an init container."),
     Setting(

@@ -5,12 +5,9 @@ from typing import NamedTuple
 
 from dagferry_core.errors import DagferryError
 from dagferry_follow.choose import Condition, How, WhenEmpty
+from dagferry_follow.deploy_ref import DeployRef
 from dagferry_follow.errors import AwaitingFirstDeploy
 from dagferry_follow.pauses import Repairs
-from dagferry_follow.volume.records import DeployRef
-
-NO_VERSION = "none"
-"""The ETag of an empty deploy log."""
 
 
 class Rules(NamedTuple):

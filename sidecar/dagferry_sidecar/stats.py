@@ -3,8 +3,8 @@
 import time
 
 from dagferry_core.errors import DagferryError
+from dagferry_follow.deploy_ref import DeployRef
 from dagferry_follow.errors import SyncError
-from dagferry_follow.volume.records import DeployRef
 
 OK = "ok"
 _ERRORS: tuple[type[DagferryError], ...] = (*SyncError.__subclasses__(), SyncError, DagferryError)

@@ -94,6 +94,7 @@ def versions(printed: str) -> list[int]:
     return [int(number) for number in re.findall(r"stored as version \w+-(\d+)", printed)]
 
 
+@pytest.mark.slow
 def test_without_a_terminal_it_ends_and_a_second_run_continues(clone: Path) -> None:
     code, printed = without_terminal(clone)
     assert (code, versions(printed)) == (0, [1, 2]), printed
@@ -105,6 +106,7 @@ def test_without_a_terminal_it_ends_and_a_second_run_continues(clone: Path) -> N
     assert (clone / ".run" / "worker" / "dags" / "current" / "mine.py").is_file()
 
 
+@pytest.mark.slow
 def test_on_a_terminal_it_stays_and_what_it_says_to_type_deploys_a_change(clone: Path, terminal: Terminal) -> None:
     printed = terminal.read_until('the next "make run" continues with it.')
     shown = re.findall(r"^(?:  |See .*?: +)((?:echo|curl|tail) .*)$", printed, re.MULTILINE)

@@ -30,6 +30,7 @@ sleep() {  # until the sidecar waits for the first deploy or has published the n
 TIMEOUT_SECONDS = 300
 
 
+@pytest.mark.slow
 def test_the_commands_of_the_tutorial_work(tmp_path: Path) -> None:
     if not shutil.which("curl"):
         assert not os.environ.get("CI"), "apt-get install curl"

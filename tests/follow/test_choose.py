@@ -17,6 +17,7 @@ from dagferry_follow.choose import (
     how_to_apply,
     whole_may_help,
 )
+from dagferry_follow.deploy_ref import DeployRef
 from dagferry_follow.errors import (
     AnswerInvalid,
     AwaitingFirstDeploy,
@@ -27,7 +28,6 @@ from dagferry_follow.errors import (
     TreeDamaged,
     VolumeFailed,
 )
-from dagferry_follow.volume.records import DeployRef
 from dagferry_follow.volume.tree import Damage
 
 INTACT, UNEXPECTED, CORRUPT = Condition

@@ -9,6 +9,7 @@ import pytest
 from blockbuster import blockbuster_ctx
 
 from dagferry_server.auth.setup import make_authenticator
+from dagferry_server.http.app_state import AppState
 from dagferry_server.http.listeners import Listeners
 from dagferry_server.service import Service
 from dagferry_server.settings import read_settings
@@ -36,9 +37,9 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
         folder = await asyncio.to_thread(DataFolder, settings.data_dir)
         store = options.pop("store", None) or LocalStore(folder.root)
         authenticator = await asyncio.to_thread(make_authenticator, settings)
+        state = await AppState.open(settings)
         service = await Service.open(settings, folder, store, authenticator, **options)
-        listeners = Listeners(service)
-        server = Running(service, listeners)
+        server = Running(service, state, Listeners(service, state))
         running.append(server)
         await server.open()
         await service.retention.run()

@@ -6,30 +6,16 @@ import os
 import signal
 import subprocess
 import sys
-from datetime import datetime, timedelta, timezone
 from functools import partial
 
 import pytest
 
+from commands import NEW_TOKEN, PATIENCE_SECONDS, run
 from credentials import TokensFile, issuers_file
 from harness import Process, Server, eventually, free_port, pack
 from running import A, B
 
 pytestmark = pytest.mark.slow
-
-PATIENCE_SECONDS = 30
-
-
-def run(*arguments: str, code: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, *(["-c", code] if code else ["-m", "dagferry_server"]), *arguments]
-    return subprocess.run(
-        command,
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_SECONDS,
-        env={**os.environ, **environment},
-    )
 
 
 def test_start_up_says_every_limit_and_where_it_listens(serve) -> None:
@@ -146,53 +132,6 @@ def test_a_signal_ends_it_with_exit_code_0_and_nothing_is_lost(serve, signal_nam
     assert again.deploy(A)["unchanged"] is True
 
 
-def test_new_log_id_renames_the_logs_and_nothing_else(serve) -> None:
-    server = serve("--deployments", "prod,staging")
-    server.deploy(A, "prod")
-    before = {name: server.current(name) for name in ("prod", "staging")}
-    server.stop()
-    ended = run("new-log-id", "--data-dir", str(server.data), "--deployments", "prod")
-    assert ended.returncode == 0
-    name, log_id = ended.stdout.split()
-    server = serve("--deployments", "prod,staging")
-    assert server.current("prod") == {**before["prod"], "log_id": log_id}
-    assert name == "prod"
-    assert log_id != before["prod"]["log_id"]
-    assert server.current("staging") == before["staging"]
-
-
-def test_new_log_id_takes_all_logs_that_are_there(serve) -> None:
-    server = serve("--deployments", "prod,staging")
-    before = {name: server.current(name)["log_id"] for name in ("prod", "staging")}
-    server.stop()
-    (server.data / "staging" / "log.json").unlink()
-    (server.data / "lost+found").mkdir()
-    (server.data / "empty").mkdir()
-    # The server's variable may name a deployment that is newer than the backup.
-    ended = run("new-log-id", "--data-dir", str(server.data), DAGFERRY_DEPLOYMENTS="prod,later")
-    assert ended.returncode == 0
-    told = dict(line.split() for line in ended.stdout.splitlines())
-    assert told.keys() == before.keys()
-    assert not told.items() & before.items()
-    server = serve("--deployments", "prod,staging")
-    assert {name: server.current(name)["log_id"] for name in before} == told
-
-
-def test_new_log_id_makes_nothing_where_no_log_is(serve, tmp_path) -> None:
-    server = serve()
-    server.stop()
-    for arguments, words in (
-        (["--data-dir", str(tmp_path / "mistyped")], "no deploy log of any deployment"),
-        (["--data-dir", str(server.data), "--deployments", "default,prod"], "no deploy log of prod"),
-    ):
-        before = sorted(tmp_path.rglob("*"))
-        ended = run("new-log-id", *arguments)
-        assert (ended.returncode, ended.stdout) == (2, "")
-        assert words in ended.stderr
-        assert len(ended.stderr.splitlines()) == 1
-        assert sorted(tmp_path.rglob("*")) == before
-
-
 def test_leftovers_of_a_killed_server_are_swept_at_the_start(serve) -> None:
     server = serve()
     server.deploy(A)
@@ -233,49 +172,6 @@ def test_an_upload_that_is_under_way_at_the_end_is_finished(serve) -> None:
     connection.close()
     assert server.process.wait(PATIENCE_SECONDS) == 0
     assert serve().current()["sequence"] == 1
-
-
-def test_token_new_prints_a_secret_once_and_an_entry_that_lets_it_in(serve, tmp_path) -> None:
-    ended = run("token", "new", "--name", "ci", "--scopes", "deploy,sync", "--deployments", "default,team-*")
-    assert ended.returncode == 0
-    secret, entry = ended.stdout.splitlines()
-    assert secret.startswith("dgf_")
-    assert secret not in entry + ended.stderr
-    (tmp_path / "tokens.toml").write_text(f"tokens = [\n{entry}\n]\n")
-    server = serve("--tokens-file", str(tmp_path / "tokens.toml"))
-    assert server.get("/default/dags/deploys", Authorization=secret)[0] == 200
-    assert server.get("/default/dags/deploys")[0] == 401
-
-
-NEW_TOKEN = ["token", "new", "--name", "ci", "--scopes", "read", "--deployments", "*"]
-
-
-def test_a_token_is_added_to_the_file_listed_and_revoked(serve, tmp_path) -> None:
-    file = str(tmp_path / "tokens.toml")
-    for name, expires in (("ci", ["--expires", "90d"]), ("pods", [])):
-        ended = run("token", "new", "--name", name, "--scopes", "read,sync", "--deployments", "default,team-*",
-                    "--add", file, *expires)  # fmt: skip
-        assert ended.returncode == 0
-        assert file in ended.stderr
-        [secret] = ended.stdout.splitlines()
-    server = serve("--tokens-file", file)
-    assert server.get("/default/dags/deploys", Authorization=secret)[0] == 200
-
-    [head, *rows] = [line.split() for line in run("token", "list", "--tokens-file", file).stdout.splitlines()]
-    assert head == ["ID", "NAME", "SCOPES", "DEPLOYMENTS", "EXPIRES"]
-    ends = {name: (token_id, scopes, deployments, end) for token_id, name, scopes, deployments, end in rows}
-    assert ends.keys() == {"ci", "pods"}
-    assert ends["pods"][1:] == ("sync,read", "default,team-*", "never")
-    end = datetime.strptime(ends["ci"][3], "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=timezone.utc)
-    assert abs(end - datetime.now(timezone.utc) - timedelta(days=90)) < timedelta(minutes=5)
-
-    ended = run("token", "revoke", "--tokens-file", file, "--id", ends["pods"][0])
-    assert (ended.returncode, ended.stdout.split()[1]) == (0, "pods")
-    eventually("the token to be revoked", lambda: server.get("/default/dags/deploys", Authorization=secret)[0] == 401)
-    assert run("token", "revoke", "--name", "ci", DAGFERRY_TOKENS_FILE=file).returncode == 0
-    ended = run("token", "revoke", "--tokens-file", file, "--name", "ci")
-    assert (ended.returncode, ended.stdout) == (2, "")
-    assert f"{file} has no such token. See: dagferry-server token list" in ended.stderr
 
 
 @pytest.mark.parametrize(
@@ -325,16 +221,6 @@ def test_a_variable_counts_for_the_commands_that_have_its_setting(serve) -> None
     assert (ended.returncode, ended.stdout.split(":")[0]) == (0, "default")
     ended = run("token", "list", **others)
     assert (ended.returncode, "--tokens-file is required" in ended.stderr) == (2, True)
-
-
-def test_a_tokens_file_of_another_shape_gets_an_error_that_shows_the_shape(tmp_path) -> None:
-    (tmp_path / "tokens.toml").write_text(run(*NEW_TOKEN).stdout.splitlines()[1])
-    ended = run("--tokens-file", str(tmp_path / "tokens.toml"), "--data-dir", str(tmp_path / "data"))
-    assert ended.returncode == 2
-    lines = [line for line in ended.stderr.splitlines() if not line.startswith("{")]
-    assert "The tokens file is not valid TOML" in lines[0]
-    assert [lines[1], lines[3]] == ["tokens = [", "]"]
-    assert "--help" not in ended.stderr
 
 
 @pytest.mark.parametrize(
@@ -402,7 +288,8 @@ def test_a_fifo_in_place_of_the_tokens_file_ends_neither_later_changes_nor_the_e
 
 HANGING = """
 import sys, threading
-from dagferry_server.auth import fetch, watched
+from dagferry_server.auth import fetch
+from dagferry_server.config import watched
 from dagferry_server.__main__ import main
 
 def hang_later(path, *arguments, read=watched.read_regular, **options):

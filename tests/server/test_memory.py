@@ -48,7 +48,7 @@ async def test_large_uploads_wait_for_their_turn_and_hold_up_no_small_one(server
     with Turn() as turn:
         turn.take()
         large = [asyncio.create_task(server.upload(many(number))) for number in range(3)]
-        await eventually("all to be received", lambda: server.service.busy._count == 3)
+        await eventually("all to be received", lambda: server.state.busy._count == 3)
         assert (await server.upload(pack(A))).status == 200
         assert not any(task.done() for task in large)
     assert [(await task).status for task in large] == [200] * 3

@@ -11,9 +11,9 @@ from dagferry_server.http.busy import Busy
 
 async def test_a_deployment_is_found_by_its_name(start) -> None:
     service = (await start("--deployments", "prod,staging")).service
-    assert service.deployment("staging").name == "staging"
+    assert service.deployments.find("staging").name == "staging"
     with pytest.raises(DeploymentNotFound, match="no deployment 'default'"):
-        service.deployment("default")
+        service.deployments.find("default")
 
 
 async def test_the_end_waits_for_work_that_goes_on(server) -> None:

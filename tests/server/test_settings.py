@@ -134,8 +134,8 @@ CREDENTIALS = [
 
 @pytest.mark.parametrize("flags", CREDENTIALS, ids=" ".join)
 def test_with_credentials_it_may_listen_anywhere(flags) -> None:
-    assert settings("--listen", "0.0.0.0:80", "--admin-listen", "0.0.0.0:81", *flags).closed
-    assert not settings().closed
+    assert settings("--listen", "0.0.0.0:80", "--admin-listen", "0.0.0.0:81", *flags).auth_required
+    assert not settings().auth_required
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
+from dagferry_follow.deploy_ref import DeployRef
 from dagferry_follow.errors import HookFailed
-from dagferry_follow.volume.records import DeployRef
 from dagferry_sidecar.airflow_api import PAGE_DAGS, AirflowApi
 from harness import free_port
 from issuer import make_certificate

@@ -2,6 +2,7 @@
 
 import pytest
 
+from dagferry_core.protocol import NOTHING_TAG
 from dagferry_follow.choose import Condition, How, WhenEmpty
 from dagferry_follow.errors import (
     AwaitingFirstDeploy,
@@ -11,7 +12,6 @@ from dagferry_follow.errors import (
     VolumeFailed,
 )
 from dagferry_sidecar.state import (
-    NO_VERSION,
     Apply,
     Changed,
     Check,
@@ -31,7 +31,7 @@ from simulated_sidecar import AWAY, EMPTY_TREE, NOTHING, SEEDED, SimulatedSideca
 def test_it_polls_at_once_and_does_not_wait_before_it_has_reached_the_server() -> None:
     assert SimulatedSidecar().start() == Poll("", 0)
     assert SimulatedSidecar().start(deploy(3)) == Poll("v-3", 0)
-    assert SimulatedSidecar().start(SEEDED) == Poll(NO_VERSION, 0)
+    assert SimulatedSidecar().start(SEEDED) == Poll(NOTHING_TAG, 0)
 
 
 def test_then_it_waits_for_a_change() -> None:
@@ -99,7 +99,7 @@ def test_a_lower_sequence_of_the_same_log_is_not_applied(offered) -> None:
     assert isinstance(action, Sleep)
     assert isinstance(sidecar.state.error, SequenceRegressed)
     assert sidecar.state.live == deploy(3)
-    assert sidecar.state.seen == (offered.version or NO_VERSION)
+    assert sidecar.state.seen == (offered.version or NOTHING_TAG)
 
 
 def test_another_content_under_the_same_sequence_is_not_applied() -> None:
@@ -159,10 +159,10 @@ def test_servers_that_take_turns_with_two_logs_do_not_make_a_hot_loop_of_swaps()
 def test_as_long_as_nothing_is_deployed_nothing_is_published_and_the_first_deploy_is_applied_at_once() -> None:
     sidecar = SimulatedSidecar()
     sidecar.start()
-    assert sidecar.handle(Changed(NOTHING)) == Poll(NO_VERSION, 30)
+    assert sidecar.handle(Changed(NOTHING)) == Poll(NOTHING_TAG, 30)
     assert isinstance(sidecar.state.error, AwaitingFirstDeploy)
     sidecar.handle(NotModified(), after=30)
-    assert sidecar.handle(Checked(Condition.INTACT, "")) == Poll(NO_VERSION, 30)
+    assert sidecar.handle(Checked(Condition.INTACT, "")) == Poll(NOTHING_TAG, 30)
     assert isinstance(sidecar.state.error, AwaitingFirstDeploy), "that is why the pod is not ready"
     assert sidecar.handle(Changed(deploy(1)), after=3) == Apply(deploy(1), How.WHOLE)
     sidecar.handle(Published(deploy(1), ()))
@@ -211,7 +211,7 @@ def test_an_empty_tree_is_published_where_that_is_wanted() -> None:
     sidecar = SimulatedSidecar(when_empty=WhenEmpty.EMPTY)
     sidecar.start()
     assert sidecar.handle(Changed(NOTHING)) == Apply(NOTHING, How.SEED)
-    assert sidecar.handle(Published(EMPTY_TREE, ())) == Poll(NO_VERSION, 30)
+    assert sidecar.handle(Published(EMPTY_TREE, ())) == Poll(NOTHING_TAG, 30)
 
 
 def test_the_seed_is_published_only_when_the_server_says_that_nothing_is_deployed() -> None:
@@ -220,7 +220,7 @@ def test_the_seed_is_published_only_when_the_server_says_that_nothing_is_deploye
     assert isinstance(sidecar.handle(AWAY), Sleep)
     sidecar.handle(Done(), after=5)
     assert sidecar.handle(Changed(NOTHING)) == Apply(NOTHING, How.SEED)
-    assert sidecar.handle(Published(SEEDED, ())) == Poll(NO_VERSION, 30)
+    assert sidecar.handle(Published(SEEDED, ())) == Poll(NOTHING_TAG, 30)
 
 
 def test_a_published_seed_is_not_published_again() -> None:
@@ -232,7 +232,7 @@ def test_a_published_seed_is_not_published_again() -> None:
 
 
 def test_the_first_deploy_replaces_the_seed_whole_whatever_its_log() -> None:
-    sidecar = SimulatedSidecar().follow(EMPTY_TREE._replace(version=NO_VERSION))
+    sidecar = SimulatedSidecar().follow(EMPTY_TREE._replace(version=NOTHING_TAG))
     assert sidecar.handle(Changed(deploy(1, log="new"))) == Apply(deploy(1, log="new"), How.WHOLE)
     assert sidecar.state.warning == ""
 
@@ -247,10 +247,10 @@ def test_a_seed_that_cannot_be_read_is_tried_again_later_and_then_published() ->
     sidecar = SimulatedSidecar(when_empty=WhenEmpty.SEED)
     sidecar.start()
     take = sidecar.handle(Changed(NOTHING))
-    assert sidecar.fail(take, VolumeFailed("unreadable")) == Poll(NO_VERSION, 5)
+    assert sidecar.fail(take, VolumeFailed("unreadable")) == Poll(NOTHING_TAG, 5)
     sidecar.handle(NotModified(), after=5)
     assert sidecar.handle(Checked(Condition.INTACT, "")) == Apply(NOTHING, How.SEED)
-    assert sidecar.handle(Published(SEEDED, ())) == Poll(NO_VERSION, 30)
+    assert sidecar.handle(Published(SEEDED, ())) == Poll(NOTHING_TAG, 30)
     assert sidecar.state.error is None
 
 

@@ -4,6 +4,7 @@ import itertools
 
 import pytest
 
+from dagferry_core.protocol import NOTHING_TAG
 from dagferry_follow.choose import Condition, How, WhenEmpty
 from dagferry_follow.defaults import MAX_PAUSE_SECONDS
 from dagferry_follow.errors import (
@@ -15,7 +16,6 @@ from dagferry_follow.errors import (
     VolumeFailed,
 )
 from dagferry_sidecar.state import (
-    NO_VERSION,
     Apply,
     Changed,
     Check,
@@ -242,7 +242,7 @@ def test_once_starts_a_pod_with_intact_files_though_an_unexpected_one_cannot_be_
 
 
 def test_a_damaged_seed_with_corrupt_files_is_seeded_again_not_downloaded() -> None:
-    sidecar = SimulatedSidecar(when_empty=WhenEmpty.SEED).follow(SEEDED._replace(version=NO_VERSION))
+    sidecar = SimulatedSidecar(when_empty=WhenEmpty.SEED).follow(SEEDED._replace(version=NOTHING_TAG))
     sidecar.handle(NotModified(), after=30)
     take = sidecar.handle(Checked(Condition.UNEXPECTED, "extra.py"))
     assert sidecar.fail(take, TreeDamaged("a.py")).how == How.SEED

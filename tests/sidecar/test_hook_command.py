@@ -7,8 +7,8 @@ import threading
 
 import pytest
 
+from dagferry_follow.deploy_ref import DeployRef
 from dagferry_follow.errors import HookFailed
-from dagferry_follow.volume.records import DeployRef
 from dagferry_sidecar.hook_command import HookCommand
 from harness import eventually
 from volumes import only_root
@@ -77,7 +77,7 @@ def test_as_the_first_process_of_a_container_it_leaves_no_zombies() -> None:
     code = textwrap.dedent(
         """
         import os, time
-        from dagferry_follow.volume.records import DeployRef
+        from dagferry_follow.deploy_ref import DeployRef
         from dagferry_sidecar.hook_command import HookCommand
 
         assert os.getpid() == 1

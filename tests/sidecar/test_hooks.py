@@ -4,8 +4,8 @@ import threading
 
 import pytest
 
+from dagferry_follow.deploy_ref import DeployRef
 from dagferry_follow.errors import HookFailed
-from dagferry_follow.volume.records import DeployRef
 from dagferry_sidecar.hooks import AfterSwap
 from harness import eventually
 

@@ -5,8 +5,8 @@ import sys
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from dagferry_follow.deploy_ref import DeployRef
 from dagferry_follow.errors import SyncError
-from dagferry_follow.volume.records import DeployRef
 from dagferry_sidecar.metrics import LIVE_INFO, METRICS, PREFIX, documented, render
 from dagferry_sidecar.stats import OUTCOMES, Stats
 from errortable import ALL_ERRORS

@@ -1,6 +1,5 @@
 """Liveness, readiness and metrics over HTTP, and what each of them means."""
 
-import contextlib
 import json
 import socket
 import urllib.error
@@ -9,9 +8,9 @@ import urllib.request
 import pytest
 
 from dagferry_core.errors import SetupError
+from dagferry_follow.deploy_ref import DeployRef
 from dagferry_follow.errors import ServerUnreachable
-from dagferry_follow.volume.records import DeployRef
-from dagferry_sidecar.probes import MAX_REQUEST_BYTES, Probes
+from dagferry_sidecar.probes import Probes
 from dagferry_sidecar.stats import Stats
 
 
@@ -102,73 +101,6 @@ def test_head_has_the_headers_of_get_and_no_body(probes, path) -> None:
     assert head.startswith(f"HTTP/1.0 {status}".encode())
     assert f"Content-Length: {len(body)}".encode() in head
     assert rest == b""
-
-
-def said(probes: Probes, request: bytes) -> bytes:
-    with socket.create_connection(("127.0.0.1", probes.port), timeout=30) as connection:
-        connection.sendall(request)
-        return b"".join(iter(lambda: connection.recv(4096), b""))
-
-
-@pytest.mark.parametrize(
-    ("request_bytes", "status"),
-    [
-        (b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n", 200),
-        (b"GET /healthz HTTP/1.0\n\n", 200),
-        (b"POST /healthz HTTP/1.1\r\n\r\n", 501),
-        (b"GET /healthz\r\n\r\n", 400),
-        (b"\x16\x03\x01\xff\r\n\r\n", 400),
-        (b"\n\n", 400),
-        (b"GET /" + b"x" * (MAX_REQUEST_BYTES - 5), 400),
-    ],
-)
-def test_whatever_is_sent_gets_an_answer(probes, request_bytes, status) -> None:
-    assert said(probes, request_bytes).startswith(f"HTTP/1.0 {status} ".encode())
-
-
-def test_a_request_may_come_in_pieces(probes) -> None:
-    with socket.create_connection(("127.0.0.1", probes.port), timeout=30) as connection:
-        for piece in (b"GET /hea", b"lthz HTTP/1.1\r\n", b"Host: x\r\n\r", b"\n"):
-            connection.sendall(piece)
-        assert connection.recv(12) == b"HTTP/1.0 200"
-
-
-def test_a_request_that_is_late_or_breaks_off_is_dropped(probes, monkeypatch, caplog) -> None:
-    monkeypatch.setattr("dagferry_sidecar.probes.REQUEST_SECONDS", 0.0)
-    with contextlib.suppress(ConnectionResetError):  # if the server closes before it has read
-        assert said(probes, b"GET /healthz") == b""
-    with socket.create_connection(("127.0.0.1", probes.port), timeout=30) as connection:
-        connection.sendall(b"GET /hea")
-    monkeypatch.undo()
-    assert get(probes, "/healthz")[0] == 200
-    assert caplog.records == []
-
-
-def test_an_internal_error_is_logged_and_the_next_probe_is_answered(probes, stats, caplog) -> None:
-    probes.root, stats.intact = Root("v-1"), True
-    del probes.root.version
-    assert said(probes, b"GET /readyz HTTP/1.1\r\n\r\n") == b""
-    assert "internal error" in caplog.text
-    assert get(probes, "/healthz")[0] == 200
-
-
-def test_a_connection_that_cannot_be_accepted_does_not_end_it(stats, monkeypatch) -> None:
-    monkeypatch.setattr("dagferry_sidecar.probes.ACCEPT_PAUSE_SECONDS", 0.0)
-    probes = Probes(("127.0.0.1", 0), stats)
-    real, failures = probes._socket, [OSError("Too many open files"), RuntimeError("can't start new thread")]
-
-    class Failing:
-        def accept(self) -> object:
-            if failures:
-                raise failures.pop()
-            return real.accept()
-
-        getsockname = real.getsockname
-
-    probes._socket = Failing()
-    probes.start()
-    assert get(probes, "/healthz")[0] == 200
-    assert failures == []
 
 
 def test_a_prober_that_says_nothing_holds_up_nobody(probes) -> None:

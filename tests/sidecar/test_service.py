@@ -11,6 +11,8 @@ import pytest
 from harness import eventually
 from pods import A, B, C, ended, leftovers, lines, outcome, ready, stall
 
+pytestmark = pytest.mark.slow
+
 # --- following -------------------------------------------------------------------------------------------------------
 
 

@@ -7,6 +7,8 @@ import pytest
 from harness import eventually
 from pods import A, B, C, cut_at, leftovers, lines, outcome, ready
 
+pytestmark = pytest.mark.slow
+
 
 def test_an_unreachable_server_at_start_and_later_removes_nothing_that_was_published(fake, pod) -> None:
     version = fake.deploy(A)

@@ -9,6 +9,8 @@ import pytest
 from harness import eventually, tree
 from pods import A, B, ended, promise_whole
 
+pytestmark = pytest.mark.slow
+
 
 def test_once_publishes_and_ends(fake, pod) -> None:
     fake.deploy(A)

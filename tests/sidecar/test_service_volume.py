@@ -10,6 +10,8 @@ import pytest
 from harness import OTHER_USER, eventually, others_can_run_python
 from pods import A, B, holds, leftovers, outcome, ready
 
+pytestmark = pytest.mark.slow
+
 HARMS = {
     "a file rewritten": lambda root: (root / "current/other.py").write_bytes(b"import evil\n"),
     "a file removed": lambda root: (root / "current/team/helper.py").unlink(),

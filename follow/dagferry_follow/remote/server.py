@@ -8,7 +8,6 @@ bundle is streamed, never held in memory. Every failure is ``ServerUnreachable``
 """
 
 import http.client
-import json
 import math
 import re
 from collections.abc import Callable, Mapping
@@ -20,12 +19,11 @@ from dagferry_core.bundle.patch import MAX_PATCH_BYTES
 from dagferry_core.documentation import DOCUMENTATION
 from dagferry_core.errors import DagferryError
 from dagferry_core.limits import PIECE_BYTES
-from dagferry_core.names import is_digest, version_sequence
 from dagferry_core.typed import typed_json
+from dagferry_follow.deploy_ref import DeployRef, read_deploy_ref
 from dagferry_follow.errors import AnswerInvalid, ServerRefused, ServerUnreachable
 from dagferry_follow.remote.connection import ConnectionOptions, Timeouts
 from dagferry_follow.remote.transport import MAX_SHOWN_CHARACTERS, Request, Transport, reason
-from dagferry_follow.volume.records import DeployRef
 
 CONNECT_SECONDS = 10.0
 SILENCE_SECONDS = 20.0
@@ -37,7 +35,6 @@ SILENCE_FIRST_SECONDS = 0.5
 PATCH_PIECE_BYTES = 1024  # so that a slow trickle does not block for long
 DEREGISTER_SECONDS = 2.0
 MAX_ANSWER_BYTES = 64 * 1024
-MAX_LOG_ID_CHARACTERS = 200
 
 NO_ACCESS = ConnectionOptions()
 
@@ -50,6 +47,13 @@ class Report(NamedTuple):
 
     live: str
     error: DagferryError | None
+
+
+class _Refusal(NamedTuple):
+    """What the server says about an error."""
+
+    code: str
+    message: str
 
 
 class Download:
@@ -142,7 +146,7 @@ class Server:
         if response.status == http.client.NOT_MODIFIED:
             response.read()
             return None
-        return _deploy_of(self._read_answer(response))
+        return read_deploy_ref(self._read_answer(response))
 
     def download(self, version: str, have: str, *, timeout: float = math.inf) -> Download:
         """Start the download of ``version``: a patch if the server has one from the version ``have``, else everything.
@@ -214,9 +218,9 @@ class Server:
             raise AnswerInvalid(f"The server answered {status} with the location {to!r}. Redirects are not followed.")
         hint, said = None, ""
         try:
-            body = json.loads(response.read(MAX_ANSWER_BYTES))
-            said = f"{body['message']} ({body['code']})"
-        except (OSError, ValueError, KeyError, TypeError, RecursionError, http.client.HTTPException):
+            body = typed_json(_Refusal, response.read(MAX_ANSWER_BYTES))
+            said = f"{body.message} ({body.code})"
+        except (OSError, ValueError, http.client.HTTPException):
             said = response.reason
             if status == http.client.BAD_REQUEST and self._transport.url.scheme == "http":
                 hint = "If the server uses https, write https:// in the URL."
@@ -248,18 +252,3 @@ _REFUSED = (
     "this one."
 )
 _INCOMPLETE_ESCAPE = re.compile("%[0-9A-F]?$")
-
-
-def _deploy_of(body: bytes) -> DeployRef:
-    try:
-        deploy = typed_json(DeployRef, body)
-        if not 0 < len(deploy.log_id) <= MAX_LOG_ID_CHARACTERS or not deploy.log_id.isprintable():
-            raise ValueError("its log_id is too short, too long, or has control characters")
-        if deploy.sequence == 0:
-            return deploy._replace(version="", digest="")
-        if version_sequence(deploy.version) != deploy.sequence or not is_digest(deploy.digest):
-            raise ValueError("its version, sequence and digest do not match")
-    except ValueError as error:
-        text = bytes(body[:80])
-        raise AnswerInvalid(f"The answer does not say what is deployed ({error}): {text!r}.") from error
-    return deploy

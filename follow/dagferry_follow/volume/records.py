@@ -13,6 +13,7 @@ import zstandard
 from dagferry_core.bundle.manifest import MAX_MANIFEST_BYTES, Manifest
 from dagferry_core.errors import FormatError
 from dagferry_core.typed import typed_json
+from dagferry_follow.deploy_ref import DeployRef
 from dagferry_follow.volume.attributes import set_mode
 from dagferry_follow.volume.tree import BLOCK_BYTES, SECOND_NS, folders_of, on_disk
 
@@ -21,15 +22,6 @@ RECORD = "deploy.json"
 ENDED = "ended"
 HOUR_SECONDS = 3600
 MAX_RECORD_BYTES = 64 * 1024
-
-
-class DeployRef(NamedTuple):
-    """Identifies a deploy. Sequence 0: nothing is deployed; the version of its tree is ``seed`` or ``empty``."""
-
-    log_id: str
-    sequence: int
-    version: str
-    digest: str
 
 
 class Record(NamedTuple):

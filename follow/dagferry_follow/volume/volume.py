@@ -22,6 +22,7 @@ from typing import NamedTuple
 
 from dagferry_core.bundle.manifest import EMPTY, Manifest
 from dagferry_core.errors import DagferryError
+from dagferry_follow.deploy_ref import DeployRef
 from dagferry_follow.log import Log
 from dagferry_follow.volume import tree as trees
 from dagferry_follow.volume.attributes import set_mode
@@ -29,7 +30,6 @@ from dagferry_follow.volume.lookup import UNIQUE, read_tree
 from dagferry_follow.volume.old_trees import OldTrees
 from dagferry_follow.volume.records import (
     ENDED,
-    DeployRef,
     OldTree,
     Record,
     TreeRules,

@@ -10,7 +10,7 @@ from dagferry_server.auth.expiry import warn_of_expiry
 from dagferry_server.auth.headers import Headers, bearer
 from dagferry_server.auth.proxy import Proxy, proxy_caller
 from dagferry_server.auth.tokens import Tokens, ending, token_caller
-from dagferry_server.auth.watched import Reload, WatchedFile, running, watch
+from dagferry_server.config.watched import Reload, WatchedFile, running, watch
 from dagferry_server.errors import CredentialsRefused
 
 if TYPE_CHECKING:

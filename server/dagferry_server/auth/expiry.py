@@ -7,7 +7,7 @@ from typing import NoReturn
 
 from dagferry_runtime.logs import fields
 from dagferry_server.auth.tokens import Tokens, ending, format_time
-from dagferry_server.auth.watched import WatchedFile
+from dagferry_server.config.watched import WatchedFile
 
 WARN_SECONDS = (7 * 86400.0, 86400.0)
 """How long before it expires a token is named in the log, once each."""

@@ -29,8 +29,9 @@ from pydantic import Field, StringConstraints, model_validator
 
 from dagferry_core.errors import SetupError
 from dagferry_core.loopback import is_loopback
-from dagferry_server.auth.config_file import Entry, GrantEntry, checked, parse_toml
+from dagferry_server.auth.grants import GrantEntry
 from dagferry_server.auth.rules import Kind, Rule, claim_text, unbound
+from dagferry_server.config.toml_file import Entry, checked, parse_toml
 
 DISCOVERY_PATH = "/.well-known/openid-configuration"
 MAX_ISSUERS = 100

@@ -19,7 +19,7 @@ import jwt
 from dagferry_core.errors import SetupError
 from dagferry_runtime.logs import fields
 from dagferry_server.auth.fetch import FetchFailed
-from dagferry_server.auth.watched import Reload, WatchedFile, watch
+from dagferry_server.config.watched import Reload, WatchedFile, watch
 from dagferry_server.errors import CredentialsRefused, IssuerUnavailable
 
 FETCH_EVERY_SECONDS = 60.0

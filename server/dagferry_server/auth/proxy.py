@@ -15,7 +15,7 @@ from dagferry_server.auth.access import Caller
 from dagferry_server.auth.headers import Headers
 from dagferry_server.auth.patterns import matches
 from dagferry_server.auth.tokens import User
-from dagferry_server.auth.watched import WatchedFile
+from dagferry_server.config.watched import WatchedFile
 from dagferry_server.errors import CredentialsRefused
 
 PROXY_SECRET_HEADER = "Dagferry-Proxy-Secret"  # noqa: S105 - a header's name

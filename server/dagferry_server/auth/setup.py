@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from dagferry_server.auth.authenticate import Authenticator
 from dagferry_server.auth.proxy import Proxy, parse_secret
 from dagferry_server.auth.tokens import parse_tokens
-from dagferry_server.auth.watched import WatchedFile
+from dagferry_server.config.watched import WatchedFile
 from dagferry_server.settings import Settings
 
 if TYPE_CHECKING:

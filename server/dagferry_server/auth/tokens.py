@@ -26,7 +26,8 @@ from pydantic import AwareDatetime, Field, Strict, StringConstraints
 
 from dagferry_core.errors import SetupError
 from dagferry_server.auth.access import Caller, Grant, Scope
-from dagferry_server.auth.config_file import Entry, GrantEntry, checked, parse_toml
+from dagferry_server.auth.grants import GrantEntry
+from dagferry_server.config.toml_file import Entry, checked, parse_toml
 from dagferry_server.errors import CredentialsRefused
 
 TOKEN_PREFIX = "dgf_"  # noqa: S105 - lets scanners find leaked tokens

@@ -13,9 +13,9 @@ import tempfile
 from collections.abc import Callable, Iterator
 
 from dagferry_core.errors import SetupError
-from dagferry_server.auth.regular import read_regular
 from dagferry_server.auth.tokens import Token, Tokens, parse_tokens
-from dagferry_server.auth.watched import MAX_WATCHED_BYTES
+from dagferry_server.config.regular import read_regular
+from dagferry_server.config.watched import MAX_WATCHED_BYTES
 
 _ARRAY = re.compile(r"^([ \t]*tokens[ \t]*=[ \t]*\[)(?:[ \t]*\n)?", re.MULTILINE)
 _NEW_FILE = "tokens = [\n]\n"

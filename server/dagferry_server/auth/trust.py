@@ -8,13 +8,13 @@ import asyncio
 from functools import partial
 
 from dagferry_core.errors import SetupError
-from dagferry_server.auth import watched
-from dagferry_server.auth.blocking import Blocking
 from dagferry_server.auth.fetch import FetchFailed, credentials, fetch_keys
 from dagferry_server.auth.issuers import Issuer, KeySource, parse_issuers
 from dagferry_server.auth.jwts import TrustedIssuer
 from dagferry_server.auth.keys import FileKeys, IssuerKeys
-from dagferry_server.auth.watched import Reload, WatchedFile, log_if_failed, running, watch
+from dagferry_server.config import watched
+from dagferry_server.config.blocking import Blocking
+from dagferry_server.config.watched import Reload, WatchedFile, log_if_failed, running, watch
 
 ISSUERS, ISSUER_KEYS = "issuers", "issuer_keys"
 """The names of the file, and of the keys of all its issuers, in ``reloads`` and in the metrics."""

@@ -12,6 +12,7 @@ import asyncio
 from collections.abc import Iterable
 from typing import NamedTuple, NoReturn, TypeAlias
 
+from dagferry_core.deploy_details import DeployDetails, decode_details
 from dagferry_core.deploylog import Deploy, decode, entry_sha256
 from dagferry_core.errors import FormatError
 from dagferry_core.names import version_sequence
@@ -30,7 +31,7 @@ from dagferry_server.errors import (
 )
 from dagferry_server.fleet.sidecars import Sidecars
 from dagferry_server.fleet.waiters import Waiters
-from dagferry_server.store.base import Store
+from dagferry_server.store.base import Store, decoding
 
 MEMORY_DEPLOYS = 10_000
 """About 8 MB. Also the maximum number of deploys whose bundles retention keeps."""
@@ -103,6 +104,17 @@ def _decoded(sequence: int, data: bytes) -> _Read:
     except FormatError as error:
         damaged = StoreDamaged(f"Entry {sequence} of the deploy log is damaged: {error}.")
         return _Read(sequence, None, damaged, entry_sha256(data))
+
+
+def _read_details(store: Store, deployment: str, deploy: Deploy) -> DeployDetails | None:
+    try:
+        with decoding(f"What is stored beside entry {deploy.sequence}"):
+            return decode_details(store.read_details(deployment, deploy.sequence, deploy.nonce))
+    except StoreDamaged as error:
+        if store.has_bundle(deployment, deploy.digest):  # otherwise retention deleted both
+            message = "The details of a deploy cannot be read"
+            log_failure(message, error, deployment=deployment, sequence=deploy.sequence)
+        return None
 
 
 def _look(store: Store, deployment: str, highest: int, again: Iterable[int]) -> list[_Read]:
@@ -279,6 +291,13 @@ class Deployment:
             raise read.error
         read.log_damage(self.name)
         return read.deploy
+
+    async def details(self, deploy: Deploy) -> DeployDetails | None:
+        """Return what is stored beside the entry of ``deploy``; ``None`` if there is nothing, or it is damaged.
+
+        Raises ``StoreAway`` if it cannot be read now.
+        """
+        return await asyncio.to_thread(_read_details, self._store, self.name, deploy) if deploy.details else None
 
     def gone(self, deploy: Deploy) -> BundleGone:
         """Return the error for a deploy whose bundle retention has removed."""

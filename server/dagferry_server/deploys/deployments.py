@@ -8,6 +8,7 @@ import contextlib
 import logging
 from collections.abc import Iterator, Mapping
 
+from dagferry_core.names import DEFAULT_DEPLOYMENT
 from dagferry_runtime.logs import fields, log_failure
 from dagferry_server.auth.access import no_deployment
 from dagferry_server.background import Background, log_if_failed
@@ -15,7 +16,6 @@ from dagferry_server.deploys.deployment import Deployment, Fault, Log, read_log
 from dagferry_server.deploys.deployments_file import DeploymentSettings
 from dagferry_server.errors import StoreError
 from dagferry_server.metrics import Metrics
-from dagferry_server.settings import DEFAULT_DEPLOYMENT
 from dagferry_server.store.base import Store
 from dagferry_server.store.data_folder import DataFolder
 

@@ -24,8 +24,8 @@ from dagferry_core.deploylog import Retention
 from dagferry_core.errors import SetupError
 from dagferry_core.names import is_deployment
 from dagferry_runtime.settings import Setting, whole
-from dagferry_server.auth.config_file import Entry, checked, parse_toml
-from dagferry_server.auth.watched import WatchedFile
+from dagferry_server.config.toml_file import Entry, checked, parse_toml
+from dagferry_server.config.watched import WatchedFile
 from dagferry_server.settings import MAX_KEEP_DEPLOYS, MAX_TIERS, SETTINGS, Settings
 
 MAX_REASON_CHARACTERS = 300

@@ -3,8 +3,8 @@
 import asyncio
 from typing import NoReturn
 
-from dagferry_server.auth import watched
 from dagferry_server.background import Background
+from dagferry_server.config import watched
 from dagferry_server.deploys.deployments import Deployments
 from dagferry_server.deploys.deployments_file import WatchedDeployments
 from dagferry_server.deploys.retention import RetentionRunner

@@ -1,26 +1,16 @@
 """What the sidecars of one deployment last reported about themselves, when they asked for the current deploy."""
 
 import logging
-import re
-from collections.abc import Mapping
 from typing import NamedTuple
-from urllib.parse import unquote
 
-from dagferry_core.protocol import COMPONENT, DEREGISTER, ERROR, INSTANCE, LIVE, MAX_ERROR_CHARACTERS
 from dagferry_runtime.logs import fields
 from dagferry_server.log_limit import Key, LogLimit
 
 MAX_SIDECARS = 10_000
 """How many sidecars of one deployment are remembered; beyond, the one not seen for longest is forgotten."""
-MAX_NAME_CHARACTERS = 253
-"""A longer instance or component is cut; the name of a pod may have as many characters."""
-MAX_VERSION_CHARACTERS = 63
 MAX_LINES = 1000
 """Log lines a minute about the sidecars of one deployment; the others are only counted.
 A client with a token can make up any number of names: 15,000 of them wrote 18 MB of logs."""
-
-_UNPRINTABLE = re.compile(r"[^\x20-\x7e\xa0-\ud7ff\ue000-\uffff]")
-"""Also lone surrogates: bytes of a header that are not UTF-8 become such."""
 
 log = logging.getLogger(__name__)
 
@@ -42,25 +32,6 @@ class Report(NamedTuple):
     live: str
     error: str
     deregister: bool
-
-
-def report_of(headers: Mapping[str, str]) -> Report | None:
-    """Return what a request reports about its sender, cut to the limits; ``None`` if it does not name an instance."""
-    instance = headers.get(INSTANCE)
-    if not instance:
-        return None
-    return Report(
-        instance=_clean(instance, MAX_NAME_CHARACTERS),
-        component=_clean(headers.get(COMPONENT, ""), MAX_NAME_CHARACTERS),
-        live=_clean(headers.get(LIVE, ""), MAX_VERSION_CHARACTERS),
-        error=_clean(unquote(headers.get(ERROR, "")), MAX_ERROR_CHARACTERS),
-        deregister=headers.get(DEREGISTER) == "1",
-    )
-
-
-def _clean(text: str, most: int) -> str:
-    # It is shown on terminals, where control characters do harm.
-    return _UNPRINTABLE.sub("?", text[:most])
 
 
 class Sidecars:

@@ -11,7 +11,7 @@ from aiohttp import web
 from dagferry_server.auth.access import authorize
 from dagferry_server.auth.browser import refuse_web_pages
 from dagferry_server.errors import RequestError
-from dagferry_server.http.request_context import CALLER, SERVICE, RequestContext
+from dagferry_server.http.request_context import CALLER, SERVICE, STATE, RequestContext
 from dagferry_server.http.routing import Route
 
 LOOPBACK_ONLY = web.AppKey("LOOPBACK_ONLY", bool)
@@ -23,7 +23,7 @@ async def admit(route: Route, request: web.Request) -> RequestContext:
     """Return what the handler of ``route`` needs; raise a ``DagferryError`` if the request is not allowed."""
     service = request.app[SERVICE]
     if route.implied_deployment:
-        request.match_info["deployment"] = service.implied_deployment
+        request.match_info["deployment"] = service.deployments.implied
     name = request.match_info.get("deployment")
     caller = None
     # A web page may not use a server that lets in everybody on this machine, not even endpoints without a scope.
@@ -35,8 +35,8 @@ async def admit(route: Route, request: web.Request) -> RequestContext:
                 refuse_web_pages(request.headers, loopback_only=request.app[LOOPBACK_ONLY])
     authorize(route.scope, name or "", caller)
     refuse_unknown_parameters(route, request.query)
-    target = None if name is None else service.deployment(name)
-    return RequestContext(request, service, target, caller)
+    target = None if name is None else service.deployments.find(name)
+    return RequestContext(request, service, request.app[STATE], target, caller)
 
 
 def refuse_unknown_parameters(route: Route, query: Iterable[str]) -> None:

@@ -14,12 +14,13 @@ from dagferry_core.errors import DagferryError
 from dagferry_runtime.logs import fields
 from dagferry_server.errors import MethodNotAllowed, RouteNotFound, ServerError
 from dagferry_server.http.admission import LOOPBACK_ONLY, admit
-from dagferry_server.http.audit import CLIENT_DISCONNECTED, audit
+from dagferry_server.http.app_state import AppState
+from dagferry_server.http.audit import audit
 from dagferry_server.http.models import FIXED_HEADERS, error_response
 from dagferry_server.http.request_body import Body
-from dagferry_server.http.request_context import CALLER, SERVICE
+from dagferry_server.http.request_context import CALLER, SERVICE, STATE
 from dagferry_server.http.routing import ROUTE, RawHandler, Route, add_routes, allowed_methods, find_route
-from dagferry_server.metrics import NO_ANSWER, OUTCOME_OK
+from dagferry_server.metrics import CLIENT_DISCONNECTED, OUTCOME_OK
 from dagferry_server.service import Service
 
 UNAUTHORIZED, UNAVAILABLE = 401, 503
@@ -30,13 +31,14 @@ SERVER_PATHS = {"/", "*"}
 log = logging.getLogger(__name__)
 
 
-def make_app(service: Service, routes: Iterable[Route], *, loopback_only: bool) -> web.Application:
+def make_app(service: Service, state: AppState, routes: Iterable[Route], *, loopback_only: bool) -> web.Application:
     """Return the application of one listener, which has ``routes``.
 
     ``loopback_only``: only this machine can reach the listener, and every client is let in.
     """
     app = web.Application(middlewares=[finish_changes, count, answer_errors])
     app[SERVICE] = service
+    app[STATE] = state
     app[LOOPBACK_ONLY] = loopback_only
     add_routes(app, routes, _endpoint, _no_route)
     return app
@@ -48,7 +50,7 @@ async def finish_changes(request: web.Request, handler: RawHandler) -> web.Strea
     service, route = request.app[SERVICE], find_route(request)
     if route:
         request[ROUTE] = route
-    with service.busy:
+    with request.app[STATE].busy:
         if route is None or route.method == hdrs.METH_GET:
             return await handler(request)
 
@@ -61,7 +63,7 @@ async def finish_changes(request: web.Request, handler: RawHandler) -> web.Strea
 @web.middleware
 async def count(request: web.Request, handler: RawHandler) -> web.StreamResponse:
     """Count each request by its route and the class of its status."""
-    status = NO_ANSWER
+    status = CLIENT_DISCONNECTED
     try:
         response = await handler(request)
         status = f"{response.status // 100}xx"

@@ -10,13 +10,11 @@ from aiohttp import web
 
 from dagferry_runtime.logs import fields
 from dagferry_server.auth.access import MAX_NAME_CHARACTERS
-from dagferry_server.fleet.sidecars import report_of
-from dagferry_server.http.request_context import CALLER, SERVICE
+from dagferry_server.http.reports import report_of
+from dagferry_server.http.request_context import CALLER, STATE
 from dagferry_server.http.routing import Route
-from dagferry_server.metrics import OUTCOME_OK
+from dagferry_server.metrics import CLIENT_DISCONNECTED, OUTCOME_OK
 
-CLIENT_DISCONNECTED = "client_disconnected"
-"""The outcome if the client disconnected before its response; a deploy that was logged before remains."""
 _READS = {"GET", "HEAD", "OPTIONS"}
 
 log = logging.getLogger(__name__)
@@ -43,7 +41,7 @@ def audit(request: web.Request, route: Route | None, outcome: str, error: str = 
     if refused_read:
         report = report_of(request.headers)
         instance = report.instance if report else ""
-        request.app[SERVICE].rejected_reads.log(actor or peer, outcome, instance, **who, error=error, peer=peer)
+        request.app[STATE].rejected_reads.log(actor or peer, outcome, instance, **who, error=error, peer=peer)
     else:
         level = logging.INFO if succeeded else logging.WARNING
         log.log(level, "Audit", extra=fields(**who, outcome=outcome, error=error, peer=peer))

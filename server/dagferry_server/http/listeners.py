@@ -14,8 +14,10 @@ from aiohttp import http_exceptions, web
 from dagferry_core.errors import SetupError
 from dagferry_core.loopback import is_loopback
 from dagferry_runtime.logs import fields
+from dagferry_server.config.watched import running, watch
 from dagferry_server.errors import RequestError
 from dagferry_server.http.app import make_app
+from dagferry_server.http.app_state import AppState
 from dagferry_server.http.half_closed import AnsweringConnection
 from dagferry_server.http.models import error_response
 from dagferry_server.http.routes import ROUTES
@@ -97,8 +99,9 @@ class _Connection(AnsweringConnection):
 class Listeners:
     """The listeners of a service."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, state: AppState) -> None:
         self._service = service
+        self._state = state
         self._listening: list[asyncio.Server] = []
         self._runners: list[web.AppRunner] = []
         self._kept = AsyncExitStack()
@@ -106,12 +109,14 @@ class Listeners:
     async def open(self) -> list[tuple[str, int]]:
         """Start listening, and return the addresses: the public one, and the admin one if it is separate."""
         settings = self._service.settings
-        certificate = self._service.certificate
-        context = listening_context(certificate) if certificate else None
+        context = None
         await self._kept.enter_async_context(self._service.kept_fresh())
+        if certificate := self._state.certificate:
+            context = listening_context(certificate)
+            await self._kept.enter_async_context(running(watch([certificate])))
         # The admin endpoints reveal no secrets, but on a server that requires credentials they are not public: without
         # an admin listener they are not served.
-        with_admin = settings.admin_listen is None and not settings.closed
+        with_admin = settings.admin_listen is None and not settings.auth_required
         public = [route for route in ROUTES if route.public or with_admin]
         addresses = [await self._listen("--listen", settings.listen, public, context)]
         if settings.admin_listen:
@@ -123,7 +128,7 @@ class Listeners:
                 listen=shown_address(addresses[0]),
                 admin_listen=shown_address(addresses[-1]),
                 tls=context is not None,
-                credentials=settings.closed,
+                credentials=settings.auth_required,
             ),
         )
         return addresses
@@ -131,8 +136,8 @@ class Listeners:
     async def _listen(
         self, flag: str, address: tuple[str, int], routes: Iterable[Route], context: ssl.SSLContext | None
     ) -> tuple[str, int]:
-        loopback_only = not self._service.settings.closed and is_loopback(address[0])
-        app = make_app(self._service, routes, loopback_only=loopback_only)
+        loopback_only = not self._service.settings.auth_required and is_loopback(address[0])
+        app = make_app(self._service, self._state, routes, loopback_only=loopback_only)
         # A long poll ends when its client disconnects.
         runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=1)
         await runner.setup()
@@ -165,14 +170,14 @@ class Listeners:
         """Count and log a plain HTTP request to the HTTPS port; ``TlsPort`` answers it."""
         self._count_malformed()
         text = "Plain HTTP was sent to the HTTPS port."
-        self._service.rejected_reads.log(peer, RequestError.code, "", error=text, peer=peer)
+        self._state.rejected_reads.log(peer, RequestError.code, "", error=text, peer=peer)
 
     async def close(self) -> None:
         """Stop listening, wait up to ``SHUTDOWN_SECONDS`` for requests in progress, and close every connection."""
         for listening in self._listening:
             listening.close()
         self._service.stop()
-        if not await self._service.busy.ended(SHUTDOWN_SECONDS):
+        if not await self._state.busy.ended(SHUTDOWN_SECONDS):
             log.warning("Requests aborted", extra=fields(seconds=SHUTDOWN_SECONDS))
         for runner in self._runners:
             await runner.cleanup()
@@ -185,14 +190,14 @@ def _reason(error: OSError) -> str:
     return text[:1].lower() + text[1:]
 
 
-async def serve(settings: Settings, service: Service) -> None:
+async def serve(settings: Settings, service: Service, state: AppState) -> None:
     """Serve until SIGTERM or SIGINT."""
     settings.log(service.max_store_bytes)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    listeners = Listeners(service)
+    listeners = Listeners(service, state)
     try:
         await listeners.open()
         await stop.wait()
@@ -200,3 +205,4 @@ async def serve(settings: Settings, service: Service) -> None:
     finally:
         await listeners.close()
         await service.close()
+        state.close()

@@ -10,6 +10,7 @@ from dagferry_core.deploy_details import DeployDetails
 from dagferry_core.deploylog import Deploy
 from dagferry_core.errors import DagferryError
 from dagferry_core.protocol import JSON_TYPE
+from dagferry_server.deploys.deployer import DeployResult
 
 FIXED_HEADERS: Mapping[str, str] = {
     # A cache on the way must never hide a deploy, and no proxy may compress or change a body.
@@ -129,6 +130,23 @@ def current_answer(log_id: str, deploy: Deploy | None) -> CurrentAnswer:
     """Return the current deploy as it is sent; ``None`` if nothing has been deployed yet."""
     nothing = Deploy(0, "", "", "", "", "", 0, 0, 0, 0)
     return CurrentAnswer(log_id=log_id, **(deploy or nothing)._asdict())
+
+
+def upload_answer(result: DeployResult) -> UploadAnswer:
+    """Return the result of an upload as it is sent."""
+    deploy, unchanged = result.deploy, result.unchanged
+    return UploadAnswer(
+        version=deploy.version,
+        digest=deploy.digest,
+        sequence=deploy.sequence,
+        unchanged=unchanged,
+        added=0 if unchanged else deploy.added,
+        changed=0 if unchanged else deploy.changed,
+        removed=0 if unchanged else deploy.removed,
+        warnings=result.warnings,
+        excluded=result.excluded_files,
+        excluded_paths=result.excluded,
+    )
 
 
 def json_response(body: BaseModel | bytes, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:

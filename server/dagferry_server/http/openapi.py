@@ -9,7 +9,7 @@ from pydantic.json_schema import models_json_schema
 
 from dagferry_core import __version__
 from dagferry_core.errors import DagferryError
-from dagferry_core.protocol import JSON_TYPE
+from dagferry_core.protocol import DESCRIPTION, JSON_TYPE
 from dagferry_server.errors import (
     CredentialsRefused,
     DeploymentNotFound,
@@ -70,7 +70,7 @@ def _operation(route: Route) -> dict[str, Any]:
         "security": [{"token": []}, {}] if route.scope else [],
     }
     if route.takes_file:
-        form = {"type": "object", "properties": {"file": _BINARY, "description": {"type": "string"}}}
+        form = {"type": "object", "properties": {"file": _BINARY, DESCRIPTION: {"type": "string"}}}
         operation["requestBody"] = {
             "required": True,
             "content": {

@@ -8,12 +8,15 @@ from aiohttp import web
 from dagferry_server.auth.access import Caller
 from dagferry_server.deploys.deployment import Deployment
 from dagferry_server.errors import RequestError
+from dagferry_server.http.app_state import AppState
 from dagferry_server.http.half_closed import AnsweringConnection
 from dagferry_server.http.request_body import Body
 from dagferry_server.service import Service
 
 SERVICE = web.AppKey("SERVICE", Service)
 """The service behind an application."""
+STATE = web.AppKey("STATE", AppState)
+"""What an application shares with those of the other listeners."""
 CALLER = web.RequestKey("CALLER", Caller)
 """Who sent a request, as soon as that is known."""
 
@@ -23,6 +26,7 @@ class RequestContext(NamedTuple):
 
     request: web.Request
     service: Service
+    state: AppState
     target: Deployment | None
     identified: Caller | None
 

@@ -29,13 +29,17 @@ from dagferry_core.archive.errors import (
 from dagferry_core.errors import DagferryError
 from dagferry_core.protocol import (
     ARCHIVE_TYPE,
+    BEFORE,
     BUNDLE_TYPE,
     CURRENT_PATH,
     DEPLOY_PATH,
     DEPLOYS_PATH,
+    DESCRIPTION,
     DOWNLOAD_PATH,
     FROM,
+    IMPLIED_UPLOAD_PATH,
     JSON_TYPE,
+    LIMIT,
     PATCH_TYPE,
     REQUEST_HEADERS,
     ROOT,
@@ -140,7 +144,7 @@ _UPLOAD = Route(
             "query",
             "Deploy only this folder of the archive; `.`: the whole archive, even if its members are under `dags/`.",
         ),
-        Parameter("description", "query", "The description of the deploy, unless a form has a field `description`."),
+        Parameter(DESCRIPTION, "query", "The description of the deploy, unless a form has a field `description`."),
     ),
     takes_file=True,
 )
@@ -148,7 +152,7 @@ _UPLOAD = Route(
 ROUTES: tuple[Route, ...] = (
     _UPLOAD,
     _UPLOAD._replace(
-        path="/upload",
+        path=IMPLIED_UPLOAD_PATH,
         implied_deployment=True,
         summary="The same for the server's only deployment, or for `default` if it has several.",
     ),
@@ -197,8 +201,8 @@ ROUTES: tuple[Route, ...] = (
         answer=DeploysAnswer,
         errors=(RequestError, StoreAway, StoreFull),
         parameters=(
-            Parameter("limit", "query", f"1 to {MAX_PAGE_DEPLOYS} deploys, {PAGE_DEPLOYS} if absent.", "integer"),
-            Parameter("before", "query", "Only deploys below this sequence.", "integer"),
+            Parameter(LIMIT, "query", f"1 to {MAX_PAGE_DEPLOYS} deploys, {PAGE_DEPLOYS} if absent.", "integer"),
+            Parameter(BEFORE, "query", "Only deploys below this sequence.", "integer"),
         ),
     ),
     Route(

@@ -7,8 +7,8 @@ match never replace a working pair.
 import ssl
 
 from dagferry_core.errors import SetupError
-from dagferry_server.auth.regular import read_regular
-from dagferry_server.auth.watched import MAX_WATCHED_BYTES, WatchedFile
+from dagferry_server.config.regular import read_regular
+from dagferry_server.config.watched import MAX_WATCHED_BYTES, WatchedFile
 
 
 def watched_certificate(cert_file: str, key_file: str) -> WatchedFile[ssl.SSLContext]:

@@ -17,6 +17,7 @@ from dagferry_core.archive.errors import ArchiveCorrupt
 from dagferry_core.archive.paths import quoted
 from dagferry_core.deploylog import MAX_DESCRIPTION_CHARACTERS
 from dagferry_core.limits import PIECE_BYTES, UploadLimit
+from dagferry_core.protocol import DESCRIPTION
 from dagferry_server.deploys.receive import Received, receive, too_large
 from dagferry_server.errors import MultipartInvalid, UploadEmptyBody, UploadIncomplete, UploadTooSlow
 
@@ -45,7 +46,7 @@ class UploadBody:
     """The body of one request. ``description`` is complete once the file was received: a form may have it last."""
 
     def __init__(self, request: web.BaseRequest) -> None:
-        self.description = request.query.get("description", "")
+        self.description = request.query.get(DESCRIPTION, "")
         self._request = request
         self._deadline = _Deadline()
         self._is_form = _is_form(request)
@@ -107,7 +108,7 @@ class UploadBody:
             body.count(piece)
         if not files:
             raise MultipartInvalid("The form contains no file; with curl -F, put an @ before its name.")
-        field = fields.get("description", bytearray())[:MAX_DESCRIPTION_BYTES]
+        field = fields.get(DESCRIPTION, bytearray())[:MAX_DESCRIPTION_BYTES]
         self.description = field.decode(errors="replace") or self.description
 
     def _empty(self) -> UploadEmptyBody:

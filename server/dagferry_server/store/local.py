@@ -23,11 +23,13 @@ import secrets
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from io import FileIO
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from dagferry_core.deploy_details import MAX_DETAILS_BYTES
 from dagferry_core.deploylog import is_nonce
+from dagferry_core.errors import FormatError
 from dagferry_core.names import MAX_SEQUENCE, check_deployment, is_deployment, is_digest
+from dagferry_core.typed import typed_json
 from dagferry_runtime.logs import log_failure
 from dagferry_server.errors import BundleGone, DeploymentNotFound, StoreDamaged
 from dagferry_server.pacing import paced
@@ -46,6 +48,10 @@ _DETAILS = re.compile(r"([0-9]{12})\.[0-9a-f]{16}\.details")
 _INDEX = re.compile(r"(.*)\.index")
 _BUNDLE = re.compile(r"([0-9a-f]{64})\.tar\.zst")
 _LOG_ID = re.compile(r"[0-9a-f]{32}")
+
+
+class _LogFile(NamedTuple):
+    log_id: str
 
 
 class LocalBundle(BundleSource):
@@ -112,9 +118,9 @@ class LocalStore(Store):
         with storage_errors(action, missing), open(self._id(deployment), "rb") as file:
             data = file.read(MAX_ENTRY_BYTES)
         try:
-            log_id = str(json.loads(data)["log_id"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise StoreDamaged(f"{action} failed: {LOG_NAME} is damaged.") from error
+            log_id = typed_json(_LogFile, data).log_id
+        except FormatError as error:
+            raise StoreDamaged(f"{action} failed: {LOG_NAME} is damaged: {error}.") from error
         if not _LOG_ID.fullmatch(log_id):
             raise StoreDamaged(f"{action} failed: {log_id[:40]!r} is not a log id.")
         return log_id
@@ -124,7 +130,7 @@ class LocalStore(Store):
         log_id = secrets.token_hex(16)
         folder = self._folder(deployment)
         with storage_errors(f"Writing the log id of {deployment}"):
-            publish(folder, LOG_NAME, lambda file: file.write(json.dumps({"log_id": log_id}).encode() + b"\n"))
+            publish(folder, LOG_NAME, lambda file: file.write(json.dumps(_LogFile(log_id)._asdict()).encode() + b"\n"))
             sync_folder(folder)
         return log_id
 

@@ -4,7 +4,8 @@ import json
 import os
 from pathlib import Path
 
-from dagferry_follow.volume.records import DeployRef, read_manifest, read_record, write_record, write_records
+from dagferry_follow.deploy_ref import DeployRef
+from dagferry_follow.volume.records import read_manifest, read_record, write_record, write_records
 from dagferry_follow.volume.volume import Volume
 from goldens import DEPLOYS, WRITTEN, each_format, listing, of_deploys, same_compressed, shape, unpack_volume
 

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from dagferry_follow.deploy_ref import DeployRef
 from dagferry_follow.volume.lookup import intact_tree, trees_of
-from dagferry_follow.volume.records import MANIFEST, RECORD, DeployRef, TreeRules
+from dagferry_follow.volume.records import MANIFEST, RECORD, TreeRules
 from dagferry_follow.volume.volume import Volume
 from treemaker import manifest_of
 

@@ -162,6 +162,7 @@ def test_a_full_volume_costs_old_trees_too_where_what_is_published_cannot_be_che
         publish(volume, 6)
     assert live_files(root) == files_of(5)
     assert len(trees_of(root)) == 2
+    assert [tree.record.sequence for tree in volume.old] == [4]
 
 
 def test_room_is_made_on_a_full_volume_only_and_it_is_reported_whether_there_was_any(opened) -> None:

@@ -8,7 +8,8 @@ import time
 
 import pytest
 
-from dagferry_follow.volume.records import DeployRef, TreeRules
+from dagferry_follow.deploy_ref import DeployRef
+from dagferry_follow.volume.records import TreeRules
 from dagferry_follow.volume.volume import Volume
 from treemaker import manifest_of
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from dagferry_follow.deploy_ref import DeployRef
 from dagferry_follow.errors import RootUnusable
 from dagferry_follow.volume.attributes import FINE_NS
-from dagferry_follow.volume.records import DeployRef
 from dagferry_follow.volume.tree import check, touch
 from dagferry_follow.volume.volume import Volume
 from treemaker import manifest_of

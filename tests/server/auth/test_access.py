@@ -5,6 +5,7 @@ import pytest
 from dagferry_core.errors import DagferryError
 from dagferry_server.auth.access import (
     ANYBODY,
+    MAX_NAME_CHARACTERS,
     MAX_SHOWN_NAMES,
     SCOPES,
     Caller,
@@ -93,3 +94,7 @@ def test_a_server_that_hides_nothing_says_what_it_has() -> None:
     )
     many = [f"team-{number:02}" for number in range(MAX_SHOWN_NAMES + 1)]
     assert no_deployment("x", many).message.endswith("team-08, team-09, ….")
+
+
+def test_of_a_long_name_only_the_beginning_is_quoted() -> None:
+    assert no_deployment("x" * 1000).message.count("x") == MAX_NAME_CHARACTERS

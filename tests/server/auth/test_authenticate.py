@@ -10,14 +10,14 @@ import pytest
 from multidict import CIMultiDict
 
 from credentials import issuers_file
-from dagferry_server.auth import watched
 from dagferry_server.auth.access import ANYBODY, Caller
 from dagferry_server.auth.authenticate import Authenticator
 from dagferry_server.auth.headers import bearer
 from dagferry_server.auth.proxy import PROXY_SECRET_HEADER, Proxy, parse_secret
 from dagferry_server.auth.tokens import new_token, parse_tokens
 from dagferry_server.auth.trust import Trust
-from dagferry_server.auth.watched import WatchedFile
+from dagferry_server.config import watched
+from dagferry_server.config.watched import WatchedFile
 from dagferry_server.errors import CredentialsRefused
 from issuer import LocalIssuer
 

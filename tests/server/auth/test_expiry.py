@@ -9,7 +9,7 @@ from credentials import TokensFile
 from dagferry_server.auth import expiry
 from dagferry_server.auth.expiry import warn_of_expiry
 from dagferry_server.auth.tokens import format_time, parse_tokens
-from dagferry_server.auth.watched import WatchedFile, running
+from dagferry_server.config.watched import WatchedFile, running
 from running import eventually
 
 DAY = 86400.0

@@ -9,7 +9,7 @@ from dagferry_core.errors import SetupError
 from dagferry_server.auth.access import Grant
 from dagferry_server.auth.proxy import MIN_SECRET_BYTES, PROXY_SECRET_HEADER, Proxy, parse_secret, proxy_caller
 from dagferry_server.auth.tokens import User
-from dagferry_server.auth.watched import WatchedFile
+from dagferry_server.config.watched import WatchedFile
 from dagferry_server.errors import CredentialsRefused
 
 SECRET = "p" * MIN_SECRET_BYTES

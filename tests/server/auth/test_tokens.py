@@ -9,7 +9,7 @@ import pytest
 from dagferry_core.errors import SetupError
 from dagferry_server.auth.access import Scope
 from dagferry_server.auth.tokens import MAX_TOKENS, ending, new_token, parse_tokens, token_caller
-from dagferry_server.auth.watched import WatchedFile
+from dagferry_server.config.watched import WatchedFile
 from dagferry_server.errors import CredentialsRefused
 
 SHA = hashlib.sha256(b"s3cret").hexdigest()

@@ -1,4 +1,4 @@
-"""How an upload is received; what clients do on the wire is in test_clients.py."""
+"""How an upload is received; what clients do on the wire is in ../http/test_clients.py."""
 
 import hashlib
 import io

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from dagferry_core.errors import SetupError
-from dagferry_server.auth import watched
+from dagferry_server.config import watched
 from dagferry_server.deploys import retention
 from dagferry_server.errors import StoreAway
 from harness import pack
@@ -59,12 +59,12 @@ async def test_the_file_says_which_deployments_there_are(start, file) -> None:
 
 async def test_a_deployment_that_is_added_comes_to_life_and_an_old_one_goes_on(start, file) -> None:
     server = await start(*file.flags)
-    old = server.service.deployment("prod")
+    old = server.service.deployments.find("prod")
     assert await refused(server, "dev") == (404, "deployment_not_found")
     await file.say(TWO + ', { name = "dev" }')
     await eventually("the deployment", lambda: "dev" in server.service.deployments)
     await server.deploy(A, "dev")
-    assert server.service.deployment("prod") is old
+    assert server.service.deployments.find("prod") is old
     assert await server.metric('current_sequence{deployment="dev"}') == 1
 
 
@@ -74,7 +74,7 @@ async def test_a_deployment_that_is_removed_is_not_found_and_loses_nothing(start
     waiting = asyncio.create_task(
         server.get("/staging/dags/current", If_None_Match=f'"{told["version"]}"', Prefer="wait=50")
     )
-    await eventually("somebody to wait", lambda: len(server.service.deployment("staging").waiters))
+    await eventually("somebody to wait", lambda: len(server.service.deployments.find("staging").waiters))
     assert await server.metric('waiting_sidecars{deployment="staging"}') == 1
     await file.say('{ name = "prod" }')
     # Who waits is not left waiting.
@@ -108,7 +108,7 @@ async def test_a_disabled_deployment_refuses_uploads_and_goes_on_answering(start
     server = await start(*file.flags)
     told = await server.deploy(A, "prod")
     await file.say('{ name = "prod", disabled = "the cluster moves" }, { name = "staging" }')
-    await eventually("it to be disabled", lambda: server.service.deployment("prod").settings.disabled)
+    await eventually("it to be disabled", lambda: server.service.deployments.find("prod").settings.disabled)
     answer = await server.upload(pack(B), "/prod/dags/upload")
     assert (answer.status, answer.json["code"]) == (409, "deployment_disabled")
     assert "prod is disabled: the cluster moves" in answer.json["message"]
@@ -118,7 +118,7 @@ async def test_a_disabled_deployment_refuses_uploads_and_goes_on_answering(start
         assert (await server.get(f"/prod/dags/{path}")).status == 200
     await server.deploy(B, "staging")
     await file.say(TWO)
-    await eventually("it to be enabled", lambda: not server.service.deployment("prod").settings.disabled)
+    await eventually("it to be enabled", lambda: not server.service.deployments.find("prod").settings.disabled)
     assert (await server.deploy(B, "prod"))["sequence"] == 2
 
 
@@ -138,7 +138,7 @@ async def test_a_deployment_that_is_disabled_or_removed_while_an_upload_comes_in
         yield body[50:]
 
     uploading = asyncio.create_task(server.upload(slowly(), "/prod/dags/upload"))
-    await eventually("the upload", lambda: len(server.service.upload_slots))
+    await eventually("the upload", lambda: len(server.state.upload_slots))
     await file.say(entries)
     await eventually("the change", lambda: len(server.service.deployments) == 1)
     may_go_on.set()
@@ -154,14 +154,14 @@ async def test_a_disabled_deployment_keeps_the_bundles_that_retention_would_dele
     for files in (A, B):
         await server.deploy(files, "prod")
     await file.say('{ name = "prod", disabled = "no" }')
-    await eventually("it to be disabled", lambda: server.service.deployment("prod").settings.disabled)
+    await eventually("it to be disabled", lambda: server.service.deployments.find("prod").settings.disabled)
     now[0] += 10 * 86400
     await server.service.retention.run()
     bundles = server.service.store.bundles
     assert len(await asyncio.to_thread(bundles, "prod")) == 2
     # Enabled again, the rules are as before, and a change of the file is when they are looked at.
     await file.say('{ name = "prod" }')
-    await eventually("it to be enabled", lambda: not server.service.deployment("prod").settings.disabled)
+    await eventually("it to be enabled", lambda: not server.service.deployments.find("prod").settings.disabled)
     await server.service.settled()
     assert len(await asyncio.to_thread(bundles, "prod")) == 1
 
@@ -173,7 +173,7 @@ async def test_retention_shows_nothing_of_a_deployment_that_is_removed_meanwhile
     loop, look = asyncio.get_running_loop(), retention._look
 
     def look_slowly(*arguments):
-        prod = {"prod": server.service.deployment("prod").settings}
+        prod = {"prod": server.service.deployments.find("prod").settings}
         asyncio.run_coroutine_threadsafe(server.service.deployments.configure(prod, log_settings=True), loop).result(20)
         return look(*arguments)
 
@@ -196,9 +196,9 @@ async def test_each_deployment_has_limits_and_rules_of_its_own(start, file) -> N
     assert (await server.deploy(A, "less"))["excluded"] == 1
     assert (await server.deploy(A, "prod"))["excluded"] == 0
     await file.say('{ name = "small", tiers = 1 }, { name = "prod" }')
-    await eventually("the change", lambda: server.service.deployment("small").settings.tiers == 1)
+    await eventually("the change", lambda: server.service.deployments.find("small").settings.tiers == 1)
     service = server.service
-    limits = [service.upload_limit(service.deployment(name)).bytes >> 20 for name in ("small", "prod")]
+    limits = [service.upload_limit(service.deployments.find(name)).bytes >> 20 for name in ("small", "prod")]
     assert limits == [15, 30]
 
 
@@ -250,13 +250,13 @@ async def test_a_deployment_that_cannot_be_made_yet_is_away_until_it_can_and_hol
     monkeypatch.setattr(store, "prepare", fail)
     await file.say('{ name = "prod", disabled = "no" }, { name = "dev" }')
     await eventually("the change", lambda: list(server.service.deployments) == ["prod", "dev"])
-    assert server.service.deployment("prod").settings.disabled
+    assert server.service.deployments.find("prod").settings.disabled
     answer = await server.get("/dev/dags/current")
     assert (answer.status, answer.json["code"]) == (503, "store_unavailable")
     assert (await server.get("/readyz")).status == 503
     assert len([record for record in caplog.records if record.levelname == "ERROR"]) == 1
     broken = False
-    await eventually("the deployment", lambda: server.service.deployment("dev").loaded)
+    await eventually("the deployment", lambda: server.service.deployments.find("dev").loaded)
     assert (await server.get("/dev/dags/current")).json["sequence"] == 0
 
 

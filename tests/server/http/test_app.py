@@ -5,9 +5,6 @@ import logging
 
 import pytest
 
-from credentials import TokensFile
-from dagferry_server.errors import Forbidden
-from dagferry_server.http import admission
 from dagferry_server.http.routes import ROUTES
 from harness import pack
 from running import A
@@ -46,28 +43,6 @@ async def test_no_answer_may_be_cached(server, route) -> None:
         assert answer.headers["Cache-Control"] == "no-store, no-transform"
         assert answer.headers["X-Content-Type-Options"] == "nosniff"
         assert "Python" not in answer.headers["Server"]
-
-
-@pytest.mark.parametrize(
-    ("method", "path", "names"),
-    [
-        ("GET", "/default/dags/download?version=OLD", "'version'"),
-        ("GET", "/default/dags/current?wait=9&x=1&wait=2", "'wait', 'x'"),
-        ("POST", "/default/dags/upload?desciption=typo", "'desciption'"),
-        ("GET", "/healthz?verbose", "'verbose'"),
-    ],
-)
-async def test_a_query_parameter_that_is_not_known_is_refused_by_name(server, method, path, names) -> None:
-    await server.deploy(A)
-    answer = await server.call(method, path, data=pack(A) if method == "POST" else None)
-    assert (answer.status, answer.json["code"]) == (400, "request_invalid")
-    assert answer.json["message"].endswith(f"has no query parameter {names}.")
-    assert server.service.deployments["default"].highest == 1
-
-
-async def test_many_and_long_unknown_parameters_make_a_short_error(server) -> None:
-    query = "&".join(f"{'p' * 100}{number}=1" for number in range(40))
-    assert len((await server.get(f"/healthz?{query}")).body) < 1000
 
 
 @pytest.mark.parametrize("route", [route for route in ROUTES if route.method == "GET"], ids=lambda route: route.path)
@@ -117,29 +92,6 @@ async def test_health_checks_of_http_1_0_without_host_are_answered(server, line)
     assert status in {b"200", b"204"}
 
 
-async def test_the_error_for_another_host_name_says_that_a_proxy_needs_credentials(server) -> None:
-    answer = await server.get("/default/dags/current", Host="dagferry.example.com")
-    assert (answer.status, answer.json["code"]) == (403, "origin_refused")
-    assert "dagferry.example.com" in answer.json["message"]
-    assert "--tokens-file" in answer.json["hint"]
-
-
-@pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.path}")
-async def test_the_caller_is_decided_once_before_the_body_and_the_store(server, monkeypatch, route) -> None:
-    asked = []
-
-    def nobody(scope, deployment, caller) -> None:
-        asked.append((scope, deployment))
-        raise Forbidden("No.")
-
-    monkeypatch.setattr(admission, "authorize", nobody)
-    monkeypatch.setattr(server.service, "store", None)
-    path = route.path.replace("{deployment}", "default").replace("{version}", "20200101T000000Z-000001")
-    answer = await server.call(route.method, path, data=pack(A) if route.method == "POST" else None)
-    assert (answer.status, answer.json["code"]) == (403, "forbidden")
-    assert asked == [(route.scope, "default" if route.scope else "")]
-
-
 async def test_a_defect_is_500_without_details(server, monkeypatch, caplog) -> None:
     def defect(*arguments: object) -> None:
         raise ZeroDivisionError("secret")
@@ -150,15 +102,3 @@ async def test_a_defect_is_500_without_details(server, monkeypatch, caplog) -> N
     assert b"secret" not in answer.body
     (record,) = [record for record in caplog.records if record.levelno == logging.ERROR]
     assert record.fields == {"method": "GET", "path": "/metrics"}
-
-
-async def test_the_error_for_a_wrong_deployment_lists_the_others_unless_some_are_hidden(start, tmp_path) -> None:
-    server = await start("--deployments", "staging,default")
-    told = (await server.get("/prod/dags/current")).json
-    assert told["message"] == "There is no deployment 'prod' on this server. It has: default, staging."
-    await server.close()
-    tokens = TokensFile(tmp_path / "tokens.toml")
-    secret = tokens.add("ci", ["read"], ["other"])
-    server = await start("--tokens-file", str(tokens.path))
-    told = (await server.get("/prod/dags/current", Authorization=secret)).json
-    assert "It has" not in told["message"]

@@ -69,7 +69,7 @@ async def test_sidecars_that_are_refused_are_visible_and_do_not_fill_the_log(sta
         ("GET /{deployment}/dags/current", "default")
     }
     assert counted(server, "/{deployment}/dags/current", "4xx") == 201
-    server.service.rejected_reads.flush()
+    server.state.rejected_reads.flush()
     (left,) = lines(caplog, "Requests refused")
     assert (left["caller"], left["outcome"], left["suppressed"], left["instances"]) == (
         "127.0.0.1", "credentials_refused", 199, 40,
@@ -85,7 +85,7 @@ async def test_unknown_clients_cannot_grow_what_is_remembered_or_logged(
     monkeypatch.setattr(loglimit, "MAX_KEYS", 20)
     monkeypatch.setattr("dagferry_server.http.rejected_reads.MAX_INSTANCES", 20)
     server = await start("--tokens-file", str(TokensFile(tmp_path / "tokens.toml").path))
-    rejected = server.service.rejected_reads
+    rejected = server.state.rejected_reads
     for number in range(10_000):
         rejected.log(f"10.0.{number // 256}.{number % 256}", "unauthenticated", f"made-up-{number}")
     assert len(caplog.records) == 21

@@ -21,7 +21,7 @@ async def slowly(release: asyncio.Event):
 async def test_what_is_being_received_is_finished_and_deployed(server) -> None:
     release = asyncio.Event()
     upload = asyncio.create_task(server.upload(slowly(release)))
-    await eventually("the upload to begin", lambda: server.service.busy._count)
+    await eventually("the upload to begin", lambda: server.state.busy._count)
     closing = asyncio.create_task(server.listeners.close())
     await eventually("the end to begin", lambda: server.service.stopping)
     release.set()
@@ -44,7 +44,7 @@ async def test_new_connections_are_refused_and_open_ones_take_no_uploads(server)
     release = asyncio.Event()
     await server.get("/healthz")
     upload = asyncio.create_task(server.upload(slowly(release)))
-    await eventually("the upload to begin", lambda: server.service.busy._count)
+    await eventually("the upload to begin", lambda: server.state.busy._count)
     reader, writer = await asyncio.open_connection(server.host, server.port)
     writer.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
     assert b"200 OK" in await reader.readuntil(b"\r\n\r\n")
@@ -65,7 +65,7 @@ async def test_new_connections_are_refused_and_open_ones_take_no_uploads(server)
 async def test_a_request_that_takes_too_long_is_aborted_and_changes_nothing(server, monkeypatch, caplog) -> None:
     monkeypatch.setattr(listeners, "SHUTDOWN_SECONDS", 0.05)
     upload = asyncio.create_task(server.upload(slowly(asyncio.Event())))
-    await eventually("the upload to begin", lambda: server.service.busy._count)
+    await eventually("the upload to begin", lambda: server.state.busy._count)
     await server.listeners.close()
     with pytest.raises(aiohttp.ClientError):
         await upload

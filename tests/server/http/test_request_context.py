@@ -10,7 +10,7 @@ from dagferry_server.http.request_context import RequestContext
 
 def call(query: str) -> RequestContext:
     request = make_mocked_request("GET", f"/x?{query}")
-    return RequestContext(request, None, None, ANYBODY)  # type: ignore[arg-type]
+    return RequestContext(request, None, None, None, ANYBODY)  # type: ignore[arg-type]
 
 
 def test_a_number_or_its_default() -> None:

@@ -16,7 +16,7 @@ from credentials import TokensFile
 from dagferry_server.errors import StoreAway
 from dagferry_server.http import sending
 from dagferry_server.http.handlers import download
-from dagferry_server.metrics import NO_ANSWER
+from dagferry_server.metrics import CLIENT_DISCONNECTED
 from dagferry_server.store.base import BundleSource
 from dagferry_server.store.local import LocalStore
 from harness import pack
@@ -40,7 +40,7 @@ async def test_a_client_that_goes_away_in_the_middle_leaves_nothing_open(server)
         for _ in range(3):
             writer = await begin(server, path)
             writer.transport.abort()
-        await eventually("the requests to be over", lambda: not server.service.busy._count)
+        await eventually("the requests to be over", lambda: not server.state.busy._count)
         await eventually("the files to be closed", lambda: not open_files(bundles))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -71,10 +71,10 @@ async def test_a_client_that_takes_nothing_is_disconnected_and_frees_its_place(
         sock=small, ssl=context, server_hostname="127.0.0.1" if tls else None, limit=1024
     )
     writer.write(f"GET /default/dags/{path.format(new, old)} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
-    taken = server.service.download_slots if path == "download" else server.service.bundle_slots
+    taken = server.state.download_slots if path == "download" else server.state.bundle_slots
     await eventually("the download to begin", lambda: len(taken))
     await eventually("it to be cut off", lambda: not len(taken))
-    await eventually("the request to be over", lambda: not server.service.busy._count)
+    await eventually("the request to be over", lambda: not server.state.busy._count)
     await eventually("the connection to be closed", lambda: server.connections() <= before)
     await eventually("the files to be closed", lambda: not open_files(f"{server.service.folder.root}/default/bundles/"))
     writer.transport.abort()
@@ -120,10 +120,10 @@ async def test_a_client_that_hangs_up_as_soon_as_it_has_all_has_not_disconnected
         for _ in range(10):
             async with session.get(f"/default/dags/versions/{version}") as answer:
                 assert (answer.status, len(await answer.read())) == (200, answer.content_length)
-    await eventually("the requests to be over", lambda: not server.service.busy._count)
+    await eventually("the requests to be over", lambda: not server.state.busy._count)
     counted = server.service.metrics.requests.labels
     route = "/{deployment}/dags/versions/{version}"
-    assert [counted(route, status)._value.get() for status in ("2xx", NO_ANSWER)] == [10, 0]
+    assert [counted(route, status)._value.get() for status in ("2xx", CLIENT_DISCONNECTED)] == [10, 0]
 
 
 class Ranged(BundleSource):

@@ -155,7 +155,10 @@ def test_what_a_killed_writer_named_but_did_not_sync_is_synced_before_anybody_se
     store.prepare("prod")
     assert store.sequences("prod") == [1]
     assert store.has_bundle("prod", DIGEST)
-    assert synced == ["prod", "deploys", "bundles"]
+    assert store.newer("prod", 0) == [b"{}"]
+    assert synced == ["prod", "deploys", "bundles", "deploys"]
+    assert store.newer("prod", 1) == []
+    assert len(synced) == 4, "nothing new needs no sync"
 
 
 @pytest.mark.parametrize(
@@ -187,3 +190,31 @@ def test_an_error_says_what_failed() -> None:
 
 def test_the_log_id_is_a_line_of_json(store, tmp_path) -> None:
     assert json.loads((tmp_path / "prod/log.json").read_text()) == {"log_id": store.log_id("prod")}
+
+
+def test_a_bundle_without_its_index_is_not_stored(store, tmp_path) -> None:
+    put(store)
+    (tmp_path / "prod/bundles" / ("a" * 64 + ".index")).unlink()
+    assert not store.has_bundle("prod", DIGEST)
+
+
+def test_a_bundle_that_cannot_be_stored_again_stays_as_it_was(store) -> None:
+    def fail(out: object) -> bytes:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    put(store)
+    with pytest.raises(StoreFull):
+        store.put_bundle("prod", DIGEST, fail)
+    assert store.has_bundle("prod", DIGEST)
+    with store.open_bundle("prod", DIGEST) as source:
+        assert (source.read(0, source.size), source.encoded_index) == (b"bundle", b"index")
+
+
+def test_what_an_older_version_left_readable_for_others_becomes_private(store, tmp_path) -> None:
+    put(store)
+    folder = tmp_path / "prod/bundles"
+    files = sorted(folder.iterdir())
+    for path in (folder, *files):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    store.prepare("prod")
+    assert [path.stat().st_mode & 0o777 for path in (folder, *files)] == [0o700, 0o600, 0o600]

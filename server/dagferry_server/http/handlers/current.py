@@ -5,8 +5,8 @@ import re
 from aiohttp import web
 
 from dagferry_core.protocol import MAX_WAIT_SECONDS
-from dagferry_server.fleet.sidecars import report_of
 from dagferry_server.http.models import FIXED_HEADERS, json_response
+from dagferry_server.http.reports import report_of
 from dagferry_server.http.request_context import RequestContext
 
 _TAG = re.compile(r'(?:W/)?"([^"]*)"')
@@ -23,14 +23,14 @@ async def current(context: RequestContext) -> web.StreamResponse:
     deployment.check_newest()
     tag = deployment.tag
     if not has_seen(headers.get("If-None-Match", ""), tag):
-        return json_response(context.service.current_answers.of(deployment), headers={"ETag": f'"{tag}"'})
+        return json_response(context.state.current_answers.of(deployment), headers={"ETag": f'"{tag}"'})
     seconds = min(wait_seconds(headers.get("Prefer", "")), _seconds_left(context))
     if seconds > 0 and not (report and report.deregister):
         with context.waiting():
             await deployment.waiters.wait(seconds)
         deployment.check_newest()
     if deployment.tag != tag:
-        return json_response(context.service.current_answers.of(deployment), headers={"ETag": f'"{deployment.tag}"'})
+        return json_response(context.state.current_answers.of(deployment), headers={"ETag": f'"{deployment.tag}"'})
     return web.Response(status=304, headers={**FIXED_HEADERS, "ETag": f'"{tag}"'})
 
 

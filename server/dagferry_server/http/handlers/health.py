@@ -36,5 +36,6 @@ async def metrics(context: RequestContext) -> web.StreamResponse:
     service = context.service
     deployments = list(service.deployments.values())
     service.metrics.token_expiry.set(service.authenticator.token_expiry)
-    text = await asyncio.to_thread(service.metrics.render, deployments, service.reloads)
+    reloads = {**service.reloads, **context.state.reloads}
+    text = await asyncio.to_thread(service.metrics.render, deployments, reloads)
     return web.Response(body=text, headers={**FIXED_HEADERS, "Content-Type": CONTENT_TYPE_LATEST})

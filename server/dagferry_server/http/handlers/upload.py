@@ -13,7 +13,7 @@ from dagferry_runtime.logs import fields
 from dagferry_server.deploys.deployer import DeployResult
 from dagferry_server.deploys.receive import Received
 from dagferry_server.errors import RequestError, ShuttingDown, UploadTooSlow
-from dagferry_server.http.models import UploadAnswer, json_response
+from dagferry_server.http.models import json_response, upload_answer
 from dagferry_server.http.request_context import RequestContext
 from dagferry_server.http.upload_body import UploadBody, check_length
 from dagferry_server.metrics import OUTCOME_OK, OUTCOME_UNCHANGED
@@ -26,7 +26,7 @@ async def upload(context: RequestContext) -> web.StreamResponse:
     result = await _upload(context)
     outcome = OUTCOME_UNCHANGED if result.unchanged else OUTCOME_OK
     context.service.metrics.uploads.labels(context.deployment.name, outcome).inc()
-    return json_response(_answer(result))
+    return json_response(upload_answer(result))
 
 
 async def _upload(context: RequestContext) -> DeployResult:
@@ -39,7 +39,7 @@ async def _upload(context: RequestContext) -> DeployResult:
     root = _root(context)
     limit = service.upload_limit(deployment)
     check_length(context.request, limit)
-    with service.upload_slots.hold(deployment.name, context.caller):
+    with context.state.upload_slots.hold(deployment.name, context.caller):
         return await _receive_and_deploy(context, limit, root)
 
 
@@ -99,20 +99,4 @@ def _note(context: RequestContext, received: Received, seconds: float) -> None:
             sha256=received.sha256,
             seconds=round(seconds, 3),
         ),
-    )
-
-
-def _answer(result: DeployResult) -> UploadAnswer:
-    deploy, unchanged = result.deploy, result.unchanged
-    return UploadAnswer(
-        version=deploy.version,
-        digest=deploy.digest,
-        sequence=deploy.sequence,
-        unchanged=unchanged,
-        added=0 if unchanged else deploy.added,
-        changed=0 if unchanged else deploy.changed,
-        removed=0 if unchanged else deploy.removed,
-        warnings=result.warnings,
-        excluded=result.excluded_files,
-        excluded_paths=result.excluded,
     )

@@ -11,7 +11,7 @@ from dagferry_core.protocol import BUNDLE_TYPE, DIGEST, FROM, PATCH_TYPE
 from dagferry_runtime.logs import fields
 from dagferry_server.deploys.patches import Key
 from dagferry_server.errors import BundleGone
-from dagferry_server.fleet.sidecars import report_of
+from dagferry_server.http.reports import report_of
 from dagferry_server.http.request_context import RequestContext
 
 log = logging.getLogger(__name__)
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 async def version(context: RequestContext) -> web.StreamResponse:
     """Send a patch from the version that the caller has, if there is one; else the whole bundle."""
     deploy = await context.deployment.deploy(context.request.match_info["version"])
-    with context.service.bundle_slots.hold(context.deployment.name, context.caller):
+    with context.state.bundle_slots.hold(context.deployment.name, context.caller):
         return await _send(context, deploy)
 
 
@@ -31,7 +31,7 @@ async def _send(context: RequestContext, deploy: Deploy) -> web.StreamResponse:
         response = await _send_whole(context, deploy)
     else:
         headers = {"Content-Type": PATCH_TYPE, DIGEST: deploy.digest}
-        response = await context.service.sender.send_bytes(context.request, patch, headers)
+        response = await context.state.sender.send_bytes(context.request, patch, headers)
     if context.request.method == hdrs.METH_HEAD:
         return response
     size = response.content_length or 0
@@ -66,7 +66,7 @@ async def _send_whole(context: RequestContext, deploy: Deploy) -> web.StreamResp
     store, name = context.service.store, context.deployment.name
     headers = {"Content-Type": BUNDLE_TYPE, DIGEST: deploy.digest}
     try:
-        return await context.service.sender.send_bundle(
+        return await context.state.sender.send_bundle(
             context.request, lambda: store.open_bundle(name, deploy.digest), headers
         )
     except BundleGone as error:

@@ -139,7 +139,7 @@ async def test_who_hangs_up_waits_no_longer(server) -> None:
     waiter.cancel()
     await asyncio.gather(waiter, return_exceptions=True)
     await eventually("the waiter to be gone", lambda: waiting(server) == 0)
-    assert not server.service.busy._count
+    assert not server.state.busy._count
 
 
 async def test_a_sidecar_is_known_by_what_it_says_until_it_deregisters(server) -> None:

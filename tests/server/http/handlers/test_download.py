@@ -9,10 +9,8 @@ import aiohttp
 import pytest
 
 from dagferry_core.bundle.frames import RangeRead
-from dagferry_core.bundle.manifest import Entry
 from dagferry_core.bundle.walk import walk
 from dagferry_server.errors import StoreDamaged
-from dagferry_server.http.handlers.download import _header
 from running import A, B
 
 
@@ -71,9 +69,3 @@ async def test_a_bundle_that_turns_out_damaged_on_the_way_is_aborted_not_ended(s
     monkeypatch.setattr("dagferry_server.deploys.bundles.walk", fails)
     with pytest.raises(aiohttp.ClientPayloadError):
         await server.get("/default/dags/download")
-
-
-def test_entries_are_tar_members() -> None:
-    header = _header(Entry("a.py", 3, 0o755, "0" * 64), 7)
-    member = tarfile.TarInfo.frombuf(header, "utf-8", "strict")
-    assert (member.name, member.size, member.mode, member.mtime) == ("dags/a.py", 3, 0o755, 7)

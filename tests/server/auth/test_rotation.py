@@ -11,7 +11,8 @@ import aiohttp
 import pytest
 
 from credentials import SCOPES, TokensFile, issuers_file
-from dagferry_server.auth import keys, watched
+from dagferry_server.auth import keys
+from dagferry_server.config import watched
 from harness import PATIENCE_SECONDS, pack
 from issuer import LocalIssuer, github_claims, make_certificate, make_key, public_jwk
 from running import A, Running, eventually

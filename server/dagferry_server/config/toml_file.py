@@ -1,20 +1,16 @@
-"""The TOML files that control access: how they are parsed, and what their entries have in common."""
+"""TOML files: how they are parsed, and what their entries have in common."""
 
 import sys
-from typing import Annotated, Any, TypeVar
+from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from dagferry_core.errors import SetupError
-from dagferry_server.auth.access import Grant, Scope
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
-
-DEPLOYMENT_PATTERN = r"^[a-z0-9*]([a-z0-9*-]{0,61}[a-z0-9*])?$"
-DeploymentPattern = Annotated[str, StringConstraints(pattern=DEPLOYMENT_PATTERN)]
 
 ModelType = TypeVar("ModelType", bound=BaseModel)
 
@@ -23,18 +19,6 @@ class Entry(BaseModel):
     """What all tables of these files share: unknown keys are errors, and errors never show values."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
-
-
-class GrantEntry(Entry):
-    """An entry that grants scopes on deployments."""
-
-    scopes: Annotated[frozenset[Scope], Field(min_length=1)]
-    deployments: Annotated[tuple[DeploymentPattern, ...], Field(min_length=1)]
-
-    @property
-    def grant(self) -> Grant:
-        """What the entry grants."""
-        return Grant(self.scopes, self.deployments)
 
 
 def parse_toml(data: bytes, what: str) -> dict[str, Any]:

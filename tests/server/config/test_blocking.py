@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from dagferry_server.auth.blocking import Blocking
+from dagferry_server.config.blocking import Blocking
 
 SHORT = 0.02
 LONG = 30.0

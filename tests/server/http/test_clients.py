@@ -7,14 +7,9 @@ connection send an empty file.
 import asyncio
 import contextlib
 import io
-import json
-import socket
 import ssl
-import struct
 import tarfile
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
-from typing import Any
+from collections.abc import Iterable
 
 import pytest
 
@@ -24,70 +19,8 @@ from dagferry_server.http.openapi import errors_of
 from dagferry_server.http.routes import ROUTES
 from harness import pack
 from issuer import make_certificate
-from running import A, B, Running, eventually
-
-BOUNDARY = "d0f13a5e"
-
-
-class Wire:
-    """One raw connection."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.reader = reader
-        self.writer = writer
-
-    async def send(self, *pieces: bytes) -> None:
-        for piece in pieces:
-            self.writer.write(piece)
-            await self.writer.drain()
-
-    async def answer(self) -> tuple[int, dict[str, str], Any]:
-        """Status, headers and JSON of the next answer."""
-        head = (await self.reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
-        headers = dict(line.lower().split(": ", 1) for line in head[1:] if line)
-        length = int(headers.get("content-length", "0"))
-        content = await self.reader.readexactly(length)
-        return int(head[0].split()[1]), headers, json.loads(content) if content else None
-
-    async def silent(self, seconds: float = 0.05) -> bool:
-        """Tell whether nothing comes for a moment."""
-        try:
-            await asyncio.wait_for(self.reader.readexactly(1), seconds)
-        except asyncio.TimeoutError:
-            return True
-        return False
-
-    def reset(self) -> None:
-        """Break the connection as a crash does."""
-        self.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.writer.close()
-
-
-@asynccontextmanager
-async def connected(server: Running, context: ssl.SSLContext | None = None) -> AsyncIterator[Wire]:
-    reader, writer = await asyncio.open_connection(server.host, server.port, ssl=context)
-    try:
-        yield Wire(reader, writer)
-    finally:
-        writer.close()
-
-
-def post(length: int | str, *headers: str, path: str = "/default/dags/upload") -> bytes:
-    framing = f"Content-Length: {length}" if isinstance(length, int) else length
-    return "\r\n".join([f"POST {path} HTTP/1.1", "Host: 127.0.0.1", framing, *headers, "", ""]).encode()
-
-
-def multipart(file: bytes, *, end: str = "--\r\n") -> bytes:
-    head = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="file"; filename="/home/me/dags.tar.gz"\r\n\r\n'
-    return head.encode() + file + f"\r\n--{BOUNDARY}{end}".encode()
-
-
-FORM = f"Content-Type: multipart/form-data; boundary={BOUNDARY}"
-
-
-async def sequence(server: Running) -> int:
-    return (await server.get("/default/dags/current")).json["sequence"]
-
+from rawhttp import FORM, Wire, connected, multipart, post, sequence
+from running import A, B, eventually
 
 # --- only 200 is success, a 5xx is repeated, a 4xx is final --------------------------------------------------------
 
@@ -194,7 +127,7 @@ async def test_a_client_that_goes_on_sending_is_not_read_without_a_limit(server,
         await wire.send(post(1 << 40))
         sending = asyncio.create_task(send(wire))
         assert (await wire.answer())[0] == 413
-        await eventually("the request to be over", lambda: not server.service.busy._count)
+        await eventually("the request to be over", lambda: not server.state.busy._count)
         await sending
 
 
@@ -215,7 +148,7 @@ async def test_the_server_does_not_linger_without_a_limit(server, monkeypatch) -
     async with connected(server) as wire:
         await wire.send(post(20 * MIB), bytes(1000))
         assert (await wire.answer())[0] == 413
-        await eventually("the request to be over", lambda: not server.service.busy._count)
+        await eventually("the request to be over", lambda: not server.state.busy._count)
 
 
 async def test_a_file_over_the_limit_that_content_length_hides_is_refused_all_the_same(server) -> None:
@@ -289,7 +222,7 @@ async def test_a_truncated_body_changes_nothing_and_leaves_nothing(server, form,
                 await wire.send(post("Transfer-Encoding: chunked", *headers), b"%x\r\n%b\r\n" % (len(whole), whole))
             else:
                 await wire.send(post(len(whole) + 1, *headers), whole)
-            await eventually("the upload to begin", lambda: server.service.busy._count)
+            await eventually("the upload to begin", lambda: server.state.busy._count)
             if breaking == "reset":
                 wire.reset()
         await eventually("the end of it", lambda before=before: outcome._value.get() > before)
@@ -307,93 +240,6 @@ async def test_a_content_length_that_is_too_short_cuts_the_archive(server) -> No
         assert (status, told["code"]) == (400, "request_invalid")
         assert await wire.reader.read() == b""
     assert await sequence(server) == 0
-
-
-@pytest.mark.parametrize("end", ["", "\r\n", "-", "x"])
-async def test_a_form_without_its_end_is_refused(server, end) -> None:
-    async with connected(server) as wire:
-        form = multipart(pack(A), end=end)
-        await wire.send(post(len(form), FORM), form)
-        status, _, told = await wire.answer()
-        assert (status, told["code"]) == (400, "multipart_invalid")
-    assert await sequence(server) == 0
-
-
-@pytest.mark.parametrize(
-    ("kind", "form"),
-    [
-        ("multipart/form-data", multipart(b"x")),
-        ("multipart/form-data; boundary=", multipart(b"x")),
-        ("multipart/form-data; boundary=" + "x" * 71, multipart(b"x")),
-        ("multipart/form-data; boundary=other", multipart(b"x")),
-        (f"multipart/form-data; boundary={BOUNDARY}", b"no form at all"),
-        (f"multipart/form-data; boundary={BOUNDARY}", b""),
-        (
-            f"multipart/form-data; boundary={BOUNDARY}",
-            f"--{BOUNDARY}\r\nContent-Type: multipart/mixed; boundary=y\r\n\r\n--y--\r\n--{BOUNDARY}--\r\n".encode(),
-        ),
-        (
-            f"multipart/form-data; boundary={BOUNDARY}",
-            f"--{BOUNDARY}\r\nContent-Disposition: {'x' * 9000}\r\n\r\n\r\n--{BOUNDARY}--\r\n".encode(),
-        ),
-        (
-            f"multipart/form-data; boundary={BOUNDARY}",
-            f'--{BOUNDARY}\r\nContent-Disposition: "\r\n\r\nx\r\n--{BOUNDARY}--\r\n'.encode(),
-        ),
-    ],
-)
-async def test_a_malformed_form_is_refused_with_an_explanation(server, kind, form) -> None:
-    async with connected(server) as wire:
-        await wire.send(post(len(form), f"Content-Type: {kind}"), form)
-        status, _, told = await wire.answer()
-        assert (status, told["code"]) == (400, "multipart_invalid")
-
-
-FIELD = b'--%b\r\nContent-Disposition: form-data; name="n"\r\n\r\n\r\n' % BOUNDARY.encode()
-
-
-@pytest.mark.parametrize(
-    ("begin", "endless"),
-    [
-        (b"", b"x\r\n"),
-        (b"", b"x" * 77 + b"\r\n"),
-        (b"", b"x" * 1000),
-        (b"", FIELD),
-        (FIELD[:-2], b"x" * 77 + b"\r\n"),
-        (multipart(b"x"), b"x\r\n"),
-        (multipart(b"x"), b"x" * 1000),
-    ],
-    ids=["lines", "long lines", "no line at all", "fields", "one field", "lines behind the end", "bytes behind it"],
-)
-async def test_a_form_that_never_comes_to_its_file_or_its_end_is_refused_early(
-    server, monkeypatch, begin, endless
-) -> None:
-    monkeypatch.setattr(body, "DISCARD_BYTES", 100_000)
-    piece = endless * (50_000 // len(endless))
-
-    async def send(wire: Wire) -> None:
-        await wire.send(post("Transfer-Encoding: chunked", FORM))
-        await wire.send(b"%x\r\n%b\r\n" % (len(begin), begin) if begin else b"")
-        while True:
-            await wire.send(b"%x\r\n%b\r\n" % (len(piece), piece))
-
-    async with connected(server) as wire:
-        sending = asyncio.create_task(send(wire))
-        try:
-            status, headers, told = await asyncio.wait_for(wire.answer(), 20)
-        finally:
-            sending.cancel()
-        assert (status, headers["connection"], told["code"]) == (400, "close", "multipart_invalid")
-    assert await sequence(server) == 0
-
-
-async def test_what_comes_before_and_after_a_form_is_not_looked_at(server) -> None:
-    async with connected(server) as wire:
-        form = b"hello\r\n" * 100 + multipart(pack(A)) + b"bye\r\n" * 100
-        await wire.send(post(len(form), FORM), form)
-        assert (await wire.answer())[0] == 200
-        await wire.send(post(len(form), FORM), form)
-        assert (await wire.answer())[0] == 200
 
 
 async def test_an_upload_of_which_nothing_more_comes_is_given_up(server, monkeypatch) -> None:
@@ -460,8 +306,8 @@ async def test_slow_clients_hold_up_nobody_else(server) -> None:
     slow = [await asyncio.open_connection(server.host, server.port) for _ in range(100)]
     for _, writer in slow:
         writer.write(post(1000) + b"x")
-    await eventually("the slow ones to be there", lambda: server.service.busy._count == 100)
+    await eventually("the slow ones to be there", lambda: server.state.busy._count == 100)
     assert (await server.upload(pack(A))).status == 200
     for _, writer in slow:
         writer.close()
-    await eventually("the slow ones to be gone", lambda: server.service.busy._count == 0)
+    await eventually("the slow ones to be gone", lambda: server.state.busy._count == 0)

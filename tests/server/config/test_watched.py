@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from dagferry_core.errors import SetupError
-from dagferry_server.auth import watched
-from dagferry_server.auth.regular import read_regular
-from dagferry_server.auth.watched import MAX_WATCHED_BYTES, WatchedFile, running, watch
+from dagferry_server.config import watched
+from dagferry_server.config.regular import read_regular
+from dagferry_server.config.watched import MAX_WATCHED_BYTES, WatchedFile, running, watch
 from running import eventually
 
 

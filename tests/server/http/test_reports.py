@@ -1,0 +1,33 @@
+"""What a sidecar reports in the headers of its requests."""
+
+from urllib.parse import quote
+
+from dagferry_core.protocol import MAX_ERROR_CHARACTERS
+from dagferry_server.fleet.sidecars import Report
+from dagferry_server.http.reports import MAX_NAME_CHARACTERS, report_of
+
+
+def test_a_report_is_read_from_the_headers() -> None:
+    headers = {
+        "Dagferry-Instance": "pod-0",
+        "Dagferry-Component": "worker",
+        "Dagferry-Live": "v1",
+        "Dagferry-Error": quote("volume_failed: größer"),
+        "Dagferry-Deregister": "1",
+    }
+    assert report_of(headers) == Report("pod-0", "worker", "v1", "volume_failed: größer", deregister=True)
+
+
+def test_who_does_not_say_who_they_are_is_nobody() -> None:
+    assert report_of({"Dagferry-Live": "v1"}) is None
+
+
+def test_what_is_too_long_is_truncated_and_what_a_terminal_would_obey_is_replaced() -> None:
+    found = report_of({"Dagferry-Instance": "x" * 5000, "Dagferry-Error": quote("\x1b[2J\n" + "y" * 5000)})
+    assert found is not None
+    assert len(found.instance) == MAX_NAME_CHARACTERS
+    assert len(found.error) == MAX_ERROR_CHARACTERS
+    assert found.error.startswith("?[2J?y")
+    odd = report_of({"Dagferry-Instance": "a\tb\udce9\ud800é\ue000"})
+    assert odd is not None
+    assert odd.instance == "a?b??é\ue000"
