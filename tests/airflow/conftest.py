@@ -17,14 +17,6 @@ from dagferry_airflow.live import LiveTree
 from harness import Server, Sidecar, eventually
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests of a file in one process: they share an Airflow that runs. Files share nothing."""
-    for item in items:
-        if item.path.parent == Path(__file__).parent:
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
-
-
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
     environment_of(3)  # nothing is started where the tests are skipped

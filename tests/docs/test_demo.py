@@ -16,8 +16,6 @@ import pytest
 
 from pages import HOME
 
-pytestmark = pytest.mark.xdist_group("demo")  # it takes the ports it names in its commands, if they are free
-
 TIMEOUT_SECONDS = 120
 ENVIRONMENT = os.environ | {"NO_PROXY": "*"}
 

@@ -34,7 +34,7 @@ def built(tmp_path_factory) -> Path:
     return folder
 
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("dist")]  # they share what was built
+pytestmark = pytest.mark.slow
 
 
 def test_it_builds_a_wheel_and_a_source_distribution(built) -> None:
