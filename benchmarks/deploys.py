@@ -29,7 +29,7 @@ from wire import Relay
 SIDECARS = 50
 FLEET_RUNS = 5
 REST_SECONDS = 0.3
-"""Between two deploys, in which a sidecar comes to wait for the next one."""
+"""Between two deploys, so that a sidecar waits for the next one."""
 FLEET_REST_SECONDS = 2
 
 
@@ -54,7 +54,7 @@ def _times(change: Change, shape: tree.Shape, what: str, goals: tuple[str, str])
 
 
 def _amounts(change: Change, shape: tree.Shape, what: str, goals: tuple[str, str, str]) -> list[Row]:
-    """Through a relay that counts, and on a disk, because the kernel counts nothing that is written to memory."""
+    """Through a relay that counts, and on a disk, because the kernel does not count what is written to memory."""
     folder, changed = folder_and_changes(change, shape)
     received, sent, written = [], [], []
     with (

@@ -1,4 +1,4 @@
-"""An upload to a server with many deployments and long logs, and whether anybody else feels its retention."""
+"""Measures an upload to a server with many deployments and long logs, and how its retention affects other requests."""
 
 import hashlib
 import http.client
@@ -60,7 +60,7 @@ def body_of(number: int) -> bytes:
 
 
 class Probe(threading.Thread):
-    """Asks for /healthz over one connection, and keeps how long each answer took."""
+    """Requests /healthz over one connection, and records how long each response took."""
 
     def __init__(self, port: int) -> None:
         super().__init__()
@@ -69,7 +69,7 @@ class Probe(threading.Thread):
         self._end = threading.Event()
 
     def run(self) -> None:
-        """Ask again and again, until the end."""
+        """Send requests until the end."""
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=60)
         while not self._end.wait(PROBE_SECONDS):
             began = time.perf_counter()
@@ -85,7 +85,7 @@ class Probe(threading.Thread):
 
 
 def answers(server: Server) -> bool:
-    """Tell whether the server has started; it reads every entry first."""
+    """Return whether the server has started; it reads every entry first."""
     try:
         return server.get("/healthz")[0] == 200
     except OSError:

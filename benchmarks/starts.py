@@ -1,4 +1,4 @@
-"""A sidecar that starts on an empty volume, and one that follows and hears nothing."""
+"""A sidecar that starts on an empty volume, and one that follows without any deploy."""
 
 import shlex
 import shutil
@@ -29,7 +29,7 @@ from harness import Server
 
 IDLE_SECONDS = 60
 SETTLE_SECONDS = 75
-"""The last thing that a swap leaves to do is done 60 s after it."""
+"""The last work after a swap is done 60 s after it."""
 IDLE_RUNS = 5
 
 
@@ -80,7 +80,7 @@ def tiny_start() -> list[Row]:
 
 @row_per_tree
 def idle(shape: tree.Shape) -> list[Row]:
-    """A sidecar that follows and hears nothing, minute after minute."""
+    """A sidecar that follows without any deploy, minute after minute."""
     folder, _ = folder_and_changes(tree.change_leaf, shape)
     used = []
     with serving("idle") as server:

@@ -163,7 +163,7 @@ def settings(w: Writer) -> str:
 
 
 def keys(w: Writer) -> str:
-    """Write keys that hardly pack at all, as every real tree has some."""
+    """Write keys that can hardly be compressed, because every real tree has some."""
     lines = "".join(f'    "{w.number(1 << 48):012x}",  # {w.name()}\n' for _ in range(4 + w.number(8)))
     return f"\n{w.name().upper()}_KEYS = [\n{lines}]\n"
 

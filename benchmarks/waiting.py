@@ -1,4 +1,4 @@
-"""Many that wait for the next deploy, and a server with many deployments and long logs."""
+"""Many connections that wait for the next deploy, and a server with many deployments and long logs."""
 
 import asyncio
 import shutil

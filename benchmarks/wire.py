@@ -1,4 +1,4 @@
-"""Counts the bytes between a sidecar and a server, headers included: a relay that both take for the other one."""
+"""Counts the bytes between a sidecar and a server, headers included, with a relay between them."""
 
 import contextlib
 import socket

@@ -1,4 +1,4 @@
-"""Measure how much of each module its own tests cover, lines and branches, and hold the floors.
+"""Measure how much of each module its own tests cover (lines and branches), and enforce the floors.
 
 ``make coverage`` measures the modules of the packages in ``tests/coverage_floors.toml`` and ends with 1 if one is below
 its floor, or has none. ``python scripts/branch_coverage.py patch tar`` measures some of them, by words in
@@ -21,7 +21,7 @@ PYTEST = ("-m", "pytest", "-q", "-p", "no:cacheprovider")
 
 
 def covered(module: str, folder: Path) -> float:
-    """Return the per cent of the lines and branches of a module that its own tests cover; 0 if there are none."""
+    """Return the percentage of a module's lines and branches that its own tests cover; 0 if it has no tests."""
     tests = own_tests(module)
     if not (HOME / tests[0]).is_file():
         return 0.0
@@ -41,7 +41,7 @@ def _run(command: Sequence[str]) -> None:
 
 
 def floors() -> dict[str, int]:
-    """Return the floor of each module that has one, in per cent, by the module's path."""
+    """Return the floor of each module that has one, in percent, by the module's path."""
     known: dict[str, Any] = read_toml(FLOORS)
     return dict(known["floors"])
 

@@ -1,4 +1,4 @@
-"""Say in one line what is missing before a virtual environment can be made."""
+"""Print in one line what is missing to create a virtual environment."""
 
 import importlib.util
 import sys

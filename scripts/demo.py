@@ -1,6 +1,6 @@
-"""A demonstration: a server, three sidecars, a deploy of examples/dags, a changed DAG, each step with its time.
+"""A demonstration: a server, three sidecars, a deploy of examples/dags, and a changed DAG; each step with its duration.
 
-On a terminal everything keeps running until Ctrl-C, and it says what to type next; otherwise it ends by itself. What
+On a terminal everything keeps running until Ctrl-C, and it prints what to type next; otherwise it ends by itself. What
 was deployed stays in .run, and the next demonstration continues with it. ``make run`` calls it.
 """
 
@@ -32,7 +32,7 @@ POLL_SECONDS = 0.002
 
 
 def port(wanted: int) -> int:
-    """Return ``wanted`` if it is free on loopback, else some free port."""
+    """Return ``wanted`` if that port is free on loopback, else any free port."""
     for number in (wanted, 0):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -174,7 +174,7 @@ def lock() -> int | None:
 
 
 def main() -> int:
-    """Run the demonstration; return 0 if all of it happened, 1 if another one is running."""
+    """Run the demonstration; return 0 if it completed, 1 if another one is running."""
     WORK.mkdir(exist_ok=True)
     locked = lock()
     if locked is None:

@@ -39,7 +39,7 @@ def packages(project: Mapping[str, Any]) -> list[Path]:
 
 
 def complaints(wheel: Path, project: Mapping[str, Any]) -> list[str]:
-    """Return what is wrong with the contents of a wheel; empty if it has all that it should, and nothing else."""
+    """Return what is wrong with the contents of a wheel; empty if it is complete and has nothing else."""
     found: list[str] = []
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
@@ -63,7 +63,7 @@ def complaints(wheel: Path, project: Mapping[str, Any]) -> list[str]:
 
 
 def main() -> None:
-    """Build both, check them, and say what was made."""
+    """Build both, check them, and print their names."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("tag", nargs="?", help="the tag that is released: v and the version")
     parser.add_argument("--into", type=Path, default=HOME / "dist", help="the folder for the two files")

@@ -1,4 +1,4 @@
-"""Which test files are a module's own: the tests mirror the packages, so names alone tell.
+"""Finds the test files of a module by their names: the tests mirror the packages.
 
 ``core/dagferry_core/names.py`` has ``tests/core/test_names.py``, and ``follow/dagferry_follow/volume/tree.py`` has
 ``tests/follow/volume/test_tree.py``. Where one file would be too long, ``test_tree_<part>.py`` are others.
@@ -36,7 +36,7 @@ def own_tests(module: str) -> list[str]:
     """Return the paths of all test files of the module at this path: ``own_test``, and the other parts."""
     first = own_test(module)
     prefix = f"{Path(first).stem}_"
-    # test_tar_header.py has a module of its own, and so it is no part of test_tar.py.
+    # test_tar_header.py belongs to a module of its own, so it is not a part of test_tar.py.
     names = [f"test_{path.stem}" for path in (HOME / module).parent.glob("*.py")]
     others = [name for name in names if name.startswith(prefix)]
     parts = [path for path in (HOME / first).parent.glob(f"{prefix}*.py") if not _is_of(path.stem, others)]

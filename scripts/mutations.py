@@ -25,7 +25,7 @@ NOT_COPIED = shutil.ignore_patterns(".git", ".venv*", ".run", ".*_cache", "__pyc
 
 
 class Mutation(NamedTuple):
-    """A change: ``old``, which stands once in ``file``, becomes ``new``, and one of ``tests`` must fail."""
+    """A change: ``old``, which occurs once in ``file``, becomes ``new``, and one of ``tests`` must fail."""
 
     file: str
     old: str
@@ -46,7 +46,7 @@ def known() -> list[Mutation]:
 def run(tree: Path, tests: Sequence[str]) -> int | None:
     """Return the exit code of these tests of a copy of the tree, ``None`` if they take too long."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(str(tree / name) for name in packages())}
-    environment["PYTHONDONTWRITEBYTECODE"] = "1"  # a file changed twice in a second would be taken for the same
+    environment["PYTHONDONTWRITEBYTECODE"] = "1"  # a file changed twice in a second would look unchanged
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests]
     try:
         done = subprocess.run(  # noqa: S603
@@ -60,7 +60,7 @@ def run(tree: Path, tests: Sequence[str]) -> int | None:
 
 
 def survives(tree: Path, mutation: Mutation) -> bool:
-    """Tell whether the tests pass though the change was made."""
+    """Return whether the tests pass despite the change."""
     path = tree / mutation.file
     before = path.read_text()
     try:

@@ -1,6 +1,6 @@
 """Draw the pictures of the documentation: docs/images/*.dot → *.svg, with Graphviz (``apt-get install graphviz``).
 
-Each SVG has the sha256 of its source in it, so a test can tell that it is up to date without Graphviz.
+Each SVG contains the sha256 of its source, so a test can check without Graphviz that it is up to date.
 """
 
 import hashlib

@@ -1,6 +1,6 @@
 """Write the tables of settings, metrics, errors and endpoints into docs/, from the code that defines them.
 
-``make docs`` writes them; ``python scripts/reference.py --check`` only tells whether they are up to date.
+``make docs`` writes them; ``python scripts/reference.py --check`` only checks that they are up to date.
 """
 
 import functools

@@ -15,14 +15,14 @@ from treemaker import Stored
 class FakeServer:
     """One deployment, ``default``, of a server that does what it is told.
 
-    ``meddle(kind, handler)`` is asked before each answer, ``kind`` being ``current``, ``whole`` or ``patch``; it may
+    ``intercept(kind, handler)`` is asked before each answer, ``kind`` being ``current``, ``whole`` or ``patch``; it may
     answer itself and return True. ``corrupt(kind, body)`` may change a body.
     """
 
     def __init__(self) -> None:
         self.log_id = "log-1"
         self.deploys: list[tuple[dict[str, object], Stored]] = []
-        self.meddle: Callable[[str, BaseHTTPRequestHandler], bool] = lambda _kind, _handler: False
+        self.intercept: Callable[[str, BaseHTTPRequestHandler], bool] = lambda _kind, _handler: False
         self.corrupt: Callable[[str, bytes], bytes] = lambda _kind, body: body
         self.requests: list[tuple[str, dict[str, str]]] = []
         self.waits = True
@@ -119,7 +119,7 @@ class FakeServer:
             self.send(handler, 404, b'{"code":"route_not_found","message":"There is no such call.","hint":""}')
 
     def _current(self, handler: BaseHTTPRequestHandler) -> None:
-        if self.meddle("current", handler):
+        if self.intercept("current", handler):
             return
         seen = handler.headers.get("If-None-Match", "").strip('"')
         wait = int(handler.headers.get("Prefer", "wait=0").removeprefix("wait="))
@@ -144,7 +144,7 @@ class FakeServer:
         body, kind = new.body, "whole"
         if old and (patch := new.patch_from(old)) is not None:
             body, kind = patch, "patch"
-        if self.meddle(kind, handler):
+        if self.intercept(kind, handler):
             return
         content_type = "application/zstd" if kind == "whole" else "application/vnd.dagferry.patch"
         self.send(handler, 200, self.corrupt(kind, body), {"Content-Type": content_type})

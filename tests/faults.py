@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import pytest
 
-from forking import POLL_SECONDS
+from forked_commands import POLL_SECONDS
 from harness import PATIENCE_SECONDS, eventually
 
 EVERY_POINT = os.environ.get("DAGFERRY_FAULTS") == "all"

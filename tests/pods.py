@@ -60,14 +60,14 @@ def leftovers(root: Path) -> set[str]:
 def cut_at(fake, after: int):
     """Break off every bundle after so many bytes."""
 
-    def meddle(kind: str, handler) -> bool:
+    def intercept(kind: str, handler) -> bool:
         if kind == "current":
             return False
         content_type = "application/zstd" if kind == "whole" else "application/vnd.dagferry.patch"
         fake.cut(handler, fake.deploys[-1][1].body, after, content_type)
         return True
 
-    return meddle
+    return intercept
 
 
 def promise_whole(fake, handler) -> bytes:
@@ -83,7 +83,7 @@ def promise_whole(fake, handler) -> bytes:
 def stall(fake, over: threading.Event):
     """Send half of every whole bundle and then nothing."""
 
-    def meddle(kind: str, handler) -> bool:
+    def intercept(kind: str, handler) -> bool:
         if kind != "whole":
             return False
         body = promise_whole(fake, handler)
@@ -93,4 +93,4 @@ def stall(fake, over: threading.Event):
         threading.Event().wait(30)
         return True
 
-    return meddle
+    return intercept

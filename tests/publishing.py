@@ -22,7 +22,7 @@ def publish(volume: Volume, number: int, now: float = 2e9) -> list[str]:
     files = files_of(number)
     manifest = manifest_of(files)
     with volume.stage(DeployRef("log", number, f"v-{number}", manifest.digest), manifest) as staging:
-        staging.fill((entry, [files[path]]) for path, entry in manifest.files.items())
+        staging.populate((entry, [files[path]]) for path, entry in manifest.files.items())
         return volume.swap(staging, lambda: now)
 
 

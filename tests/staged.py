@@ -42,18 +42,18 @@ class Volume:
         stored = Stored(files, {path: mode for path, mode in MODES.items() if path in files})
         manifest, content = read_tar(decompressed(io.BytesIO(stored.body).read))
         with self.staging(manifest, alone=alone) as staging:
-            staging.fill(content)
+            staging.populate(content)
             return self.stamped(staging, now)
 
     def patched(
-        self, old: dict[str, bytes], new: dict[str, bytes], now: float = 2e9, meddle=lambda patch: patch
+        self, old: dict[str, bytes], new: dict[str, bytes], now: float = 2e9, intercept=lambda patch: patch
     ) -> Tree:
         stored = [Stored(files, {path: mode for path, mode in MODES.items() if path in files}) for files in (old, new)]
         body = stored[1].patch_from(stored[0])
         assert body is not None
-        patch = meddle(Patch.parse(body))
+        patch = intercept(Patch.parse(body))
         with self.staging(patch.apply_to(self.trees[-1].manifest)) as staging:
-            staging.fill(patch)
+            staging.populate(patch)
             return self.stamped(staging, now)
 
     def stamped(self, staging: StagingTree, now: float) -> Tree:

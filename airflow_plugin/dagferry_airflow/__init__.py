@@ -1,4 +1,4 @@
-"""What runs inside Airflow: a plugin that pins tasks to their tree, and a DAG bundle for Airflow 3.
+"""Runs inside Airflow: a plugin that pins tasks to their tree, and a DAG bundle for Airflow 3.
 
 ``pip install "dagferry[airflow]"`` into Airflow's environment is all the plugin needs. The DAG bundle is named in
 ``[dag_processor] dag_bundle_config_list`` as ``dagferry_airflow.DagferryBundle``. See

@@ -10,7 +10,7 @@ The dag processor follows the newest version at a path that never changes. A tas
 created with, from the disk if it is there, or else from the server; if neither has it, the task is rescheduled.
 
 ``versions/`` is cleaned up by Airflow. It removes only versions that have a tracking file, which it writes when a task
-begins; so the bundle writes that file as soon as it creates a version, and nothing stays for ever.
+begins; so the bundle writes that file as soon as it creates a version, and every version is removed in the end.
 """
 
 import contextlib

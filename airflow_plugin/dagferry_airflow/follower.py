@@ -1,7 +1,7 @@
 """Follows the newest version of a deployment in one process of Airflow: when to poll, to repair, to touch files again.
 
 The dag processor has one loop for everything, and that loop calls this. So a poll is short, a failure is followed by a
-pause, and a lock that another process holds is not waited for for long: a server that does not answer blocks the loop
+pause, and it waits only briefly for a lock that another process holds: a server that does not answer blocks the loop
 for a tenth of the time at first, and for less with each further failure.
 """
 
@@ -25,12 +25,12 @@ from dagferry_follow.remote.server import DOWNLOAD_SECONDS, Server
 from dagferry_follow.volume.root import CURRENT
 
 POLL_SECONDS = 1.5
-"""To connect in, and to be answered in."""
+"""The timeout for connecting, and for an answer."""
 LOCK_SECONDS = 3.0
 FIRST_DOWNLOAD_SECONDS = 20.0
-"""Twice that after each failure, because a bundle may just be large."""
+"""Doubled after each failure, because the bundle may just be large."""
 MAX_SECONDS = 300.0
-"""Of a download, and of a pause."""
+"""The maximum of a download, and of a pause."""
 SHORT_TIMEOUTS = Timeouts(POLL_SECONDS, POLL_SECONDS, FIRST_DOWNLOAD_SECONDS)
 PAUSE_FACTOR = 10
 MAX_DOUBLINGS = 4
@@ -66,7 +66,7 @@ class Follower:
         self._failures = 0
         self._poll_at = self._touch_at = clock()
         self._intact_until = -math.inf  # until then the contents of the live tree need no check
-        self._live: DeployRef | None = None  # the last that this process saw live
+        self._live: DeployRef | None = None  # the last tree that this process saw live
         self._repairs = Repairs()
         self._warning = ""  # the last one, which is logged once
         self._known_target = ""  # where ``current`` led when it was last looked at
@@ -136,7 +136,7 @@ class Follower:
                 first=POLL_INTERVAL_SECONDS,
                 jitter=self._jitter(),
             )
-        self._live = applied.live or self._live  # a tree that is gone was live all the same
+        self._live = applied.live or self._live  # a tree that is gone was live, too
         if applied.warning and applied.warning != self._warning:
             log.warning("%s", applied.warning)
         self._warning = applied.warning
@@ -168,7 +168,7 @@ class Follower:
         """Note what is to be touched again, if another tree is live than before, whichever process made the swap."""
         before, self._known_target = self._known_target, live_target(self._root)
         if before in {"", self._known_target}:
-            return  # there was nothing before that this process could have been parsing
+            return  # before the first tree, there was nothing that this process could have been parsing
         ages = live.ages(self._looked_at)
         if ages:
             age = min(ages.values())

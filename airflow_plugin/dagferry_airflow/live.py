@@ -30,13 +30,13 @@ from dagferry_follow.volume.volume import Live, Volume
 
 LOCK_POLL_SECONDS = 0.05
 SWAP_SECONDS = 5.0
-"""More than there can be between the mtimes of a swap and the swap."""
+"""The most time there can be between the mtimes of a swap and the swap."""
 
 log = logging.getLogger(__name__)
 
 
 def live_target(root: str) -> str:
-    """Return where ``current`` under ``root`` leads; no two trees have the same. ``""`` if it is not there."""
+    """Return the target of ``current`` under ``root``, which is different for each tree; ``""`` if it is missing."""
     try:
         return os.readlink(f"{root}/{CURRENT}")
     except OSError:
@@ -51,7 +51,7 @@ def live_version(root: str) -> str:
 @contextlib.contextmanager
 def locked(root: str, seconds: float) -> Iterator[None]:
     """Keep other processes from working on ``root``; raise ``RootInUse`` if one does so for over ``seconds``."""
-    # Not Airflow's own lock of the bundle: that one waits for ever.
+    # Not Airflow's own lock of the bundle: that one waits without a limit.
     os.makedirs(os.path.dirname(root), exist_ok=True)
     deadline = time.monotonic() + seconds
     with os.fdopen(_open_lock(f"{root}.lock")) as file:
@@ -87,7 +87,7 @@ class Applied(NamedTuple):
     published: bool
     """Whether it was published just now."""
     warning: str
-    """What was unusual; ``""`` if nothing was."""
+    """A warning about the deploy; ``""`` if there is none."""
     error: DagferryError | None
     """Why the newest deploy is not live, or the live tree is still damaged."""
 
@@ -117,7 +117,7 @@ class LiveTree:
 
     @property
     def live(self) -> Live | None:
-        """What is live; ``None`` if nothing is, or if files of it are not what they should be."""
+        """The live deploy; ``None`` if nothing is live, or if the tree is damaged."""
         return None if self._condition is Condition.CORRUPT else self._volume.live
 
     def apply(self, newest: DeployRef, server: Server, *, paused: DeployRef | None = None) -> Applied:
@@ -133,7 +133,7 @@ class LiveTree:
         if isinstance(choice, Apply):
             deploy, how = newest, choice.how
         elif self._condition is Condition.UNEXPECTED:
-            deploy = live  # links put that right, whatever the server offers
+            deploy = live  # links repair that, whatever the server offers
         publishes = deploy is not None and deploy != paused
         if deploy and publishes:
             self._publish(deploy, how, server)
@@ -153,7 +153,7 @@ class LiveTree:
         return {path: age for path, age in ages.items() if now - age >= since - SWAP_SECONDS}
 
     def make_room(self, error: Exception) -> bool:
-        """Remove what may go if ``error`` is that the volume is full; return whether there was anything."""
+        """If ``error`` says that the volume is full, remove all trees that may go; return whether there were any."""
         return self._volume.make_room(error, time.time())
 
     def touch(self, paths: tuple[str, ...]) -> None:
@@ -186,7 +186,7 @@ class LiveTree:
 
     def _stage_and_swap(self, deploy: DeployRef, manifest: Manifest, content: Content) -> None:
         with self._volume.stage(deploy, manifest) as staging:
-            staging.fill(content)
+            staging.populate(content)
             self._volume.swap(staging, time.time)
 
 
@@ -196,7 +196,7 @@ def copy(folder: str, tree: trees.Tree) -> None:
     No links: a task may write into its folder.
     """
     with StagingTree(folder, tree.manifest, tree, links=False) as staging:
-        staging.fill(tree)
+        staging.populate(tree)
         staging.finalize(time.time())
 
 
@@ -214,5 +214,5 @@ def build(folder: str, version: str, live: Live | None, server: Server) -> None:
         open_download(download, tree.manifest if tree else None, "") as (manifest, content),
         StagingTree(folder, manifest, tree, links=False) as staging,
     ):
-        staging.fill(content)
+        staging.populate(content)
         staging.finalize(time.time())

@@ -5,7 +5,7 @@ get whatever is live at that moment, and mix two versions. So, before the DAG fi
 ``current`` is pointed at the tree behind it: Airflow's dags folder, the paths of its local DAG bundles, ``sys.path``,
 and the environment that processes started by the task inherit. The sidecar keeps the tree for its grace time.
 
-A process that is pinned already, or whose folders no sidecar keeps, is left as it is.
+A process that is pinned already, or whose folders do not belong to a sidecar, is not changed.
 """
 
 import json
@@ -23,7 +23,7 @@ _this_process = {"is_task": False}
 
 
 def is_task() -> bool:
-    """Tell whether this process runs a task."""
+    """Return whether this process runs a task."""
     return _this_process["is_task"]
 
 
@@ -60,7 +60,7 @@ def pinned_bundles(config: Any) -> tuple[list[Any], dict[str, str]]:
 
 
 def repointed(path: str, pins: Mapping[str, str]) -> str:
-    """Return ``path`` with the pinned folder it is, or lies in, replaced by the real one."""
+    """Return ``path``; if it is a pinned folder or in one, that part is replaced by the real path."""
     for folder, real in pins.items():
         folder = folder.rstrip("/")  # noqa: PLW2901
         if path == folder or path.startswith(folder + "/"):

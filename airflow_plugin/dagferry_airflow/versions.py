@@ -60,7 +60,7 @@ class Versions:
         self._keep = keep
 
     def path(self, version: str) -> Path:
-        """Return where a version is, or would be."""
+        """Return the path that a version has, or would have."""
         return self._folder / "versions" / version
 
     def make(self, version: str, *, for_task: bool) -> None:
@@ -81,7 +81,7 @@ class Versions:
                     return
         server = self._connect(None if for_task else SHORT_TIMEOUTS)
         try:
-            # Polled before the lock is held: else tasks would wait for a silent server one after the other.
+            # Poll before locking: otherwise tasks would wait for a silent server one after the other.
             newest = server.current("", 0, None)
             with locked(self._live, lock_seconds):
                 if not self.path(version).is_dir():
@@ -136,7 +136,7 @@ class Versions:
         with owned as live:
             # Most runs are pinned to the newest version; then the live tree is what the next patch is for.
             if newest and newest.version == version:
-                # It is no error if another process has made a newer one live meanwhile.
+                # Another process may have made a newer one live meanwhile; that is not an error.
                 applied = live.apply(newest, server)
                 if applied.warning:
                     log.warning("%s", applied.warning)
@@ -154,7 +154,7 @@ class Versions:
 
     @contextlib.contextmanager
     def _building(self, version: str) -> Iterator[str]:
-        """Give an empty folder to build a version in; move it to its place at the end, or remove it after an error."""
+        """Yield an empty folder to build a version in; move it to its place at the end, or remove it after an error."""
         for leftover in self._folder.glob("building-*"):
             with contextlib.suppress(PermissionError):  # another user's, who removes it
                 removing.remove(str(leftover))

@@ -1,7 +1,7 @@
-"""What a deploy's entry in the log is too small for: warnings, excluded paths, and which paths were changed.
+"""The details of a deploy that its log entry has no room for: warnings, excluded paths, and which paths were changed.
 
-It is stored beside the entry, before it, as JSON. It is for people: nothing depends on it, so it is cut where it would
-get large. The numbers in the entry are those of all paths.
+They are stored as JSON beside the entry, before it is created. They are for people: nothing depends on them, so long
+lists are truncated. The counts in the entry always cover all paths.
 """
 
 import json
@@ -18,9 +18,9 @@ MAX_WARNING_CHARACTERS = 1000
 
 
 class DeployDetails(NamedTuple):
-    """What there is to say about a deploy.
+    """The details of a deploy. ``cut`` says whether they were truncated.
 
-    ``cut`` says whether there was more of it. Paths are those of the bundle; excluded ones are those of the archive.
+    Paths are those of the bundle; excluded ones are those of the archive.
     """
 
     warnings: list[str]
@@ -33,7 +33,7 @@ class DeployDetails(NamedTuple):
     def encode(self) -> bytes:
         """Return the details as they are stored, within all limits."""
         limits = {"warnings": MAX_LISTED_WARNINGS}
-        left = MAX_DETAILS_BYTES - 200  # for what is around the lists
+        left = MAX_DETAILS_BYTES - 200  # for the JSON around the lists
         fitting: dict[str, Any] = {}
         for name in ("warnings", "excluded", "removed", "changed", "added"):
             texts = getattr(self, name)
@@ -45,7 +45,7 @@ class DeployDetails(NamedTuple):
 
 
 def _fitting(texts: Iterable[str], left: int) -> tuple[list[str], int]:
-    """Return the first of ``texts`` that have ``left`` bytes in JSON, and how many are left then."""
+    """Return as many of ``texts`` as fit into ``left`` bytes of JSON, and how many bytes remain."""
     fitting: list[str] = []
     for text in texts:
         left -= len(json.dumps(text, ensure_ascii=False).encode(errors="replace")) + 1

@@ -5,7 +5,7 @@ backwards, even if the clock does.
 
 Format 2 added the fields after ``removed`` in ``Deploy``. Entries of format 1, which has none of them, are read as they
 are, and so will be entries of later formats: unknown fields are ignored, and unknown kinds are kept as they are. Each
-entry has the hash of the bytes of the one before, so that a log cannot be rewritten unnoticed.
+entry has the hash of the bytes of the previous one, so that a log cannot be rewritten unnoticed.
 """
 
 import hashlib
@@ -34,10 +34,11 @@ class Deploy(NamedTuple):
     """One entry of the deploy log.
 
     ``kind`` is ``upload``, ``rollback`` or ``promote``; a later server may write others, and they are read as they are.
-    ``time`` is in whole seconds since the epoch, UTC; ``added``, ``changed`` and ``removed`` count files against the
-    deploy before. ``nonce`` is random, in hex: no two writers ever write the same entry. ``previous`` is the sha256, in
-    hex, of the entry before as it was stored then, empty in a first one; ``details`` that of the file with the deploy's
-    details (see ``dagferry_core.deploy_details``), empty if it has none. ``git`` says where the content comes from.
+    ``time`` is in whole seconds since the epoch, UTC; ``added``, ``changed`` and ``removed`` count files compared with
+    the previous deploy. ``nonce`` is random, in hex: no two writers ever write the same entry. ``previous`` is the
+    sha256, in hex, of the previous entry as it was stored, empty in the first one; ``details`` that of the file with
+    the deploy's details (see ``dagferry_core.deploy_details``), empty if it has none. ``git`` says where the content
+    comes from.
     """
 
     sequence: int
@@ -57,7 +58,7 @@ class Deploy(NamedTuple):
     git: Mapping[str, str] | None = None
 
     def encode(self) -> bytes:
-        """Return the entry as it is stored, without fields at their defaults: so one of format 1 stays as it was."""
+        """Return the entry as it is stored, without fields at their defaults: an entry of format 1 stays as it was."""
         optional = {name: value for name, value in Deploy._field_defaults.items() if getattr(self, name) == value}
         stored = {name: value for name, value in self._asdict().items() if name not in optional}
         return json.dumps(stored, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
@@ -112,11 +113,11 @@ def next_deploy(
     """Return the entry that follows ``newest``, the newest readable one.
 
     ``highest_sequence`` also counts entries that cannot be read: a sequence is never used twice. ``OverflowError`` if
-    it is the last there can be.
+    no higher sequence is possible.
     """
     sequence = highest_sequence + 1
     if sequence > MAX_SEQUENCE:
-        raise OverflowError(f"sequence {highest_sequence} is the last there can be")
+        raise OverflowError(f"sequence {highest_sequence} is the highest possible sequence")
     moment = max(int(now), newest.time if newest else 0)
     return Deploy(
         sequence=sequence,
@@ -144,7 +145,7 @@ class Retention(NamedTuple):
 
 
 class Stored(NamedTuple):
-    """What retention looks at of a deployment: its deploys in ascending sequence, and its rules.
+    """The state of a deployment that retention works on: its deploys in ascending sequence, and its rules.
 
     ``bundle_bytes`` has the size of each bundle that is there, by digest.
     """
@@ -160,11 +161,11 @@ def kept_bundles(
     now: float,
     paced: Callable[[Iterable[Any]], Iterable[Any]] = iter,
 ) -> dict[str, set[str]]:
-    """Return the digests of the bundles that stay, by deployment.
+    """Return the digests of the bundles to keep, by deployment.
 
     The newest ``keep_deploys`` of each deployment stay whatever their size, and so the current one. Then come the
     younger ones, newest first over all deployments, until the next would take the store over ``max_store_bytes``.
-    Every long loop goes through ``paced``, which may rest between two items.
+    Every long loop goes through ``paced``, which may pause between two items.
     """
     kept: dict[str, set[str]] = {}
     young: dict[str, dict[str, Deploy]] = {}
@@ -198,7 +199,7 @@ def _newest_first(young: Mapping[str, Mapping[str, Deploy]]) -> Iterator[tuple[s
     def moment(item: tuple[str, Deploy]) -> tuple[int, int]:
         return item[1].time, item[1].sequence
 
-    # Merged, not sorted as a whole: one sort of a million would stop every other thread until it ends.
+    # Merged, not sorted as a whole: sorting a million items would block every other thread until it ends.
     return heapq.merge(
         *(
             sorted(((name, deploy) for deploy in later.values()), key=moment, reverse=True)

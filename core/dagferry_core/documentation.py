@@ -1,7 +1,4 @@
-"""Where the documentation is, and whom its pages are for.
-
-Hints link to it, because an installed package has no docs folder.
-"""
+"""The URL of the documentation, and its readers. Hints link to it: an installed package has no docs folder."""
 
 from enum import Enum
 
@@ -10,7 +7,7 @@ DOCUMENTATION = "https://github.com/dagferry/dagferry/blob/main/docs"
 
 
 class Audience(Enum):
-    """Who meets an error first, and has to act; the value names them in the documentation."""
+    """Who sees an error first and has to act; the value names them in the documentation."""
 
     DEPLOYERS = "deployers"
     OPERATORS = "operators"  # of the server

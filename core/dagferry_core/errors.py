@@ -79,7 +79,7 @@ class Truncated(FormatError):
 def with_subclasses(*kinds: type[DagferryError]) -> list[type[DagferryError]]:
     """Return ``kinds``, each followed by all that are derived from it in the modules that were imported, in order.
 
-    What has no code of its own only groups others, and is left out.
+    Classes without a code of their own only group others, and are omitted.
     """
     return [
         found for kind in kinds for found in ([kind] * ("code" in vars(kind)) + with_subclasses(*kind.__subclasses__()))

@@ -9,7 +9,7 @@ VERSION_PATH = "/{deployment}/dags/versions/{version}"
 DOWNLOAD_PATH = "/{deployment}/dags/download"
 DEPLOYS_PATH = "/{deployment}/dags/deploys"
 DEPLOY_PATH = "/{deployment}/dags/deploys/{version}"
-"""What is in braces is to be replaced. A server's URL may have a path of its own before it."""
+"""Replace what is in braces. A server's URL may have a path of its own before these."""
 IMPLIED_UPLOAD_PATH = "/upload"
 """``UPLOAD_PATH`` of the server's only deployment, or of ``default`` if it has several."""
 
@@ -33,7 +33,7 @@ MAX_WAIT_SECONDS = 50
 """The longest that a request for the current deploy waits for the next one. Shorter than the minute after which proxies
 and load balancers close a silent connection."""
 MAX_ERROR_CHARACTERS = 300
-"""Of ``ERROR``: the client sends no more, percent-encoded, and the server keeps no more."""
+"""The maximum length of ``ERROR``, percent-encoded: the client sends no more, and the server keeps no more."""
 NOTHING_TAG = "none"
 """The ETag of the current deploy before the first one; afterwards it is the version."""
 
@@ -45,13 +45,13 @@ ARCHIVE_TYPE = "application/gzip"
 REQUEST_HEADERS = {
     "If-None-Match": "The ETag last seen: the version in quotes.",
     "Prefer": f"`wait=N`: wait up to N seconds for a change, {MAX_WAIT_SECONDS} at most.",
-    INSTANCE: "The pod that asks, such as `worker-0`. Without it the request is not counted as a sidecar's.",
+    INSTANCE: "The pod that asks, such as `worker-0`. Without it, the request does not count as one by a sidecar.",
     COMPONENT: "What runs in the pod, such as `worker`.",
     LIVE: "The version that is live in the pod.",
     ERROR: f"Code and message of the pod's last error; percent-encoded, {MAX_ERROR_CHARACTERS} characters at most.",
     DEREGISTER: "`1` on the last request of a sidecar that ends. It is answered at once.",
 }
-"""Of a request for the current deploy, for people."""
+"""Headers of a request for the current deploy, with their meaning for the documentation."""
 
 ANSWER_HEADERS = {
     "ETag": f'Of the current deploy: its version in quotes, `"{NOTHING_TAG}"` before the first deploy.',

@@ -1,4 +1,4 @@
-"""Makes a NamedTuple of decoded JSON, which may be anything: its fields are checked against their annotations.
+"""Converts decoded JSON, which may be anything, to a NamedTuple: its fields are checked against their annotations.
 
 ``typing.get_type_hints`` and ``inspect`` are not used: they would cost a sidecar's start more than all of its records.
 """
@@ -30,7 +30,7 @@ def typed(cls: type[_Tuple], raw: object) -> _Tuple:
 
     What ``raw`` has beyond them is ignored; what it lacks has its default. A field may be a ``str``, ``int`` or
     ``bool``, a ``list`` or ``Mapping`` of those, or one of these or ``None``. Raises ``FormatError``, which names
-    the field, where one is missing that has no default, or is of another type (``true`` is no ``int``).
+    the field, where one is missing that has no default, or has another type (``true`` is not an ``int``).
     """
     if not isinstance(raw, dict):
         raise FormatError("it is not a JSON object")
@@ -47,7 +47,7 @@ def typed(cls: type[_Tuple], raw: object) -> _Tuple:
 
 
 def typed_json(cls: type[_Tuple], data: bytes) -> _Tuple:
-    """Return what ``typed`` makes of JSON text; ``FormatError`` also if it is none."""
+    """Return what ``typed`` makes of JSON text; ``FormatError`` also if it is not valid JSON."""
     try:
         raw = json.loads(data)
     except (ValueError, RecursionError) as error:

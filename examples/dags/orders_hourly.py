@@ -23,7 +23,7 @@ COLUMNS = ("id", "day", "region", "product", "cents")
     tags=["shop", "ingestion"],
 )
 def orders_hourly() -> None:
-    """Take over the orders of the day; the same order twice is no harm."""
+    """Import the orders of the day; importing an order twice does no harm."""
 
     @task(
         retries=6,

@@ -1,4 +1,4 @@
-"""Sum up the orders of each day by region, with a query that lies beside this file."""
+"""Sum up the orders of each day by region, with the query in a file next to this one."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ QUERY = Path(__file__).with_name("sales_daily.sql")
 
 @dag(schedule="30 2 * * *", start_date=START, catchup=False, default_args=DEFAULT_ARGS, tags=["shop", "sales"])
 def sales_daily() -> None:
-    """Run the query for the day, and log what came out."""
+    """Run the query for the day, and log the results."""
 
     @task
     def load(ds: str | None = None) -> int:
@@ -24,10 +24,10 @@ def sales_daily() -> None:
             return connection.execute(QUERY.read_text(), {"day": ds}).rowcount
 
     @task
-    def tell(regions: int, ds: str | None = None) -> None:
+    def report(regions: int, ds: str | None = None) -> None:
         print(f"{ds}: sales of {regions} regions")
 
-    tell(load())
+    report(load())
 
 
 sales_daily()

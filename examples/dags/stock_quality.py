@@ -1,4 +1,4 @@
-"""Check the stock and the orders for what cannot be, before the shop opens."""
+"""Check the stock and the orders for impossible values, before the shop opens."""
 
 from shop_common.defaults import DEFAULT_ARGS, START
 from shop_common.quality import Check, failures
@@ -18,7 +18,7 @@ CHECKS = [
 
 @dag(schedule="0 5 * * 1-6", start_date=START, catchup=False, default_args=DEFAULT_ARGS, tags=["shop", "quality"])
 def stock_quality() -> None:
-    """Fail, with all that is wrong in the message."""
+    """Fail with a message that lists everything that is wrong."""
 
     @task(retries=0)  # what is wrong now is wrong a minute later
     def check() -> None:

@@ -1,4 +1,4 @@
-"""Forget orders that nobody needs any more, once a week at night."""
+"""Delete orders that are no longer needed, once a week at night."""
 
 from shop_common.defaults import DEFAULT_ARGS, START
 from shop_common.warehouse import connect
@@ -20,7 +20,7 @@ KEEP_DAYS = 400
     tags=["shop", "maintenance"],
 )
 def warehouse_cleanup() -> None:
-    """Delete, then say how many were left."""
+    """Delete old orders, then log how many remain."""
 
     @task
     def forget(ds: str | None = None) -> int:

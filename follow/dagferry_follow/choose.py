@@ -1,7 +1,7 @@
 """Which deploy a follower applies, and how. The sidecar and the DAG bundle both decide by these rules. Pure: no I/O.
 
 - Within one log id a follower never goes to a lower sequence, nor to other content under the same sequence.
-- Another log id is followed if it has deploys, with a warning; if it has none, the live tree is left alone.
+- Another log id is followed if it has deploys, with a warning; if it has none, the live tree stays.
 - As long as nothing is deployed, nothing is published, unless the user wants a seed or an empty tree.
 - A corrupt tree is replaced by a whole bundle. An unexpected file is removed by linking the tree again, which needs no
   server; so it does not change which deploy is applied.
@@ -28,9 +28,9 @@ class Condition(Enum):
 
     INTACT = "intact"
     UNEXPECTED = "unexpected"
-    """All files are as published, but there is something else; links to the same files put that right."""
+    """All files are as published, but there are others; a new tree of links to the same files repairs that."""
     CORRUPT = "corrupt"
-    """Files are not as published, or it cannot be checked whether they are."""
+    """Files differ from what was published, or cannot be checked."""
 
 
 class How(Enum):
@@ -39,7 +39,7 @@ class How(Enum):
     SAME = "same"
     """By links to the files of the live tree, which has the same content."""
     PATCH = "patch"
-    """By what changed since the live deploy."""
+    """By a patch with the changes since the live deploy."""
     WHOLE = "whole"
     """By the whole bundle."""
     SEED = "seed"
@@ -70,7 +70,7 @@ class Refuse(NamedTuple):
 
 
 class Nothing(NamedTuple):
-    """The offered deploy is live, or a tree is published that needs none."""
+    """Nothing to apply: the offered deploy is live, or a seed or an empty tree is published."""
 
 
 class Apply(NamedTuple):
@@ -100,8 +100,8 @@ def choose(
 ) -> Choice:
     """Return what to do with the deploy that the server offers as its newest; sequence 0: nothing is deployed.
 
-    ``live`` is what is published, in ``condition``. ``live`` is ``None`` if nothing is, or, with a corrupt tree, if
-    it is unknown what is. ``whole``: a patch to ``offered`` was tried already, and failed.
+    ``live`` is what is published, in ``condition``. ``live`` is ``None`` if nothing is published or, with a corrupt
+    tree, if it is not known what is. ``whole``: a patch to ``offered`` has failed already.
     """
     if offered.sequence == 0 and (refusal := _refuse_nothing(live, condition, offered, when_empty)):
         return refusal
@@ -133,7 +133,7 @@ def _refuse_nothing(
 
 
 def _regression(live: DeployRef, offered: DeployRef) -> SequenceRegressed | None:
-    """Return the error if ``offered`` is no successor of ``live`` in the same log."""
+    """Return the error if ``offered`` cannot follow ``live`` in the same log."""
     if offered.sequence < live.sequence:
         return SequenceRegressed(f"The server offers deploy {offered.sequence}, but deploy {live.sequence} is live.")
     if offered.sequence == live.sequence and offered != live:
@@ -142,7 +142,7 @@ def _regression(live: DeployRef, offered: DeployRef) -> SequenceRegressed | None
 
 
 def how_to_apply(live: DeployRef | None, condition: Condition, deploy: DeployRef, *, whole: bool = False) -> How:
-    """Return how to apply a deploy that is not refused; ``whole``: a patch to it was tried already, and failed."""
+    """Return how to apply a deploy that is not refused; ``whole``: a patch to it has failed already."""
     if deploy.sequence == 0:
         return How.SEED
     if live is None or condition is Condition.CORRUPT or whole:
@@ -156,5 +156,5 @@ _WHOLE_HELPS = (PatchMismatch, DigestMismatch, TreeDamaged, AnswerInvalid)
 
 
 def whole_may_help(how: How, error: DagferryError) -> bool:
-    """Return whether the whole bundle is to be tried at once after ``error``: what failed was based on a live tree."""
+    """Return whether to try the whole bundle at once after ``error``: the failed attempt was based on the live tree."""
     return how in {How.PATCH, How.SAME} and isinstance(error, _WHOLE_HELPS)

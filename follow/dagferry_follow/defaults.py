@@ -1,4 +1,4 @@
-"""Defaults and limits that the sidecar and the DAG bundle share: how often to ask, what to keep, how long to pause."""
+"""Defaults and limits that the sidecar and the DAG bundle share: how often to poll, what to keep, how long to pause."""
 
 import os
 

@@ -19,7 +19,7 @@ class DeployRef(NamedTuple):
 
 
 def read_deploy_ref(body: bytes) -> DeployRef:
-    """Return the deploy that the answer about the current deploy names; ``AnswerInvalid`` if it names none."""
+    """Return the deploy that the answer about the current deploy names; ``AnswerInvalid`` if it names no deploy."""
     try:
         deploy = typed_json(DeployRef, body)
         if not 0 < len(deploy.log_id) <= MAX_LOG_ID_CHARACTERS or not deploy.log_id.isprintable():

@@ -1,4 +1,4 @@
-"""The log of what follows a server: Python's logging, or what a program writes its log with instead.
+"""The log of a follower: Python's logging, or another writer that a program sets.
 
 A cold start waits 5 ms for logging, so it is imported at the first record, and not at all by the sidecar.
 """

@@ -172,7 +172,7 @@ def size(text: str) -> int:
 
 
 def address(text: str) -> tuple[str, int]:
-    """Read ``HOST:PORT``; an IPv6 host stands in brackets."""
+    """Read ``HOST:PORT``; an IPv6 host is in brackets."""
     host, colon, port = text.rpartition(":")
     if not colon or not port.isdecimal() or int(port) > 65535:  # noqa: PLR2004
         raise ValueError("HOST:PORT is expected, for example 127.0.0.1:8000")

@@ -1,4 +1,4 @@
-"""The command ``dagferry-server``: serve, make a token, or give the deploy logs new ids after a backup was restored."""
+"""The command ``dagferry-server``: imports its libraries and runs the command."""
 
 import os
 import sys

@@ -19,7 +19,7 @@ MAX_READ_BYTES = 64 * 1024
 
 
 class Resources(NamedTuple):
-    """What a container may use: CPUs (1.5 is one and a half) and bytes of memory. ``None`` is no limit."""
+    """What a container may use: CPUs (1.5 is one and a half) and bytes of memory. ``None`` means unlimited."""
 
     cpus: float | None
     memory_bytes: int | None
@@ -31,7 +31,7 @@ def available(root: str = "/") -> Resources:
     memory_bytes: list[int] = []
     for group in _groups(root):
         time = _read(group, "cpu.max") or f"{_read(group, 'cpu.cfs_quota_us')} {_read(group, 'cpu.cfs_period_us')}"
-        match [int(word) for word in time.split() if word.isdigit()]:  # "max" or -1 is no limit
+        match [int(word) for word in time.split() if word.isdigit()]:  # "max" or -1 means unlimited
             case [quota, period] if period:
                 cpus.append(quota / period)
         memory = _read(group, "memory.max") or _read(group, "memory.limit_in_bytes")

@@ -24,7 +24,7 @@ SETTINGS: tuple[Setting, ...] = (
         names,
         None,
         "NAME,…",
-        "Whose logs; by default of all that are in the data folder.",
+        "The deployments whose logs get new ids; by default all in the data folder.",
         has_variable=False,
     ),
 )

@@ -1,4 +1,4 @@
-"""Keeps what others can provoke from filling the log: so many lines a minute, then one that counts the rest."""
+"""Limits log lines that clients can cause: a number of lines a minute, then one line that counts the rest."""
 
 import asyncio
 from collections import Counter
@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 WINDOW_SECONDS = 60
 MAX_KEYS = 1000
-"""Told apart within a window; whoever comes then is counted together with all others who do."""
+"""How many kinds are distinguished within a window; any further ones are counted together."""
 
 Key = tuple[str, ...]
 OTHERS: Key = ("(others)", "")
@@ -15,7 +15,7 @@ OTHERS: Key = ("(others)", "")
 class LogLimit:
     """At most ``most`` lines of a kind within a window, which begins with the first of them.
 
-    At its end ``summary`` is called with how many of each kind were left unsaid. All of it happens on the event loop.
+    At its end ``summary`` is called with the number of suppressed lines of each kind. Used on the event loop.
     """
 
     __slots__ = ("_most", "_seen", "_summary", "_timer")
@@ -26,7 +26,7 @@ class LogLimit:
         self._seen: Counter[Key] = Counter()
         self._timer: asyncio.TimerHandle | None = None
 
-    def says(self, key: Key) -> bool:
+    def allows(self, key: Key) -> bool:
         """Return whether a line of the kind ``key`` is to be logged; else it is counted."""
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(WINDOW_SECONDS, self.flush)

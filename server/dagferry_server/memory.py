@@ -27,7 +27,7 @@ def return_large_blocks() -> None:
 
 
 def leave_aside() -> None:
-    """Exclude what exists now, such as the deploy logs, from garbage collection: it stays until the end.
+    """Exclude existing objects, such as the deploy logs, from garbage collection: they live as long as the process.
 
     Searching 250,000 entries takes the collector 80 ms, and everything else waits.
     """

@@ -87,7 +87,7 @@ class Metrics:
         self.reload_successful = make(
             Gauge,
             "config_last_reload_successful",
-            "1 if the last reload of the file succeeded, 0 if it failed and the content before is still in force. "
+            "1 if the last reload of the file succeeded, 0 if it failed and the previous content is still in effect. "
             "The file is tokens, issuers, issuer_keys (of all issuers together), proxy_secret, certificate or "
             "deployments.",
             "file",
@@ -95,13 +95,13 @@ class Metrics:
         self.reload_time = make(
             Gauge,
             "config_last_reload_success_timestamp_seconds",
-            "When the content that is in force was read; 0: no keys were fetched yet.",
+            "When the content in effect was read; 0: no keys were fetched yet.",
             "file",
         )
         self.token_expiry = make(
             Gauge,
             "token_expiry_timestamp_seconds",
-            "When the next token expires that no later one of its name replaces; 0: none expires.",
+            "When the next token expires whose name has no later one; 0: no token expires.",
         )
         make(
             Gauge,

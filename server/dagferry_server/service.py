@@ -1,8 +1,8 @@
-"""What the server is made of, and how it opens and closes.
+"""The parts of the server, and how they are opened and closed.
 
-Each part has a job of its own and gets what it needs when it is made; the handlers of requests find the parts here.
-Nothing here knows HTTP: the listeners are made around it, see ``dagferry_server.http.listeners``, and what only they
-need is in ``dagferry_server.http.app_state``.
+Each part has one task and gets what it needs when it is created; the handlers of requests find the parts here. Nothing
+here depends on HTTP: the listeners in ``dagferry_server.http.listeners`` use the service, and have their own state in
+``dagferry_server.http.app_state``.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ from dagferry_server.store.base import Store
 from dagferry_server.store.data_folder import DataFolder
 
 DEPLOYMENTS = "deployments"
-"""What ``reloads`` and the metrics call the file of deployments."""
+"""The name of the deployments file in ``reloads`` and in the metrics."""
 
 
 class Service:
@@ -89,7 +89,7 @@ class Service:
         """Read the files that the settings name, and every deployment's log from ``store``.
 
         A log that cannot be read now is tried again in the background. Raises ``SetupError`` if a file cannot be used.
-        ``folder`` stays the caller's to close.
+        The caller closes ``folder``.
         """
         file = None
         common = common_settings(settings)
@@ -110,7 +110,7 @@ class Service:
 
     @asynccontextmanager
     async def kept_fresh(self) -> AsyncIterator[None]:
-        """Apply changes of the files that the settings name, for the time of the block."""
+        """Apply changes of the files that the settings name, during the block."""
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self.authenticator.kept_fresh())
             if file := self.deployments_file:
@@ -120,7 +120,7 @@ class Service:
 
     @property
     def reloads(self) -> dict[str, Reload]:
-        """How the last reloads of what the settings name went; while one fails, what was read before is in force."""
+        """The results of the last reloads; while one fails, the previous content stays in effect."""
         reloads = self.authenticator.reloads
         if self.deployments_file:
             reloads[DEPLOYMENTS] = self.deployments_file.reload
@@ -128,7 +128,7 @@ class Service:
 
     @property
     def stopping(self) -> bool:
-        """Whether the server has begun to end: it takes no more uploads."""
+        """Whether the server is shutting down: it accepts no more uploads."""
         return self.background.stopping
 
     def upload_limit(self, deployment: Deployment) -> UploadLimit:
@@ -136,20 +136,20 @@ class Service:
         return upload_limit(deployment.settings.tiers, third_party_ingress=self.settings.third_party_ingress)
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> "asyncio.Task[Any]":
-        """Start work that goes on even if the caller is cancelled; ``close`` waits for it."""
+        """Start work that continues even if the caller is cancelled; ``close`` waits for it."""
         return self.background.spawn(work)
 
     def stop(self) -> None:
-        """Take no more uploads, and let nobody wait for a change."""
+        """Accept no more uploads, and answer all waiting requests."""
         self.background.stop()
         self.deployments.stop()
 
     async def settled(self) -> None:
-        """Wait for all work that is under way."""
+        """Wait for all work in progress."""
         await self.background.settled()
 
     async def close(self) -> None:
-        """Wait for all work that is under way, and end the threads."""
+        """Wait for all work in progress, and end the threads."""
         await self.settled()
         await self.deployments.close()
         self.patches.close()

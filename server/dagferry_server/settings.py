@@ -39,7 +39,7 @@ STORE_SHARE = 0.8
 
 _HEADER = re.compile(r"[A-Za-z0-9-]{1,100}")
 _NO_NAME = {"authorization", "cookie", "host", "proxy-authorization", PROXY_SECRET_HEADER.lower()}
-"""Headers that hold a secret or something else than a caller's name: it would stand in the deploy log."""
+"""Headers that contain a secret, or anything else than a user name: it would get into the deploy log."""
 
 log = logging.getLogger(__name__)
 
@@ -220,26 +220,26 @@ class Settings(BaseModel):
                 "--deployments and --deployments-file cannot be combined.",
                 "The file lists every deployment: add the names to it and remove --deployments.",
             )
-        if self.closed and self.insecure_no_auth:
+        if self.auth_required and self.insecure_no_auth:
             raise SetupError("--insecure-no-auth conflicts with the credentials that are configured.")
         return self
 
     @model_validator(mode="after")
     def _closed_by_default(self) -> "Settings":
-        # The admin listener has no secrets, but what it tells is nobody else's business either.
+        # The admin listener reveals no secrets, but its information is not public either.
         for flag, listener in (("--listen", self.listen), ("--admin-listen", self.admin_listen)):
-            if listener and not self.closed and not self.insecure_no_auth and not is_loopback(listener[0]):
+            if listener and not self.auth_required and not self.insecure_no_auth and not is_loopback(listener[0]):
                 raise SetupError(
-                    f"{flag} {shown_address(listener)} can be reached from elsewhere, and no credentials are "
+                    f"{flag} {shown_address(listener)} can be reached from other hosts, and no credentials are "
                     "configured: anybody could deploy code.",
                     "Add --tokens-file or --issuers-file, listen on 127.0.0.1, or add --insecure-no-auth if something "
-                    f"in front of the server keeps strangers out. See {DOCUMENTATION}/how-to/set-up-credentials.md.",
+                    f"in front of the server authenticates clients. See {DOCUMENTATION}/how-to/set-up-credentials.md.",
                 )
         return self
 
     @property
-    def closed(self) -> bool:
-        """Whether callers have to prove who they are."""
+    def auth_required(self) -> bool:
+        """Whether callers need credentials."""
         return bool(self.tokens_file or self.issuers_file or self.proxy_secret_file)
 
     @property
@@ -252,7 +252,7 @@ class Settings(BaseModel):
         return int(capacity_bytes * STORE_SHARE) if self.max_store_bytes is None else self.max_store_bytes
 
     def log(self, max_store_bytes: int) -> None:
-        """Log every limit that came out, and a warning if nobody has to prove who they are."""
+        """Log every effective limit, and a warning if callers need no credentials."""
         log.info(
             "Effective limits",
             extra=fields(

@@ -14,7 +14,7 @@ from dagferry_runtime.commands import Command, Group
 from dagferry_runtime.settings import Setting
 from dagferry_server.auth.access import SCOPES, Scope
 from dagferry_server.auth.grants import DEPLOYMENT_PATTERN
-from dagferry_server.auth.tokens import NAME_PATTERN, Token, new_token, shown_time
+from dagferry_server.auth.tokens import NAME_PATTERN, Token, format_time, new_token
 from dagferry_server.auth.tokens_file import add_entry, read_tokens, remove_entries
 
 MAX_EXPIRES_DAYS = 3650
@@ -67,11 +67,11 @@ def _id(text: str) -> str:
 
 _FILE = Setting("--tokens-file", _path, None, "FILE", "The tokens file.")
 NEW: tuple[Setting, ...] = (
-    Setting("--name", _name, None, "NAME", "Who will hold the token, as the deploy log will name them."),
+    Setting("--name", _name, None, "NAME", "The name of the token's holder, as it will be in the deploy log."),
     Setting("--scopes", _scopes, None, "SCOPE,…", f"What it is for: {', '.join(SCOPES)}."),
-    Setting("--deployments", _deployments, None, "NAME,…", "The deployments it is for; * stands for any letters."),
-    Setting("--expires", _days, None, "DAYS", "How long it is good, such as 90d; without it for ever."),
-    Setting("--add", _path, None, "FILE", "Add its entry to this tokens file, which is made if it is not there."),
+    Setting("--deployments", _deployments, None, "NAME,…", "The deployments it is for; * matches any letters."),
+    Setting("--expires", _days, None, "DAYS", "How long the token is valid, such as 90d; default: no limit."),
+    Setting("--add", _path, None, "FILE", "Add its entry to this tokens file, which is created if it is missing."),
 )
 LIST: tuple[Setting, ...] = (_FILE,)
 REVOKE: tuple[Setting, ...] = (
@@ -101,7 +101,7 @@ def _new(values: Mapping[str, Any]) -> int:
 
 
 def _list(values: Mapping[str, Any]) -> int:
-    """Print a line for each token: id, name, scopes, deployments, end."""
+    """Print a line for each token: id, name, scopes, deployments, expiry."""
     _require(values, "--tokens-file")
     now = time.time()
     rows = [("ID", "NAME", "SCOPES", "DEPLOYMENTS", "EXPIRES")]
@@ -146,7 +146,7 @@ def _shown(token: Token) -> tuple[str, str, str, str]:
 def _end(token: Token, now: float) -> str:
     if token.expires is None:
         return "never"
-    return shown_time(token.expires) + (" (expired)" if token.expires <= now else "")
+    return format_time(token.expires) + (" (expired)" if token.expires <= now else "")
 
 
 TOKEN = Group(

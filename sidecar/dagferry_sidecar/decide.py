@@ -195,7 +195,7 @@ def _poll_failed(state: State, error: DagferryError, now: float, jitter: float) 
     return _retry_once(state, error, now, state.poll_at)
 
 
-# --- what became of applying a deploy --------------------------------------------------------------------------------
+# --- the result of applying a deploy ---------------------------------------------------------------------------------
 
 
 def _published(state: State, event: Published, now: float, jitter: float) -> State:

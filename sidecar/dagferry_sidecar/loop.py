@@ -220,7 +220,7 @@ class Loop:
 
     def _stage_and_swap(self, deploy: DeployRef, manifest: Manifest, content: Content) -> list[str]:
         with self._volume.stage(deploy, manifest) as staging:
-            staging.fill(content)
+            staging.populate(content)
             return self._volume.swap(staging, time.time)
 
     def _heartbeat(self) -> None:
@@ -240,7 +240,7 @@ class Loop:
             damage = self._volume.check()
         except RootUnusable as error:  # something else has the name of the link
             return Checked(Condition.UNEXPECTED, error.message)
-        except VolumeFailed as error:  # that says nothing about the tree
+        except VolumeFailed as error:  # this does not mean that the tree is damaged
             self._stats.count_sync(error.code)
             log.debug("The live tree could not be checked: %s", error.message)
             return Done()

@@ -36,7 +36,7 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
         return _run(settings, stopping)
     except Stopped:
         log.info("Stopped", extra=fields(deployment=settings.deployment, instance=settings.instance))
-        # Whatever waits for --once must not assume that there is a tree.
+        # A process that waits for --once must not assume that there is a tree.
         return ServerUnreachable.exit_code if settings.once else 0
 
 

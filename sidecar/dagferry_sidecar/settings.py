@@ -88,8 +88,8 @@ SETTINGS: tuple[Setting, ...] = (
         whole(0, MAX_WAIT_SECONDS),
         defaults.POLL_WAIT_SECONDS,
         "SECONDS",
-        "How long each request waits for a deploy; 0 is plain polling. If a proxy cuts waits, the sidecar asks for "
-        "shorter ones.",
+        "How long each request waits for a deploy; 0 is plain polling. If a proxy interrupts waits, the sidecar asks "
+        "for shorter ones.",
     ),
     Setting(
         "--poll-interval",
@@ -97,7 +97,7 @@ SETTINGS: tuple[Setting, ...] = (
         defaults.POLL_INTERVAL_SECONDS,
         "SECONDS",
         "The time between plain polls, and the first of the increasing delays after a failure. For the first minute, "
-        "an unavailable server is asked every 0.75 s.",
+        "an unavailable server is polled every 0.75 s.",
     ),
     Setting(
         "--keep-trees",
@@ -190,11 +190,11 @@ class Settings(NamedTuple):
 
     @property
     def access(self) -> ConnectionOptions:
-        """What lets this sidecar in."""
+        """The sidecar's credentials for the server."""
         return ConnectionOptions(self.token, self.token_file, self.ca_file)
 
     def tree_rules(self) -> TreeRules:
-        """Return which old trees stay; ``VolumeFailed`` if the volume of the root does not say its size."""
+        """Return which old trees stay; ``VolumeFailed`` if the size of the root's volume is not known."""
         try:
             return defaults.tree_rules(self.root, self.keep_trees, self.keep_hours, self.max_tree_bytes)
         except OSError as error:

@@ -1,4 +1,4 @@
-"""The words that ``decide`` speaks: what is known, what happened, what to do next. Times are on one steady clock."""
+"""The types that ``decide`` works with: state, events and actions. Times are on one monotonic clock."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -11,7 +11,7 @@ from dagferry_follow.pauses import Repairs
 
 
 class Rules(NamedTuple):
-    """The settings that decide. Seconds; ``deadline`` on the clock of the events, and meaningful with ``once``."""
+    """The settings that ``decide`` needs, in seconds; ``deadline``, for ``once``, is on the clock of the events."""
 
     once: bool
     poll_wait: int
@@ -82,7 +82,7 @@ class State(NamedTuple):
 
 
 class Started(NamedTuple):
-    """What the volume holds; ``ages`` are the seconds since the mtimes of files that a recent swap made fresh."""
+    """The state of the volume; ``ages`` are the seconds since the mtimes of files that a recent swap made fresh."""
 
     live: DeployRef | None
     condition: Condition

@@ -4,7 +4,7 @@ Rules:
 
 - A server that is unreachable for a moment, as in a restart, is polled every half second or so for a minute. After
   that, and after any other failure, the pauses grow.
-- A wait that was interrupted is no failure if the server answers the next poll: a proxy in between has a shorter
+- An interrupted wait does not count as a failure if the server answers the next poll: a proxy in between has a shorter
   timeout. If that happens twice in a row, or a wait is not answered at all, shorter waits are asked for, for an hour.
 - Where even waits of 2 s do not work, the sidecar polls without waits for a while.
 """

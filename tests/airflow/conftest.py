@@ -12,7 +12,7 @@ import pytest
 
 import dagferry_follow.remote.server
 from airflows import Airflow, Postgres, environment_of
-from alone import A, B, C, run_in
+from bundle_runner import A, B, C, run_in
 from dagferry_airflow.live import LiveTree
 from harness import Server, Sidecar, eventually
 

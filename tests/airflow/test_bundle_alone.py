@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-from alone import A, B
+from bundle_runner import A, B
 from credentials import TokensFile
 from dagferry_airflow.live import locked
 from harness import free_port, pack

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from alone import A, B, C, as_text, of_a_task
+from bundle_runner import A, B, C, as_text, of_a_task
 from dagferry_airflow.live import locked
 from volumes import only_root
 

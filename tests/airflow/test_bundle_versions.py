@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from alone import A, B, C, as_text, of_a_task
+from bundle_runner import A, B, C, as_text, of_a_task
 from harness import eventually
 from volumes import fill, needs_mounts, small_volume
 

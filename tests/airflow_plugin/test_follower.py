@@ -64,12 +64,12 @@ def process(root, fake) -> Process:
 def hang(process: Process, seconds: float) -> None:
     """Make the server one that costs whoever asks so many seconds."""
 
-    def meddle(_kind, handler) -> bool:
+    def intercept(_kind, handler) -> bool:
         process.now += seconds
         process.fake.send(handler, 503, b"{}")
         return True
 
-    process.fake.meddle = meddle
+    process.fake.intercept = intercept
 
 
 # --- a server that is away -------------------------------------------------------------------------------------------
@@ -114,7 +114,7 @@ def test_success_ends_the_pauses_and_a_task_does_not_wait_for_their_end(process,
     process.follow()
     process.follow(after=30)
     assert process.follower.error
-    fake.meddle = lambda _kind, _handler: False
+    fake.intercept = lambda _kind, _handler: False
     assert process.follow(after=1) == 0
     assert process.follower.error
     process.follower.follow(for_task=True)

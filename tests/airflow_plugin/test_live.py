@@ -183,7 +183,7 @@ def test_a_file_is_touched_again(root, server, connection) -> None:
         assert live.live
 
 
-def test_one_process_works_at_a_time_and_the_others_do_not_wait_for_ever(root) -> None:
+def test_one_process_works_at_a_time_and_the_others_do_not_wait_without_a_limit(root) -> None:
     with locked(root, 0), pytest.raises(RootInUse, match="Another process works on"), locked(root, 0.1):
         pass
     with locked(root, 0):

@@ -29,7 +29,7 @@ def test_what_a_later_server_added_is_passed_over() -> None:
         DETAILS._replace(removed=["\N{DELETE}\n" * 512] * 1000),
     ],
 )
-def test_they_are_cut_and_say_so(details: DeployDetails) -> None:
+def test_they_are_truncated_and_marked(details: DeployDetails) -> None:
     data = details.encode()
     assert len(data) <= MAX_DETAILS_BYTES
     read = decode_details(data)
@@ -54,6 +54,6 @@ def test_a_change_of_many_files_lists_the_first_of_them() -> None:
     [b"", b"{}", b"[]", DETAILS.encode()[:-20], DETAILS.encode().replace(b'["c.py"]', b"[7]"),
      DETAILS.encode().replace(b'["c.py"]', b'"c.py"')],
 )  # fmt: skip
-def test_damaged_details_are_told_from_good_ones(data: bytes) -> None:
+def test_damaged_details_are_distinguished_from_intact_ones(data: bytes) -> None:
     with pytest.raises(FormatError):
         decode_details(data)

@@ -53,7 +53,7 @@ def test_an_entry_is_read_as_it_was_written() -> None:
     assert json.loads(entry.encode())["format"] == 2
 
 
-def test_a_description_is_cut_where_it_gets_long() -> None:
+def test_a_description_is_truncated_where_it_gets_long() -> None:
     assert deploy(description="é" * MAX_DESCRIPTION_CHARACTERS).description == "é" * 1000
     assert deploy(description="é" * MAX_DESCRIPTION_CHARACTERS + "x").description == "é" * 1000
 
@@ -90,7 +90,7 @@ def test_a_description_is_cut_where_it_gets_long() -> None:
         deploy(41).encode(),
     ],
 )
-def test_a_damaged_entry_is_told_from_a_good_one(damage: bytes) -> None:
+def test_a_damaged_entry_is_distinguished_from_an_intact_one(damage: bytes) -> None:
     with pytest.raises(FormatError):
         decode(damage, 42)
 
@@ -142,7 +142,7 @@ def test_a_sequence_above_every_known_one_is_used_even_if_that_one_cannot_be_rea
 def test_the_last_sequence_can_be_used_and_none_beyond_it() -> None:
     last = deploy(MAX_SEQUENCE)
     assert decode(last.encode(), MAX_SEQUENCE) == last
-    with pytest.raises(OverflowError, match="is the last there can be"):
+    with pytest.raises(OverflowError, match="is the highest possible sequence"):
         deploy(MAX_SEQUENCE + 1)
 
 

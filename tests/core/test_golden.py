@@ -76,7 +76,7 @@ def details(golden: Path) -> list[bytes]:
 
 
 @each_format
-def test_a_manifest_is_read_and_has_the_digest_that_was_told(golden) -> None:
+def test_a_manifest_is_read_and_has_the_announced_digest(golden) -> None:
     for number, current in zip(DEPLOYS, of_deploys(golden, "current"), strict=True):
         manifest = Manifest.parse(manifest_text(golden, number))
         assert manifest.digest == current.body["digest"]

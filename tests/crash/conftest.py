@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from forking import Forked, Forker
+from forked_commands import Forked, Forker
 from harness import Server, Sidecar
 
 

@@ -114,7 +114,7 @@ def test_another_users_files_are_copied_where_the_system_refuses_to_link_them(
 
 
 @only_root
-def test_a_root_that_belongs_to_another_user_is_refused_by_name_and_left_alone(
+def test_a_root_that_belongs_to_another_user_is_refused_by_name_and_not_changed(
     fork_server, fork_sidecar, common, tmp_path
 ) -> None:
     server, old = synced_by_another_user(fork_server, fork_sidecar, tmp_path, common)
@@ -127,7 +127,7 @@ def test_a_root_that_belongs_to_another_user_is_refused_by_name_and_left_alone(
 
 
 @only_root
-def test_a_tree_whose_permissions_a_hand_took_is_built_again_without_a_hot_loop(
+def test_a_tree_whose_permissions_were_removed_is_built_again_without_a_hot_loop(
     fork_server, fork_sidecar, common, tmp_path
 ) -> None:
     server = fork_server(tmp_path / "data").ready()

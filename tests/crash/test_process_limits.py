@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from forking import POLL_SECONDS
+from forked_commands import POLL_SECONDS
 from harness import eventually, pack
 from invariants import check_log, check_no_root_leftovers, check_root, check_server
 

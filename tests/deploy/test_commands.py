@@ -63,7 +63,9 @@ def test_a_flag_that_is_gone_would_be_noticed() -> None:
 
 
 @pytest.mark.parametrize(("path", "container"), FOUND, ids=name)
-def test_every_server_asks_who_calls_and_every_sidecar_says_who_it_is(path: Path, container: dict[str, Any]) -> None:
+def test_every_server_asks_who_the_caller_is_and_every_sidecar_says_who_it_is(
+    path: Path, container: dict[str, Any]
+) -> None:
     given = {argument.partition("=")[0] for argument in container.get("args") or container["command"]}
     assert "--insecure-no-auth" not in given
     assert given & {"--tokens-file", "--token-file"}

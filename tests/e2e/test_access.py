@@ -139,7 +139,7 @@ def peak_bytes(process) -> int:
     raise AssertionError
 
 
-def test_a_strangers_gigabyte_costs_no_memory_and_no_disk(serve, tmp_path) -> None:
+def test_a_gigabyte_without_credentials_costs_no_memory_and_no_disk(serve, tmp_path) -> None:
     tokens = TokensFile(tmp_path / "tokens.toml")
     server = serve("--tokens-file", str(tokens.path))
     before, peak = tree(server.data), peak_bytes(server.process)

@@ -198,7 +198,7 @@ def test_a_server_that_is_killed_loses_nothing_it_said_yes_to(serve, follow) -> 
         pod.runs(told["version"])
 
 
-def test_a_store_that_was_lost_leaves_the_trees_alone_until_something_is_deployed(serve, follow) -> None:
+def test_a_store_that_was_lost_does_not_change_the_trees_until_something_is_deployed(serve, follow) -> None:
     server = serve()
     pod = follow(server)
     version = server.deploy(A)["version"]

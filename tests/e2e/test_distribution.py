@@ -1,6 +1,6 @@
 """What networks, proxies and caches do to answers: the last good tree stays, the probes tell the truth, and all heals.
 
-A proxy stands between a real sidecar and a real server and misbehaves on demand; see ``meddler``.
+A proxy stands between a real sidecar and a real server and misbehaves on demand; see ``tampering_proxy``.
 """
 
 import contextlib
@@ -17,10 +17,10 @@ import pytest
 
 from harness import Server, Sidecar, eventually
 from issuer import make_certificate
-from meddler import (
+from tampering_proxy import (
     BUNDLE,
     CURRENT,
-    Meddler,
+    TamperingProxy,
     bad_gateway,
     black_hole,
     cached,
@@ -39,20 +39,20 @@ B = {**A, "shop.py": b"rate = 2\n", "noise.bin": NOISE[::-1]}
 C = {**A, "shop.py": b"rate = 3\n"}
 
 
-class Impatient(Sidecar):
-    """A sidecar that gives up what takes longer than a second; see ``impatient``."""
+class ShortTimeouts(Sidecar):
+    """A sidecar that gives up what takes longer than a second; see ``short_timeouts``."""
 
     def _launch(self, command, wrapper, environment):
         path = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
-        return super()._launch(("impatient", *command[1:]), wrapper, {**environment, "PYTHONPATH": path})
+        return super()._launch(("short_timeouts", *command[1:]), wrapper, {**environment, "PYTHONPATH": path})
 
 
 class Line:
     """A server, a sidecar, and what is between them. The sidecar runs the first deploy."""
 
-    def __init__(self, server: Server, meddler: Meddler, pod: Sidecar) -> None:
+    def __init__(self, server: Server, proxy: TamperingProxy, pod: Sidecar) -> None:
         self.server = server
-        self.meddler = meddler
+        self.proxy = proxy
         self.pod = pod
         self.old = server.deploy(A)["version"]
         pod.runs(self.old)
@@ -76,7 +76,7 @@ class Line:
         assert self.pod.probe("/healthz")[0] == 200
 
     def heals(self, files=B) -> None:
-        self.meddler.moods.clear()
+        self.proxy.tampering.clear()
         newest = self.server.current()["version"]
         assert self.pod.runs(newest).tree() == files
         eventually("the error to be gone", lambda: self.ready()[1]["error"] is None)
@@ -84,20 +84,20 @@ class Line:
 
 
 @pytest.fixture
-def meddled(serve, started, tmp_path) -> Iterator[Callable[..., Line]]:
-    """Start a server, a meddler and a sidecar."""
-    meddlers: list[Meddler] = []
+def tampered(serve, started, tmp_path) -> Iterator[Callable[..., Line]]:
+    """Start a server, a proxy and a sidecar."""
+    proxies: list[TamperingProxy] = []
 
     def start(sidecar: type[Sidecar] = Sidecar, *flags: str) -> Line:
         server = serve()
-        meddlers.append(Meddler(server.port))
-        pod = sidecar(meddlers[-1].url, tmp_path / "pod-0", *flags)
+        proxies.append(TamperingProxy(server.port))
+        pod = sidecar(proxies[-1].url, tmp_path / "pod-0", *flags)
         started.append(pod)
-        return Line(server, meddlers[-1], pod)
+        return Line(server, proxies[-1], pod)
 
     yield start
-    for meddler in meddlers:
-        meddler.close()
+    for proxy in proxies:
+        proxy.close()
 
 
 @pytest.fixture
@@ -118,32 +118,32 @@ HARMS = {
 
 
 @pytest.mark.parametrize("harm", HARMS)
-def test_a_bundle_that_comes_to_harm_is_not_published_and_fetched_again(meddled, harm) -> None:
-    line = meddled()
-    mood, code = HARMS[harm]
-    line.meddler.moods[BUNDLE] = mood
+def test_a_bundle_that_is_damaged_in_transit_is_not_published_and_fetched_again(tampered, harm) -> None:
+    line = tampered()
+    tamper, code = HARMS[harm]
+    line.proxy.tampering[BUNDLE] = tamper
     line.server.deploy(B)
     line.fails(code)
     line.heals()
 
 
 # A 502 to the question what is newest is what a restart looks like: it is asked again soon, for a minute.
-@pytest.mark.parametrize(("kind", "mood"), [(CURRENT, sign_in_page), (BUNDLE, bad_gateway)])
-def test_what_fails_is_tried_again_after_pauses_that_grow(meddled, kind, mood) -> None:
-    line = meddled()
-    line.meddler.moods[kind] = mood
+@pytest.mark.parametrize(("kind", "tamper"), [(CURRENT, sign_in_page), (BUNDLE, bad_gateway)])
+def test_what_fails_is_tried_again_after_pauses_that_grow(tampered, kind, tamper) -> None:
+    line = tampered()
+    line.proxy.tampering[kind] = tamper
     since = time.monotonic()
     line.server.deploy(B)
     attempts = 4
-    eventually("some attempts", lambda: line.meddler.asked(kind, since) >= attempts)
-    moments = [request.moment for request in line.meddler.requests if request.kind == kind and request.moment >= since]
+    eventually("some attempts", lambda: line.proxy.asked(kind, since) >= attempts)
+    moments = [request.moment for request in line.proxy.requests if request.kind == kind and request.moment >= since]
     for number, (one, next_one) in enumerate(itertools.pairwise(moments)):
         assert next_one - one >= POLL_SECONDS / 2 * 2**number, f"pause {number} was too short"
     line.heals()
 
 
 @pytest.mark.parametrize(
-    ("mood", "code"),
+    ("tamper", "code"),
     [
         (cut, "answer_invalid"),
         (reset, "server_unreachable"),
@@ -151,9 +151,9 @@ def test_what_fails_is_tried_again_after_pauses_that_grow(meddled, kind, mood) -
         (sign_in_page, "answer_invalid"),
     ],
 )
-def test_an_answer_that_says_nothing_leaves_the_tree_alone_and_is_asked_for_again(meddled, mood, code) -> None:
-    line = meddled()
-    line.meddler.moods[CURRENT] = mood
+def test_an_answer_that_says_nothing_does_not_change_the_tree_and_is_asked_for_again(tampered, tamper, code) -> None:
+    line = tampered()
+    line.proxy.tampering[CURRENT] = tamper
     line.server.deploy(B)
     before = line.pod.metric("dagferry_sidecar_last_contact_timestamp_seconds")
     line.fails(code)
@@ -163,9 +163,9 @@ def test_an_answer_that_says_nothing_leaves_the_tree_alone_and_is_asked_for_agai
 
 
 @pytest.mark.parametrize("kind", [CURRENT, BUNDLE])
-def test_a_redirection_elsewhere_is_not_followed(meddled, stranger, kind) -> None:
-    line = meddled()
-    line.meddler.moods[kind] = elsewhere(stranger.getsockname()[1])
+def test_a_redirection_elsewhere_is_not_followed(tampered, stranger, kind) -> None:
+    line = tampered()
+    line.proxy.tampering[kind] = elsewhere(stranger.getsockname()[1])
     line.server.deploy(B)
     line.fails("answer_invalid")
     with contextlib.suppress(BlockingIOError):
@@ -174,46 +174,46 @@ def test_a_redirection_elsewhere_is_not_followed(meddled, stranger, kind) -> Non
     line.heals()
 
 
-def test_a_patch_that_comes_to_harm_is_followed_by_the_whole_at_once(meddled) -> None:
-    line = meddled()
+def test_a_patch_that_is_damaged_in_transit_is_followed_by_the_whole_at_once(tampered) -> None:
+    line = tampered()
 
     def flip_patches(client, answer) -> None:
         patch = ("Content-Type", "application/vnd.dagferry.patch") in answer.headers
         flip(client, answer) if patch else client.sendall(answer.head + answer.body)
 
-    line.meddler.moods[BUNDLE] = flip_patches
+    line.proxy.tampering[BUNDLE] = flip_patches
     assert line.pod.runs(line.server.deploy(C)["version"]).tree() == C
-    patches = [answer for kind, answer in line.meddler.answers if "patch" in dict(answer.headers)["Content-Type"]]
+    patches = [answer for kind, answer in line.proxy.answers if "patch" in dict(answer.headers)["Content-Type"]]
     assert len(patches) == 1
-    assert line.meddler.asked(BUNDLE) == 3, "the first deploy, a patch, the whole"
+    assert line.proxy.asked(BUNDLE) == 3, "the first deploy, a patch, the whole"
     line.heals(C)
 
 
-def test_an_old_answer_out_of_a_cache_is_not_taken_and_not_asked_for_in_a_hot_loop(meddled) -> None:
-    line = meddled()
-    first = next(answer for _, answer in line.meddler.answers if line.old.encode() in answer.body)
+def test_an_old_answer_out_of_a_cache_is_not_taken_and_not_asked_for_in_a_hot_loop(tampered) -> None:
+    line = tampered()
+    first = next(answer for _, answer in line.proxy.answers if line.old.encode() in answer.body)
     newest = line.server.deploy(B)["version"]
     line.pod.runs(newest)
-    line.meddler.moods[CURRENT] = cached(first)
+    line.proxy.tampering[CURRENT] = cached(first)
     line.server.deploy(C)
     eventually("the refusal", lambda: line.failures("sequence_regressed") >= 1)
     since = time.monotonic()
-    eventually("more such answers", lambda: line.meddler.asked(CURRENT, since) >= 5)
+    eventually("more such answers", lambda: line.proxy.asked(CURRENT, since) >= 5)
     # It comes at once, so it is asked for as when polling.
-    assert line.meddler.asked(CURRENT, since) <= 2 + (time.monotonic() - since) / POLL_SECONDS
+    assert line.proxy.asked(CURRENT, since) <= 2 + (time.monotonic() - since) / POLL_SECONDS
     assert (line.pod.live, line.pod.tree()) == (newest, B)
     status, body = line.ready()
     assert (status, body["version"], body["error"]["code"]) == (200, newest, "sequence_regressed")
     line.heals(C)
 
 
-@pytest.mark.parametrize("mood", [black_hole, drip])
+@pytest.mark.parametrize("tamper", [black_hole, drip])
 @pytest.mark.parametrize("kind", [CURRENT, BUNDLE])
-def test_an_answer_that_never_ends_is_given_up(meddled, kind, mood) -> None:
-    line = meddled(Impatient, "--poll-wait", "1")
-    line.meddler.moods[kind] = mood
+def test_an_answer_that_never_ends_is_given_up(tampered, kind, tamper) -> None:
+    line = tampered(ShortTimeouts, "--poll-wait", "1")
+    line.proxy.tampering[kind] = tamper
     line.server.deploy(B)
-    code = "answer_invalid" if (kind, mood) == (CURRENT, drip) else "server_unreachable"
+    code = "answer_invalid" if (kind, tamper) == (CURRENT, drip) else "server_unreachable"
     line.fails(code, times=2)
     line.heals()
 
@@ -221,10 +221,10 @@ def test_an_answer_that_never_ends_is_given_up(meddled, kind, mood) -> None:
 def test_a_first_sync_that_never_gets_a_whole_bundle_is_not_ready_and_then_is(serve, follow) -> None:
     server = serve()
     version = server.deploy(A)["version"]
-    meddler = Meddler(server.port)
-    meddler.moods[BUNDLE] = cut
-    with contextlib.closing(meddler):
-        pod = follow(meddler.url)
+    proxy = TamperingProxy(server.port)
+    proxy.tampering[BUNDLE] = cut
+    with contextlib.closing(proxy):
+        pod = follow(proxy.url)
         failures = 'dagferry_sidecar_syncs_total{outcome="server_unreachable"}'
         eventually("the sidecar to answer", lambda: answers(pod))
         eventually("failed attempts", lambda: pod.metric(failures) >= 2)
@@ -233,7 +233,7 @@ def test_a_first_sync_that_never_gets_a_whole_bundle_is_not_ready_and_then_is(se
         assert pod.live is None
         assert pod.metric("dagferry_sidecar_published") == 0
         assert set(os.listdir(pod.root / ".trees")) == {"lock"}
-        meddler.moods.clear()
+        proxy.tampering.clear()
         assert pod.runs(version).tree() == A
         eventually("the sidecar to be ready", lambda: pod.probe("/readyz")[0] == 200)
 

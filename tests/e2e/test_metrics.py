@@ -31,7 +31,7 @@ def test_promtool_finds_nothing_to_complain_about(serve, follow) -> None:
     assert complaints(pod.probe("/metrics")[1]) == b""
 
 
-def test_the_metrics_tell_what_happened(serve, follow) -> None:
+def test_the_metrics_show_what_happened(serve, follow) -> None:
     server = serve()
     pod = follow(server)
     version = server.deploy({"dag.py": b"n = 1\n"})["version"]

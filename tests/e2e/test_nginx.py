@@ -8,7 +8,7 @@ from pathlib import Path
 from credentials import TokensFile
 from harness import Server, free_port, pack
 from issuer import make_certificate
-from logins import a_login
+from login_service import login_service
 from nginx import adapted, documented, nginx
 
 A = {"etl.py": b"import shop\n", "shop.py": b"rate = 1\n"}
@@ -74,7 +74,7 @@ def test_who_logged_in_elsewhere_is_let_in_by_name_through_auth_request(serve, t
     )
     upload = "/default/dags/upload"
     forged = {"X_Forwarded_User": "ann@example.com", "Dagferry_Proxy_Secret": "0" * 64}
-    with a_login() as login, fronted(server, tmp_path, "nginx with auth_request", login=login) as front:
+    with login_service() as login, fronted(server, tmp_path, "nginx with auth_request", login=login) as front:
         assert front.request(upload, pack(A))[0] == 401
         assert front.request(upload, pack(A), Authorization="mallory", **forged)[0] == 401
         assert front.request(upload, pack(A), Authorization="bob", **forged)[0] == 403

@@ -14,7 +14,7 @@ import pytest
 
 from credentials import TokensFile
 from harness import Server, eventually, pack
-from logins import a_login
+from login_service import login_service
 from pages import HOME
 from proxies import PROXIES, Proxy, documented, find, fronted
 
@@ -138,7 +138,7 @@ def test_behind_caddy_s_login_nobody_chooses_a_name(serve, tmp_path, login_names
         *("--proxy-secret-file", str(tmp_path / "proxy-secret")),
     )
     forged = {"X_Forwarded_User": "ann@example.com"}
-    with a_login(names_nobody=login_names_nobody) as login:
+    with login_service(names_nobody=login_names_nobody) as login:
         text = documented("Caddy with a login").replace("127.0.0.1:4180", f"127.0.0.1:{login}")
         with fronted(CADDY, server, tmp_path, text, healthy=401, DAGFERRY_PROXY_SECRET=PROXY_SECRET) as front:
             assert front.get("/default/dags/deploys", **forged)[0] == 401

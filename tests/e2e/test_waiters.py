@@ -12,7 +12,7 @@ TOLD_WITHIN_SECONDS = 20
 """Far more than it takes: this is no benchmark. Who is not told would hear of it only after the 50 s of its wait."""
 
 
-async def test_five_hundred_waiters_are_all_told_of_one_deploy(serve) -> None:
+async def test_five_hundred_waiters_are_all_notified_of_one_deploy(serve) -> None:
     server = await asyncio.to_thread(serve)
     first = await asyncio.to_thread(server.deploy, {"dag.py": b"n = 1\n"})
     connector = aiohttp.TCPConnector(limit=0)

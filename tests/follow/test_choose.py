@@ -166,6 +166,6 @@ def test_a_missing_file_is_worse_than_an_unexpected_one(corrupt, unexpected, con
     assert condition_of(Damage(corrupt, unexpected)) is condition
 
 
-def test_settings_and_logs_show_the_plain_words() -> None:
+def test_settings_and_logs_show_the_plain_text() -> None:
     assert [str(how) for how in How] == ["same", "patch", "whole", "seed"]
     assert [f"{when_empty}" for when_empty in WhenEmpty] == ["wait", "seed", "empty"]

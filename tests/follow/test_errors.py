@@ -6,7 +6,7 @@ from dagferry_follow.errors import ServerRefused, SyncError
 LOCAL = {"TokenUnreadable", "TreeDamaged", "VolumeFailed", "RootUnusable", "RootInUse"}
 
 
-def test_the_exit_code_tells_the_machine_s_own_faults_from_the_server_s() -> None:
+def test_the_exit_code_distinguishes_local_errors_from_the_servers() -> None:
     for error in with_subclasses(SyncError):
         assert error.exit_code == (EXIT_LOCAL if error.__name__ in LOCAL else EXIT_UNAVAILABLE), error
 

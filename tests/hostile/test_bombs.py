@@ -74,7 +74,7 @@ def test_zeros_behind_the_end_are_refused_by_bytes_too():
     assert outcome(zst(tar(GOOD) + bytes(80 * MIB))) == "ratio_too_high"
 
 
-def test_what_is_left_out_is_counted_too():
+def test_excluded_members_are_counted_too():
     assert outcome(gz(tar(GOOD, file(b"dags/a.pyc", bytes(MIB)))), max_expanded_bytes=MIB) == "expanded_too_large"
 
 
@@ -94,7 +94,7 @@ def test_a_hundred_thousand_empty_files_are_refused_by_number():
     assert outcome(data, max_files=1000) == "too_many_files"
 
 
-def test_folders_and_links_and_what_is_left_out_count_as_members():
+def test_folders_and_links_and_excluded_paths_count_as_members():
     for part in (folder, lambda name: symlink(name, b"x"), lambda name: file(name + b".pyc")):
         assert code(tar(*[part(b"dags/%d" % n) for n in range(11)]), max_files=10) == "too_many_files"
 

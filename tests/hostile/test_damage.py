@@ -33,7 +33,7 @@ CUTS = [(form, NOISE.randrange(len(FORMS[form]))) for form in FORMS for _ in ran
 FLIPS = [(form, NOISE.randrange(8 * len(FORMS[form]))) for form in FORMS for _ in range(334)]
 
 
-def test_the_archive_is_sound_before_it_is_damaged():
+def test_the_archive_is_intact_before_it_is_damaged():
     assert len(WHOLE) == 7
     assert [tree(data) for data in FORMS.values()] == [WHOLE] * 3
     assert PLAIN[END_MARKER:] == bytes(11 * 512)
@@ -50,19 +50,19 @@ def assert_cut_is_told(form, length):
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_a_cut_at_every_block_is_told(form):
+def test_a_truncation_at_every_block_is_reported(form):
     for length in range(0, len(FORMS[form]), 512):
         assert_cut_is_told(form, length)
 
 
-def test_a_cut_anywhere_is_told():
+def test_a_truncation_anywhere_is_reported():
     assert len(CUTS) >= 1000
     for form, length in CUTS:
         assert_cut_is_told(form, length)
 
 
 @pytest.mark.parametrize("pack", [gz, zst])
-def test_a_cut_before_packing_is_told(pack):
+def test_a_truncation_before_packing_is_reported(pack):
     """A tar that was cut, then packed well: the compression proves nothing about the tar."""
     for length in range(0, END_MARKER + 1024, 512):
         with pytest.raises(ArchiveError):
@@ -100,7 +100,7 @@ def test_a_flipped_bit_never_makes_a_smaller_tree():
     assert accepted["plain"] > 100, "flips of content were tried"
 
 
-def test_a_flipped_bit_in_a_header_is_told_by_its_checksum():
+def test_a_flipped_bit_in_a_header_is_recognized_by_its_checksum():
     headers = [at for at in range(0, END_MARKER, 512) if PLAIN[at + 257 : at + 262] == b"ustar"]
     assert len(headers) == 13
     for start in headers:
@@ -115,12 +115,12 @@ def test_a_flipped_bit_in_a_header_is_told_by_its_checksum():
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("more", [b"\x01", b"\n", b"#" * 512, PLAIN, gz(PLAIN), zst(PLAIN), gz(b""), zst(b"")])
-def test_whatever_is_appended_is_told(form, more):
+def test_whatever_is_appended_is_reported(form, more):
     with pytest.raises(ArchiveError):
         check(FORMS[form] + more)
 
 
-def test_every_two_halves_of_two_uploads_are_told():
+def test_every_two_halves_of_two_uploads_are_reported():
     """As when two clients write to one file, or a proxy mixes two bodies."""
     other = gz(tar(*[file(b"dags/other%d.py" % n, NOISE.randbytes(700)) for n in range(20)]))
     mine = FORMS["gzip"]

@@ -280,7 +280,7 @@ def odd_archives(draw):
 
 @settings(max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(odd_archives())
-def test_whatever_odd_header_is_accepted_others_see_the_same(unpack, data):
+def test_whatever_unusual_header_is_accepted_others_see_the_same(unpack, data):
     """They may complain about owners and times, which do not matter here, but must not leave anything out."""
     try:
         mine = tree(data, root=".", exclude=())

@@ -64,6 +64,6 @@ def test_a_release_finds_where_to_write() -> None:
     assert HOME / CONFIGURED["directory"] == FOLDER
 
 
-def test_the_kinds_are_told() -> None:
+def test_the_kinds_are_recognized() -> None:
     told = (FOLDER / "README.md").read_text()
     assert all(f"`{kind}`" in told for kind in KINDS)

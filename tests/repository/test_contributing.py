@@ -13,22 +13,22 @@ def section(title: str) -> str:
     return re.split(r"^##", found[1], flags=re.MULTILINE)[0]
 
 
-def test_every_tool_of_the_tests_is_told() -> None:
-    told = re.findall(r"^\| `(\w+)` \|", section("The tools of the tests"), re.MULTILINE)
+def test_every_tool_of_the_tests_is_listed() -> None:
+    documented = re.findall(r"^\| `(\w+)` \|", section("The tools of the tests"), re.MULTILINE)
     there = {path.stem for path in (HOME / "tests").glob("*.py")} - {"conftest"}
-    assert sorted(told) == sorted(name for name in there if not name.startswith("test_"))
+    assert sorted(documented) == sorted(name for name in there if not name.startswith("test_"))
 
 
 def test_the_targets_of_make_are_there() -> None:
     [phony] = re.findall(r"^\.PHONY: (.*)$", (HOME / "Makefile").read_text(), re.MULTILINE)
-    told = set(re.findall(r"(?:^    |`)make (\w+)", TEXT, re.MULTILINE))
-    assert {"quick", "test", "check"} <= told <= set(phony.split())
+    documented = set(re.findall(r"(?:^    |`)make (\w+)", TEXT, re.MULTILINE))
+    assert {"quick", "test", "check"} <= documented <= set(phony.split())
 
 
 def test_the_folders_are_there() -> None:
-    told = re.findall(r"^\| `([\w/]+)` \|", section("Where things live"), re.MULTILINE)
-    assert told
-    assert all((HOME / folder).is_dir() for folder in told)
+    documented = re.findall(r"^\| `([\w/]+)` \|", section("Where things live"), re.MULTILINE)
+    assert documented
+    assert all((HOME / folder).is_dir() for folder in documented)
 
 
 def test_the_links_lead_somewhere() -> None:

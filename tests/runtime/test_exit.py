@@ -16,7 +16,7 @@ def test_who_interrupts_a_command_gets_its_own_exit_code() -> None:
     assert run("dagferry-test", interrupted) == 130
 
 
-def test_an_error_of_a_command_is_its_exit_code_and_its_words(capsys) -> None:
+def test_an_error_of_a_command_is_its_exit_code_and_its_message(capsys) -> None:
     def fail() -> int:
         raise SetupError("It is wrong.", "Do it right.")
 

@@ -17,7 +17,7 @@ def test_a_module_with_a_floor_has_a_test_file_of_its_own(module: str) -> None:
     assert 0 < FLOORS[module] <= 100
 
 
-def test_the_own_test_file_is_told_by_names_alone() -> None:
+def test_the_own_test_file_is_found_by_name_alone() -> None:
     assert own_test("core/dagferry_core/names.py") == "tests/core/test_names.py"
     assert own_test("follow/dagferry_follow/volume/tree.py") == "tests/follow/volume/test_tree.py"
     assert own_test("airflow_plugin/dagferry_airflow/pin.py") == "tests/airflow_plugin/test_pin.py"

@@ -14,7 +14,7 @@ KNOWN = mutations.known()
 
 
 @pytest.mark.parametrize("mutation", KNOWN, ids=lambda mutation: mutation.breaks.replace("/", "-"))
-def test_what_a_mutation_changes_stands_once_in_its_file_and_stays_python(mutation: mutations.Mutation) -> None:
+def test_what_a_mutation_changes_occurs_once_in_its_file_and_stays_python(mutation: mutations.Mutation) -> None:
     text = (HOME / mutation.file).read_text()
     assert text.count(mutation.old) == 1
     assert ast.dump(ast.parse(text.replace(mutation.old, mutation.new))) != ast.dump(ast.parse(text))

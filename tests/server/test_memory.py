@@ -34,7 +34,7 @@ def test_one_has_the_turn_and_the_next_does_not_get_it() -> None:
     second.end()
 
 
-async def test_who_waits_too_long_is_told_to_come_again(monkeypatch) -> None:
+async def test_a_request_that_waits_too_long_gets_503(monkeypatch) -> None:
     with Turn() as first:
         first.take()
         monkeypatch.setattr(memory, "MAX_TURN_SECONDS", 0)

@@ -8,7 +8,7 @@ from dagferry_server.metrics import PREFIX, documented
 
 
 @pytest.mark.parametrize(("name", "kind", "labels", "meaning"), documented())
-def test_a_name_tells_kind_and_unit(name, kind, labels, meaning) -> None:
+def test_a_name_has_kind_and_unit(name, kind, labels, meaning) -> None:
     assert name.startswith("`" + PREFIX)
     assert (kind == "counter") == name.endswith("_total`")
     assert (kind == "histogram") <= name.endswith("_seconds`")

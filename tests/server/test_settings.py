@@ -115,7 +115,7 @@ def test_every_limit_that_came_out_is_logged(caplog) -> None:
     assert told["max_store_bytes"] == 800
 
 
-def test_the_store_takes_80_per_cent_of_its_volume_unless_told_otherwise() -> None:
+def test_the_store_takes_80_per_cent_of_its_volume_unless_set_otherwise() -> None:
     assert settings().store_bytes(1000) == 800
     assert settings("--max-store-bytes", "5MiB").store_bytes(1000) == 5 * MIB
 
@@ -134,8 +134,8 @@ CREDENTIALS = [
 
 @pytest.mark.parametrize("flags", CREDENTIALS, ids=" ".join)
 def test_with_credentials_it_may_listen_anywhere(flags) -> None:
-    assert settings("--listen", "0.0.0.0:80", "--admin-listen", "0.0.0.0:81", *flags).closed
-    assert not settings().closed
+    assert settings("--listen", "0.0.0.0:80", "--admin-listen", "0.0.0.0:81", *flags).auth_required
+    assert not settings().auth_required
 
 
 @pytest.mark.parametrize(

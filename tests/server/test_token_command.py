@@ -50,7 +50,7 @@ def test_a_token_is_added_to_the_file_listed_and_revoked(serve, tmp_path) -> Non
     assert f"{file} has no such token. See: dagferry-server token list" in ended.stderr
 
 
-def test_a_tokens_file_of_another_shape_is_told_in_its_shape(tmp_path) -> None:
+def test_a_tokens_file_of_another_shape_gets_an_error_that_shows_the_shape(tmp_path) -> None:
     (tmp_path / "tokens.toml").write_text(run(*NEW_TOKEN).stdout.splitlines()[1])
     ended = run("--tokens-file", str(tmp_path / "tokens.toml"), "--data-dir", str(tmp_path / "data"))
     assert ended.returncode == 2

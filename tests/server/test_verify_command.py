@@ -71,7 +71,7 @@ def flip(path: Path, place: int) -> None:
     path.write_bytes(content)
 
 
-def test_a_sound_log_passes_and_stays_as_it_is(data, capsys) -> None:
+def test_an_intact_log_passes_and_stays_as_it_is(data, capsys) -> None:
     before = tree(data)
     assert run(data, capsys) == (0, [SUMMARY + "0 problems"])
     assert tree(data) == before

@@ -120,7 +120,7 @@ def test_files_a_swap_made_fresh_are_touched_again_although_the_sidecar_was_rest
 def trickle(fake, kind: str):
     """Send a body of this kind in twenty pieces, one every 0.1 s."""
 
-    def meddle(asked: str, handler) -> bool:
+    def intercept(asked: str, handler) -> bool:
         if asked != kind:
             return False
         new, old = fake.deploys[-1][1], fake.deploys[-2][1]
@@ -136,7 +136,7 @@ def trickle(fake, kind: str):
             time.sleep(0.1)
         return True
 
-    return meddle
+    return intercept
 
 
 @pytest.mark.parametrize("kind", ["whole", "patch"])
@@ -149,7 +149,7 @@ def test_files_are_touched_in_time_though_a_download_drips(fake, tmp_path, watch
     looping = watched().until(published)
     clock = time.time
     monkeypatch.setattr(loop.time, "time", lambda: clock() + 10)
-    fake.meddle = trickle(fake, kind)
+    fake.intercept = trickle(fake, kind)
     if kind == "whole":
         fake.corrupt = lambda _kind, _body: b"no patch"
     touched: list[str] = []
@@ -173,7 +173,7 @@ def test_files_are_touched_in_time_though_the_server_says_nothing(fake, watched,
     looping = watched().until(published)
     swapped = time.monotonic()
     over = threading.Event()
-    fake.meddle = lambda *_: over.wait(PATIENCE_SECONDS)
+    fake.intercept = lambda *_: over.wait(PATIENCE_SECONDS)
     looping.until(lambda action, _: isinstance(action, Touch))
     assert time.monotonic() - swapped < 10, "long before a silence is too long"
     over.set()

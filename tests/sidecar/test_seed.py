@@ -38,7 +38,7 @@ def test_the_files_of_the_folder_are_the_seed_with_the_modes_of_a_bundle(folder)
     assert seed.manifest.digest == manifest_of(expected, {"team/run.sh": 0o755}).digest
 
 
-def test_what_a_bundle_leaves_out_is_left_out(folder) -> None:
+def test_what_a_bundle_excludes_is_excluded(folder) -> None:
     before = Seed(str(folder)).manifest.digest
     (folder / "team" / "__pycache__").mkdir()
     (folder / "team" / "__pycache__" / "x.pyc").write_bytes(b"")

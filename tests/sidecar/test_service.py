@@ -146,7 +146,7 @@ def test_a_signal_while_the_server_is_unreachable_ends_it_too(fake, pod) -> None
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGKILL, -9)], ids=["SIGTERM", "SIGKILL"])
 def test_an_end_in_the_middle_of_a_download_costs_nothing(fake, pod, tmp_path, number, code) -> None:
     over = threading.Event()
-    fake.meddle = stall(fake, over)
+    fake.intercept = stall(fake, over)
     version = fake.deploy({**A, "big.sql": os.urandom(2_000_000)})
     sidecar = pod()
     over.wait(30)
@@ -156,7 +156,7 @@ def test_an_end_in_the_middle_of_a_download_costs_nothing(fake, pod, tmp_path, n
     if number == signal.SIGTERM:
         assert leftovers(tmp_path / "pod") == set()
     assert not (tmp_path / "pod" / "current").exists()
-    fake.meddle = lambda _kind, _handler: False
+    fake.intercept = lambda _kind, _handler: False
     pod().runs(version)
     eventually("the sweep", lambda: leftovers(tmp_path / "pod") == set())
 

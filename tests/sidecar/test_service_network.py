@@ -37,7 +37,7 @@ def test_waits_that_are_interrupted_are_no_errors_and_become_shorter(fake, pod) 
         handler.close_connection = True
         return True
 
-    fake.meddle = cut_waits
+    fake.intercept = cut_waits
     sidecar = pod("--poll-wait", "30").runs(fake.deploy(A))
     eventually("a shorter wait", lambda: any(headers.get("Prefer") == "wait=2" for _, headers in fake.requests))
     assert outcome(sidecar, "server_unreachable") == 0
@@ -51,13 +51,13 @@ def test_waits_that_are_interrupted_are_no_errors_and_become_shorter(fake, pod) 
 @pytest.mark.parametrize("after", [0, 40, 150])
 def test_an_interrupted_download_changes_nothing_and_the_next_one_works(fake, pod, tmp_path, after) -> None:
     sidecar = pod().runs(fake.deploy(A))
-    fake.meddle = cut_at(fake, after)
+    fake.intercept = cut_at(fake, after)
     version = fake.deploy(C)
     eventually("failures", lambda: outcome(sidecar, "server_unreachable") >= 2)
     assert sidecar.tree() == A
     assert leftovers(tmp_path / "pod") == set()
     assert ready(sidecar)["ready"] is True
-    fake.meddle = lambda _kind, _handler: False
+    fake.intercept = lambda _kind, _handler: False
     sidecar.runs(version)
     assert sidecar.tree() == C
 
@@ -115,7 +115,7 @@ def test_an_older_sequence_is_not_applied(fake, pod) -> None:
     assert ready(sidecar)["error"]["code"] == "sequence_regressed"
 
 
-def test_a_store_that_was_lost_leaves_the_tree_alone_and_one_with_deploys_is_followed(fake, pod) -> None:
+def test_a_store_that_was_lost_does_not_change_the_tree_and_one_with_deploys_is_followed(fake, pod) -> None:
     fake.deploy(A)
     sidecar = pod().runs(fake.deploy(B))
     fake.forget("log-2")

@@ -54,7 +54,7 @@ def test_once_without_a_server_but_with_an_intact_tree_exits_with_0_with_a_warni
 def test_once_with_an_intact_tree_says_what_keeps_it_from_the_server(fake, pod) -> None:
     fake.deploy(A)
     assert ended(pod("--once")) == 0
-    fake.meddle = lambda _kind, handler: fake.send(handler, 401, b'{"code":"token_unknown","message":"No."}') or True
+    fake.intercept = lambda _kind, handler: fake.send(handler, 401, b'{"code":"token_unknown","message":"No."}') or True
     sidecar = pod("--once")
     assert ended(sidecar) == 0
     assert "The server answered 401: No. (token_unknown). The live tree stays." in [
@@ -77,7 +77,7 @@ def test_once_waits_no_longer_than_its_timeout_for_a_download_that_drips(fake, p
         return True
 
     over = threading.Event()
-    fake.meddle = drip
+    fake.intercept = drip
     started = time.monotonic()
     assert ended(pod("--once", "--once-timeout", "1.5")) == 5
     assert time.monotonic() - started < 20
@@ -90,7 +90,7 @@ def test_once_waits_no_longer_than_its_timeout_for_a_server_that_says_nothing(fa
     if has_tree:
         assert ended(pod("--once")) == 0
     over = threading.Event()
-    fake.meddle = lambda _kind, _handler: over.wait(30)
+    fake.intercept = lambda _kind, _handler: over.wait(30)
     started = time.monotonic()
     assert ended(pod("--once", "--once-timeout", "1.5")) == (0 if has_tree else 5)
     assert time.monotonic() - started < 10

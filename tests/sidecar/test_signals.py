@@ -50,5 +50,5 @@ def test_a_second_signal_does_not_break_off_the_end(stopping) -> None:
     assert stopping.received
 
 
-def test_the_exception_is_none_that_a_step_would_take_for_its_own_failure() -> None:
+def test_no_step_mistakes_the_exception_for_its_own_failure() -> None:
     assert not issubclass(Stopped, Exception)

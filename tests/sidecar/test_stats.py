@@ -12,7 +12,7 @@ def test_every_outcome_starts_at_zero_and_is_counted() -> None:
     assert set(stats.syncs.values()) == {1}
 
 
-def test_an_outcome_nobody_thought_of_is_counted_as_a_defect_and_makes_no_new_label() -> None:
+def test_an_outcome_nobody_thought_of_is_counted_as_an_internal_error_and_makes_no_new_label() -> None:
     stats = Stats()
     stats.count_sync("path_refused")
     assert stats.syncs[DagferryError.code] == 1

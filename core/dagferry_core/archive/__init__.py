@@ -1,1 +1,1 @@
-"""What an upload may be: checks an archive, strictly, and says what it holds."""
+"""Checks an uploaded archive strictly, and lists what it contains."""

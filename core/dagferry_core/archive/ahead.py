@@ -1,7 +1,7 @@
-"""Expands an upload in a second thread, while the first checks what came out of it.
+"""Expands an upload in a second thread, while the first one checks the expanded bytes.
 
-Neither inflating nor hashing nor writing holds the interpreter's lock, so both threads work at the same time. What is
-checked does not change: pieces come in order, and an error after all that came before it. The thread is ahead by
+Neither inflating nor hashing nor writing holds the interpreter's lock, so both threads work at the same time. The
+result does not change: pieces come in order, and an error comes after all pieces before it. The thread is ahead by
 ``AHEAD_PIECES`` at most, so memory stays bounded and a bomb is stopped as early as without it.
 """
 
@@ -13,14 +13,14 @@ from contextlib import contextmanager
 AHEAD_PIECES = 8
 """How many pieces may wait to be checked; a piece has at most 256 KiB and ``MIN_PIECE_BYTES``."""
 MIN_PIECE_BYTES = 64 * 1024
-"""Smaller pieces are joined: to hand one over costs more than to expand it, and a zstd frame may have a million."""
+"""Smaller pieces are joined: passing one on costs more than expanding it, and a zstd frame may have a million."""
 
 
 @contextmanager
 def expand_ahead(source: Iterator[bytes]) -> Iterator[Iterator[bytes]]:
     """Yield the pieces of ``source``, up to and with ``b""``, which is its end and is repeated from then on.
 
-    What ``source`` raises is raised where the piece would have come. Its thread has ended when the block has.
+    What ``source`` raises is raised where the piece would have come. The thread ends before the block does.
     """
     pieces = _Ahead(source)
     thread = threading.Thread(target=pieces.run, name="expand", daemon=True)

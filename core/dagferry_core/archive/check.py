@@ -1,8 +1,8 @@
 """Checks an uploaded archive and turns it into a manifest and one flat file of contents.
 
-One pass: each byte is expanded, hashed and written once, and memory does not grow with the sizes of files. Whatever
-comes back is complete and checked; anything else is an error of ``dagferry_core.archive.errors`` that names the
-member. The rules are those of docs/reference/valid-bundle.md::
+One pass: each byte is expanded, hashed and written once, and memory does not grow with the sizes of files. A result is
+complete and checked; anything else raises an error of ``dagferry_core.archive.errors`` that names the member. The rules
+are those of docs/reference/valid-bundle.md::
 
     with open(upload, "rb") as archive, open(scratch, "w+b") as spool:
         checked = check_archive(archive, spool, ArchiveRules())
@@ -20,7 +20,7 @@ from dagferry_core.archive.contents import Contents
 from dagferry_core.archive.errors import BundleEmpty
 from dagferry_core.archive.meter import Meter
 from dagferry_core.archive.name_warnings import name_warnings, wrong_level
-from dagferry_core.archive.paths import DEFAULT_EXCLUDES, Excludes, case_collisions, shown
+from dagferry_core.archive.paths import DEFAULT_EXCLUDES, Excludes, case_collisions, quoted
 from dagferry_core.archive.tar import members
 from dagferry_core.bundle.manifest import Entry, Manifest
 from dagferry_core.limits import MAX_EXPANDED_BYTES, MAX_FILES
@@ -74,10 +74,10 @@ def check_archive(
             spool, meter, max_files=rules.max_files, excludes=excludes, root=root, when_large=when_large
         )
         for member in members(meter.read, rules.max_files):
-            contents.take(member)
+            contents.add(member)
     folder, files = contents.finish()
     if not files and not rules.allow_empty:
-        where = f"no files in {shown(folder)}" if root and folder else "no files"
+        where = f"no files in {quoted(folder)}" if root and folder else "no files"
         left = f" ({contents.excluded_files} were excluded)" if contents.excluded_files else ""
         raise BundleEmpty(f"The archive has {where}{left}.")
     manifest = Manifest(Entry(path, found.size, found.mode, found.sha256) for path, found in files.items())

@@ -1,9 +1,9 @@
-"""Reads an upload's bytes, plain or out of gzip or zstd, and says where they end only when that is proven.
+"""Expands an upload, which is plain or compressed with gzip or zstd, and reports its end only when that is proven.
 
-What is expanded comes in bounded pieces, whatever the upload says about itself. The end of a stream is an answer
-(``b""``) only if exactly one compression frame was complete, its checksum right, and nothing followed it. Python's own
-readers do not promise that: zstandard's ``stream_reader`` hides a truncated frame and its ``decompressobj`` has no
-bound on its output, so the blocks of a zstd frame (RFC 8878 §3.1.1) are fed to it one by one.
+Expanded bytes come in bounded pieces, whatever the upload claims. The end of a stream is reported (``b""``) only if
+exactly one compression frame was complete, its checksum was correct, and nothing followed it. Python's own readers do
+not guarantee that: zstandard's ``stream_reader`` hides a truncated frame and its ``decompressobj`` has no bound on its
+output, so the blocks of a zstd frame (RFC 8878 §3.1.1) are fed to it one by one.
 """
 
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ from dagferry_core.limits import MAX_ZSTD_BLOCKS, MAX_ZSTD_WINDOW_BYTES, MIB, PI
 _HEAD_BYTES = 512
 _INPUT_BYTES = 32 * 1024
 _OUTPUT_BYTES = 120 * 1024
-"""Of gzip at a time: malloc keeps blocks of up to 128 KiB for the next piece, larger ones are fresh from the system."""
+"""Output of gzip at a time: malloc reuses blocks of up to 128 KiB; larger ones come from the system."""
 _GZIP = b"\x1f\x8b"
 _ZSTD = b"\x28\xb5\x2f\xfd"
 _SKIPPABLE = b"\x2a\x4d\x18"
@@ -47,8 +47,8 @@ class Stream:
     def read(self, size: int) -> bytes:
         """Return the next ``size`` bytes; fewer only if the end is proven, and ``b""`` only there.
 
-        After an error the pieces are at their end without having said ``b""``, so a further call fails
-        (StopIteration) and cannot be taken for the end.
+        After an error the pieces are at their end without having said ``b""``, so a further call fails (StopIteration)
+        and cannot be mistaken for the end.
         """
         start, self._at = self._at, self._at + size
         if self._at <= len(self._piece):

@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Callable
 from typing import BinaryIO, NamedTuple
 
+from dagferry_core.archive.error_collector import COLLECTED_ERRORS, ErrorCollector
 from dagferry_core.archive.errors import (
     BundleError,
     LinkRefused,
@@ -20,8 +21,7 @@ from dagferry_core.archive.errors import (
 )
 from dagferry_core.archive.links import Links, Node
 from dagferry_core.archive.meter import Meter
-from dagferry_core.archive.paths import ROOT, Excludes, check_length, check_path, shown
-from dagferry_core.archive.refusals import REFUSED_NAMES, Refusals
+from dagferry_core.archive.paths import ROOT, Excludes, check_length, check_path, quoted
 from dagferry_core.archive.tar import Kind, Member
 from dagferry_core.limits import LARGE_FILES, MAX_EXCLUDED_SHOWN
 
@@ -49,13 +49,13 @@ class Contents:
     __slots__ = (
         "_below_root",
         "_beside_root",
+        "_errors",
         "_excludes",
         "_files",
         "_max_files",
         "_meter",
         "_nodes",
         "_offset",
-        "_refusals",
         "_root",
         "_spool",
         "_targets",
@@ -81,7 +81,7 @@ class Contents:
         self._excludes = excludes
         self._root = root
         self._when_large = when_large
-        self._refusals = Refusals()
+        self._errors = ErrorCollector()
         self._nodes: dict[str, Node] = {}
         self._files: dict[str, Content] = {}
         self._targets: dict[str, str] = {}
@@ -90,14 +90,14 @@ class Contents:
         self.excluded: list[str] = []
         self.excluded_files = 0
 
-    def take(self, member: Member) -> None:
+    def add(self, member: Member) -> None:
         """Add the next member of the archive; errors in its name or target are raised at the end."""
         try:
-            self._take(member)
-        except REFUSED_NAMES as error:
-            self._refusals.add(error)
+            self._add(member)
+        except COLLECTED_ERRORS as error:
+            self._errors.add(error)
 
-    def _take(self, member: Member) -> None:
+    def _add(self, member: Member) -> None:
         path = check_path(member.path)
         if not path:
             if member.kind is not Kind.FOLDER:
@@ -127,7 +127,7 @@ class Contents:
                 target = member.target.decode()
             except UnicodeDecodeError as error:
                 raise LinkRefused(
-                    f"The target of the link {shown(path)}, {shown(member.target)}, is not UTF-8."
+                    f"The target of the link {quoted(path)}, {quoted(member.target)}, is not UTF-8."
                 ) from error
             self._place(path, Node.LINK)
             self._targets[path] = target
@@ -145,12 +145,12 @@ class Contents:
         return self._root in {None, "."} or path.startswith(f"{self._root}/")
 
     def _place(self, path: str, node: Node) -> None:
-        """Note what is at ``path``, and the folders above it; refuse two things at one path."""
+        """Record what is at ``path``, and the folders above it; reject two members at one path."""
         before = self._nodes.get(path)
         if before is not None and not (before is Node.IMPLIED and node is Node.FOLDER):
             if (before in _FOLDERS) != (node in _FOLDERS) or Node.EXCLUDED in {before, node}:
-                raise PathConflict(f"The archive contains {shown(path)} both as {before.value} and as {node.value}.")
-            raise PathDuplicate(f"The archive contains {shown(path)} twice.")
+                raise PathConflict(f"The archive contains {quoted(path)} both as {before.value} and as {node.value}.")
+            raise PathDuplicate(f"The archive contains {quoted(path)} twice.")
         implied = []
         above = path.rpartition("/")[0]
         while above and above not in self._nodes:
@@ -158,7 +158,7 @@ class Contents:
             above = above.rpartition("/")[0]
         if above and self._nodes[above] not in _FOLDERS:
             raise PathConflict(
-                f"{shown(above)} is {self._nodes[above].value} in the archive, but has {shown(path)} below it."
+                f"{quoted(above)} is {self._nodes[above].value} in the archive, but has {quoted(path)} below it."
             )
         if before is None:
             self._count(path, path)
@@ -170,8 +170,8 @@ class Contents:
     def _count(self, path: str, member: str) -> None:
         if len(self._nodes) == self._max_files:
             raise TooManyFiles(
-                f"The archive has at least {self._max_files + 1:,} files and folders, at {shown(member)}; the limit is "
-                f"{self._max_files:,} (--max-files)."
+                f"The archive has at least {self._max_files + 1:,} files and folders, at {quoted(member)}; the limit "
+                f"is {self._max_files:,} (--max-files)."
             )
         if len(self._nodes) == LARGE_FILES:
             self._when_large()
@@ -189,8 +189,8 @@ class Contents:
 
     def _linked(self, path: str, raw_target: bytes) -> Content:
         """Return the content of the file that the hard link ``path`` names: an earlier member of the archive."""
-        says = f"The hard link {shown(path)} points at {shown(raw_target)}"
-        if raw_target.endswith(b"/"):  # to some programs nothing is there, so they lack the file
+        says = f"The hard link {quoted(path)} points at {quoted(raw_target)}"
+        if raw_target.endswith(b"/"):  # some programs find nothing there, so they miss the file
             raise LinkRefused(f"{says}, which treats a file as a folder.")
         try:
             target = check_path(raw_target)
@@ -211,30 +211,31 @@ class Contents:
     def finish(self) -> tuple[str, dict[str, Content]]:
         """Return the folder that becomes the bundle (``""``: all), and its files by their paths in it, links resolved.
 
-        Raises what is wrong with the names and targets of the archive, all of it at once.
+        Raises one error that lists everything wrong with the names and targets in the archive.
         """
         try:
             root = self._find_root()
         except BundleError:
-            self._refusals.raise_any()
+            self._errors.raise_any()
             raise
-        # Below dags/ by itself lies all there is. Of more, a link may lead to all there is.
+        # Where dags/ is the root by default, everything is below it; where the caller chose a root, a link may lead
+        # above it.
         links = Links(self._nodes, self._targets, root, bounds=root if self._root is None else "")
         if not root:
             for path in self._files:
-                self._refusals.check(check_length, path)
-        for copy, original in links.copies(self._max_files - len(self._nodes), self._refusals):
+                self._errors.check(check_length, path)
+        for copy, original in links.copies(self._max_files - len(self._nodes), self._errors):
             content = self._files[original]
             self._meter.add(content.size)
             self._meter.add_path(copy.encode())
             self._files[copy] = content
-        self._refusals.raise_any()
+        self._errors.raise_any()
         self._nodes.clear()
         if not root:
             return root, self._files
         above = f"{root}/"
         files: dict[str, Content] = {}
-        while self._files:  # the paths as they were are gone when those without the folder have come
+        while self._files:  # move one by one, so that both sets of paths are never in memory together
             path, content = self._files.popitem()
             if path.startswith(above):
                 files[path[len(above) :]] = content
@@ -248,14 +249,16 @@ class Contents:
             if root or not self._below_root:
                 return ""
             if self._beside_root:
-                below, beside = shown(self._below_root), shown(self._beside_root)
+                below, beside = quoted(self._below_root), quoted(self._beside_root)
                 raise RootMixed(f"{below} is inside the top folder {ROOT}/, but {beside} is not.")
             return ROOT
         node = self._nodes.get(root)
         if node is Node.LINK:
-            raise RootIsLink(f"{shown(root)} is a link in the archive, to {shown(self._targets[root])}.")
+            raise RootIsLink(f"{quoted(root)} is a link in the archive, to {quoted(self._targets[root])}.")
         if node not in _FOLDERS:
             tops = sorted({path.partition("/")[0] for path in self._nodes})
-            names = ", ".join(map(shown, tops[:MAX_TOPS_SHOWN])) + (", …" if len(tops) > MAX_TOPS_SHOWN else "")
-            raise RootNotFound(f"The archive has no folder {shown(root)}; its top level contains {names or 'nothing'}.")
+            names = ", ".join(map(quoted, tops[:MAX_TOPS_SHOWN])) + (", …" if len(tops) > MAX_TOPS_SHOWN else "")
+            raise RootNotFound(
+                f"The archive has no folder {quoted(root)}; its top level contains {names or 'nothing'}."
+            )
         return root

@@ -1,15 +1,15 @@
 """Resolves the symbolic links of an archive to copies of the files they lead to.
 
-A link is followed as Linux would follow it in the unpacked archive (path_resolution(7)), only that nothing outside
-the archive exists: component by component, through other links, at most 40 of them. No link ever reaches a disk.
+A link is followed as Linux would follow it in the unpacked archive (path_resolution(7)), except that nothing outside
+the archive exists: component by component, through other links, at most 40 of them. No link is ever created on disk.
 """
 
 import enum
 from collections.abc import Iterator, Mapping
 
+from dagferry_core.archive.error_collector import COLLECTED_ERRORS, ErrorCollector
 from dagferry_core.archive.errors import LinkRefused, TooManyFiles
-from dagferry_core.archive.paths import check_length, shown
-from dagferry_core.archive.refusals import REFUSED_NAMES, Refusals
+from dagferry_core.archive.paths import check_length, quoted
 from dagferry_core.limits import MAX_DEPTH, MAX_LINK_STEPS
 
 
@@ -44,10 +44,10 @@ class Links:
         self._children: dict[str, list[str]] = {}
         self._copies_left = 0
 
-    def copies(self, max_copies: int, refusals: Refusals) -> Iterator[tuple[str, str]]:
-        """Yield each path that the links bring in, with the path of the file it is a copy of; note refused links.
+    def copies(self, max_copies: int, errors: ErrorCollector) -> Iterator[tuple[str, str]]:
+        """Yield each path that the links add, with the path of the file that it copies; collect errors in links.
 
-        A link to a folder brings in all that is below it, and a tree of such links can multiply without end: raises
+        A link to a folder adds everything below it, and nested links can multiply the paths without bound: raises
         ``TooManyFiles`` after ``max_copies`` files, folders and links below the links themselves.
         """
         if self._targets:
@@ -60,20 +60,20 @@ class Links:
             if link.startswith(above):
                 try:
                     yield from self._walk(link, link, set())
-                except REFUSED_NAMES as error:
-                    refusals.add(error)
+                except COLLECTED_ERRORS as error:
+                    errors.add(error)
 
     def _walk(self, path: str, original: str, inside: set[str]) -> Iterator[tuple[str, str]]:
         """Yield the files at and below ``path`` when it is a copy of ``original``.
 
-        ``inside`` has the folders whose copies are under way.
+        ``inside`` has the folders that are being copied.
         """
         check_length(path.removeprefix(f"{self._root}/"))
         end = original
         if self._nodes[original] is Node.LINK:
             end, _ = self._follow(original)
             if end in inside:
-                raise LinkRefused(f"The link {shown(original)} points to a folder that contains it.")
+                raise LinkRefused(f"The link {quoted(original)} points to a folder that contains it.")
         if self._nodes.get(end) is Node.FILE:
             yield path, end
             return
@@ -83,7 +83,7 @@ class Links:
             if self._copies_left < 0:
                 raise TooManyFiles(
                     "With the files that its links add, the archive has more files and folders than --max-files "
-                    f"allows, at {shown(path)}."
+                    f"allows, at {quoted(path)}."
                 )
             yield from self._walk(f"{path}/{child.rpartition('/')[2]}", child, inside)
         inside.discard(end)
@@ -94,7 +94,7 @@ class Links:
             return self._ends[link]
         if link in self._following or len(self._following) == MAX_LINK_STEPS:
             raise LinkRefused(
-                f"The link {shown(link)} is part of a loop, or goes through more than {MAX_LINK_STEPS} links."
+                f"The link {quoted(link)} is part of a loop, or goes through more than {MAX_LINK_STEPS} links."
             )
         self._following.add(link)
         try:
@@ -102,22 +102,22 @@ class Links:
         finally:
             self._following.discard(link)
         if steps > MAX_LINK_STEPS:
-            raise LinkRefused(f"The link {shown(link)} goes through more than {MAX_LINK_STEPS} links.")
+            raise LinkRefused(f"The link {quoted(link)} goes through more than {MAX_LINK_STEPS} links.")
         if self._bounds not in {"", end} and not end.startswith(f"{self._bounds}/"):
             raise LinkRefused(
-                f"The link {shown(link)} leads out of the bundle: it points at {shown(self._targets[link])}."
+                f"The link {quoted(link)} leads out of the bundle: it points at {quoted(self._targets[link])}."
             )
         self._ends[link] = end, steps
         return end, steps
 
     def _resolve(self, link: str) -> tuple[str, int]:
-        says = f"The link {shown(link)} points at {shown(self._targets[link])}"
+        says = f"The link {quoted(link)} points at {quoted(self._targets[link])}"
         at = link.split("/")[:-1]
         steps = 1
         node = Node.FOLDER
         for component in self._components(link, says):
             if node is Node.FILE:
-                raise LinkRefused(f"{says}, which treats the file {shown('/'.join(at))} as a folder.")
+                raise LinkRefused(f"{says}, which treats the file {quoted('/'.join(at))} as a folder.")
             if component == "..":
                 if not at:
                     raise LinkRefused(f"{says}, which is outside of the bundle.")
@@ -135,7 +135,7 @@ class Links:
     def _components(self, link: str, says: str) -> list[str]:
         target = self._targets[link]
         if not target:
-            raise LinkRefused(f"The link {shown(link)} points at nothing.")
+            raise LinkRefused(f"The link {quoted(link)} points at nothing.")
         if target.startswith("/"):
             raise LinkRefused(f"{says}, an absolute path.")
         components = target.split("/")
@@ -147,7 +147,7 @@ class Links:
     def _node(self, path: str, says: str) -> Node:
         node = self._nodes.get(path)
         if node is None:
-            raise LinkRefused(f"{says}, but {shown(path)} is not in the archive.")
+            raise LinkRefused(f"{says}, but {quoted(path)} is not in the archive.")
         if node is Node.EXCLUDED:
-            raise LinkRefused(f"{says}, but {shown(path)} is {node.value}.")
+            raise LinkRefused(f"{says}, but {quoted(path)} is {node.value}.")
         return node

@@ -6,19 +6,19 @@ import string
 import sys
 from collections.abc import Iterable
 
-from dagferry_core.archive.paths import ROOT, shown
+from dagferry_core.archive.paths import ROOT, quoted
 
 MAX_NAMES_SHOWN = 10
 """How many names a warning lists."""
 
 MAX_PATH_SHOWN = 120
-"""Characters of a path that is to be copied."""
+"""Characters of a path in the suggested upload query."""
 
 _DIRECTIONS = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
-"""What changes the direction of the text behind it (Unicode Standard Annex 9): ``yp.exe`` can look like ``exe.py``."""
+"""Characters that change the direction of text (Unicode Standard Annex 9): ``yp.exe`` can look like ``exe.py``."""
 
 _AS_IT_IS = frozenset(string.ascii_letters + string.digits + "-._~/")
-"""What needs no escape in a query (RFC 3986 §2.3)."""
+"""Characters that need no escaping in a query (RFC 3986 §2.3)."""
 
 # fmt: off
 INSTALLED = frozenset({
@@ -41,7 +41,7 @@ INSTALLED = frozenset({
 def wrong_level(paths: Iterable[str]) -> list[str]:
     """Return a warning if all files of a bundle lie in one folder, as in an archive of a whole repository.
 
-    What lies directly in it need not be the dags folder: one folder ``dags`` below it is.
+    That folder need not be the dags folder itself: a folder ``dags`` in it is more likely.
     """
     paths = list(paths)
     folders = [path.rpartition("/")[0] for path in paths]
@@ -57,8 +57,8 @@ def wrong_level(paths: Iterable[str]) -> list[str]:
     path = folder if len(folder) <= MAX_PATH_SHOWN else top
     query = "".join(chr(byte) if chr(byte) in _AS_IT_IS else f"%{byte:02X}" for byte in path.encode())
     warning = (
-        f"All files lie in the folder {shown(top)}, so that it is part of every path in the dags folder. If "
-        f"{shown(folder)} is your dags folder, upload with ?root={query}; if all is as you want it, ?root=. ends this "
+        f"All files lie in the folder {quoted(top)}, so that it is part of every path in the dags folder. If "
+        f"{quoted(folder)} is your dags folder, upload with ?root={query}; if all is as you want it, ?root=. ends this "
         "warning."
     )
     return [warning]
@@ -99,4 +99,4 @@ def _top_module(path: str) -> str:
 
 def _listed(names: list[str]) -> str:
     more = f" and {len(names) - MAX_NAMES_SHOWN} more" if len(names) > MAX_NAMES_SHOWN else ""
-    return ", ".join(map(shown, names[:MAX_NAMES_SHOWN])) + more
+    return ", ".join(map(quoted, names[:MAX_NAMES_SHOWN])) + more

@@ -21,8 +21,8 @@ _FORBIDDEN = re.compile(r"[\x00-\x1f\x7f-\x9f\\]")
 _SHOWN_CHARACTERS = 120
 
 
-def shown(path: str | bytes) -> str:
-    """Return a path as a message may show it: escaped, on one line, in quotes, the middle of a long one cut out."""
+def quoted(path: str | bytes) -> str:
+    """Return a path for a message: quoted, escaped, on one line, and shortened in the middle if it is long."""
     text = path if isinstance(path, str) else path.decode(errors="backslashreplace")
     half = _SHOWN_CHARACTERS // 2
     return repr(text if len(text) <= _SHOWN_CHARACTERS else f"{text[:half]}…{text[-half:]}")
@@ -38,18 +38,18 @@ def check_path(raw: bytes) -> str:
     try:
         path = raw.decode()
     except UnicodeDecodeError as error:
-        raise PathRefused(f"The path {shown(raw)} is not UTF-8.") from error
+        raise PathRefused(f"The path {quoted(raw)} is not UTF-8.") from error
     if path in {".", "./"}:
         return ""
     path = path.removeprefix("./")
     if path.startswith("/"):
-        raise PathRefused(f"The path {shown(raw)} is absolute.")
+        raise PathRefused(f"The path {quoted(raw)} is absolute.")
     path = path.removesuffix("/")
     if _FORBIDDEN.search(path):
-        raise PathRefused(f"The path {shown(raw)} has a backslash or a control character.")
+        raise PathRefused(f"The path {quoted(raw)} has a backslash or a control character.")
     for component in path.split("/"):
         if component in {"", ".", ".."}:
-            raise PathRefused(f"The path {shown(raw)} has an empty, '.' or '..' component.")
+            raise PathRefused(f"The path {quoted(raw)} has an empty, '.' or '..' component.")
     check_length(path.removeprefix(f"{ROOT}/"))
     return path
 
@@ -58,12 +58,14 @@ def check_length(path: str) -> None:
     """Raise ``PathRefused`` if ``path`` is longer or deeper than the limits, or has too long a component."""
     size = len(path.encode())
     if size > MAX_PATH_BYTES:
-        raise PathRefused(f"The path {shown(path)} is {size} bytes long; at most {MAX_PATH_BYTES} are allowed.")
+        raise PathRefused(f"The path {quoted(path)} is {size} bytes long; at most {MAX_PATH_BYTES} are allowed.")
     components = path.split("/")
     if len(components) > MAX_DEPTH:
-        raise PathRefused(f"The path {shown(path)} is {len(components)} folders deep; at most {MAX_DEPTH} are allowed.")
+        raise PathRefused(
+            f"The path {quoted(path)} is {len(components)} folders deep; at most {MAX_DEPTH} are allowed."
+        )
     if size > MAX_COMPONENT_BYTES and any(len(name.encode()) > MAX_COMPONENT_BYTES for name in components):
-        raise PathRefused(f"The path {shown(path)} has a name of more than {MAX_COMPONENT_BYTES} bytes.")
+        raise PathRefused(f"The path {quoted(path)} has a name of more than {MAX_COMPONENT_BYTES} bytes.")
 
 
 def _one_of(patterns: Iterable[str]) -> re.Pattern[str]:
@@ -71,7 +73,7 @@ def _one_of(patterns: Iterable[str]) -> re.Pattern[str]:
 
 
 class Excludes:
-    """The rules of ``--exclude``: shell patterns, each held against every component of a path.
+    """The rules of ``--exclude``: shell patterns, each matched against every component of a path.
 
     A pattern with a trailing slash is for folders only. ``ValueError`` for one that could never match.
     """
@@ -108,7 +110,7 @@ def _folded(name: str) -> str:
 def case_collisions(paths: Iterable[str]) -> list[str]:
     """Return a warning for each two names in a folder that differ only in case or Unicode form, 20 at most.
 
-    On Linux they are two files, on macOS and Windows one, so a checkout there has lost one of them.
+    On Linux they are two files, on macOS and Windows one: a checkout there loses one of them.
     """
     warnings: list[str] = []
     seen: set[str] = set()
@@ -121,7 +123,7 @@ def case_collisions(paths: Iterable[str]) -> list[str]:
             twin = first.setdefault((folder, _folded(name)), here)
             if twin != here:
                 warnings.append(
-                    f"{shown(twin)} and {shown(here)} differ only in case or Unicode form; "
+                    f"{quoted(twin)} and {quoted(here)} differ only in case or Unicode form; "
                     "where file names ignore that, one hides the other."
                 )
                 if len(warnings) == MAX_WARNINGS:

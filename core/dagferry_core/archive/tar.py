@@ -1,11 +1,12 @@
 """Reads the members of a tar, strictly: what different programs could read differently is an error.
 
 The formats are those of POSIX pax(1), "ustar Interchange Format" and "pax Interchange Format", and GNU's with long
-names. Sizes come from the header, and what PAX says of them may only repeat it, so no two readers can disagree where
-the next one starts (CVE-2025-62518).
-``tarfile`` is not used: it takes a corrupt header in the middle for the end, and holds extended headers of any size.
+names. Sizes come from the header, and a PAX size may only repeat it, so no two readers can disagree where the next
+member starts (CVE-2025-62518). ``tarfile`` is not used: it mistakes a corrupt header in the middle for the end, and
+holds extended headers of any size in memory.
 
-Paths and targets leave here as the bytes of the archive; ``paths`` decides what is allowed, ``archive`` what is kept.
+Paths and targets leave here as the bytes of the archive; ``paths`` decides which are allowed, ``contents`` what is
+kept.
 """
 
 import enum
@@ -21,7 +22,7 @@ from dagferry_core.archive.errors import (
     TooManyFiles,
 )
 from dagferry_core.archive.kinds import kind_of
-from dagferry_core.archive.paths import shown
+from dagferry_core.archive.paths import quoted
 from dagferry_core.archive.tar_header import BLOCK_BYTES, SIZE, Header, begins_tar, parse_header, pax_names
 from dagferry_core.limits import (
     MAX_EXTENSIONS_PER_MEMBER,
@@ -70,7 +71,7 @@ class Member:
         self._exact = exact
 
     def chunks(self) -> Iterator[bytes]:
-        """Yield the content in pieces of at most ``PIECE_BYTES``. What was not taken is skipped at the next member."""
+        """Yield the content in pieces of at most ``PIECE_BYTES``. The next member skips what is left of it."""
         while self._unread:
             piece = self._exact(min(self._unread, PIECE_BYTES))
             self._unread -= len(piece)
@@ -145,7 +146,7 @@ def _check_end(exact: Callable[[int], bytes], read: Callable[[int], bytes]) -> N
 
 
 class _Extension:
-    """What extended headers say about the next member. Each thing may be said once."""
+    """What extended headers say about the next member. Each value may be given once."""
 
     __slots__ = ("count", "names")
 
@@ -189,28 +190,28 @@ class _Extension:
         # In front of another extended header, some programs take it for the size of that one (GHSA-vmf3-w455-68vh).
         if size is not None and (size != b"%d" % header.size or self.count > 1):
             raise ArchiveUnsupported(
-                f"The PAX header of {shown(path)} says that its size is {shown(size)}, its own header {header.size}."
+                f"The PAX header of {quoted(path)} says that its size is {quoted(size)}, its own header {header.size}."
                 if self.count == 1
-                else f"{shown(path)} has a PAX header with a size and another extended header."
+                else f"{quoted(path)} has a PAX header with a size and another extended header."
             )
         kind = _KINDS.get(header.kind)
         if header.kind in _NOT_SUPPORTED:
-            raise ArchiveUnsupported(f"{shown(path)} is {_NOT_SUPPORTED[header.kind]}.")
+            raise ArchiveUnsupported(f"{quoted(path)} is {_NOT_SUPPORTED[header.kind]}.")
         if kind is None:
             raise MemberTypeRefused(
-                f"{shown(path)} is a device, a FIFO, a socket or of an unknown type ({header.kind!r}); "
+                f"{quoted(path)} is a device, a FIFO, a socket or of an unknown type ({header.kind!r}); "
                 "only files, folders and links may be in the archive."
             )
         if kind is not Kind.FILE and header.size:
-            raise ArchiveUnsupported(f"{shown(path)} is a {kind.value} with a size; some programs read content there.")
+            raise ArchiveUnsupported(f"{quoted(path)} is a {kind.value} with a size; some programs read content there.")
         # tarfile makes a folder of an old file by its short name alone (CVE-2025-13462). In files of the newer type a
         # long name may be cut there anywhere.
         folder_to_some = path.endswith(b"/") or (header.kind == _OLD_FILE and header.path.endswith(b"/"))
         if kind is not Kind.FOLDER and folder_to_some:
-            raise ArchiveUnsupported(f"{shown(path)} is a {kind.value}, but some programs take it for a folder.")
+            raise ArchiveUnsupported(f"{quoted(path)} is a {kind.value}, but some programs take it for a folder.")
         target = names.get(b"linkpath") or names.get(_GNU_LINK) or header.target
         if target and kind in {Kind.SYMLINK, Kind.HARD_LINK} and not header.target:
             raise ArchiveUnsupported(
-                f"{shown(path)} is a {kind.value} whose own header has no target; bsdtar makes an empty file of it."
+                f"{quoted(path)} is a {kind.value} whose own header has no target; bsdtar makes an empty file of it."
             )
         return Member(kind, path, target, header, exact)

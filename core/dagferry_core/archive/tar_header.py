@@ -1,25 +1,25 @@
 """Reads the headers of a tar: the block of 512 bytes before each member, and the records of a PAX header.
 
-Whatever a field holds that different programs could read differently is an error, also in fields that do not matter
-here: to ``tarfile``, a header with an invalid number is the end of the archive.
+A field that different programs could read differently is an error, even if its value is not used here: ``tarfile``
+treats a header with an invalid number as the end of the archive.
 """
 
 import re
 from typing import NamedTuple
 
 from dagferry_core.archive.errors import ArchiveCorrupt, ArchiveUnsupported
-from dagferry_core.archive.paths import shown
+from dagferry_core.archive.paths import quoted
 from dagferry_core.limits import MAX_PAX_RECORDS
 
 BLOCK_BYTES = 512
 _POSIX = b"ustar\x0000"
 _GNU = b"ustar  \0"
-# In GNU's format there is no prefix, but what only incremental archives, sparse files and volumes have.
+# GNU's format has no prefix; its bytes are used only by incremental archives, sparse files and multi-volume archives.
 _GNU_RARE = 345
-# A field of blanks alone is nothing to GNU tar, and a mode of all bits.
+# GNU tar reads a field of blanks as nothing, or as a mode with all bits set.
 _NUMBER = re.compile(rb" *([0-7]+)[ \0]*|\0+")
 _BINARY_NUMBER = 0x80
-# Owners, time and device do not matter here; but where they are no numbers, tarfile ends without a word.
+# Owners, time and device do not matter here; but where they are not numbers, tarfile stops silently.
 _UNUSED_NUMBER = re.compile(rb" *[0-7]*[ \0]*|[\x80\xff].*", re.DOTALL)
 _UNUSED_FIELDS = {
     "owner": slice(108, 116),
@@ -29,7 +29,7 @@ _UNUSED_FIELDS = {
     "device's minor number": slice(337, 345),
 }
 
-# Each of these makes some reader take another size, or another content, than the header says.
+# Each of these makes some readers use another size or content than the header says.
 _REFUSED_KEYWORDS = {b"SCHILY.realsize", b"SUN.holesdata"}
 _SPARSE_KEYWORDS = b"GNU.sparse."
 SIZE = b"size"
@@ -49,7 +49,7 @@ class Header(NamedTuple):
 
 
 def begins_tar(block: bytes) -> bool:
-    """Return whether a tar, also one that is damaged or in a format that is not read here, may begin like this."""
+    """Return whether this may be the start of a tar, even of a damaged one or of an unsupported format."""
     return block[257:262] == b"ustar" or (len(block) == BLOCK_BYTES and _has_checksum(block))
 
 
@@ -62,17 +62,17 @@ def _has_checksum(block: bytes) -> bool:
 def parse_header(block: bytes) -> Header:
     """Read a header; raise ``ArchiveCorrupt`` or ``ArchiveUnsupported`` where programs could read it differently."""
     if not _has_checksum(block):
-        raise ArchiveCorrupt(f"A tar header is damaged: its checksum is wrong. It names {shown(_text(block[:100]))}.")
+        raise ArchiveCorrupt(f"A tar header is damaged: its checksum is wrong. It names {quoted(_text(block[:100]))}.")
     magic = block[257:265]
     path = _text(block[:100])
     if magic == _POSIX:
         prefix = _text(block[345:500])
         path = prefix + b"/" + path if prefix else path
     elif magic != _GNU:
-        raise ArchiveUnsupported(f"The tar header of {shown(path)} is neither in POSIX nor in GNU format.")
+        raise ArchiveUnsupported(f"The tar header of {quoted(path)} is neither in POSIX nor in GNU format.")
     elif block[_GNU_RARE:].strip(b"\0"):
         # tarfile takes them for a prefix, and libarchive (bsdtar) for those of a sparse file, whatever the type.
-        raise ArchiveUnsupported(f"The tar header of {shown(path)} has fields of an incremental or sparse archive.")
+        raise ArchiveUnsupported(f"The tar header of {quoted(path)} has fields of an incremental or sparse archive.")
     for what, field in _UNUSED_FIELDS.items():
         if not _UNUSED_NUMBER.fullmatch(block[field]):
             raise _no_number(block[field], what, path)
@@ -92,7 +92,7 @@ def _text(field: bytes) -> bytes:
 def _number(field: bytes, what: str, path: bytes) -> int:
     if field[0] & _BINARY_NUMBER:
         raise ArchiveUnsupported(
-            f"The tar header of {shown(path)} has its {what} as a binary number, negative or over 8 GiB."
+            f"The tar header of {quoted(path)} has its {what} as a binary number, negative or over 8 GiB."
         )
     match = _NUMBER.fullmatch(field)
     if not match:
@@ -102,7 +102,7 @@ def _number(field: bytes, what: str, path: bytes) -> int:
 
 def _no_number(field: bytes, what: str, path: bytes) -> ArchiveCorrupt:
     return ArchiveCorrupt(
-        f"The tar header of {shown(path)} has {field!r} as its {what}, which is not an octal number; "
+        f"The tar header of {quoted(path)} has {field!r} as its {what}, which is not an octal number; "
         "some programs stop reading there."
     )
 
@@ -125,12 +125,12 @@ def pax_names(data: bytes) -> dict[bytes, bytes]:
             raise ArchiveCorrupt(f"A PAX header has a malformed record: {data[at : at + 40]!r}.")
         if keyword in _REFUSED_KEYWORDS or keyword.startswith(_SPARSE_KEYWORDS):
             raise ArchiveUnsupported(
-                f"A PAX header has the keyword {shown(keyword)}, which programs interpret differently."
+                f"A PAX header has the keyword {quoted(keyword)}, which programs interpret differently."
             )
         if keyword in _COUNTED_KEYWORDS:
             if keyword in names or not value:
                 raise ArchiveUnsupported(
-                    f"A PAX header has {shown(keyword)} twice or empty, which programs interpret differently."
+                    f"A PAX header has {quoted(keyword)} twice or empty, which programs interpret differently."
                 )
             names[keyword] = value
         at = end

@@ -91,7 +91,7 @@ class Frames:
     def stored_frame(self, start: int, size: int) -> tuple[bytes, str] | None:
         """Return the frame that holds just the bytes of the tar from ``start`` on, ``size`` of them, and its sha256.
 
-        Both are as they are stored, and not compared; ``None`` if there is no such frame.
+        Both are returned as stored, without a comparison; ``None`` if there is no such frame.
         """
         number = bisect_left(self._starts, start)
         if self._starts[number : number + 2] != [start, start + size]:
@@ -103,7 +103,7 @@ class Frames:
         if cached != number:
             frame = self._stored_frame(number)
             try:
-                # What a damaged one says of its own size would be allocated.
+                # The size that a damaged frame claims would be allocated.
                 if not 0 <= (size := zstandard.frame_content_size(frame)) <= FRAME_BYTES:
                     raise ValueError(f"it claims to hold {size} bytes")
                 content = zstandard.decompress(frame)
@@ -114,7 +114,7 @@ class Frames:
 
     def _stored_frame(self, number: int) -> bytes:
         offsets = self._offsets
-        # A damaged index asks for what no bundle has. If it asks for too much, the read returns what there is.
+        # A damaged index may ask for bytes that no bundle has. If it asks for too many, the read returns what there is.
         if not 0 <= number < len(offsets) - 1 or not 0 <= offsets[number] <= offsets[number + 1]:
             raise FormatError(f"its frame {number} is damaged: the index does not say where it is")
         return self._read(offsets[number], offsets[number + 1] - offsets[number])

@@ -1,12 +1,12 @@
-"""Where the tar of a bundle is cut into frames: at borders of files, and the same wherever the same files are.
+"""Cuts the tar of a bundle into frames: at borders of files, and in the same places for the same files.
 
-So a file that changed changes the frame that it is in, and the frames around it hold the same bytes as before: whoever
-stores the new bundle can copy them. For that no cut may depend on all that lies before it. Each frame ends at that
-border, of those between ``MIN_FRAME_BYTES`` and ``FRAME_BYTES``, whose next path has the lowest CRC: after a file that
-was added, removed or resized, the old and the new frames soon choose the same border again.
+So a file that changed changes the frame that it is in, and the frames around it hold the same bytes as before: they can
+be copied into the new bundle. For this, no cut may depend on everything before it. Each frame ends at that border, of
+those between ``MIN_FRAME_BYTES`` and ``FRAME_BYTES``, whose next path has the lowest CRC: after a file that was added,
+removed or resized, the old and the new frames soon choose the same border again.
 
-A file that would not fit starts a frame of its own, in pieces of ``FRAME_BYTES``; the last piece goes on with the
-files behind it. The manifest, which every change changes, has its frames for itself.
+A file that would not fit starts a frame of its own, in pieces of ``FRAME_BYTES``; the last piece continues with the
+files after it. The manifest, which every change changes, has frames of its own.
 """
 
 from collections import deque
@@ -22,7 +22,7 @@ MIN_FRAME_BYTES = FRAME_BYTES // 2
 
 
 def member_bytes(entry: Entry) -> int:
-    """Return the bytes that a file takes in the tar: its header, its content, and what fills the last block."""
+    """Return the bytes that a file takes in the tar: its header, its content, and the padding of the last block."""
     return header_bytes(entry) + entry.size + padding(entry.size)
 
 
@@ -47,7 +47,7 @@ def cut(entries: Iterable[Entry]) -> Iterator[list[Part]]:
 
 
 def _best(waiting: Iterable[Part], behind: Entry) -> int:
-    """Return how many of the files that wait make a frame, if ``behind`` does not fit behind them."""
+    """Return how many of the ``waiting`` files make a frame, if ``behind`` does not fit after them."""
     parts = list(waiting)
     best = (len(parts), 1 << 32)
     size = 0

@@ -45,7 +45,7 @@ MAX_LINES = 4 * MOST_FILES
 
 _LENGTH_BYTES = 4
 _SMALL_BYTES = 256 * 1024
-"""Up to this size a batch is compressed as well as possible; above it, time matters more than the last per cent."""
+"""Up to this size a batch is compressed as well as possible; above it, speed matters more than the last percent."""
 
 
 def _batches(entries: Iterable[Entry], old: Manifest) -> Iterator[list[Entry]]:
@@ -169,7 +169,7 @@ class Patch(NamedTuple):
         parts = list(_parts(body))
         text = _decompress(parts[0], None, MAX_TEXT_BYTES) + b"\n"
         if text.count(b"\n") > MAX_LINES:
-            raise ValueError(f"it has over {MAX_LINES} lines")
+            raise ValueError(f"it has more than {MAX_LINES} lines")
         lines = io.BytesIO(text)  # one at a time: a list of them all would take more memory than the text
         header, to = next(lines).decode().rstrip("\n"), next(lines, b"").decode().rstrip("\n")
         if header != HEADER:
@@ -205,7 +205,7 @@ class Patch(NamedTuple):
         return [entry for batch in self.batches for entry in batch]
 
     def apply_to(self, old: Manifest) -> Manifest:
-        """Return the manifest that comes out; raise ``ValueError`` unless its digest is the expected one.
+        """Return the resulting manifest; raise ``ValueError`` unless its digest is the expected one.
 
         ``FormatError`` if it claims more than any server accepts.
         """
@@ -241,6 +241,6 @@ def _decompress(part: bytes, dictionary: zstandard.ZstdCompressionDict | None, m
     # The size in the frame's header decides how much memory is allocated, so it is checked first.
     size = zstandard.frame_content_size(part)
     if not 0 <= size <= max_bytes:
-        raise zstandard.ZstdError(f"it claims to hold {size} bytes, {max_bytes} at the most were expected")
+        raise zstandard.ZstdError(f"it claims to hold {size} bytes, {max_bytes} at most were expected")
     decompressor = zstandard.ZstdDecompressor(dict_data=dictionary, max_window_size=MAX_ZSTD_WINDOW_BYTES)
     return decompressor.decompress(part)

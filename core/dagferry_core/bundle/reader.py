@@ -1,13 +1,13 @@
 """The canonical form of a bundle: one tar in zstd, manifest first. The server stores it and sends it as it is.
 
 The tar holds ``manifest.txt`` and then every file as ``dags/<path>`` in the order of the manifest, each header a pure
-function of the file's manifest entry. So a reader does not parse headers: it compares them with what must be there,
-and anything else is refused. ``zstd -d`` and ``tar`` read it too.
+function of the file's manifest entry. So a reader does not parse headers: it compares them with the expected bytes, and
+anything else is rejected. ``zstd -d`` and ``tar`` read it too.
 
 The tar is cut into pieces of at most 1 MiB, each a zstd frame of its own with a checksum; the ``Index`` beside the
-bundle says where they start. That gives the server single files out of a bundle without decompressing the rest, which
-a patch needs. Cuts are at borders of files (``dagferry_core.bundle.layout``), so that a bundle can be stored with
-frames of the one before. In bundles of older servers each frame but the last holds exactly 1 MiB.
+bundle says where they start. That gives the server single files out of a bundle without decompressing the rest, which a
+patch needs. Cuts are at borders of files (``dagferry_core.bundle.layout``), so that a bundle can be stored with frames
+of the previous one. In bundles of older servers each frame but the last holds exactly 1 MiB.
 """
 
 import json
@@ -189,7 +189,7 @@ class BundleFile:
     def stored_frame(self, parts: Sequence[Part]) -> tuple[bytes, str] | None:
         """Return the frame that holds exactly ``parts``, and the sha256 that it had when it was written.
 
-        They are as they are stored, and not compared; ``None`` if there is no such frame.
+        Both are returned as stored, without a comparison; ``None`` if there is no such frame.
         """
         entry, start, _ = parts[0]
         number = bisect_left(self._paths, entry.path)
@@ -242,9 +242,9 @@ def _exactly(read: Read, size: int) -> bytes:
 def read_tar(read: Read) -> tuple[Manifest, Iterator[tuple[Entry, Iterator[memoryview]]]]:
     """Read a canonical bundle that is decompressed already: its manifest, then its files in order, in pieces.
 
-    Each file's pieces are to be consumed before the next file is asked for. Raises ``FormatError``
-    as soon as a byte is not what the manifest says, and ``Truncated`` if the bundle ends early. Contents and the
-    manifest's digest are for the caller to check: ``dagferry_follow.volume.staging`` hashes what it writes.
+    Each file's pieces are to be consumed before the next file is asked for. Raises ``FormatError`` as soon as a byte is
+    not what the manifest says, and ``Truncated`` if the bundle ends early. The caller checks the contents and the
+    manifest's digest: ``dagferry_follow.volume.staging`` hashes what it writes.
     """
     header = _exactly(read, BLOCK_BYTES)
     size = int(header[124:135], 8) if _OCTAL.fullmatch(header, 124, 135) else 0
@@ -268,7 +268,7 @@ def read_tar(read: Read) -> tuple[Manifest, Iterator[tuple[Entry, Iterator[memor
         for entry in manifest.files.values():
             expected = entry_header(entry)
             padded = entry.size + padding(entry.size)
-            # Header and first piece come in one read: calls are what costs here.
+            # Header and first piece come in one read: the number of calls determines the speed here.
             data = memoryview(_exactly(read, len(expected) + min(padded, PIECE_BYTES)))
             if data[: len(expected)] != expected:
                 raise FormatError(f"it is not in its canonical form at {entry.path!r}")

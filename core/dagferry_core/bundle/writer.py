@@ -1,6 +1,6 @@
 """Writes a bundle in its canonical form, which ``dagferry_core.bundle.reader`` describes and reads.
 
-A module of its own, because only who stores bundles needs it: a sidecar starts without importing thread pools.
+A module of its own, because only the server needs it: a sidecar starts without importing thread pools.
 """
 
 import hashlib
@@ -69,7 +69,7 @@ class _FrameWriter:
         self._pending: deque[tuple[bytearray, int, Future[bytes]]] = deque()
 
     def compress(self, pieces: Iterable[bytes]) -> None:
-        """Write what ``pieces`` come to, in as few frames as possible."""
+        """Write the bytes of ``pieces`` in as few frames as possible."""
         buffer, size = self._take_spare(), 0
         for piece in pieces:
             start = 0
@@ -84,7 +84,7 @@ class _FrameWriter:
         self._submit(buffer, size)
 
     def copy(self, stored: tuple[bytes, str] | None, size: int) -> bool:
-        """Write a frame of another bundle, which holds ``size`` bytes, if it is what it was when it was written."""
+        """Write a frame of another bundle, which holds ``size`` bytes, unless it has changed since it was written."""
         if stored is None:
             return False
         frame, sha256 = stored
@@ -95,7 +95,7 @@ class _FrameWriter:
         return True
 
     def finish(self) -> list[Frame]:
-        """Write what is still being compressed, and return all frames, and last where they end."""
+        """Write what is still being compressed, and return all frames, and at the end the offset where they end."""
         self._write_pending()
         return [*self._frames, Frame(self._offset, self._start)]
 
@@ -177,7 +177,7 @@ def _manifest(manifest: Manifest) -> Iterator[bytes]:
 
 
 def _prepare() -> None:
-    # Once in each thread, because to make a compressor costs a tenth of a frame.
+    # Once in each thread, because creating a compressor takes a tenth of the time of a frame.
     _thread.compressor = zstandard.ZstdCompressor(level=LEVEL, write_checksum=True)
 
 

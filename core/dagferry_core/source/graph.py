@@ -51,7 +51,7 @@ def touched(
 
 
 def is_module(path: str) -> bool:
-    """Return whether Python can import the file at ``path``; any other file is data."""
+    """Return whether Python can import the file at ``path``; all other files are data."""
     return path.endswith((".py", COMPILED))
 
 
@@ -59,9 +59,9 @@ class _Importers:
     """Which files import a module, by its location: its path without ``.py`` or ``/__init__.py``.
 
     An absolute name is looked for in every folder above the file that imports it, since any of them may be on
-    ``sys.path``. If none has that very module, any folder of the bundle that does may be: ``sys.path`` is often
-    extended by a folder of helpers, and one package may have folders in several places. ``dags.a`` may also be
-    the bundle's own ``a``, below the folder that is its root.
+    ``sys.path``. If no such folder has that exact module, any folder of the bundle that has it may be meant:
+    ``sys.path`` is often extended by a folder of helpers, and one package may have folders in several places.
+    ``dags.a`` may also be the bundle's own ``a``, below the folder that is its root.
     """
 
     def __init__(self, old: Manifest, new: Manifest, imports: Mapping[str, Sequence[str]]) -> None:
@@ -73,7 +73,7 @@ class _Importers:
         self.of_anything = self._paths.pop(ANYTHING, [])
         self._names = sorted(self._paths)
         self._by_step: dict[str, list[str]] = {}
-        # What was answered already: all modules of a folder share the importers of its star, which may be many.
+        # What was yielded already: all modules of a folder share the importers of its ``*``, which may be many.
         self._asked: set[str] = set()
         self._found: set[tuple[str, str]] = set()
         self._told: set[tuple[str, str]] = set()
@@ -90,7 +90,7 @@ class _Importers:
     def of_folders(self) -> Iterator[str]:
         """Yield the files that import a folder directly that is only in the one bundle or only in the other.
 
-        Without an ``__init__.py`` it is a package all the same, so an import of it can begin or cease to work.
+        Even without an ``__init__.py`` it is a package, so an import of it can start or stop working.
         """
         for place in self._old_places ^ self._new_places:
             yield from self._of_place(place)
@@ -130,10 +130,10 @@ class _Importers:
     def _finding(self, root: str, first: str, name: str) -> Iterator[str]:
         """Yield the files that import ``name``, which starts with ``first``, and may find it in the folder ``root``."""
         if name not in self._by_step:
-            names = [name, *self._below(name)] if name else []  # who imports a.b imports a too
+            names = [name, *self._below(name)] if name else []  # a file that imports a.b imports a too
             importers = {path for name in names for path in self._paths.get(name, ())}
             if not importers:
-                return  # and not kept: hardly any part of a path is imported, and a bundle may have millions
+                return  # not cached: hardly any part of a path is imported, and a bundle may have millions
             self._by_step[name] = sorted(importers)
         if (root, name) in self._found:
             return
@@ -184,7 +184,7 @@ class _Importers:
 
 
 _NEVER_ELSEWHERE = sys.stdlib_module_names | {"airflow"}
-"""What such a name means if no folder above the file has it is not in the bundle."""
+"""If no folder above the file has such a name, it refers to something outside the bundle."""
 
 
 def _places_of(manifest: Manifest) -> set[str]:

@@ -8,14 +8,14 @@ from dagferry_core.source.reads import EVERYTHING, MAX_PARTS, OWN_FOLDER, PART_S
 from dagferry_core.source.scan import ANYTHING
 
 _NOT_IN_NAMES = re.compile(r"[^\w\-.~@+$]")
-"""What ends a name in a source text. Of a file ``my orders.sql`` the text names ``orders.sql``."""
+"""Characters that end a name in a source text: of a file ``my orders.sql`` only ``orders.sql`` is found in the text."""
 
 
 class Readers:
     """Which Python files may read a data file, by the hints of each. Every answer is returned only once.
 
-    ``of_anything`` are those that count as reading everything. The work grows with the number of hints and of paths
-    asked for, never with their product: what was given is forgotten.
+    ``of_anything`` are those that count as reading everything. The work grows with the number of hints and of requested
+    paths, never with their product: an answer that was returned is dropped.
     """
 
     def __init__(self, hints: Mapping[str, Sequence[str]]) -> None:
@@ -50,7 +50,7 @@ class Readers:
                 for fitting in self._fitting(name):
                     yield from self._by_hint.pop(fitting, ())
                     yield from self._by_hint.pop(f"{parent}/{fitting}", ())
-                    if not folder:  # what the top folder is called where the source runs, nobody here knows
+                    if not folder:  # the name of the top folder where the source runs is unknown here
                         yield from self._by_base.pop(fitting, ())
             yield from self._reading_below(folder)
 
@@ -62,7 +62,7 @@ class Readers:
             yield from (f"{base[:length]}*{base[at:]}" for length in self._starts.get(base[at:], ()) if length <= at)
 
     def _reading_below(self, folder: str) -> Iterator[str]:
-        while folder not in self._asked:  # if it is, so are those above it
+        while folder not in self._asked:  # after the first that was looked up already, so were its parents
             self._asked.add(folder)
             yield from self._below.pop(folder, ())
             folder, _, name = folder.rpartition("/")

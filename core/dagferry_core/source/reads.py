@@ -1,7 +1,7 @@
-r"""Which data files a Python source may read, guessed from its text: YAML, SQL, JSON, CSV, all that is not a module.
+r"""Which data files (YAML, SQL, JSON, CSV, …) a Python source may read, guessed from its text.
 
-No text says for certain what a program opens, so the rules find too many files rather than too few: a DAG file that is
-parsed once more than needed costs one parse, one that is missed is out of date for minutes. A source may read
+A text cannot show for certain what a program opens, so the rules find too many files rather than too few: a DAG file
+that is parsed once more than needed costs one parse, one that is missed is out of date for minutes. A source may read
 
 - the files that a name anywhere in its text, even in a comment, can mean: ``orders.sql``, ``sql/orders.sql``,
   ``f"{team}_config.yml"``, ``*.yml`` or just ``.yaml``. Only names with one of the endings in ``_MARK`` are found;
@@ -33,7 +33,7 @@ EVERYTHING = "/"
 _MAX_NAME_BYTES = 200
 _PART_STARTS = PART_STARTS.encode()
 _COST_BYTES = 8
-"""What looking at a name counts at least, so that a million short ones end the search as well."""
+"""The minimum cost of one name, so that a million short ones end the search too."""
 
 # As in scan.py, the time is linear whatever the text. One pass finds all that starts with a dot: calls that list,
 # and the endings of files' names. To look at the next letter first, and to have one branch for each letter, makes it

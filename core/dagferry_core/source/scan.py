@@ -1,14 +1,13 @@
 r"""Which modules a Python source imports, read from its text, without a Python parser.
 
-``ast`` is no help here: it takes seconds for 60 MB, and reads only what the server's own Python can. This scan
-looks at every ``import`` in the text. It may find one too many (in a docstring), but never misses an import statement,
-wherever it is and however it is formatted; ``import_module("a.b")`` and ``__import__("a.b")`` count too, also
-under another name (``import_module as load``, ``load = importlib.import_module``). Names that are computed at run time
-are out of its reach.
+``ast`` is not used: it takes seconds for 60 MB, and reads only what the server's own Python can. This scan looks at
+every ``import`` in the text. It may find one too many (in a docstring), but never misses an import statement, wherever
+it is and however it is formatted; ``import_module("a.b")`` and ``__import__("a.b")`` count too, also under another name
+(``import_module as load``, ``load = importlib.import_module``). Names that are computed at run time cannot be found.
 
-A name is written as the source means it: ``import a.b`` is ``a.b``, ``from a import b`` is ``a.b`` too (``b`` may be
-a module), ``from a import *`` is ``a.*``, ``from ..a import b`` is ``..a.b``. Sources are read as UTF-8; in another
-encoding, names in ASCII are found all the same.
+A name is written as the source means it: ``import a.b`` is ``a.b``, ``from a import b`` is ``a.b`` too (``b`` may be a
+module), ``from a import *`` is ``a.*``, ``from ..a import b`` is ``..a.b``. Sources are read as UTF-8; in other
+encodings, ASCII names are found too.
 """
 
 import re
@@ -30,7 +29,7 @@ MAX_ALIASES = 8
 _MAX_ALIAS_BYTES = 80
 _MAX_ASSIGNMENT_BYTES = 200
 
-# Whatever the text, the time is linear: no repetition may end at many places, and so be tried again at each. A
+# The time is linear for any text: no repetition may end at many positions and be retried at each. A
 # vertical tab stands for a backslash at the end of a line (see _normalized).
 _WORD = re.compile(rb"mport(?:_module|__)?(?![\w\x80-\xff])")  # without the "i", which is too frequent to search for
 _FIRST_LETTER = ord("i")
@@ -68,7 +67,7 @@ def imported_names(source: bytes) -> tuple[str, ...]:
             aliases.update(() if found else _other_names(source, start, end))
         elif not start or source[start - 1] not in _IDENTIFIER:
             line = max(source.rfind(b"\n", last, start) + 1, last)
-            last = end  # no statement has two of the word, so what is before it need not be looked at again
+            last = end  # no statement has the word twice, so the text before it need not be searched again
             found, end = _imported(source, line, start, end)
         looked_at += end - start + sum(map(len, found))
         if looked_at > MAX_IMPORT_BYTES or len(aliases) > MAX_ALIASES:
@@ -100,7 +99,7 @@ def _normalized(source: bytes) -> bytes:
 
 
 def _imported(source: bytes, line: int, start: int, end: int) -> tuple[list[bytes], int]:
-    """Return what the statement imports whose ``import`` stands from ``start`` to ``end``, and where its list ends."""
+    """Return what the statement with the ``import`` at ``start`` to ``end`` imports, and where its list ends."""
     if (usual := _USUAL.match(source, line)) and usual.start(2) > start:  # nearly all of them, so it is quick
         module, listed = usual.groups()
         items = [item.strip() for item in listed.split(b",")]
@@ -117,7 +116,7 @@ def _imported(source: bytes, line: int, start: int, end: int) -> tuple[list[byte
 def _modules(source: bytes, line: int, start: int) -> list[bytes]:
     """Return what an ``import`` at ``start`` imports from, by the text of its line: ``b""`` for a plain import.
 
-    Nothing if no statement begins here; both if only a parser could tell.
+    Nothing if no statement begins here; both if only a parser could decide.
     """
     if usual := _FROM.fullmatch(source, line, start):
         return [usual[1]]
@@ -137,7 +136,7 @@ def _modules(source: bytes, line: int, start: int) -> list[bytes]:
 def _listed(source: bytes, begin: int) -> tuple[list[bytes], int]:
     """Return the names listed from ``begin``, right after an ``import``, and where the list ends.
 
-    No names if it reads like no list that Python knows.
+    No names if it is not a list that Python would accept.
     """
     items: list[bytes] = []
     words: list[bytes] = []
@@ -185,7 +184,7 @@ def _called(source: bytes, end: int) -> list[bytes]:
 
 
 def _other_names(source: bytes, start: int, end: int) -> list[bytes]:
-    """Return the name that ``import_module``, which stands from ``start`` to ``end``, is given here, if any."""
+    """Return the other name that is given to the ``import_module`` at ``start`` to ``end``, if any."""
     if renamed := _RENAMED.match(source, end):
         return [renamed[1]]
     begin = max(start - _MAX_ASSIGNMENT_BYTES, source.rfind(b"\n", max(start - _MAX_ASSIGNMENT_BYTES, 0), start) + 1)

@@ -60,7 +60,7 @@ class Inflated:
 
     def __enter__(self) -> Callable[[int], bytes]:
         self._thread.start()
-        return self._take
+        return self._next_bytes
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -92,7 +92,7 @@ class Inflated:
             with contextlib.suppress(queue.Empty):
                 return self._filled.get(timeout=HEARTBEAT_SECONDS)
 
-    def _take(self, size: int) -> bytes:
+    def _next_bytes(self, size: int) -> bytes:
         if self._start == len(self._piece) and not self._ended:
             piece = self._wait()
             if isinstance(piece, BaseException):

@@ -1,4 +1,4 @@
-"""The HTTP client of a follower: asks one server for deploys, over one connection that is kept open.
+"""The HTTP client of a follower: requests deploys from one server, over one connection that is kept open.
 
 A follower is a sidecar, or the DAG bundle inside Airflow.
 
@@ -31,7 +31,7 @@ SILENCE_SECONDS = 20.0
 DOWNLOAD_SECONDS = 900.0
 """How long a bundle may take. A slow trickle is never silent, so the whole download is limited too."""
 SILENCE_FIRST_SECONDS = 0.5
-"""How much later a request is cut as a whole, so that the error says that the server was silent."""
+"""How much later a whole request is aborted, so that the error says that the server was silent."""
 PATCH_PIECE_BYTES = 1024  # so that a slow trickle does not block for long
 DEREGISTER_SECONDS = 2.0
 MAX_ANSWER_BYTES = 64 * 1024
@@ -89,7 +89,7 @@ class Download:
             heartbeat()
             pieces.append(piece)
             if self.received > MAX_PATCH_BYTES:
-                raise AnswerInvalid(f"The patch has over {MAX_PATCH_BYTES} bytes.")
+                raise AnswerInvalid(f"The patch has more than {MAX_PATCH_BYTES} bytes.")
         return b"".join(pieces)
 
 

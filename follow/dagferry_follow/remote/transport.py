@@ -32,7 +32,7 @@ _OTHER_NAME = {62, 63, 64}
 class _Response(http.client.HTTPResponse):
     def _read_next_chunk_size(self) -> int:
         # A chunk of -1 bytes would be read to the end of the stream, however long that is.
-        size: int = super()._read_next_chunk_size()  # type: ignore[misc] # tests hold it against each Python
+        size: int = super()._read_next_chunk_size()  # type: ignore[misc] # tests check it with each Python
         if size < 0:
             raise ValueError("a chunk claims a negative size")
         return size

@@ -37,7 +37,8 @@ log = Log(__name__)
 class OldTrees:
     """The old ``trees`` under a root folder, newest first; ``sweep`` finds them.
 
-    ``live`` is the record of the live tree, ``None`` if nothing is published, or if that cannot be checked.
+    In its methods ``live`` is the record of the live tree, ``None`` if nothing is published, or if that cannot be
+    checked.
     """
 
     def __init__(self, root: Root) -> None:

@@ -28,7 +28,7 @@ class Record(NamedTuple):
     """What ``deploy.json`` says about a tree.
 
     ``serial`` counts the swaps on this volume, so that trees have an order whatever the clock does. ``size`` is what
-    the tree takes on disk, in bytes; ``new_bytes`` is the part that it does not share with the tree before it.
+    the tree takes on disk, in bytes; ``new_bytes`` is the part that it does not share with the previous tree.
     """
 
     log_id: str
@@ -67,8 +67,9 @@ class TreeRules(NamedTuple):
 def stored_bytes(newest_first: Sequence[Record]) -> int:
     """Return the bytes of these trees together; a file that several share counts once.
 
-    A tree links into the one before it, so whatever the oldest does not have is in the ``new_bytes`` of a newer one.
-    (After ``superseded_repairs`` it may be a little more: what a removed tree shared with the one that replaced it.)
+    A tree has links to files of the previous one, so whatever the oldest does not have is in the ``new_bytes`` of a
+    newer one. (After ``superseded_repairs`` it may be a little more: what a removed tree shared with the one that
+    replaced it.)
     """
     return sum(record.new_bytes for record in newest_first[:-1]) + sum(record.size for record in newest_first[-1:])
 
@@ -83,7 +84,7 @@ def superseded_repairs(old: Sequence[OldTree], rules: TreeRules) -> list[OldTree
 
 
 def count_kept(live: Record, old: Sequence[OldTree], rules: TreeRules, now: float) -> int:
-    """Return how many of the ``old`` trees, newest first, are kept. The one before the live one always is."""
+    """Return how many of the ``old`` trees, newest first, are kept. The one that was live last is always kept."""
     shared = live.new_bytes  # bytes of the trees so far, except those only in the oldest
     for place, tree in enumerate(old, start=1):
         wanted = place <= rules.keep_trees or tree.ended > now - rules.keep_hours * HOUR_SECONDS
@@ -126,7 +127,7 @@ def _read(path: str, max_bytes: int) -> bytes:
     with open(path, "rb") as file:
         data = file.read(max_bytes + 1)
     if len(data) > max_bytes:
-        raise ValueError(f"{path} has over {max_bytes} bytes")
+        raise ValueError(f"{path} has more than {max_bytes} bytes")
     return data
 
 

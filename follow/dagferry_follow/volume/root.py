@@ -142,7 +142,7 @@ class Root:
 
     @staticmethod
     def target_of(unique: str, version: str) -> str:
-        """Return what the link says when it points at a tree: its path, relative to the root."""
+        """Return the target of the link for a tree: its path relative to the root."""
         return f"{TREES}/{unique}/{version}"
 
     def point_at(self, target: str) -> None:
@@ -165,6 +165,6 @@ def failures(path: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        # Calls by folder descriptor give only the last name, or a number.
+        # Errors of system calls by folder descriptor have only the last name, or a number.
         known = isinstance(error.filename, str) and os.path.isabs(error.filename)
         raise VolumeFailed(f"{error.filename if known else path}: {error.strerror}.") from error

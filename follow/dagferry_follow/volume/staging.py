@@ -35,7 +35,7 @@ from dagferry_follow.volume.tree import (
 Files = Iterable[tuple[Entry, Iterable[bytes | memoryview]]]
 """Every file of a manifest in its order, with its content in pieces."""
 Content = Files | Patch | Tree
-"""What a tree is filled with: all of its files, a patch to the old tree, or the old tree itself."""
+"""The source of a tree: all of its files, a patch to the old tree, or the old tree itself."""
 
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -43,7 +43,7 @@ _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 class StagingTree:
     """A tree of ``manifest`` that is being built in ``folder``, an empty one, to replace ``old``.
 
-    ``fill`` it, then ``finalize`` it. A context manager that closes its descriptors; the folder is the caller's to
+    ``populate`` it, then ``finalize`` it. A context manager that closes its descriptors; the folder is the caller's to
     remove. Raises ``VolumeFailed`` with the path where the volume refuses. Without ``links`` nothing is shared with
     ``old``: files are copied. ``modes`` is whether the volume keeps modes.
     """
@@ -193,13 +193,13 @@ class StagingTree:
 
     def _failed(self, path: str, error: OSError) -> VolumeFailed:
         where = f"{self.folder}/{path}"
-        if error.errno in {errno.EEXIST, errno.ENOTDIR}:  # the folder was empty, so the bundle is the reason
+        if error.errno in {errno.EEXIST, errno.ENOTDIR}:  # the folder was empty, so the bundle must be the cause
             return VolumeFailed(f"{where} cannot be created: two paths of the bundle collide on this volume.")
         return VolumeFailed(f"{where} cannot be written: {error.strerror}.")
 
     # --- all files ---------------------------------------------------------------------------------------------------
 
-    def fill(self, content: Content) -> None:
+    def populate(self, content: Content) -> None:
         """Create all files of the manifest.
 
         Raises ``DigestMismatch`` if a content does not match the manifest; ``PatchMismatch`` or ``TreeDamaged`` if
@@ -275,9 +275,9 @@ class StagingTree:
         """Set the mtimes of the fresh files to ``now``, seconds since the epoch; return the tree and their paths.
 
         Files that only depend on changed ones get ``AHEAD_NS`` less, since Airflow reads the newest files first. Call
-        it right before the swap, because that is the moment the mtimes stand for. A file that replaces another is at
-        least one second newer: a .pyc kept elsewhere is valid for a path, a size and an mtime in seconds. Without an
-        old tree no file is fresh: nothing can have read one, so the mtime of writing will do.
+        it right before the swap: the mtimes represent that moment. A file that replaces another is at least one second
+        newer: a .pyc kept elsewhere is valid for a path, a size and an mtime in seconds. Without an old tree no file is
+        fresh: nothing can have read one, so the mtime of writing will do.
         """
         before = self.old.mtimes if self.old else {}
         old = self.old.manifest.files if self.old else {}

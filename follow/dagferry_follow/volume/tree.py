@@ -25,7 +25,7 @@ AHEAD_NS = 10**6
 """How much newer a changed file is than one that only depends on it: Airflow reads the newest files first."""
 CACHE = "__pycache__"
 BLOCK_BYTES = 4096
-"""What the smallest file takes on most volumes, and a folder."""
+"""The disk usage of the smallest file, or of a folder, on most volumes."""
 
 OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # O_NONBLOCK: a FIFO in the place of a file must not block the reader.
@@ -259,7 +259,7 @@ def folders_of(manifest: Manifest) -> set[str]:
 def touch(tree: Tree, paths: Iterable[str], now: float) -> None:
     """Set the mtimes of ``paths`` (those the tree still has) to ``now``, seconds since the epoch; never backwards.
 
-    Those that are newer than others by ``AHEAD_NS`` stay so. A file that is not as published is left alone, so that
+    Those that are newer than others by ``AHEAD_NS`` stay so. A file that is not as published is not touched, so that
     ``check`` still finds it.
     """
     paths = list(paths)

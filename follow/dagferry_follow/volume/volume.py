@@ -67,8 +67,8 @@ class StagedDeploy(StagingTree):
 class Volume:
     """The trees under a root folder, which is owned until ``close``.
 
-    ``live`` is the tree that is published, which ``load`` finds; ``old`` are those before it, which ``sweep`` finds. A
-    deploy is published in three steps: ``stage`` a tree, fill it, ``swap`` it in.
+    ``live`` is the published tree, found by ``load``; ``old`` are the previous ones, found by ``sweep``. A
+    deploy is published in three steps: ``stage`` a tree, ``populate`` it, ``swap`` it in.
     """
 
     def __init__(self, path: str) -> None:
@@ -76,7 +76,7 @@ class Volume:
         self.live: Live | None = None
         self._old_trees = OldTrees(self.root)
         self._unknown = ""
-        """What the link pointed at when loaded, if that could not be checked: Airflow may have read its files."""
+        """The link's target when it was loaded, if that tree could not be checked: Airflow may have read its files."""
 
     def close(self) -> None:
         """Release the ownership of the root folder."""
@@ -137,7 +137,7 @@ class Volume:
         return damage
 
     def check(self) -> Damage:
-        """Compare the published tree with what it should be, without reading contents."""
+        """Compare the published tree with its manifest, without reading contents."""
         if not self.live:
             return Damage([], [])
         with failures(self.root.path):
@@ -152,8 +152,8 @@ class Volume:
     def stage(self, deploy: DeployRef, manifest: Manifest) -> Iterator[StagedDeploy]:
         """Yield a tree beside the live one, to be filled with the files of ``manifest`` and then swapped in.
 
-        Unless it was, it is removed at the end, and whatever fails, what was live stays live; what cannot be removed at
-        once, ``retire`` removes later. A failure because the volume is full costs the old trees, too.
+        A tree that was not swapped in is removed at the end, and the live tree stays live after any error; ``retire``
+        later removes what cannot be removed at once. If the volume is full, the old trees are removed too.
         """
         if self.root.own():
             self._old_trees.forget()
@@ -190,7 +190,7 @@ class Volume:
         tree, fresh = staging.finalize(now)
         if ending:
             # First the mark, then the swap: a live tree with a mark is harmless, an old one without would be swept.
-            # Where the old tree belongs to another user, or is gone, nothing of ours is to be swept.
+            # If the old tree belongs to another user, or is gone, there is nothing of ours to sweep.
             with contextlib.suppress(PermissionError, FileNotFoundError):
                 mark_ended(self.root.folder_of(ending.unique), now)
         self.root.point_at(self.root.target_of(unique, deploy.version))

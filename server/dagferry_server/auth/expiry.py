@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from dagferry_runtime.logs import fields
-from dagferry_server.auth.tokens import Tokens, ending, shown_time
+from dagferry_server.auth.tokens import Tokens, ending, format_time
 from dagferry_server.config.watched import WatchedFile
 
 WARN_SECONDS = (7 * 86400.0, 86400.0)
@@ -24,7 +24,7 @@ async def warn_of_expiry(tokens: WatchedFile[Tokens], now: Callable[[], float]) 
         for name, expires in ending(tokens.value.tokens, now()).items():
             due = sum(expires - now() <= seconds for seconds in WARN_SECONDS)
             if due > warned.get((name, expires), 0):
-                log.warning("Token expires soon", extra=fields(token=name, expires=shown_time(expires)))
+                log.warning("Token expires soon", extra=fields(token=name, expires=format_time(expires)))
             warnings[name, expires] = due
         warned = warnings
         await asyncio.sleep(LOOK_AT_EXPIRY_EVERY_SECONDS)

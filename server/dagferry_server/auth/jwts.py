@@ -54,13 +54,13 @@ async def jwt_caller(trusted: Sequence[TrustedIssuer], token: str) -> Caller:
         raise _refused(f"The token is not a valid JWT: {error}.") from None
     algorithm, key_id = unverified["header"].get("alg"), unverified["header"].get("kid")
     if algorithm not in ALGORITHMS:
-        raise _refused(f"The token's algorithm is {_shown(algorithm)}; accepted algorithms: {', '.join(ALGORITHMS)}.")
+        raise _refused(f"The token's algorithm is {_quoted(algorithm)}; accepted algorithms: {', '.join(ALGORITHMS)}.")
     if not isinstance(key_id, str):
         raise _refused("The token has no key id (kid).")
     named = unverified["payload"].get("iss")
     issuer, keys = next((entry for entry in trusted if entry.issuer.issuer == named), (None, None))
     if issuer is None or keys is None:
-        raise _refused(f"The token's issuer {_shown(named)} is not trusted by this server.")
+        raise _refused(f"The token's issuer {_quoted(named)} is not trusted by this server.")
     claims = _verified(token, await keys.find(key_id, algorithm), issuer)
     grants = tuple(rule.grant for rule in issuer.rules if rule.allows(claims))
     actor = _actor(issuer, claims)
@@ -103,7 +103,7 @@ def _actor(issuer: Issuer, claims: Mapping[str, Any]) -> str:
     return "".join(letter if letter.isprintable() else "?" for letter in text[:MAX_ACTOR_CHARACTERS])
 
 
-def _shown(value: object) -> str:
+def _quoted(value: object) -> str:
     return repr(value)[:200]
 
 

@@ -37,7 +37,7 @@ _CURVES: Mapping[tuple[object, object], tuple[str, ...]] = {
 """Type and curve of a key → the algorithms it may verify. The key decides, never the token (RFC 8725 §3.1)."""
 
 ALGORITHMS: tuple[str, ...] = tuple(algorithm for names in _CURVES.values() for algorithm in names)
-"""Asymmetric algorithms only: with ``HS*``, whoever can verify a signature can also make one."""
+"""Asymmetric algorithms only: with ``HS*``, anyone who can verify a signature can also make one."""
 
 Keys = Mapping[tuple[str, str], jwt.PyJWK]
 """Key id and algorithm → key."""

@@ -2,7 +2,7 @@
 
 The proxy sends the user's name in a configurable header, and its own secret in ``Dagferry-Proxy-Secret``: the address
 of a client proves nothing, because every pod can reach the server. Permissions are listed under ``users`` in the tokens
-file, keyed by the name the proxy sends; being let in by the proxy grants nothing by itself. The proxy must set both
+file, keyed by the name the proxy sends; being admitted by the proxy grants nothing by itself. The proxy must set both
 headers on every request it forwards, replacing what a client sent.
 """
 

@@ -130,7 +130,7 @@ def token_caller(tokens: Iterable[Token], secret: str, now: float) -> Caller | N
         return None
     if holder.expires is not None and now >= holder.expires:
         raise CredentialsRefused(
-            f"The token {holder.name!r} expired at {shown_time(holder.expires)}.",
+            f"The token {holder.name!r} expired at {format_time(holder.expires)}.",
             "Ask the operator of the server for a new token.",
         )
     return Caller(f"token:{holder.name}", (holder.grant,), holder.expires)
@@ -163,7 +163,7 @@ def new_token(name: str, scopes: Iterable[Scope], deployments: Iterable[str], ex
     digest = hashlib.sha256(secret.encode()).hexdigest()
     shown = {key: ", ".join(f'"{value}"' for value in values) for key, values in
              (("scopes", scopes), ("deployments", deployments))}  # fmt: skip
-    end = "" if expires is None else f", expires = {shown_time(expires)}"
+    end = "" if expires is None else f", expires = {format_time(expires)}"
     entry = (
         f'{{ name = "{name}", sha256 = "{digest}", '
         f"scopes = [{shown['scopes']}], deployments = [{shown['deployments']}]{end} }},"
@@ -172,6 +172,6 @@ def new_token(name: str, scopes: Iterable[Scope], deployments: Iterable[str], ex
     return NewToken(secret, entry)
 
 
-def shown_time(moment: float) -> str:
+def format_time(moment: float) -> str:
     """Return a time (seconds since the epoch) as it is written in the file, in UTC: ``2027-01-31T00:00:00Z``."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(moment))

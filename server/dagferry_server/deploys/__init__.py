@@ -1,1 +1,1 @@
-"""What a deploy is to the server: received, checked, committed, kept. No HTTP."""
+"""Deploys: how they are received, checked, committed and kept. No HTTP."""

@@ -26,7 +26,7 @@ MAX_IMPORTS_BYTES = 20 * MIB
 """The total size of the names that a bundle's files import and read; the files beyond it count as importing and reading
 everything, too."""
 NAME_BYTES = 64
-"""What a name takes in memory beside its letters: 13 million short ones, from an upload of 28 KiB, took 2 GB."""
+"""Memory that a name takes in addition to its text: 13 million short ones, from an upload of 28 KiB, took 2 GB."""
 
 
 class StoredBundleFile(BundleFile):
@@ -122,10 +122,8 @@ def put_bundle(
     *,
     current: BundleFile | None = None,
 ) -> None:
-    """Store what ``check_archive`` left in ``spool`` as a bundle.
-
-    ``known`` is what was found in contents that were scanned before. Frames that the bundle ``current`` has too are
-    copied from it.
+    """Store the files that ``check_archive`` wrote to ``spool`` as a bundle. ``known`` has the results for contents
+    that were scanned before. Frames that the bundle ``current`` has too are copied from it.
     """
     spool.flush()
     fd = spool.fileno()
@@ -147,7 +145,7 @@ def put_bundle(
 
     def open_content(entry: Entry) -> RangeRead:
         nonlocal names_bytes
-        # Here, because the files before this one are compressed meanwhile.
+        # Here, because earlier files are compressed meanwhile.
         if entry.path.endswith(".py"):
             source = look_into(entry)
             imports[entry.path], reads[entry.path] = source

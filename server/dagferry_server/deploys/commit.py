@@ -1,11 +1,11 @@
-"""Commits checked content: stores its bundle, adds the entry to the log, and wakes whoever waits for a change.
+"""Commits checked content: stores its bundle, adds the entry to the log, and notifies everyone who waits for a change.
 
 The commit is one step under the deployment's lock: the bundle is stored before the entry that names it, and the patch
-that every sidecar is about to ask for is made before they are notified. The same content as the current deploy makes no
-entry: a client whose answer was lost sends it again.
+that every sidecar is about to request is made before they are notified. Content equal to the current deploy makes no
+entry: a client whose response was lost sends it again.
 
-Other servers may commit to the same store. So a commit first takes what they added, and only then judges whether the
-content is new. Whoever loses the race for a sequence takes the winner's entry and starts over, see docs/adr/0007.
+Other servers may commit to the same store. So a commit first reads what they added, and only then decides whether the
+content is new. The loser of a race for a sequence reads the winner's entry and starts over, see docs/adr/0007.
 """
 
 import asyncio
@@ -51,7 +51,7 @@ class Upload(NamedTuple):
 
 
 class New(NamedTuple):
-    """What a new entry says, whatever it follows. ``nonce`` marks it, and the file with its details.
+    """The content of a new entry, whatever entry it follows. ``nonce`` identifies it and the file with its details.
 
     ``now`` is in seconds since the epoch. ``excluded`` are the first of the paths that the exclude patterns matched.
     """
@@ -66,7 +66,7 @@ class New(NamedTuple):
 
 
 class _Head(NamedTuple):
-    """What a commit starts from: the deployment, and the newest deploy of it that can be read.
+    """The state that a commit starts from: the deployment, and its newest deploy that can be read.
 
     ``is_newest`` says whether that is the newest of all; if not, the newest entry is damaged. ``highest`` is the newest
     entry's sequence, and ``sha256`` the hash of its bytes.
@@ -80,13 +80,13 @@ class _Head(NamedTuple):
 
 
 _Patch = tuple[Key, bytes | None]
-"""A patch, or that there is none of use."""
+"""A patch; ``None`` if no patch is useful."""
 
 
 class _Outcome(NamedTuple):
-    """What a commit did: the new deploy, or ``None`` if the content was there, and the patch that leads to it.
+    """The result of a commit: the new deploy, or ``None`` if the content was current already, and the patch to it.
 
-    If the race for the sequence is ``lost``, it did nothing, but the bundle is stored.
+    If the race for the sequence was ``lost``, only the bundle was stored.
     """
 
     deploy: Deploy | None
@@ -146,12 +146,12 @@ class Committer:
             head = _Head(deployment.name, deployment.current, is_newest, deployment.highest, deployment.head_sha256)
             return await asyncio.to_thread(self._write, head, upload, new)
         except BundleGone as error:
-            # It was there a moment ago. Whoever deleted it, the next race stores it anew.
+            # It was there a moment ago. The next attempt stores it again.
             log_failure("A bundle was deleted before it had a deploy", error, deployment=deployment.name)
             return _Outcome(None, None, lost=True)
         except StoreError:
-            # Only the store knows whether the entry is there. Until it answers, nobody is told that what is in memory
-            # is current.
+            # Only the store knows whether the entry exists. Until it answers, the deploy in memory is not reported as
+            # current.
             with contextlib.suppress(StoreError):
                 await deployment.refresh()
             self._deployments.retry(deployment)
@@ -162,9 +162,9 @@ class Committer:
     def _write(self, head: _Head, upload: Upload, new: New) -> _Outcome:
         """Store bundle, details and entry, in this order.
 
-        Retention meets a commit here: the bundle is stored, or found, before the entry names it. Whoever deletes
-        bundles does not take it for surplus, because a commit holds ``store.committing``. On a store that cannot hold
-        anybody off, each race looks again whether the bundle is there.
+        Retention may run at the same time: the bundle is stored, or found, before the entry names it. It is not deleted
+        in between, because a commit holds ``store.committing``. On a store that cannot prevent deletions, each attempt
+        checks again that the bundle exists.
         """
         manifest = upload.checked.manifest
         with self._store.committing(head.deployment), ExitStack() as stack:
@@ -188,13 +188,13 @@ class Committer:
                 if attempt == READ_ATTEMPTS or not isinstance(error, StoreAway):
                     log_failure("The bundle of the current deploy cannot be read", error, deployment=head.deployment)
                     break
-            # Without it all files count as new, and every pod fetches the whole bundle: so a transient error is tried
-            # again. A permanent one, as of a bad block, must not prevent all deploys.
+            # Without it all files count as new, and every pod downloads the whole bundle: so a transient error is
+            # retried. # A permanent one, such as a bad block, must not prevent all deploys.
             time.sleep(READ_PAUSE_SECONDS)
         return None
 
     def _store_bundle(self, deployment: str, upload: Upload, old: BundleFile | None) -> None:
-        """Store the upload's bundle, unless it is there and intact."""
+        """Store the upload's bundle, unless an intact one is stored."""
         manifest = upload.checked.manifest
         if self._has_intact_bundle(deployment, manifest):
             return
@@ -211,7 +211,7 @@ class Committer:
             with open_bundle(self._store, deployment, digest, manifest) as bundle:
                 bundle.verify()
         except (BundleGone, StoreDamaged, StoreAway) as error:
-            # This very upload can bring it back, also from a bad block, where each read fails and a write does not.
+            # This upload can replace it, even after a bad block, where reads fail and writes do not.
             log_failure("A stored bundle cannot be read and is replaced", error, deployment=deployment, digest=digest)
             return False
         return True
@@ -220,7 +220,7 @@ class Committer:
         """Return the patch from ``old`` to the stored bundle ``manifest``; ``None`` if it may be tried later."""
         key = Key(deployment, old.manifest.digest, manifest.digest)
         if not worth_a_patch(changes):
-            return key, None  # and so it is not tried again when the sidecars ask
+            return key, None  # so that it is not tried again when the sidecars request it
         with open_bundle(self._store, deployment, manifest.digest, manifest) as bundle:
             try:
                 return key, patch_between(old, bundle)
@@ -231,7 +231,7 @@ class Committer:
                 return (key, None) if isinstance(error, StoreDamaged) else None
 
     def _append(self, head: _Head, digest: str, changes: Changes, patch: _Patch | None, new: New) -> _Outcome:
-        """Add the entry that names a stored bundle: the part of a commit that is the same for every kind of deploy."""
+        """Add the entry that names a stored bundle: this part of a commit is the same for every kind of deploy."""
         details = DeployDetails(new.warnings, new.excluded, *changes).encode()
         try:
             deploy = next_deploy(

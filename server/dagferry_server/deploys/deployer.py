@@ -1,6 +1,6 @@
-"""From received content to a deploy: check it, commit it, say what came of it.
+"""Turns received content into a deploy: checks and commits it, and returns the result.
 
-Checking runs beside the event loop, a few uploads at a time; see ``dagferry_server.deploys.commit`` for what follows.
+Checks run in threads, a few uploads at a time; see ``dagferry_server.deploys.commit`` for what follows.
 """
 
 import asyncio
@@ -31,9 +31,9 @@ KIND_UPLOAD = "upload"
 
 
 class DeployResult(NamedTuple):
-    """What came of a request to deploy.
+    """The result of a request to deploy.
 
-    ``deploy`` is the current deploy now. With ``unchanged`` it was there before, because its content is the same.
+    ``deploy`` is the current deploy now. If ``unchanged``, it was current before, with the same content.
     ``excluded_files`` counts the files that the exclude patterns matched; ``excluded`` are the first of their paths.
     """
 
@@ -68,9 +68,9 @@ class Deployer:
 
     @asynccontextmanager
     async def incoming(self, deployment: Deployment) -> AsyncIterator[BinaryIO]:
-        """Return an empty file for an upload, for the time of a block that receives and deploys it.
+        """Return an empty file for an upload; it is discarded after the block, which receives and deploys it.
 
-        Raises ``StoreError`` if there cannot be one.
+        Raises ``StoreError`` if the file cannot be created.
         """
         try:
             file = await asyncio.to_thread(self._folder.scratch_file, deployment.name)
@@ -79,24 +79,24 @@ class Deployer:
             finally:
                 await asyncio.to_thread(self._folder.discard, file)
         except StoreError:
-            # A bundle may have been stored that no deploy names; on a full volume its space is needed.
+            # A bundle may have been stored for which there is no deploy; on a full volume its space is needed.
             self._retention.request()
             raise
 
     async def deploy(
         self, deployment: Deployment, received: Received, *, description: str, actor: str, root: str | None
     ) -> DeployResult:
-        """Deploy what lies under ``root`` in a received file; ``None``: as the archive suggests.
+        """Deploy the folder ``root`` of a received archive; ``None``: as the archive suggests.
 
         Raises what ``check_archive`` raises, ``DeploymentNotFound`` and ``DeploymentDisabled`` if the deployment was
-        removed or disabled while the upload came, ``ServerBusy``, ``DeployContended``, ``StoreError``.
+        removed or disabled during the upload, ``ServerBusy``, ``DeployContended``, ``StoreError``.
         """
         with Turn() as turn:
             try:
                 return await self._deploy(deployment, received, turn, description=description, actor=actor, root=root)
             except TurnTaken:
-                # Now it is known that it needs a turn. While it waits for that, it holds nothing else: it is in the way
-                # of no small bundle.
+                # Only now is it known that it needs a turn. While it waits for one, it holds nothing else, so small #
+                # bundles are not delayed.
                 await turn.wait()
                 return await self._deploy(deployment, received, turn, description=description, actor=actor, root=root)
 

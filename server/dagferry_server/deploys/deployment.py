@@ -1,10 +1,10 @@
-"""What the server knows about one deployment: its deploy log, who waits for a change, and which sidecars there are.
+"""The state of one deployment: its deploy log, the requests that wait for a change, and its sidecars.
 
 The store is the source of truth. Memory holds the newest ``MEMORY_DEPLOYS`` entries; older ones are read on request.
 Memory changes on the event loop only, in one step, and only after the store has changed.
 
-What was read stays known when the storage fails: a failed read is transient and no damage. But while there may be a
-newer deploy than the newest known one, no client is told that this one is current; the same holds if the newest entry
+What was read stays in memory when the storage fails: a failed read is transient, not damage. But while there may be a
+newer deploy than the newest known one, no client gets this one as current; the same holds if the newest entry
 is damaged. See docs/adr/0006.
 """
 
@@ -34,7 +34,7 @@ from dagferry_server.fleet.waiters import Waiters
 from dagferry_server.store.base import Store, decoding
 
 MEMORY_DEPLOYS = 10_000
-"""About 8 MB; also the maximum number of deploys whose bundles retention keeps."""
+"""About 8 MB. Also the maximum number of deploys whose bundles retention keeps."""
 
 Fault: TypeAlias = StoreError
 
@@ -46,7 +46,7 @@ class _Read(NamedTuple):
     deploy: Deploy | None
     error: StoreAway | StoreDamaged | None
     sha256: str
-    """Of its bytes, in hex; empty if there are none."""
+    """The hash of its bytes, in hex; empty if it could not be read."""
 
     @property
     def is_damaged(self) -> bool:
@@ -144,7 +144,7 @@ class Deployment:
             self.load(loaded)
         else:
             self.loaded = False
-            self._take(Log("", 0, {}, set(), {}, ""))
+            self._set_log(Log("", 0, {}, set(), {}, ""))
             self._unlisted: Fault | None = loaded
 
     def configure(self, settings: DeploymentSettings) -> None:
@@ -154,11 +154,11 @@ class Deployment:
     def load(self, loaded: Log) -> None:
         """Replace what is known by a log that was read completely."""
         self.loaded = True
-        self._take(loaded)
+        self._set_log(loaded)
 
-    def _take(self, loaded: Log) -> None:
+    def _set_log(self, loaded: Log) -> None:
         self.log_id, self.highest, self.recent, self.unreadable, self._away, self.head_sha256 = loaded
-        self._unlisted = None  # why newer entries cannot be looked for
+        self._unlisted = None  # the reason why newer entries cannot be read
         self._show()
 
     def _show(self) -> None:
@@ -168,7 +168,7 @@ class Deployment:
             self.waiters.notify_all()
 
     def add(self, deploy: Deploy) -> None:
-        """Make ``deploy``, which the store has, the current one, and notify everybody who waits."""
+        """Make ``deploy``, which is in the store, the current one, and notify all waiting requests."""
         self._keep([_Read(deploy.sequence, deploy, None, entry_sha256(deploy.encode()))])
 
     def _keep(self, read: Iterable[_Read]) -> None:
@@ -208,12 +208,12 @@ class Deployment:
 
     @property
     def unsettled(self) -> bool:
-        """Whether reading again may find more: what could not be read, or a damaged newest entry that was restored."""
+        """Whether reading again may find more: an entry that could not be read, or a newest one that was restored."""
         return bool(self._away or self.fault)
 
     def refuse(self, fault: Fault) -> NoReturn:
         """Raise the error for a request that needs the newest deploy."""
-        raise type(fault)(f"Which deploy of {self.name} is the newest cannot be told. {fault.message}", fault.hint)
+        raise type(fault)(f"Which deploy of {self.name} is the newest is not known. {fault.message}", fault.hint)
 
     def check_newest(self) -> None:
         """Raise ``StoreError`` unless ``current`` is known to be the newest deploy."""
@@ -221,9 +221,9 @@ class Deployment:
             self.refuse(self.fault)
 
     async def refresh(self) -> None:
-        """Read from the store what is new or could not be read before, and notify who waits; under the lock.
+        """Read from the store what is new or could not be read before, and notify waiting requests; under the lock.
 
-        Raises ``StoreError`` if it cannot be read. What is known stays known then.
+        Raises ``StoreError`` if it cannot be read; then nothing changes.
         """
         if not self.loaded:
             self.check_newest()

@@ -1,6 +1,6 @@
-"""Which deployments this server has, and what is known of each.
+"""The deployments of this server and their states.
 
-A deployment whose log cannot be read at the moment is there too; its log is read again until it is known.
+A deployment whose log cannot be read at the moment is included; its log is read again until it is known.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 class Deployments(Mapping[str, Deployment]):
     """The deployments by name. Changed on the event loop only, all at once.
 
-    ``show_names`` says whether an error may tell a caller which deployments there are.
+    ``show_names`` says whether an error may list the deployments.
     """
 
     def __init__(
@@ -67,10 +67,10 @@ class Deployments(Mapping[str, Deployment]):
             raise no_deployment(name, self._by_name if self._show_names else ()) from None
 
     async def configure(self, wanted: Mapping[str, DeploymentSettings], *, log_settings: bool) -> None:
-        """Have exactly the deployments that ``wanted`` names, with its settings; all at once.
+        """Replace the deployments by those in ``wanted``, with its settings; all at once.
 
-        The data of a deployment that is no longer named stays, and is there again when it is named again.
-        ``log_settings`` logs what is new of the settings.
+        The data of a removed deployment stays, and is used again if the deployment comes back. ``log_settings`` logs
+        the changed settings.
         """
         before, after = self._by_name, {}
         for name, settings in wanted.items():
@@ -84,7 +84,7 @@ class Deployments(Mapping[str, Deployment]):
         self._by_name = after
         for name in before.keys() - after.keys():
             self._removed[name] = before[name]
-            # Followers that wait ask again, and learn that it is gone.
+            # Waiting followers send another request, and learn that it is gone.
             before[name].waiters.notify_all()
             self._metrics.forget(name)
             log.warning("Deployment removed; its data is kept", extra=fields(deployment=name))
@@ -100,7 +100,7 @@ class Deployments(Mapping[str, Deployment]):
         return deployment
 
     def _read(self, name: str) -> Log | Fault:
-        """Make a deployment's folders and read its log, in a thread; return the error if that fails."""
+        """Create a deployment's folders and read its log, in a thread; return the error if that fails."""
         try:
             self._folder.prepare(name)
             self._store.prepare(name)
@@ -134,14 +134,14 @@ class Deployments(Mapping[str, Deployment]):
         log.info("The deploy log is known again", extra=fields(deployment=deployment.name, sequence=deployment.highest))
 
     def stop(self) -> None:
-        """Let nobody wait for a change any longer, and read no log again."""
+        """Answer all waiting requests, and stop reading logs again."""
         for deployment in self._by_name.values():
             deployment.waiters.close()
         for task in self._retries.values():
             task.cancel()
 
     async def close(self) -> None:
-        """Stop, wait for the work that this cancels, and log what the sidecars reported and was not logged yet."""
+        """Stop, wait for the work that this cancels, and log the reports of sidecars that were not logged yet."""
         self.stop()
         if self._retries:
             await asyncio.wait(self._retries.values())

@@ -1,4 +1,4 @@
-"""The deployments file: which deployments there are, and the settings of each that differ from the flags.
+"""The deployments file: the deployments, and the settings of each that differ from the flags.
 
 ::
 
@@ -8,7 +8,7 @@
         { name = "staging", disabled = "it moves to another cluster until Monday" },
     ]
 
-No beginning of such a file is a valid file, so half of it is never applied: there are no tables in brackets, and
+A truncated file is never valid, so a part of it is never applied: there are no tables in brackets, and
 ``deployments`` comes last. A key that is also a flag is parsed like the flag.
 """
 
@@ -89,7 +89,7 @@ WatchedDeployments = WatchedFile[dict[str, DeploymentSettings]]
 
 
 def common_settings(settings: Settings) -> DeploymentSettings:
-    """Return the settings of a deployment that no file mentions."""
+    """Return the settings of a deployment that is not in a file."""
     return _checked({_key(name): getattr(settings, name) for name in _names() if hasattr(settings, name)}, "The flags")
 
 

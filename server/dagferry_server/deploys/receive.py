@@ -1,4 +1,4 @@
-"""Receives the file of an upload: it is counted, held against the limit and hashed as it goes to disk.
+"""Receives the file of an upload: it is counted, compared with the limit and hashed while it is written to disk.
 
 Where the bytes come from is not known here; see ``dagferry_server.http.upload_body``.
 """
@@ -47,7 +47,7 @@ async def receive(
 
 
 class _Sink:
-    """Counts, hashes and writes what arrives, in pieces large enough to be worth a trip to a thread."""
+    """Counts, hashes and writes what arrives, in pieces large enough to be worth passing to a thread."""
 
     def __init__(self, file: BinaryIO, limit: UploadLimit, count: Callable[[int], object]) -> None:
         self.size = 0
@@ -83,7 +83,7 @@ class _Sink:
         return self._is_dropped and not is_other and not self._head.lstrip().startswith(b"<")
 
     async def finish(self) -> None:
-        """Write what is left."""
+        """Write the rest."""
         await self._flush()
         with storage_errors("Writing the upload"):
             await self._file.flush()

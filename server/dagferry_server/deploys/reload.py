@@ -1,4 +1,4 @@
-"""Applies what the deployments file says while the server runs, as a whole or not at all."""
+"""Applies changes of the deployments file while the server runs, completely or not at all."""
 
 import asyncio
 from typing import NoReturn

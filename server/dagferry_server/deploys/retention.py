@@ -69,7 +69,7 @@ class RetentionRunner:
         self._runs = Coalescer()
 
     def request(self) -> None:
-        """Have a run begin soon, in the background."""
+        """Start a run soon, in the background."""
         self._background.spawn(self.run())
 
     async def run(self) -> None:
@@ -91,7 +91,7 @@ class RetentionRunner:
             else:
                 seen[name], stored[name] = one, Stored(one.deploys, sizes, deployment.settings.retention)
             if self._background.stopping:
-                # What is not counted makes the store look smaller, and so nothing is deleted for it.
+                # Bundles that are not counted make the store look smaller, so nothing is deleted because of them.
                 break
         found = await asyncio.to_thread(_look, seen, stored, self._max_store_bytes, self._clock())
         for name, there in found.items():
@@ -127,13 +127,13 @@ class RetentionRunner:
 def _look(
     seen: Mapping[str, _Seen], stored: Mapping[str, Stored], max_store_bytes: int, now: float
 ) -> dict[str, _Found]:
-    """Return what may go, by deployment; called in a thread."""
+    """Return what may be deleted, by deployment; called in a thread."""
     kept = kept_bundles(stored, max_store_bytes, now, paced)
     found = {}
     for name, (deploys, sizes, _) in stored.items():
         surplus = [digest for digest in paced(sizes) if digest not in kept[name]]
         if surplus and seen[name].unreadable:
-            # A bundle that no entry names may be the one of an entry that somebody is about to restore.
+            # A bundle that no entry names may belong to an entry that is about to be restored.
             named = {deploy.digest for deploy in paced(deploys)}
             surplus = [digest for digest in surplus if digest in named]
         found[name] = _Found(surplus, len(sizes), sum(sizes.values()))

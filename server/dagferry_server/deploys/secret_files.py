@@ -15,7 +15,7 @@ MAX_SHOWN_PATHS = 10
 
 
 def secret_warnings(paths: Iterable[str]) -> list[str]:
-    """Return a warning that names the first of ``paths`` that look like secrets; no warning if there are none."""
+    """Return a warning that names the first of ``paths`` that look like secrets, if any do."""
     found = [path for path in paths if _looks_secret(path.rpartition("/")[2].lower())]
     if not found:
         return []

@@ -26,14 +26,14 @@ _Value = TypeVar("_Value")
 
 
 class Problem(NamedTuple):
-    """What is wrong with what. ``passes``: it could not be read now, so it may be intact."""
+    """A problem and where it is. ``passes``: it could not be read now, so it may be intact."""
 
     what: str
     passes: bool
 
 
 class Verified(NamedTuple):
-    """How many entries were checked, how many name the one before, how many bundles there are and were deleted."""
+    """The numbers of entries checked, of entries that name the previous one, of bundles, and of deleted bundles."""
 
     entries: int
     chained: int
@@ -121,12 +121,12 @@ class Verification:
     def _list_bundles(self) -> list[str]:
         try:
             return sorted(self._store.bundles(self._deployment))
-        except StoreAway:  # as of a file that was deleted in this moment
+        except StoreAway:  # for example because a file was just deleted
             time.sleep(SECOND_LOOK_SECONDS)
             return sorted(self._store.bundles(self._deployment))
 
     def _has_newer(self, sequences: Sequence[int]) -> bool:
-        """Return whether there is a newer deploy by now: retention may have deleted the bundle that was the newest."""
+        """Return whether there is a newer deploy by now: retention may have deleted the bundle of the previous one."""
         return bool(self._store.newer(self._deployment, sequences[-1]))
 
     def _names(self, digest: str) -> str:

@@ -1,1 +1,1 @@
-"""What the server knows about the sidecars, and who waits for a change."""
+"""The sidecars that the server knows, and the requests that wait for a change."""

@@ -9,8 +9,8 @@ from dagferry_server.log_limit import Key, LogLimit
 MAX_SIDECARS = 10_000
 """How many sidecars of one deployment are remembered; beyond, the one not seen for longest is forgotten."""
 MAX_LINES = 1000
-"""Log lines a minute about the sidecars of one deployment; the others are only counted. Whoever has a token can invent
-any number of names: 15,000 of them wrote 18 MB."""
+"""Log lines a minute about the sidecars of one deployment; the others are only counted.
+A client with a token can make up any number of names: 15,000 of them wrote 18 MB of logs."""
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ class Sidecars:
             log.warning("Sidecar reports not logged", extra=fields(deployment=self._deployment, suppressed=count))
 
     def _log(self, level: int, message: str, report: Report, **more: object) -> None:
-        if not self._limit.says(()):
+        if not self._limit.allows(()):
             return
         who = {"deployment": self._deployment, "version": report.live, "instance": report.instance}
         log.log(level, message, extra=fields(**who, component=report.component, **more))

@@ -1,7 +1,7 @@
-"""The long-polls of one deployment: whoever waits for a change is notified at once, and no wake-up is lost.
+"""The long polls of one deployment: all that wait for a change are notified at once, and no wake-up is lost.
 
 All of this runs on the event loop. A caller compares what it has seen with the current deploy and calls ``wait``, with
-no ``await`` in between, so nothing can change unnoticed; ``notify_all`` wakes everybody who waits at that moment.
+no ``await`` in between, so nothing can change unnoticed; ``notify_all`` wakes everything that waits at that moment.
 """
 
 import asyncio
@@ -43,7 +43,7 @@ class Waiters:
         self._futures.clear()
 
     def close(self) -> None:
-        """Wake everybody, and let nobody wait any more."""
+        """Wake all waiters, and let no more requests wait."""
         self._closed = True
         self.notify_all()
 

@@ -1,1 +1,1 @@
-"""What the server says over HTTP. The only place that knows requests and builds answers."""
+"""The HTTP interface of the server: the only package that knows requests and builds responses."""

@@ -1,19 +1,19 @@
-"""What the applications of all listeners share beside the service: limits, senders, prepared responses, counts."""
+"""What the applications of all listeners share besides the service: limits, senders, cached responses, counters."""
 
 import asyncio
 import ssl
 
 from dagferry_server.config.watched import Reload, WatchedFile
 from dagferry_server.http.busy import Busy
+from dagferry_server.http.concurrency import bundles, downloads, uploads
 from dagferry_server.http.current_answers import CurrentAnswers
-from dagferry_server.http.places import bundles, downloads, uploads
-from dagferry_server.http.refused_reads import Refusals
+from dagferry_server.http.rejected_reads import RejectedReads
 from dagferry_server.http.sending import PACKERS, Sender
 from dagferry_server.http.tls import watched_certificate
 from dagferry_server.settings import Settings
 
 CERTIFICATE = "certificate"
-"""What ``reloads`` and the metrics call it."""
+"""The name of the certificate in ``reloads`` and in the metrics."""
 
 
 class AppState:
@@ -22,9 +22,9 @@ class AppState:
     def __init__(self, certificate: WatchedFile[ssl.SSLContext] | None) -> None:
         self.certificate = certificate
         self.sender, self.packer = Sender("send"), Sender("pack", PACKERS)
-        self.upload_places, self.bundle_places, self.download_places = uploads(), bundles(), downloads()
+        self.upload_slots, self.bundle_slots, self.download_slots = uploads(), bundles(), downloads()
         self.current_answers = CurrentAnswers()
-        self.refusals = Refusals()
+        self.rejected_reads = RejectedReads()
         self.busy = Busy()
 
     @classmethod
@@ -37,11 +37,11 @@ class AppState:
 
     @property
     def reloads(self) -> dict[str, Reload]:
-        """How the last reload of the certificate went, if there is one."""
+        """The result of the last reload of the certificate, if there is one."""
         return {CERTIFICATE: self.certificate.reload} if self.certificate else {}
 
     def close(self) -> None:
-        """Log what was not logged yet, and end the threads."""
-        self.refusals.flush()
+        """Log the pending summaries, and end the threads."""
+        self.rejected_reads.flush()
         for threads in (self.sender, self.packer):
             threads.close()

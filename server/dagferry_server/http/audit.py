@@ -1,7 +1,7 @@
 """The audit log: who did what, and with which outcome.
 
 Every attempt to change something is one line, rejected attempts included, and so is every download of content. Other
-reads are not logged unless they are rejected, and those are summarized: see ``refused_reads``.
+reads are not logged unless they are rejected, and those are summarized: see ``rejected_reads``.
 """
 
 import logging
@@ -41,7 +41,7 @@ def audit(request: web.Request, route: Route | None, outcome: str, error: str = 
     if refused_read:
         report = report_of(request.headers)
         instance = report.instance if report else ""
-        request.app[STATE].refusals.log(actor or peer, outcome, instance, **who, error=error, peer=peer)
+        request.app[STATE].rejected_reads.log(actor or peer, outcome, instance, **who, error=error, peer=peer)
     else:
         level = logging.INFO if succeeded else logging.WARNING
         log.log(level, "Audit", extra=fields(**who, outcome=outcome, error=error, peer=peer))

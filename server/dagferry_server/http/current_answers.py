@@ -1,4 +1,4 @@
-"""The responses about current deploys as JSON: serialized once for all waiting clients."""
+"""The JSON responses about current deploys: serialized once for all waiting clients."""
 
 from typing import NamedTuple
 from weakref import WeakKeyDictionary

@@ -116,7 +116,7 @@ class Listeners:
             await self._kept.enter_async_context(running(watch([certificate])))
         # The admin endpoints reveal no secrets, but on a server that requires credentials they are not public: without
         # an admin listener they are not served.
-        with_admin = settings.admin_listen is None and not settings.closed
+        with_admin = settings.admin_listen is None and not settings.auth_required
         public = [route for route in ROUTES if route.public or with_admin]
         addresses = [await self._listen("--listen", settings.listen, public, context)]
         if settings.admin_listen:
@@ -128,7 +128,7 @@ class Listeners:
                 listen=shown_address(addresses[0]),
                 admin_listen=shown_address(addresses[-1]),
                 tls=context is not None,
-                credentials=settings.closed,
+                credentials=settings.auth_required,
             ),
         )
         return addresses
@@ -136,7 +136,7 @@ class Listeners:
     async def _listen(
         self, flag: str, address: tuple[str, int], routes: Iterable[Route], context: ssl.SSLContext | None
     ) -> tuple[str, int]:
-        loopback_only = not self._service.settings.closed and is_loopback(address[0])
+        loopback_only = not self._service.settings.auth_required and is_loopback(address[0])
         app = make_app(self._service, self._state, routes, loopback_only=loopback_only)
         # A long poll ends when its client disconnects.
         runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=1)
@@ -170,7 +170,7 @@ class Listeners:
         """Count and log a plain HTTP request to the HTTPS port; ``TlsPort`` answers it."""
         self._count_malformed()
         text = "Plain HTTP was sent to the HTTPS port."
-        self._state.refusals.log(peer, RequestError.code, "", error=text, peer=peer)
+        self._state.rejected_reads.log(peer, RequestError.code, "", error=text, peer=peer)
 
     async def close(self) -> None:
         """Stop listening, wait up to ``SHUTDOWN_SECONDS`` for requests in progress, and close every connection."""

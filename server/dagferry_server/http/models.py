@@ -133,7 +133,7 @@ def current_answer(log_id: str, deploy: Deploy | None) -> CurrentAnswer:
 
 
 def upload_answer(result: DeployResult) -> UploadAnswer:
-    """Return what came of an upload as it is sent."""
+    """Return the result of an upload as it is sent."""
     deploy, unchanged = result.deploy, result.unchanged
     return UploadAnswer(
         version=deploy.version,

@@ -8,7 +8,7 @@ from dagferry_core.protocol import COMPONENT, DEREGISTER, ERROR, INSTANCE, LIVE,
 from dagferry_server.fleet.sidecars import Report
 
 MAX_NAME_CHARACTERS = 253
-"""A longer instance or component is cut; the name of a pod may have as many characters."""
+"""A longer instance or component is truncated; the name of a pod may be as long."""
 MAX_VERSION_CHARACTERS = 63
 
 _UNPRINTABLE = re.compile(r"[^\x20-\x7e\xa0-\ud7ff\ue000-\uffff]")
@@ -16,7 +16,7 @@ _UNPRINTABLE = re.compile(r"[^\x20-\x7e\xa0-\ud7ff\ue000-\uffff]")
 
 
 def report_of(headers: Mapping[str, str]) -> Report | None:
-    """Return what a request reports about its sender, cut to the limits; ``None`` if it does not name an instance."""
+    """Return what a request reports about its sender, truncated; ``None`` if it does not name an instance."""
     instance = headers.get(INSTANCE)
     if not instance:
         return None

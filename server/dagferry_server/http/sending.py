@@ -124,7 +124,7 @@ class Sender:
     async def send_stream(
         self, request: web.BaseRequest, pieces: Generator[bytes, None, None], headers: Mapping[str, str]
     ) -> web.StreamResponse:
-        """Send what ``pieces`` yields; each piece is made in a thread when the client has read the one before.
+        """Send what ``pieces`` yields; each piece is made in a thread when the client has read the previous one.
 
         What the first piece raises is raised before anything is sent.
         """
@@ -159,7 +159,7 @@ class Sender:
         return response
 
     async def _by_pieces(self, response: web.StreamResponse, source: BundleSource, deadline: TransferDeadline) -> None:
-        # Do not wait after the last piece: a client that has everything may disconnect, which is no error.
+        # Do not wait after the last piece: a client that has everything may disconnect, which is not an error.
         for start in range(0, source.size, SMALL_BYTES):
             wanted = min(SMALL_BYTES, source.size - start)
             piece = await self._call(source.read, start, wanted)

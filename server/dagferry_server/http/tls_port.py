@@ -54,7 +54,7 @@ class TlsPort:
         for task in tuple(self._tasks):
             task.cancel()
 
-    def take(self, connection: socket.socket, peer: str) -> None:
+    def resume(self, connection: socket.socket, peer: str) -> None:
         """Continue a connection when its first byte has arrived."""
         loop = asyncio.get_running_loop()
         connection.settimeout(0)
@@ -107,7 +107,7 @@ class _First(asyncio.Protocol):
         """Close the first descriptor before anything is read from it."""
         peer = transport.get_extra_info("peername")
         try:
-            self._port.take(transport.get_extra_info("socket").dup(), peer[0] if peer else "")
+            self._port.resume(transport.get_extra_info("socket").dup(), peer[0] if peer else "")
         except OSError:  # out of descriptors
             pass
         finally:

@@ -14,7 +14,7 @@ from aiohttp import BodyPartReader, MultipartReader, StreamReader, web
 from aiohttp.helpers import parse_mimetype
 
 from dagferry_core.archive.errors import ArchiveCorrupt
-from dagferry_core.archive.paths import shown
+from dagferry_core.archive.paths import quoted
 from dagferry_core.deploylog import MAX_DESCRIPTION_CHARACTERS
 from dagferry_core.limits import PIECE_BYTES, UploadLimit
 from dagferry_core.protocol import DESCRIPTION
@@ -115,7 +115,8 @@ class UploadBody:
         if not self._is_form:
             return UploadEmptyBody("The body is empty.")
         return UploadEmptyBody(
-            f"The file in the form, {shown(self._file_name)}, is empty; curl -F also sends an empty file for a folder.",
+            f"The file in the form, {quoted(self._file_name)}, is empty; curl -F also sends an empty file for "
+            "a folder.",
             "If it is the dags folder, pack it first: tar -czf dags.tar.gz dags. Otherwise send the file again: this "
             "request contained none of it.",
         )

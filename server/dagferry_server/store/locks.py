@@ -19,7 +19,7 @@ LOCK_POLL_SECONDS = 0.01
 def committing(path: str, deployment: str) -> Iterator[None]:
     """Keep others from deleting; ``StoreAway`` if a deletion goes on for ``COMMIT_WAIT_SECONDS``."""
     deadline = time.monotonic() + COMMIT_WAIT_SECONDS
-    with _opened(path, deployment) as lock:
+    with _open(path, deployment) as lock:
         while not _try_lock(lock, fcntl.LOCK_SH):
             if time.monotonic() > deadline:
                 raise StoreAway(f"Another server has deleted bundles of {deployment} for {COMMIT_WAIT_SECONDS:g} s.")
@@ -30,12 +30,12 @@ def committing(path: str, deployment: str) -> Iterator[None]:
 @contextmanager
 def deleting(path: str, deployment: str) -> Iterator[bool]:
     """Keep others from committing; ``False`` if a commit is in progress."""
-    with _opened(path, deployment) as lock:
+    with _open(path, deployment) as lock:
         yield _try_lock(lock, fcntl.LOCK_EX)
 
 
 @contextmanager
-def _opened(path: str, deployment: str) -> Iterator[int]:
+def _open(path: str, deployment: str) -> Iterator[int]:
     with storage_errors(f"Locking the bundles of {deployment}"):
         lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:

@@ -80,7 +80,7 @@ def test_whoever_reads_no_further_or_fails_ends_the_thread():
 
 
 @pytest.mark.parametrize("pack", [gz, zst])
-def test_the_first_thing_that_is_wrong_with_an_archive_is_told_not_what_is_wrong_further_on(pack):
+def test_the_first_thing_that_is_wrong_with_an_archive_is_reported_not_what_is_wrong_further_on(pack):
     data = pack(tar(file(b"dags/a.py"), file(b"dags/b.py"), file(b"dags/c.bin", bytes(range(256)) * 4000)))
     with pytest.raises(TooManyFiles, match=r"dags/b\.py"):
         check(data[: len(data) - 5], max_files=2)

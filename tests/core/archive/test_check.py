@@ -131,12 +131,12 @@ def test_a_folder_of_the_archive_becomes_the_bundle(parts, root, outcome):
     assert code(tar(*parts), root=root) == outcome
 
 
-def test_what_is_left_out_elsewhere_is_not_counted():
+def test_paths_excluded_elsewhere_are_not_counted():
     checked = check(tar(A, file(b"dags/b.pyc"), file(b".git/x")), root="dags")
     assert (checked.excluded, checked.excluded_files) == (["dags/b.pyc"], 1)
 
 
-def test_a_folder_that_is_not_there_is_told_with_those_that_are():
+def test_the_error_for_a_missing_folder_lists_the_existing_ones():
     with pytest.raises(RootNotFound, match=r"no folder 'dag'; its top level contains 'dags', 'x'\."):
         check(tar(A, file(b"x/b")), root="dag")
 
@@ -179,7 +179,7 @@ def test_an_empty_bundle_is_taken_if_the_rules_say_so():
         check(tar(file(b"a.pyc")))
 
 
-def test_the_answer_says_what_was_left_out():
+def test_the_answer_lists_excluded_paths():
     parts = [folder(b"dags/.git/"), *[file(b"dags/.git/%d" % n) for n in range(150)], A, file(b"dags/x/._a.py")]
     checked = check(tar(*parts))
     assert checked.excluded == ["dags/.git", "dags/x/._a.py"]
@@ -195,7 +195,7 @@ def test_rules_for_folders_hold_for_links_that_may_lead_to_one():
     assert code(tar(*parts)) == ["cache/a.py"]
 
 
-def test_what_is_left_out_still_has_to_be_sound():
+def test_excluded_members_still_have_to_be_intact():
     assert code(tar(A, file(b"dags/.git/../../x"))) == "path_refused"
     assert code(tar(A, file(b"dags/.git/x", checksum=b"0" * 8))) == "archive_corrupt"
     assert code(tar(A, file(b"dags/.git"), file(b"dags/.git/x"))) == "path_conflict"
@@ -238,7 +238,7 @@ def test_expanded_bytes_are_counted_headers_and_copies_included():
         assert code(data, max_expanded_bytes=len(data) + 5) == "expanded_too_large"
 
 
-def test_members_are_counted_left_out_ones_and_copies_included():
+def test_members_are_counted_including_excluded_ones_and_copies():
     parts = [folder(b"dags/"), A, file(b"dags/b.pyc"), folder(b"dags/sub/")]
     assert code(tar(*parts), max_files=4) == ["a.py"]
     assert code(tar(*parts), max_files=3) == "too_many_files"
@@ -293,7 +293,7 @@ def test_memory_does_not_grow_with_sizes(pack):
     assert peak < 12 * PIECE_BYTES
 
 
-def test_whoever_checks_is_told_when_there_are_many_files():
+def test_the_caller_is_notified_when_there_are_many_files():
     told = []
     for count in (LARGE_FILES - 1, LARGE_FILES):
         data = tar(*[file(b"dags/%05d" % n, b"") for n in range(count)])

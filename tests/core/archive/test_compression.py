@@ -133,14 +133,14 @@ def test_pieces_are_bounded_whatever_they_expand_to(pack):
 
 
 @pytest.mark.parametrize("pack", [gz, zst])
-def test_every_truncation_is_told(pack):
+def test_every_truncation_is_reported(pack):
     data = pack(tar(file(content=bytes(range(256)) * 4)))
     for length in range(len(data)):
         with pytest.raises((ArchiveTruncated, ArchiveNotRecognized)):
             read_all(data[:length])
 
 
-def test_what_follows_is_told_wherever_the_reading_stops():
+def test_trailing_data_is_reported_wherever_the_reading_stops():
     """Also if the frame ends with the last byte that was read of the file."""
     body = gz(PLAIN[-1024:])[10:]
     for size in (512, 512 + 32 * 1024):

@@ -22,7 +22,7 @@ from dagferry_core.archive.meter import Meter
 from dagferry_core.archive.paths import DEFAULT_EXCLUDES, Excludes
 from dagferry_core.archive.tar import Kind, Member
 from dagferry_core.archive.tar_header import Header
-from dagferry_core.limits import MAX_EXCLUDED_SHOWN, MAX_REFUSALS
+from dagferry_core.limits import MAX_EXCLUDED_SHOWN, MAX_LISTED_ERRORS
 
 A = b"a = 1\n"
 
@@ -59,7 +59,7 @@ def taken(*members: Member, root: str | None = None, max_files: int = 100, when_
         when_large=when_large,
     )
     for each in members:
-        contents.take(each)
+        contents.add(each)
     return contents
 
 
@@ -80,7 +80,7 @@ def test_a_file_is_stored_with_its_place_size_mode_and_hash() -> None:
         when_large=lambda: None,
     )
     for each in (file(b"dags/a.py"), file(b"dags/run.sh", b"#!", 0o700), file(b"dags/b.py", b"", 0o677)):
-        contents.take(each)
+        contents.add(each)
     root, files = contents.finish()
     assert root == "dags"
     assert files == {
@@ -126,7 +126,7 @@ def test_the_folder_that_becomes_the_bundle(members, root, expected) -> None:
         ([file(b"../x"), file(b"dags/a.py"), file(b"b.py")], None, PathRefused, "'../x'"),
     ],
 )
-def test_where_it_cannot_be_told_that_is_an_error_and_what_is_wrong_with_names_comes_first(
+def test_where_it_is_not_known_that_is_an_error_and_what_is_wrong_with_names_comes_first(
     members, root, error, told
 ) -> None:
     assert MAX_TOPS_SHOWN == 10
@@ -178,8 +178,8 @@ def test_a_folder_may_come_after_what_is_in_it() -> None:
 def test_all_that_is_wrong_is_said_at_once_and_too_much_at_once() -> None:
     with pytest.raises(PathRefused, match="2 names or links"):
         found(file(b"/a"), file(b"../b"), file(b"c"))
-    with pytest.raises(PathRefused, match=f"At least {MAX_REFUSALS} names"):
-        taken(*(file(b"/%d" % number) for number in range(MAX_REFUSALS)))
+    with pytest.raises(PathRefused, match=f"At least {MAX_LISTED_ERRORS} names"):
+        taken(*(file(b"/%d" % number) for number in range(MAX_LISTED_ERRORS)))
 
 
 def test_files_and_folders_count_up_to_the_limit_the_implied_ones_and_copies_included() -> None:
@@ -191,7 +191,7 @@ def test_files_and_folders_count_up_to_the_limit_the_implied_ones_and_copies_inc
         taken(*fitting, link(b"e", b"a"), max_files=5).finish()
 
 
-def test_it_is_told_when_there_are_many(monkeypatch) -> None:
+def test_it_is_reported_when_there_are_many(monkeypatch) -> None:
     monkeypatch.setattr(module, "LARGE_FILES", 2)
     told: list[int] = []
     taken(file(b"1"), file(b"2"), when_large=lambda: told.append(1))
@@ -211,18 +211,18 @@ def test_what_the_rules_leave_out_is_counted_and_named_once() -> None:
     assert not any(path.startswith(".git") for path in files)
 
 
-def test_what_lies_beside_the_bundle_is_not_counted_as_left_out() -> None:
+def test_what_is_beside_the_bundle_is_not_counted_as_excluded() -> None:
     contents = taken(file(b"src/a.pyc"), file(b"b.pyc"), file(b"src/a.py"), root="src")
     assert contents.excluded == ["src/a.pyc"]
     assert contents.excluded_files == 1
 
 
-def test_so_many_that_are_left_out_are_named_and_no_more() -> None:
+def test_only_so_many_excluded_paths_are_listed() -> None:
     contents = taken(*(file(b"%d.pyc" % n) for n in range(MAX_EXCLUDED_SHOWN + 1)), max_files=1000)
     assert len(contents.excluded) == MAX_EXCLUDED_SHOWN
     assert contents.excluded_files == MAX_EXCLUDED_SHOWN + 1
 
 
-def test_what_is_left_out_cannot_also_be_in_the_bundle() -> None:
+def test_an_excluded_path_cannot_also_be_in_the_bundle() -> None:
     with pytest.raises(PathConflict, match="exclude rules"):
         found(file(b".git"), folder(b".git"), file(b".git/config"), root=".")

@@ -28,5 +28,5 @@ from dagferry_core.archive.kinds import SHOWN_BYTES, kind_of
         (b"", "something else"),
     ],
 )
-def test_what_something_is_is_told_by_its_first_bytes(head: bytes, kind: str) -> None:
+def test_what_something_is_is_recognized_by_its_first_bytes(head: bytes, kind: str) -> None:
     assert kind_of(head) == kind

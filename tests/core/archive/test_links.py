@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dagferry_core.archive.error_collector import ErrorCollector
 from dagferry_core.archive.errors import LinkRefused, PathRefused, TooManyFiles
 from dagferry_core.archive.links import Links, Node
-from dagferry_core.archive.refusals import Refusals
 from dagferry_core.errors import DagferryError
 
 
@@ -29,9 +29,9 @@ def nodes_of(paths):
 
 def found(nodes, targets, root="", most=1000):
     """Return what the links bring in; raise what is wrong with them."""
-    refusals = Refusals()
-    brought = list(Links(nodes, targets, root, bounds=root).copies(most, refusals))
-    refusals.raise_any()
+    errors = ErrorCollector()
+    brought = list(Links(nodes, targets, root, bounds=root).copies(most, errors))
+    errors.raise_any()
     return brought
 
 
@@ -119,7 +119,7 @@ def test_a_link_must_not_leave_the_root():
             copies("b", "dags/a", "dags2/c", ("dags/l", target), root="dags")
 
 
-def test_a_link_to_what_is_left_out_says_so():
+def test_a_link_to_an_excluded_path_is_reported_as_such():
     nodes, targets = nodes_of(["a", ("l", ".git/config"), ("m", "a")])
     nodes[".git"] = Node.EXCLUDED
     with pytest.raises(LinkRefused, match=r"'\.git' is a path that"):
@@ -210,7 +210,7 @@ class Counted(dict):
         return super().__getitem__(path)
 
 
-def test_what_is_left_out_costs_nothing_however_many_links_lead_there():
+def test_excluded_paths_cost_nothing_however_many_links_lead_there():
     nodes = Counted({f"d/{n}.pyc": Node.EXCLUDED for n in range(100)} | {"d": Node.IMPLIED})
     targets = {f"l{n}": "d" for n in range(100)}
     nodes.update(dict.fromkeys(targets, Node.LINK))

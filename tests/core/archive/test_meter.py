@@ -22,7 +22,7 @@ def test_what_is_read_and_what_links_copy_counts_up_to_the_limit() -> None:
         counted.add(1)
 
 
-def test_a_bomb_is_told_by_its_ratio_but_not_before_it_is_large() -> None:
+def test_a_bomb_is_recognized_by_its_ratio_but_not_before_it_is_large() -> None:
     counted = meter(upload_bytes=1)
     counted.add(RATIO_FREE_BYTES)
     with pytest.raises(RatioTooHigh, match=f"has 1 bytes and expands to more than {MAX_RATIO} times as many"):

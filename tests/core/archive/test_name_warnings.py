@@ -71,7 +71,7 @@ def test_a_name_that_is_a_modules_is_a_warning(path):
         ".py",
     ],
 )
-def test_what_python_does_not_find_by_such_a_name_is_none(path):
+def test_what_python_does_not_find_by_such_a_name_is_not_a_module(path):
     assert name_warnings([path]) == []
 
 

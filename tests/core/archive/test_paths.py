@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dagferry_core.archive.errors import PathRefused
-from dagferry_core.archive.paths import DEFAULT_EXCLUDES, Excludes, case_collisions, check_length, check_path, shown
+from dagferry_core.archive.paths import DEFAULT_EXCLUDES, Excludes, case_collisions, check_length, check_path, quoted
 
 
 @pytest.mark.parametrize(
@@ -91,10 +91,10 @@ def test_a_path_that_a_link_makes_has_the_same_limits():
 
 
 def test_a_message_shows_a_path_short_and_escaped():
-    assert shown(b"a\xff\n") == r"'a\\xff\n'"
-    assert shown("a\u202eb") == r"'a\u202eb'"
-    assert len(shown("x" * 5000)) < 130
-    assert shown("x" * 100 + "y" * 100).endswith("y'")
+    assert quoted(b"a\xff\n") == r"'a\\xff\n'"
+    assert quoted("a\u202eb") == r"'a\u202eb'"
+    assert len(quoted("x" * 5000)) < 130
+    assert quoted("x" * 100 + "y" * 100).endswith("y'")
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_the_default_rules_leave_out_what_only_weighs(path, folder, excluded):
     assert Excludes(DEFAULT_EXCLUDES).excluded(path, folder=folder) == excluded
 
 
-def test_without_rules_nothing_is_left_out():
+def test_without_rules_nothing_is_excluded():
     assert Excludes(()).excluded(".git/config", folder=False) is None
     assert Excludes(("only/",)).excluded("only", folder=False) is None
 

@@ -13,7 +13,7 @@ def test_a_header_is_read() -> None:
     assert parse_header(block) == Header(b"dags/run.sh", 0o755, 1234, b"0", b"where")
 
 
-def test_a_posix_prefix_stands_before_the_path() -> None:
+def test_a_posix_prefix_precedes_the_path() -> None:
     assert parse_header(header(b"a.py", prefix=b"dags/team")).path == b"dags/team/a.py"
 
 

@@ -52,7 +52,7 @@ def test_any_other_form_is_refused(text: bytes) -> None:
         Manifest.parse(text)
 
 
-def test_changes_are_told_apart() -> None:
+def test_changes_are_distinguished() -> None:
     changes = Manifest([A, B._replace(size=1)]).changes_from(Manifest([B, C]))
     assert changes == (["a.py"], ["b/c.py"], ["ä.py"])
 

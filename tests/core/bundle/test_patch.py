@@ -203,7 +203,7 @@ def test_old_content_that_is_not_what_the_server_had_gives_an_error_or_other_byt
 
 
 @pytest.mark.parametrize("cut", [0, 1, 3, 4, 20, 60, -1])
-def test_a_patch_that_is_cut_is_refused(stored, cut: int) -> None:
+def test_a_truncated_patch_is_refused(stored, cut: int) -> None:
     body = whole(stored(FILES), stored(CHANGES["many files"]))
     with pytest.raises(FormatError):
         Patch.parse(body[:cut])
@@ -272,14 +272,14 @@ def test_copies_that_come_to_more_than_any_server_lets_through_are_refused_befor
 
 
 def test_a_text_of_more_lines_than_a_patch_can_have_is_refused() -> None:
-    with pytest.raises(FormatError, match=f"over {MAX_LINES} lines"):
+    with pytest.raises(FormatError, match=f"more than {MAX_LINES} lines"):
         Patch.parse(made_of([""] * MAX_LINES))
 
 
 def test_as_many_lines_as_a_patch_can_have_are_read(monkeypatch) -> None:
     monkeypatch.setattr("dagferry_core.bundle.patch.MAX_LINES", 5)
     assert Patch.parse(made_of(["touch a.py"] * 3)).touch == ["a.py"] * 3
-    with pytest.raises(FormatError, match="over 5 lines"):
+    with pytest.raises(FormatError, match="more than 5 lines"):
         Patch.parse(made_of(["touch a.py"] * 4))
 
 

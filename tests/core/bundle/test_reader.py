@@ -75,7 +75,7 @@ def test_a_path_of_any_length_has_a_header_tar_understands(length: int) -> None:
 
 # The last four bytes are a checksum: without them all is there. That they are missing, Content-Length tells.
 @pytest.mark.parametrize("cut", [0, 1, 100, 5000, FRAME_BYTES, -5, -20, -200])
-def test_a_bundle_cut_anywhere_is_refused(cut: int) -> None:
+def test_a_bundle_truncated_anywhere_is_refused(cut: int) -> None:
     data = bundle_of(FILES)[1]
     with pytest.raises(Truncated):
         read_all(data[:cut])

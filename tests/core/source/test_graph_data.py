@@ -61,7 +61,7 @@ def test_a_file_that_may_read_anything_is_touched_by_every_change_of_data():
         ("yaml.load(x)", [], ["a.yaml", "yaml"]),
     ],
 )
-def test_a_name_in_the_text_stands_for_files(text, read, not_read):
+def test_a_name_in_the_text_matches_files(text, read, not_read):
     files = dict.fromkeys([*read, *not_read], "old") | {"near/dag.py": f"x = {text}"}
     for path in read:
         assert touched_by({path: "new"}, files) == ["near/dag.py"], path

@@ -42,7 +42,7 @@ def test_of_a_pattern_only_the_first_letters_and_the_last_parts_are_kept():
         ("os.walk(DAGS_FOLDER)", ("./", "/")),
     ],
 )
-def test_a_pattern_or_a_folder_stands_for_all_that_it_may_name(text, found):
+def test_a_pattern_or_a_folder_matches_everything_it_may_name(text, found):
     assert hints(text) == found
 
 

@@ -82,7 +82,7 @@ def test_an_import_statement_is_found_however_it_is_laid_out(text, found):
     assert names(text) == found
 
 
-def test_two_names_are_given_where_only_a_parser_could_tell_them_apart():
+def test_two_names_are_given_where_only_a_parser_could_distinguish_them():
     assert "os" in names("# taken from x \\\nimport os")
 
 
@@ -157,7 +157,7 @@ def test_prose_is_not_taken_for_an_import(text):
 
 
 @pytest.mark.slow
-def test_every_import_of_the_standard_library_is_found_and_few_that_are_none():
+def test_every_import_of_the_standard_library_is_found_and_few_false_ones():
     real = extra = 0
     for folder, folders, files in os.walk(STANDARD_LIBRARY):
         folders[:] = [name for name in folders if name not in ("site-packages", "tests", "idle_test")]
@@ -237,7 +237,7 @@ def test_a_file_with_too_many_imports_is_taken_to_import_anything():
     assert names("import a\n" * MAX_IMPORT_BYTES) == [ANYTHING]
 
 
-def test_a_name_longer_than_any_path_is_left_out():
+def test_a_name_longer_than_any_path_is_ignored():
     assert names("import " + "a" * (MAX_PATH_BYTES + 1) + ", b") == ["b"]
 
 

@@ -62,7 +62,7 @@ def test_a_token_file_is_read_anew_each_time(tmp_path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"\n", b"two words", b"\xff\xfe", b"a\nb", b"x" * (MAX_TOKEN_BYTES + 1)])
-def test_a_file_without_a_token_is_told_and_not_shown(tmp_path, content) -> None:
+def test_a_file_without_a_token_is_reported_and_not_shown(tmp_path, content) -> None:
     file = tmp_path / "token"
     file.write_bytes(content)
     with pytest.raises(TokenUnreadable, match="does not hold a token") as caught:

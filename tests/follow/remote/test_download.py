@@ -36,7 +36,7 @@ def take(server: Server, number: int, folder, have: str = "", old=None, *, diges
         open_download(download, old.manifest if old else None, told) as (manifest, content),
         StagingTree(str(folder), manifest, old) as staging,
     ):
-        staging.fill(content)
+        staging.populate(content)
         taken, _ = staging.finalize(1_800_000_000)
     return taken, download.kind
 
@@ -87,7 +87,7 @@ def fill_with(kind: str, body: bytes, folder, old: Manifest | None = None) -> No
         open_download(Received(kind, body), old, "") as (manifest, content),
         StagingTree(str(folder), manifest, None) as staging,
     ):
-        staging.fill(content)
+        staging.populate(content)
 
 
 def as_tar(stored: Stored) -> bytearray:
@@ -112,7 +112,9 @@ WHOLE_ERRORS = {
 
 
 @pytest.mark.parametrize(("change", "error"), WHOLE_ERRORS.values(), ids=WHOLE_ERRORS)
-def test_a_bundle_that_is_none_is_invalid_and_one_that_breaks_its_promise_a_mismatch(tmp_path, change, error) -> None:
+def test_an_invalid_bundle_is_reported_as_such_and_one_that_breaks_its_promise_a_mismatch(
+    tmp_path, change, error
+) -> None:
     tar = as_tar(Stored(A))
     changed = change(tar)
     assert changed != tar
@@ -126,7 +128,7 @@ def test_bytes_that_zstd_does_not_know_are_a_mismatch(tmp_path) -> None:
         fill_with("whole", b"<html>".ljust(4096), tmp_path)
 
 
-def test_a_patch_that_is_none_is_invalid_and_one_for_another_tree_a_mismatch(tmp_path) -> None:
+def test_an_invalid_patch_is_reported_as_such_and_one_for_another_tree_a_mismatch(tmp_path) -> None:
     patch = Stored(B).patch_from(Stored(A))
     assert patch
     with pytest.raises(AnswerInvalid):

@@ -32,12 +32,12 @@ def with_patience(**seconds: float):
 def raw(answer: bytes):
     """Answer with these very bytes and close."""
 
-    def meddle(_kind, handler) -> bool:
+    def intercept(_kind, handler) -> bool:
         handler.connection.sendall(answer)
         handler.close_connection = True
         return True
 
-    return meddle
+    return intercept
 
 
 def json_answer(body: bytes, status: bytes = b"200 OK") -> bytes:
@@ -67,7 +67,7 @@ def test_it_waits_for_a_deploy(fake, server) -> None:
     assert deploy.sequence == 2
 
 
-def test_the_server_is_told_who_asks_and_how_it_is(fake, server) -> None:
+def test_requests_report_the_sidecar_and_its_state(fake, server) -> None:
     server.current("", 0, Report("v-1", VolumeFailed("Kein Platz: größer, 100 % voll\n" * 40)))
     sent = fake.requests[-1][1]
     assert sent["Dagferry-Instance"] == "pod-1"
@@ -78,7 +78,7 @@ def test_the_server_is_told_who_asks_and_how_it_is(fake, server) -> None:
     assert "no-cache" in sent["Cache-Control"]
 
 
-def test_an_error_text_is_never_cut_within_an_escape(fake, server) -> None:
+def test_an_error_text_is_never_truncated_within_an_escape(fake, server) -> None:
     for length in range(3):
         server.current("", 0, Report("", VolumeFailed("x" * length + "ö" * 300)))
         assert fake.requests[-1][1]["Dagferry-Error"][-3] == "%"
@@ -97,7 +97,7 @@ def test_a_path_prefix_is_kept(fake) -> None:
     server.close()
 
 
-def test_goodbye_is_said_on_a_connection_of_its_own_and_at_once(fake, server) -> None:
+def test_deregistration_is_sent_on_a_connection_of_its_own_and_at_once(fake, server) -> None:
     fake.deploy(FILES)
     server.deregister(LIVE)
     assert fake.requests[-1][1]["Dagferry-Deregister"] == "1"
@@ -109,7 +109,7 @@ def test_goodbye_is_said_on_a_connection_of_its_own_and_at_once(fake, server) ->
 def test_one_connection_is_used_for_all(fake, server) -> None:
     version = fake.deploy(FILES)
     peers = set()
-    fake.meddle = lambda _kind, handler: peers.add(handler.client_address) or False
+    fake.intercept = lambda _kind, handler: peers.add(handler.client_address) or False
     for _ in range(3):
         server.current("", 0, LIVE)
         download = server.download(version, "")
@@ -141,7 +141,7 @@ def test_a_name_that_leads_nowhere_is_unreachable() -> None:
 @with_patience(answer=0.05)
 def test_silence_ends(fake, server) -> None:
     over = threading.Event()
-    fake.meddle = lambda _kind, _handler: over.wait(30)
+    fake.intercept = lambda _kind, _handler: over.wait(30)
     try:
         with pytest.raises(ServerUnreachable, match="nothing for too long"):
             server.current("", 0, LIVE)
@@ -160,33 +160,33 @@ def test_silence_ends(fake, server) -> None:
 def test_a_request_takes_no_longer_than_its_own_timeout_and_the_next_has_another(fake, server, request_of) -> None:
     over = threading.Event()
     version = fake.deploy(FILES)
-    fake.meddle = lambda _kind, _handler: over.wait(30)
+    fake.intercept = lambda _kind, _handler: over.wait(30)
     try:
         with pytest.raises(ServerUnreachable, match="nothing for too long"):
             request_of(server, version, 0.05)
     finally:
         over.set()
-    fake.meddle = lambda _kind, _handler: time.sleep(0.2)
+    fake.intercept = lambda _kind, _handler: time.sleep(0.2)
     assert server.current("", 0, LIVE)
 
 
 @with_patience(connect=0.1, answer=0.3)
 @pytest.mark.parametrize("what", ["headers", "body"])
 def test_an_answer_that_drips_ends_too(fake, server, what) -> None:
-    fake.meddle = lambda _kind, handler: drip(handler, b"X: y\r\n" if what == "headers" else b"\r\n")
+    fake.intercept = lambda _kind, handler: drip(handler, b"X: y\r\n" if what == "headers" else b"\r\n")
     with pytest.raises((ServerUnreachable, AnswerInvalid)):
         server.current("", 0, LIVE)
-    fake.meddle = lambda _kind, _handler: False
+    fake.intercept = lambda _kind, _handler: False
     assert server.current("", 0, LIVE)
 
 
 @with_patience(download=0.3)
 def test_a_download_that_drips_ends_too(fake, server) -> None:
     version = fake.deploy(FILES)
-    fake.meddle = lambda _kind, handler: drip(handler, b"Content-Type: application/zstd\r\n\r\n")
+    fake.intercept = lambda _kind, handler: drip(handler, b"Content-Type: application/zstd\r\n\r\n")
     with pytest.raises(ServerUnreachable, match=r"The download (failed|ended) after"):
         read_all(server.download(version, ""))
-    fake.meddle = lambda _kind, _handler: False
+    fake.intercept = lambda _kind, _handler: False
     assert read_all(server.download(version, ""))
 
 
@@ -210,20 +210,20 @@ def test_a_redirect_is_never_followed(fake, server, status) -> None:
     elsewhere = socket.create_server(("127.0.0.1", 0))
     elsewhere.settimeout(0.1)
     to = f"http://127.0.0.1:{elsewhere.getsockname()[1]}/"
-    fake.meddle = raw(b"HTTP/1.1 %d Moved\r\nLocation: %b\r\nContent-Length: 0\r\n\r\n" % (status, to.encode()))
+    fake.intercept = raw(b"HTTP/1.1 %d Moved\r\nLocation: %b\r\nContent-Length: 0\r\n\r\n" % (status, to.encode()))
     with elsewhere, pytest.raises(AnswerInvalid, match="Redirects are not followed"):
         server.current("", 0, LIVE)
     with socket.socket() as probe:
         assert probe.connect_ex(elsewhere.getsockname() if elsewhere.fileno() >= 0 else ("127.0.0.1", 1)) != 0
 
 
-def test_an_error_is_told_in_the_servers_words(fake, server) -> None:
+def test_an_error_is_reported_in_the_message_of_the_server(fake, server) -> None:
     with pytest.raises(ServerRefused, match=r"404: No such version\. \(version_not_found\)"):
         server.download("20261120T064501Z-000042", "")
 
 
-def test_an_error_that_is_not_the_servers_own_is_told_too(fake, server) -> None:
-    fake.meddle = raw(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 6\r\n\r\n<html>")
+def test_an_error_that_is_not_the_servers_own_is_reported_too(fake, server) -> None:
+    fake.intercept = raw(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 6\r\n\r\n<html>")
     with pytest.raises(ServerRefused, match="502: Bad Gateway"):
         server.current("", 0, LIVE)
 
@@ -233,7 +233,7 @@ GOOD = f'{{"log_id":"l","sequence":42,"version":"{VERSION}","digest":"sha256:{"0
 
 
 def test_the_good_answer_of_the_next_test_is_good(fake, server) -> None:
-    fake.meddle = raw(json_answer(GOOD))
+    fake.intercept = raw(json_answer(GOOD))
     assert server.current("", 0, LIVE)
 
 
@@ -259,13 +259,13 @@ def test_the_good_answer_of_the_next_test_is_good(fake, server) -> None:
     ],
 )
 def test_an_answer_that_does_not_say_what_is_deployed_is_invalid(fake, server, body) -> None:
-    fake.meddle = raw(json_answer(body))
+    fake.intercept = raw(json_answer(body))
     with pytest.raises(AnswerInvalid):
         server.current("", 0, LIVE)
 
 
 def test_a_304_that_was_not_asked_for_is_invalid(fake, server) -> None:
-    fake.meddle = raw(b"HTTP/1.1 304 Not Modified\r\n\r\n")
+    fake.intercept = raw(b"HTTP/1.1 304 Not Modified\r\n\r\n")
     with pytest.raises(AnswerInvalid):
         server.current("", 0, LIVE)
 
@@ -274,13 +274,13 @@ def test_a_304_that_was_not_asked_for_is_invalid(fake, server) -> None:
     "answer", [b"", b"SSH-2.0-OpenSSH\r\n", b"HTTP/1.1 2", b"HTTP/1.1 200 OK\r\n" + b"a: b\r\n" * 200]
 )
 def test_what_is_not_http_is_unreachable(fake, server, answer) -> None:
-    fake.meddle = raw(answer)
+    fake.intercept = raw(answer)
     with pytest.raises(ServerUnreachable):
         server.current("", 0, LIVE)
 
 
 def test_an_answer_that_breaks_off_is_unreachable(fake, server) -> None:
-    fake.meddle = raw(json_answer(GOOD)[:-10])
+    fake.intercept = raw(json_answer(GOOD)[:-10])
     with pytest.raises((ServerUnreachable, AnswerInvalid)):
         server.current("", 0, LIVE)
 
@@ -295,7 +295,7 @@ def read_all(download) -> bytes:
     return b"".join(pieces)
 
 
-def test_a_whole_bundle_and_a_patch_are_told_apart(fake, server) -> None:
+def test_a_whole_bundle_and_a_patch_are_distinguished(fake, server) -> None:
     one, two = fake.deploy(FILES), fake.deploy({**FILES, "new.py": b"pass\n"})
     download = server.download(two, "")
     assert (download.kind, read_all(download)) == ("whole", fake.deploys[1][1].body)
@@ -307,10 +307,10 @@ def test_a_whole_bundle_and_a_patch_are_told_apart(fake, server) -> None:
 
 
 @pytest.mark.parametrize("after", [0, 1, 50])
-def test_a_cut_download_says_after_how_many_bytes(fake, server, after) -> None:
+def test_a_truncated_download_says_after_how_many_bytes(fake, server, after) -> None:
     version = fake.deploy(FILES)
     body = fake.deploys[0][1].body
-    fake.meddle = lambda _kind, handler: fake.cut(handler, body, after, "application/zstd") or True
+    fake.intercept = lambda _kind, handler: fake.cut(handler, body, after, "application/zstd") or True
     download = server.download(version, "")
     with pytest.raises(ServerUnreachable, match=f"after {after} of {len(body)} bytes|after {after} bytes"):
         read_all(download)
@@ -328,7 +328,7 @@ def test_a_cut_download_says_after_how_many_bytes(fake, server, after) -> None:
 )
 def test_a_body_that_is_no_bundle_is_not_read(fake, server, headers) -> None:
     version = fake.deploy(FILES)
-    fake.meddle = raw(b"HTTP/1.1 200 OK\r\n" + headers + b"\r\n\r\nabc")
+    fake.intercept = raw(b"HTTP/1.1 200 OK\r\n" + headers + b"\r\n\r\nabc")
     with pytest.raises(AnswerInvalid):
         server.download(version, "")
 
@@ -336,7 +336,7 @@ def test_a_body_that_is_no_bundle_is_not_read(fake, server, headers) -> None:
 def test_a_patch_is_read_no_further_than_it_may_be_long(fake, server) -> None:
     one, two = fake.deploy(FILES), fake.deploy({"b.py": b"", **FILES})
     fake.corrupt = lambda _kind, body: body + bytes(MAX_PATCH_BYTES)
-    with pytest.raises(AnswerInvalid, match="over"):
+    with pytest.raises(AnswerInvalid, match="more than"):
         server.download(two, one).read_patch()
 
 
@@ -352,7 +352,7 @@ def test_closing_ends_a_read_that_is_under_way_in_another_thread(fake, server) -
         handler.wfile.flush()
         return over.wait(30)
 
-    fake.meddle = stall
+    fake.intercept = stall
     download = server.download(version, "")
     ended = []
 

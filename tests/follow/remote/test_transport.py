@@ -135,7 +135,7 @@ def context_of(certificate: tuple[str, str]) -> ssl.SSLContext:
     return context
 
 
-def test_a_certificate_that_nobody_vouches_for_is_told_as_such_with_the_flag(certificates) -> None:
+def test_the_error_for_an_untrusted_certificate_names_the_flag(certificates) -> None:
     good, other, expired = certificates
     with speaker(b"", context_of(good)) as port:
         unknown = ask(f"https://127.0.0.1:{port}")
@@ -184,7 +184,7 @@ def test_https_to_the_http_port_is_asked_whether_it_is_http() -> None:
 def test_a_server_that_answered_before_is_not_asked_whether_it_is_https(fake) -> None:
     server = Server(fake.url, "default", agent="test")
     server.current("", 0, None)
-    fake.meddle = lambda _kind, handler: handler.connection.shutdown(socket.SHUT_RDWR) or True
+    fake.intercept = lambda _kind, handler: handler.connection.shutdown(socket.SHUT_RDWR) or True
     with pytest.raises(ServerUnreachable) as caught:
         server.current("", 0, None)
     assert caught.value.hint == ServerUnreachable.default_hint

@@ -75,7 +75,7 @@ def test_an_mtime_is_set_without_following_links(folder, tmp_path) -> None:
         (2 * SECOND_NS, 1_800_000_002 * SECOND_NS),
     ],
 )
-def test_an_mtime_that_stands_for_a_moment_is_not_before_it(folder, coarse, step, expected) -> None:
+def test_an_mtime_of_a_moment_is_not_before_it(folder, coarse, step, expected) -> None:
     coarse(step)
     assert set_mtime_not_before(folder, "dag.py", NOW_NS) == expected
     assert os.stat("dag.py", dir_fd=folder).st_mtime_ns == expected

@@ -53,7 +53,7 @@ def test_a_local_disk_has_all_and_keeps_modes(tmp_path) -> None:
         ((0o755, 0o640), logging.WARNING),
     ],
 )
-def test_a_volume_of_fixed_modes_is_told_of_once_as_a_warning_if_others_cannot_read(
+def test_a_volume_of_fixed_modes_is_reported_once_as_a_warning_if_others_cannot_read(
     tmp_path, monkeypatch, caplog, modes, level
 ) -> None:
     caplog.set_level(logging.INFO)

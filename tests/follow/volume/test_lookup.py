@@ -19,7 +19,7 @@ def publish(volume: Volume, version: str, files: dict[str, bytes]) -> None:
     manifest = manifest_of(files)
     deploy = DeployRef("log", int(version[-6:]), version, manifest.digest)
     with volume.stage(deploy, manifest) as staging:
-        staging.fill((entry, [files[path]]) for path, entry in manifest.files.items())
+        staging.populate((entry, [files[path]]) for path, entry in manifest.files.items())
         volume.swap(staging, lambda: 1e9)
 
 

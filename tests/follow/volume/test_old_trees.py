@@ -165,7 +165,7 @@ def test_a_full_volume_costs_old_trees_too_where_what_is_published_cannot_be_che
     assert [tree.record.sequence for tree in volume.old] == [4]
 
 
-def test_room_is_made_on_a_full_volume_only_and_it_is_told_whether_there_is_any(opened) -> None:
+def test_room_is_made_on_a_full_volume_only_and_it_is_reported_whether_there_was_any(opened) -> None:
     volume = opened()
     for number in range(1, 4):
         publish(volume, number)

@@ -111,7 +111,7 @@ def test_a_damaged_record_is_a_value_error(tmp_path, text) -> None:
 
 
 @pytest.mark.parametrize("cut", [0, 1, 10, -1])
-def test_a_cut_manifest_is_an_error(tmp_path, cut) -> None:
+def test_a_truncated_manifest_is_an_error(tmp_path, cut) -> None:
     write_records(str(tmp_path), LIVE, EMPTY)
     path = tmp_path / MANIFEST
     path.write_bytes(path.read_bytes()[:cut])
@@ -132,7 +132,7 @@ def test_a_manifest_that_claims_to_be_huge_is_not_unpacked(tmp_path) -> None:
 def test_what_is_longer_than_it_can_be_is_not_read(tmp_path, name, read, most) -> None:
     with (tmp_path / name).open("wb") as file:
         file.truncate(most + 1)
-    with pytest.raises(ValueError, match=f"over {most} bytes"):
+    with pytest.raises(ValueError, match=f"more than {most} bytes"):
         read(str(tmp_path))
 
 

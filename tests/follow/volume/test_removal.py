@@ -44,7 +44,7 @@ def test_a_link_in_the_place_of_the_folder_is_refused(tree, tmp_path) -> None:
     assert (tree / "a.py").exists()
 
 
-def test_a_folder_that_a_hand_made_read_only_is_opened_and_goes(tree, monkeypatch) -> None:
+def test_a_folder_that_was_made_read_only_is_removed_all_the_same(tree, monkeypatch) -> None:
     opened = []
     fchmod = os.fchmod
     monkeypatch.setattr(os, "fchmod", lambda fd, mode: opened.append(mode) or fchmod(fd, mode))

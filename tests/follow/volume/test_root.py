@@ -45,7 +45,7 @@ def test_a_root_is_made_readable_for_all_and_owned_until_it_is_closed(path, root
     Root(str(path)).close()
 
 
-def test_it_is_owned_anew_where_a_hand_removed_its_lock_and_told_whether_the_trees_are_gone(path, root, caplog) -> None:
+def test_it_is_owned_anew_if_its_lock_was_removed_and_reports_whether_the_trees_are_gone(path, root, caplog) -> None:
     assert not root.own()
     (path / ".trees" / "lock").unlink()
     assert not root.own()
@@ -68,7 +68,7 @@ def test_a_root_that_is_closed_to_all_others_is_opened(path, mode, opened, caplo
     assert ("No other user could read" in caplog.text) == (mode != opened)
 
 
-def test_a_closed_root_of_somebody_else_is_told_of_and_one_of_a_volume_without_modes_is_not(
+def test_a_closed_root_of_somebody_else_is_reported_and_one_of_a_volume_without_modes_is_not(
     path, monkeypatch, caplog
 ) -> None:
     path.mkdir(parents=True)
@@ -125,7 +125,7 @@ def test_a_link_of_somebody_else_is_refused_at_first_and_replaced_where_a_sideca
     root.close()
 
 
-def test_the_link_changes_by_one_rename_and_tells_the_version_if_it_leads_anywhere(path, root) -> None:
+def test_the_link_changes_by_one_rename_and_gives_the_version_if_it_leads_anywhere(path, root) -> None:
     assert (root.target(), root.published_version()) == ("", "")
     root.point_at(TARGET)
     assert (root.target(), root.published_version()) == (TARGET, "")
@@ -212,7 +212,7 @@ def test_a_root_that_is_a_file_is_refused_by_name(tmp_path) -> None:
         Root(str(tmp_path / "file"))
 
 
-def test_a_root_has_one_owner_and_a_killed_one_is_none(path) -> None:
+def test_a_root_has_one_owner_and_a_killed_one_does_not_count(path) -> None:
     program = (
         "import sys, time; from dagferry_follow.volume.root import Root\n"
         "root = Root(sys.argv[1]); print(1); time.sleep(60)"

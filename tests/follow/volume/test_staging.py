@@ -89,12 +89,12 @@ def test_that_holds_too_if_the_clock_was_set_back(volume) -> None:
 
 
 @pytest.mark.parametrize("links", [True, False], ids=["links", "copies"])
-def test_files_that_are_touched_while_the_draft_is_built_keep_that_mtime(volume, monkeypatch, links) -> None:
+def test_files_that_are_touched_while_the_staging_tree_is_built_keep_that_mtime(volume, monkeypatch, links) -> None:
     if not links:
         monkeypatch.setattr(os, "link", lambda *_, **_kinds: (_ for _ in ()).throw(OSError(errno.EPERM, "no")))
     old = volume.aged(A)
     with volume.staging(old.manifest) as staging:
-        staging.fill(old)
+        staging.populate(old)
         touch(old, ["other.py"], LONG_AGO + 10)
         new = volume.stamped(staging, 2e9)
     assert new.mtimes == old.mtimes
@@ -130,7 +130,7 @@ def test_a_copy_within_a_patch_is_a_file_of_its_own(volume) -> None:
 def test_the_same_content_again_is_links_alone(volume) -> None:
     old = volume.aged(A)
     with volume.staging(old.manifest) as staging:
-        staging.fill(old)
+        staging.populate(old)
         new = volume.stamped(staging, 2e9)
     assert linked(new, old) == set(A)
     assert new.mtimes == old.mtimes
@@ -167,7 +167,7 @@ def test_that_holds_for_data_too_since_python_files_may_read_it(volume, change) 
     assert set(volume.fresh) == {path for path in A if path.endswith(".py")} | change.keys()
 
 
-def test_a_bundle_replaces_torn_files_and_keeps_the_sound_ones(volume) -> None:
+def test_a_bundle_replaces_corrupt_files_and_keeps_the_intact_ones(volume) -> None:
     old = volume.aged(A)
     Path(old.folder, "sql/load.sql").write_bytes(b"dropped\n")
     new = volume.whole(A)
@@ -205,7 +205,7 @@ def test_without_links_nothing_is_shared_with_the_old_tree(volume, tmp_path) -> 
     folder = tmp_path / "copies"
     folder.mkdir()
     with StagingTree(str(folder), old.manifest, old, links=False) as staging:
-        staging.fill(old)
+        staging.populate(old)
         tree, fresh = staging.finalize(2e9)
     assert holds(tree, A)
     assert linked(tree, old) == set()

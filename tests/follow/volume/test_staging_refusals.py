@@ -59,7 +59,7 @@ def test_where_linking_is_refused_unchanged_files_are_copies_with_their_mtimes(v
     assert volume.new_bytes == blocks(B)
 
 
-def test_a_copy_of_what_is_torn_is_not_made(volume, monkeypatch) -> None:
+def test_a_copy_of_a_corrupt_file_is_not_made(volume, monkeypatch) -> None:
     def refuse(*_args: object, **_kinds: object) -> None:
         raise OSError(errno.EPERM, "Operation not permitted")
 
@@ -90,7 +90,7 @@ def test_another_users_files_are_copied_as_fs_protected_hardlinks_wants_it(volum
         old, damage = read_and_check(sys.argv[1], manifest)
         assert not damage
         with StagingTree(sys.argv[2], manifest, old) as staging:
-            staging.fill(old)
+            staging.populate(old)
             new, _ = staging.finalize(2e9)
         assert new.mtimes == old.mtimes
         assert not check(new).corrupt
@@ -109,7 +109,7 @@ def test_another_users_files_are_copied_as_fs_protected_hardlinks_wants_it(volum
 
 
 @pytest.mark.parametrize("harm", ["content", "mtime", "gone", "link"])
-def test_a_patch_over_a_torn_tree_is_given_up(volume, harm) -> None:
+def test_a_patch_over_a_corrupt_tree_is_given_up(volume, harm) -> None:
     path = Path(volume.aged(A).folder, "other.py")
     if harm == "content":
         path.write_bytes(b"import sys, os\n")
@@ -137,7 +137,7 @@ def test_a_lack_of_descriptors_says_nothing_about_the_old_tree(volume, monkeypat
         volume.patched(A, B)
 
 
-def test_a_touched_file_that_is_torn_is_not_spread(volume) -> None:
+def test_a_touched_file_that_is_corrupt_is_not_spread(volume) -> None:
     path = Path(volume.aged(A).folder, "dag.py")
     path.write_bytes(b"import nothing\n" * 3)
     with pytest.raises(TreeDamaged, match=r"dag\.py"):
@@ -147,7 +147,7 @@ def test_a_touched_file_that_is_torn_is_not_spread(volume) -> None:
 def test_a_wrong_content_is_refused_by_name(volume) -> None:
     manifest = manifest_of({"a.py": b"right\n"})
     with volume.staging(manifest) as staging, pytest.raises(DigestMismatch, match=r"a\.py"):
-        staging.fill([(manifest.files["a.py"], [b"wrong\n"])])
+        staging.populate([(manifest.files["a.py"], [b"wrong\n"])])
     assert os.listdir(staging.folder) == []
 
 
@@ -155,7 +155,7 @@ def test_a_tree_that_lacks_a_file_is_never_finished(volume) -> None:
     manifest = manifest_of(A, MODES)
     entry = manifest.files["dag.py"]
     with volume.staging(manifest) as staging:
-        staging.fill([(entry, [A["dag.py"]])])
+        staging.populate([(entry, [A["dag.py"]])])
         with pytest.raises(AnswerInvalid, match="lacks files"):
             staging.finalize(2e9)
 
@@ -168,7 +168,7 @@ def test_a_patch_whose_contents_are_in_another_order_is_refused(volume) -> None:
         return patch._replace(batches=[batch[::-1] for batch in patch.batches])
 
     with pytest.raises((AnswerInvalid, DigestMismatch, PatchMismatch)):
-        volume.patched(A, new, meddle=swap)
+        volume.patched(A, new, intercept=swap)
 
 
 def test_a_patch_that_copies_what_is_not_here_is_refused(volume) -> None:
@@ -180,14 +180,14 @@ def test_a_patch_that_copies_what_is_not_here_is_refused(volume) -> None:
         return patch._replace(copied=[*patch.copied, entry], digest=manifest.digest)
 
     with pytest.raises(PatchMismatch, match=r"new\.py"):
-        volume.patched(A, B, meddle=invent)
+        volume.patched(A, B, intercept=invent)
 
 
 @pytest.mark.parametrize("path", ["../escaped.py", "a/../../escaped.py", "/escaped.py"])
 def test_a_manifest_cannot_lead_out_of_the_tree(volume, tmp_path, path) -> None:
     manifest = manifest_of({path: b"x"})
     with volume.staging(manifest) as staging, pytest.raises(AnswerInvalid):
-        staging.fill([(manifest.files[path], [b"x"])])
+        staging.populate([(manifest.files[path], [b"x"])])
     assert not (tmp_path / "escaped.py").exists()
 
 
@@ -195,7 +195,7 @@ def test_two_paths_that_fall_together_are_refused_by_name(volume) -> None:
     manifest = manifest_of({"a": b"x", "a/b": b"y"})
     files = [(entry, [b"x" if path == "a" else b"y"]) for path, entry in manifest.files.items()]
     with volume.staging(manifest) as staging, pytest.raises(VolumeFailed, match="two paths"):
-        staging.fill(files)
+        staging.populate(files)
 
 
 @pytest.mark.parametrize("reason", [errno.ENOSPC, errno.EIO, errno.EDQUOT])
@@ -206,7 +206,7 @@ def test_a_volume_that_takes_no_more_is_named_with_the_path(volume, monkeypatch,
     monkeypatch.setattr(os, "write", refuse)
     manifest = manifest_of(A, MODES)
     with volume.staging(manifest) as staging, pytest.raises(VolumeFailed, match=rf"dag\.py.*{os.strerror(reason)}"):
-        staging.fill((entry, [A[path]]) for path, entry in manifest.files.items())
+        staging.populate((entry, [A[path]]) for path, entry in manifest.files.items())
 
 
 def test_a_write_that_takes_only_some_of_it_is_continued(volume, monkeypatch) -> None:
@@ -214,7 +214,7 @@ def test_a_write_that_takes_only_some_of_it_is_continued(volume, monkeypatch) ->
     monkeypatch.setattr(os, "write", lambda fd, data: write(fd, bytes(data)[:3]))
     manifest = manifest_of(A, MODES)
     with volume.staging(manifest) as staging:
-        staging.fill((entry, [A[path]]) for path, entry in manifest.files.items())
+        staging.populate((entry, [A[path]]) for path, entry in manifest.files.items())
         tree, _ = staging.finalize(2e9)
     monkeypatch.undo()
     assert holds(tree, A)
@@ -240,15 +240,15 @@ def test_a_full_volume_is_named_with_the_path_where_a_file_is_made(volume, monke
         volume.patched(A, B)
 
 
-def test_the_same_tree_again_is_given_up_if_a_file_is_torn(volume) -> None:
+def test_the_same_tree_again_is_given_up_if_a_file_is_corrupt(volume) -> None:
     old = volume.aged(A)
     Path(old.folder, "other.py").write_bytes(b"import re\n")
     with volume.staging(old.manifest) as staging, pytest.raises(TreeDamaged, match=r"other\.py"):
-        staging.fill(old)
+        staging.populate(old)
 
 
 @pytest.mark.parametrize(("reason", "error"), [(errno.EIO, TreeDamaged), (errno.ENOMEM, VolumeFailed)])
-def test_an_old_file_that_cannot_be_read_is_torn_unless_it_is_the_machine_that_fails(
+def test_an_old_file_that_cannot_be_read_is_corrupt_unless_it_is_the_machine_that_fails(
     volume, monkeypatch, reason, error
 ) -> None:
     old = volume.aged(A)

@@ -56,7 +56,7 @@ def test_eight_readers_during_a_thousand_swaps_see_no_error_and_no_mixed_tree(tm
         files = dict.fromkeys(FILES, b"number = %d\n" % number)
         manifest = manifest_of(files)
         with volume.stage(DeployRef("log", number, f"v-{number}", manifest.digest), manifest) as staging:
-            staging.fill((entry, [files[path]]) for path, entry in manifest.files.items())
+            staging.populate((entry, [files[path]]) for path, entry in manifest.files.items())
             volume.swap(staging, time.time)
         volume.retire(RULES, time.time())
 

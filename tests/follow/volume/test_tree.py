@@ -47,7 +47,7 @@ def path_of(tree: Tree, name: str) -> Path:
 # --- checking --------------------------------------------------------------------------------------------------------
 
 
-def test_a_sound_tree_is_sound_at_both_looks(tree) -> None:
+def test_an_intact_tree_is_intact_at_both_looks(tree) -> None:
     assert not check(tree)
     found, damage = read_and_check(tree.folder, tree.manifest)
     assert not damage
@@ -72,7 +72,7 @@ TORN = {
 
 
 @pytest.mark.parametrize("harm", TORN.values(), ids=TORN)
-def test_a_file_that_is_not_what_was_published_is_torn_at_both_looks(tree, harm) -> None:
+def test_a_file_that_is_not_what_was_published_is_corrupt_at_both_looks(tree, harm) -> None:
     harm(path_of(tree, "team/helper.py"))
     assert check(tree).corrupt == ["team/helper.py"]
     found, damage = read_and_check(tree.folder, tree.manifest)
@@ -96,7 +96,7 @@ def test_another_mtime_alone_is_seen_without_reading_and_is_no_damage_when_read(
     assert found.mtimes["dag.py"] == 5
 
 
-def test_a_missing_folder_and_a_missing_tree_are_torn_files(tree) -> None:
+def test_a_missing_folder_and_a_missing_tree_are_corrupt_files(tree) -> None:
     shutil.rmtree(path_of(tree, "team/deep"))
     assert check(tree).corrupt == ["team/deep/er/query.sql"]
     shutil.rmtree(tree.folder)
@@ -122,7 +122,7 @@ ODD = {
 
 
 @pytest.mark.parametrize(("harm", "found"), ODD.values(), ids=ODD)
-def test_what_should_not_be_there_is_odd_and_no_file_is_torn(tree, harm, found) -> None:
+def test_an_extra_name_is_unexpected_and_no_file_is_corrupt(tree, harm, found) -> None:
     harm(Path(tree.folder))
     for damage in (check(tree), read_and_check(tree.folder, tree.manifest)[1]):
         assert damage
@@ -156,7 +156,7 @@ def test_bytecode_that_belongs_to_the_bundle_is_checked(tmp_path) -> None:
 # --- touching --------------------------------------------------------------------------------------------------------
 
 
-def test_touching_sets_the_mtime_and_the_tree_stays_sound(tree) -> None:
+def test_touching_sets_the_mtime_and_the_tree_stays_intact(tree) -> None:
     touch(tree, ["dag.py", "no such file.py", "team/helper.py"], 4_000_000_000.5)
     for path in ("dag.py", "team/helper.py"):
         assert path_of(tree, path).stat().st_mtime == pytest.approx(4_000_000_000.5, abs=AHEAD_NS / 0.9e9)

@@ -77,14 +77,14 @@ def test_an_empty_tree_can_be_published(root, opened) -> None:
     volume = opened()
     ref = DeployRef("log", 0, "empty", EMPTY.digest)
     with volume.stage(ref, EMPTY) as staging:
-        staging.fill([])
+        staging.populate([])
         volume.swap(staging, lambda: 2e9)
     assert live_files(root) == {}
     assert volume.root.published_version() == "empty"
     assert publish(volume, 1) == [], "nobody can have read a file of an empty tree, so none needs to be touched again"
 
 
-@pytest.mark.parametrize("step", ["fill", "write_records", "finalize", "symlink", "rename"])
+@pytest.mark.parametrize("step", ["populate", "write_records", "finalize", "symlink", "rename"])
 @pytest.mark.parametrize("reason", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()])
 def test_whatever_fails_the_live_tree_stays_and_nothing_is_left(root, opened, monkeypatch, step, reason) -> None:
     def fail(*_args: object, **_kinds: object) -> None:
@@ -94,7 +94,7 @@ def test_whatever_fails_the_live_tree_stays_and_nothing_is_left(root, opened, mo
     publish(volume, 1)
     before = trees_of(root)
     places = {
-        "fill": (StagingTree, "fill"),
+        "populate": (StagingTree, "populate"),
         "write_records": (sys.modules["dagferry_follow.volume.volume"], "write_records"),
         "finalize": (StagingTree, "finalize"),
         "symlink": (os, "symlink"),
@@ -116,7 +116,7 @@ def test_a_wrong_content_is_not_published(root, opened) -> None:
 
     deploy = DeployRef("log", 1, "v-1", manifest.digest)
     with pytest.raises(DigestMismatch), opened().stage(deploy, manifest) as staging:
-        staging.fill([(manifest.files["a.py"], [b"wrong\n"])])
+        staging.populate([(manifest.files["a.py"], [b"wrong\n"])])
     assert trees_of(root) == set()
 
 
@@ -181,7 +181,7 @@ def test_a_folder_that_took_the_place_of_current_later_is_an_error_until_it_is_g
 
 
 @pytest.mark.parametrize("gone", ["", ".trees", ".trees/lock"], ids=["the root", "the trees", "the lock"])
-def test_folders_that_a_hand_removed_are_made_again_and_locked(root, opened, gone) -> None:
+def test_folders_that_were_removed_are_created_again_and_locked(root, opened, gone) -> None:
     volume = opened()
     for number in (1, 2):
         publish(volume, number)
@@ -209,7 +209,7 @@ def test_a_root_that_another_sidecar_took_meanwhile_is_not_written_to(root, open
 # --- looking ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_look_finds_torn_files_odd_ones_and_a_wrong_link(root, opened) -> None:
+def test_a_look_finds_corrupt_files_unexpected_ones_and_a_wrong_link(root, opened) -> None:
     volume = opened()
     assert not volume.check(), "nothing published, nothing damaged"
     publish(volume, 1)

@@ -28,7 +28,7 @@ def test_content_that_a_power_cut_tore_is_found(root, opened) -> None:
 @pytest.mark.parametrize(
     "harm", [lambda path: path.unlink(), lambda path: path.write_bytes(b"")], ids=["gone", "empty"]
 )
-def test_a_published_tree_without_its_records_counts_as_torn_and_unknown(root, opened, name, harm) -> None:
+def test_a_published_tree_without_its_records_counts_as_corrupt_and_unknown(root, opened, name, harm) -> None:
     publish(opened(), 1)
     harm((root / "current").resolve().parent / name)
     volume = opened()
@@ -126,7 +126,7 @@ def test_a_tree_that_is_not_whole_is_not_what_the_link_is_led_to(root, opened, h
     assert live_files(root) == files_of(1)
 
 
-def test_a_torn_tree_that_was_live_when_the_link_was_lost_stays_for_its_tasks(root, opened) -> None:
+def test_a_corrupt_tree_that_was_live_when_the_link_was_lost_stays_for_its_tasks(root, opened) -> None:
     volume = opened()
     for number in (1, 2):
         publish(volume, number)

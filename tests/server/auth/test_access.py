@@ -82,7 +82,7 @@ def test_a_refusal_names_the_caller_and_what_is_missing() -> None:
         authorize("deploy", "prod", caller("sync"))
 
 
-def test_a_hidden_deployment_and_a_missing_one_get_the_same_words() -> None:
+def test_a_hidden_deployment_and_a_missing_one_get_the_same_message() -> None:
     with pytest.raises(DeploymentNotFound) as hidden:
         authorize("read", "team", caller("sync"))
     assert hidden.value.as_dict() == no_deployment("team").as_dict()

@@ -86,7 +86,7 @@ async def test_a_proxy_s_word_counts_before_what_the_caller_sent_along(setup: Se
     assert caller.actor == "proxy:ann"
 
 
-async def test_web_pages_are_kept_from_whoever_is_known_without_a_secret_of_the_page(setup: Setup) -> None:
+async def test_web_pages_are_rejected_where_a_browser_needs_no_secret(setup: Setup) -> None:
     proxied = await setup.caller((PROXY_SECRET_HEADER, PROXY_SECRET), ("X-User", "ann"))
     by_token = await setup.caller(("Authorization", SECRET))
     by_jwt = await setup.caller(("Authorization", setup.issuer.token()))
@@ -137,7 +137,7 @@ async def test_without_issuers_a_jwt_is_an_unknown_token(tmp_path: Path) -> None
     assert caller.actor == "token:ci"
 
 
-async def test_while_it_runs_a_revoked_token_ends_and_a_fault_is_told(
+async def test_while_it_runs_a_revoked_token_ends_and_an_error_is_reported(
     setup: Setup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def failed() -> list[str]:

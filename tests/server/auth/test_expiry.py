@@ -8,7 +8,7 @@ import pytest
 from credentials import TokensFile
 from dagferry_server.auth import expiry
 from dagferry_server.auth.expiry import warn_of_expiry
-from dagferry_server.auth.tokens import parse_tokens, shown_time
+from dagferry_server.auth.tokens import format_time, parse_tokens
 from dagferry_server.config.watched import WatchedFile, running
 from running import eventually
 
@@ -22,7 +22,7 @@ def tokens(tmp_path: Path):
     file = TokensFile(tmp_path / "tokens.toml")
     for name, ends in (("ci", [END]), ("later", [END + 30 * DAY]), ("never", [None]), ("rotated", [END, None])):
         for end in ends:
-            file.add(name, ["read"], expires=shown_time(end) if end else "")
+            file.add(name, ["read"], expires=format_time(end) if end else "")
     return WatchedFile(str(file.path), lambda data: parse_tokens(data, with_users=False))
 
 

@@ -99,7 +99,7 @@ def signed_with_the_public_key(local: Local, form: str) -> str:
     return head + "." + base64.urlsafe_b64encode(signature).rstrip(b"=").decode()
 
 
-def meddled(local: Local) -> str:
+def tampered(local: Local) -> str:
     head, _, signature = local.token(sub="somebody else").split(".")
     return ".".join([head, local.token().split(".")[1], signature])
 
@@ -129,7 +129,7 @@ BAD_TOKENS: dict[str, tuple[Callable[[Local], str], str]] = {
         "cannot be used with the algorithm RS512",
     ),
     "signed by a stranger": (lambda i: i.token(STRANGER), "not signed by 'local-generic'"),
-    "meddled with": (meddled, "not signed by"),
+    "tampered with": (tampered, "not signed by"),
     "signature missing": (lambda i: i.token().rsplit(".", 1)[0] + ".", "not signed by"),
     "a key in its own header": (with_its_own_key, "not signed by"),
     "an unknown critical header": (
@@ -370,5 +370,5 @@ async def test_an_actor_is_one_line_of_bounded_length_whatever_the_claims(local:
 @pytest.mark.parametrize(
     ("text", "so"), [("a.b.c", True), ("dgf_abc", False), ("a.b", False), ("a" * 20_000 + ".b.c", False)]
 )
-def test_a_jwt_is_told_by_its_form(text: str, *, so: bool) -> None:
+def test_a_jwt_is_recognized_by_its_form(text: str, *, so: bool) -> None:
     assert is_jwt(text) is so

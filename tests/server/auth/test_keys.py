@@ -57,10 +57,10 @@ async def test_all_who_wait_share_one_fetch() -> None:
 
 async def test_one_who_goes_away_takes_the_fetch_from_nobody() -> None:
     upstream = Upstream(K1)
-    impatient = asyncio.create_task(upstream.knows("k1"))
+    cancelled = asyncio.create_task(upstream.knows("k1"))
     patient = asyncio.create_task(upstream.knows("k1"))
     await asyncio.sleep(0)
-    impatient.cancel()
+    cancelled.cancel()
     assert await patient == "k1"
     assert upstream.fetches == 1
 

@@ -22,7 +22,7 @@ from dagferry_server.auth.patterns import matches
         ("a**", "a"),
     ],
 )
-def test_a_star_stands_for_any_text(pattern: str, text: str) -> None:
+def test_a_star_matches_any_text(pattern: str, text: str) -> None:
     assert matches(pattern, text)
 
 

@@ -24,7 +24,7 @@ def proxy(tmp_path: Path) -> Proxy:
     return Proxy("X-User", WatchedFile(str(tmp_path / "secret"), parse_secret))
 
 
-def test_a_name_gets_what_stands_in_the_tokens_file(proxy: Proxy) -> None:
+def test_a_name_gets_what_the_tokens_file_lists(proxy: Proxy) -> None:
     ann = proxy_caller(proxy, USERS, CIMultiDict(GOOD))
     assert ann == ("proxy:ann@example.com", (READ, DEPLOY), None, True)
     bob = proxy_caller(proxy, USERS, CIMultiDict({**GOOD, "X-User": "bob@example.com"}))

@@ -35,7 +35,7 @@ def flags(folder: Path) -> dict[str, list[str]]:
 def test_it_is_closed_if_and_only_if_the_settings_say_so(tmp_path, kind) -> None:
     settings = read_settings(flags(tmp_path)[kind], {})
     authenticator = make_authenticator(settings)
-    assert authenticator.auth_required == settings.closed == (kind != "none")
+    assert authenticator.auth_required == settings.auth_required == (kind != "none")
     assert not any(reload.last_error for reload in authenticator.reloads.values())
 
 

@@ -125,7 +125,7 @@ def test_what_is_not_exactly_right_is_refused_and_the_key_is_named(text: str, wh
         parse_tokens(text.encode("latin-1"), with_users=False)
 
 
-def test_an_error_never_shows_what_stands_in_the_file() -> None:
+def test_an_error_never_shows_the_content_of_the_file() -> None:
     with pytest.raises(SetupError) as caught:
         parse_tokens(with_entry(SHA, "s3cret-put-here-by-mistake").encode(), with_users=False)
     assert "s3cret" not in caught.value.message

@@ -109,7 +109,7 @@ def test_mode_and_link_stay(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "{", f"[[tokens]]\n{CI}", "tokens = {}", "\udcff"])
-def test_a_file_that_is_none_is_not_touched(tmp_path: Path, text: str) -> None:
+def test_a_missing_file_is_not_touched(tmp_path: Path, text: str) -> None:
     path = tmp_path / "tokens.toml"
     path.write_bytes(text.encode(errors="surrogateescape"))
     for change in (lambda: add_entry(str(path), CI), lambda: remove_entries(str(path), of("ci"))):

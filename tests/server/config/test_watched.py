@@ -66,7 +66,7 @@ def test_a_broken_content_leaves_the_last_good_one_in_force(
     assert (file.value, file.last_error) == (3, None)
 
 
-def test_a_file_that_vanishes_is_told_and_taken_again_when_it_is_back(file: WatchedFile[int]) -> None:
+def test_a_file_that_vanishes_is_reported_and_taken_again_when_it_is_back(file: WatchedFile[int]) -> None:
     Path(file.path).unlink()
     file.look()
     assert file.value == 1

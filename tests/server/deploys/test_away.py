@@ -182,7 +182,7 @@ async def test_nothing_new_is_no_answer_while_there_may_be_something_new(start, 
     assert (await waiter).status == 503
 
 
-async def test_a_sidecar_that_waits_is_told_of_the_deploy_that_was_found_later(start, store, monkeypatch) -> None:
+async def test_a_waiting_sidecar_is_notified_of_the_deploy_that_was_found_later(start, store, monkeypatch) -> None:
     server = await start(store=store)
     version = (await server.deploy(A))["version"]
     other = LocalStore(store._root)

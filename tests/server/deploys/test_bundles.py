@@ -46,7 +46,7 @@ def test_what_was_put_is_read_again(store, tmp_path) -> None:
         assert {path: bundle.read(path) for path in bundle.manifest.files} == files
 
 
-def test_beside_it_stands_what_each_source_imports(store, tmp_path) -> None:
+def test_the_index_has_what_each_source_imports(store, tmp_path) -> None:
     digest = put(store, tmp_path, FILES)
     with open_bundle(store, "prod", digest) as bundle:
         assert bundle.imports == {"a.py": ("b",), "b.py": (), "empty.py": ()}

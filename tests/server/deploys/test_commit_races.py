@@ -53,7 +53,7 @@ async def test_what_another_server_deployed_makes_the_own_current_content_new_ag
         assert (await server.get("/default/dags/current")).json["sequence"] == 3
 
 
-async def test_who_waits_is_told_of_what_another_server_deployed_as_soon_as_it_is_seen(two) -> None:
+async def test_a_waiting_request_is_notified_of_another_servers_deploy_as_soon_as_it_is_seen(two) -> None:
     one, other = await two.open()
     await other.deploy(A)
     headers = {"If-None-Match": '"none"', "Prefer": "wait=50"}
@@ -103,7 +103,7 @@ async def test_a_race_that_another_server_wins_with_the_same_content_ends_as_unc
     assert (told["sequence"], told["unchanged"]) == (1, True)
 
 
-async def test_who_loses_ten_races_is_told_to_try_again(two, monkeypatch) -> None:
+async def test_a_commit_that_loses_ten_races_gets_503(two, monkeypatch) -> None:
     one, other = await two.open()
     monkeypatch.setattr(committing, "RACE_PAUSE_SECONDS", 0)
     store = one.service.store
@@ -161,7 +161,7 @@ async def test_a_bundle_that_is_deleted_before_it_is_named_is_stored_anew(two, m
     assert (await one.get("/default/dags/download")).status == 200
 
 
-async def test_an_answer_of_the_store_that_gets_lost_is_told_from_a_lost_race(server, monkeypatch) -> None:
+async def test_an_answer_of_the_store_that_gets_lost_is_distinguished_from_a_lost_race(server, monkeypatch) -> None:
     store = server.service.store
     real = store.create_entry
 

@@ -113,7 +113,7 @@ async def test_memory_holds_the_newest_deploys_only(store, monkeypatch) -> None:
     assert found.current == deploy(5)
 
 
-async def test_adding_a_deploy_tells_who_waits(store) -> None:
+async def test_adding_a_deploy_notifies_waiting_requests(store) -> None:
     found = Deployment("prod", store, SETTINGS, await asyncio.to_thread(read_log, store, "prod"))
     waiter = asyncio.create_task(found.waiters.wait(50))
     await asyncio.sleep(0)

@@ -74,7 +74,7 @@ async def test_that_a_patch_is_of_no_use_is_kept_too(made) -> None:
     assert made == []
 
 
-async def test_a_failure_is_told_to_all_who_wait_and_not_kept(monkeypatch) -> None:
+async def test_a_failure_is_reported_to_all_waiting_requests_and_not_cached(monkeypatch) -> None:
     tries = []
 
     def fail(self: Patches, key: Key) -> bytes:
@@ -162,7 +162,7 @@ async def test_deployments_take_turns_and_none_has_all_threads(held) -> None:
     await asyncio.gather(*greedy)
 
 
-async def test_a_patch_that_comes_too_late_is_none_and_is_there_for_the_next(held, monkeypatch) -> None:
+async def test_a_patch_that_is_too_late_is_not_sent_and_is_there_for_the_next(held, monkeypatch) -> None:
     monkeypatch.setattr(patches, "LATE_SECONDS", 0.01)
     kept = Patches(Never())
     assert await kept.get(key(1)) is None
@@ -185,7 +185,7 @@ async def test_what_nobody_waits_for_any_more_is_not_made(held, monkeypatch) -> 
     assert held.begun == [key(0), key(5)]
 
 
-async def test_whoever_asks_for_more_than_may_wait_gets_none_at_once(held, monkeypatch) -> None:
+async def test_a_request_beyond_the_queue_limit_gets_no_patch_at_once(held, monkeypatch) -> None:
     monkeypatch.setattr(patches, "MAX_QUEUED", 3)
     kept = Patches(Never())
     waiting = [asyncio.create_task(kept.get(key(number))) for number in range(4)]

@@ -138,7 +138,7 @@ async def test_a_deployment_that_is_disabled_or_removed_while_an_upload_comes_in
         yield body[50:]
 
     uploading = asyncio.create_task(server.upload(slowly(), "/prod/dags/upload"))
-    await eventually("the upload", lambda: len(server.state.upload_places))
+    await eventually("the upload", lambda: len(server.state.upload_slots))
     await file.say(entries)
     await eventually("the change", lambda: len(server.service.deployments) == 1)
     may_go_on.set()

@@ -110,7 +110,7 @@ async def test_what_a_failed_commit_has_left_goes(two, monkeypatch) -> None:
     assert await stored(second) == set()
 
 
-def test_a_commit_waits_for_a_deletion_of_another_server_but_not_for_ever(tmp_path, monkeypatch) -> None:
+def test_a_commit_waits_for_a_deletion_of_another_server_but_not_without_a_limit(tmp_path, monkeypatch) -> None:
     stores = [LocalStore(str(tmp_path)) for _ in range(2)]
     stores[0].prepare("prod")
     with stores[0].deleting("prod") as alone:

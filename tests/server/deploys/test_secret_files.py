@@ -72,7 +72,7 @@ def test_the_list_is_short() -> None:
     assert "990 more" in warning
 
 
-async def test_the_answer_to_an_upload_warns_and_the_deploy_stands(server) -> None:
+async def test_the_answer_to_an_upload_warns_and_the_deploy_is_made(server) -> None:
     told = await server.deploy({**A, "conf/.env": b"PASSWORD=x\n"})
     assert "conf/.env" in told["warnings"][0]
     assert b"PASSWORD" not in repr(told).encode()

@@ -23,7 +23,7 @@ async def test_the_last_report_counts() -> None:
     assert known.known == {"pod-0": Sidecar("worker", "v2", "volume_failed: full", 2.0)}
 
 
-async def test_who_says_goodbye_is_forgotten() -> None:
+async def test_a_deregistered_sidecar_is_forgotten() -> None:
     known = Sidecars("prod")
     known.record(report(), 1.0)
     known.record(report(deregister=True), 2.0)

@@ -10,7 +10,7 @@ async def waiting(waiters: Waiters, count: int) -> None:
     await eventually(f"{count} to wait", lambda: len(waiters) == count)
 
 
-async def test_everybody_who_waits_is_told() -> None:
+async def test_all_waiting_requests_are_notified() -> None:
     waiters = Waiters()
     tasks = [asyncio.create_task(waiters.wait(50)) for _ in range(100)]
     await waiting(waiters, 100)
@@ -25,7 +25,7 @@ async def test_a_wait_ends_by_itself() -> None:
     assert len(waiters) == 0
 
 
-async def test_no_wait_is_none() -> None:
+async def test_no_wait_means_zero() -> None:
     waiters = Waiters()
     await waiters.wait(0)
     assert len(waiters) == 0

@@ -235,7 +235,7 @@ async def test_every_attempt_to_change_something_is_one_audit_line(start, tmp_pa
     assert {(line["request"], line["peer"]) for line in lines} == {("POST /{deployment}/dags/upload", "127.0.0.1")}
 
 
-async def test_an_attempt_at_what_no_call_is_for_is_one_too(start, tmp_path: Path, caplog) -> None:
+async def test_an_attempt_at_an_unknown_endpoint_is_audited_too(start, tmp_path: Path, caplog) -> None:
     caplog.set_level("INFO")
     server = await start("--tokens-file", str(TokensFile(tmp_path / "tokens.toml").path))
     attempts = [

@@ -35,7 +35,7 @@ async def test_many_and_long_unknown_parameters_make_a_short_error(server) -> No
     assert told == f"GET /healthz has no query parameter {', '.join([repr('p' * 40)] * MAX_SHOWN_PARAMETERS)}."
 
 
-async def test_a_name_that_is_not_this_machine_s_is_told_that_a_proxy_needs_credentials(server) -> None:
+async def test_the_error_for_another_host_name_says_that_a_proxy_needs_credentials(server) -> None:
     answer = await server.get("/default/dags/current", Host="dagferry.example.com")
     assert (answer.status, answer.json["code"]) == (403, "origin_refused")
     assert "dagferry.example.com" in answer.json["message"]
@@ -58,7 +58,7 @@ async def test_the_caller_is_decided_once_before_the_body_and_the_store(server, 
     assert asked == [(route.scope, "default" if route.scope else "")]
 
 
-async def test_a_wrong_deployment_is_told_which_ones_there_are_unless_somebody_may_not_know(start, tmp_path) -> None:
+async def test_the_error_for_a_wrong_deployment_lists_the_others_unless_some_are_hidden(start, tmp_path) -> None:
     server = await start("--deployments", "staging,default")
     told = (await server.get("/prod/dags/current")).json
     assert told["message"] == "There is no deployment 'prod' on this server. It has: default, staging."

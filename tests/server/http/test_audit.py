@@ -69,7 +69,7 @@ async def test_sidecars_that_are_refused_are_visible_and_do_not_fill_the_log(sta
         ("GET /{deployment}/dags/current", "default")
     }
     assert counted(server, "/{deployment}/dags/current", "4xx") == 201
-    server.state.refusals.flush()
+    server.state.rejected_reads.flush()
     (left,) = lines(caplog, "Requests refused")
     assert (left["caller"], left["outcome"], left["suppressed"], left["instances"]) == (
         "127.0.0.1", "credentials_refused", 199, 40,
@@ -78,21 +78,23 @@ async def test_sidecars_that_are_refused_are_visible_and_do_not_fill_the_log(sta
     assert len(str(left["first_instances"])) < 300
 
 
-async def test_strangers_cannot_grow_what_is_remembered_or_logged(start, tmp_path: Path, caplog, monkeypatch) -> None:
+async def test_unknown_clients_cannot_grow_what_is_remembered_or_logged(
+    start, tmp_path: Path, caplog, monkeypatch
+) -> None:
     caplog.set_level("WARNING")
     monkeypatch.setattr(loglimit, "MAX_KEYS", 20)
-    monkeypatch.setattr("dagferry_server.http.refused_reads.MAX_INSTANCES", 20)
+    monkeypatch.setattr("dagferry_server.http.rejected_reads.MAX_INSTANCES", 20)
     server = await start("--tokens-file", str(TokensFile(tmp_path / "tokens.toml").path))
-    refusals = server.state.refusals
+    rejected = server.state.rejected_reads
     for number in range(10_000):
-        refusals.log(f"10.0.{number // 256}.{number % 256}", "unauthenticated", f"made-up-{number}")
+        rejected.log(f"10.0.{number // 256}.{number % 256}", "unauthenticated", f"made-up-{number}")
     assert len(caplog.records) == 21
-    assert len(refusals._instances) <= 20
-    assert len(refusals._limit._seen) == 21
-    refusals.flush()
+    assert len(rejected._instances) <= 20
+    assert len(rejected._limit._seen) == 21
+    rejected.flush()
     (left,) = lines(caplog, "Requests refused")
     assert (left["caller"], left["suppressed"]) == ("(others)", 10_000 - 21)
-    assert not refusals._instances
+    assert not rejected._instances
 
 
 async def test_who_downloads_content_is_an_audit_line(start, tmp_path: Path, caplog) -> None:

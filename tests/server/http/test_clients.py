@@ -113,7 +113,7 @@ async def test_over_tls_no_answer_is_lost_in_a_reset_either(start, tmp_path, mon
         await eventually("the connection to be closed", lambda: not server.connections())
 
 
-async def test_a_client_that_goes_on_sending_is_not_read_for_ever(server, monkeypatch) -> None:
+async def test_a_client_that_goes_on_sending_is_not_read_without_a_limit(server, monkeypatch) -> None:
     monkeypatch.setattr(body, "DISCARD_BYTES", 1000)
     monkeypatch.setattr(body, "MAX_LINGER_SECONDS", 0.1)
 
@@ -142,7 +142,7 @@ async def test_a_slow_body_is_discarded_for_a_while_then_answered_and_half_close
         await wire.send(bytes(1000))
 
 
-async def test_the_server_does_not_linger_for_ever(server, monkeypatch) -> None:
+async def test_the_server_does_not_linger_without_a_limit(server, monkeypatch) -> None:
     monkeypatch.setattr(body, "DISCARD_SECONDS", 0.01)
     monkeypatch.setattr(body, "LINGER_SECONDS", 0.01)
     async with connected(server) as wire:
@@ -164,7 +164,7 @@ async def test_a_file_over_the_limit_that_content_length_hides_is_refused_all_th
 # --- Expect: 100-continue -------------------------------------------------------------------------------------------
 
 
-async def test_a_client_that_asks_first_is_told_to_go_on_when_all_is_well(server) -> None:
+async def test_a_client_that_asks_first_gets_100_continue_if_the_request_is_allowed(server) -> None:
     async with connected(server) as wire:
         await wire.send(post(len(pack(A)), "Expect: 100-continue"))
         assert await wire.reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -210,7 +210,7 @@ async def test_http_1_0_knows_no_100_continue(server) -> None:
 
 @pytest.mark.parametrize("form", [False, True])
 @pytest.mark.parametrize("chunked", [False, True])
-async def test_a_body_that_is_cut_changes_nothing_and_leaves_nothing(server, form, chunked) -> None:
+async def test_a_truncated_body_changes_nothing_and_leaves_nothing(server, form, chunked) -> None:
     file = pack(A)
     whole = multipart(file) if form else file
     headers = [FORM] if form else []
@@ -253,7 +253,7 @@ async def test_an_upload_of_which_nothing_more_comes_is_given_up(server, monkeyp
 
 
 @pytest.mark.parametrize("sent", [post(1000), post(1000, FORM), post(1000, FORM) + multipart(b"", end="")[:-12]])
-async def test_an_upload_of_which_nothing_ever_comes_is_told_so(server, monkeypatch, sent) -> None:
+async def test_an_upload_of_which_nothing_arrives_gets_an_error_that_says_so(server, monkeypatch, sent) -> None:
     monkeypatch.setattr("dagferry_server.http.upload_body.UPLOAD_IDLE_SECONDS", 0.05)
     monkeypatch.setattr("dagferry_server.http.upload_body.UPLOAD_GRACE_SECONDS", 0.05)
     monkeypatch.setattr(body, "DISCARD_SECONDS", 0.01)

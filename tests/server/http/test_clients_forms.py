@@ -43,7 +43,7 @@ async def test_a_form_without_its_end_is_refused(server, end) -> None:
         ),
     ],
 )
-async def test_a_malformed_form_is_refused_in_words(server, kind, form) -> None:
+async def test_a_malformed_form_is_refused_with_an_explanation(server, kind, form) -> None:
     async with connected(server) as wire:
         await wire.send(post(len(form), f"Content-Type: {kind}"), form)
         status, _, told = await wire.answer()
@@ -88,7 +88,7 @@ async def test_a_form_that_never_comes_to_its_file_or_its_end_is_refused_early(
     assert await sequence(server) == 0
 
 
-async def test_what_stands_before_and_behind_a_form_is_not_looked_at(server) -> None:
+async def test_what_comes_before_and_after_a_form_is_not_looked_at(server) -> None:
     async with connected(server) as wire:
         form = b"hello\r\n" * 100 + multipart(pack(A)) + b"bye\r\n" * 100
         await wire.send(post(len(form), FORM), form)

@@ -76,7 +76,7 @@ async def test_what_the_docs_say_deploys(server, here, archive) -> None:
 
 
 @pytest.mark.parametrize("part", ["dags", "dags/", "empty"])
-async def test_a_folder_as_the_file_is_told_how_to_pack_it(server, here, part) -> None:
+async def test_the_error_for_a_folder_as_the_file_says_how_to_pack_it(server, here, part) -> None:
     told = await refused(server, here, "-F", f"dags.tar.gz=@{part}")
     assert told[:2] == (503, "upload_empty_body")
     assert f"'{part.rstrip('/')}'" in told.message
@@ -89,14 +89,14 @@ async def test_a_body_without_bytes_is_503_too(server, here) -> None:
     assert told[:3] == (503, "upload_empty_body", "The body is empty.")
 
 
-async def test_a_forgotten_at_sign_is_told(server, here) -> None:
+async def test_a_forgotten_at_sign_is_reported(server, here) -> None:
     told = await refused(server, here, "-F", "dags.tar.gz=dags.tar.gz")
     assert told[:2] == (400, "multipart_invalid")
     assert "@ before its name" in told.message
 
 
 @pytest.mark.parametrize("data", ["@dags.tar.gz", "@dags.tar", "@dags.tar.zst", "dags.tar.gz"])
-async def test_an_archive_that_was_sent_as_text_is_told_to_be_sent_as_it_is(server, here, data) -> None:
+async def test_the_error_for_an_archive_sent_as_text_says_how_to_send_it(server, here, data) -> None:
     told = await refused(server, here, "-d", data)
     assert told.status == 422
     assert told.message.startswith("The body was sent as text")
@@ -130,7 +130,9 @@ def zipped() -> bytes:
     ],
 )
 @pytest.mark.parametrize("compress", [gzip.compress, zstandard.compress])
-async def test_what_was_compressed_and_is_no_tar_is_told_by_its_kind(server, here, content, kind, compress) -> None:
+async def test_what_was_compressed_and_is_no_tar_is_recognized_by_its_kind(
+    server, here, content, kind, compress
+) -> None:
     (here / "dags.tar.gz").write_bytes(compress(content))
     told = await refused(server, here, "-F", "dags.tar.gz=@dags.tar.gz")
     assert told[:2] == (422, "archive_not_recognized")
@@ -142,7 +144,7 @@ async def test_what_was_compressed_and_is_no_tar_is_told_by_its_kind(server, her
     ("content", "kind"),
     [(zipped(), "a zip file"), (PAGE, "an HTML page"), (b"x = 1\n", "text that begins with 'x = 1")],
 )
-async def test_what_is_no_archive_is_told_by_its_kind(server, here, content, kind) -> None:
+async def test_what_is_no_archive_is_recognized_by_its_kind(server, here, content, kind) -> None:
     (here / "dags.tar.gz").write_bytes(content)
     told = await refused(server, here, "-F", "dags.tar.gz=@dags.tar.gz")
     assert told[:2] == (422, "archive_not_recognized")
@@ -154,7 +156,7 @@ def form(here: Path, name: str, body: bytes) -> tuple[str, ...]:
     return ("-H", "Content-Type: multipart/form-data; boundary=b", "--data-binary", f"@{name}")
 
 
-async def test_a_file_that_is_base64_is_told(server, here) -> None:
+async def test_a_file_that_is_base64_is_reported(server, here) -> None:
     """As Ansible's module ``uri`` sends it, with ``body_format: form-multipart``."""
     head = b'--b\r\nContent-Disposition: form-data; name="file"; filename="dags.tar.gz"\r\n'
     head += b"Content-Transfer-Encoding: base64\r\n\r\n"
@@ -172,7 +174,7 @@ async def test_encodings_that_change_nothing_are_taken(server, here, encoding) -
     assert status == 200
 
 
-async def test_a_form_with_the_wrong_line_ends_is_told(server, here) -> None:
+async def test_a_form_with_the_wrong_line_ends_is_reported(server, here) -> None:
     lines = b'--b\nContent-Disposition: form-data; name="f"; filename="x"\n\n' + pack(A) + b"\n--b--\n"
     told = await refused(server, here, *form(here, "form", lines))
     assert told[:2] == (400, "multipart_invalid")
@@ -203,7 +205,7 @@ async def test_a_root_that_cannot_be_one_is_refused(server, here, query) -> None
     assert "root" in answer["message"]
 
 
-async def test_a_root_that_is_not_there_is_told_what_is(server, here) -> None:
+async def test_the_error_for_a_missing_root_lists_what_is_there(server, here) -> None:
     status, answer = await curl(server, here, "--data-binary", "@dags.tar.gz", path="/default/dags/upload?root=src")
     assert (status, answer["code"]) == (422, "root_not_found")
     assert "'dags'" in answer["message"]

@@ -86,7 +86,7 @@ async def test_who_waits_and_closes_its_half_has_hung_up(server, at_once) -> Non
     writer.close()
 
 
-async def test_who_asks_for_a_change_that_is_there_already_is_told(server, at_once) -> None:
+async def test_a_request_for_a_change_that_happened_already_is_answered_at_once(server, at_once) -> None:
     await server.deploy(A)
     waits = get("/default/dags/current", 'If-None-Match: "none"', "Prefer: wait=50")
     assert (await half_closed(server, waits, at_once=at_once)).startswith(b"HTTP/1.1 200 ")

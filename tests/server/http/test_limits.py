@@ -7,7 +7,7 @@ import pytest
 
 from credentials import TokensFile
 from dagferry_server.fleet import waiters
-from dagferry_server.http import listeners, places, upload_body
+from dagferry_server.http import concurrency, listeners, upload_body
 from dagferry_server.http.listeners import MAX_FIELD_BYTES, MAX_HEADERS, MAX_LINE_BYTES
 from harness import pack
 from running import A, eventually
@@ -26,8 +26,8 @@ async def test_an_upload_that_comes_drop_by_drop_is_given_up(server, monkeypatch
             await asyncio.sleep(0.005)
 
     dripping = asyncio.create_task(drip())
-    await eventually("the upload to begin", lambda: len(server.state.upload_places))
-    await eventually("the upload to be given up", lambda: not len(server.state.upload_places))
+    await eventually("the upload to begin", lambda: len(server.state.upload_slots))
+    await eventually("the upload to be given up", lambda: not len(server.state.upload_slots))
     dripping.cancel()
     writer.write(b"x" * 1000)
     head = await reader.readuntil(b"\r\n\r\n")
@@ -49,9 +49,9 @@ async def test_the_pace_asks_no_more_than_a_bad_line_has(server, monkeypatch) ->
     assert (await server.upload(slowly())).status == 200
 
 
-async def test_more_uploads_than_the_limit_are_told_to_come_back(server, monkeypatch) -> None:
-    monkeypatch.setattr(places, "MAX_UPLOADS", 1)
-    server.state.upload_places = places.uploads()
+async def test_more_uploads_than_the_limit_get_503_with_retry_after(server, monkeypatch) -> None:
+    monkeypatch.setattr(concurrency, "MAX_UPLOADS", 1)
+    server.state.upload_slots = concurrency.uploads()
     release = asyncio.Event()
     body = pack(A)
 
@@ -61,7 +61,7 @@ async def test_more_uploads_than_the_limit_are_told_to_come_back(server, monkeyp
         yield body[10:]
 
     first = asyncio.create_task(server.upload(held()))
-    await eventually("the upload to begin", lambda: len(server.state.upload_places))
+    await eventually("the upload to begin", lambda: len(server.state.upload_slots))
     second = await server.upload(body)
     assert (second.status, second.json["code"]) == (503, "too_many_uploads")
     assert int(second.headers["Retry-After"]) > 0
@@ -75,12 +75,12 @@ async def test_one_caller_cannot_keep_a_deployment_closed(start, tmp_path) -> No
     slow, healthy = tokens.add("slow", ["deploy"]), tokens.add("ci", ["deploy"])
     server = await start("--tokens-file", str(tokens.path))
     writers = []
-    for number in range(1, places.MAX_UPLOADS + 1):
+    for number in range(1, concurrency.MAX_UPLOADS + 1):
         _, writer = await asyncio.open_connection(server.host, server.port)
         writer.write(HEAD.replace("Host:", f"Authorization: {slow}\r\nHost:").encode() + b"x")
         writers.append(writer)
-        most = min(number, places.MAX_UPLOADS_OF_CALLER)
-        await eventually("the upload to begin", lambda most=most: len(server.state.upload_places) == most)
+        most = min(number, concurrency.MAX_UPLOADS_OF_CALLER)
+        await eventually("the upload to begin", lambda most=most: len(server.state.upload_slots) == most)
     refused = await server.call("POST", "/default/dags/upload", headers={"Authorization": slow}, data=pack(A))
     assert (refused.status, refused.json["code"]) == (503, "too_many_uploads")
     assert "token:slow" in refused.json["message"]
@@ -89,10 +89,10 @@ async def test_one_caller_cannot_keep_a_deployment_closed(start, tmp_path) -> No
     ).status == 200
     for writer in writers:
         writer.close()
-    await eventually("the slow ones to be gone", lambda: not len(server.state.upload_places))
+    await eventually("the slow ones to be gone", lambda: not len(server.state.upload_slots))
 
 
-async def test_whoever_would_wait_as_one_too_many_is_answered_at_once(server, monkeypatch) -> None:
+async def test_a_request_beyond_the_limit_of_waiters_is_answered_at_once(server, monkeypatch) -> None:
     monkeypatch.setattr(waiters, "MAX_WAITERS", 1)
     path = "/default/dags/current"
     first = asyncio.create_task(server.get(path, If_None_Match='"none"', Prefer="wait=50"))

@@ -62,7 +62,7 @@ async def test_new_connections_are_refused_and_open_ones_take_no_uploads(server)
     await closing
 
 
-async def test_what_takes_too_long_is_cut_off_and_changes_nothing(server, monkeypatch, caplog) -> None:
+async def test_a_request_that_takes_too_long_is_aborted_and_changes_nothing(server, monkeypatch, caplog) -> None:
     monkeypatch.setattr(listeners, "SHUTDOWN_SECONDS", 0.05)
     upload = asyncio.create_task(server.upload(slowly(asyncio.Event())))
     await eventually("the upload to begin", lambda: server.state.busy._count)

@@ -22,7 +22,7 @@ def test_who_does_not_say_who_they_are_is_nobody() -> None:
     assert report_of({"Dagferry-Live": "v1"}) is None
 
 
-def test_what_is_too_long_is_cut_and_what_a_terminal_would_obey_is_replaced() -> None:
+def test_what_is_too_long_is_truncated_and_what_a_terminal_would_obey_is_replaced() -> None:
     found = report_of({"Dagferry-Instance": "x" * 5000, "Dagferry-Error": quote("\x1b[2J\n" + "y" * 5000)})
     assert found is not None
     assert len(found.instance) == MAX_NAME_CHARACTERS

@@ -70,7 +70,7 @@ async def test_what_has_to_be_encoded_is_decoded_after_the_path_was_split(segmen
     assert request.match_info["version"] == version
 
 
-async def test_the_wrong_method_is_told_the_right_one() -> None:
+async def test_the_error_for_a_wrong_method_lists_the_right_ones() -> None:
     for method in ("GET", "OPTIONS", "MKCOL"):
         at, request = await found(method, "/prod/dags/upload")
         assert at is None

@@ -49,7 +49,7 @@ async def test_a_client_that_goes_away_in_the_middle_leaves_nothing_open(server)
 
 @pytest.mark.parametrize("tls", [False, True], ids=["http", "https"])
 @pytest.mark.parametrize("path", ["versions/{}", "versions/{}?from={}", "download"], ids=["bundle", "patch", "packed"])
-async def test_a_client_that_takes_nothing_is_cut_off_and_gives_its_place_back(
+async def test_a_client_that_takes_nothing_is_disconnected_and_frees_its_place(
     start, tmp_path, monkeypatch, path, tls
 ) -> None:
     monkeypatch.setattr(sending, "SEND_IDLE_SECONDS", 0.2)
@@ -71,7 +71,7 @@ async def test_a_client_that_takes_nothing_is_cut_off_and_gives_its_place_back(
         sock=small, ssl=context, server_hostname="127.0.0.1" if tls else None, limit=1024
     )
     writer.write(f"GET /default/dags/{path.format(new, old)} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
-    taken = server.state.download_places if path == "download" else server.state.bundle_places
+    taken = server.state.download_slots if path == "download" else server.state.bundle_slots
     await eventually("the download to begin", lambda: len(taken))
     await eventually("it to be cut off", lambda: not len(taken))
     await eventually("the request to be over", lambda: not server.state.busy._count)
@@ -96,7 +96,7 @@ async def test_a_client_that_is_slow_but_keeps_the_pace_gets_all_of_it(server, m
         writer.close()
 
 
-async def test_a_client_is_not_cut_off_for_what_the_server_takes_to_pack(server, monkeypatch) -> None:
+async def test_a_client_is_not_disconnected_for_what_the_server_takes_to_pack(server, monkeypatch) -> None:
     monkeypatch.setattr(sending, "SEND_IDLE_SECONDS", 0.1)
 
     def slowly(*_: object):
@@ -109,7 +109,7 @@ async def test_a_client_is_not_cut_off_for_what_the_server_takes_to_pack(server,
     assert len((await server.get("/default/dags/download")).body) == 3000
 
 
-async def test_a_client_that_hangs_up_as_soon_as_it_has_all_has_not_broken_off(start, tmp_path) -> None:
+async def test_a_client_that_hangs_up_as_soon_as_it_has_all_has_not_disconnected(start, tmp_path) -> None:
     certificate, key = await asyncio.to_thread(make_certificate, tmp_path)
     server = await start("--tls-cert", certificate, "--tls-key", key)
     async with aiohttp.ClientSession(
@@ -189,7 +189,7 @@ class Away(Ranged):
 
 
 @pytest.mark.parametrize("kind", [Short, Away])
-async def test_a_bundle_that_cannot_be_read_to_its_end_is_cut_off_and_not_ended(start, tmp_path, caplog, kind) -> None:
+async def test_a_bundle_that_cannot_be_read_to_its_end_is_aborted_and_not_ended(start, tmp_path, caplog, kind) -> None:
     (tmp_path / "data").mkdir()
     server = await start(store=LocalStore(str(tmp_path / "data")))
     version = (await server.deploy({**A, "noise": os.urandom(1_000_001)}))["version"]

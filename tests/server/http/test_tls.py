@@ -9,7 +9,7 @@ from dagferry_server.http.tls import watched_certificate
 from issuer import make_certificate
 
 
-def test_what_cannot_be_used_ends_the_command_in_words(tmp_path) -> None:
+def test_what_cannot_be_used_ends_the_command_with_an_explanation(tmp_path) -> None:
     certificate, key = make_certificate(tmp_path)
     other = tmp_path / "other"
     other.mkdir()

@@ -37,7 +37,7 @@ def warned(caplog: pytest.LogCaptureFixture) -> list[str]:
     ],
     ids=["a read", "an upload", "one byte"],
 )
-async def test_plain_http_is_told_so_and_is_in_the_log_once(secure, caplog, sent) -> None:
+async def test_plain_http_gets_an_error_that_says_so_and_is_logged_once(secure, caplog, sent) -> None:
     for _ in range(3):
         reader, writer = await asyncio.open_connection(secure.host, secure.port)
         writer.write(sent)
@@ -102,7 +102,7 @@ async def test_tls_works_as_before_whenever_its_first_byte_comes(secure, certifi
     await eventually("the connections to be closed", lambda: not secure.connections())
 
 
-async def test_a_waiter_over_tls_is_told_of_the_end_at_once(secure, certificate) -> None:
+async def test_a_waiter_over_tls_is_notified_of_the_end_at_once(secure, certificate) -> None:
     context = ssl.create_default_context(cafile=certificate[0])
     reader, writer = await asyncio.open_connection(secure.host, secure.port, ssl=context)
     writer.write(

@@ -140,7 +140,7 @@ def test_deleted_details_are_gone(store) -> None:
 
 
 @pytest.mark.parametrize("nonce", ["", "x" * 16, "../../../etc/pas", "a" * 15, "A" * 16])
-def test_a_nonce_that_is_none_never_reaches_the_storage(store, nonce) -> None:
+def test_an_invalid_nonce_never_reaches_the_storage(store, nonce) -> None:
     with pytest.raises(ValueError, match="nonce"):
         store.put_details("prod", 1, nonce, b"")
     for call in (store.read_details, store.delete_details):
@@ -263,7 +263,7 @@ def test_nothing_may_be_deleted_while_a_commit_is_under_way(store, make) -> None
 
 
 @pytest.mark.parametrize("name", ["", "..", "a/b", "Prod", "x" * 64, "a\0"])
-def test_a_name_that_is_none_never_reaches_the_storage(store, name) -> None:
+def test_an_invalid_name_never_reaches_the_storage(store, name) -> None:
     with pytest.raises(DeploymentNotFound):
         store.prepare(name)
     with pytest.raises(DeploymentNotFound):
@@ -271,14 +271,14 @@ def test_a_name_that_is_none_never_reaches_the_storage(store, name) -> None:
 
 
 @pytest.mark.parametrize("digest", ["", "sha256:", "sha256:../../etc/passwd", "a" * 64, "sha256:" + "A" * 64])
-def test_a_digest_that_is_none_never_reaches_the_storage(store, digest) -> None:
+def test_an_invalid_digest_never_reaches_the_storage(store, digest) -> None:
     for call in (store.has_bundle, store.open_bundle, store.delete_bundle):
         with pytest.raises(ValueError, match="digest"):
             call("prod", digest)
 
 
 @pytest.mark.parametrize("sequence", [0, -1, 10**12])
-def test_a_sequence_that_is_none_never_reaches_the_storage(store, sequence) -> None:
+def test_an_invalid_sequence_never_reaches_the_storage(store, sequence) -> None:
     with pytest.raises(ValueError, match="sequence"):
         store.create_entry("prod", sequence, b"")
 

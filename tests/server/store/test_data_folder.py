@@ -33,7 +33,7 @@ def test_a_second_server_is_refused_until_the_first_is_gone(tmp_path) -> None:
     DataFolder(str(tmp_path)).close()
 
 
-def test_a_place_that_is_no_folder_is_refused_in_words(tmp_path) -> None:
+def test_a_place_that_is_no_folder_is_refused_with_an_explanation(tmp_path) -> None:
     (tmp_path / "file").write_text("")
     for place in ("file", "file/data"):
         with pytest.raises(SetupError, match="is not a folder"):

@@ -145,7 +145,7 @@ def test_an_entry_whose_name_could_not_be_synced_is_taken_back(store, monkeypatc
     assert store.sequences("prod") == []
 
 
-def test_what_a_killed_writer_named_but_did_not_sync_is_synced_before_anybody_is_told_of_it(store, monkeypatch) -> None:
+def test_what_a_killed_writer_named_but_did_not_sync_is_synced_before_anybody_sees_it(store, monkeypatch) -> None:
     put(store)
     store.create_entry("prod", 1, b"{}")
     synced = []

@@ -10,7 +10,7 @@ from dagferry_server.http.request_context import RequestContext
 
 async def download(context: RequestContext) -> web.StreamResponse:
     """Send the current bundle, packed while it is sent."""
-    with context.state.download_places.taken(context.deployment.name, context.caller):
+    with context.state.download_slots.hold(context.deployment.name, context.caller):
         return await _send(context)
 
 

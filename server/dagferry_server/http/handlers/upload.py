@@ -1,4 +1,4 @@
-"""``POST /{deployment}/dags/upload``: a file comes in and becomes the current deploy."""
+"""``POST /{deployment}/dags/upload``: receives a file and makes it the current deploy."""
 
 import logging
 import time
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 async def upload(context: RequestContext) -> web.StreamResponse:
-    """Receive, check and deploy. An upload that fails is counted where its error becomes an answer."""
+    """Receive, check and deploy. An upload that fails is counted where its error becomes a response."""
     result = await _upload(context)
     outcome = OUTCOME_UNCHANGED if result.unchanged else OUTCOME_OK
     context.service.metrics.uploads.labels(context.deployment.name, outcome).inc()
@@ -39,7 +39,7 @@ async def _upload(context: RequestContext) -> DeployResult:
     root = _root(context)
     limit = service.upload_limit(deployment)
     check_length(context.request, limit)
-    with context.state.upload_places.taken(deployment.name, context.caller):
+    with context.state.upload_slots.hold(deployment.name, context.caller):
         return await _receive_and_deploy(context, limit, root)
 
 
@@ -49,7 +49,7 @@ def _root(context: RequestContext) -> str | None:
     if root is None:
         return None
     if not root:  # an unset variable in a script must not choose what is deployed
-        raise RequestError("root is empty. root=PATH deploys what lies under PATH in the archive, root=. all of it.")
+        raise RequestError("root is empty. root=PATH deploys the folder PATH of the archive, root=. the whole archive.")
     try:
         return check_path(root.encode()) or "."
     except (PathRefused, UnicodeEncodeError) as error:

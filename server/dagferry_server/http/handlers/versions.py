@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 async def version(context: RequestContext) -> web.StreamResponse:
     """Send a patch from the version that the caller has, if there is one; else the whole bundle."""
     deploy = await context.deployment.deploy(context.request.match_info["version"])
-    with context.state.bundle_places.taken(context.deployment.name, context.caller):
+    with context.state.bundle_slots.hold(context.deployment.name, context.caller):
         return await _send(context, deploy)
 
 

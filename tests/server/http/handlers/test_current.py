@@ -75,7 +75,7 @@ async def test_what_was_seen_is_304_without_a_body(server) -> None:
     assert (answer.status, answer.headers["ETag"]) == (304, f'"{version}"')
 
 
-async def test_who_waits_is_told_of_the_change(server) -> None:
+async def test_a_waiting_request_is_notified_of_the_change(server) -> None:
     waiter = await wait_for(server, "none")
     await eventually("the waiter", lambda: waiting(server) == 1)
     version = (await server.deploy(A))["version"]

@@ -87,7 +87,7 @@ async def test_a_deploy_whose_details_are_lost_is_shown_without_them(server, tmp
 
 
 @pytest.mark.parametrize(("version", "status"), [(make_version(0, 1), 404), (make_version(0, 0), 404), ("latest", 400)])
-async def test_a_version_that_is_none_of_the_log_is_refused(server, version, status) -> None:
+async def test_a_version_that_is_not_in_the_log_is_refused(server, version, status) -> None:
     await server.deploy(A)
     assert (await server.get(f"/default/dags/deploys/{version}")).status == status
 
@@ -110,7 +110,7 @@ async def test_the_log_has_the_first_warnings_only_and_the_start_of_each(server,
 
 
 @pytest.mark.parametrize("length", [1001, 1500, 15_000])
-async def test_a_description_that_is_cut_is_a_warning(server, length) -> None:
+async def test_a_truncated_description_is_a_warning(server, length) -> None:
     data = aiohttp.FormData()
     data.add_field("description", "\N{GRINNING FACE}" * length)
     data.add_field("file", pack(A), filename="dags.tar.gz")
@@ -121,7 +121,7 @@ async def test_a_description_that_is_cut_is_a_warning(server, length) -> None:
     assert (answer["description"], answer["details"]["warnings"]) == ("\N{GRINNING FACE}" * 1000, [warning])
 
 
-async def test_a_description_that_fits_is_none(server) -> None:
+async def test_a_description_that_fits_causes_no_warning(server) -> None:
     path = "/default/dags/upload?description=" + "x" * 1000
     assert (await server.upload(pack(A), path)).json["warnings"] == []
 

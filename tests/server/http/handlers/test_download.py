@@ -57,7 +57,7 @@ async def test_a_lost_bundle_is_said_before_anything_is_sent(server) -> None:
     assert (answer.status, answer.json["code"]) == (410, "bundle_gone")
 
 
-async def test_a_bundle_that_turns_out_damaged_on_the_way_is_cut_not_ended(server, monkeypatch) -> None:
+async def test_a_bundle_that_turns_out_damaged_on_the_way_is_aborted_not_ended(server, monkeypatch) -> None:
     await server.deploy({"a": os.urandom(700_000), "b": b"x"})
 
     def fails(read: RangeRead, frames: list[int]):

@@ -31,7 +31,7 @@ async def test_every_documented_metric_is_scraped_and_no_other_of_ours(server) -
     assert scraped == {name.strip("`") for name, *_ in documented()}
 
 
-async def test_the_gauges_tell_the_state(server) -> None:
+async def test_the_gauges_show_the_state(server) -> None:
     assert await server.metric('current_sequence{deployment="default"}') == 0
     assert await server.metric('uploads_total{deployment="default",outcome="ok"}') == 0
     await server.deploy(A)

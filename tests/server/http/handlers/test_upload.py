@@ -109,7 +109,7 @@ async def test_a_root_that_can_be_no_folder_of_an_archive_is_refused(server, roo
     assert "root" in answer.json["message"]
 
 
-async def test_what_was_left_out_is_said(server) -> None:
+async def test_excluded_paths_are_reported(server) -> None:
     told = await server.deploy({**A, "__pycache__/etl.cpython-311.pyc": b"x", ".DS_Store": b"x"})
     assert (told["added"], told["excluded"]) == (3, 2)
     assert len(told["excluded_paths"]) == 2

@@ -82,7 +82,7 @@ async def test_a_patch_that_is_of_no_use_gets_the_whole_bundle(server, monkeypat
     assert (await version(server, new["version"], old["version"])).headers["Content-Type"] == WHOLE
 
 
-async def test_the_patch_every_sidecar_will_ask_for_is_there_before_they_are_told(server, monkeypatch) -> None:
+async def test_the_patch_every_sidecar_will_ask_for_is_there_before_they_are_notified(server, monkeypatch) -> None:
     old, new = await server.deploy(A), await server.deploy(B)
 
     def never(*arguments: object) -> None:

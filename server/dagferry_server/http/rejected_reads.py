@@ -16,7 +16,7 @@ MAX_SHOWN_INSTANCES = 20
 log = logging.getLogger(__name__)
 
 
-class Refusals:
+class RejectedReads:
     """The rejected reads of a server. Callers are identified by their name, or by their address if they have none."""
 
     def __init__(self) -> None:
@@ -30,7 +30,7 @@ class Refusals:
         ``instance`` is the sidecar that the request names, if any; ``more`` are further fields of the line.
         """
         key = (caller, outcome)
-        if self._limit.says(key):
+        if self._limit.allows(key):
             log.warning("Request refused", extra=fields(outcome=outcome, instance=instance, **more))
         known = self._instances.setdefault(key, {}) if instance and self._known < MAX_INSTANCES else None
         if known is not None and instance not in known:

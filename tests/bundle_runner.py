@@ -1,4 +1,4 @@
-"""The DAG bundle by itself: code that is run in Airflow's environment, without any process of Airflow."""
+"""Runs code that uses the DAG bundle in Airflow's environment, without any process of Airflow."""
 
 import json
 import os
@@ -36,7 +36,7 @@ def say(what):
 
 
 def run_in(folder: Path, code: str, during: Callable[[], None] = lambda: None) -> Any:
-    """Run code in Airflow's environment, and return what it said last; ``during`` is called when it said something."""
+    """Run code in Airflow's environment, and return its last output; ``during`` is called after its first output."""
     environment = environment_of(3)
     folders = [HOME / "core", HOME / "follow", HOME / "airflow_plugin", environment / "plugin"]
     variables = {

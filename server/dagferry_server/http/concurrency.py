@@ -19,7 +19,7 @@ MAX_DOWNLOADS_IN_ALL, MAX_DOWNLOADS, MAX_DOWNLOADS_OF_CALLER = 12, 4, 2
 UNLIMITED = 1_000_000
 
 
-class Places:
+class ConcurrencyLimit:
     """Limits on one kind of request: at most ``in_all`` at a time, and lower limits for a deployment and a caller.
 
     A request over a limit gets ``error``. On a server without credentials all callers are one, so only the limits of
@@ -34,14 +34,14 @@ class Places:
         self._in_all = in_all
         self._for_deployment = for_deployment
         self._for_caller = for_caller
-        self._taken: Counter[tuple[str, str]] = Counter()
+        self._held: Counter[tuple[str, str]] = Counter()
 
     def __len__(self) -> int:
-        return self._taken["", ""]
+        return self._held["", ""]
 
     @contextmanager
-    def taken(self, deployment: str, caller: Caller) -> Iterator[None]:
-        """Count a request during the block; raise the error if a limit is reached."""
+    def hold(self, deployment: str, caller: Caller) -> Iterator[None]:
+        """Count a request during the block; raise the error if it is over a limit."""
         limits = {
             ("", ""): (self._in_all, "this server"),
             (deployment, ""): (self._for_deployment, f"deployment {deployment!r}"),
@@ -49,33 +49,35 @@ class Places:
         if caller is not ANYBODY:
             limits[deployment, caller.actor] = (self._for_caller, f"{caller.actor!r} on deployment {deployment!r}")
         for key, (most, whose) in limits.items():
-            if self._taken[key] >= most:
+            if self._held[key] >= most:
                 raise self._error(f"The limit of {most} concurrent {self._what} for {whose} is reached.")
-        self._taken.update(limits.keys())
+        self._held.update(limits.keys())
         try:
             yield
         finally:
-            self._taken.subtract(limits.keys())
+            self._held.subtract(limits.keys())
             for key in limits:
-                if not self._taken[key]:
-                    del self._taken[key]
+                if not self._held[key]:
+                    del self._held[key]
 
 
-def uploads() -> Places:
+def uploads() -> ConcurrencyLimit:
     """Return the limits on uploads."""
-    return Places(
+    return ConcurrencyLimit(
         TooManyUploads, "uploads", in_all=UNLIMITED, for_deployment=MAX_UPLOADS, for_caller=MAX_UPLOADS_OF_CALLER
     )
 
 
-def bundles() -> Places:
+def bundles() -> ConcurrencyLimit:
     """Return the limits on bundles and patches being sent to sidecars."""
-    return Places(TooManyDownloads, "downloads", in_all=UNLIMITED, for_deployment=MAX_BUNDLES, for_caller=MAX_BUNDLES)
+    return ConcurrencyLimit(
+        TooManyDownloads, "downloads", in_all=UNLIMITED, for_deployment=MAX_BUNDLES, for_caller=MAX_BUNDLES
+    )
 
 
-def downloads() -> Places:
+def downloads() -> ConcurrencyLimit:
     """Return the limits on downloads, which are packed for people."""
-    return Places(
+    return ConcurrencyLimit(
         TooManyDownloads,
         "downloads",
         in_all=MAX_DOWNLOADS_IN_ALL,

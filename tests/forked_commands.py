@@ -1,10 +1,11 @@
 """Dagferry's commands, started by fork from a process that has imported them: in 20 ms instead of 500.
 
-A command that is started so runs its real ``main``, with two differences. The server's thread pool runs what it is
-given at once, in the event loop's thread: so the Nth system call is the same one in every run, and a tracer that
-counts calls by thread finds it again. And it may be started as another user, who could not start this Python.
+Such a command runs its real ``main``, with two differences. The server's thread pool runs everything at once in the
+event loop's thread, so the Nth system call is the same in every run, and a tracer that counts calls by thread finds it
+again. And it can be started as another user, who could not start this Python.
 
-As a program this is the process that forks: it reads a request in JSON from each line of stdin and answers with one.
+Run as a program, this module is the process that forks: it reads a JSON request from each line of stdin and prints a
+JSON response.
 """
 
 import gc
@@ -23,7 +24,7 @@ PATIENCE_SECONDS = 30
 POLL_SECONDS = 0.001
 PACKAGES = ("dagferry_core", "dagferry_server", "dagferry_sidecar")
 LATE_IMPORTS = ("encodings.idna", "http.server", "dagferry_sidecar.metrics")
-"""What is imported only when it is needed: another user could not, and it would be calls that nobody looks for."""
+"""Modules that are imported on first use: another user could not import them, and that would add system calls."""
 
 
 class Inline(ThreadPoolExecutor):

@@ -1,4 +1,4 @@
-"""``dagferry-sidecar``, but it gives up after a second where the real one waits for a minute or more."""
+"""``dagferry-sidecar`` with timeouts of a second at most, where the real one waits for a minute or more."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""A proxy between a sidecar and a server that does to answers what proxies, networks and caches do."""
+"""A proxy between a sidecar and a server that tampers with responses as real proxies, networks and caches do."""
 
 import contextlib
 import http.client
@@ -30,8 +30,8 @@ class Answer(NamedTuple):
         return "\r\n".join(lines).encode()
 
 
-Mood = Callable[[socket.socket, Answer], None]
-"""Does something to a client that waits for an answer; then the connection ends."""
+Tampering = Callable[[socket.socket, Answer], None]
+"""Sends a response to a waiting client, or only a part of it; then the connection is closed."""
 
 
 class Request(NamedTuple):
@@ -40,12 +40,12 @@ class Request(NamedTuple):
     path: str
 
 
-class Meddler:
-    """Listens on ``port`` and passes on to ``upstream``, a port; ``moods`` has what happens to a kind of answer."""
+class TamperingProxy:
+    """Listens on ``port`` and forwards to the port ``upstream``; ``tampering`` has functions by kind of response."""
 
     def __init__(self, upstream: int) -> None:
         self.upstream = upstream
-        self.moods: dict[str, Mood] = {}
+        self.tampering: dict[str, Tampering] = {}
         self.requests: list[Request] = []
         self.answers: list[tuple[str, Answer]] = []
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
@@ -64,7 +64,7 @@ class Meddler:
                 client.shutdown(socket.SHUT_RDWR)
 
     def asked(self, kind: str, since: float = 0.0) -> int:
-        """How many requests of a kind came since a moment (``time.monotonic``)."""
+        """How many requests of a kind arrived since a moment (``time.monotonic``)."""
         return sum(request.kind == kind and request.moment >= since for request in tuple(self.requests))
 
     def _listen(self) -> None:
@@ -87,7 +87,7 @@ class Meddler:
             self._clients.discard(client)
 
     def _pass_on(self, client: socket.socket, lines) -> bool:
-        """Serve one request; tell whether there may be another."""
+        """Serve one request; return whether there may be another."""
         first = lines.readline(HEAD_BYTES)
         if not first:
             return False
@@ -101,16 +101,16 @@ class Meddler:
             response = upstream.getresponse()
             answer = Answer(response.status, response.getheaders(), response.read())
         self.answers.append((kind, answer))
-        mood = self.moods.get(kind)
-        if mood:
+        tamper = self.tampering.get(kind)
+        if tamper:
             client.settimeout(PATIENCE_SECONDS)
-            mood(client, answer)
+            tamper(client, answer)
             return False
         client.sendall(answer.head + answer.body)
         return True
 
 
-# --- moods -----------------------------------------------------------------------------------------------------------
+# --- ways to tamper --------------------------------------------------------------------------------------------------
 
 
 def cut(client: socket.socket, answer: Answer) -> None:
@@ -137,7 +137,7 @@ def sign_in_page(client: socket.socket, answer: Answer) -> None:
     client.sendall(Answer(200, [("Content-Type", "text/html"), ("Content-Length", str(len(HTML)))], HTML).head + HTML)
 
 
-def elsewhere(port: int) -> Mood:
+def elsewhere(port: int) -> Tampering:
     """Send the client to another address."""
 
     def redirect(client: socket.socket, answer: Answer) -> None:
@@ -147,8 +147,8 @@ def elsewhere(port: int) -> Mood:
     return redirect
 
 
-def cached(old: Answer) -> Mood:
-    """Answer with what was true once, whatever is asked."""
+def cached(old: Answer) -> Tampering:
+    """Send an old response to every request."""
 
     def replay(client: socket.socket, answer: Answer) -> None:
         client.sendall(old.head + old.body)
@@ -157,7 +157,7 @@ def cached(old: Answer) -> Mood:
 
 
 def drip(client: socket.socket, answer: Answer) -> None:
-    """Send one byte at a time, for longer than anybody should wait."""
+    """Send one byte at a time, for longer than any client should wait."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     client.sendall(answer.head)
     for number in range(len(answer.body)):
@@ -168,5 +168,5 @@ def drip(client: socket.socket, answer: Answer) -> None:
 
 
 def black_hole(client: socket.socket, answer: Answer) -> None:
-    """Answer nothing until the client goes away."""
+    """Send nothing until the client disconnects."""
     client.recv(1)

@@ -1,4 +1,4 @@
-"""A sidecar whose clock and randomness the test holds: it is told what happened, and answers what it does."""
+"""A sidecar whose clock and randomness the test controls: it gets events and returns its next action."""
 
 from collections.abc import Mapping
 
@@ -29,8 +29,8 @@ def deploy(sequence: int, log: str = "log", content: str = "") -> DeployRef:
     return DeployRef(log, sequence, f"v-{sequence}", f"sha256:{content or sequence}")
 
 
-class Player:
-    """A sidecar whose clock and randomness the test holds."""
+class SimulatedSidecar:
+    """The decisions of a sidecar, with a clock and randomness that the test controls."""
 
     def __init__(
         self,
@@ -50,19 +50,19 @@ class Player:
         condition: Condition = Condition.INTACT,
         ages: Mapping[str, float] | None = None,
     ):
-        return self.tell(Started(live, condition, "a.py", ages or {}))
+        return self.handle(Started(live, condition, "a.py", ages or {}))
 
-    def tell(self, event, after: float = 0.0, jitter: float = 1.0):
+    def handle(self, event, after: float = 0.0, jitter: float = 1.0):
         self.now += after
         self.state, action = decide(self.state, event, self.now, jitter)
         return action
 
-    def follow(self, live: DeployRef) -> "Player":
-        """Be where every sidecar is most of the time: at the newest deploy, waiting for the next."""
+    def follow(self, live: DeployRef) -> "SimulatedSidecar":
+        """Reach the usual state of a sidecar: at the newest deploy, waiting for the next."""
         self.start(live)
-        self.tell(NotModified())
-        assert self.tell(Checked(Condition.INTACT, "")) == Poll(live.version, self.state.rules.poll_wait)
+        self.handle(NotModified())
+        assert self.handle(Checked(Condition.INTACT, "")) == Poll(live.version, self.state.rules.poll_wait)
         return self
 
     def fail(self, action, error, jitter: float = 1.0):
-        return self.tell(ApplyFailed(action, error), jitter=jitter)
+        return self.handle(ApplyFailed(action, error), jitter=jitter)

@@ -1,4 +1,4 @@
-"""A login service that a proxy asks about each request, as oauth2-proxy is one."""
+"""A login service that a proxy asks to authenticate each request, such as oauth2-proxy."""
 
 import threading
 from collections.abc import Iterator
@@ -7,10 +7,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 @contextmanager
-def a_login(*, names_nobody: bool = False) -> Iterator[int]:
-    """Run one that knows ``Authorization: ann`` and ``bob``; yield its port.
+def login_service(*, names_nobody: bool = False) -> Iterator[int]:
+    """Run a login service that accepts ``Authorization: ann`` and ``bob``; yield its port.
 
-    With ``names_nobody`` it lets them in without saying who they are.
+    With ``names_nobody`` it accepts them without returning a user name.
     """
 
     class Handler(BaseHTTPRequestHandler):
