@@ -37,7 +37,7 @@ def _main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
 
 
 def _import_http_client() -> None:
-    """Import ``http.client`` without ssl, which is imported where a URL is https (docs/adr/0027)."""
+    """Import ``http.client`` without ssl, which is imported where a URL is https (docs/adr/0026)."""
     if "ssl" in sys.modules:
         return
     sys.modules["ssl"] = None  # type: ignore[assignment] # as if this Python had none

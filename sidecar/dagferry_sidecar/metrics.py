@@ -1,6 +1,6 @@
 """The one table of the sidecar's metrics, and their values for a scrape, in Prometheus' text format 0.0.4.
 
-Not by ``prometheus_client``, which would take 4 MB of each pod's memory for these few lines (docs/adr/0027). Source:
+Not by ``prometheus_client``, which would take 4 MB of each pod's memory for these few lines (docs/adr/0026). Source:
 https://prometheus.io/docs/instrumenting/exposition_formats/#text-format-details
 """
 

@@ -150,7 +150,7 @@ def tls_context(ca_file: str | None) -> "ssl.SSLContext":
 
 
 class _TlsConnection(http.client.HTTPConnection):
-    """``http.client.HTTPSConnection``, which does not exist where ssl was not imported at start (docs/adr/0027).
+    """``http.client.HTTPSConnection``, which does not exist where ssl was not imported at start (docs/adr/0026).
 
     ``name`` is the host that the certificate must be for.
     """
