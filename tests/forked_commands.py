@@ -1,6 +1,6 @@
 """Dagferry's commands, started by fork from a process that has imported them: in 20 ms instead of 500.
 
-Such a command runs its real ``main``, with two differences. The server's thread pool runs everything at once in the
+Such a command runs its real ``main``, with two differences. What the server does in other threads runs at once in the
 event loop's thread, so the Nth system call is the same in every run, and a tracer that counts calls by thread finds it
 again. And it can be started as another user, who could not start this Python.
 
@@ -9,20 +9,24 @@ JSON response.
 """
 
 import gc
+import itertools
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from dagferry_core.archive.ahead import expand_ahead
+
 PATIENCE_SECONDS = 30
 POLL_SECONDS = 0.001
-PACKAGES = ("dagferry_core", "dagferry_server", "dagferry_sidecar")
+PACKAGES = ("dagferry_core", "dagferry_follow", "dagferry_runtime", "dagferry_server", "dagferry_sidecar")
 LATE_IMPORTS = ("encodings.idna", "http.server", "dagferry_sidecar.metrics")
 """Modules that are imported on first use: another user could not import them, and that would add system calls."""
 
@@ -37,6 +41,12 @@ class Inline(ThreadPoolExecutor):
         except BaseException as error:  # noqa: BLE001 - it is raised where the result is asked for
             future.set_exception(error)
         return future
+
+
+@contextmanager
+def expand_inline(source: Iterator[bytes]) -> Iterator[Iterator[bytes]]:
+    """``expand_ahead`` without a thread."""
+    yield itertools.chain(source, itertools.repeat(b""))
 
 
 class Forked:
@@ -160,7 +170,8 @@ def _fork(children: set[int], request: dict[str, Any]) -> int:
 def _run(program: str, arguments: list[str], log: str, uid: int, *, stopped: bool) -> int:
     import importlib
 
-    from dagferry_server import commands
+    from dagferry_core.archive import check
+    from dagferry_server import serve_command
 
     nothing = os.open(os.devnull, os.O_RDWR)
     out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
@@ -172,7 +183,10 @@ def _run(program: str, arguments: list[str], log: str, uid: int, *, stopped: boo
         os.setgroups([])
         os.setresgid(uid, uid, uid)
         os.setresuid(uid, uid, uid)
-    commands.ThreadPoolExecutor = Inline  # type: ignore[misc]
+    assert serve_command.ThreadPoolExecutor is ThreadPoolExecutor
+    assert check.expand_ahead is expand_ahead
+    serve_command.ThreadPoolExecutor = Inline  # type: ignore[misc]
+    check.expand_ahead = expand_inline
     sys.argv = [program, *arguments]
     main = importlib.import_module(f"{program}.__main__").main
     if stopped:
