@@ -7,6 +7,7 @@
 Ratios are taken side by side in one run, A B A B …, because machines are noisy. The working folder is on tmpfs.
 """
 
+import os
 import shutil
 import socket
 import sys
@@ -21,6 +22,7 @@ from measure import ROWS, WORK, machine
 def main(words: list[str]) -> int:
     """Measure the rows whose name holds one of the words, and print them as a Markdown table."""
     socket.setdefaulttimeout(300)
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # as in an image, modules are compiled before
     names = [name for name in ROWS if not words or any(word in name for word in words)]
     if not names:
         print(f"No row is named like that. They are: {', '.join(ROWS)}", file=sys.stderr)
