@@ -103,7 +103,7 @@ def test_the_service_and_the_other_rooms_know_no_http() -> None:
 def test_the_sidecar_loads_no_asyncio_and_no_framework_at_start() -> None:
     heavy = {"asyncio", "aiohttp", "aiofiles", "pydantic", "prometheus_client", "dataclasses", "inspect", "http.server"}
     # Each of these costs a cold start some milliseconds (docs/adr/0026).
-    heavy |= {"argparse", "ssl", "logging", "gettext", "shutil", "subprocess", "dagferry_sidecar.probes"}
+    heavy |= {"argparse", "ssl", "email", "logging", "gettext", "shutil", "subprocess", "dagferry_sidecar.probes"}
     code = """
 import sys, dagferry_sidecar.__main__ as command, dagferry_runtime.exit as exit
 exit.os._exit = lambda code: print(*sys.modules)
