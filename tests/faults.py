@@ -178,7 +178,7 @@ def chosen(recorded: list[SystemCall]) -> list[SystemCall]:
 
 
 def struck(output: Path) -> bool:
-    """Tell whether the fault came to be."""
+    """Return whether the fault came to be."""
     text = output.read_text(errors="replace")
     return "(INJECTED)" in text or "killed by SIGKILL" in text
 

@@ -79,7 +79,7 @@ def renamed(body: Any) -> Any:
 
 
 def holds(now: Any, was: Any) -> bool:
-    """Tell whether an answer has all that a golden one has; more of it is no harm to who knows the old one."""
+    """Return whether an answer has all that a golden one has; a reader of the old one ignores the rest."""
     if isinstance(was, dict):
         return isinstance(now, dict) and all(name in now and holds(now[name], was[name]) for name in was)
     if isinstance(was, list):
@@ -114,12 +114,12 @@ def frames_of(data: bytes) -> list[bytes]:
 
 
 def same_library(golden: Path) -> bool:
-    """Tell whether zstd is the one of then, so that it compresses to the same bytes."""
+    """Return whether zstd has the recorded version, so that it compresses to the same bytes."""
     return bool(json.loads((golden / "made.json").read_text())["zstd"] == list(zstandard.ZSTD_VERSION))
 
 
 def same_compressed(golden: Path, was: bytes, now: bytes) -> bool:
-    """Tell whether two are the same: byte for byte if the library is the one of then, else frame by frame."""
+    """Return whether both are the same: byte for byte if zstd has the recorded version, else frame by frame."""
     return was == now if same_library(golden) else frames_of(was) == frames_of(now)
 
 

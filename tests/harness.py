@@ -45,7 +45,7 @@ def free_port() -> int:
 
 
 def others_can_run_python() -> bool:
-    """Tell whether this test may play another user: it is root, and this Python is not in a closed home folder."""
+    """Return whether this test may play another user: it is root, and this Python is not in a closed home folder."""
     if os.geteuid() != 0:
         return False
     return subprocess.run([*OTHER_USER, sys.executable, "-c", "import dagferry_core"], check=False).returncode == 0

@@ -54,7 +54,7 @@ def _own_key() -> PrivateKey:
 
 
 def accepts(header: str, served: str) -> bool:
-    """Tell whether Kubernetes' API server takes an Accept header for ``served``: ``application/*`` is not enough."""
+    """Return whether Kubernetes' API server takes an Accept header for ``served``: ``application/*`` is not enough."""
     return any(kind.partition(";")[0].strip() in {"*/*", served} for kind in header.split(","))
 
 

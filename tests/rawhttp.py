@@ -35,7 +35,7 @@ class Wire:
         return int(head[0].split()[1]), headers, json.loads(content) if content else None
 
     async def silent(self, seconds: float = 0.05) -> bool:
-        """Tell whether nothing comes for a moment."""
+        """Return whether nothing comes for a moment."""
         try:
             await asyncio.wait_for(self.reader.readexactly(1), seconds)
         except asyncio.TimeoutError:

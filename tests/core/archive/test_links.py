@@ -219,13 +219,13 @@ def test_excluded_paths_cost_nothing_however_many_links_lead_there():
 
 
 def inside(base, link):
-    """Tell whether a link leads to something below ``base`` that can be walked to its end."""
+    """Return whether a link leads to something below ``base`` that can be walked to its end."""
     real = os.path.realpath(link)
     return link.exists() and f"{real}/".startswith(f"{base}/") and ends(link, frozenset())
 
 
 def ends(path, above):
-    """Tell whether a walk below ``path`` that follows links ends."""
+    """Return whether a walk below ``path`` that follows links ends."""
     if not os.path.isdir(path):
         return True
     real = os.path.realpath(path)

@@ -168,11 +168,11 @@ def test_a_link_that_cannot_be_read_is_an_error_and_no_version(root, monkeypatch
 
 
 @pytest.mark.parametrize(
-    ("filename", "told"), [("/root/file", "/root/file"), ("file", "/root"), (7, "/root"), (None, "/root")]
+    ("filename", "told"), [("/vol/file", "/vol/file"), ("file", "/vol"), (7, "/vol"), (None, "/vol")]
 )
 def test_a_failure_names_the_file_or_what_was_worked_on(filename, told) -> None:
     error = OSError(errno.EIO, "Input/output error", filename)
-    with pytest.raises(VolumeFailed) as caught, failures("/root"):
+    with pytest.raises(VolumeFailed) as caught, failures("/vol"):
         raise error
     assert caught.value.message == f"{told}: Input/output error."
     assert caught.value.__cause__ is error
