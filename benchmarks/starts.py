@@ -98,7 +98,7 @@ def idle(shape: tree.Shape) -> list[Row]:
         (f"CPU of a minute of idle following, {size_of(shape)}", "≤ 50 ms", cpu),
         (
             f"sidecar memory, idle, {size_of(shape)}",
-            "≤ 30 MB",
+            "≤ 26 MB",
             f"{memory / 1e6:.1f} MB (peak at its cold start {peak / 1e6:.1f} MB)",
         ),
     ]

@@ -128,7 +128,7 @@ def test_the_patterns_find_what_is_avoided() -> None:
         "stranger reads all calls."
     )
     assert len(found_in(text)) >= 6
-    assert OPENINGS.match("Return whether it is there.")
+    assert OPENINGS.match("Tell whether it is there.")
 
 
 def test_the_whole_text_of_a_source_is_read() -> None:
