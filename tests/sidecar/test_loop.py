@@ -22,6 +22,8 @@ from dagferry_sidecar.state import Apply, ApplyFailed, Changed, Checked, NotModi
 from dagferry_sidecar.stats import Stats
 from harness import PATIENCE_SECONDS
 
+pytestmark = pytest.mark.slow
+
 A = {"dag.py": b"import helper\n", "helper.py": b"rate = 1\n", "other.py": b"pass\n"}
 B = {**A, "helper.py": b"rate = 2\n"}
 
