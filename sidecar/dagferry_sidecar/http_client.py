@@ -49,7 +49,10 @@ class Parser:
         self._class = _class
 
     def parsestr(self, text: str) -> Headers:
-        """Read headers up to the first line that is not one, as email does: it is empty, or has no valid name."""
+        """Read headers up to the first line that is not one, as email does.
+
+        Skipped, also as there: a line with nothing before its colon, and one that starts a message of a mailbox.
+        """
         headers = self._class()
         name = value = ""
         for line in io.StringIO(text, newline=""):  # lines end with \r\n, \r or \n, and keep their end
@@ -59,7 +62,10 @@ class Parser:
             if name:
                 headers.add(name, value.rstrip("\r\n"))
             name, colon, value = line.partition(":")
-            if not colon or not name or any(not "!" <= character <= "~" for character in name):
+            if line.startswith("From "):
+                name = ""
+                continue
+            if not colon or any(not "!" <= character <= "~" for character in name):
                 return headers
             value = value.lstrip(" \t")
         if name:

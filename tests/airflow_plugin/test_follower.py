@@ -62,7 +62,7 @@ def process(root, fake) -> Process:
 
 
 def hang(process: Process, seconds: float) -> None:
-    """Make the server one that costs whoever asks so many seconds."""
+    """Make each request to the server take so many seconds."""
 
     def intercept(_kind, handler) -> bool:
         process.now += seconds

@@ -20,7 +20,7 @@ C = {"etl.py": b"import shop\n", "shop.py": b"rate = 3\n"}
 
 OTHER = {"this": "previous", "previous": "this"}
 BOTH = pytest.mark.parametrize("release", ["this", "previous"])
-"""Which release the server is of, or whoever came first; the other side is of the other one."""
+"""Which release the server, or what was there first, is of; the other side is of the other one."""
 
 # What a follower of either release reads of the current answer and of a bundle: these may be added to, never changed.
 CURRENT_FIELDS = {"log_id": str, "sequence": int, "version": str, "digest": str}

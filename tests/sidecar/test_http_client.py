@@ -23,6 +23,9 @@ BLOCKS = [
     "A: 1\r\nwith space: 2\r\nB: 3\r\n\r\n",
     "A: 1\r\n\r\nB: 2\r\n\r\n",
     "Empty:\r\nX: é\xa0\r\n\r\n",
+    "A: 1\r\n: nameless\r\n folded\r\nB: 2\r\n\r\n",
+    " folded first\r\nA: 1\r\n\r\n",
+    "A: 1\r\nFrom x\r\nB: 2\r\n\r\n",
     "A: 1",
 ]
 

@@ -72,7 +72,7 @@ def test_it_is_ahead_by_a_few_pieces_and_no_more():
             assert next(found) is LARGE
 
 
-def test_whoever_reads_no_further_or_fails_ends_the_thread():
+def test_a_reader_that_stops_or_fails_ends_the_thread():
     with expand_ahead(itertools.repeat(LARGE)) as found:
         next(found)
     with pytest.raises(KeyError), expand_ahead(itertools.repeat(LARGE)):

@@ -1,4 +1,4 @@
-"""What is wrong with an archive: whoever packed it has to act, so a client is not to send it again as it is."""
+"""What is wrong with an archive: the person who packed it has to act, so a client must not send it again unchanged."""
 
 from dagferry_core.archive.errors import ArchiveError, BundleError
 from dagferry_core.errors import EXIT_REFUSED, with_subclasses

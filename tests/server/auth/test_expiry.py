@@ -1,4 +1,4 @@
-"""Whoever runs the server hears in time that a token ends."""
+"""The operator of the server is warned in time that a token expires."""
 
 import logging
 from pathlib import Path

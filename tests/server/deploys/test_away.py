@@ -87,7 +87,7 @@ async def test_deploys_are_not_forgotten_when_an_upload_meets_a_volume_that_cann
         assert await status(server, path) == AWAY, path
     assert await sequences(server) == [3, 2, 1]
     assert (await server.get(f"/default/dags/versions/{last['version']}")).status == 200
-    # Whoever fills the log with this would hide why.
+    # Repeating this in the log would hide the cause.
     told = [record for record in caplog.records if record.levelno == logging.ERROR]
     assert [record.message for record in told] == ["The deploy log cannot be read; it is tried again"]
     store.fail()

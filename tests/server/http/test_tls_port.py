@@ -1,4 +1,4 @@
-"""The port that speaks TLS, and whoever does not."""
+"""The port that speaks TLS, and clients that do not."""
 
 import asyncio
 import contextlib
