@@ -1,7 +1,7 @@
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 VENV ?= .venv
-RUN_PINS = requirements/build.txt requirements/server.txt requirements/sidecar.txt
+RUN_PINS = requirements/build.txt requirements/server.txt requirements/sidecar.txt requirements/client.txt
 TEST_PINS = $(RUN_PINS) requirements/test.txt
 BIN = $(VENV)/bin
 
@@ -75,6 +75,7 @@ pins: $(VENV)/bin/python ## renew the pinned requirements
 	$(COMPILE) --all-extras --group test -c requirements/check.txt -o requirements/test.txt
 	$(COMPILE) --extra server -c requirements/check.txt -o requirements/server.txt
 	$(COMPILE) --extra sidecar -c requirements/check.txt -o requirements/sidecar.txt
+	$(COMPILE) --extra client -c requirements/check.txt -o requirements/client.txt
 	$(COMPILE) --group build -c requirements/check.txt -o requirements/build.txt
 	$(COMPILE) --group fuzz -o requirements/fuzz.txt
 	$(COMPILE) --group proxies -o requirements/proxies.txt

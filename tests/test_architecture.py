@@ -37,8 +37,10 @@ ARROWS = {
     "dagferry_core": set(),
     "dagferry_follow": {"dagferry_core"},
     "dagferry_runtime": {"dagferry_core"},
-    "dagferry_server": {"dagferry_core", "dagferry_follow", "dagferry_runtime"},
+    "dagferry_gate": {"dagferry_core"},
+    "dagferry_server": {"dagferry_core", "dagferry_follow", "dagferry_runtime", "dagferry_gate"},
     "dagferry_sidecar": {"dagferry_core", "dagferry_follow", "dagferry_runtime"},
+    "dagferry_client": {"dagferry_core", "dagferry_follow", "dagferry_runtime", "dagferry_gate"},
     "dagferry_airflow": {"dagferry_core", "dagferry_follow"},
 }
 """Which packages of the project each one may import."""

@@ -9,9 +9,10 @@ from typing import Literal, NamedTuple, get_args
 from dagferry_server.auth.patterns import matches
 from dagferry_server.errors import DeploymentNotFound, Forbidden, Unauthenticated
 
-Scope = Literal["deploy", "override", "sync", "read"]
+Scope = Literal["deploy", "override", "sync", "read", "admin"]
 """``deploy`` allows uploads, rollbacks and reading; ``override`` bypasses the checks that would block a deploy;
-``sync`` is what a sidecar needs; ``read`` allows the log, the status and downloads."""
+``sync`` is what a sidecar needs; ``read`` allows the log, the status and downloads; ``admin`` freezes deployments, and
+creates and deletes them."""
 
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 
