@@ -15,7 +15,19 @@ import pytest
 
 from pages import DOCS, HOME
 
-PACKAGES = ("core", "follow", "runtime", "gate", "server", "sidecar", "client", "airflow_plugin", "scripts", "examples", "benchmarks")
+PACKAGES = (
+    "core",
+    "follow",
+    "runtime",
+    "gate",
+    "server",
+    "sidecar",
+    "client",
+    "airflow_plugin",
+    "scripts",
+    "examples",
+    "benchmarks",
+)
 SOURCES = sorted(path for package in PACKAGES for path in (HOME / package).rglob("*.py"))
 PAGES = [
     *(HOME / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")),

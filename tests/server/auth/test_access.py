@@ -34,6 +34,7 @@ def caller(*scopes: Scope, deployments: tuple[str, ...] = ("prod", "team-*")) ->
 HOLDS: dict[Scope, set[Scope]] = {
     "deploy": {"deploy", "read"},
     "override": {"override"},
+    "admin": {"admin"},
     "sync": {"sync"},
     "read": {"read"},
 }
