@@ -131,7 +131,7 @@ def _end_of_call(source: bytes, start: int) -> tuple[int, list[bytes]] | None:
             if not depth:
                 return start + position, arguments
             if depth == 1:
-                arguments[-1] += b"()"  # so that what stands before or after it is no literal
+                arguments[-1] += b"()"  # so that what is before or after it does not look like a literal
         elif depth == 1 and not comment:
             arguments[-1] += token[0]
     return None
