@@ -22,6 +22,13 @@ ROOT = "root"
 """The query parameter of ``UPLOAD_PATH`` that names the folder of the archive to deploy."""
 DESCRIPTION = "description"
 """The query parameter of ``UPLOAD_PATH``, or the field of its form, with the description of the deploy."""
+UNDER = "under"
+"""The query parameter of ``UPLOAD_PATH`` that names the folder to replace, such as ``team-a/``; all else stays."""
+BASE, EXPECTED_DIGEST = "base", "digest"
+"""The query parameters of ``UPLOAD_PATH`` for a change: the version it is based on, and the digest that must come out.
+It is that of the whole tree, or with ``UNDER`` of the files below that folder, with paths relative to it."""
+REMOVED = "removed"
+"""The field of the form of ``UPLOAD_PATH`` with the paths that a change removes, as a JSON list."""
 LIMIT, BEFORE = "limit", "before"
 """The query parameters of ``DEPLOYS_PATH``: how many deploys, and below which sequence."""
 
