@@ -16,6 +16,7 @@ PROGRAM = "dagferry"
 COMMANDS = {
     "status": "Show whether every pod has the newest deploy.",
     "deployments": "List the deployments of the server.",
+    "doctor": "Find out what is wrong with the connection or the token.",
     "whoami": "Show who you are for the server, and what you may do.",
     "completion": "Print the script that completes commands in a shell.",
 }

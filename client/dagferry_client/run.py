@@ -17,7 +17,8 @@ returns nothing (exit code 0) or an exit code, and raises ``DagferryError``.
 
 import functools
 import os
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,12 +60,17 @@ class Run:
         target = self.target
         return Api(Http(target, Credentials(target.token, target.server, os.environ), self.output.say))
 
-    @property
+    @functools.cached_property
     def deployment(self) -> str:
-        """The name of the deployment; raises ``SetupError`` if none was given."""
+        """The name of the deployment. If none was given it is asked for on a terminal; else raises ``SetupError``."""
         target = self.target
         if target.deployment:
             return target.deployment
+        if sys.stdin.isatty() and sys.stderr.isatty():
+            from dagferry_client.pick import pick  # noqa: PLC0415 - hardly any run needs it
+
+            if picked := pick(self.api.deployments()):
+                return picked
         if target.known:
             raise SetupError(
                 f"No deployment was given, and {target.file} does not decide: it has the targets "
@@ -78,9 +84,15 @@ class Run:
 
 
 class Command(click.Command):
-    """A sub-command, with its ``examples`` at the end of its help: command lines that work."""
+    """A sub-command, with its ``examples`` at the end of its help: command lines that work.
+
+    ``prints`` are the types of what it prints with ``--json``, of which docs/reference/json/ has the schema. ``exits``
+    says what its exit codes mean, where the list for all commands does not.
+    """
 
     examples: Sequence[str] = ()
+    prints: Sequence[type] = ()
+    exits: Mapping[int, str] = {}
 
     def format_epilog(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the examples."""
@@ -104,13 +116,21 @@ _CONNECTION = (
 )
 
 
+_NO_EXITS: Mapping[int, str] = {}
+
+
 def sub_command(
-    *options: Callable[[Any], Any], examples: Sequence[str], connects: bool = True
+    *options: Callable[[Any], Any],
+    examples: Sequence[str],
+    prints: Sequence[type] = (),
+    exits: Mapping[int, str] = _NO_EXITS,
+    connects: bool = True,
 ) -> Callable[[Callable[..., int | None]], Command]:
     """Return a decorator that makes a sub-command of a function.
 
     ``options`` are those of ``click`` that only this command has, in the order of its help; the function gets their
-    values by name, after a ``Run``. Without ``connects`` it has no options for a server, and must not ask one.
+    values by name, after a ``Run``. ``examples``, ``prints`` and ``exits`` are those of ``Command``. Without
+    ``connects`` it has no options for a server, and must not ask one.
     """
 
     def decorate(function: Callable[..., int | None]) -> Command:
@@ -123,7 +143,7 @@ def sub_command(
         for option in reversed((*options, *(_CONNECTION if connects else ()), *_PRINTING)):
             decorated = option(decorated)
         made = click.command(cls=Command, context_settings=HELP_OPTIONS)(decorated)
-        made.examples = tuple(examples)
+        made.examples, made.prints, made.exits = tuple(examples), tuple(prints), exits
         return made
 
     return decorate

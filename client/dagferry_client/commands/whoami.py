@@ -1,10 +1,11 @@
 """``dagferry whoami``: who the token belongs to, and what it allows."""
 
+from dagferry_client.api import Identity
 from dagferry_client.output import ago, utc
 from dagferry_client.run import Run, sub_command
 
 
-@sub_command(examples=("dagferry whoami", "dagferry whoami --json"))
+@sub_command(examples=("dagferry whoami", "dagferry whoami --json"), prints=(Identity,))
 def command(run: Run) -> None:
     """Show who you are for the server, and what you may do."""
     identity = run.api.whoami()

@@ -1,0 +1,51 @@
+"""``dagferry doctor``: what is wrong between this machine and a deployment, and how to mend it."""
+
+from typing import NamedTuple
+
+from dagferry_client.doctor import NAMES, Check, Examination
+from dagferry_client.output import Styled
+from dagferry_client.run import Run, sub_command
+
+_STYLES = {"ok": "green", "warning": "bold yellow", "failed": "bold red", "skipped": "dim"}
+_STATE_WIDTH, _NAME_WIDTH = max(map(len, _STYLES)), max(map(len, NAMES))
+
+
+class Report(NamedTuple):
+    """What was examined; ``ok`` is false if a check failed. A warning is no failure."""
+
+    ok: bool
+    server: str
+    deployment: str
+    checks: list[Check]
+
+
+@sub_command(
+    examples=("dagferry doctor", "dagferry doctor --server https://dags.example.com -d prod", "dagferry doctor --json"),
+    prints=(Report,),
+    exits={
+        0: "No check failed. There may be warnings.",
+        2: "The check that failed: settings, or another by a setting.",
+    },
+)
+def command(run: Run) -> int:
+    """Find out what is wrong with the connection or the token.
+
+    Checks settings, DNS, proxy, connection, TLS, server, clock, token, scopes and limits, in this order. The first one
+    that fails says what to do, and decides the exit code.
+    """
+    examination = Examination(lambda: run.target, run.output.say)
+    checks = []
+    for check in examination.checks():
+        checks.append(check)
+        if not run.output.json_wanted:
+            _show(run, check)
+    if run.output.json_wanted:
+        target = examination.target
+        found = (target.server, target.deployment) if target else ("", "")
+        run.output.json(Report(examination.error is None, *found, checks))
+    return examination.error.exit_code if examination.error else 0
+
+
+def _show(run: Run, check: Check) -> None:
+    state = Styled(f"{check.state:<{_STATE_WIDTH}}", _STYLES[check.state])
+    run.output.styled(state, f"  {check.name:<{_NAME_WIDTH}}  {check.message} {check.hint}".rstrip())
