@@ -7,9 +7,11 @@ from collections.abc import Sequence
 
 import click
 
+from dagferry_client.exits import EXIT_INTERRUPTED, EXIT_PIPE_CLOSED
 from dagferry_client.output import Output
 from dagferry_client.run import HELP_OPTIONS
 from dagferry_core import __version__
+from dagferry_core.documentation import DOCUMENTATION
 from dagferry_core.errors import EXIT_USAGE, DagferryError
 
 PROGRAM = "dagferry"
@@ -22,8 +24,6 @@ COMMANDS = {
 }
 """Every sub-command in the order of ``--help``: the module of its name in ``commands/`` has it as ``command``, whose
 docstring begins with the same sentence."""
-EXIT_INTERRUPTED = 130
-EXIT_PIPE_CLOSED = 141
 
 
 class _OutputClosed(Exception):
@@ -72,7 +72,7 @@ class _Group(click.Group):
     cls=_Group,
     context_settings=HELP_OPTIONS,
     epilog="Each command has its own --help, with examples. Where the server is: --server, DAGFERRY_SERVER, or "
-    "dagferry.toml.",
+    f"dagferry.toml. Everything else: {DOCUMENTATION}/reference/cli.md",
 )
 @click.version_option(__version__, prog_name=PROGRAM, message="%(prog)s %(version)s")
 def cli() -> None:

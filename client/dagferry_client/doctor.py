@@ -89,7 +89,7 @@ class Examination:
         except DagferryError as error:
             raise _Failed("settings", error) from error
         yield _settings(target)
-        # Without a token, so that it goes to no stranger before the address is known to be that of a Dagferry server.
+        # Without a token, so that only a Dagferry server ever gets it.
         nobody = _http(target, Credentials(TokenSource(), target.server, {}), self._say)
         yield _dns(target, nobody.proxy)
         began = time.time()
@@ -235,7 +235,7 @@ def _token(identity: Identity, credentials: Credentials) -> Check:
     if identity.expires is None:
         return _ok("token", message)
     message += f" It expires {ago(identity.expires)} ({utc(identity.expires)})."
-    # Others, such as those of CI jobs, live for minutes and are renewed by whoever issues them.
+    # Others, such as those of CI jobs, live for minutes and are issued anew for each job.
     if identity.actor.startswith("token:") and identity.expires - time.time() < TOKEN_SECONDS:
         return Check("token", "warning", message, "Ask the server's operators for a new token.")
     return _ok("token", message)

@@ -129,7 +129,7 @@ class Output:
 
     @contextmanager
     def redrawn(self) -> Iterator[Callable[[Callable[[], View]], None] | None]:
-        """Give a function that shows a view, which is made anew each second, in place of the one before.
+        """Give a function that shows a view, which is made anew each second, in place of the last one.
 
         Gives ``None`` where nothing can be redrawn: without a terminal, on a dumb one, and with ``--json``. What is
         shown last stays.

@@ -95,17 +95,20 @@ class Command(click.Command):
     exits: Mapping[int, str] = {}
 
     def format_epilog(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the examples."""
+        """Write the exit codes and the examples."""
+        if self.exits:
+            with formatter.section("Exit codes"):
+                formatter.write_dl([(str(code), meaning) for code, meaning in self.exits.items()])
         with formatter.section("Examples"):
             for example in self.examples:
                 formatter.write(f"  {example}\n")  # never wrapped: it is to be copied
 
 
-_PRINTING = (
+PRINTING = (
     click.option("--json", "json_wanted", is_flag=True, help="Print JSON on stdout, and errors as JSON on stderr."),
     click.option("-q", "--quiet", is_flag=True, help="Print data, warnings and errors only."),
 )
-_CONNECTION = (
+CONNECTION = (
     click.option("--target", metavar="NAME", help="A target of dagferry.toml."),
     click.option("-s", "--server", metavar="URL", help="The server. [DAGFERRY_SERVER]"),
     click.option("-d", "--deployment", metavar="NAME", help="The deployment. [DAGFERRY_DEPLOYMENT]"),
@@ -140,7 +143,7 @@ def sub_command(
             return function(Run(flags, Output(json_wanted=json_wanted, quiet=quiet)), **values)
 
         decorated: Callable[..., int | None] = call
-        for option in reversed((*options, *(_CONNECTION if connects else ()), *_PRINTING)):
+        for option in reversed((*options, *(CONNECTION if connects else ()), *PRINTING)):
             decorated = option(decorated)
         made = click.command(cls=Command, context_settings=HELP_OPTIONS)(decorated)
         made.examples, made.prints, made.exits = tuple(examples), tuple(prints), exits

@@ -10,8 +10,8 @@ from pathlib import Path
 import click
 import pytest
 
-from dagferry_client import app
 from dagferry_client.app import COMMANDS, cli
+from dagferry_client.exits import EXIT_PIPE_CLOSED
 from dagferry_client.run import Command
 from dagferry_core import __version__
 
@@ -139,5 +139,5 @@ os.dup2(writer, 1)
 sys.exit(app.main(["completion", "bash"]))
 """
     done = run(code)
-    assert done.returncode == app.EXIT_PIPE_CLOSED
+    assert done.returncode == EXIT_PIPE_CLOSED
     assert done.stderr == ""

@@ -11,7 +11,7 @@ _STATE_WIDTH, _NAME_WIDTH = max(map(len, _STYLES)), max(map(len, NAMES))
 
 
 class Report(NamedTuple):
-    """What was examined; ``ok`` is false if a check failed. A warning is no failure."""
+    """What was examined; ``ok`` is false if a check failed. Warnings are not failures."""
 
     ok: bool
     server: str
@@ -22,10 +22,7 @@ class Report(NamedTuple):
 @sub_command(
     examples=("dagferry doctor", "dagferry doctor --server https://dags.example.com -d prod", "dagferry doctor --json"),
     prints=(Report,),
-    exits={
-        0: "No check failed. There may be warnings.",
-        2: "The check that failed: settings, or another by a setting.",
-    },
+    exits={0: "No check failed; there may be warnings."},
 )
 def command(run: Run) -> int:
     """Find out what is wrong with the connection or the token.
