@@ -5,28 +5,6 @@ import json
 
 from aiohttp import web
 
-from dagferry_core.archive.errors import (
-    ArchiveCorrupt,
-    ArchiveNotRecognized,
-    ArchiveTrailingData,
-    ArchiveTruncated,
-    ArchiveUnsupported,
-    BundleEmpty,
-    ExpandedTooLarge,
-    LinkRefused,
-    MemberTypeRefused,
-    PathConflict,
-    PathDuplicate,
-    PathRefused,
-    PathsTooLarge,
-    RatioTooHigh,
-    RootIsLink,
-    RootMixed,
-    RootNotFound,
-    TooManyFiles,
-    WindowTooLarge,
-)
-from dagferry_core.errors import DagferryError
 from dagferry_core.protocol import (
     ARCHIVE_TYPE,
     BEFORE,
@@ -34,91 +12,41 @@ from dagferry_core.protocol import (
     CURRENT_PATH,
     DEPLOY_PATH,
     DEPLOYS_PATH,
-    DESCRIPTION,
     DOWNLOAD_PATH,
     FROM,
-    IMPLIED_UPLOAD_PATH,
     JSON_TYPE,
     LIMIT,
     PATCH_TYPE,
     REQUEST_HEADERS,
-    ROOT,
-    UPLOAD_PATH,
     VERSION_PATH,
 )
 from dagferry_server.errors import (
     BundleGone,
-    DeployContended,
-    DeploymentDisabled,
-    MultipartInvalid,
     NothingDeployed,
     RequestError,
-    ServerBusy,
     ShuttingDown,
     StoreAway,
     StoreDamaged,
     StoreFull,
     TooManyDownloads,
-    TooManyUploads,
-    UploadEmptyBody,
-    UploadIncomplete,
-    UploadTooLarge,
-    UploadTooSlow,
     VersionNotFound,
 )
+from dagferry_server.http.deploy_routes import DEPLOY_ROUTES
 from dagferry_server.http.handlers.current import current
 from dagferry_server.http.handlers.deploys import MAX_PAGE_DEPLOYS, PAGE_DEPLOYS, deploy, deploys
 from dagferry_server.http.handlers.download import download
 from dagferry_server.http.handlers.health import healthz, metrics, readyz
-from dagferry_server.http.handlers.upload import upload
 from dagferry_server.http.handlers.versions import version
 from dagferry_server.http.models import (
     CurrentAnswer,
     DeploysAnswer,
     OneDeployAnswer,
     StatusAnswer,
-    UploadAnswer,
     json_response,
 )
 from dagferry_server.http.openapi import describe
 from dagferry_server.http.request_context import RequestContext
 from dagferry_server.http.routing import Parameter, Route
-
-_UPLOAD_ERRORS: tuple[type[DagferryError], ...] = (
-    RequestError,
-    MultipartInvalid,
-    UploadIncomplete,
-    UploadTooSlow,
-    UploadEmptyBody,
-    UploadTooLarge,
-    ArchiveNotRecognized,
-    ArchiveTruncated,
-    ArchiveCorrupt,
-    ArchiveTrailingData,
-    ArchiveUnsupported,
-    WindowTooLarge,
-    MemberTypeRefused,
-    PathRefused,
-    PathDuplicate,
-    PathConflict,
-    LinkRefused,
-    RootMixed,
-    RootIsLink,
-    RootNotFound,
-    BundleEmpty,
-    ExpandedTooLarge,
-    TooManyFiles,
-    PathsTooLarge,
-    RatioTooHigh,
-    ShuttingDown,
-    TooManyUploads,
-    ServerBusy,
-    DeploymentDisabled,
-    DeployContended,
-    StoreFull,
-    StoreAway,
-    StoreDamaged,
-)
 
 
 async def _openapi(context: RequestContext) -> web.StreamResponse:  # noqa: ARG001 - every handler takes it
@@ -130,32 +58,8 @@ def _described() -> bytes:
     return json.dumps(describe(ROUTES)).encode()
 
 
-_UPLOAD = Route(
-    method="POST",
-    path=UPLOAD_PATH,
-    scope="deploy",
-    handler=upload,
-    summary="Deploy an archive of a dags folder: a form with one file, or the file as the body.",
-    answer=UploadAnswer,
-    errors=_UPLOAD_ERRORS,
-    parameters=(
-        Parameter(
-            ROOT,
-            "query",
-            "Deploy only this folder of the archive; `.`: the whole archive, even if its members are under `dags/`.",
-        ),
-        Parameter(DESCRIPTION, "query", "The description of the deploy, unless a form has a field `description`."),
-    ),
-    takes_file=True,
-)
-
 ROUTES: tuple[Route, ...] = (
-    _UPLOAD,
-    _UPLOAD._replace(
-        path=IMPLIED_UPLOAD_PATH,
-        implied_deployment=True,
-        summary="The same for the server's only deployment, or for `default` if it has several.",
-    ),
+    *DEPLOY_ROUTES,
     Route(
         method="GET",
         path=CURRENT_PATH,

@@ -30,7 +30,7 @@ class Route(NamedTuple):
     ``answer`` is the model of the JSON response, or the media types of another response. ``implied_deployment`` routes
     have a deployment that their path does not name. ``admin`` routes are on the admin listener, ``public`` routes on
     the public one. ``not_modified`` routes may answer 304. ``takes_file`` routes receive an upload; ``sends_content``
-    routes send deployed content.
+    routes send deployed content. ``body`` is the model of a JSON body.
     """
 
     method: Literal["GET", "POST"]
@@ -47,6 +47,7 @@ class Route(NamedTuple):
     not_modified: bool = False
     takes_file: bool = False
     sends_content: bool = False
+    body: type[BaseModel] | None = None
 
 
 Routes = Mapping[tuple[str, str], Route]
