@@ -40,6 +40,8 @@ LIVE = "Dagferry-Live"
 ERROR = "Dagferry-Error"
 DEREGISTER = "Dagferry-Deregister"
 DIGEST = "Dagferry-Digest"
+RETAINED = "Dagferry-Retained"
+"""The header of a request for a patch: the digest of a tree that the pod still has, beside the live one."""
 
 MAX_WAIT_SECONDS = 50
 """The longest that a request for the current deploy waits for the next one. Shorter than the minute after which proxies

@@ -18,6 +18,7 @@ from dagferry_core.protocol import (
     LIMIT,
     PATCH_TYPE,
     REQUEST_HEADERS,
+    RETAINED,
     VERSION_PATH,
 )
 from dagferry_server.errors import (
@@ -82,6 +83,12 @@ ROUTES: tuple[Route, ...] = (
         parameters=(
             Parameter(
                 FROM, "query", "The version that the caller has; if no patch from it exists, the bundle is sent."
+            ),
+            Parameter(
+                RETAINED,
+                "header",
+                "The digest of a tree that the caller still has beside that version. If it is the digest of what is "
+                "requested, a patch may name contents without having them.",
             ),
         ),
         sends_content=True,
