@@ -1,0 +1,17 @@
+"""``GET /-/whoami``: who the caller is, and what the caller may do."""
+
+from aiohttp import web
+
+from dagferry_server.http.handlers.deployments import visible
+from dagferry_server.http.models import PermissionAnswer, WhoamiAnswer, json_response
+from dagferry_server.http.request_context import RequestContext
+
+
+async def whoami(context: RequestContext) -> web.StreamResponse:
+    """Send the caller's name and scopes, by deployment."""
+    caller = context.caller
+    rows = [
+        PermissionAnswer(name=deployment.name, scopes=scopes, prefixes=[]) for deployment, scopes in visible(context)
+    ]
+    expires = None if caller.expires is None else int(caller.expires)
+    return json_response(WhoamiAnswer(actor=caller.actor, expires=expires, deployments=rows))
