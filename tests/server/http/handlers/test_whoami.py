@@ -19,6 +19,16 @@ async def test_a_caller_learns_its_name_its_end_and_its_scopes(start, tmp_path) 
     )
 
 
+async def test_a_caller_that_may_deploy_to_some_folders_learns_which(start, tmp_path) -> None:
+    tokens = TokensFile(tmp_path / "tokens.toml")
+    token = tokens.add("team", ["deploy"], ["default"])
+    tokens.entries[-1] = tokens.entries[-1].removesuffix(" },") + ', prefixes = ["team-b/", "team-a/"] },'
+    tokens.write()
+    server = await start("--tokens-file", str(tokens.path))
+    (row,) = (await server.get("/-/whoami", Authorization=token)).json["deployments"]
+    assert row == {"name": "default", "scopes": ["deploy", "read"], "prefixes": ["team-a/", "team-b/"]}
+
+
 async def test_without_credentials_everybody_may_do_everything(server) -> None:
     assert (await server.get("/-/whoami")).json == {
         "actor": "anonymous",
