@@ -66,6 +66,13 @@ async def test_the_file_may_have_any_field_name(server, name) -> None:
     assert (await server.upload(form(pack(A), name=name))).status == 200
 
 
+async def test_the_answer_to_an_upload_warns_of_secrets_and_the_deploy_is_made(server) -> None:
+    told = await server.deploy({**A, "conf/.env": b"PASSWORD=x\n"})
+    assert "conf/.env" in told["warnings"][0]
+    assert b"PASSWORD" not in repr(told).encode()
+    assert told["sequence"] == 1
+
+
 async def test_the_description_may_come_after_the_file_or_before(server) -> None:
     await server.upload(form(pack(A), description="größer & besser"))
     data = aiohttp.FormData()
