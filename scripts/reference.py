@@ -16,6 +16,7 @@ import dagferry_server.metrics
 import dagferry_server.settings
 import dagferry_sidecar.metrics
 import dagferry_sidecar.settings
+from dagferry_client.local.errors import LocalError
 from dagferry_core import protocol
 from dagferry_core.archive.errors import ArchiveError, BundleError
 from dagferry_core.documentation import Audience
@@ -27,7 +28,7 @@ from dagferry_sidecar.hints import HINTS
 
 ALL_ERRORS = (
     DagferryError,
-    *with_subclasses(ArchiveError, BundleError, RequestError, ServerError, SyncError, SetupError),
+    *with_subclasses(ArchiveError, BundleError, RequestError, ServerError, SyncError, SetupError, LocalError),
 )
 """In the order of the docs."""
 
@@ -74,7 +75,7 @@ def errors(audience: Audience) -> str:
 
 
 def _status(error: type[DagferryError]) -> int | str:
-    return "" if issubclass(error, SyncError | SetupError | StoreInUse) else error.status
+    return "" if issubclass(error, SyncError | SetupError | StoreInUse | LocalError) else error.status
 
 
 def _first_paragraph(text: str) -> str:
