@@ -17,6 +17,7 @@ import dagferry_server.settings
 import dagferry_sidecar.metrics
 import dagferry_sidecar.settings
 from dagferry_client.errors import ClientError
+from dagferry_client.local.errors import LocalError
 from dagferry_core import protocol
 from dagferry_core.archive.errors import ArchiveError, BundleError
 from dagferry_core.documentation import Audience
@@ -28,7 +29,9 @@ from dagferry_sidecar.hints import HINTS
 
 ALL_ERRORS = (
     DagferryError,
-    *with_subclasses(ArchiveError, BundleError, RequestError, ServerError, ClientError, SyncError, SetupError),
+    *with_subclasses(
+        ArchiveError, BundleError, RequestError, ServerError, ClientError, SyncError, CheckFailed, SetupError, LocalError
+    ),
 )
 """In the order of the docs."""
 
@@ -75,7 +78,8 @@ def errors(audience: Audience) -> str:
 
 
 def _status(error: type[DagferryError]) -> int | str:
-    return "" if issubclass(error, ClientError | SyncError | SetupError | StoreInUse) else error.status
+    families = ClientError | SyncError | SetupError | StoreInUse | LocalError | CheckFailed
+    return "" if issubclass(error, families) else error.status
 
 
 def _first_paragraph(text: str) -> str:

@@ -32,6 +32,7 @@ def test_every_error_says_what_it_is_and_what_to_do_next() -> None:
 def test_every_error_is_of_one_family() -> None:
     families = {error.__name__ for error in DagferryError.__subclasses__()}
     expected = {"ArchiveError", "BundleError", "RequestError", "ServerError", "SyncError", "ClientError", "SetupError"}
+    expected |= {"LocalError", "CheckFailed"}
     assert families == expected
 
 
