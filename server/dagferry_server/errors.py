@@ -90,6 +90,15 @@ class VersionNotFound(RequestError):
     default_hint = "List the versions with: GET /{deployment}/dags/deploys"
 
 
+class FileNotInBundle(RequestError):
+    """The version has no file at this path."""
+
+    code = "file_not_found"
+    status = 404
+    exit_code = EXIT_NOT_ALLOWED
+    default_hint = "List the version's files with: GET /{deployment}/dags/versions/{version}/files"
+
+
 class BundleGone(RequestError):
     """The version is in the deploy log, but retention has removed its bundle."""
 

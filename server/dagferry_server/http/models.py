@@ -10,6 +10,7 @@ from dagferry_core.deploy_details import DeployDetails
 from dagferry_core.deploylog import Deploy
 from dagferry_core.errors import DagferryError
 from dagferry_core.protocol import JSON_TYPE
+from dagferry_server.deploys.browse import Differences
 from dagferry_server.deploys.deployer import DeployResult
 
 FIXED_HEADERS: Mapping[str, str] = {
@@ -45,6 +46,14 @@ class LoggedDeployAnswer(DeployAnswer):
     """One deploy as it is in the deploy log. Followers get only the fields above, because each of them gets them."""
 
     git: dict[str, str] | None = Field(description="Where the content comes from; null if not given.")
+    format: int = Field(description="The format of the entry as it is stored.")
+    nonce: str = Field(description="A random number in hex that only this entry has; empty in format 1.")
+    previous: str = Field(
+        description="The sha256, in hex, of the previous entry as it is stored; empty in the first one and in format 1."
+    )
+    details_sha256: str = Field(
+        description="The sha256, in hex, of the details as they are stored; empty if there are none."
+    )
 
 
 class CurrentAnswer(DeployAnswer):
@@ -79,6 +88,54 @@ class OneDeployAnswer(LoggedDeployAnswer):
     )
 
 
+class FileAnswer(Answer):
+    """One file of a bundle."""
+
+    path: str = Field(description="Its path in the dags folder.")
+    size: int = Field(description="Its size in bytes.")
+    mode: int = Field(description="Its permissions as a number: 420 (0644) or 493 (0755).")
+    sha256: str = Field(description="The sha256 of its content, in hex.")
+
+
+class FilesAnswer(Answer):
+    """The files of a version: the manifest."""
+
+    version: str = Field(description="The version.")
+    digest: str = Field(description="Its content: sha256 over the manifest.")
+    files: list[FileAnswer] = Field(description="Every file, sorted by the bytes of its path.")
+
+
+class OnlyThereAnswer(Answer):
+    """A file that only one of two versions has."""
+
+    path: str = Field(description="Its path in the dags folder.")
+    size: int = Field(description="Its size in bytes.")
+    sha256: str = Field(description="The sha256 of its content, in hex.")
+
+
+class ChangedFileAnswer(Answer):
+    """A file whose content or mode differs between two versions."""
+
+    path: str = Field(description="Its path in the dags folder.")
+    old_size: int = Field(description="Its size in bytes in `from`.")
+    size: int = Field(description="Its size in bytes in `to`.")
+    old_mode: int = Field(description="Its permissions in `from`: 420 (0644) or 493 (0755).")
+    mode: int = Field(description="Its permissions in `to`.")
+    old_sha256: str = Field(description="The sha256, in hex, of its content in `from`.")
+    sha256: str = Field(description="The sha256, in hex, of its content in `to`.")
+
+
+class DiffAnswer(Answer):
+    """Which files differ between two versions."""
+
+    from_: str = Field(alias="from", description="The old version; empty if `to` is the first deploy.")
+    to: str = Field(description="The new version.")
+    added: list[OnlyThereAnswer] = Field(description="Files that only `to` has.")
+    changed: list[ChangedFileAnswer] = Field(description="Files of both with another content or mode.")
+    removed: list[OnlyThereAnswer] = Field(description="Files that only `from` has.")
+    cut: bool = Field(description="Whether a list was truncated.")
+
+
 class UploadAnswer(Answer):
     """The result of an upload."""
 
@@ -110,7 +167,7 @@ class ErrorAnswer(Answer):
 
 def deploy_answer(deploy: Deploy) -> LoggedDeployAnswer:
     """Return a deploy as it is sent."""
-    return LoggedDeployAnswer(**deploy._asdict())
+    return LoggedDeployAnswer(**{**deploy._asdict(), "details_sha256": deploy.details})
 
 
 def one_deploy_answer(deploy: Deploy, details: DeployDetails | None) -> OneDeployAnswer:
@@ -123,7 +180,30 @@ def one_deploy_answer(deploy: Deploy, details: DeployDetails | None) -> OneDeplo
         removed_paths=details.removed,
         cut=details.cut,
     )
-    return OneDeployAnswer(**{**deploy._asdict(), "details": sent})
+    return OneDeployAnswer(**{**deploy._asdict(), "details": sent, "details_sha256": deploy.details})
+
+
+def diff_answer(old: Deploy | None, new: Deploy, found: Differences) -> DiffAnswer:
+    """Return the differences between two deploys as they are sent; ``old`` is ``None`` before the first deploy."""
+    return DiffAnswer(
+        **{"from": old.version if old else ""},
+        to=new.version,
+        added=[OnlyThereAnswer(**entry._asdict()) for entry in found.added],
+        changed=[
+            ChangedFileAnswer(
+                path=after.path,
+                old_size=before.size,
+                size=after.size,
+                old_mode=before.mode,
+                mode=after.mode,
+                old_sha256=before.sha256,
+                sha256=after.sha256,
+            )
+            for before, after in found.changed
+        ],
+        removed=[OnlyThereAnswer(**entry._asdict()) for entry in found.removed],
+        cut=found.cut,
+    )
 
 
 def current_answer(log_id: str, deploy: Deploy | None) -> CurrentAnswer:
@@ -151,7 +231,7 @@ def upload_answer(result: DeployResult) -> UploadAnswer:
 
 def json_response(body: BaseModel | bytes, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
     """Return a JSON response; ``body`` may already be JSON."""
-    data = body if isinstance(body, bytes) else body.model_dump_json().encode()
+    data = body if isinstance(body, bytes) else body.model_dump_json(by_alias=True).encode()
     return web.Response(
         body=data,
         status=status,

@@ -35,7 +35,11 @@ from dagferry_core.protocol import (
     DEPLOY_PATH,
     DEPLOYS_PATH,
     DESCRIPTION,
+    DIFF_PATH,
     DOWNLOAD_PATH,
+    FILE_PATH,
+    FILE_TYPE,
+    FILES_PATH,
     FROM,
     IMPLIED_UPLOAD_PATH,
     JSON_TYPE,
@@ -43,13 +47,16 @@ from dagferry_core.protocol import (
     PATCH_TYPE,
     REQUEST_HEADERS,
     ROOT,
+    TO,
     UPLOAD_PATH,
+    VERSION,
     VERSION_PATH,
 )
 from dagferry_server.errors import (
     BundleGone,
     DeployContended,
     DeploymentDisabled,
+    FileNotInBundle,
     MultipartInvalid,
     NothingDeployed,
     RequestError,
@@ -68,13 +75,17 @@ from dagferry_server.errors import (
 )
 from dagferry_server.http.handlers.current import current
 from dagferry_server.http.handlers.deploys import MAX_PAGE_DEPLOYS, PAGE_DEPLOYS, deploy, deploys
+from dagferry_server.http.handlers.diff import diff
 from dagferry_server.http.handlers.download import download
+from dagferry_server.http.handlers.files import file, files
 from dagferry_server.http.handlers.health import healthz, metrics, readyz
 from dagferry_server.http.handlers.upload import upload
 from dagferry_server.http.handlers.versions import version
 from dagferry_server.http.models import (
     CurrentAnswer,
     DeploysAnswer,
+    DiffAnswer,
+    FilesAnswer,
     OneDeployAnswer,
     StatusAnswer,
     UploadAnswer,
@@ -118,6 +129,15 @@ _UPLOAD_ERRORS: tuple[type[DagferryError], ...] = (
     StoreFull,
     StoreAway,
     StoreDamaged,
+)
+
+_READ_ERRORS: tuple[type[DagferryError], ...] = (
+    RequestError,
+    BundleGone,
+    TooManyDownloads,
+    StoreAway,
+    StoreDamaged,
+    StoreFull,
 )
 
 
@@ -174,7 +194,7 @@ ROUTES: tuple[Route, ...] = (
         handler=version,
         summary="A bundle in canonical form, or a patch from the version given as `from`.",
         answer=(BUNDLE_TYPE, PATCH_TYPE),
-        errors=(RequestError, VersionNotFound, BundleGone, TooManyDownloads, StoreAway, StoreDamaged, StoreFull),
+        errors=(VersionNotFound, *_READ_ERRORS),
         parameters=(
             Parameter(
                 FROM, "query", "The version that the caller has; if no patch from it exists, the bundle is sent."
@@ -187,10 +207,50 @@ ROUTES: tuple[Route, ...] = (
         path=DOWNLOAD_PATH,
         scope="read",
         handler=download,
-        summary="The current bundle as a tar.gz.",
+        summary="A bundle as a tar.gz that can be uploaded again.",
         answer=(ARCHIVE_TYPE,),
-        errors=(NothingDeployed, BundleGone, TooManyDownloads, StoreAway, StoreDamaged, StoreFull),
+        errors=(NothingDeployed, VersionNotFound, *_READ_ERRORS),
+        parameters=(Parameter(VERSION, "query", "The version; if absent, the current one."),),
         sends_content=True,
+    ),
+    Route(
+        method="GET",
+        path=FILES_PATH,
+        scope="read",
+        handler=files,
+        summary="The files of a version: path, size, mode and sha256 of each.",
+        answer=FilesAnswer,
+        errors=(VersionNotFound, *_READ_ERRORS),
+        parameters=(
+            Parameter("If-None-Match", "header", "The ETag last seen: the digest in quotes."),
+            Parameter("Accept-Encoding", "header", "With `gzip`, the answer is compressed."),
+        ),
+        not_modified=True,
+    ),
+    Route(
+        method="GET",
+        path=FILE_PATH,
+        scope="read",
+        handler=file,
+        summary="One file of a version, as it is; in the path, everything but its slashes is percent-encoded.",
+        answer=(FILE_TYPE,),
+        errors=(VersionNotFound, FileNotInBundle, *_READ_ERRORS),
+        parameters=(Parameter("If-None-Match", "header", "The ETag last seen: the file's sha256 in quotes."),),
+        not_modified=True,
+        sends_content=True,
+    ),
+    Route(
+        method="GET",
+        path=DIFF_PATH,
+        scope="read",
+        handler=diff,
+        summary="Which files differ between two versions.",
+        answer=DiffAnswer,
+        errors=(NothingDeployed, VersionNotFound, *_READ_ERRORS),
+        parameters=(
+            Parameter(FROM, "query", "The old version; if absent, the deploy that precedes `to`."),
+            Parameter(TO, "query", "The new version; if absent, the current one."),
+        ),
     ),
     Route(
         method="GET",

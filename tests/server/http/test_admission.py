@@ -14,7 +14,7 @@ from running import A
 @pytest.mark.parametrize(
     ("method", "path", "names"),
     [
-        ("GET", "/default/dags/download?version=OLD", "'version'"),
+        ("GET", "/default/dags/download?versoin=OLD", "'versoin'"),
         ("GET", "/default/dags/current?wait=9&x=1&wait=2", "'wait', 'x'"),
         ("POST", "/default/dags/upload?desciption=typo", "'desciption'"),
         ("GET", "/healthz?verbose", "'verbose'"),

@@ -49,6 +49,7 @@ async def test_no_answer_may_be_cached(server, route) -> None:
 async def test_head_has_the_headers_of_get_and_no_body(server, route) -> None:
     version = (await server.deploy({**A, "big.txt": bytes(range(256)) * 1000}))["version"]
     path = route.path.replace("{deployment}", "default").replace("{version}", version)
+    path = path.replace("{path}", "big.txt")
     get, head = await server.get(path), await server.call("HEAD", path)
     assert (head.status, head.body) == (get.status, b"") == (200, b"")
     # What changes between two answers in any case, and how the body that HEAD does not have is framed.
