@@ -23,6 +23,7 @@ from dagferry_core.archive.errors import ArchiveError, BundleError
 from dagferry_core.documentation import Audience
 from dagferry_core.errors import DagferryError, SetupError, with_subclasses
 from dagferry_follow.errors import SyncError
+from dagferry_gate.errors import CheckFailed
 from dagferry_runtime.settings import Setting
 from dagferry_server.errors import RequestError, ServerError, StoreInUse
 from dagferry_sidecar.hints import HINTS
@@ -30,7 +31,15 @@ from dagferry_sidecar.hints import HINTS
 ALL_ERRORS = (
     DagferryError,
     *with_subclasses(
-        ArchiveError, BundleError, RequestError, ServerError, ClientError, SyncError, CheckFailed, SetupError, LocalError
+        ArchiveError,
+        BundleError,
+        RequestError,
+        ServerError,
+        ClientError,
+        SyncError,
+        CheckFailed,
+        SetupError,
+        LocalError,
     ),
 )
 """In the order of the docs."""
