@@ -135,7 +135,8 @@ class Committer:
         If the race for the sequence was lost, there is no result, and only the bundle was stored.
         """
         try:
-            refuse_closed(deployment, new.request)
+            await deployment.refresh_freeze()
+            refuse_closed(deployment, new.request, new.now)
             await deployment.refresh()
             head = Head(
                 deployment.name,

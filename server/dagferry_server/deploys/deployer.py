@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from typing import BinaryIO, NamedTuple
 
 from dagferry_core.archive.check import ArchiveRules, CheckedArchive, check_archive
+from dagferry_core.archive.secret_files import secret_warnings
 from dagferry_core.bundle.manifest import Changes
 from dagferry_core.deploylog import NONCE_BYTES, PROMOTE, ROLLBACK, Deploy
 from dagferry_server.deploys.commit import Committed, Committer, New
@@ -21,7 +22,6 @@ from dagferry_server.deploys.patches import Patches
 from dagferry_server.deploys.receive import Received
 from dagferry_server.deploys.request import DeployRequest
 from dagferry_server.deploys.retention import RetentionRunner
-from dagferry_server.deploys.secret_files import secret_warnings
 from dagferry_server.deploys.warnings import dropped_warnings, log_warnings, too_long_warnings
 from dagferry_server.errors import RequestError, StoreError
 from dagferry_server.memory import Turn, TurnTaken

@@ -12,9 +12,13 @@ REPEATED_SECONDS = 600
 MAX_SHOWN_VERSIONS = 5
 
 
-def refuse_closed(deployment: Deployment, request: DeployRequest) -> None:  # noqa: ARG001 - a freeze will look at it
-    """Raise an error if nothing may be deployed now; called before an upload is received, and under the lock."""
+def refuse_closed(deployment: Deployment, request: DeployRequest, now: float) -> None:
+    """Raise an error if nothing may be deployed at ``now``, in seconds since the epoch.
+
+    Called before an upload is received, and under the lock.
+    """
     deployment.refuse_if_disabled()
+    deployment.refuse_if_frozen(now, override=request.override_freeze)
 
 
 def check_match(head: Head, request: DeployRequest) -> None:

@@ -4,7 +4,17 @@ import re
 
 from pydantic import Field, ValidationError
 
-from dagferry_core.protocol import ALLOW_REMOVALS, DRY_RUN, GIT, IF_MATCH, MAX_GIT_BYTES, SET, SKIP_GATE
+from dagferry_core.protocol import (
+    ALLOW_REMOVALS,
+    DRY_RUN,
+    GIT,
+    IF_MATCH,
+    MAX_GIT_BYTES,
+    OVERRIDE_FREEZE,
+    SET,
+    SKIP_GATE,
+)
+from dagferry_server.auth.access import authorize_write
 from dagferry_server.deploys.preconditions import refuse_closed
 from dagferry_server.deploys.request import ANY_VERSION, DeployRequest
 from dagferry_server.errors import Forbidden, RequestError, ShuttingDown
@@ -42,15 +52,16 @@ def deploy_request(context: RequestContext) -> DeployRequest:
         dry_run=_is_set(context, DRY_RUN),
         skip_gate=_is_set(context, SKIP_GATE),
         allow_removals=_is_set(context, ALLOW_REMOVALS),
-        override="override" in caller.scopes(deployment.name),
+        override_freeze=_is_set(context, OVERRIDE_FREEZE),
     )
-    if request.flags and not request.override:
+    if request.flags and "override" not in caller.scopes(deployment.name):
         raise Forbidden(
             f"{request.flags[0]} requires the scope 'override' on {deployment.name!r}, which {caller.actor!r} does not "
             "have.",
             f"Deploy without {request.flags[0]}, or ask the server's operator for this scope.",
         )
-    refuse_closed(deployment, request)
+    authorize_write(deployment.name, request.under, caller)
+    refuse_closed(deployment, request, context.service.clock())
     if not deployment.loaded:
         deployment.check_newest()
     return request

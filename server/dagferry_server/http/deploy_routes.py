@@ -29,6 +29,7 @@ from dagferry_core.protocol import (
     GIT,
     IF_MATCH,
     IMPLIED_UPLOAD_PATH,
+    OVERRIDE_FREEZE,
     PROMOTE_PATH,
     ROLLBACK_PATH,
     ROOT,
@@ -40,6 +41,7 @@ from dagferry_server.errors import (
     BundleGone,
     DeployContended,
     DeploymentDisabled,
+    DeploymentFrozen,
     MultipartInvalid,
     NothingDeployed,
     RequestError,
@@ -74,6 +76,7 @@ _DEPLOY_ERRORS: tuple[type[DagferryError], ...] = (
     UploadTooSlow,
     ServerBusy,
     DeploymentDisabled,
+    DeploymentFrozen,
     DeployContended,
     StoreFull,
     StoreAway,
@@ -110,6 +113,7 @@ _DEPLOY_PARAMETERS = (
     Parameter(DRY_RUN, "query", f"`{SET}`: store nothing, and say what would change."),
     Parameter(SKIP_GATE, "query", f"`{SET}`: deploy what the checks would refuse; needs the scope `override`."),
     Parameter(ALLOW_REMOVALS, "query", f"`{SET}`: remove more DAGs than allowed; needs the scope `override`."),
+    Parameter(OVERRIDE_FREEZE, "query", f"`{SET}`: deploy to a frozen deployment; needs the scope `override`."),
 )
 
 _UPLOAD = Route(

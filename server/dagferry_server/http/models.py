@@ -11,7 +11,9 @@ from dagferry_core.deploy_details import DeployDetails
 from dagferry_core.deploylog import Deploy
 from dagferry_core.errors import DagferryError
 from dagferry_core.protocol import JSON_TYPE
+from dagferry_server.deploys.browse import Differences
 from dagferry_server.deploys.deployer import DeployResult
+from dagferry_server.deploys.freeze import Freeze
 
 MAX_ANSWERED_PATHS = 200
 """How many added, changed and removed paths an answer to a deploy lists, of each."""
@@ -54,6 +56,14 @@ class LoggedDeployAnswer(DeployAnswer):
         description="What was unusual: repeated, skip_gate, allow_removals; later servers add more."
     )
     source: str = Field(description="The version that was rolled back to, or the deployment@version that was promoted.")
+    format: int = Field(description="The format of the entry as it is stored.")
+    nonce: str = Field(description="A random number in hex that only this entry has; empty in format 1.")
+    previous: str = Field(
+        description="The sha256, in hex, of the previous entry as it is stored; empty in the first one and in format 1."
+    )
+    details_sha256: str = Field(
+        description="The sha256, in hex, of the details as they are stored; empty if there are none."
+    )
 
 
 class CurrentAnswer(DeployAnswer):
@@ -88,6 +98,54 @@ class OneDeployAnswer(LoggedDeployAnswer):
     )
 
 
+class FileAnswer(Answer):
+    """One file of a bundle."""
+
+    path: str = Field(description="Its path in the dags folder.")
+    size: int = Field(description="Its size in bytes.")
+    mode: int = Field(description="Its permissions as a number: 420 (0644) or 493 (0755).")
+    sha256: str = Field(description="The sha256 of its content, in hex.")
+
+
+class FilesAnswer(Answer):
+    """The files of a version: the manifest."""
+
+    version: str = Field(description="The version.")
+    digest: str = Field(description="Its content: sha256 over the manifest.")
+    files: list[FileAnswer] = Field(description="Every file, sorted by the bytes of its path.")
+
+
+class OnlyThereAnswer(Answer):
+    """A file that only one of two versions has."""
+
+    path: str = Field(description="Its path in the dags folder.")
+    size: int = Field(description="Its size in bytes.")
+    sha256: str = Field(description="The sha256 of its content, in hex.")
+
+
+class ChangedFileAnswer(Answer):
+    """A file whose content or mode differs between two versions."""
+
+    path: str = Field(description="Its path in the dags folder.")
+    old_size: int = Field(description="Its size in bytes in `from`.")
+    size: int = Field(description="Its size in bytes in `to`.")
+    old_mode: int = Field(description="Its permissions in `from`: 420 (0644) or 493 (0755).")
+    mode: int = Field(description="Its permissions in `to`.")
+    old_sha256: str = Field(description="The sha256, in hex, of its content in `from`.")
+    sha256: str = Field(description="The sha256, in hex, of its content in `to`.")
+
+
+class DiffAnswer(Answer):
+    """Which files differ between two versions."""
+
+    from_: str = Field(alias="from", description="The old version; empty if `to` is the first deploy.")
+    to: str = Field(description="The new version.")
+    added: list[OnlyThereAnswer] = Field(description="Files that only `to` has.")
+    changed: list[ChangedFileAnswer] = Field(description="Files of both with another content or mode.")
+    removed: list[OnlyThereAnswer] = Field(description="Files that only `from` has.")
+    cut: bool = Field(description="Whether a list was truncated.")
+
+
 class UploadAnswer(Answer):
     """The result of an upload, a rollback or a promote."""
 
@@ -108,6 +166,69 @@ class UploadAnswer(Answer):
     changed_paths: list[str] = Field(description="The first files changed since the previous deploy.")
     removed_paths: list[str] = Field(description="The first files removed since the previous deploy.")
     cut: bool = Field(description=f"Whether there are more paths of a kind than the {MAX_ANSWERED_PATHS} listed.")
+
+
+class FrozenAnswer(Answer):
+    """Why nothing may be deployed."""
+
+    reason: str = Field(description="The reason.")
+    until: int | None = Field(description="When it ends, in seconds since the epoch; null: when it is lifted.")
+    actor: str = Field(description="Who froze the deployment.")
+
+
+class FreezeAnswer(Answer):
+    """The freeze of a deployment."""
+
+    deployment: str = Field(description="The deployment.")
+    frozen: FrozenAnswer | None = Field(description="null if it is not frozen.")
+
+
+class DeploymentAnswer(Answer):
+    """One deployment."""
+
+    name: str = Field(description="Its name.")
+    version: str = Field(description="The current version; empty if nothing is deployed, or it is not known.")
+    deployed_at: int | None = Field(description="When that was deployed, in seconds since the epoch.")
+    disabled: str | None = Field(description="Why the configuration allows no deploys; null if it does.")
+    frozen: FrozenAnswer | None = Field(description="null if it is not frozen.")
+    created_by: str | None = Field(description="Who created it by a request; null if the configuration names it.")
+    scopes: list[str] = Field(description="What the caller may do with it.")
+    upload_limit_bytes: int = Field(description="How many bytes an upload may have.")
+
+
+class DeploymentsAnswer(Answer):
+    """The deployments that the caller may see."""
+
+    deployments: list[DeploymentAnswer] = Field(description="By name.")
+
+
+class CreateAnswer(DeploymentAnswer):
+    """A deployment that was created."""
+
+    created: bool = Field(description="Whether this request created it; false: it was there.")
+
+
+class DeleteAnswer(Answer):
+    """A deployment that was deleted."""
+
+    name: str = Field(description="Its name.")
+    deleted: bool = Field(description="Whether this request deleted it; false: it was gone.")
+
+
+class PermissionAnswer(Answer):
+    """What the caller may do with one deployment."""
+
+    name: str = Field(description="The deployment.")
+    scopes: list[str] = Field(description="The caller's scopes.")
+    prefixes: list[str] = Field(description="Where the caller may deploy; empty: everywhere.")
+
+
+class WhoamiAnswer(Answer):
+    """Who the caller is, and what the caller may do."""
+
+    actor: str = Field(description="The name in the deploy log.")
+    expires: int | None = Field(description="When the credentials expire, in seconds since the epoch; null: never.")
+    deployments: list[PermissionAnswer] = Field(description="The deployments that the caller may see, by name.")
 
 
 class StatusAnswer(Answer):
@@ -132,7 +253,7 @@ def deploy_answer(deploy: Deploy) -> LoggedDeployAnswer:
 
 
 def _logged(deploy: Deploy) -> dict[str, Any]:
-    return {**deploy._asdict(), "flags": deploy.flags or []}
+    return {**deploy._asdict(), "flags": deploy.flags or [], "details_sha256": deploy.details}
 
 
 def one_deploy_answer(deploy: Deploy, details: DeployDetails | None) -> OneDeployAnswer:
@@ -148,10 +269,38 @@ def one_deploy_answer(deploy: Deploy, details: DeployDetails | None) -> OneDeplo
     return OneDeployAnswer(**{**_logged(deploy), "details": sent})
 
 
+def diff_answer(old: Deploy | None, new: Deploy, found: Differences) -> DiffAnswer:
+    """Return the differences between two deploys as they are sent; ``old`` is ``None`` before the first deploy."""
+    return DiffAnswer(
+        **{"from": old.version if old else ""},
+        to=new.version,
+        added=[OnlyThereAnswer(**entry._asdict()) for entry in found.added],
+        changed=[
+            ChangedFileAnswer(
+                path=after.path,
+                old_size=before.size,
+                size=after.size,
+                old_mode=before.mode,
+                mode=after.mode,
+                old_sha256=before.sha256,
+                sha256=after.sha256,
+            )
+            for before, after in found.changed
+        ],
+        removed=[OnlyThereAnswer(**entry._asdict()) for entry in found.removed],
+        cut=found.cut,
+    )
+
+
 def current_answer(log_id: str, deploy: Deploy | None) -> CurrentAnswer:
     """Return the current deploy as it is sent; ``None`` if nothing has been deployed yet."""
     nothing = Deploy(0, "", "", "", "", "", 0, 0, 0, 0)
     return CurrentAnswer(log_id=log_id, **(deploy or nothing)._asdict())
+
+
+def frozen_answer(freeze: Freeze | None) -> FrozenAnswer | None:
+    """Return a freeze as it is sent."""
+    return freeze and FrozenAnswer(reason=freeze.reason, until=freeze.until, actor=freeze.actor)
 
 
 def upload_answer(result: DeployResult) -> UploadAnswer:
@@ -186,7 +335,7 @@ def answer_deploy(result: DeployResult) -> web.Response:
 
 def json_response(body: BaseModel | bytes, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
     """Return a JSON response; ``body`` may already be JSON."""
-    data = body if isinstance(body, bytes) else body.model_dump_json().encode()
+    data = body if isinstance(body, bytes) else body.model_dump_json(by_alias=True).encode()
     return web.Response(
         body=data,
         status=status,

@@ -56,7 +56,7 @@ def describe(routes: Iterable[Route]) -> dict[str, Any]:
 
 def errors_of(route: Route) -> list[type[DagferryError]]:
     """Return every error that ``route`` may answer with, including those common to all routes."""
-    about_callers = (*WHO_ERRORS, DeploymentNotFound) if route.scope else ()
+    about_callers = (*WHO_ERRORS, *((DeploymentNotFound,) * ("{" in route.path))) if route.scope else ()
     return list(dict.fromkeys((*about_callers, *route.errors, *COMMON_ERRORS)))
 
 

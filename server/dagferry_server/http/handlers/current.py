@@ -5,11 +5,11 @@ import re
 from aiohttp import web
 
 from dagferry_core.protocol import MAX_WAIT_SECONDS
-from dagferry_server.http.models import FIXED_HEADERS, json_response
+from dagferry_server.http.models import json_response
+from dagferry_server.http.negotiation import has_seen, not_modified
 from dagferry_server.http.reports import report_of
 from dagferry_server.http.request_context import RequestContext
 
-_TAG = re.compile(r'(?:W/)?"([^"]*)"')
 _WAIT = re.compile(r'(?:^|[,;])\s*wait\s*=\s*"?([0-9]{1,6})"?\s*(?=[,;]|$)', re.IGNORECASE)
 
 
@@ -31,18 +31,13 @@ async def current(context: RequestContext) -> web.StreamResponse:
         deployment.check_newest()
     if deployment.tag != tag:
         return json_response(context.state.current_answers.of(deployment), headers={"ETag": f'"{deployment.tag}"'})
-    return web.Response(status=304, headers={**FIXED_HEADERS, "ETag": f'"{tag}"'})
+    return not_modified(tag)
 
 
 def _seconds_left(context: RequestContext) -> float:
     """Return how long the caller's credentials remain valid; nobody learns of a deploy after that."""
     expires = context.caller.expires
     return MAX_WAIT_SECONDS if expires is None else expires - context.service.clock()
-
-
-def has_seen(if_none_match: str, tag: str) -> bool:
-    """Return whether ``If-None-Match`` (RFC 9110 §13.1.2: a list of tags, weak or not, or ``*``) covers ``tag``."""
-    return if_none_match.strip() == "*" or tag in _TAG.findall(if_none_match)
 
 
 def wait_seconds(prefer: str) -> int:

@@ -4,18 +4,8 @@ import asyncio
 
 import pytest
 
-from dagferry_server.http.handlers.current import MAX_WAIT_SECONDS, has_seen, wait_seconds
+from dagferry_server.http.handlers.current import MAX_WAIT_SECONDS, wait_seconds
 from running import A, B, Running, eventually
-
-
-@pytest.mark.parametrize("header", ['"v1"', 'W/"v1"', '"v0", "v1"', '"v0",W/"v1"', "*", " * "])
-def test_a_tag_in_the_list_is_seen(header) -> None:
-    assert has_seen(header, "v1")
-
-
-@pytest.mark.parametrize("header", ["", "v1", '"v"', '"v11"', '"v0", "v2"', '"'])
-def test_another_tag_is_not(header) -> None:
-    assert not has_seen(header, "v1")
 
 
 @pytest.mark.parametrize(
