@@ -7,8 +7,10 @@ from dagferry_core.errors import DagferryError, with_subclasses
 for module in (
     "dagferry_core.archive.errors",
     "dagferry_follow.errors",
-    "dagferry_server.errors",
+    "dagferry_client.errors",
     "dagferry_client.local.errors",
+    "dagferry_gate.errors",
+    "dagferry_server.errors",
 ):
     importlib.import_module(module)
 
