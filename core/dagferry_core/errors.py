@@ -11,6 +11,7 @@ status, exit code and hint. Each error is defined in the package that raises it:
     ├── ServerError    dagferry_server         the server cannot handle it at the moment   exit 5
     ├── SyncError      dagferry_follow         a deploy could not be published             exit 5 or 6
     ├── ClientError    dagferry_client         the server refuses what a command asks for  exit 3, 4 or 5
+    ├── CheckFailed    dagferry_gate          the Python files could not be checked       exit 5
     └── SetupError     here                    a setting of the command is invalid         exit 2
 
 ``FormatError`` is not one of them: callers turn it into one.

@@ -12,6 +12,7 @@ from dagferry_core.errors import DagferryError
 from dagferry_core.protocol import JSON_TYPE
 from dagferry_server.deploys.browse import Differences
 from dagferry_server.deploys.deployer import DeployResult
+from dagferry_server.deploys.freeze import Freeze
 
 FIXED_HEADERS: Mapping[str, str] = {
     # A cache on the way must never hide a deploy, and no proxy may compress or change a body.
@@ -151,6 +152,69 @@ class UploadAnswer(Answer):
     excluded_paths: list[str] = Field(description="The first paths that the exclude patterns matched.")
 
 
+class FrozenAnswer(Answer):
+    """Why nothing may be deployed."""
+
+    reason: str = Field(description="The reason.")
+    until: int | None = Field(description="When it ends, in seconds since the epoch; null: when it is lifted.")
+    actor: str = Field(description="Who froze the deployment.")
+
+
+class FreezeAnswer(Answer):
+    """The freeze of a deployment."""
+
+    deployment: str = Field(description="The deployment.")
+    frozen: FrozenAnswer | None = Field(description="null if it is not frozen.")
+
+
+class DeploymentAnswer(Answer):
+    """One deployment."""
+
+    name: str = Field(description="Its name.")
+    version: str = Field(description="The current version; empty if nothing is deployed, or it is not known.")
+    deployed_at: int | None = Field(description="When that was deployed, in seconds since the epoch.")
+    disabled: str | None = Field(description="Why the configuration allows no deploys; null if it does.")
+    frozen: FrozenAnswer | None = Field(description="null if it is not frozen.")
+    created_by: str | None = Field(description="Who created it by a request; null if the configuration names it.")
+    scopes: list[str] = Field(description="What the caller may do with it.")
+    upload_limit_bytes: int = Field(description="How many bytes an upload may have.")
+
+
+class DeploymentsAnswer(Answer):
+    """The deployments that the caller may see."""
+
+    deployments: list[DeploymentAnswer] = Field(description="By name.")
+
+
+class CreateAnswer(DeploymentAnswer):
+    """A deployment that was created."""
+
+    created: bool = Field(description="Whether this request created it; false: it was there.")
+
+
+class DeleteAnswer(Answer):
+    """A deployment that was deleted."""
+
+    name: str = Field(description="Its name.")
+    deleted: bool = Field(description="Whether this request deleted it; false: it was gone.")
+
+
+class PermissionAnswer(Answer):
+    """What the caller may do with one deployment."""
+
+    name: str = Field(description="The deployment.")
+    scopes: list[str] = Field(description="The caller's scopes.")
+    prefixes: list[str] = Field(description="Where the caller may deploy; empty: everywhere.")
+
+
+class WhoamiAnswer(Answer):
+    """Who the caller is, and what the caller may do."""
+
+    actor: str = Field(description="The name in the deploy log.")
+    expires: int | None = Field(description="When the credentials expire, in seconds since the epoch; null: never.")
+    deployments: list[PermissionAnswer] = Field(description="The deployments that the caller may see, by name.")
+
+
 class StatusAnswer(Answer):
     """The health of the server."""
 
@@ -210,6 +274,11 @@ def current_answer(log_id: str, deploy: Deploy | None) -> CurrentAnswer:
     """Return the current deploy as it is sent; ``None`` if nothing has been deployed yet."""
     nothing = Deploy(0, "", "", "", "", "", 0, 0, 0, 0)
     return CurrentAnswer(log_id=log_id, **(deploy or nothing)._asdict())
+
+
+def frozen_answer(freeze: Freeze | None) -> FrozenAnswer | None:
+    """Return a freeze as it is sent."""
+    return freeze and FrozenAnswer(reason=freeze.reason, until=freeze.until, actor=freeze.actor)
 
 
 def upload_answer(result: DeployResult) -> UploadAnswer:

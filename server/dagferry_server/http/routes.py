@@ -33,6 +33,8 @@ from dagferry_core.protocol import (
     BUNDLE_TYPE,
     CURRENT_PATH,
     DEPLOY_PATH,
+    DEPLOYMENT_PATH,
+    DEPLOYMENTS_PATH,
     DEPLOYS_PATH,
     DESCRIPTION,
     DIFF_PATH,
@@ -40,6 +42,7 @@ from dagferry_core.protocol import (
     FILE_PATH,
     FILE_TYPE,
     FILES_PATH,
+    FREEZE_PATH,
     FROM,
     IMPLIED_UPLOAD_PATH,
     JSON_TYPE,
@@ -51,11 +54,14 @@ from dagferry_core.protocol import (
     UPLOAD_PATH,
     VERSION,
     VERSION_PATH,
+    WHOAMI_PATH,
 )
 from dagferry_server.errors import (
     BundleGone,
     DeployContended,
+    DeploymentConfigured,
     DeploymentDisabled,
+    DeploymentFrozen,
     FileNotInBundle,
     MultipartInvalid,
     NothingDeployed,
@@ -65,6 +71,7 @@ from dagferry_server.errors import (
     StoreAway,
     StoreDamaged,
     StoreFull,
+    TooManyDeployments,
     TooManyDownloads,
     TooManyUploads,
     UploadEmptyBody,
@@ -74,21 +81,29 @@ from dagferry_server.errors import (
     VersionNotFound,
 )
 from dagferry_server.http.handlers.current import current
+from dagferry_server.http.handlers.deployments import create, delete, deployments
 from dagferry_server.http.handlers.deploys import MAX_PAGE_DEPLOYS, PAGE_DEPLOYS, deploy, deploys
 from dagferry_server.http.handlers.diff import diff
 from dagferry_server.http.handlers.download import download
 from dagferry_server.http.handlers.files import file, files
+from dagferry_server.http.handlers.freeze import FreezeBody, freeze, unfreeze
 from dagferry_server.http.handlers.health import healthz, metrics, readyz
 from dagferry_server.http.handlers.upload import upload
 from dagferry_server.http.handlers.versions import version
+from dagferry_server.http.handlers.whoami import whoami
 from dagferry_server.http.models import (
+    CreateAnswer,
     CurrentAnswer,
+    DeleteAnswer,
+    DeploymentsAnswer,
     DeploysAnswer,
     DiffAnswer,
     FilesAnswer,
+    FreezeAnswer,
     OneDeployAnswer,
     StatusAnswer,
     UploadAnswer,
+    WhoamiAnswer,
     json_response,
 )
 from dagferry_server.http.openapi import describe
@@ -125,6 +140,7 @@ _UPLOAD_ERRORS: tuple[type[DagferryError], ...] = (
     TooManyUploads,
     ServerBusy,
     DeploymentDisabled,
+    DeploymentFrozen,
     DeployContended,
     StoreFull,
     StoreAway,
@@ -273,6 +289,62 @@ ROUTES: tuple[Route, ...] = (
         summary="One deploy with its warnings, excluded and changed paths.",
         answer=OneDeployAnswer,
         errors=(RequestError, VersionNotFound, StoreAway, StoreFull),
+    ),
+    Route(
+        method="POST",
+        path=FREEZE_PATH,
+        scope="admin",
+        handler=freeze,
+        summary="Freeze: reject deploys, for a reason, until a time or until it is lifted.",
+        answer=FreezeAnswer,
+        errors=(UploadIncomplete, UploadTooSlow, StoreFull, StoreAway),
+        body=FreezeBody,
+    ),
+    Route(
+        method="DELETE",
+        path=FREEZE_PATH,
+        scope="admin",
+        handler=unfreeze,
+        summary="Lift the freeze, if there is one.",
+        answer=FreezeAnswer,
+        errors=(StoreFull, StoreAway),
+    ),
+    Route(
+        method="GET",
+        path=DEPLOYMENTS_PATH,
+        scope="any",
+        handler=deployments,
+        summary="The deployments that the caller may see.",
+        answer=DeploymentsAnswer,
+        errors=(StoreFull, StoreAway),
+    ),
+    Route(
+        method="POST",
+        path=DEPLOYMENT_PATH,
+        scope="admin",
+        handler=create,
+        summary="Create a deployment, with the default settings.",
+        answer=CreateAnswer,
+        errors=(DeploymentConfigured, TooManyDeployments, StoreFull, StoreAway, StoreDamaged),
+        creates=True,
+    ),
+    Route(
+        method="DELETE",
+        path=DEPLOYMENT_PATH,
+        scope="admin",
+        handler=delete,
+        summary="Delete a deployment that was created by a request.",
+        answer=DeleteAnswer,
+        errors=(DeploymentConfigured, StoreFull, StoreAway),
+    ),
+    Route(
+        method="GET",
+        path=WHOAMI_PATH,
+        scope="any",
+        handler=whoami,
+        summary="Who the caller is, and what the caller may do.",
+        answer=WhoamiAnswer,
+        errors=(StoreFull, StoreAway),
     ),
     Route(
         method="GET",
