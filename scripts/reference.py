@@ -20,18 +20,30 @@ import dagferry_server.settings
 import dagferry_sidecar.metrics
 import dagferry_sidecar.settings
 from dagferry_client.errors import ClientError
+from dagferry_client.local.errors import LocalError
 from dagferry_core import protocol
 from dagferry_core.archive.errors import ArchiveError, BundleError
 from dagferry_core.documentation import Audience
 from dagferry_core.errors import DagferryError, SetupError, with_subclasses
 from dagferry_follow.errors import SyncError
+from dagferry_gate.errors import CheckFailed
 from dagferry_runtime.settings import Setting
 from dagferry_server.errors import RequestError, ServerError, StoreInUse
 from dagferry_sidecar.hints import HINTS
 
 ALL_ERRORS = (
     DagferryError,
-    *with_subclasses(ArchiveError, BundleError, RequestError, ServerError, ClientError, SyncError, SetupError),
+    *with_subclasses(
+        ArchiveError,
+        BundleError,
+        RequestError,
+        ServerError,
+        ClientError,
+        SyncError,
+        CheckFailed,
+        SetupError,
+        LocalError,
+    ),
 )
 """In the order of the docs."""
 
@@ -63,7 +75,7 @@ def errors(audience: Audience) -> str:
                 f"`{e.code}`",
                 _status(e),
                 e.exit_code,
-                _first_paragraph(e.__doc__ or ""),
+                _what_happened(e),
                 HINTS.get(e.code, e.default_hint),
             ]
             for e in ALL_ERRORS
@@ -72,8 +84,18 @@ def errors(audience: Audience) -> str:
     )
 
 
+def _what_happened(error: type[DagferryError]) -> str:
+    text = _first_paragraph(error.__doc__ or "")
+    return (
+        f"{text} The answer also has {', '.join(f'`{name}`' for name in error.detail_fields)}."
+        if error.detail_fields
+        else text
+    )
+
+
 def _status(error: type[DagferryError]) -> int | str:
-    return "" if issubclass(error, ClientError | SyncError | SetupError | StoreInUse) else error.status
+    families = ClientError | SyncError | SetupError | StoreInUse | LocalError | CheckFailed
+    return "" if issubclass(error, families) else error.status
 
 
 def _first_paragraph(text: str) -> str:

@@ -8,6 +8,8 @@ for module in (
     "dagferry_core.archive.errors",
     "dagferry_follow.errors",
     "dagferry_client.errors",
+    "dagferry_client.local.errors",
+    "dagferry_gate.errors",
     "dagferry_server.errors",
 ):
     importlib.import_module(module)

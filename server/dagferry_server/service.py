@@ -18,7 +18,12 @@ from dagferry_server.config.watched import Reload, running, watch
 from dagferry_server.deploys.deployer import Deployer
 from dagferry_server.deploys.deployment import Deployment
 from dagferry_server.deploys.deployments import Deployments
-from dagferry_server.deploys.deployments_file import WatchedDeployments, common_settings, watched_deployments
+from dagferry_server.deploys.deployments_file import (
+    Configured,
+    WatchedDeployments,
+    common_settings,
+    watched_deployments,
+)
 from dagferry_server.deploys.patches import Patches
 from dagferry_server.deploys.reload import apply_changes
 from dagferry_server.deploys.retention import RetentionRunner
@@ -26,6 +31,7 @@ from dagferry_server.metrics import Metrics
 from dagferry_server.settings import Settings
 from dagferry_server.store.base import Store
 from dagferry_server.store.data_folder import DataFolder
+from dagferry_server.webhooks.delivery import Webhooks
 
 DEPLOYMENTS = "deployments"
 """The name of the deployments file in ``reloads`` and in the metrics."""
@@ -58,12 +64,14 @@ class Service:
         self.deployments = Deployments(
             store, folder, self.metrics, self.background, show_names=not authenticator.auth_required
         )
+        self.webhooks = Webhooks(self.metrics)
         self.patches = Patches(store)
         self.retention = RetentionRunner(
             store,
             self.deployments,
             self.metrics,
             self.background,
+            deleted=self.deployments.created.to_empty,
             max_store_bytes=self.max_store_bytes,
             clock=clock,
         )
@@ -104,8 +112,9 @@ class Service:
             deployments_file=file,
             clock=clock,
         )
-        wanted = file.value if file else dict.fromkeys(settings.deployments or (), common)
-        await service.deployments.configure(wanted, log_settings=file is not None)
+        configured = file.value if file else Configured(dict.fromkeys(settings.deployments or (), common), common)
+        await service.deployments.load_created()
+        await service.deployments.configure(configured, log_settings=file is not None)
         return service
 
     @asynccontextmanager
@@ -151,5 +160,6 @@ class Service:
     async def close(self) -> None:
         """Wait for all work in progress, and end the threads."""
         await self.settled()
+        await self.webhooks.close()
         await self.deployments.close()
         self.patches.close()

@@ -17,6 +17,9 @@ creates and deletes them."""
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 
 
+ANY: Literal["any"] = "any"
+"""In place of a scope: every caller with valid credentials may use the endpoint, whatever they grant."""
+
 GateLevel = Literal["off", "warn", "enforce"]
 """What happens to files that fail the checks before a deploy: nothing, a warning, a refusal. From lenient to strict."""
 
@@ -105,19 +108,24 @@ def no_deployment(name: str, others: Collection[str] = ()) -> DeploymentNotFound
     return DeploymentNotFound(f"There is no deployment {name[:MAX_NAME_CHARACTERS]!r} on this server.{has}")
 
 
-def authorize(scope: Scope | None, deployment: str, caller: Caller | None) -> None:
+def authorize(
+    scope: Scope | Literal["any"] | None, deployment: str, caller: Caller | None, *, creates: bool = False
+) -> None:
     """Return if ``caller`` may make a request that needs ``scope`` on ``deployment``; else raise why not.
 
     ``scope`` is ``None`` for an endpoint that is open to everybody; ``caller`` is ``None`` if the request carried no
-    credentials (invalid ones never get here: they raise before). Raises ``Unauthenticated``, ``DeploymentNotFound`` or
+    credentials (invalid ones never get here: they raise before). A request that ``creates`` the deployment is forbidden
+    to others in the same words whether it exists or not. Raises ``Unauthenticated``, ``DeploymentNotFound`` or
     ``Forbidden``.
     """
     if scope is None:
         return
     if caller is None:
         raise Unauthenticated("No credentials were sent, and this endpoint requires them.")
+    if scope == ANY:
+        return
     held = caller.scopes(deployment)
-    if not held:
+    if not held and not creates:
         raise no_deployment(deployment)
     if scope not in held:
         raise Forbidden(

@@ -15,7 +15,7 @@ A truncated file is never valid, so a part of it is never applied: there are no 
 import re
 from collections.abc import Mapping
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 from pydantic import BeforeValidator, ConfigDict, Field, StringConstraints
 
@@ -27,6 +27,7 @@ from dagferry_runtime.settings import Setting, whole
 from dagferry_server.config.toml_file import Entry, checked, parse_toml
 from dagferry_server.config.watched import WatchedFile
 from dagferry_server.settings import MAX_KEEP_DEPLOYS, MAX_TIERS, SETTINGS, Settings
+from dagferry_server.webhooks.settings import MAX_WEBHOOKS, Webhook
 
 MAX_REASON_CHARACTERS = 300
 WHAT = "The deployments file"
@@ -74,6 +75,16 @@ class DeploymentSettings(Entry):
         Field(description="Why nothing can be deployed now: uploads are rejected with 409 and this reason."),
     ] = None
 
+    webhooks: Annotated[
+        tuple[Webhook, ...],
+        Field(
+            max_length=MAX_WEBHOOKS,
+            description="Who gets messages about the deployment: "
+            '`{ url = "https://…", secret-file = "…", events = ["deployed", "refused", "degraded", "recovered"], '
+            'format = "json" }`, or format `slack`.',
+        ),
+    ] = ()
+
     @property
     def archive_rules(self) -> ArchiveRules:
         """The rules for an archive."""
@@ -85,7 +96,14 @@ class DeploymentSettings(Entry):
         return Retention(MAX_KEEP_DEPLOYS if self.disabled else self.keep_deploys, self.keep_days)
 
 
-WatchedDeployments = WatchedFile[dict[str, DeploymentSettings]]
+class Configured(NamedTuple):
+    """The configured deployments with their settings, and the settings of those that requests create."""
+
+    deployments: Mapping[str, DeploymentSettings]
+    defaults: DeploymentSettings
+
+
+WatchedDeployments = WatchedFile[Configured]
 
 
 def common_settings(settings: Settings) -> DeploymentSettings:
@@ -98,7 +116,7 @@ def watched_deployments(path: str, common: DeploymentSettings) -> WatchedDeploym
     return WatchedFile(path, partial(parse_deployments, common=common), guarded=True)
 
 
-def parse_deployments(data: bytes, common: DeploymentSettings) -> dict[str, DeploymentSettings]:
+def parse_deployments(data: bytes, common: DeploymentSettings) -> Configured:
     """Parse the file; raise ``SetupError`` if anything in it is unknown, wrong or duplicate.
 
     What neither an entry nor ``defaults`` sets is as in ``common``.
@@ -115,7 +133,7 @@ def parse_deployments(data: bytes, common: DeploymentSettings) -> dict[str, Depl
     if not isinstance(defaults, dict) or not isinstance(entries, list) or not entries:
         raise SetupError(f"{WHAT} lists no deployments, or {DEFAULTS} is not a table.", _WANTED)
     values = {**common.model_dump(by_alias=True), **defaults}
-    _checked(values, f"{WHAT}, {DEFAULTS},")
+    shared = _checked(values, f"{WHAT}, {DEFAULTS},")
     found: dict[str, DeploymentSettings] = {}
     for place, entry in enumerate(entries, 1):
         name = entry.pop(NAME, None) if isinstance(entry, dict) else None
@@ -126,7 +144,7 @@ def parse_deployments(data: bytes, common: DeploymentSettings) -> dict[str, Depl
         if name in found:
             raise SetupError(f"{WHAT} has {name!r} twice.")
         found[name] = _checked({**values, **entry}, f"{WHAT}, deployment {name!r},")
-    return found
+    return Configured(found, shared)
 
 
 def _checked(values: dict[str, Any], what: str) -> DeploymentSettings:

@@ -30,12 +30,13 @@ class Route(NamedTuple):
     ``answer`` is the model of the JSON response, or the media types of another response. ``implied_deployment`` routes
     have a deployment that their path does not name. ``admin`` routes are on the admin listener, ``public`` routes on
     the public one. ``not_modified`` routes may answer 304. ``takes_file`` routes receive an upload; ``sends_content``
-    routes send deployed content.
+    routes send deployed content. ``body`` is the model of a JSON body. The deployment of a route that ``creates`` it
+    need not exist.
     """
 
-    method: Literal["GET", "POST"]
+    method: Literal["GET", "POST", "DELETE"]
     path: str
-    scope: Scope | None
+    scope: Scope | Literal["any"] | None
     handler: Handler
     summary: str
     answer: type[BaseModel] | tuple[str, ...]
@@ -47,6 +48,8 @@ class Route(NamedTuple):
     not_modified: bool = False
     takes_file: bool = False
     sends_content: bool = False
+    body: type[BaseModel] | None = None
+    creates: bool = False
 
 
 Routes = Mapping[tuple[str, str], Route]

@@ -51,6 +51,13 @@ async def test_the_first_deploy(server) -> None:
         "warnings": [],
         "excluded": 0,
         "excluded_paths": [],
+        "kind": "upload",
+        "under": "",
+        "dry_run": False,
+        "added_paths": ["etl.py", "shop.py", "sql/load.sql"],
+        "changed_paths": [],
+        "removed_paths": [],
+        "cut": False,
     }
     assert told["version"].endswith("-000001")
 
@@ -64,6 +71,13 @@ async def test_the_counts_are_against_the_deploy_before(server) -> None:
 @pytest.mark.parametrize("name", ["dags.tar.gz", "file", "anything", "x" * 200])
 async def test_the_file_may_have_any_field_name(server, name) -> None:
     assert (await server.upload(form(pack(A), name=name))).status == 200
+
+
+async def test_the_answer_to_an_upload_warns_of_secrets_and_the_deploy_is_made(server) -> None:
+    told = await server.deploy({**A, "conf/.env": b"PASSWORD=x\n"})
+    assert "conf/.env" in told["warnings"][0]
+    assert b"PASSWORD" not in repr(told).encode()
+    assert told["sequence"] == 1
 
 
 async def test_a_token_that_is_limited_to_folders_may_not_deploy_the_whole(start, tmp_path) -> None:
