@@ -20,14 +20,17 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from dagferry_client.api import Api
 from dagferry_client.output import Output
-from dagferry_client.settings import DEPLOYMENT, Flags, Target, check_exposure, resolve
 from dagferry_core.errors import SetupError
+
+if TYPE_CHECKING:
+    # --help does without them, and is fast without them.
+    from dagferry_client.api import Api
+    from dagferry_client.settings import Target
 
 HELP_OPTIONS = {"help_option_names": ["-h", "--help"]}
 
@@ -35,16 +38,17 @@ HELP_OPTIONS = {"help_option_names": ["-h", "--help"]}
 class Run:
     """One run of a sub-command: where it goes, and how it prints. Nothing is read or connected before it is needed."""
 
-    def __init__(self, flags: Flags, output: Output) -> None:
+    def __init__(self, flags: Mapping[str, Any], output: Output) -> None:
         self._flags = flags
         self.output = output
 
     @functools.cached_property
-    def target(self) -> Target:
+    def target(self) -> "Target":
         """Where the command goes; raises ``SetupError`` if that is not known, or the token would be exposed."""
         from dagferry_client.credentials import exposed_file  # noqa: PLC0415
+        from dagferry_client.settings import Flags, check_exposure, resolve  # noqa: PLC0415
 
-        target = resolve(self._flags, os.environ, Path.cwd())
+        target = resolve(Flags(**self._flags), os.environ, Path.cwd())
         check_exposure(target)
         exposed = exposed_file(target.token.file) if target.token.file else ""
         for warning in (*target.warnings, *([exposed] if exposed else [])):
@@ -52,8 +56,9 @@ class Run:
         return target
 
     @functools.cached_property
-    def api(self) -> Api:
+    def api(self) -> "Api":
         """The endpoints of the target's server."""
+        from dagferry_client.api import Api  # noqa: PLC0415
         from dagferry_client.credentials import Credentials  # noqa: PLC0415
         from dagferry_client.http import Http  # noqa: PLC0415 - 130 ms, which --help does without
 
@@ -79,7 +84,7 @@ class Run:
             )
         raise SetupError(
             "No deployment was given.",
-            f"Give it with --deployment or {DEPLOYMENT}. Run: dagferry deployments, for a list of them.",
+            "Give it with --deployment or DAGFERRY_DEPLOYMENT. Run: dagferry deployments, for a list of them.",
         )
 
 
@@ -119,6 +124,8 @@ CONNECTION = (
 )
 
 
+_FLAGS = ("server", "deployment", "target", "token", "token_file", "ca_file", "allow_plain_http")
+"""The values of ``CONNECTION``, which are the fields of ``settings.Flags``."""
 _NO_EXITS: Mapping[int, str] = {}
 
 
@@ -139,7 +146,7 @@ def sub_command(
     def decorate(function: Callable[..., int | None]) -> Command:
         @functools.wraps(function)
         def call(json_wanted: bool, quiet: bool, **values: Any) -> int | None:  # noqa: FBT001 - click passes by name
-            flags = Flags(**{name: values.pop(name) for name in Flags._fields if name in values})
+            flags = {name: values.pop(name) for name in _FLAGS if name in values}
             return function(Run(flags, Output(json_wanted=json_wanted, quiet=quiet)), **values)
 
         decorated: Callable[..., int | None] = call

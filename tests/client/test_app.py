@@ -125,7 +125,22 @@ print(*sys.modules, file=sys.stderr)
     loaded = set(run(code).stderr.split())
     assert "click" in loaded
     assert (
-        loaded & {"requests", "urllib3", "rich", "id", "ruff", "pathspec", "zstandard", "asyncio", "aiohttp"} == set()
+        loaded
+        & {
+            "http.client",
+            "email",
+            "ssl",
+            "requests",
+            "urllib3",
+            "rich",
+            "id",
+            "ruff",
+            "pathspec",
+            "zstandard",
+            "asyncio",
+            "aiohttp",
+        }
+        == set()
     )
 
 

@@ -52,5 +52,5 @@ def test_a_bug_ends_with_1(at, monkeypatch) -> None:
     def broken(*_: object) -> None:
         raise errors.DagferryError("It is broken.")
 
-    monkeypatch.setattr("dagferry_client.run.resolve", broken)
+    monkeypatch.setattr("dagferry_client.settings.resolve", broken)
     assert at("whoami").code == 1
