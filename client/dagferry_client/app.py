@@ -41,6 +41,13 @@ class _Group(click.Group):
             raise _OutputClosed from None
         return result
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not args and not ctx.resilient_parsing:
+            # A mistake, so stdout stays empty. click does one thing or another, by its version.
+            sys.stderr.write(ctx.get_help() + "\n")
+            ctx.exit(EXIT_USAGE)
+        return super().parse_args(ctx, args)
+
     def list_commands(self, _ctx: click.Context) -> list[str]:
         return list(COMMANDS)
 
@@ -86,7 +93,7 @@ def main(arguments: Sequence[str]) -> int:
         return int(cli.main(list(arguments), prog_name=PROGRAM, standalone_mode=False) or 0)
     except click.UsageError as error:
         path = error.ctx.command_path if error.ctx else PROGRAM
-        Output().complain(error.format_message(), f"See {path} --help.")
+        Output().complain(" ".join(error.format_message().split()), f"See {path} --help.")
         return EXIT_USAGE
     except click.ClickException as error:
         Output().complain(error.format_message(), "")
@@ -95,7 +102,10 @@ def main(arguments: Sequence[str]) -> int:
         # A command that got as far as its options has an Output that knows --json.
         Output(json_wanted="--json" in arguments).error(error)
         return error.exit_code
-    except (click.Abort, KeyboardInterrupt):
+    except click.Abort:  # at a question
+        sys.stderr.write("\n")
+        return EXIT_INTERRUPTED
+    except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except _OutputClosed:
         # As with head. Python would complain when it flushes what is left at its end.

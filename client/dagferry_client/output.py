@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 from dagferry_core.errors import DagferryError
 
@@ -33,6 +33,7 @@ class Styled(NamedTuple):
 
 
 Cell = str | Styled
+_ERROR, _NOTHING = Styled("Error:", "bold red"), Styled("", "")
 
 
 class View(NamedTuple):
@@ -104,9 +105,26 @@ class Output:
     def styled(self, *parts: Cell) -> None:
         """Print a line of data in which some parts have a style."""
         if sys.stdout.isatty():
-            _console().print(_rich_line(parts))
+            # The terminal breaks long lines, so that a URL that is copied is whole.
+            _console().print(_rich_line(parts), soft_wrap=True)
         else:
             sys.stdout.write("".join(_cell(part).text for part in parts) + "\n")
+
+    def row(self, cells: Sequence[Cell], widths: Sequence[int]) -> None:
+        """Print a row of a table at once; all of its columns but the last have ``widths``."""
+        made = [_cell(cell) for cell in cells]
+        if not sys.stdout.isatty():
+            padded = [cell.text.ljust(width) for cell, width in zip(made, (*widths, 0), strict=True)]
+            sys.stdout.write("  ".join(padded).rstrip() + "\n")
+            return
+        from rich.table import Table  # noqa: PLC0415 - 50 ms, which only a terminal needs
+        from rich.text import Text  # noqa: PLC0415
+
+        grid = Table.grid(padding=(0, 2, 0, 0))
+        for width in (*widths, None):
+            grid.add_column(width=width, overflow="fold")
+        grid.add_row(*(Text(cell.text, cell.style) for cell in made))
+        _console().print(grid)
 
     def table(self, head: Sequence[str], rows: Iterable[Sequence[Cell]]) -> None:
         """Print a table: with colors on a terminal, elsewhere in plain columns."""
@@ -170,11 +188,11 @@ class Output:
 
     def warn(self, text: str) -> None:
         """Print a warning, also with ``--quiet``."""
-        self._talk(f"Warning: {text}")
+        self._talk(f" {text}", Styled("Warning:", "bold yellow"))
 
     def complain(self, message: str, hint: str) -> None:
         """Print what went wrong, and in a second line what to do about it."""
-        self._talk(f"Error: {message}")
+        self._talk(f" {message}", _ERROR)
         if hint:
             self._talk(hint)
 
@@ -184,16 +202,19 @@ class Output:
         if self.json_wanted:
             sys.stderr.write(json.dumps(said) + "\n")
             return
-        self._talk(f"Error: {error.message}")
+        self._talk(f" {error.message}", _ERROR)
         for line in _listed(said):
             self._talk(f"  {line}")
         if error.hint:
             self._talk(error.hint)
 
     @staticmethod
-    def _talk(text: str) -> None:
+    def _talk(text: str, first: Styled = _NOTHING) -> None:
         sys.stdout.flush()  # so that both come in their order where they go to the same place
-        sys.stderr.write(clean(text) + "\n")
+        if first.text and sys.stderr.isatty():
+            _console(sys.stderr).print(_rich_line((first, text)), soft_wrap=True)
+        else:
+            sys.stderr.write(f"{first.text}{clean(text)}\n")
         sys.stderr.flush()
 
 
@@ -201,10 +222,10 @@ def _cell(cell: Cell) -> Styled:
     return Styled(clean(cell.text), cell.style) if isinstance(cell, Styled) else Styled(clean(cell), "")
 
 
-def _console() -> "Console":
+def _console(file: TextIO | None = None) -> "Console":
     from rich.console import Console  # noqa: PLC0415 - 50 ms, which only a terminal needs
 
-    return Console(file=sys.stdout, highlight=False)
+    return Console(file=file or sys.stdout, highlight=False)
 
 
 def _rich_line(parts: Sequence[Cell]) -> "Text":

@@ -74,6 +74,8 @@ def test_alone_it_shows_its_help_and_is_a_mistake(dagferry) -> None:
     done = dagferry()
     assert done.code == 2
     assert "Commands:" in done.out + done.err
+    assert "\n  status  " in done.err
+    assert done.out == ""
 
 
 @pytest.mark.parametrize(
@@ -83,6 +85,7 @@ def test_alone_it_shows_its_help_and_is_a_mistake(dagferry) -> None:
         (["x"], "There is no command 'x'. The commands are status, "),
         (["whoami", "--sever", "x"], "Did you mean '--server'?"),
         (["whoami", "extra"], "extra"),
+        (["completion"], "Choose from: bash, zsh, fish\n"),
         (["--bogus"], "--bogus"),
     ],
 )

@@ -7,7 +7,7 @@ from dagferry_client.output import Styled
 from dagferry_client.run import Run, sub_command
 
 _STYLES = {"ok": "green", "warning": "bold yellow", "failed": "bold red", "skipped": "dim"}
-_STATE_WIDTH, _NAME_WIDTH = max(map(len, _STYLES)), max(map(len, NAMES))
+_WIDTHS = max(map(len, _STYLES)), max(map(len, NAMES))
 
 
 class Report(NamedTuple):
@@ -44,5 +44,5 @@ def command(run: Run) -> int:
 
 
 def _show(run: Run, check: Check) -> None:
-    state = Styled(f"{check.state:<{_STATE_WIDTH}}", _STYLES[check.state])
-    run.output.styled(state, f"  {check.name:<{_NAME_WIDTH}}  {check.message} {check.hint}".rstrip())
+    state = Styled(check.state, _STYLES[check.state])
+    run.output.row((state, check.name, f"{check.message} {check.hint}".rstrip()), _WIDTHS)

@@ -19,7 +19,7 @@ def command(run: Run) -> None:
     if not identity.deployments:
         run.output.line("You may not see any deployment.")
         return
-    run.output.table(
-        ("DEPLOYMENT", "SCOPES", "ONLY BELOW"),
-        [(one.name, " ".join(one.scopes), " ".join(one.prefixes)) for one in identity.deployments],
-    )
+    # Few tokens are limited to folders.
+    columns = 3 if any(one.prefixes for one in identity.deployments) else 2
+    rows = [(one.name, " ".join(one.scopes), " ".join(one.prefixes)) for one in identity.deployments]
+    run.output.table(("DEPLOYMENT", "SCOPES", "ONLY BELOW")[:columns], [row[:columns] for row in rows])
