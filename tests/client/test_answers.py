@@ -41,7 +41,7 @@ def test_success_is_no_error(status) -> None:
         (409, "deployment_disabled", RequestNotAllowed, 4),
         (409, "base_gone", RequestNotAllowed, 4),
         (410, "bundle_gone", RequestNotAllowed, 4),
-        (412, "version_mismatch", RequestNotAllowed, 4),
+        (412, "version_mismatch", RequestRefused, 3),
         (413, "upload_too_large", RequestRefused, 3),
         (422, "gate_refused", RequestRefused, 3),
         (423, "deployment_frozen", RequestNotAllowed, 4),
