@@ -16,6 +16,11 @@ PROGRAM = "dagferry"
 COMMANDS = {
     "status": "Show whether every pod has the newest deploy.",
     "deployments": "List the deployments of the server.",
+    "history": "Show who deployed what, when and why.",
+    "show": "Show one deploy: what it changed, and its warnings.",
+    "diff": "Show which files differ between two versions.",
+    "download": "Download a version.",
+    "verify": "Check the deploy log and the content of versions.",
     "whoami": "Show who you are for the server, and what you may do.",
     "completion": "Print the script that completes commands in a shell.",
 }

@@ -93,6 +93,25 @@ class Output:
 
         Console(file=sys.stdout, highlight=False).print(Text.assemble(*((cell.text, cell.style) for cell in cells)))
 
+    def text(self, lines: Iterable[Styled]) -> None:
+        """Print lines of files: exactly as they are where a program reads them, as ``patch`` does.
+
+        On a terminal they have their colors and no control characters, and are not wrapped.
+        """
+        if not sys.stdout.isatty():
+            sys.stdout.flush()
+            for line in lines:
+                # As bytes: a file may have characters that the encoding of stdout does not have.
+                sys.stdout.buffer.write(line.text.encode() + b"\n")
+            sys.stdout.buffer.flush()
+            return
+        from rich.console import Console  # noqa: PLC0415 - 50 ms, which only a terminal needs
+        from rich.text import Text  # noqa: PLC0415
+
+        console = Console(file=sys.stdout, highlight=False)
+        for line in lines:
+            console.print(Text(clean(line.text.expandtabs()), line.style), soft_wrap=True)
+
     def table(self, head: Sequence[str], rows: Iterable[Sequence[Cell]]) -> None:
         """Print a table: with colors on a terminal, elsewhere in plain columns."""
         listed = [[_cell(cell) for cell in row] for row in rows]
