@@ -18,6 +18,7 @@ PREFIX = "dagferry_server_"
 DEPLOYMENT = "deployment"
 OUTCOME_OK = "ok"
 OUTCOME_UNCHANGED = "unchanged"
+OUTCOME_DRY_RUN = "dry_run"
 CLIENT_DISCONNECTED = "client_disconnected"
 """The outcome of an upload, and the status of a request, whose client disconnected before its answer, or in the middle
 of it; a deploy that was logged before remains."""
@@ -47,8 +48,8 @@ class Metrics:
         self.uploads = make(
             Counter,
             "uploads_total",
-            "Uploads by outcome: ok, unchanged, client_disconnected, or an error's code. The deployment is empty if it "
-            "does not exist or the caller may not know of it.",
+            "Uploads by outcome: ok, unchanged, dry_run, client_disconnected, or an error's code. The deployment is "
+            "empty if it does not exist or the caller may not know of it.",
             of,
             "outcome",
         )
@@ -71,6 +72,13 @@ class Metrics:
         )
         self.commit_seconds = make(
             Histogram, "upload_commit_seconds", "Time to store a bundle and its deploy.", of, buckets=_SECONDS
+        )
+        self.webhooks = make(
+            Counter,
+            "webhooks_total",
+            "Messages to webhooks: delivered, dropped, and failed attempts, which are repeated.",
+            of,
+            "outcome",
         )
         self.bundle_sent_bytes = make(Counter, "bundle_sent_bytes_total", "Bytes of complete bundles sent.", of)
         self.patch_sent_bytes = make(Counter, "patch_sent_bytes_total", "Bytes of patches sent.", of)
