@@ -97,3 +97,24 @@ DETAILS: dict[str, Any] = {
     "cut": False,
 }
 """The details of a deploy that has nothing to say."""
+
+DEPLOYED: dict[str, Any] = {
+    "version": VERSION,
+    "digest": f"sha256:{'ab' * 32}",
+    "sequence": 42,
+    "kind": "rollback",
+    "under": "",
+    "dry_run": False,
+    "unchanged": False,
+    "added": 1,
+    "changed": 1,
+    "removed": 1,
+    "warnings": [],
+    "excluded": 0,
+    "excluded_paths": [],
+    "added_paths": ["new.py"],
+    "changed_paths": ["etl.py"],
+    "removed_paths": ["old.py"],
+    "cut": False,
+}
+"""The answer to a request to deploy."""

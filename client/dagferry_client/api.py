@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from urllib.parse import quote
 
 from dagferry_client.decode import decode
-from dagferry_client.deploy_log import Details, Diff, Files, LoggedDeploy, LogPage, WithDetails
+from dagferry_client.deploy_log import Deployed, Details, Diff, Files, LoggedDeploy, LogPage, WithDetails
 from dagferry_core import protocol
 from dagferry_core.errors import FormatError
 from dagferry_core.names import MAX_SEQUENCE
@@ -22,6 +22,10 @@ WAIT_SLACK_SECONDS = 20.0
 """How much longer than it was asked to wait the server may be silent."""
 MAX_PAGE_DEPLOYS = 200
 """How many deploys the server sends at once."""
+REPEAT_SECONDS = 60.0
+"""How long a rollback or a promote is sent again after a lost answer: the second finds that nothing is to be done."""
+DEPLOY_SILENCE_SECONDS = 180.0
+"""How long the server may work on a deploy without an answer: one with very many files waits for its turn."""
 _NOT_MODIFIED = 304
 
 _Tuple = TypeVar("_Tuple", bound=tuple[Any, ...])
@@ -114,6 +118,34 @@ class Status(NamedTuple):
     servers: Servers
 
 
+class DeployOptions(NamedTuple):
+    """How something is deployed. With ``dry_run`` nothing is, and the answer says what would change.
+
+    ``if_match`` is the version that must be current, ``NOTHING_TAG`` for the first deploy, empty for any. The others
+    are what is passed over: they need the scope ``override``.
+    """
+
+    dry_run: bool = False
+    if_match: str = ""
+    skip_gate: bool = False
+    allow_removals: bool = False
+    override_freeze: bool = False
+
+    def query(self) -> dict[str, str]:
+        """Return the parameters of the request."""
+        switches = {
+            protocol.DRY_RUN: self.dry_run,
+            protocol.SKIP_GATE: self.skip_gate,
+            protocol.ALLOW_REMOVALS: self.allow_removals,
+            protocol.OVERRIDE_FREEZE: self.override_freeze,
+        }
+        return {name: protocol.SET for name, is_set in switches.items() if is_set}
+
+    def headers(self) -> dict[str, str]:
+        """Return the headers of the request."""
+        return {protocol.IF_MATCH: f'"{self.if_match}"'} if self.if_match else {}
+
+
 class _Deployments(NamedTuple):
     deployments: list[Listed]
 
@@ -197,6 +229,31 @@ class Api:
         path = path_of(protocol.DOWNLOAD_PATH, deployment=deployment)
         with self.http.stream(path, query={protocol.VERSION: version}) as (_, pieces):
             yield pieces
+
+    # --- deploys without an upload -----------------------------------------------------------------------------------
+
+    def rollback(self, deployment: str, version: str, under: str, description: str, options: DeployOptions) -> Deployed:
+        """Deploy an older version again; with ``under``, only its files below that folder."""
+        body = {"version": version, "under": under, "description": description}
+        return self._deploy(path_of(protocol.ROLLBACK_PATH, deployment=deployment), body, options)
+
+    def promote(self, origin: str, deployment: str, version: str, description: str, options: DeployOptions) -> Deployed:
+        """Deploy to ``deployment`` what ``origin`` has as ``version``."""
+        body = {"from": origin, "version": version, "description": description}
+        return self._deploy(path_of(protocol.PROMOTE_PATH, deployment=deployment), body, options)
+
+    def _deploy(self, path: str, body: Mapping[str, str], options: DeployOptions) -> Deployed:
+        given = {name: value for name, value in body.items() if value}
+        answer = self.http.request(
+            "POST",
+            path,
+            query=options.query(),
+            headers={"Content-Type": protocol.JSON_TYPE, **options.headers()},
+            body=json.dumps(given).encode(),
+            silence_seconds=DEPLOY_SILENCE_SECONDS,
+            repeat_seconds=REPEAT_SECONDS,
+        )
+        return decoded(Deployed, answer)
 
 
 def path_of(template: str, **names: str) -> str:

@@ -20,6 +20,8 @@ COMMANDS = {
     "show": "Show one deploy: what it changed, and its warnings.",
     "diff": "Show which files differ between two versions.",
     "download": "Download a version.",
+    "rollback": "Deploy an older version again.",
+    "promote": "Deploy what another deployment has.",
     "verify": "Check the deploy log and the content of versions.",
     "whoami": "Show who you are for the server, and what you may do.",
     "completion": "Print the script that completes commands in a shell.",

@@ -118,7 +118,7 @@ class Deployed(NamedTuple):
     """The answer to a request to deploy; after a dry run, what would change.
 
     ``version`` is the one that is current now, empty if there is none. If ``unchanged``, nothing was to be done. The
-    lists of paths are truncated if ``cut``.
+    lists of paths are truncated if ``cut``; ``excluded`` counts the files that the server excluded.
     """
 
     version: str
@@ -132,6 +132,8 @@ class Deployed(NamedTuple):
     changed: int
     removed: int
     warnings: list[str]
+    excluded: int
+    excluded_paths: list[str]
     added_paths: list[str]
     changed_paths: list[str]
     removed_paths: list[str]
