@@ -16,7 +16,7 @@ from dagferry_follow.errors import AnswerInvalid
 from dagferry_follow.remote.transport import MAX_SHOWN_CHARACTERS
 
 _OK, _REDIRECT, _NOT_MODIFIED, _ERROR = 200, 300, 304, 400
-_NOT_ALLOWED = {401, 403, 404, 409, 410, 423}
+_NOT_ALLOWED = {401, 403, 404, 409, 410, 412, 423}
 _TRY_AGAIN = {502, 503, 504, 507}
 _UNAUTHORIZED, _TOO_LARGE, _PROXY_LOGIN = 401, 413, 407
 _PROXIES = f"{DOCUMENTATION}/how-to/proxies.md"
@@ -93,11 +93,9 @@ def _server_error(
     code, message, hint = said["code"], said["message"], said["hint"]
     if status == _UNAUTHORIZED:
         hint = f"The token came from {credentials.source}. {hint}" if credentials.source else credentials.missing_hint
-    kind: type[ClientError]
+    kind: type[ClientError] = RequestRefused if status < 500 else ServerUnavailable  # noqa: PLR2004
     if status in _NOT_ALLOWED:
         kind = RequestNotAllowed
-    else:
-        kind = RequestRefused if status < 500 else ServerUnavailable  # noqa: PLR2004
     return kind(message, hint, status=status, reason=code, details=details, retry_after=_retry_after(status, headers))
 
 

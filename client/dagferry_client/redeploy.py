@@ -11,9 +11,10 @@ from dagferry_client.converge import live_sentence, wait_option, wait_until_live
 from dagferry_client.deploy_log import Deployed
 from dagferry_client.describe import in_words, path_lines, text_of
 from dagferry_client.errors import NotConverged
+from dagferry_client.exits import EXIT_INTERRUPTED
 from dagferry_client.output import Output
 from dagferry_client.run import Run
-from dagferry_core.errors import DagferryError
+from dagferry_core.errors import EXIT_NOT_ALLOWED, EXIT_NOT_CONVERGED, DagferryError
 from dagferry_core.protocol import NOTHING_TAG
 
 Send = Callable[[DeployOptions], Deployed]
@@ -26,6 +27,12 @@ OPTIONS = (
     click.option("--dry-run", is_flag=True, help="Only show what would change."),
     click.option("--override-freeze", is_flag=True, help="Deploy to a frozen deployment; needs the scope override."),
 )
+
+EXITS = {
+    EXIT_NOT_ALLOWED: "It is not allowed or does not exist, or somebody else deployed before the answer.",
+    EXIT_NOT_CONVERGED: "It is deployed, but with --wait it did not become live in every pod in time.",
+    EXIT_INTERRUPTED: "The answer was not yes; nothing was changed.",
+}
 
 
 class Redeployed(NamedTuple):

@@ -2,6 +2,10 @@
 
 import os
 
+import click
+
+from dagferry_client.run import OptionalValue, Run, sub_command
+
 TOML = '[targets.prod]\nserver="{0}"\ndeployment="prod"\nbranch="main"\n[targets.lab]\nserver="{0}"\ndeployment="lab"\n'
 
 

@@ -61,6 +61,7 @@ class DiffReport(NamedTuple):
         "dagferry diff dags/",
         "dagferry diff 42 41 --content > undo.patch",
     ),
+    prints=(DiffReport,),
 )
 def command(run: Run, *, old: str, new: str | None, content: bool) -> None:
     """Show which files differ between two versions.

@@ -46,6 +46,7 @@ class Downloaded(NamedTuple):
         "dagferry download 42 -o old.tar.gz",
         "dagferry download 42 --extract old/",
     ),
+    prints=(Downloaded,),
 )
 def command(run: Run, *, version: str | None, file: str | None, extract: str | None, yes: bool) -> None:
     """Download a version.

@@ -35,6 +35,7 @@ class History(NamedTuple):
     ),
     click.option("-a", "--all", "everything", is_flag=True, help="All deploys, from the first one."),
     examples=("dagferry history -d prod", "dagferry history --limit 5", "dagferry history --all --json"),
+    prints=(History,),
 )
 def command(run: Run, *, limit: int, everything: bool) -> None:
     """Show who deployed what, when and why."""

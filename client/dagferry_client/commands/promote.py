@@ -4,7 +4,7 @@ import click
 
 from dagferry_client.api import DeployOptions
 from dagferry_client.deploy_log import Deployed
-from dagferry_client.redeploy import OPTIONS, Wanted, redeploy
+from dagferry_client.redeploy import EXITS, OPTIONS, Redeployed, Wanted, redeploy
 from dagferry_client.run import Run, sub_command
 from dagferry_client.versions import current, find_version
 from dagferry_core.errors import SetupError
@@ -29,6 +29,8 @@ def _deployment(_ctx: click.Context, _parameter: click.Parameter, value: str) ->
         "dagferry promote staging prod --wait",
         "dagferry promote staging prod --version 41 --dry-run",
     ),
+    prints=(Redeployed,),
+    exits=EXITS,
 )
 def command(
     run: Run,

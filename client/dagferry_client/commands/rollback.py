@@ -7,7 +7,7 @@ import click
 from dagferry_client.api import MAX_PAGE_DEPLOYS, Api, DeployOptions
 from dagferry_client.deploy_log import Deployed, LoggedDeploy
 from dagferry_client.errors import RequestNotAllowed
-from dagferry_client.redeploy import OPTIONS, Wanted, redeploy
+from dagferry_client.redeploy import EXITS, OPTIONS, Redeployed, Wanted, redeploy
 from dagferry_client.run import Run, sub_command
 from dagferry_client.versions import find_version
 from dagferry_core.archive.errors import PathRefused
@@ -28,6 +28,8 @@ MAX_TRIED = 20
         "dagferry rollback --previous --dry-run",
         'dagferry rollback --previous --under team-a/ -m "Broken import"',
     ),
+    prints=(Redeployed,),
+    exits=EXITS,
 )
 def command(
     run: Run,

@@ -24,6 +24,7 @@ class Shown(NamedTuple):
 @sub_command(
     click.argument("version", metavar="V"),
     examples=("dagferry show 42 -d prod", "dagferry show 20261120T064501Z-000042 --json"),
+    prints=(Shown,),
 )
 def command(run: Run, *, version: str) -> None:
     """Show one deploy: what it changed, and its warnings."""

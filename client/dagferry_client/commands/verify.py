@@ -53,6 +53,8 @@ class Verified(NamedTuple):
     click.argument("version", metavar="[V]", required=False),
     click.option("-a", "--all", "everything", is_flag=True, help="Check the content of every version that is stored."),
     examples=("dagferry verify -d prod", "dagferry verify 42", "dagferry verify --all --json"),
+    prints=(Verified,),
+    exits={EXIT_UNAVAILABLE: "Something could not be checked.", EXIT_LOCAL: "The log or a content is not what it was."},
 )
 def command(run: Run, *, version: str | None, everything: bool) -> int:
     """Check the deploy log and the content of versions.
