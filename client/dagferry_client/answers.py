@@ -16,7 +16,7 @@ from dagferry_follow.errors import AnswerInvalid
 from dagferry_follow.remote.transport import MAX_SHOWN_CHARACTERS
 
 _OK, _REDIRECT, _NOT_MODIFIED, _ERROR = 200, 300, 304, 400
-_NOT_ALLOWED = {401, 403, 404, 409, 410, 412, 423}
+_NOT_ALLOWED = {401, 403, 404, 409, 410, 423}
 _TRY_AGAIN = {502, 503, 504, 507}
 _UNAUTHORIZED, _TOO_LARGE, _PROXY_LOGIN = 401, 413, 407
 _PROXIES = f"{DOCUMENTATION}/how-to/proxies.md"

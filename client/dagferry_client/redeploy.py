@@ -14,7 +14,7 @@ from dagferry_client.errors import NotConverged
 from dagferry_client.exits import EXIT_INTERRUPTED
 from dagferry_client.output import Output
 from dagferry_client.run import Run
-from dagferry_core.errors import EXIT_NOT_ALLOWED, EXIT_NOT_CONVERGED, DagferryError
+from dagferry_core.errors import EXIT_NOT_CONVERGED, EXIT_REFUSED, DagferryError
 from dagferry_core.protocol import NOTHING_TAG
 
 Send = Callable[[DeployOptions], Deployed]
@@ -29,7 +29,7 @@ OPTIONS = (
 )
 
 EXITS = {
-    EXIT_NOT_ALLOWED: "It is not allowed or does not exist, or somebody else deployed before the answer.",
+    EXIT_REFUSED: "The server refuses it, or somebody else deployed before the answer.",
     EXIT_NOT_CONVERGED: "It is deployed, but with --wait it did not become live in every pod in time.",
     EXIT_INTERRUPTED: "The answer was not yes; nothing was changed.",
 }

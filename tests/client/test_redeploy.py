@@ -109,7 +109,7 @@ def test_somebody_else_s_deploy_meanwhile_is_said(at, server, person) -> None:
     server.answer(DRY, SHOWN)
     server.answer(REAL, {"code": "version_mismatch", "message": "prod has version 43 by now.", "hint": "Look."}, 412)
     done = at("rollback", TARGET)
-    assert (done.code, done.out) == (4, "")
+    assert (done.code, done.out) == (3, "")
     assert "prod has version 43 by now." in done.err
 
 

@@ -20,7 +20,7 @@ MAX_TRIED = 20
 
 @sub_command(
     click.argument("version", metavar="[V]", required=False),
-    click.option("--previous", is_flag=True, help="Undo the last deploy: deploy the version before it."),
+    click.option("--previous", is_flag=True, help="Undo the last deploy: deploy the previous version again."),
     click.option("--under", metavar="FOLDER", default="", help="Only this folder; everything else stays as it is."),
     *OPTIONS,
     examples=(
@@ -80,9 +80,9 @@ def _folder(under: str) -> str:
 
 
 def _previous(api: Api, deployment: str, folder: str, options: DeployOptions) -> tuple[str, str]:
-    """Return the version before the last deploy, and that of the last one.
+    """Return the previous version, and the current one.
 
-    With ``folder``, it is the version before the last deploy that changed something in it.
+    With ``folder``, the first one is that which precedes the last deploy that changed something in it.
     """
     log = api.log(deployment, MAX_PAGE_DEPLOYS if folder else 2).deploys
     tried = 0
