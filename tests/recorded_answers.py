@@ -97,3 +97,27 @@ DETAILS: dict[str, Any] = {
     "cut": False,
 }
 """The details of a deploy that has nothing to say."""
+
+
+def deployed(digest: str, **changed: Any) -> dict[str, Any]:
+    """The answer to a deploy that became version 43 with this digest."""
+    return {
+        "version": make_version(1795157102, 43),
+        "digest": digest,
+        "sequence": 43,
+        "kind": "upload",
+        "under": "",
+        "dry_run": False,
+        "unchanged": False,
+        "added": 1,
+        "changed": 0,
+        "removed": 0,
+        "warnings": [],
+        "excluded": 0,
+        "excluded_paths": [],
+        "added_paths": ["a.py"],
+        "changed_paths": [],
+        "removed_paths": [],
+        "cut": False,
+        **changed,
+    }

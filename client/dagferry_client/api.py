@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from urllib.parse import quote
 
 from dagferry_client.decode import decode
-from dagferry_client.deploy_log import Details, Diff, Files, LoggedDeploy, LogPage, WithDetails
+from dagferry_client.deploy_log import Deployed, Details, Diff, Files, LoggedDeploy, LogPage, WithDetails
 from dagferry_core import protocol
 from dagferry_core.errors import FormatError
 from dagferry_core.names import MAX_SEQUENCE
@@ -16,10 +16,15 @@ from dagferry_follow.errors import AnswerInvalid
 
 if TYPE_CHECKING:
     # The sub-commands import this module for its types, and completion imports all sub-commands: without requests.
-    from dagferry_client.http import Answer, Http
+    from dagferry_client.form import Form
+    from dagferry_client.http import Answer, Body, Http
 
 WAIT_SLACK_SECONDS = 20.0
 """How much longer than it was asked to wait the server may be silent."""
+REPEAT_SECONDS = 60.0
+"""How long a deploy is sent again after a lost answer: the second one finds that nothing is to be done."""
+DEPLOY_SILENCE_SECONDS = 180.0
+"""How long the server may work on a deploy without an answer: one with very many files waits for its turn."""
 MAX_PAGE_DEPLOYS = 200
 """How many deploys the server sends at once."""
 _NOT_MODIFIED = 304
@@ -114,6 +119,30 @@ class Status(NamedTuple):
     servers: Servers
 
 
+class DeployOptions(NamedTuple):
+    """How something is deployed: what changes nothing and only says what would change, which version must be current,
+    and which checks are passed over.
+    """
+
+    dry_run: bool = False
+    if_match: str = ""
+    skip_gate: bool = False
+    allow_removals: bool = False
+
+    def query(self) -> dict[str, str]:
+        """Return the parameters of the request."""
+        switches = {
+            protocol.DRY_RUN: self.dry_run,
+            protocol.SKIP_GATE: self.skip_gate,
+            protocol.ALLOW_REMOVALS: self.allow_removals,
+        }
+        return {name: protocol.SET for name, is_set in switches.items() if is_set}
+
+    def headers(self) -> dict[str, str]:
+        """Return the headers of the request."""
+        return {protocol.IF_MATCH: f'"{self.if_match}"'} if self.if_match else {}
+
+
 class _Deployments(NamedTuple):
     deployments: list[Listed]
 
@@ -197,6 +226,33 @@ class Api:
         path = path_of(protocol.DOWNLOAD_PATH, deployment=deployment)
         with self.http.stream(path, query={protocol.VERSION: version}) as (_, pieces):
             yield pieces
+
+    # --- deploys -----------------------------------------------------------------------------------------------------
+
+    def upload(self, deployment: str, form: "Form", query: Mapping[str, str], options: DeployOptions) -> Deployed:
+        """Deploy the archive in a form."""
+        path = path_of(protocol.UPLOAD_PATH, deployment=deployment)
+        return decoded(Deployed, self._post(path, form.content_type, lambda: form, query, options))
+
+    def rollback(self, deployment: str, version: str, under: str, description: str, options: DeployOptions) -> Deployed:
+        """Deploy an older version again; with ``under``, only its files below that folder."""
+        asked = {"version": version, "under": under, "description": description}
+        body = json.dumps({name: value for name, value in asked.items() if value}).encode()
+        path = path_of(protocol.ROLLBACK_PATH, deployment=deployment)
+        return decoded(Deployed, self._post(path, protocol.JSON_TYPE, body, {}, options))
+
+    def _post(
+        self, path: str, content_type: str, body: "Body", query: Mapping[str, str], options: DeployOptions
+    ) -> "Answer":
+        return self.http.request(
+            "POST",
+            path,
+            query={**query, **options.query()},
+            headers={"Content-Type": content_type, **options.headers()},
+            body=body,
+            silence_seconds=DEPLOY_SILENCE_SECONDS,
+            repeat_seconds=REPEAT_SECONDS,
+        )
 
 
 def path_of(template: str, **names: str) -> str:
