@@ -98,26 +98,29 @@ DETAILS: dict[str, Any] = {
 }
 """The details of a deploy that has nothing to say."""
 
+DEPLOYED: dict[str, Any] = {
+    "version": VERSION,
+    "digest": f"sha256:{'ab' * 32}",
+    "sequence": 42,
+    "kind": "rollback",
+    "under": "",
+    "dry_run": False,
+    "unchanged": False,
+    "added": 1,
+    "changed": 1,
+    "removed": 1,
+    "warnings": [],
+    "excluded": 0,
+    "excluded_paths": [],
+    "added_paths": ["new.py"],
+    "changed_paths": ["etl.py"],
+    "removed_paths": ["old.py"],
+    "cut": False,
+}
+"""The answer to a request to deploy."""
+
 
 def deployed(digest: str, **changed: Any) -> dict[str, Any]:
-    """The answer to a deploy that became version 43 with this digest."""
-    return {
-        "version": make_version(1795157102, 43),
-        "digest": digest,
-        "sequence": 43,
-        "kind": "upload",
-        "under": "",
-        "dry_run": False,
-        "unchanged": False,
-        "added": 1,
-        "changed": 0,
-        "removed": 0,
-        "warnings": [],
-        "excluded": 0,
-        "excluded_paths": [],
-        "added_paths": ["a.py"],
-        "changed_paths": [],
-        "removed_paths": [],
-        "cut": False,
-        **changed,
-    }
+    """The answer to an upload that became version 43 with this digest."""
+    version = make_version(1795157102, 43)
+    return {**DEPLOYED, "kind": "upload", "version": version, "sequence": 43, "digest": digest, **changed}

@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 WAIT_SLACK_SECONDS = 20.0
 """How much longer than it was asked to wait the server may be silent."""
+MAX_PAGE_DEPLOYS = 200
+"""How many deploys the server sends at once."""
 REPEAT_SECONDS = 60.0
 """How long a deploy is sent again after a lost answer: the second one finds that nothing is to be done."""
 DEPLOY_SILENCE_SECONDS = 180.0
 """How long the server may work on a deploy without an answer: one with very many files waits for its turn."""
-MAX_PAGE_DEPLOYS = 200
-"""How many deploys the server sends at once."""
 _NOT_MODIFIED = 304
 
 _Tuple = TypeVar("_Tuple", bound=tuple[Any, ...])
@@ -120,14 +120,17 @@ class Status(NamedTuple):
 
 
 class DeployOptions(NamedTuple):
-    """How something is deployed: what changes nothing and only says what would change, which version must be current,
-    and which checks are passed over.
+    """How something is deployed. With ``dry_run`` nothing is, and the answer says what would change.
+
+    ``if_match`` is the version that must be current, ``NOTHING_TAG`` for the first deploy, empty for any. The others
+    are what is passed over: they need the scope ``override``.
     """
 
     dry_run: bool = False
     if_match: str = ""
     skip_gate: bool = False
     allow_removals: bool = False
+    override_freeze: bool = False
 
     def query(self) -> dict[str, str]:
         """Return the parameters of the request."""
@@ -135,6 +138,7 @@ class DeployOptions(NamedTuple):
             protocol.DRY_RUN: self.dry_run,
             protocol.SKIP_GATE: self.skip_gate,
             protocol.ALLOW_REMOVALS: self.allow_removals,
+            protocol.OVERRIDE_FREEZE: self.override_freeze,
         }
         return {name: protocol.SET for name, is_set in switches.items() if is_set}
 
@@ -240,19 +244,24 @@ class Api:
     def upload(self, deployment: str, form: "Form", query: Mapping[str, str], options: DeployOptions) -> Deployed:
         """Deploy the archive in a form."""
         path = path_of(protocol.UPLOAD_PATH, deployment=deployment)
-        return decoded(Deployed, self._post(path, form.content_type, lambda: form, query, options))
+        return self._deploy(path, form.content_type, lambda: form, query, options)
 
     def rollback(self, deployment: str, version: str, under: str, description: str, options: DeployOptions) -> Deployed:
         """Deploy an older version again; with ``under``, only its files below that folder."""
-        asked = {"version": version, "under": under, "description": description}
-        body = json.dumps({name: value for name, value in asked.items() if value}).encode()
+        body = _json_of(version=version, under=under, description=description)
         path = path_of(protocol.ROLLBACK_PATH, deployment=deployment)
-        return decoded(Deployed, self._post(path, protocol.JSON_TYPE, body, {}, options))
+        return self._deploy(path, protocol.JSON_TYPE, body, {}, options)
 
-    def _post(
+    def promote(self, origin: str, deployment: str, version: str, description: str, options: DeployOptions) -> Deployed:
+        """Deploy to ``deployment`` what ``origin`` has as ``version``."""
+        body = _json_of(**{"from": origin}, version=version, description=description)
+        path = path_of(protocol.PROMOTE_PATH, deployment=deployment)
+        return self._deploy(path, protocol.JSON_TYPE, body, {}, options)
+
+    def _deploy(
         self, path: str, content_type: str, body: "Body", query: Mapping[str, str], options: DeployOptions
-    ) -> "Answer":
-        return self.http.request(
+    ) -> Deployed:
+        answer = self.http.request(
             "POST",
             path,
             query={**query, **options.query()},
@@ -261,6 +270,12 @@ class Api:
             silence_seconds=DEPLOY_SILENCE_SECONDS,
             repeat_seconds=REPEAT_SECONDS,
         )
+        return decoded(Deployed, answer)
+
+
+def _json_of(**given: str) -> bytes:
+    """Return what is not empty as a JSON object."""
+    return json.dumps({name: value for name, value in given.items() if value}).encode()
 
 
 def path_of(template: str, **names: str) -> str:

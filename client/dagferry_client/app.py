@@ -24,6 +24,8 @@ COMMANDS = {
     "show": "Show one deploy: what it changed, and its warnings.",
     "diff": "Show which files differ between two versions.",
     "download": "Download a version.",
+    "rollback": "Deploy an older version again.",
+    "promote": "Deploy what another deployment has.",
     "verify": "Check the deploy log and the content of versions.",
     "doctor": "Find out what is wrong with the connection or the token.",
     "whoami": "Show who you are for the server, and what you may do.",

@@ -1,160 +1,150 @@
-"""Waits until every pod has a deploy live, and says what it waits for.
+"""``--wait``: waits until a deploy is live in every pod, and says what keeps it from being so.
 
-Success needs the server's word that all known pods have exactly this version. Everything else fails: a fleet that needs
-longer, a later deploy, no pod at all, a server that no longer answers. Whether Airflow has parsed the files is another
-question, and is said to be one.
+Only the state ``HEALTHY`` with exactly this version ends the wait with success; that a server knows no pod is never a
+success. A server that does not answer in between is asked again until the time is over.
 """
 
-import math
 import re
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any
 
 import click
 
 from dagferry_client.api import Api, Status
-from dagferry_client.errors import ClientError, NotConverged
-from dagferry_client.output import Output
-from dagferry_client.progress import progress
+from dagferry_client.deploy_log import Deployed
+from dagferry_client.errors import ClientError, ConnectionLost, NotConverged
+from dagferry_client.output import MAX_LISTED
 from dagferry_client.run import OptionalValue
+from dagferry_core.errors import DagferryError
 from dagferry_core.protocol import MAX_WAIT_SECONDS
-from dagferry_follow.errors import AnswerInvalid, ProxyFailed, ServerUnreachable
 
 DEFAULT_WAIT = "60s"
-MAX_CONVERGE_SECONDS = 3600
-SAY_SECONDS = 2.0
-"""How often a change of the numbers alone is said, where there is no terminal: a fleet may have 1,000 pods."""
+MAX_WAIT_LIMIT_SECONDS = 3600
 PAUSE_SECONDS = 1.0
-"""The pause after an answer without news that came at once: something on the way does not let the server wait."""
-NAMED_PODS = 5
-"""How many pods that lack the deploy are named."""
-NOT_PARSED = (
-    "Live means that the files are there. Airflow parses them within seconds after that, or reports import errors."
-)
-_HEALTHY = "HEALTHY"
-_UNITS = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600}
+"""The pause after a server did not answer."""
+HEALTHY = "HEALTHY"
+LIVE = "live"
+_UNITS = {"": 1, "s": 1, "m": 60}
+_DURATION = re.compile(r"([0-9]{1,6})([sm]?)")
 
 
-class Awaited(NamedTuple):
-    """The deploy that is waited for."""
+class Seconds(click.ParamType):  # type: ignore[type-arg]  # generic only in newer clicks
+    """A time such as ``60``, ``60s`` or ``5m``, as whole seconds."""
 
-    deployment: str
-    version: str
-    sequence: int
+    name = "seconds"
 
-
-class _Duration(click.ParamType):  # type: ignore[type-arg] # generic since click 8.4 alone
-    """A time such as ``90``, ``60s`` or ``5m``, in seconds."""
-
-    name = "duration"
-
-    def convert(self, value: str | int, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        match = re.fullmatch(r"([0-9]{1,6})(s|m|min|h|)", str(value))
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the seconds that ``value`` is."""
+        match = _DURATION.fullmatch(str(value))
         seconds = int(match[1]) * _UNITS[match[2]] if match else 0
-        if not 0 < seconds <= MAX_CONVERGE_SECONDS:
-            self.fail(f"{value!r} is not a time such as 60s or 5m, of at most 1h.", param, ctx)
+        if not 1 <= seconds <= MAX_WAIT_LIMIT_SECONDS:
+            self.fail(f"{value!r} is not a time from 1s to {MAX_WAIT_LIMIT_SECONDS // 60}m, such as 60s.", param, ctx)
         return seconds
 
 
-WAIT_OPTION = click.option(
+wait_option = click.option(
     "--wait",
-    "wait_seconds",
-    type=_Duration(),
     cls=OptionalValue,
     bare=DEFAULT_WAIT,
+    type=Seconds(),
     metavar="[=TIME]",
-    help=f"Wait until every pod has it live, up to TIME (default {DEFAULT_WAIT}); fail if that does not happen.",
+    help=f"Wait until it is live in every pod, for at most this time ({DEFAULT_WAIT}, or such as --wait=5m).",
 )
-"""``--wait`` and ``--wait=5m``: ``wait_seconds`` is an ``int``, or ``None``."""
+"""The option of all commands that can wait; its value is in whole seconds, ``None`` without it."""
 
 
-def wait_until_live(api: Api, deploy: Awaited, seconds: int, output: Output) -> Status:
-    """Return the status with which every pod has ``deploy``; raise ``NotConverged`` if that is not within ``seconds``.
+def wait_until_live(
+    api: Api, deployment: str, deployed: Deployed, seconds: float, say: Callable[[str], None]
+) -> Status:
+    """Wait until what was deployed is live in every pod; return the status that shows it.
 
-    Says what changes on stderr: on a terminal in one line.
+    ``say`` gets a sentence whenever something changes. Raises ``NotConverged`` after ``seconds``, and as soon as there
+    is a newer deploy; the error of the request if the server does not answer at the end, or refuses to.
     """
-    began = time.monotonic()
-    with progress(output, 1) as advance:
-        if advance:
-            show: Callable[[Status], None] = lambda status: advance(_share(status), _sentence(status))  # noqa: E731
-        else:
-            show = _Sayer(output).show
-        status = _wait(api, deploy, began + seconds, seconds, show)
-    pods = status.counts.live
-    output.say(f"Live in {_all(pods)}, after {time.monotonic() - began:.1f} s. {NOT_PARSED}")
-    return status
-
-
-def _wait(api: Api, deploy: Awaited, until: float, seconds: int, show: Callable[[Status], None]) -> Status:
-    tag, last = "", None
+    wait = _Wait(api, deployment, deployed, say)
+    until = time.monotonic() + seconds
     while True:
+        if status := wait.look(until - time.monotonic()):
+            return status
         left = until - time.monotonic()
-        wait = min(MAX_WAIT_SECONDS, math.ceil(left)) if tag and left > 0 else 0
-        asked = time.monotonic()
+        if left <= 0:
+            raise wait.error or _not_live(deployment, deployed.version, wait.status, seconds)
+        if wait.error or left < 1:
+            time.sleep(min(PAUSE_SECONDS, left))
+
+
+class _Wait:
+    """What is known while a deploy is waited for; ``error`` is why the last request had no answer."""
+
+    def __init__(self, api: Api, deployment: str, deployed: Deployed, say: Callable[[str], None]) -> None:
+        self._api = api
+        self._deployment = deployment
+        self._deployed = deployed
+        self._say = say
+        self._tag = self._said = ""
+        self.status: Status | None = None
+        self.error: DagferryError | None = None
+
+    def look(self, left: float) -> Status | None:
+        """Ask once, for at most ``left`` seconds; return the status if the deploy is live everywhere."""
+        wait = max(0, min(MAX_WAIT_SECONDS, int(left))) if self._tag else 0
         try:
-            status, tag = api.status(deploy.deployment, tag=tag, wait=wait)
-        except (ClientError, ServerUnreachable, ProxyFailed, AnswerInvalid) as error:
-            raise NotConverged(
-                f"{deploy.version} was deployed, but whether it is live is not known: {error.message}", error.hint
-            ) from error
-        if status:
-            last = status
-            if status.sequence > deploy.sequence:
-                raise NotConverged(
-                    f"{deploy.version} was superseded by {status.version} before every pod had it.",
-                    "Somebody else deployed. See what: dagferry history",
-                )
-            if status.version == deploy.version and status.state == _HEALTHY and status.counts.live:
-                return status
-            show(status)
-        now = time.monotonic()
-        if now >= until:
-            raise NotConverged(_failure(deploy, last, seconds))
-        if status is None and now - asked < PAUSE_SECONDS:
-            time.sleep(PAUSE_SECONDS)
+            found, self._tag = self._api.status(self._deployment, tag=self._tag, wait=wait)
+        except (ClientError, ConnectionLost) as error:
+            if isinstance(error, ClientError) and error.retry_after is None:
+                raise
+            self.error = error
+            return None
+        self.error = None
+        self.status = status = found or self.status
+        if status is None:
+            return None
+        if status.sequence > self._deployed.sequence:
+            raise _superseded(self._deployment, self._deployed.version, status)
+        if status.state == HEALTHY and status.version == self._deployed.version:
+            return status
+        now = progress(status, self._deployed.version)
+        if now != self._said:
+            self._say(now)
+            self._said = now
+        return None
 
 
-class _Sayer:
-    """Says what changes, as sentences."""
-
-    def __init__(self, output: Output) -> None:
-        self._output = output
-        self._said = ("", "")
-        self._at = -math.inf
-
-    def show(self, status: Status) -> None:
-        now, said = time.monotonic(), (status.state, _sentence(status))
-        if said == self._said or (said[0] == self._said[0] and now < self._at + SAY_SECONDS):
-            return
-        self._output.say(said[1])
-        self._said, self._at = said, now
-
-
-def _share(status: Status) -> float:
-    return status.counts.live / max(status.counts.known, 1)
-
-
-def _sentence(status: Status) -> str:
+def progress(status: Status, version: str) -> str:
+    """Return one sentence about how far the fleet is."""
+    if status.version != version:
+        return f"The server does not show {version} yet."
     if not status.counts.known:
-        return f"Waiting for a pod to appear: {status.reason}"
-    return f"Live in {status.counts.live} of {status.counts.known} pods. {status.reason}"
+        return "No pod is known yet."
+    kinds = {"behind": status.counts.behind, "failing": status.counts.failing, "lost": status.counts.lost}
+    more = "".join(f", {number} {name}" for name, number in kinds.items() if number)
+    return f"{status.state}: {status.counts.live} of {status.counts.known} pods live{more}."
 
 
-def _failure(deploy: Awaited, status: Status | None, seconds: int) -> str:
-    """Return why waiting ended; ``status`` is the last one that is known."""
-    was = f"{deploy.version} was deployed, but"
-    if status is None or status.version != deploy.version:
-        return f"{was} after {seconds} s the server's status does not show it."
-    if not status.counts.known:
-        return f"{was} no pod of {deploy.deployment} is known, so nothing is known to be live."
-    lacking = [f"{pod.instance} ({pod.error or pod.state})" for pod in status.sidecars if pod.state != "live"]
-    named = ", ".join(lacking[:NAMED_PODS]) + (f" and {len(lacking) - NAMED_PODS} more" * (len(lacking) > NAMED_PODS))
+def live_sentence(status: Status) -> str:
+    """Return what to say when a deploy is live."""
+    pods = f"all {status.counts.live} pods" if status.counts.live != 1 else "the only pod"
     return (
-        f"{was} after {seconds} s {deploy.deployment} is {status.state}, with {status.counts.live} of "
-        f"{status.counts.known} pods live. {status.reason}" + (f" Not live: {named}." if named else "")
+        f"{status.version} is live in {pods}. Airflow shows changed DAGs when its DAG processor has parsed the files."
     )
 
 
-def _all(pods: int) -> str:
-    return "the only pod" if pods == 1 else f"all {pods} pods"
+def _superseded(deployment: str, version: str, status: Status) -> NotConverged:
+    return NotConverged(
+        f"{version} was deployed to {deployment}, but {status.version} was deployed after it.",
+        "See by whom: dagferry history",
+    )
+
+
+def _not_live(deployment: str, version: str, status: Status | None, seconds: float) -> NotConverged:
+    said = f"{version} was deployed to {deployment}, but is not live in every pod after {seconds:.0f} s"
+    if status is None or not status.counts.known:
+        return NotConverged(
+            f"{said}: no pod is known.", "Does a sidecar follow this deployment of this server? See: dagferry status"
+        )
+    late = [sidecar for sidecar in status.sidecars if sidecar.state != LIVE or sidecar.live != version]
+    named = [f"{one.instance} ({one.state}{': ' + one.error if one.error else ''})" for one in late[:MAX_LISTED]]
+    more = f" and {len(late) - MAX_LISTED} more" if len(late) > MAX_LISTED else ""
+    pods = f" {', '.join(named)}{more}." if named else ""
+    return NotConverged(f"{said}: {status.reason}{pods}")

@@ -118,8 +118,8 @@ class Deployed(NamedTuple):
     """The answer to a request to deploy; after a dry run, what would change.
 
     ``version`` is the one that is current now, empty if there is none. If ``unchanged``, nothing was to be done. The
-    lists of paths are truncated if ``cut``. ``excluded`` files of an upload match the server's exclude patterns. What
-    older servers lack has its default.
+    lists of paths are truncated if ``cut``; ``excluded`` counts the files that the server excluded. What older servers
+    lack has its default.
     """
 
     version: str
@@ -130,12 +130,12 @@ class Deployed(NamedTuple):
     changed: int
     removed: int
     warnings: list[str]
-    excluded: int = 0
-    excluded_paths: list[str] = []  # noqa: RUF012 - it is never changed
+    excluded: int
+    excluded_paths: list[str]
     kind: str = "upload"
     under: str = ""
     dry_run: bool = False
-    added_paths: list[str] = []  # noqa: RUF012
+    added_paths: list[str] = []  # noqa: RUF012 - it is never changed
     changed_paths: list[str] = []  # noqa: RUF012
     removed_paths: list[str] = []  # noqa: RUF012
     cut: bool = False

@@ -35,20 +35,21 @@ def in_words(added: int, changed: int, removed: int) -> str:
     return f"{added} file{'s' * (added != 1)} added, {changed} changed, {removed} removed"
 
 
-def show_paths(output: Output, found: Deployed | Details) -> None:
-    """Print a line for each path that was added, changed or removed."""
-    for letter, paths in ((ADDED, found.added_paths), (CHANGED, found.changed_paths), (REMOVED, found.removed_paths)):
-        for path in paths:
-            output.styled(Styled(letter, STYLES[letter]), f"  {path}")
-    if found.cut:
-        output.line("and more: the list is cut.")
+def path_lines(found: Deployed | Details) -> list[tuple[Cell, ...]]:
+    """Return a line for each path that was added, changed or removed."""
+    changes = ((ADDED, found.added_paths), (CHANGED, found.changed_paths), (REMOVED, found.removed_paths))
+    lines: list[tuple[Cell, ...]] = [
+        (Styled(letter, STYLES[letter]), f"  {path}") for letter, paths in changes for path in paths
+    ]
+    return [*lines, ("and more: the list is cut.",)] if found.cut else lines
 
 
 def table(output: Output, head: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
     """Print a table without the columns in which no row has anything."""
-    filled = [column for column in range(len(head)) if any(_text(row[column]) for row in rows)]
+    filled = [column for column in range(len(head)) if any(text_of(row[column]) for row in rows)]
     output.table([head[column] for column in filled], [[row[column] for column in filled] for row in rows])
 
 
-def _text(cell: Cell) -> str:
+def text_of(cell: Cell) -> str:
+    """Return the text of a cell."""
     return cell.text if isinstance(cell, Styled) else cell

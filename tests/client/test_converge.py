@@ -1,206 +1,142 @@
-"""Waiting succeeds only if the server says that every pod has exactly this deploy; everything else is a failure."""
-
-import itertools
-from typing import Any
+"""A deploy is waited for until every pod has it; nothing else counts as success."""
 
 import click
 import pytest
 
 from dagferry_client import converge
-from dagferry_client.api import Status
-from dagferry_client.converge import NOT_PARSED, WAIT_OPTION, Awaited, wait_until_live
+from dagferry_client.api import Api, Status
+from dagferry_client.converge import Seconds, live_sentence, wait_until_live
 from dagferry_client.decode import decode
-from dagferry_client.errors import ConnectionLost, NotConverged
-from dagferry_client.output import Output
-from dagferry_core.protocol import MAX_WAIT_SECONDS
-from recorded_answers import STATUS, VERSION, sidecar
+from dagferry_client.deploy_log import Deployed
+from dagferry_client.errors import ConnectionLost, NotConverged, RequestNotAllowed, ServerUnavailable
+from recorded_answers import DEPLOYED, STATUS, VERSION, sidecar
 
-DEPLOY = Awaited("prod", VERSION, 42)
-OLD = "20261120T064459Z-000041"
-NEW = "20261120T064503Z-000043"
-BEHIND: dict[str, Any] = {
-    "state": "DEPLOYING",
-    "reason": "1 pod is behind.",
-    "counts": {"known": 2, "live": 1, "behind": 1, "lost": 0, "failing": 0},
-    "sidecars": [sidecar("scheduler-0"), sidecar("worker-0", state="behind", live=OLD)],
-}
-NOBODY: dict[str, Any] = {
-    "state": "UNKNOWN",
-    "reason": "No pod is known.",
-    "counts": {"known": 0, "live": 0, "behind": 0, "lost": 0, "failing": 0},
-    "sidecars": [],
-}
+OURS = decode(Deployed, DEPLOYED)
+OLD = {"version": "20261120T064400Z-000041", "sequence": 41}
+NONE = {"known": 0, "live": 0, "behind": 0, "lost": 0, "failing": 0}
+SOME = {"known": 3, "live": 1, "behind": 1, "lost": 0, "failing": 1}
 
 
 class Clock:
     """Time that passes only while somebody waits."""
 
-    now = 1000.0
+    now = 0.0
 
     def monotonic(self) -> float:
         return self.now
 
     def sleep(self, seconds: float) -> None:
+        assert seconds >= 0
         self.now += seconds
-
-
-class Server:
-    """Answers in the order of a script: statuses, ``None`` for a wait without news, and errors; then no news."""
-
-    def __init__(self, clock: Clock, *script: Any, lets_wait: bool = True) -> None:
-        self.clock = clock
-        self.script = list(script)
-        self.waits: list[int] = []
-        self.lets_wait = lets_wait
-
-    def status(self, deployment: str, *, tag: str = "", wait: int = 0) -> tuple[Status | None, str]:
-        assert deployment == "prod"
-        self.waits.append(wait)
-        said = self.script.pop(0) if self.script else None
-        if isinstance(said, Exception):
-            raise said
-        if said is None:
-            self.clock.now += wait if self.lets_wait else 0
-            return None, tag
-        self.clock.now += 0.5 if wait else 0
-        return decode(Status, {**STATUS, **said}), "tag"
 
 
 @pytest.fixture
 def clock(monkeypatch) -> Clock:
-    made = Clock()
-    monkeypatch.setattr(converge, "time", made)
-    return made
+    clock = Clock()
+    monkeypatch.setattr(converge, "time", clock)
+    return clock
 
 
 @pytest.fixture
-def wait(clock):
-    def run(*script: Any, seconds: int = 60, lets_wait: bool = True) -> tuple[Status, Server]:
-        server = Server(clock, *script, lets_wait=lets_wait)
-        return wait_until_live(server, DEPLOY, seconds, Output()), server
+def waited(clock):
+    """Wait while the server says these statuses, one after another and then the last one without an end."""
 
-    return run
+    def wait(*answers, seconds: float = 60) -> tuple[Status, list[str], list[int]]:
+        left, said, waits = list(answers), [], []
 
+        class Scripted(Api):
+            def __init__(self) -> None:
+                """Without a server."""
 
-def fails(wait, *script: Any, **options: Any) -> str:
-    with pytest.raises(NotConverged) as caught:
-        wait(*script, **options)
-    assert caught.value.exit_code == 7
-    return str(caught.value)
+            def status(self, deployment: str, *, tag: str = "", wait: int = 0, **_: object):
+                assert deployment == "prod"
+                waits.append(wait)
+                answer = left.pop(0) if len(left) > 1 else left[0]
+                if isinstance(answer, Exception):
+                    raise answer
+                if tag and answer is answers[-1] and len(waits) > len(answers):
+                    clock.now += wait  # nothing changes any more
+                    return None, tag
+                return decode(Status, {**STATUS, **answer}), f'"{len(waits)}"'
 
+        return wait_until_live(Scripted(), "prod", OURS, seconds, said.append), said, waits
 
-def test_it_ends_when_every_pod_has_the_deploy_and_says_what_that_does_not_mean(wait, capsys) -> None:
-    status, server = wait(BEHIND, {})
-    assert status.counts.live == 2
-    assert server.waits == [0, MAX_WAIT_SECONDS]
-    assert capsys.readouterr() == (
-        "",
-        f"Live in 1 of 2 pods. 1 pod is behind.\nLive in all 2 pods, after 0.5 s. {NOT_PARSED}\n",
-    )
-
-
-def test_an_older_version_that_is_live_everywhere_is_waited_out(wait) -> None:
-    status, _ = wait({"version": OLD, "sequence": 41}, {})
-    assert status.version == VERSION
+    return wait
 
 
-@pytest.mark.parametrize("state", ["EMPTY", "UNKNOWN", "DEPLOYING", "DEGRADED", "NEWER"])
-def test_no_other_state_counts_as_live(wait, state) -> None:
-    assert "60 s" in fails(wait, {"state": state})
+def test_a_healthy_fleet_with_this_version_is_live(waited) -> None:
+    status, said, waits = waited({})
+    assert (status.version, said, waits) == (VERSION, [], [0])
+    assert live_sentence(status).startswith(f"{VERSION} is live in all 2 pods. Airflow shows changed DAGs when ")
 
 
-def test_no_pod_is_a_failure_even_if_the_server_calls_it_healthy(wait) -> None:
-    for state in ("UNKNOWN", "HEALTHY"):
-        assert "no pod of prod is known" in fails(wait, {**NOBODY, "state": state})
+def test_the_way_there_is_said_once_for_each_change(waited) -> None:
+    deploying = {"state": "DEPLOYING", "counts": SOME}
+    _, said, waits = waited({**OLD}, deploying, deploying, {})
+    assert said == [f"The server does not show {VERSION} yet.", "DEPLOYING: 1 of 3 pods live, 1 behind, 1 failing."]
+    assert waits == [0, 50, 50, 50]
 
 
-def test_a_pod_that_appears_later_counts(wait, capsys) -> None:
-    wait(NOBODY, {"counts": {**NOBODY["counts"], "known": 1, "live": 1}})
-    err = capsys.readouterr().err
-    assert "Waiting for a pod to appear: No pod is known." in err
-    assert "Live in the only pod, after" in err
-
-
-def test_a_later_deploy_is_a_failure_whether_it_is_live_or_not(wait) -> None:
-    assert f"superseded by {NEW}" in fails(wait, BEHIND, {"version": NEW, "sequence": 43})
-    assert f"superseded by {NEW}" in fails(wait, {**BEHIND, "version": NEW, "sequence": 43})
-
-
-def test_the_pods_that_lack_it_are_named_with_their_errors(wait) -> None:
-    pods = [sidecar(f"worker-{n}", state="failing", error="volume_full: no space") for n in range(7)]
-    said = fails(wait, {**BEHIND, "state": "DEGRADED", "sidecars": [sidecar("ok-0"), *pods]}, seconds=90)
-    assert (
-        "after 90 s prod is DEGRADED, with 1 of 2 pods live. 1 pod is behind. Not live: worker-0 (volume_full:" in said
-    )
-    assert said.endswith("worker-4 (volume_full: no space) and 2 more.")
-
-
-def test_a_server_that_does_not_know_the_deploy_in_time_is_a_failure(wait) -> None:
-    assert "status does not show it" in fails(wait, {"version": OLD, "sequence": 41})
-
-
-def test_a_server_that_does_not_answer_any_more_leaves_the_deploy_unknown(wait) -> None:
-    said = fails(wait, BEHIND, ConnectionLost("It does not answer."))
-    assert said == f"{VERSION} was deployed, but whether it is live is not known: It does not answer."
-
-
-def test_no_wait_is_longer_than_the_time_that_is_left(wait, clock) -> None:
-    server = Server(clock, BEHIND, None)
-    with pytest.raises(NotConverged):
-        wait_until_live(server, DEPLOY, 70, Output())
-    assert server.waits == [0, 50, 20]
-    assert clock.now == 1070
-
-
-def test_something_on_the_way_that_does_not_let_it_wait_is_not_asked_all_the_time(wait, clock) -> None:
-    server = Server(clock, BEHIND, None, lets_wait=False)
-    with pytest.raises(NotConverged):
-        wait_until_live(server, DEPLOY, 20, Output())
-    assert 20 <= len(server.waits) <= 22
-
-
-def test_of_many_changes_few_are_said_without_a_terminal(wait, capsys) -> None:
-    changes = [
-        {**BEHIND, "reason": f"{n} pods are behind.", "counts": {**STATUS["counts"], "known": 99, "live": 99 - n}}
-        for n in range(99, 0, -1)
+@pytest.mark.parametrize("state", ["DEPLOYING", "DEGRADED", "UNKNOWN", "EMPTY", "LATER"])
+def test_any_other_state_is_no_success_and_the_pods_are_named(waited, clock, state) -> None:
+    pods = [
+        sidecar("worker-0"),
+        sidecar("worker-1", state="failing", error="volume_failed: full"),
+        sidecar("w", live=""),
     ]
-    wait(*changes, {})
-    lines = capsys.readouterr().err.splitlines()
-    assert 20 <= len(lines) <= 30
-    assert lines[0] == "Live in 0 of 99 pods. 99 pods are behind."
+    with pytest.raises(NotConverged) as caught:
+        waited({"state": state, "reason": "One pod is failing.", "counts": SOME, "sidecars": pods}, seconds=70)
+    assert caught.value.exit_code == 7
+    assert caught.value.message == (
+        f"{VERSION} was deployed to prod, but is not live in every pod after 70 s: One pod is failing. "
+        "worker-1 (failing: volume_failed: full), w (live)."
+    )
+    assert 70 <= clock.now < 72
 
 
-def test_on_a_terminal_there_is_one_line(wait, capsys, monkeypatch) -> None:
-    import sys
-
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    monkeypatch.setenv("TERM", "xterm")
-    wait(BEHIND, {})
-    assert "Live in 1 of 2 pods. 1 pod is behind." in capsys.readouterr().err
+def test_health_with_an_older_version_is_no_success(waited) -> None:
+    with pytest.raises(NotConverged):
+        waited(OLD)
 
 
-@pytest.mark.parametrize(("text", "seconds"), [("60s", 60), ("90", 90), ("5m", 300), ("2min", 120), ("1h", 3600)])
-def test_times_have_units(text, seconds) -> None:
-    assert parsed(f"--wait={text}") == seconds
+def test_a_fleet_without_a_pod_is_no_success(waited) -> None:
+    with pytest.raises(NotConverged, match="no pod is known") as caught:
+        waited({"state": "UNKNOWN", "counts": NONE, "sidecars": []})
+    assert "Does a sidecar follow" in caught.value.hint
 
 
-@pytest.mark.parametrize("text", ["", "0", "0s", "-1", "1.5s", "2h", "3601", "60 s", "s", "1d", "٣"])
-def test_other_times_are_refused(text) -> None:
-    with pytest.raises(click.BadParameter, match="60s"):
-        parsed(f"--wait={text}")
+def test_a_newer_deploy_ends_the_wait_at_once(waited, clock) -> None:
+    newer = {"version": "20261120T064600Z-000043", "sequence": 43}
+    with pytest.raises(NotConverged, match="000043 was deployed after it") as caught:
+        waited({"state": "DEPLOYING"}, newer)
+    assert (caught.value.exit_code, clock.now) == (7, 0)
 
 
-def parsed(*arguments: str) -> Any:
-    seen = []
-
-    @click.command()
-    @WAIT_OPTION
-    def command(wait_seconds: int | None) -> None:
-        seen.append(wait_seconds)
-
-    command.main(list(arguments), standalone_mode=False)
-    return next(itertools.chain(seen))
+def test_a_server_that_is_away_for_a_while_is_asked_again(waited, clock) -> None:
+    away = [ConnectionLost("It is away."), ServerUnavailable("It starts.", retry_after=0)]
+    status, _, _ = waited(*away, {})
+    assert status.version == VERSION
+    assert clock.now == 2
 
 
-def test_without_it_there_is_no_wait() -> None:
-    assert parsed() is None
+def test_a_server_that_stays_away_is_the_error(waited, clock) -> None:
+    with pytest.raises(ConnectionLost, match="away"):
+        waited({"state": "DEPLOYING"}, ConnectionLost("It is away."), seconds=5)
+    assert clock.now == 5
+
+
+def test_a_refusal_ends_the_wait_at_once(waited, clock) -> None:
+    with pytest.raises(RequestNotAllowed):
+        waited(RequestNotAllowed("No."))
+    assert clock.now == 0
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("60", 60), ("60s", 60), ("5m", 300), ("1s", 1), ("60m", 3600)])
+def test_a_time_is_written_in_seconds_or_minutes(text, seconds) -> None:
+    assert Seconds().convert(text, None, None) == seconds
+
+
+@pytest.mark.parametrize("text", ["0", "0s", "-1s", "1h", "1.5s", "61m", "3601", "", "s", "99999999s"])
+def test_anything_else_is_no_time(text) -> None:
+    with pytest.raises(click.BadParameter, match="such as 60s"):
+        Seconds().convert(text, None, None)

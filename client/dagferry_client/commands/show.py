@@ -5,7 +5,7 @@ from typing import NamedTuple
 import click
 
 from dagferry_client.deploy_log import Details, LoggedDeploy
-from dagferry_client.describe import in_words, kind, show_paths
+from dagferry_client.describe import in_words, kind, path_lines
 from dagferry_client.output import Output, ago, utc
 from dagferry_client.run import Run, sub_command
 from dagferry_client.versions import find_version
@@ -59,7 +59,8 @@ def _show(output: Output, deployment: str, deploy: LoggedDeploy) -> None:
 
 
 def _show_details(output: Output, details: Details) -> None:
-    show_paths(output, details)
+    for line in path_lines(details):
+        output.styled(*line)
     for title, texts in (
         ("Warnings:", details.warnings),
         ("Not deployed, because of --exclude:", details.excluded_paths),
