@@ -16,6 +16,8 @@ from dagferry_core.errors import EXIT_USAGE, DagferryError
 
 PROGRAM = "dagferry"
 COMMANDS = {
+    "deploy": "Deploy a dags folder.",
+    "check": "Check what deploy would refuse, without a server.",
     "status": "Show whether every pod has the newest deploy.",
     "deployments": "List the deployments of the server.",
     "history": "Show who deployed what, when and why.",
