@@ -82,6 +82,7 @@ class Service:
             patches=self.patches,
             retention=self.retention,
             metrics=self.metrics,
+            webhooks=self.webhooks,
             clock=clock,
         )
 

@@ -29,6 +29,8 @@ from dagferry_server.memory import Turn, TurnTaken
 from dagferry_server.metrics import Metrics
 from dagferry_server.store.base import Store, storage_errors
 from dagferry_server.store.data_folder import DataFolder
+from dagferry_server.webhooks.delivery import Webhooks
+from dagferry_server.webhooks.messages import deployed
 
 MAX_CHECKING = 2
 """How many uploads are checked and stored at the same time; the others wait on disk."""
@@ -67,6 +69,7 @@ class Deployer:
         patches: Patches,
         retention: RetentionRunner,
         metrics: Metrics,
+        webhooks: Webhooks,
         clock: Callable[[], float],
         judge: Judge | None = None,
     ) -> None:
@@ -75,6 +78,7 @@ class Deployer:
         self._deployments = deployments
         self._retention = retention
         self._metrics = metrics
+        self._webhooks = webhooks
         self._clock = clock
         self._committer = Committer(store, deployments, patches, judge)
         self._checking = asyncio.Semaphore(MAX_CHECKING)
@@ -219,6 +223,7 @@ class Deployer:
                 committed = await self._committer.commit(deployment, content, new)
             current = committed.deploy or deployment.current
         if committed.deploy:
+            self._webhooks.send(deployment.settings.webhooks, deployed(deployment.name, committed.deploy))
             self._retention.request()
         return _result(deployment, current, committed, new)
 

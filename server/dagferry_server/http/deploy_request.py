@@ -37,11 +37,11 @@ class Git(JsonBody):
     url: str = Field(default="", max_length=2000, pattern=_PLAIN)
 
 
-def deploy_request(context: RequestContext) -> DeployRequest:
+async def deploy_request(context: RequestContext) -> DeployRequest:
     """Return what a request asks for by its parameters and headers.
 
-    Raises ``ShuttingDown``, ``Forbidden``, ``RequestError``, and the error of a deployment to which nothing may be
-    deployed now.
+    Raises ``ShuttingDown``, ``Forbidden``, ``RequestError``, ``StoreError``, and the error of a deployment to which
+    nothing may be deployed now.
     """
     if context.service.stopping:
         raise ShuttingDown("The server is stopping.")
@@ -61,7 +61,9 @@ def deploy_request(context: RequestContext) -> DeployRequest:
             f"Deploy without {request.flags[0]}, or ask the server's operator for this scope.",
         )
     authorize_write(deployment.name, request.under, caller)
-    refuse_closed(deployment, request, context.service.clock())
+    now = context.service.clock()
+    await deployment.recheck_freeze(now)
+    refuse_closed(deployment, request, now)
     if not deployment.loaded:
         deployment.check_newest()
     return request

@@ -36,7 +36,7 @@ async def upload(context: RequestContext) -> web.StreamResponse:
 
 async def _upload(context: RequestContext) -> DeployResult:
     service, deployment = context.service, context.deployment
-    request = deploy_request(context)
+    request = await deploy_request(context)
     root = _root(context)
     change = change_of(context.request.query)
     read_git(context.request.query.get(GIT))  # before the file, if it is known by then
