@@ -118,3 +118,9 @@ DEPLOYED: dict[str, Any] = {
     "cut": False,
 }
 """The answer to a request to deploy."""
+
+
+def deployed(digest: str, **changed: Any) -> dict[str, Any]:
+    """The answer to an upload that became version 43 with this digest."""
+    version = make_version(1795157102, 43)
+    return {**DEPLOYED, "kind": "upload", "version": version, "sequence": 43, "digest": digest, **changed}

@@ -16,14 +16,15 @@ from dagferry_follow.errors import AnswerInvalid
 
 if TYPE_CHECKING:
     # The sub-commands import this module for its types, and completion imports all sub-commands: without requests.
-    from dagferry_client.http import Answer, Http
+    from dagferry_client.form import Form
+    from dagferry_client.http import Answer, Body, Http
 
 WAIT_SLACK_SECONDS = 20.0
 """How much longer than it was asked to wait the server may be silent."""
 MAX_PAGE_DEPLOYS = 200
 """How many deploys the server sends at once."""
 REPEAT_SECONDS = 60.0
-"""How long a rollback or a promote is sent again after a lost answer: the second finds that nothing is to be done."""
+"""How long a deploy is sent again after a lost answer: the second one finds that nothing is to be done."""
 DEPLOY_SILENCE_SECONDS = 180.0
 """How long the server may work on a deploy without an answer: one with very many files waits for its turn."""
 _NOT_MODIFIED = 304
@@ -238,30 +239,43 @@ class Api:
         with self.http.stream(path, query={protocol.VERSION: version}) as (_, pieces):
             yield pieces
 
-    # --- deploys without an upload -----------------------------------------------------------------------------------
+    # --- deploys -----------------------------------------------------------------------------------------------------
+
+    def upload(self, deployment: str, form: "Form", query: Mapping[str, str], options: DeployOptions) -> Deployed:
+        """Deploy the archive in a form."""
+        path = path_of(protocol.UPLOAD_PATH, deployment=deployment)
+        return self._deploy(path, form.content_type, lambda: form, query, options)
 
     def rollback(self, deployment: str, version: str, under: str, description: str, options: DeployOptions) -> Deployed:
         """Deploy an older version again; with ``under``, only its files below that folder."""
-        body = {"version": version, "under": under, "description": description}
-        return self._deploy(path_of(protocol.ROLLBACK_PATH, deployment=deployment), body, options)
+        body = _json_of(version=version, under=under, description=description)
+        path = path_of(protocol.ROLLBACK_PATH, deployment=deployment)
+        return self._deploy(path, protocol.JSON_TYPE, body, {}, options)
 
     def promote(self, origin: str, deployment: str, version: str, description: str, options: DeployOptions) -> Deployed:
         """Deploy to ``deployment`` what ``origin`` has as ``version``."""
-        body = {"from": origin, "version": version, "description": description}
-        return self._deploy(path_of(protocol.PROMOTE_PATH, deployment=deployment), body, options)
+        body = _json_of(**{"from": origin}, version=version, description=description)
+        path = path_of(protocol.PROMOTE_PATH, deployment=deployment)
+        return self._deploy(path, protocol.JSON_TYPE, body, {}, options)
 
-    def _deploy(self, path: str, body: Mapping[str, str], options: DeployOptions) -> Deployed:
-        given = {name: value for name, value in body.items() if value}
+    def _deploy(
+        self, path: str, content_type: str, body: "Body", query: Mapping[str, str], options: DeployOptions
+    ) -> Deployed:
         answer = self.http.request(
             "POST",
             path,
-            query=options.query(),
-            headers={"Content-Type": protocol.JSON_TYPE, **options.headers()},
-            body=json.dumps(given).encode(),
+            query={**query, **options.query()},
+            headers={"Content-Type": content_type, **options.headers()},
+            body=body,
             silence_seconds=DEPLOY_SILENCE_SECONDS,
             repeat_seconds=REPEAT_SECONDS,
         )
         return decoded(Deployed, answer)
+
+
+def _json_of(**given: str) -> bytes:
+    """Return what is not empty as a JSON object."""
+    return json.dumps({name: value for name, value in given.items() if value}).encode()
 
 
 def path_of(template: str, **names: str) -> str:

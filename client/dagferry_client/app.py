@@ -16,6 +16,8 @@ from dagferry_core.errors import EXIT_USAGE, DagferryError
 
 PROGRAM = "dagferry"
 COMMANDS = {
+    "deploy": "Deploy a dags folder.",
+    "check": "Check what deploy would refuse, without a server.",
     "status": "Show whether every pod has the newest deploy.",
     "deployments": "List the deployments of the server.",
     "history": "Show who deployed what, when and why.",
@@ -109,10 +111,7 @@ def main(arguments: Sequence[str]) -> int:
         # A command that got as far as its options has an Output that knows --json.
         Output(json_wanted="--json" in arguments).error(error)
         return error.exit_code
-    except click.Abort:  # at a question
-        sys.stderr.write("\n")
-        return EXIT_INTERRUPTED
-    except KeyboardInterrupt:
+    except (click.Abort, KeyboardInterrupt):
         return EXIT_INTERRUPTED
     except _OutputClosed:
         # As with head. Python would complain when it flushes what is left at its end.

@@ -118,15 +118,13 @@ class Deployed(NamedTuple):
     """The answer to a request to deploy; after a dry run, what would change.
 
     ``version`` is the one that is current now, empty if there is none. If ``unchanged``, nothing was to be done. The
-    lists of paths are truncated if ``cut``; ``excluded`` counts the files that the server excluded.
+    lists of paths are truncated if ``cut``; ``excluded`` counts the files that the server excluded. What older servers
+    lack has its default.
     """
 
     version: str
     digest: str
     sequence: int
-    kind: str
-    under: str
-    dry_run: bool
     unchanged: bool
     added: int
     changed: int
@@ -134,7 +132,10 @@ class Deployed(NamedTuple):
     warnings: list[str]
     excluded: int
     excluded_paths: list[str]
-    added_paths: list[str]
-    changed_paths: list[str]
-    removed_paths: list[str]
-    cut: bool
+    kind: str = "upload"
+    under: str = ""
+    dry_run: bool = False
+    added_paths: list[str] = []  # noqa: RUF012 - it is never changed
+    changed_paths: list[str] = []  # noqa: RUF012
+    removed_paths: list[str] = []  # noqa: RUF012
+    cut: bool = False

@@ -86,6 +86,11 @@ class Output:
         self.json_wanted = json_wanted
         self._quiet = quiet
 
+    @property
+    def is_watched(self) -> bool:
+        """Whether somebody sees at a terminal what is said."""
+        return not self._quiet and sys.stderr.isatty()
+
     # --- stdout: data ------------------------------------------------------------------------------------------------
 
     def json(self, value: object) -> None:
