@@ -108,7 +108,9 @@ class Status(NamedTuple):
     servers: Servers
 
 
-class _Deployments(NamedTuple):
+class Deployments(NamedTuple):
+    """The deployments that the caller may see."""
+
     deployments: list[Listed]
 
 
@@ -124,10 +126,15 @@ class Api:
 
     def deployments(self) -> list[Listed]:
         """Return the deployments that the caller may see."""
-        return decoded(_Deployments, self.http.request("GET", protocol.DEPLOYMENTS_PATH)).deployments
+        return decoded(Deployments, self.http.request("GET", protocol.DEPLOYMENTS_PATH)).deployments
 
-    def status(self, deployment: str, *, tag: str = "", wait: int = 0) -> tuple[Status | None, str]:
-        """Return the status and its ETag; ``None`` if ``tag`` is still the newest after ``wait`` seconds."""
+    def status(
+        self, deployment: str, *, tag: str = "", wait: int = 0, repeat_seconds: float | None = None
+    ) -> tuple[Status | None, str]:
+        """Return the status and its ETag; ``None`` if ``tag`` is still the newest after ``wait`` seconds.
+
+        ``repeat_seconds`` is how long it is asked for again if there is no answer; ``None``: as long as always.
+        """
         headers = {"If-None-Match": tag} if tag else {}
         if wait:
             headers["Prefer"] = f"wait={wait}"
@@ -136,6 +143,7 @@ class Api:
             path_of(protocol.STATUS_PATH, deployment=deployment),
             headers=headers,
             silence_seconds=wait + WAIT_SLACK_SECONDS,
+            repeat_seconds=repeat_seconds,
         )
         found = None if answer.status == _NOT_MODIFIED else decoded(Status, answer)
         return found, answer.headers.get("ETag", tag)

@@ -37,7 +37,8 @@ class Flags(NamedTuple):
 class Target(NamedTuple):
     """A server, and maybe a deployment of it. ``name`` is that of the target in ``file``, if it has one.
 
-    ``known`` are the names of the file's targets; ``warnings`` are for stderr.
+    ``known`` are the names of the file's targets; ``warnings`` are for stderr; ``source`` says where the server came
+    from.
     """
 
     server: str
@@ -49,6 +50,7 @@ class Target(NamedTuple):
     file: Path | None
     known: tuple[str, ...]
     warnings: tuple[str, ...]
+    source: str = ""
 
 
 def resolve(
@@ -100,6 +102,7 @@ def resolve(
         file.path if file else None,
         tuple(file.targets) if file else (),
         tuple(warnings),
+        source,
     )
 
 

@@ -90,7 +90,7 @@ class VersionMismatch(RequestError):
     code = "version_mismatch"
     audience = Audience.DEPLOYERS
     status = 412
-    exit_code = EXIT_NOT_ALLOWED
+    exit_code = EXIT_REFUSED
     default_hint = (
         "Nothing was deployed. Look at what was deployed meanwhile, GET /{deployment}/dags/deploys, then deploy on top "
         "of it with its version."
