@@ -16,8 +16,17 @@ from dagferry_core.errors import EXIT_USAGE, DagferryError
 
 PROGRAM = "dagferry"
 COMMANDS = {
+    "deploy": "Deploy a dags folder.",
+    "check": "Check what deploy would refuse, without a server.",
     "status": "Show whether every pod has the newest deploy.",
     "deployments": "List the deployments of the server.",
+    "history": "Show who deployed what, when and why.",
+    "show": "Show one deploy: what it changed, and its warnings.",
+    "diff": "Show which files differ between two versions.",
+    "download": "Download a version.",
+    "rollback": "Deploy an older version again.",
+    "promote": "Deploy what another deployment has.",
+    "verify": "Check the deploy log and the content of versions.",
     "doctor": "Find out what is wrong with the connection or the token.",
     "whoami": "Show who you are for the server, and what you may do.",
     "completion": "Print the script that completes commands in a shell.",

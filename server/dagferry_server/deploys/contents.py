@@ -46,8 +46,12 @@ class Content(ABC):
     """A manifest that is in memory: that of the current bundle shares its memory."""
 
     @abstractmethod
+    def digest(self) -> str:
+        """Return its digest."""
+
     def is_current(self, head: Head) -> bool:
-        """Return whether the deploy ``head.current`` has this content already; there is one."""
+        """Return whether the deploy ``head.current`` has this content already."""
+        return head.current is not None and head.current.digest == self.digest()
 
     @abstractmethod
     def tree(self, head: Head) -> AbstractContextManager[Tree]:
@@ -65,9 +69,9 @@ class UploadedContent(Content):
         self._checked = checked
         self._spool = spool
 
-    def is_current(self, head: Head) -> bool:
-        """Return whether the current deploy has the same files."""
-        return head.current is not None and head.current.digest == self._checked.manifest.digest
+    def digest(self) -> str:
+        """Return the digest of the uploaded files."""
+        return self._checked.manifest.digest
 
     @contextmanager
     def tree(self, head: Head) -> Iterator[Tree]:  # noqa: ARG002 - it is the same whatever it follows
@@ -92,9 +96,9 @@ class StoredContent(Content):
         self._deploy = deploy
         self._when_large = when_large
 
-    def is_current(self, head: Head) -> bool:
-        """Return whether the current deploy has the same bundle."""
-        return head.current is not None and head.current.digest == self._deploy.digest
+    def digest(self) -> str:
+        """Return the digest of the bundle."""
+        return self._deploy.digest
 
     @contextmanager
     def tree(self, head: Head) -> Iterator[Tree]:

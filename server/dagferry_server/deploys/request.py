@@ -10,6 +10,17 @@ ANY_VERSION = "any version"
 """In ``DeployRequest.if_match``: any deploy may be the current one, but there has to be one."""
 
 
+class Change(NamedTuple):
+    """What the files of an upload are a change of: the version ``base``, without the paths ``removed``.
+
+    ``digest`` is that of the tree that must come out.
+    """
+
+    base: str
+    digest: str
+    removed: tuple[str, ...] = ()
+
+
 class DeployRequest(NamedTuple):
     """A request for a deploy.
 

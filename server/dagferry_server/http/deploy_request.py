@@ -35,6 +35,7 @@ class Git(JsonBody):
     author: str = Field(default="", max_length=500, pattern=_PLAIN)
     repository: str = Field(default="", max_length=500, pattern=_PLAIN)
     url: str = Field(default="", max_length=2000, pattern=_PLAIN)
+    image: str = Field(default="", max_length=200, pattern=_PLAIN)
 
 
 async def deploy_request(context: RequestContext) -> DeployRequest:
