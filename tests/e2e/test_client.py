@@ -45,6 +45,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     tokens = TokensFile(folder / "tokens.toml")
     secrets = {
         "ci": tokens.add("ci", ["deploy", "read"], ["prod"], prefixes=["team-a/"]),
+        "owner": tokens.add("owner", ["deploy"], ["prod"]),
         "reader": tokens.add("reader", ["read"], ["*"], expires="2999-01-01T00:00:00Z"),
         "sidecar": tokens.add("sidecar", ["sync"], ["prod"]),
         "old": tokens.add("old", ["read"], ["*"], expires="2020-01-01T00:00:00Z"),
@@ -139,8 +140,8 @@ def test_deployments_and_status_follow_a_deploy_to_its_pod(site, tmp_path) -> No
         return {one["name"]: one["state"] for one in found}
 
     assert listed() == {"lab": "EMPTY", "prod": "EMPTY"}
-    site.server.headers["Authorization"] = f"Bearer {site.tokens['ci']}"
-    version = site.server.deploy({"dag.py": b"x = 1\n"}, "prod", "?under=team-a/")["version"]
+    site.server.headers["Authorization"] = f"Bearer {site.tokens['owner']}"
+    version = site.server.deploy({"dag.py": b"x = 1\n"}, "prod")["version"]
     token = tmp_path / "token"
     token.write_text(site.tokens["sidecar"])
     flags = ("--deployment", "prod", "--instance", "worker-0", "--token-file", str(token), "--ca-file", site.ca_file)
