@@ -25,6 +25,8 @@ MAX_IGNORE_BYTES = 64 * 1024
 MAX_PATTERN_CHARACTERS = 1000
 MAX_PATTERNS = 1000
 """How large a ``.airflowignore`` may be, how long a pattern, and how many patterns all files of a tree may have."""
+MAX_IGNORE_TOTAL_BYTES = 4 * 1024 * 1024
+"""How large all files of a tree may be together: they are in memory at the same time."""
 MAX_PATTERN_MEMORY_BYTES = 64 * 1024
 MAX_TOGETHER_MEMORY_BYTES = 128 * 1024
 """The memory of a compiled pattern, and of those that are matched at once: it also bounds the time of a match."""
