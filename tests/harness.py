@@ -146,10 +146,12 @@ class Server(Process):
         eventually("the server to be ready", look)
         return self
 
-    def request(self, path: str, body: bytes | None = None, **headers: str) -> tuple[int, bytes]:
-        """Status and body of a call; an error status is no exception."""
+    def request(
+        self, path: str, body: bytes | None = None, *, method: str | None = None, **headers: str
+    ) -> tuple[int, bytes]:
+        """Status and body of a call; an error status is no exception. ``method`` is GET or POST if not given."""
         sent = {**self.headers, **{name.replace("_", "-"): value for name, value in headers.items()}}
-        request = urllib.request.Request(self.url + path, body, sent)
+        request = urllib.request.Request(self.url + path, body, sent, method=method)
         context = ssl.create_default_context(cafile=self.ca_file) if self.ca_file else None
         try:
             with urllib.request.urlopen(request, timeout=PATIENCE_SECONDS, context=context) as answer:

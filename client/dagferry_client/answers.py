@@ -16,9 +16,7 @@ from dagferry_follow.errors import AnswerInvalid
 from dagferry_follow.remote.transport import MAX_SHOWN_CHARACTERS
 
 _OK, _REDIRECT, _NOT_MODIFIED, _ERROR = 200, 300, 304, 400
-_NOT_ALLOWED = {401, 403, 404, 410, 423}
-_NOT_ALLOWED_CODES = {"deployment_disabled"}
-"""Codes that mean "not allowed" although their status also means something else."""
+_NOT_ALLOWED = {401, 403, 404, 409, 410, 423}
 _TRY_AGAIN = {502, 503, 504, 507}
 _UNAUTHORIZED, _TOO_LARGE, _PROXY_LOGIN = 401, 413, 407
 _PROXIES = f"{DOCUMENTATION}/how-to/proxies.md"
@@ -96,7 +94,7 @@ def _server_error(
     if status == _UNAUTHORIZED:
         hint = f"The token came from {credentials.source}. {hint}" if credentials.source else credentials.missing_hint
     kind: type[ClientError]
-    if status in _NOT_ALLOWED or code in _NOT_ALLOWED_CODES:
+    if status in _NOT_ALLOWED:
         kind = RequestNotAllowed
     else:
         kind = RequestRefused if status < 500 else ServerUnavailable  # noqa: PLR2004

@@ -129,7 +129,7 @@ class FileNotInBundle(RequestError):
     code = "file_not_found"
     status = 404
     exit_code = EXIT_NOT_ALLOWED
-    default_hint = "List the version's files with: GET /{deployment}/dags/versions/{version}/files"
+    default_hint = "GET /{deployment}/dags/versions/{version}/files lists the version's files."
 
 
 class BundleGone(RequestError):

@@ -72,6 +72,13 @@ class Metrics:
         self.commit_seconds = make(
             Histogram, "upload_commit_seconds", "Time to store a bundle and its deploy.", of, buckets=_SECONDS
         )
+        self.webhooks = make(
+            Counter,
+            "webhooks_total",
+            "Messages to webhooks: delivered, dropped, and failed attempts, which are repeated.",
+            of,
+            "outcome",
+        )
         self.bundle_sent_bytes = make(Counter, "bundle_sent_bytes_total", "Bytes of complete bundles sent.", of)
         self.patch_sent_bytes = make(Counter, "patch_sent_bytes_total", "Bytes of patches sent.", of)
         self.waiting = make(Gauge, "waiting_sidecars", "Requests that are waiting for a change.", of)

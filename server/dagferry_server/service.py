@@ -31,6 +31,7 @@ from dagferry_server.metrics import Metrics
 from dagferry_server.settings import Settings
 from dagferry_server.store.base import Store
 from dagferry_server.store.data_folder import DataFolder
+from dagferry_server.webhooks.delivery import Webhooks
 
 DEPLOYMENTS = "deployments"
 """The name of the deployments file in ``reloads`` and in the metrics."""
@@ -63,6 +64,7 @@ class Service:
         self.deployments = Deployments(
             store, folder, self.metrics, self.background, show_names=not authenticator.auth_required
         )
+        self.webhooks = Webhooks(self.metrics)
         self.patches = Patches(store)
         self.retention = RetentionRunner(
             store,
@@ -158,5 +160,6 @@ class Service:
     async def close(self) -> None:
         """Wait for all work in progress, and end the threads."""
         await self.settled()
+        await self.webhooks.close()
         await self.deployments.close()
         self.patches.close()

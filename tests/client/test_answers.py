@@ -39,7 +39,7 @@ def test_success_is_no_error(status) -> None:
         (403, "forbidden", RequestNotAllowed, 4),
         (404, "deployment_not_found", RequestNotAllowed, 4),
         (409, "deployment_disabled", RequestNotAllowed, 4),
-        (409, "base_gone", RequestRefused, 3),
+        (409, "base_gone", RequestNotAllowed, 4),
         (410, "bundle_gone", RequestNotAllowed, 4),
         (412, "version_mismatch", RequestRefused, 3),
         (413, "upload_too_large", RequestRefused, 3),

@@ -30,6 +30,7 @@ from dagferry_server.auth.access import GateLevel
 from dagferry_server.config.toml_file import Entry, checked, parse_toml
 from dagferry_server.config.watched import WatchedFile
 from dagferry_server.settings import MAX_KEEP_DEPLOYS, MAX_TIERS, SETTINGS, Settings
+from dagferry_server.webhooks.settings import MAX_WEBHOOKS, Webhook
 
 MAX_REASON_CHARACTERS = 300
 WHAT = "The deployments file"
@@ -84,6 +85,16 @@ class DeploymentSettings(Entry):
         Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]+$", max_length=MAX_REASON_CHARACTERS)] | None,
         Field(description="Why nothing can be deployed now: uploads are rejected with 409 and this reason."),
     ] = None
+
+    webhooks: Annotated[
+        tuple[Webhook, ...],
+        Field(
+            max_length=MAX_WEBHOOKS,
+            description="Who gets messages about the deployment: "
+            '`{ url = "https://…", secret-file = "…", events = ["deployed", "refused", "degraded", "recovered"], '
+            'format = "json" }`, or format `slack`.',
+        ),
+    ] = ()
 
     @property
     def archive_rules(self) -> ArchiveRules:

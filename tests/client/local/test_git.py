@@ -107,9 +107,9 @@ def test_the_repository_of_a_hook_is_not_that_of_the_dags_folder(dags: Path, tmp
     "setting",
     [
         "core.fsmonitor={program}",
-        "core.hooksPath={folder}",
         "core.pager={program}",
         "core.askPass={program}",
+        "core.hooksPath={folder}",
         "gpg.program={program}\nlog.showSignature=true",
         "core.untrackedCache=true\ncore.fsmonitor={program}",
     ],
@@ -120,6 +120,12 @@ def test_no_program_that_the_repository_names_is_run(dags: Path, tmp_path: Path,
     for name in ("program", "post-index-change", "pre-commit", "reference-transaction"):
         (hooks / name).write_text(f"#!/bin/sh\ntouch {tmp_path}/ran\n")
         (hooks / name).chmod(0o755)
+    signing = hooks / "signing"
+    signing.write_text(
+        "#!/bin/sh\ncat >/dev/null\necho '\n[GNUPG:] SIG_CREATED ' >&2\necho '-----BEGIN PGP SIGNATURE-----'\n"
+    )
+    signing.chmod(0o755)
+    run(dags, "-c", f"gpg.program={signing}", "commit", "-q", "--amend", "--no-edit", "-S")
     for line in setting.format(program=hooks / "program", folder=hooks).split("\n"):
         run(dags, "config", *line.split("=", 1))
     os.utime(dags / "a.py", (1, 1))
