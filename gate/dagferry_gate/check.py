@@ -39,10 +39,14 @@ class Verdict(NamedTuple):
 
 
 class DagFiles(NamedTuple):
-    """The DAG files of a tree, in its order, and what keeps Airflow from finding any."""
+    """The DAG files of a tree, in its order, and what is wrong with its ``.airflowignore`` files.
+
+    ``none_found``: because of that, Airflow finds none of them.
+    """
 
     paths: list[str]
     problems: list[Problem]
+    none_found: bool = False
 
 
 class Gate:
@@ -64,14 +68,15 @@ class Gate:
         }
         if sum(sizes.values()) > MAX_IGNORE_TOTAL_BYTES:
             limit = f"the .airflowignore files have more than {MAX_IGNORE_TOTAL_BYTES} bytes together"
-            found, problems = Listing(candidates, [Problem(IGNORE_FILE, 1, 1, limit)])
+            found, problems, none_found = Listing(candidates, [Problem(IGNORE_FILE, 1, 1, limit)])
         else:
             ignore_files = {path: open_content(files[path])(0, size) for path, size in sizes.items()}
-            found, problems = listed(candidates, ignore_files, rules.ignore_syntax)
+            found, problems, none_found = listed(candidates, ignore_files, rules.ignore_syntax)
         words = self._contents.words((files[path] for path in found if not _is_package(path)), open_content)
         return DagFiles(
             [path for path in found if _is_package(path) or words[files[path].sha256].may_be_dag(rules.airflow)],
             problems,
+            none_found,
         )
 
     def check(self, files: Mapping[str, Entry], open_content: OpenContent, rules: Rules) -> Verdict:
