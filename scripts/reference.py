@@ -77,12 +77,21 @@ def errors(audience: Audience) -> str:
                 f"`{e.code}`",
                 _status(e),
                 e.exit_code,
-                _first_paragraph(e.__doc__ or ""),
+                _what_happened(e),
                 HINTS.get(e.code, e.default_hint),
             ]
             for e in ALL_ERRORS
             if e.audience is audience
         ],
+    )
+
+
+def _what_happened(error: type[DagferryError]) -> str:
+    text = _first_paragraph(error.__doc__ or "")
+    return (
+        f"{text} The answer also has {', '.join(f'`{name}`' for name in error.detail_fields)}."
+        if error.detail_fields
+        else text
     )
 
 

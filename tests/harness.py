@@ -172,6 +172,13 @@ class Server(Process):
         assert status == 200, body
         return json.loads(body)
 
+    def rollback(self, version: str, deployment: str = "default") -> dict[str, Any]:
+        """Roll back and return the answer; fail unless it is 200."""
+        body = json.dumps({"version": version}).encode()
+        status, answer = self.request(f"/{deployment}/dags/rollback", body, Content_Type="application/json")
+        assert status == 200, answer
+        return json.loads(answer)
+
     def current(self, deployment: str = "default") -> dict[str, Any]:
         return json.loads(self.get(f"/{deployment}/dags/current")[1])
 

@@ -4,6 +4,9 @@ Clients of the upload protocol treat only 200 as success, retry after a 5xx and 
 always 503 or 507, never 429. The errors of archives are in ``dagferry_core.archive.errors``.
 """
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 from dagferry_core.documentation import DOCUMENTATION, Audience
 from dagferry_core.errors import EXIT_NOT_ALLOWED, EXIT_REFUSED, EXIT_UNAVAILABLE, DagferryError
 
@@ -79,6 +82,24 @@ class DeploymentDisabled(RequestError):
         "Nothing was deployed, and running pods are unaffected. Deploy again once the deployment is enabled: the "
         "server's operator does that in the --deployments-file."
     )
+
+
+class VersionMismatch(RequestError):
+    """The current version is not the one that the request expects (`If-Match`)."""
+
+    code = "version_mismatch"
+    audience = Audience.DEPLOYERS
+    status = 412
+    exit_code = EXIT_NOT_ALLOWED
+    default_hint = (
+        "Nothing was deployed. Look at what was deployed meanwhile, GET /{deployment}/dags/deploys, then deploy on top "
+        "of it with its version."
+    )
+    detail_fields: ClassVar[Mapping[str, str]] = {
+        "version": "The current version; empty if nothing is deployed. Absent if it is unknown.",
+        "actor": "Who deployed it.",
+        "time": "When, in seconds since the epoch.",
+    }
 
 
 class DeploymentFrozen(RequestError):
@@ -225,7 +246,9 @@ class ShuttingDown(ServerError):
 
 
 class TooManyUploads(ServerError):
-    """The maximum number of concurrent uploads to the deployment, or by this caller, is reached."""
+    """The maximum number of concurrent uploads, or of rollbacks and promotes, to the deployment or by this caller is
+    reached.
+    """
 
     code = "too_many_uploads"
 

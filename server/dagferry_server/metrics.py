@@ -18,6 +18,7 @@ PREFIX = "dagferry_server_"
 DEPLOYMENT = "deployment"
 OUTCOME_OK = "ok"
 OUTCOME_UNCHANGED = "unchanged"
+OUTCOME_DRY_RUN = "dry_run"
 CLIENT_DISCONNECTED = "client_disconnected"
 """The outcome of an upload, and the status of a request, whose client disconnected before its answer, or in the middle
 of it; a deploy that was logged before remains."""
@@ -47,8 +48,8 @@ class Metrics:
         self.uploads = make(
             Counter,
             "uploads_total",
-            "Uploads by outcome: ok, unchanged, client_disconnected, or an error's code. The deployment is empty if it "
-            "does not exist or the caller may not know of it.",
+            "Uploads by outcome: ok, unchanged, dry_run, client_disconnected, or an error's code. The deployment is "
+            "empty if it does not exist or the caller may not know of it.",
             of,
             "outcome",
         )

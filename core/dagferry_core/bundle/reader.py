@@ -203,6 +203,15 @@ class BundleFile:
         """Return the content of a file."""
         return b"".join(self.contents(path))
 
+    def open_content(self, entry: Entry) -> frames.RangeRead:
+        """Return what reads the content of one of its files at any place."""
+        first = self._offsets[bisect_left(self._paths, entry.path)]
+
+        def read(offset: int, size: int) -> bytes:
+            return self._frames.range(first + offset, max(0, min(size, entry.size - offset)))
+
+        return read
+
     def stored_frame(self, parts: Sequence[Part]) -> tuple[bytes, str] | None:
         """Return the frame that holds exactly ``parts``, and the sha256 that it had when it was written.
 

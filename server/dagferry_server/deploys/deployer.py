@@ -1,25 +1,29 @@
-"""Turns received content into a deploy: checks and commits it, and returns the result.
+"""Turns requests into deploys: checks what was received, or finds what is stored, commits it, and returns the result.
 
-Checks run in threads, a few uploads at a time; see ``dagferry_server.deploys.commit`` for what follows.
+Uploads are checked in threads, a few at a time; see ``dagferry_server.deploys.commit`` for what follows.
 """
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import BinaryIO, NamedTuple
 
 from dagferry_core.archive.check import ArchiveRules, CheckedArchive, check_archive
 from dagferry_core.archive.secret_files import secret_warnings
-from dagferry_core.deploylog import NONCE_BYTES, Deploy
-from dagferry_server.deploys.commit import Committer, New, Upload
+from dagferry_core.bundle.manifest import Changes
+from dagferry_core.deploylog import NONCE_BYTES, PROMOTE, ROLLBACK, Deploy
+from dagferry_server.deploys.commit import Committed, Committer, New
+from dagferry_server.deploys.contents import Content, StoredContent, UploadedContent
 from dagferry_server.deploys.deployment import Deployment
 from dagferry_server.deploys.deployments import Deployments
+from dagferry_server.deploys.judge import Judge
 from dagferry_server.deploys.patches import Patches
 from dagferry_server.deploys.receive import Received
+from dagferry_server.deploys.request import DeployRequest
 from dagferry_server.deploys.retention import RetentionRunner
 from dagferry_server.deploys.warnings import dropped_warnings, log_warnings, too_long_warnings
-from dagferry_server.errors import StoreError
+from dagferry_server.errors import RequestError, StoreError
 from dagferry_server.memory import Turn, TurnTaken
 from dagferry_server.metrics import Metrics
 from dagferry_server.store.base import Store, storage_errors
@@ -27,21 +31,27 @@ from dagferry_server.store.data_folder import DataFolder
 
 MAX_CHECKING = 2
 """How many uploads are checked and stored at the same time; the others wait on disk."""
-KIND_UPLOAD = "upload"
+MAX_COPYING = 1
+"""How many rollbacks and promotes are committed at the same time. They do not wait for the uploads that are checked."""
 
 
 class DeployResult(NamedTuple):
     """The result of a request to deploy.
 
-    ``deploy`` is the current deploy now. If ``unchanged``, it was current before, with the same content.
-    ``excluded_files`` counts the files that the exclude patterns matched; ``excluded`` are the first of their paths.
+    ``deploy`` is the current deploy now; ``None`` only if there is none, after a dry run. If ``unchanged``, it was
+    current before, with the same content. ``digest`` is that of the content, and ``changes`` are those since the
+    previous deploy. ``excluded_files`` counts the files that the exclude patterns matched; ``excluded`` are the first
+    of their paths.
     """
 
-    deploy: Deploy
+    deploy: Deploy | None
+    request: DeployRequest
     unchanged: bool
+    digest: str
+    changes: Changes
     warnings: list[str]
-    excluded_files: int
-    excluded: list[str]
+    excluded_files: int = 0
+    excluded: list[str] = []  # noqa: RUF012 - it is never changed
 
 
 class Deployer:
@@ -57,14 +67,17 @@ class Deployer:
         retention: RetentionRunner,
         metrics: Metrics,
         clock: Callable[[], float],
+        judge: Judge | None = None,
     ) -> None:
+        self._store = store
         self._folder = folder
         self._deployments = deployments
         self._retention = retention
         self._metrics = metrics
         self._clock = clock
-        self._committer = Committer(store, deployments, patches)
+        self._committer = Committer(store, deployments, patches, judge)
         self._checking = asyncio.Semaphore(MAX_CHECKING)
+        self._copying = asyncio.Semaphore(MAX_COPYING)
 
     @asynccontextmanager
     async def incoming(self, deployment: Deployment) -> AsyncIterator[BinaryIO]:
@@ -84,59 +97,123 @@ class Deployer:
             raise
 
     async def deploy(
-        self, deployment: Deployment, received: Received, *, description: str, actor: str, root: str | None
+        self, deployment: Deployment, received: Received, request: DeployRequest, *, root: str | None
     ) -> DeployResult:
         """Deploy the folder ``root`` of a received archive; ``None``: as the archive suggests.
 
         Raises what ``check_archive`` raises, ``DeploymentNotFound`` and ``DeploymentDisabled`` if the deployment was
-        removed or disabled during the upload, ``ServerBusy``, ``DeployContended``, ``StoreError``.
+        removed or disabled during the upload, ``VersionMismatch``, ``ServerBusy``, ``DeployContended``, ``StoreError``,
+        and what the judge raises.
         """
-        with Turn() as turn:
-            try:
-                return await self._deploy(deployment, received, turn, description=description, actor=actor, root=root)
-            except TurnTaken:
-                # Only now is it known that it needs a turn. While it waits for one, it holds nothing else, so small #
-                # bundles are not delayed.
-                await turn.wait()
-                return await self._deploy(deployment, received, turn, description=description, actor=actor, root=root)
+
+        async def deploy(turn: Turn) -> DeployResult:
+            async with self._checking:
+                return await self._deploy(deployment, received, turn, request, root)
+
+        return await _in_turn(deploy)
+
+    async def rollback(self, deployment: Deployment, version: str, request: DeployRequest) -> DeployResult:
+        """Deploy the content of an older version again.
+
+        Raises ``VersionNotFound``, ``BundleGone``, and what ``deploy`` raises for a checked archive.
+        """
+        found = await self._find(deployment, version)
+        return await self._deploy_stored(deployment, deployment, found, request._replace(kind=ROLLBACK, source=version))
+
+    async def promote(
+        self, deployment: Deployment, origin: Deployment, version: str | None, request: DeployRequest
+    ) -> DeployResult:
+        """Deploy a version of the deployment ``origin``, by default its current one, to another one.
+
+        Raises ``NothingDeployed`` if ``origin`` has none, ``RequestError`` if both are the same, and what ``rollback``
+        raises.
+        """
+        if origin is deployment:
+            raise RequestError(
+                f"{deployment.name} cannot be promoted to itself.", "To deploy an older version again, roll back to it."
+            )
+        found = await self._find(origin, version)
+        request = request._replace(kind=PROMOTE, source=f"{origin.name}@{found.version}")
+        return await self._deploy_stored(deployment, origin, found, request)
+
+    async def _find(self, deployment: Deployment, version: str | None) -> Deploy:
+        """Return a deploy, also one that another server just made; the current one if ``version`` is ``None``."""
+        async with deployment.lock:
+            await deployment.refresh()
+        return deployment.current_deploy() if version is None else await deployment.deploy(version)
 
     async def _deploy(
-        self, deployment: Deployment, received: Received, turn: Turn, *, description: str, actor: str, root: str | None
+        self, deployment: Deployment, received: Received, turn: Turn, request: DeployRequest, root: str | None
     ) -> DeployResult:
         name = deployment.name
-        async with self._checking:
-            spool = await asyncio.to_thread(self._folder.scratch_file, name)
-            try:
-                with self._metrics.check_seconds.labels(name).time():
-                    rules = deployment.settings.archive_rules
-                    checked = await asyncio.to_thread(_check, received.file, spool, rules, root, turn)
-                warnings = [
-                    *checked.warnings,
-                    *secret_warnings(checked.manifest.files),
-                    *too_long_warnings(description),
-                ]
-                nonce = secrets.token_hex(NONCE_BYTES)
-                new = New(KIND_UPLOAD, description, actor, self._clock(), nonce, warnings, checked.excluded)
-                current, unchanged = await self._commit(deployment, Upload(checked, spool, received.sha256), new)
-            finally:
-                await asyncio.to_thread(self._folder.discard, spool)
-        if unchanged:
-            warnings = [*warnings, *dropped_warnings(description, current)]
-        log_warnings(warnings, deployment=name, version=current.version, actor=actor, sha256=received.sha256)
-        return DeployResult(current, unchanged, warnings, checked.excluded_files, checked.excluded)
+        spool = await asyncio.to_thread(self._folder.scratch_file, name)
+        try:
+            with self._metrics.check_seconds.labels(name).time():
+                rules = deployment.settings.archive_rules
+                checked = await asyncio.to_thread(_check, received.file, spool, rules, root, turn)
+            warnings = [*checked.warnings, *secret_warnings(checked.manifest.files)]
+            new = self._new(request, warnings, checked.excluded, received.sha256)
+            result = await self._commit(deployment, UploadedContent(checked, spool), new)
+        finally:
+            await asyncio.to_thread(self._folder.discard, spool)
+        return result._replace(excluded_files=checked.excluded_files, excluded=checked.excluded)
 
-    async def _commit(self, deployment: Deployment, upload: Upload, new: New) -> tuple[Deploy, bool]:
-        """Commit under the deployment's lock; return the current deploy, and whether it was there before."""
+    async def _deploy_stored(
+        self, deployment: Deployment, origin: Deployment, found: Deploy, request: DeployRequest
+    ) -> DeployResult:
+        """Deploy the bundle of ``found``, which ``origin`` has."""
+        request = request._replace(git=found.git)
+
+        async def deploy(turn: Turn) -> DeployResult:
+            async with self._copying:
+                content = StoredContent(self._store, origin, found, turn.take)
+                return await self._commit(deployment, content, self._new(request))
+
+        try:
+            return await _in_turn(deploy)
+        except StoreError:
+            self._retention.request()  # as after an upload
+            raise
+
+    def _new(
+        self, request: DeployRequest, warnings: Sequence[str] = (), excluded: Sequence[str] = (), sha256: str = ""
+    ) -> New:
+        warnings = [*warnings, *too_long_warnings(request.description)]
+        return New(request, self._clock(), secrets.token_hex(NONCE_BYTES), warnings, list(excluded), sha256)
+
+    async def _commit(self, deployment: Deployment, content: Content, new: New) -> DeployResult:
+        """Commit under the deployment's lock, and return the result."""
         async with deployment.lock:
-            # Both may have changed since the request began.
-            self._deployments.find(deployment.name)
-            deployment.refuse_if_disabled()
+            self._deployments.find(deployment.name)  # it may have been removed since the request began
             with self._metrics.commit_seconds.labels(deployment.name).time():
-                deploy = await self._committer.commit(deployment, upload, new)
-            current = deploy or deployment.current_deploy()
-        if deploy:
+                committed = await self._committer.commit(deployment, content, new)
+            current = committed.deploy or deployment.current
+        if committed.deploy:
             self._retention.request()
-        return current, deploy is None
+        return _result(deployment, current, committed, new)
+
+
+async def _in_turn(deploy: Callable[[Turn], Awaitable[DeployResult]]) -> DeployResult:
+    """Return the result of ``deploy``, which takes the turn if its content turns out to have very many files."""
+    with Turn() as turn:
+        try:
+            return await deploy(turn)
+        except TurnTaken:
+            # Only now is it known that it needs a turn. While it waits for one, it holds nothing else, so small
+            # bundles are not delayed.
+            await turn.wait()
+            return await deploy(turn)
+
+
+def _result(deployment: Deployment, current: Deploy | None, committed: Committed, new: New) -> DeployResult:
+    request = new.request
+    warnings = [*new.warnings, *committed.warnings]
+    if committed.unchanged and current:
+        warnings += dropped_warnings(request.description, current)
+    version = current.version if current else ""
+    who = {"deployment": deployment.name, "version": version, "actor": request.actor, "sha256": new.sha256}
+    log_warnings(warnings, request.kind, **who)
+    return DeployResult(current, request, committed.unchanged, committed.digest, committed.changes, warnings)
 
 
 def _check(upload: BinaryIO, spool: BinaryIO, rules: ArchiveRules, root: str | None, turn: Turn) -> CheckedArchive:

@@ -1,0 +1,120 @@
+"""The contents that a commit can make current: an upload, or a stored bundle of this or of another deployment.
+
+What a content comes to may depend on the deploy that it follows. So a commit asks for its tree again whenever another
+deploy came in between.
+"""
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from typing import BinaryIO, NamedTuple
+
+from dagferry_core.archive.check import CheckedArchive
+from dagferry_core.bundle.frames import RangeRead
+from dagferry_core.bundle.manifest import Entry, Manifest
+from dagferry_core.bundle.reader import BundleFile
+from dagferry_core.deploylog import Deploy
+from dagferry_server.deploys.bundles import open_bundle, tree_of
+from dagferry_server.deploys.deployment import Deployment
+from dagferry_server.deploys.tree import Tree
+from dagferry_server.errors import BundleGone, StoreDamaged
+from dagferry_server.store.base import Store
+
+
+class Head(NamedTuple):
+    """The state that a commit starts from: the deployment, and its newest deploy that can be read.
+
+    ``is_newest`` says whether ``current`` is the newest of all; if not, the newest entry is damaged. ``highest`` is the
+    newest entry's sequence, and ``sha256`` the hash of its bytes. ``own`` is the newest deploy by the actor of the
+    commit. ``bundle`` is that of ``current``; ``None`` if there is no deploy, or if its bundle cannot be read.
+    """
+
+    deployment: str
+    current: Deploy | None
+    is_newest: bool
+    highest: int
+    sha256: str
+    own: Deploy | None = None
+    bundle: BundleFile | None = None
+
+
+class Content(ABC):
+    """What is to be deployed. Its methods are called in threads."""
+
+    known: Manifest | None = None
+    """A manifest that is in memory: that of the current bundle shares its memory."""
+
+    @abstractmethod
+    def is_current(self, head: Head) -> bool:
+        """Return whether the deploy ``head.current`` has this content already; there is one."""
+
+    @abstractmethod
+    def tree(self, head: Head) -> AbstractContextManager[Tree]:
+        """Return the tree that follows ``head``, which can be read until the block ends.
+
+        Raises a ``DagferryError`` if there is no such tree.
+        """
+
+
+class UploadedContent(Content):
+    """A checked upload, whose files lie in ``spool``."""
+
+    def __init__(self, checked: CheckedArchive, spool: BinaryIO) -> None:
+        self.known = checked.manifest
+        self._checked = checked
+        self._spool = spool
+
+    def is_current(self, head: Head) -> bool:
+        """Return whether the current deploy has the same files."""
+        return head.current is not None and head.current.digest == self._checked.manifest.digest
+
+    @contextmanager
+    def tree(self, head: Head) -> Iterator[Tree]:  # noqa: ARG002 - it is the same whatever it follows
+        """Return the uploaded files."""
+        self._spool.flush()
+        fd, offsets = self._spool.fileno(), self._checked.offsets
+
+        def open_content(entry: Entry) -> RangeRead:
+            start = offsets[entry.path]
+            # The next file's content follows in the spool.
+            return lambda offset, size: os.pread(fd, max(0, min(size, entry.size - offset)), start + offset)
+
+        yield Tree("The unpacked upload", self._checked.manifest, open_content)
+
+
+class StoredContent(Content):
+    """The bundle of ``deploy``, a deploy of ``deployment``. ``when_large`` is that of ``BundleFile``."""
+
+    def __init__(self, store: Store, deployment: Deployment, deploy: Deploy, when_large: Callable[[], object]) -> None:
+        self._store = store
+        self._deployment = deployment
+        self._deploy = deploy
+        self._when_large = when_large
+
+    def is_current(self, head: Head) -> bool:
+        """Return whether the current deploy has the same bundle."""
+        return head.current is not None and head.current.digest == self._deploy.digest
+
+    @contextmanager
+    def tree(self, head: Head) -> Iterator[Tree]:
+        """Return the files of the bundle, once it was read to its end: damaged, it could be live nowhere.
+
+        Raises ``BundleGone``, ``StoreDamaged`` and ``StoreAway``.
+        """
+        name, version = self._deployment.name, self._deploy.version
+        known = head.bundle.manifest if head.bundle else None
+        with ExitStack() as stack:
+            try:
+                opened = open_bundle(self._store, name, self._deploy.digest, known, self._when_large)
+                bundle = stack.enter_context(opened)
+                bundle.verify()
+            except BundleGone as error:
+                raise self._deployment.gone(self._deploy) from error
+            except StoreDamaged as error:
+                raise StoreDamaged(
+                    f"Version {version} of {name} cannot be deployed again. {error.message}",
+                    "Nothing was deployed. Choose another version, or upload this content again, which replaces the "
+                    "damaged bundle.",
+                ) from error
+            yield tree_of(bundle, f"The bundle of version {version} of {name}")._replace(stored_in=name)

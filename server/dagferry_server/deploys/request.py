@@ -1,0 +1,41 @@
+"""What somebody asks for with a deploy, whatever its kind and content."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from dagferry_core.deploylog import UPLOAD
+from dagferry_core.protocol import ALLOW_REMOVALS, OVERRIDE_FREEZE, SKIP_GATE
+
+ANY_VERSION = "any version"
+"""In ``DeployRequest.if_match``: any deploy may be the current one, but there has to be one."""
+
+
+class DeployRequest(NamedTuple):
+    """A request for a deploy.
+
+    ``if_match``: one of these versions must be the current one; ``None``: any or none may be. ``dry_run``: nothing is
+    stored. ``skip_gate``, ``allow_removals`` and ``override_freeze`` bypass what blocks a deploy: the caller may do
+    that. ``kind``, ``source``, ``under`` and ``git`` are those of the entry that is made.
+    """
+
+    actor: str
+    description: str = ""
+    if_match: frozenset[str] | None = None
+    dry_run: bool = False
+    skip_gate: bool = False
+    allow_removals: bool = False
+    override_freeze: bool = False
+    kind: str = UPLOAD
+    source: str = ""
+    under: str = ""
+    git: Mapping[str, str] | None = None
+
+    @property
+    def flags(self) -> list[str]:
+        """What the caller wants to bypass, in the words of the deploy log."""
+        wanted = {
+            SKIP_GATE: self.skip_gate,
+            ALLOW_REMOVALS: self.allow_removals,
+            OVERRIDE_FREEZE: self.override_freeze,
+        }
+        return [name for name, is_set in wanted.items() if is_set]
