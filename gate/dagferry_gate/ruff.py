@@ -57,7 +57,7 @@ REMOVALS = "AIR30"
 UNCHECKED = "cannot be checked: it is nested too deeply, or too large"
 
 EMPTY = "empty.py"
-FOLDER_PREFIX = "check-"
+FOLDER_PREFIX = ".check-"
 """How the folders that sources are written to begin; a process that is killed may leave one."""
 _PIECE_BYTES = 256 * 1024
 _PANIC = "panic"

@@ -50,6 +50,13 @@ class Content(ABC):
         """Return whether the deploy ``head.current`` has this content already; there is one."""
 
     @abstractmethod
+    def early(self) -> AbstractContextManager[Tree]:
+        """Return what is known of the tree before the commit: its new contents can be read until the block ends.
+
+        Nothing in it was verified. Raises a ``DagferryError`` if it cannot be read.
+        """
+
+    @abstractmethod
     def tree(self, head: Head) -> AbstractContextManager[Tree]:
         """Return the tree that follows ``head``, which can be read until the block ends.
 
@@ -69,8 +76,12 @@ class UploadedContent(Content):
         """Return whether the current deploy has the same files."""
         return head.current is not None and head.current.digest == self._checked.manifest.digest
 
+    def tree(self, head: Head) -> AbstractContextManager[Tree]:  # noqa: ARG002 - it is the same whatever it follows
+        """Return the uploaded files."""
+        return self.early()
+
     @contextmanager
-    def tree(self, head: Head) -> Iterator[Tree]:  # noqa: ARG002 - it is the same whatever it follows
+    def early(self) -> Iterator[Tree]:
         """Return the uploaded files."""
         self._spool.flush()
         fd, offsets = self._spool.fileno(), self._checked.offsets
@@ -95,6 +106,13 @@ class StoredContent(Content):
     def is_current(self, head: Head) -> bool:
         """Return whether the current deploy has the same bundle."""
         return head.current is not None and head.current.digest == self._deploy.digest
+
+    @contextmanager
+    def early(self) -> Iterator[Tree]:
+        """Return the files of the bundle."""
+        name = self._deployment.name
+        with open_bundle(self._store, name, self._deploy.digest, when_large=self._when_large) as bundle:
+            yield tree_of(bundle, f"The bundle of version {self._deploy.version} of {name}")
 
     @contextmanager
     def tree(self, head: Head) -> Iterator[Tree]:

@@ -61,6 +61,7 @@ def deploy_request(context: RequestContext) -> DeployRequest:
             f"Deploy without {request.flags[0]}, or ask the server's operator for this scope.",
         )
     authorize_write(deployment.name, request.under, caller)
+    request = request._replace(gate=caller.gate(deployment.name, request.under))
     refuse_closed(deployment, request, context.service.clock())
     if not deployment.loaded:
         deployment.check_newest()
