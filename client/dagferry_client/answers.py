@@ -93,11 +93,9 @@ def _server_error(
     code, message, hint = said["code"], said["message"], said["hint"]
     if status == _UNAUTHORIZED:
         hint = f"The token came from {credentials.source}. {hint}" if credentials.source else credentials.missing_hint
-    kind: type[ClientError]
+    kind: type[ClientError] = RequestRefused if status < 500 else ServerUnavailable  # noqa: PLR2004
     if status in _NOT_ALLOWED:
         kind = RequestNotAllowed
-    else:
-        kind = RequestRefused if status < 500 else ServerUnavailable  # noqa: PLR2004
     return kind(message, hint, status=status, reason=code, details=details, retry_after=_retry_after(status, headers))
 
 

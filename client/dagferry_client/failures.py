@@ -73,6 +73,12 @@ def _not_connected(causes: list[BaseException], url: str, through: str) -> Serve
     return ConnectionLost(f"{url} does not answer{through}: {_reason(causes)}.")
 
 
+def concerns_tls(error: BaseException) -> bool:
+    """Return whether TLS is why a request failed: an untrusted certificate, or http where https is spoken."""
+    causes = list(_causes(error))
+    return any(isinstance(cause, ssl.SSLError) for cause in causes) or _uses_other_scheme("http:", causes)
+
+
 def lost(error: Exception, url: str, received: int) -> ConnectionLost:
     """Return the error for an answer that ended too soon, after ``received`` bytes."""
     return ConnectionLost(f"The answer of {url} broke off after {received} bytes: {_reason(list(_causes(error)))}.")

@@ -53,6 +53,8 @@ BASE, EXPECTED_DIGEST = "base", "digest"
 It is that of the whole tree, or with ``UNDER`` of the files below that folder, with paths relative to it."""
 REMOVED = "removed"
 """The field of the form of ``UPLOAD_PATH`` with the paths that a change removes, as a JSON list."""
+MAX_REMOVED_BYTES = 48 * 1024
+"""The longest ``REMOVED``, in UTF-8. A change that removes more is to be uploaded as a complete tree."""
 LIMIT, BEFORE = "limit", "before"
 """The query parameters of ``DEPLOYS_PATH``: how many deploys, and below which sequence."""
 

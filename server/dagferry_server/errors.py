@@ -90,7 +90,7 @@ class VersionMismatch(RequestError):
     code = "version_mismatch"
     audience = Audience.DEPLOYERS
     status = 412
-    exit_code = EXIT_NOT_ALLOWED
+    exit_code = EXIT_REFUSED
     default_hint = (
         "Nothing was deployed. Look at what was deployed meanwhile, GET /{deployment}/dags/deploys, then deploy on top "
         "of it with its version."
@@ -100,6 +100,26 @@ class VersionMismatch(RequestError):
         "actor": "Who deployed it.",
         "time": "When, in seconds since the epoch.",
     }
+
+
+class BaseGone(RequestError):
+    """The version that an upload is a change of is not there any more."""
+
+    code = "base_gone"
+    audience = Audience.CLIENTS
+    status = 409
+    exit_code = EXIT_NOT_ALLOWED
+    default_hint = "Nothing was deployed. Send the change of the current version instead, or upload the complete tree."
+    detail_fields: ClassVar[Mapping[str, str]] = {"version": "The current version; empty if nothing is deployed."}
+
+
+class ChangeMismatch(RequestError):
+    """A change does not lead from its base to the expected digest, or it removes what is not there."""
+
+    code = "change_mismatch"
+    audience = Audience.CLIENTS
+    status = 422
+    default_hint = "Nothing was deployed. Upload the complete tree, which needs no base."
 
 
 class DeploymentFrozen(RequestError):

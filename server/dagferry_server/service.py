@@ -86,6 +86,7 @@ class Service:
             patches=self.patches,
             retention=self.retention,
             metrics=self.metrics,
+            webhooks=self.webhooks,
             clock=clock,
             gate=DeployGate(gate, self.metrics),
         )

@@ -178,7 +178,9 @@ class Committer:
             warnings = self._judged(deployment, tree, old, request)
             repeated = repeated_warnings(head, manifest.digest)
             changes = manifest.changes_from(old.manifest if old else EMPTY)
-            committed = Committed(None, manifest.digest, len(manifest.files), changes, [*repeated, *warnings])
+            committed = Committed(
+                None, manifest.digest, len(manifest.files), changes, [*repeated, *tree.warnings, *warnings]
+            )
             if request.dry_run:
                 return committed, None
             self._store_bundle(head, tree)
@@ -195,10 +197,10 @@ class Committer:
 
     def _unchanged(self, head: Head, current: Deploy, content: Content, request: DeployRequest) -> Committed:
         """Return the result for content that is current already; bring back its bundle if that was lost."""
-        if not request.dry_run:
-            with content.tree(head) as tree:
+        with content.tree(head) as tree:
+            if not request.dry_run:
                 self._store_bundle(head, tree)
-        return Committed(None, current.digest, len(head.bundle.manifest.files) if head.bundle else 0, unchanged=True)
+        return Committed(None, current.digest, len(tree.manifest.files), warnings=list(tree.warnings), unchanged=True)
 
     def _judged(self, deployment: Deployment, tree: Tree, old: BundleFile | None, request: DeployRequest) -> list[str]:
         if self._judge is None:

@@ -39,6 +39,9 @@ class Head(NamedTuple):
     bundle: BundleFile | None = None
 
 
+_NO_HEAD = Head("", None, is_newest=True, highest=0, sha256="")
+
+
 class Content(ABC):
     """What is to be deployed. Its methods are called in threads."""
 
@@ -46,15 +49,12 @@ class Content(ABC):
     """A manifest that is in memory: that of the current bundle shares its memory."""
 
     @abstractmethod
+    def digest(self) -> str:
+        """Return its digest."""
+
     def is_current(self, head: Head) -> bool:
-        """Return whether the deploy ``head.current`` has this content already; there is one."""
-
-    @abstractmethod
-    def early(self) -> AbstractContextManager[Tree]:
-        """Return what is known of the tree before the commit: its new contents can be read until the block ends.
-
-        Nothing in it was verified. Raises a ``DagferryError`` if it cannot be read.
-        """
+        """Return whether the deploy ``head.current`` has this content already."""
+        return head.current is not None and head.current.digest == self.digest()
 
     @abstractmethod
     def tree(self, head: Head) -> AbstractContextManager[Tree]:
@@ -62,6 +62,10 @@ class Content(ABC):
 
         Raises a ``DagferryError`` if there is no such tree.
         """
+
+    def early(self) -> AbstractContextManager[Tree]:
+        """Return what is known of the tree before the commit, to look at its contents; raises as ``tree`` does."""
+        return self.tree(_NO_HEAD)
 
 
 class UploadedContent(Content):
@@ -72,16 +76,12 @@ class UploadedContent(Content):
         self._checked = checked
         self._spool = spool
 
-    def is_current(self, head: Head) -> bool:
-        """Return whether the current deploy has the same files."""
-        return head.current is not None and head.current.digest == self._checked.manifest.digest
-
-    def tree(self, head: Head) -> AbstractContextManager[Tree]:  # noqa: ARG002 - it is the same whatever it follows
-        """Return the uploaded files."""
-        return self.early()
+    def digest(self) -> str:
+        """Return the digest of the uploaded files."""
+        return self._checked.manifest.digest
 
     @contextmanager
-    def early(self) -> Iterator[Tree]:
+    def tree(self, head: Head) -> Iterator[Tree]:  # noqa: ARG002 - it is the same whatever it follows
         """Return the uploaded files."""
         self._spool.flush()
         fd, offsets = self._spool.fileno(), self._checked.offsets
@@ -103,13 +103,13 @@ class StoredContent(Content):
         self._deploy = deploy
         self._when_large = when_large
 
-    def is_current(self, head: Head) -> bool:
-        """Return whether the current deploy has the same bundle."""
-        return head.current is not None and head.current.digest == self._deploy.digest
+    def digest(self) -> str:
+        """Return the digest of the bundle."""
+        return self._deploy.digest
 
     @contextmanager
     def early(self) -> Iterator[Tree]:
-        """Return the files of the bundle."""
+        """Return the files of the bundle, without reading all of it."""
         name = self._deployment.name
         with open_bundle(self._store, name, self._deploy.digest, when_large=self._when_large) as bundle:
             yield tree_of(bundle, f"The bundle of version {self._deploy.version} of {name}")

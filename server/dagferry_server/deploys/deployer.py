@@ -13,21 +13,25 @@ from dagferry_core.archive.check import ArchiveRules, CheckedArchive, check_arch
 from dagferry_core.archive.secret_files import secret_warnings
 from dagferry_core.bundle.manifest import Changes
 from dagferry_core.deploylog import NONCE_BYTES, PROMOTE, ROLLBACK, Deploy
+from dagferry_core.errors import DagferryError
 from dagferry_server.deploys.commit import Committed, Committer, New
 from dagferry_server.deploys.contents import Content, StoredContent, UploadedContent
 from dagferry_server.deploys.deployment import Deployment
 from dagferry_server.deploys.deployments import Deployments
 from dagferry_server.deploys.gate import DeployGate
+from dagferry_server.deploys.merged import Base, ChangedContent, Merging
 from dagferry_server.deploys.patches import Patches
 from dagferry_server.deploys.receive import Received
-from dagferry_server.deploys.request import Checked, DeployRequest
+from dagferry_server.deploys.request import Change, Checked, DeployRequest
 from dagferry_server.deploys.retention import RetentionRunner
 from dagferry_server.deploys.warnings import dropped_warnings, log_warnings, too_long_warnings
-from dagferry_server.errors import BundleGone, RequestError, StoreError
+from dagferry_server.errors import RequestError, StoreError, VersionNotFound
 from dagferry_server.memory import Turn, TurnTaken
 from dagferry_server.metrics import Metrics
 from dagferry_server.store.base import Store, storage_errors
 from dagferry_server.store.data_folder import DataFolder
+from dagferry_server.webhooks.delivery import Webhooks
+from dagferry_server.webhooks.messages import deployed
 
 MAX_CHECKING = 2
 """How many uploads are checked and stored at the same time; the others wait on disk."""
@@ -66,6 +70,7 @@ class Deployer:
         patches: Patches,
         retention: RetentionRunner,
         metrics: Metrics,
+        webhooks: Webhooks,
         clock: Callable[[], float],
         gate: DeployGate,
     ) -> None:
@@ -74,6 +79,7 @@ class Deployer:
         self._deployments = deployments
         self._retention = retention
         self._metrics = metrics
+        self._webhooks = webhooks
         self._clock = clock
         self._committer = Committer(store, deployments, patches, gate)
         self._gate = gate
@@ -98,18 +104,26 @@ class Deployer:
             raise
 
     async def deploy(
-        self, deployment: Deployment, received: Received, request: DeployRequest, *, root: str | None
+        self,
+        deployment: Deployment,
+        received: Received,
+        request: DeployRequest,
+        *,
+        root: str | None,
+        change: Change | None = None,
     ) -> DeployResult:
         """Deploy the folder ``root`` of a received archive; ``None``: as the archive suggests.
 
+        With a ``change``, all of the archive is what changed, and the rest comes from the version that it names.
+
         Raises what ``check_archive`` raises, ``DeploymentNotFound`` and ``DeploymentDisabled`` if the deployment was
         removed or disabled during the upload, ``VersionMismatch``, ``ServerBusy``, ``DeployContended``, ``StoreError``,
-        and what the judge raises.
+        what the judge raises, and with a ``change`` what ``ChangedContent`` raises.
         """
 
         async def deploy(turn: Turn) -> DeployResult:
             async with self._checking:
-                return await self._deploy(deployment, received, turn, request, root)
+                return await self._deploy(deployment, received, turn, request, root=root, change=change)
 
         return await _in_turn(deploy)
 
@@ -144,20 +158,41 @@ class Deployer:
         return deployment.current_deploy() if version is None else await deployment.deploy(version)
 
     async def _deploy(
-        self, deployment: Deployment, received: Received, turn: Turn, request: DeployRequest, root: str | None
+        self,
+        deployment: Deployment,
+        received: Received,
+        turn: Turn,
+        request: DeployRequest,
+        *,
+        root: str | None,
+        change: Change | None,
     ) -> DeployResult:
         name = deployment.name
+        base = await self._base(deployment, change) if change else None
         spool = await asyncio.to_thread(self._folder.scratch_file, name)
         try:
             with self._metrics.check_seconds.labels(name).time():
                 rules = deployment.settings.archive_rules
-                checked = await asyncio.to_thread(_check, received.file, spool, rules, root, turn)
+                root, allowed = (".", rules._replace(allow_empty=True)) if change else (root, rules)
+                checked = await asyncio.to_thread(_check, received.file, spool, allowed, root, turn)
+            content: Content = UploadedContent(checked, spool)
             warnings = [*checked.warnings, *secret_warnings(checked.manifest.files)]
+            if change and base:
+                merging = Merging(rules, turn.take)
+                content = ChangedContent(content, base, change, merging, checked.excluded)
+                warnings = []  # the commit adds those about all of the files
             new = self._new(request, warnings, checked.excluded, received.sha256)
-            result = await self._commit(deployment, UploadedContent(checked, spool), new)
+            result = await self._commit(deployment, content, new)
         finally:
             await asyncio.to_thread(self._folder.discard, spool)
         return result._replace(excluded_files=checked.excluded_files, excluded=checked.excluded)
+
+    async def _base(self, deployment: Deployment, change: Change) -> Base:
+        try:
+            found = await self._find(deployment, change.base)
+        except VersionNotFound:
+            found = None  # an error unless the content turns out to be current
+        return Base(self._store, deployment.name, found)
 
     async def _deploy_stored(
         self, deployment: Deployment, origin: Deployment, found: Deploy, request: DeployRequest
@@ -192,14 +227,14 @@ class Deployer:
                 committed = await self._committer.commit(deployment, content, new)
             current = committed.deploy or deployment.current
         if committed.deploy:
+            self._webhooks.send(deployment.settings.webhooks, deployed(deployment.name, committed.deploy))
             self._retention.request()
         return _result(deployment, current, committed, new)
 
     def _check_early(self, deployment: Deployment, content: Content, request: DeployRequest) -> Checked | None:
         """Look at the contents while others may still deploy; ``None`` if they cannot be read: the commit says why."""
-        with suppress(StoreError, BundleGone), content.early() as tree:
-            current = deployment.current
-            if current is None or current.digest != tree.manifest.digest:
+        if deployment.current is None or deployment.current.digest != content.digest():
+            with suppress(DagferryError), content.early() as tree:
                 return self._gate.check_early(deployment, tree, request)
         return None
 

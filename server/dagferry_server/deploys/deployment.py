@@ -303,6 +303,12 @@ class Deployment:
         """
         self.freeze = await asyncio.to_thread(read_freeze, self._store, self.name)
 
+    async def recheck_freeze(self, now: float) -> None:
+        """Read the freeze again if there is one at ``now``: another server may have lifted it."""
+        if self.freeze_at(now):
+            async with self.lock:
+                await self.refresh_freeze()
+
     async def change_freeze(self, freeze: Freeze | None) -> None:
         """Replace the freeze, after the commit that is in progress; ``None`` lifts it. Raises ``StoreError``."""
         async with self.lock:

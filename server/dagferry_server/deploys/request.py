@@ -22,6 +22,17 @@ class Checked(NamedTuple):
     found: Verdict | CheckFailed
 
 
+class Change(NamedTuple):
+    """What the files of an upload are a change of: the version ``base``, without the paths ``removed``.
+
+    ``digest`` is that of the tree that must come out.
+    """
+
+    base: str
+    digest: str
+    removed: tuple[str, ...] = ()
+
+
 class DeployRequest(NamedTuple):
     """A request for a deploy.
 

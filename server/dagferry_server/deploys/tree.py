@@ -13,6 +13,7 @@ class Tree(NamedTuple):
 
     ``name`` is what an error calls it. ``bundles`` are open bundles that have some of its files: frames and the results
     of scans can be taken from them. ``stored_in`` is the deployment that has an intact bundle of it, if that is known.
+    ``warnings`` are about its content; those of an upload's files are known before.
     """
 
     name: str
@@ -20,3 +21,4 @@ class Tree(NamedTuple):
     open_content: Callable[[Entry], RangeRead]
     bundles: tuple[BundleFile, ...] = ()
     stored_in: str = ""
+    warnings: tuple[str, ...] = ()

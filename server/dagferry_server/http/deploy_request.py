@@ -35,13 +35,14 @@ class Git(JsonBody):
     author: str = Field(default="", max_length=500, pattern=_PLAIN)
     repository: str = Field(default="", max_length=500, pattern=_PLAIN)
     url: str = Field(default="", max_length=2000, pattern=_PLAIN)
+    image: str = Field(default="", max_length=200, pattern=_PLAIN)
 
 
-def deploy_request(context: RequestContext) -> DeployRequest:
+async def deploy_request(context: RequestContext) -> DeployRequest:
     """Return what a request asks for by its parameters and headers.
 
-    Raises ``ShuttingDown``, ``Forbidden``, ``RequestError``, and the error of a deployment to which nothing may be
-    deployed now.
+    Raises ``ShuttingDown``, ``Forbidden``, ``RequestError``, ``StoreError``, and the error of a deployment to which
+    nothing may be deployed now.
     """
     if context.service.stopping:
         raise ShuttingDown("The server is stopping.")
@@ -62,7 +63,9 @@ def deploy_request(context: RequestContext) -> DeployRequest:
         )
     authorize_write(deployment.name, request.under, caller)
     request = request._replace(gate=caller.gate(deployment.name, request.under))
-    refuse_closed(deployment, request, context.service.clock())
+    now = context.service.clock()
+    await deployment.recheck_freeze(now)
+    refuse_closed(deployment, request, now)
     if not deployment.loaded:
         deployment.check_newest()
     return request

@@ -24,13 +24,16 @@ from dagferry_core.archive.errors import (
 from dagferry_core.errors import DagferryError
 from dagferry_core.protocol import (
     ALLOW_REMOVALS,
+    BASE,
     DESCRIPTION,
     DRY_RUN,
+    EXPECTED_DIGEST,
     GIT,
     IF_MATCH,
     IMPLIED_UPLOAD_PATH,
     OVERRIDE_FREEZE,
     PROMOTE_PATH,
+    REMOVED,
     ROLLBACK_PATH,
     ROOT,
     SET,
@@ -38,7 +41,9 @@ from dagferry_core.protocol import (
     UPLOAD_PATH,
 )
 from dagferry_server.errors import (
+    BaseGone,
     BundleGone,
+    ChangeMismatch,
     DeployContended,
     DeploymentDisabled,
     DeploymentFrozen,
@@ -112,6 +117,8 @@ _UPLOAD_ERRORS: tuple[type[DagferryError], ...] = (
     TooManyFiles,
     PathsTooLarge,
     RatioTooHigh,
+    BaseGone,
+    ChangeMismatch,
     *_DEPLOY_ERRORS,
 )
 _DEPLOY_PARAMETERS = (
@@ -143,6 +150,13 @@ _UPLOAD = Route(
             "Where the content comes from: a JSON object of texts with the keys "
             f"{', '.join(f'`{name}`' for name in Git.model_fields)}; a form may have it as a field.",
         ),
+        Parameter(
+            BASE,
+            "query",
+            "The version that the archive is a change of: it has only the files that changed, at their own paths. A "
+            f"form may have a field `{REMOVED}` with the paths that go, as a JSON list.",
+        ),
+        Parameter(EXPECTED_DIGEST, "query", f"The digest of the tree that must come out; with `{BASE}`."),
         *_DEPLOY_PARAMETERS,
     ),
     takes_file=True,

@@ -120,6 +120,7 @@ class OnlyThereAnswer(Answer):
 
     path: str = Field(description="Its path in the dags folder.")
     size: int = Field(description="Its size in bytes.")
+    mode: int = Field(description="Its permissions as a number: 420 (0644) or 493 (0755).")
     sha256: str = Field(description="The sha256 of its content, in hex.")
 
 

@@ -17,7 +17,7 @@ from dagferry_core.archive.errors import ArchiveCorrupt
 from dagferry_core.archive.paths import quoted
 from dagferry_core.deploylog import MAX_DESCRIPTION_CHARACTERS
 from dagferry_core.limits import PIECE_BYTES, UploadLimit
-from dagferry_core.protocol import DESCRIPTION, GIT, MAX_GIT_BYTES
+from dagferry_core.protocol import DESCRIPTION, GIT, MAX_GIT_BYTES, REMOVED
 from dagferry_server.deploys.receive import Received, receive, too_large
 from dagferry_server.errors import MultipartInvalid, UploadEmptyBody, UploadIncomplete, UploadTooSlow
 
@@ -45,12 +45,14 @@ def check_length(request: web.BaseRequest, limit: UploadLimit) -> None:
 class UploadBody:
     """The body of one request.
 
-    ``description`` and ``git`` are complete once the file was received: a form may have them last.
+    ``description``, ``git`` and ``removed``, a field of the form, are known once the file was received: a form may have
+    them last.
     """
 
     def __init__(self, request: web.BaseRequest) -> None:
         self.description = request.query.get(DESCRIPTION, "")
         self.git = request.query.get(GIT)
+        self.removed: bytes | None = None
         self._request = request
         self._deadline = _Deadline()
         self._is_form = _is_form(request)
@@ -114,6 +116,7 @@ class UploadBody:
             raise MultipartInvalid("The form contains no file; with curl -F, put an @ before its name.")
         self.description = _text(fields, DESCRIPTION, MAX_DESCRIPTION_BYTES) or self.description
         self.git = _text(fields, GIT, MAX_GIT_BYTES + 1) or self.git
+        self.removed = bytes(fields[REMOVED]) if REMOVED in fields else None
 
     def _empty(self) -> UploadEmptyBody:
         if not self._is_form:

@@ -22,7 +22,7 @@ class PromoteBody(JsonBody):
 
 async def promote(context: RequestContext) -> web.StreamResponse:
     """Read the body, decide whether the caller may read the other deployment, and make the deploy."""
-    request = deploy_request(context)
+    request = await deploy_request(context)
     service = context.service
     with context.state.copy_slots.hold(context.deployment.name, context.caller):
         body = await read_json(context, PromoteBody)

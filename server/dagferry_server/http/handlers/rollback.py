@@ -18,7 +18,7 @@ class RollbackBody(JsonBody):
 
 async def rollback(context: RequestContext) -> web.StreamResponse:
     """Read the body, and make the deploy."""
-    request = deploy_request(context)
+    request = await deploy_request(context)
     with context.state.copy_slots.hold(context.deployment.name, context.caller):
         body = await read_json(context, RollbackBody)
         request = request._replace(description=body.description)

@@ -12,8 +12,9 @@ from dagferry_core.protocol import GIT, ROOT
 from dagferry_runtime.logs import fields
 from dagferry_server.deploys.deployer import DeployResult
 from dagferry_server.deploys.receive import Received
-from dagferry_server.deploys.request import DeployRequest
+from dagferry_server.deploys.request import Change, DeployRequest
 from dagferry_server.errors import RequestError, UploadTooSlow
+from dagferry_server.http.change_parameters import change_of, with_removed
 from dagferry_server.http.deploy_request import deploy_request, read_git
 from dagferry_server.http.models import answer_deploy
 from dagferry_server.http.request_context import RequestContext
@@ -35,13 +36,14 @@ async def upload(context: RequestContext) -> web.StreamResponse:
 
 async def _upload(context: RequestContext) -> DeployResult:
     service, deployment = context.service, context.deployment
-    request = deploy_request(context)
+    request = await deploy_request(context)
     root = _root(context)
+    change = change_of(context.request.query)
     read_git(context.request.query.get(GIT))  # before the file, if it is known by then
     limit = service.upload_limit(deployment)
     check_length(context.request, limit)
     with context.state.upload_slots.hold(deployment.name, context.caller):
-        return await _receive_and_deploy(context, limit, request, root)
+        return await _receive_and_deploy(context, limit, request, root, change)
 
 
 def _root(context: RequestContext) -> str | None:
@@ -58,7 +60,7 @@ def _root(context: RequestContext) -> str | None:
 
 
 async def _receive_and_deploy(
-    context: RequestContext, limit: UploadLimit, request: DeployRequest, root: str | None
+    context: RequestContext, limit: UploadLimit, request: DeployRequest, root: str | None, change: Change | None
 ) -> DeployResult:
     deployer, deployment = context.service.deployer, context.deployment
     async with deployer.incoming(deployment) as file:
@@ -73,7 +75,8 @@ async def _receive_and_deploy(
             raise
         _note(context, received, time.monotonic() - started)
         request = request._replace(description=body.description, git=read_git(body.git))
-        result = await deployer.deploy(deployment, received, request, root=root)
+        change = with_removed(change, body.removed)
+        result = await deployer.deploy(deployment, received, request, root=root, change=change)
     log.info(
         "Upload answered",
         extra=fields(
