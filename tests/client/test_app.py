@@ -82,7 +82,7 @@ def test_alone_it_shows_its_help_and_is_a_mistake(dagferry) -> None:
     ("words", "said"),
     [
         (["stauts"], "There is no command 'stauts'. Did you mean status?"),
-        (["x"], "There is no command 'x'. The commands are status, "),
+        (["x"], f"There is no command 'x'. The commands are {', '.join(COMMANDS)}."),
         (["whoami", "--sever", "x"], "Did you mean '--server'?"),
         (["whoami", "extra"], "extra"),
         (["completion"], "Choose from: bash, zsh, fish\n"),
