@@ -9,6 +9,7 @@ VERSION_PATH = "/{deployment}/dags/versions/{version}"
 DOWNLOAD_PATH = "/{deployment}/dags/download"
 DEPLOYS_PATH = "/{deployment}/dags/deploys"
 DEPLOY_PATH = "/{deployment}/dags/deploys/{version}"
+STATUS_PATH = "/{deployment}/dags/status"
 """Replace what is in braces. A server's URL may have a path of its own before these."""
 IMPLIED_UPLOAD_PATH = "/upload"
 """``UPLOAD_PATH`` of the server's only deployment, or of ``default`` if it has several."""
@@ -25,13 +26,16 @@ LIMIT, BEFORE = "limit", "before"
 INSTANCE = "Dagferry-Instance"
 COMPONENT = "Dagferry-Component"
 LIVE = "Dagferry-Live"
+LOG = "Dagferry-Log"
 ERROR = "Dagferry-Error"
 DEREGISTER = "Dagferry-Deregister"
+VOLUME = "Dagferry-Volume"
+ONCE = "Dagferry-Once"
 DIGEST = "Dagferry-Digest"
 
 MAX_WAIT_SECONDS = 50
-"""The longest that a request for the current deploy waits for the next one. Shorter than the minute after which proxies
-and load balancers close a silent connection."""
+"""The longest that a request for the current deploy or the status waits for another one. Shorter than the minute after
+which proxies and load balancers close a silent connection."""
 MAX_ERROR_CHARACTERS = 300
 """The maximum length of ``ERROR``, percent-encoded: the client sends no more, and the server keeps no more."""
 NOTHING_TAG = "none"
@@ -48,8 +52,11 @@ REQUEST_HEADERS = {
     INSTANCE: "The pod that asks, such as `worker-0`. Without it, the request does not count as one by a sidecar.",
     COMPONENT: "What runs in the pod, such as `worker`.",
     LIVE: "The version that is live in the pod.",
+    LOG: "The log id that this version is of: logs may have versions of the same name.",
     ERROR: f"Code and message of the pod's last error; percent-encoded, {MAX_ERROR_CHARACTERS} characters at most.",
     DEREGISTER: "`1` on the last request of a sidecar that ends. It is answered at once.",
+    VOLUME: "A random id, kept on the pod's volume: two pods with one name are two, a restarted container is one.",
+    ONCE: "`1` if the sender ends after this deploy, as an init container does: it does not count.",
 }
 """Headers of a request for the current deploy, with their meaning for the documentation."""
 

@@ -1,4 +1,4 @@
-"""The state of one deployment: its deploy log, the requests that wait for a change, and its sidecars.
+"""The state of one deployment: its deploy log, the requests that wait for a change, and its fleet.
 
 The store is the source of truth. Memory holds the newest ``MEMORY_DEPLOYS`` entries; older ones are read on request.
 Memory changes on the event loop only, in one step, and only after the store has changed.
@@ -29,7 +29,8 @@ from dagferry_server.errors import (
     StoreError,
     VersionNotFound,
 )
-from dagferry_server.fleet.sidecars import Sidecars
+from dagferry_server.fleet.fleet import Fleet
+from dagferry_server.fleet.status import Facts
 from dagferry_server.fleet.waiters import Waiters
 from dagferry_server.store.base import Store, decoding
 
@@ -72,9 +73,11 @@ class Log(NamedTuple):
     unreadable: set[int]
     away: dict[int, StoreAway]
     head_sha256: str
+    is_new: bool = False
+    """Whether it was created just now."""
 
 
-def read_log(store: Store, deployment: str) -> Log:
+def read_log(store: Store, deployment: str, *, is_new: bool = False) -> Log:
     """Read the log of ``deployment`` from the store, in a thread. A damaged entry is logged and skipped."""
     sequences = store.sequences(deployment)
     read = [_read_stored(store, deployment, sequence) for sequence in sequences[-MEMORY_DEPLOYS:]]
@@ -87,6 +90,7 @@ def read_log(store: Store, deployment: str) -> Log:
         unreadable={each.sequence for each in read if each.error},
         away={each.sequence: each.error for each in read if isinstance(each.error, StoreAway)},
         head_sha256=read[-1].sha256 if read else "",
+        is_new=is_new,
     )
 
 
@@ -137,8 +141,8 @@ class Deployment:
         self.settings = settings
         self.lock = asyncio.Lock()
         self.waiters = Waiters()
-        self.sidecars = Sidecars(name)
         self.tag = ""
+        self.fleet = Fleet(name, self._facts)
         self._store = store
         if isinstance(loaded, Log):
             self.load(loaded)
@@ -150,14 +154,18 @@ class Deployment:
     def configure(self, settings: DeploymentSettings) -> None:
         """Replace the settings."""
         self.settings = settings
+        self.fleet.mark()
 
     def load(self, loaded: Log) -> None:
         """Replace what is known by a log that was read completely."""
         self.loaded = True
         self._set_log(loaded)
+        self.fleet.opened_log(self.highest)
+        if loaded.is_new:
+            self.fleet.first_of_all()
 
     def _set_log(self, loaded: Log) -> None:
-        self.log_id, self.highest, self.recent, self.unreadable, self._away, self.head_sha256 = loaded
+        self.log_id, self.highest, self.recent, self.unreadable, self._away, self.head_sha256 = loaded[:6]
         self._unlisted = None  # the reason why newer entries cannot be read
         self._show()
 
@@ -166,6 +174,7 @@ class Deployment:
         self.tag = self.current.version if self.current else NOTHING_TAG
         if self.tag != before:
             self.waiters.notify_all()
+            self.fleet.deployed(self.current.sequence if self.current else 0)
 
     def add(self, deploy: Deploy) -> None:
         """Make ``deploy``, which is in the store, the current one, and notify all waiting requests."""
@@ -232,11 +241,31 @@ class Deployment:
             read = await asyncio.to_thread(_look, self._store, self.name, self.highest, again)
         except StoreError as error:
             self._unlisted = error
+            self.fleet.mark()
             raise
         self._unlisted = None
         self._keep(read)
         if self.away:
             self.refuse(self.away)
+
+    def _facts(self) -> Facts:
+        # While there may be a newer deploy, no pod is known to have it.
+        current = None if self.fault else self.current
+        return Facts(
+            deployment=self.name,
+            log_id=self.log_id,
+            version=current.version if current else "",
+            sequence=current.sequence if current else 0,
+            head=self.highest,
+            version_of=self._version_of,
+            fault=self.fault.message if self.fault else "",
+            expected=self.settings.expected,
+            converge_seconds=self.settings.converge_seconds,
+        )
+
+    def _version_of(self, sequence: int) -> str | None:
+        deploy = self.recent.get(sequence)
+        return deploy.version if deploy else None
 
     # --- what is asked for -------------------------------------------------------------------------------------------
 

@@ -6,7 +6,9 @@ A deployment whose log cannot be read at the moment is included; its log is read
 import asyncio
 import contextlib
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import TypeAlias
 
 from dagferry_core.names import DEFAULT_DEPLOYMENT
 from dagferry_runtime.logs import fields, log_failure
@@ -15,6 +17,8 @@ from dagferry_server.background import Background, log_if_failed
 from dagferry_server.deploys.deployment import Deployment, Fault, Log, read_log
 from dagferry_server.deploys.deployments_file import DeploymentSettings
 from dagferry_server.errors import StoreError
+from dagferry_server.fleet.fleet import Change
+from dagferry_server.fleet.status import State
 from dagferry_server.metrics import Metrics
 from dagferry_server.store.base import Store
 from dagferry_server.store.data_folder import DataFolder
@@ -22,6 +26,9 @@ from dagferry_server.store.data_folder import DataFolder
 RETRY_FIRST_SECONDS = 0.1
 RETRY_MAX_SECONDS = 2.0
 """The pause before a log that cannot be read is read again; it doubles, up to the maximum."""
+
+OnState: TypeAlias = Callable[[Deployment, State, State, str], None]
+"""Takes a deployment, the state of its fleet before and now, and the reason."""
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +51,8 @@ class Deployments(Mapping[str, Deployment]):
         self._by_name: dict[str, Deployment] = {}
         self._removed: dict[str, Deployment] = {}
         self._retries: dict[str, asyncio.Task[None]] = {}
+        self.on_state: list[OnState] = []
+        """Called on the event loop when the state of a deployment's fleet has become another one; must not block."""
 
     def __getitem__(self, name: str) -> Deployment:
         return self._by_name[name]
@@ -86,25 +95,48 @@ class Deployments(Mapping[str, Deployment]):
             self._removed[name] = before[name]
             # Waiting followers send another request, and learn that it is gone.
             before[name].waiters.notify_all()
+            before[name].fleet.waiters.notify_all()
             self._metrics.forget(name)
             log.warning("Deployment removed; its data is kept", extra=fields(deployment=name))
         for name in after.keys() - before.keys():
-            self._removed.pop(name, None)
+            if self._removed.pop(name, None):
+                after[name].fleet.open()  # its followers got 404 for a while
             self._metrics.start(name)
 
     async def _open(self, name: str, settings: DeploymentSettings) -> Deployment:
         deployment = Deployment(name, self._store, settings, await asyncio.to_thread(self._read, name))
+        deployment.fleet.listen(partial(self._fleet_changed, deployment))
         if deployment.loaded:
             _log_loaded(deployment)
         self.retry(deployment)
         return deployment
 
+    def _fleet_changed(self, deployment: Deployment, change: Change) -> None:
+        """Count a deploy that has converged, and tell ``on_state`` if the state is another one."""
+        if self._by_name.get(deployment.name) is not deployment:
+            return
+        if change.converged_after is not None:
+            self._metrics.converge_seconds.labels(deployment.name).observe(change.converged_after)
+        if change.before.state is not change.after.state:
+            log.info(
+                "Fleet changed",
+                extra=fields(
+                    deployment=deployment.name,
+                    version=deployment.current.version if deployment.current else "",
+                    before=change.before.state.value,
+                    state=change.after.state.value,
+                    reason=change.after.reason,
+                ),
+            )
+            for listener in self.on_state:
+                listener(deployment, change.before.state, change.after.state, change.after.reason)
+
     def _read(self, name: str) -> Log | Fault:
         """Create a deployment's folders and read its log, in a thread; return the error if that fails."""
         try:
             self._folder.prepare(name)
-            self._store.prepare(name)
-            return read_log(self._store, name)
+            is_new = self._store.prepare(name)
+            return read_log(self._store, name, is_new=is_new)
         except StoreError as error:
             return error
 
@@ -137,6 +169,7 @@ class Deployments(Mapping[str, Deployment]):
         """Answer all waiting requests, and stop reading logs again."""
         for deployment in self._by_name.values():
             deployment.waiters.close()
+            deployment.fleet.waiters.close()
         for task in self._retries.values():
             task.cancel()
 
@@ -145,8 +178,8 @@ class Deployments(Mapping[str, Deployment]):
         self.stop()
         if self._retries:
             await asyncio.wait(self._retries.values())
-        for deployment in self._by_name.values():
-            deployment.sidecars.flush()
+        for deployment in (*self._by_name.values(), *self._removed.values()):
+            deployment.fleet.close()
 
 
 def _log_loaded(deployment: Deployment) -> None:

@@ -29,6 +29,10 @@ from dagferry_server.config.watched import WatchedFile
 from dagferry_server.settings import MAX_KEEP_DEPLOYS, MAX_TIERS, SETTINGS, Settings
 
 MAX_REASON_CHARACTERS = 300
+CONVERGE_SECONDS, MAX_CONVERGE_SECONDS = 60, 3600
+MAX_COMPONENTS = 100
+MAX_EXPECTED_PODS = 10_000
+"""Of one component; no more sidecars are remembered."""
 WHAT = "The deployments file"
 NAME, LIST, DEFAULTS = "name", "deployments", "defaults"
 
@@ -53,6 +57,11 @@ def _like_flag(name: str) -> BeforeValidator:
     return BeforeValidator(read)
 
 
+_Component = Annotated[str, StringConstraints(pattern=r"^[!-~]{1,253}$")]
+"""As a sidecar's ``--component``."""
+_Pods = Annotated[int, Field(strict=True, ge=0, le=MAX_EXPECTED_PODS)]
+
+
 class DeploymentSettings(Entry):
     """The settings of one deployment. A new key is one new line here."""
 
@@ -73,6 +82,25 @@ class DeploymentSettings(Entry):
         Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]+$", max_length=MAX_REASON_CHARACTERS)] | None,
         Field(description="Why nothing can be deployed now: uploads are rejected with 409 and this reason."),
     ] = None
+
+    expected: Annotated[
+        dict[_Component, _Pods],
+        Field(
+            max_length=MAX_COMPONENTS,
+            description="How many pods of each component there should be, such as `{ scheduler = 1, worker = 2 }`: "
+            "with fewer, the [status](fleet-status.md) is `DEGRADED`.",
+        ),
+    ] = {}  # noqa: RUF012 - pydantic copies it
+    converge_seconds: Annotated[
+        int,
+        Field(
+            strict=True,
+            ge=1,
+            le=MAX_CONVERGE_SECONDS,
+            description="How many seconds a pod may take until it has a deploy live; after that, the "
+            "[status](fleet-status.md) is `DEGRADED`. 60 by default.",
+        ),
+    ] = CONVERGE_SECONDS
 
     @property
     def archive_rules(self) -> ArchiveRules:

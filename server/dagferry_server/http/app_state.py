@@ -9,6 +9,7 @@ from dagferry_server.http.concurrency import bundles, downloads, uploads
 from dagferry_server.http.current_answers import CurrentAnswers
 from dagferry_server.http.rejected_reads import RejectedReads
 from dagferry_server.http.sending import PACKERS, Sender
+from dagferry_server.http.status_answers import StatusAnswers
 from dagferry_server.http.tls import watched_certificate
 from dagferry_server.settings import Settings
 
@@ -24,6 +25,7 @@ class AppState:
         self.sender, self.packer = Sender("send"), Sender("pack", PACKERS)
         self.upload_slots, self.bundle_slots, self.download_slots = uploads(), bundles(), downloads()
         self.current_answers = CurrentAnswers()
+        self.status_answers = StatusAnswers()
         self.rejected_reads = RejectedReads()
         self.busy = Busy()
 

@@ -43,6 +43,7 @@ from dagferry_core.protocol import (
     PATCH_TYPE,
     REQUEST_HEADERS,
     ROOT,
+    STATUS_PATH,
     UPLOAD_PATH,
     VERSION_PATH,
 )
@@ -70,11 +71,13 @@ from dagferry_server.http.handlers.current import current
 from dagferry_server.http.handlers.deploys import MAX_PAGE_DEPLOYS, PAGE_DEPLOYS, deploy, deploys
 from dagferry_server.http.handlers.download import download
 from dagferry_server.http.handlers.health import healthz, metrics, readyz
+from dagferry_server.http.handlers.status import status
 from dagferry_server.http.handlers.upload import upload
 from dagferry_server.http.handlers.versions import version
 from dagferry_server.http.models import (
     CurrentAnswer,
     DeploysAnswer,
+    FleetStatusAnswer,
     OneDeployAnswer,
     StatusAnswer,
     UploadAnswer,
@@ -213,6 +216,19 @@ ROUTES: tuple[Route, ...] = (
         summary="One deploy with its warnings, excluded and changed paths.",
         answer=OneDeployAnswer,
         errors=(RequestError, VersionNotFound, StoreAway, StoreFull),
+    ),
+    Route(
+        method="GET",
+        path=STATUS_PATH,
+        scope="read",
+        handler=status,
+        summary="Whether every pod has the newest deploy live; given the status last seen, wait for another one.",
+        answer=FleetStatusAnswer,
+        not_modified=True,
+        parameters=(
+            Parameter("If-None-Match", "header", "The ETag last seen."),
+            Parameter("Prefer", "header", REQUEST_HEADERS["Prefer"]),
+        ),
     ),
     Route(
         method="GET",
