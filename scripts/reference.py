@@ -16,18 +16,31 @@ import dagferry_server.metrics
 import dagferry_server.settings
 import dagferry_sidecar.metrics
 import dagferry_sidecar.settings
+from dagferry_client.errors import ClientError
+from dagferry_client.local.errors import LocalError
 from dagferry_core import protocol
 from dagferry_core.archive.errors import ArchiveError, BundleError
 from dagferry_core.documentation import Audience
 from dagferry_core.errors import DagferryError, SetupError, with_subclasses
 from dagferry_follow.errors import SyncError
+from dagferry_gate.errors import CheckFailed
 from dagferry_runtime.settings import Setting
 from dagferry_server.errors import RequestError, ServerError, StoreInUse
 from dagferry_sidecar.hints import HINTS
 
 ALL_ERRORS = (
     DagferryError,
-    *with_subclasses(ArchiveError, BundleError, RequestError, ServerError, SyncError, SetupError),
+    *with_subclasses(
+        ArchiveError,
+        BundleError,
+        RequestError,
+        ServerError,
+        ClientError,
+        SyncError,
+        CheckFailed,
+        SetupError,
+        LocalError,
+    ),
 )
 """In the order of the docs."""
 
@@ -74,7 +87,8 @@ def errors(audience: Audience) -> str:
 
 
 def _status(error: type[DagferryError]) -> int | str:
-    return "" if issubclass(error, SyncError | SetupError | StoreInUse) else error.status
+    families = ClientError | SyncError | SetupError | StoreInUse | LocalError | CheckFailed
+    return "" if issubclass(error, families) else error.status
 
 
 def _first_paragraph(text: str) -> str:

@@ -23,8 +23,15 @@ class TokensFile:
         users = "" if self.users is None else "users = [\n" + "\n".join(self.users) + "\n]\n"
         self.path.write_text("tokens = [\n" + "\n".join(self.entries) + "\n]\n" + users)
 
-    def add(self, name: str, scopes: Sequence[Scope], deployments: Sequence[str] = ("*",), expires: str = "") -> str:
-        token = new_token(name, scopes, deployments)
+    def add(
+        self,
+        name: str,
+        scopes: Sequence[Scope],
+        deployments: Sequence[str] = ("*",),
+        expires: str = "",
+        prefixes: Sequence[str] = (),
+    ) -> str:
+        token = new_token(name, scopes, deployments, prefixes=prefixes)
         entry = token.entry
         if expires:
             entry = entry.removesuffix(" },") + f", expires = {expires} }},"

@@ -1,1 +1,1 @@
-"""The command ``dagferry``: deploys, and shows and undoes deploys. One file for each sub-command."""
+"""The command ``dagferry``: deploys, and shows and undoes deploys. Each sub-command is a file in ``commands/``."""

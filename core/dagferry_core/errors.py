@@ -10,6 +10,8 @@ status, exit code and hint. Each error is defined in the package that raises it:
     ├── RequestError   dagferry_server         the request is invalid                      exit 3 or 4
     ├── ServerError    dagferry_server         the server cannot handle it at the moment   exit 5
     ├── SyncError      dagferry_follow         a deploy could not be published             exit 5 or 6
+    ├── ClientError    dagferry_client         the server refuses what a command asks for  exit 3, 4 or 5
+    ├── CheckFailed    dagferry_gate          the Python files could not be checked       exit 5
     └── SetupError     here                    a setting of the command is invalid         exit 2
 
 ``FormatError`` is not one of them: callers turn it into one.
@@ -24,6 +26,7 @@ EXIT_REFUSED = 3
 EXIT_NOT_ALLOWED = 4
 EXIT_UNAVAILABLE = 5
 EXIT_LOCAL = 6
+EXIT_NOT_CONVERGED = 7
 
 
 class DagferryError(Exception):

@@ -6,20 +6,42 @@ The server's routes, the follower's requests and the tables of the page about th
 UPLOAD_PATH = "/{deployment}/dags/upload"
 CURRENT_PATH = "/{deployment}/dags/current"
 VERSION_PATH = "/{deployment}/dags/versions/{version}"
+FILES_PATH = "/{deployment}/dags/versions/{version}/files"
+FILE_PATH = "/{deployment}/dags/versions/{version}/files/{path}"
+DIFF_PATH = "/{deployment}/dags/diff"
 DOWNLOAD_PATH = "/{deployment}/dags/download"
 DEPLOYS_PATH = "/{deployment}/dags/deploys"
 DEPLOY_PATH = "/{deployment}/dags/deploys/{version}"
 STATUS_PATH = "/{deployment}/dags/status"
-"""Replace what is in braces. A server's URL may have a path of its own before these."""
+FREEZE_PATH = "/{deployment}/dags/freeze"
+DEPLOYMENTS_PATH = "/-/deployments"
+DEPLOYMENT_PATH = "/-/deployments/{name}"
+WHOAMI_PATH = "/-/whoami"
+"""Replace what is in braces; ``{path}`` keeps its slashes. A server's URL may have a path of its own before these. What
+is under ``/-/`` belongs to no deployment: none can have this name."""
 IMPLIED_UPLOAD_PATH = "/upload"
 """``UPLOAD_PATH`` of the server's only deployment, or of ``default`` if it has several."""
 
 FROM = "from"
-"""The query parameter of ``VERSION_PATH`` that names the version a patch is to start from."""
+"""The query parameter of ``VERSION_PATH`` that names the version a patch is to start from, and of ``DIFF_PATH`` that
+names the version to compare with."""
+TO = "to"
+"""The query parameter of ``DIFF_PATH`` that names the version whose differences are asked for."""
+VERSION = "version"
+"""The query parameter of ``DOWNLOAD_PATH`` that names the version."""
 ROOT = "root"
 """The query parameter of ``UPLOAD_PATH`` that names the folder of the archive to deploy."""
 DESCRIPTION = "description"
 """The query parameter of ``UPLOAD_PATH``, or the field of its form, with the description of the deploy."""
+OVERRIDE_FREEZE = "override_freeze"
+"""The query parameter of what deploys, with the value ``1``: deploy although the deployment is frozen."""
+UNDER = "under"
+"""The query parameter of ``UPLOAD_PATH`` that names the folder to replace, such as ``team-a/``; all else stays."""
+BASE, EXPECTED_DIGEST = "base", "digest"
+"""The query parameters of ``UPLOAD_PATH`` for a change: the version it is based on, and the digest that must come out.
+It is that of the whole tree, or with ``UNDER`` of the files below that folder, with paths relative to it."""
+REMOVED = "removed"
+"""The field of the form of ``UPLOAD_PATH`` with the paths that a change removes, as a JSON list."""
 LIMIT, BEFORE = "limit", "before"
 """The query parameters of ``DEPLOYS_PATH``: how many deploys, and below which sequence."""
 
@@ -45,6 +67,7 @@ JSON_TYPE = "application/json"
 BUNDLE_TYPE = "application/zstd"
 PATCH_TYPE = "application/vnd.dagferry.patch"
 ARCHIVE_TYPE = "application/gzip"
+FILE_TYPE = "application/octet-stream"
 
 REQUEST_HEADERS = {
     "If-None-Match": "The ETag last seen: the version in quotes.",
@@ -61,13 +84,15 @@ REQUEST_HEADERS = {
 """Headers of a request for the current deploy, with their meaning for the documentation."""
 
 ANSWER_HEADERS = {
-    "ETag": f'Of the current deploy: its version in quotes, `"{NOTHING_TAG}"` before the first deploy.',
-    DIGEST: "Of a bundle, a patch or a download: the digest of the bundle that must come out.",
+    "ETag": f'Of the current deploy: its version in quotes, `"{NOTHING_TAG}"` before the first deploy. Of the list of '
+    "a version's files: the digest in quotes. Of a file: its sha256 in quotes.",
+    DIGEST: "Of a bundle, a patch, a download or a list of files: the digest of the bundle that must come out.",
 }
 
 MEDIA_TYPES = {
     JSON_TYPE: "Answers, and errors.",
     BUNDLE_TYPE: "A bundle in canonical form.",
     PATCH_TYPE: "A patch that leads to the bundle from the version named by `from`.",
-    ARCHIVE_TYPE: "The current bundle as a tar.gz, for people.",
+    ARCHIVE_TYPE: "A bundle as a tar.gz, for people.",
+    FILE_TYPE: "One file of a bundle, whatever it contains.",
 }

@@ -81,6 +81,39 @@ class DeploymentDisabled(RequestError):
     )
 
 
+class DeploymentFrozen(RequestError):
+    """The deployment is frozen: an administrator stopped deploys for a while; the message gives the reason."""
+
+    code = "deployment_frozen"
+    audience = Audience.DEPLOYERS
+    status = 423
+    exit_code = EXIT_NOT_ALLOWED
+    default_hint = (
+        "Nothing was deployed, and running pods are unaffected. Deploy again when the freeze has ended. In an "
+        "emergency, a caller with the scope override may add ?override_freeze=1."
+    )
+
+
+class DeploymentConfigured(RequestError):
+    """The deployment is one of the server's configuration, so it can be neither created nor deleted by a request."""
+
+    code = "deployment_configured"
+    audience = Audience.CLIENTS
+    status = 409
+    exit_code = EXIT_NOT_ALLOWED
+    default_hint = "The server's operator adds and removes it in --deployments or the --deployments-file."
+
+
+class TooManyDeployments(RequestError):
+    """The maximum number of deployments that were created by requests is reached."""
+
+    code = "too_many_deployments"
+    audience = Audience.CLIENTS
+    status = 409
+    exit_code = EXIT_NOT_ALLOWED
+    default_hint = "Delete deployments that are no longer needed."
+
+
 class VersionNotFound(RequestError):
     """The deploy log does not contain this version."""
 
@@ -88,6 +121,15 @@ class VersionNotFound(RequestError):
     status = 404
     exit_code = EXIT_NOT_ALLOWED
     default_hint = "List the versions with: GET /{deployment}/dags/deploys"
+
+
+class FileNotInBundle(RequestError):
+    """The version has no file at this path."""
+
+    code = "file_not_found"
+    status = 404
+    exit_code = EXIT_NOT_ALLOWED
+    default_hint = "List the version's files with: GET /{deployment}/dags/versions/{version}/files"
 
 
 class BundleGone(RequestError):

@@ -16,6 +16,7 @@ from dagferry_server.deploys.deployment import Deployment
 from dagferry_server.fleet.status import PodState, State
 
 PREFIX = "dagferry_server_"
+DEPLOYMENT = "deployment"
 OUTCOME_OK = "ok"
 OUTCOME_UNCHANGED = "unchanged"
 CLIENT_DISCONNECTED = "client_disconnected"
@@ -32,14 +33,18 @@ class Metrics:
     def __init__(self, upload_limit: UploadLimit) -> None:
         self.registry = CollectorRegistry()
         self.described: list[tuple[str, str, str, str]] = []
+        self._counters: list[tuple[Counter | Gauge | Histogram, tuple[str, ...]]] = []
         ProcessCollector(registry=self.registry)
 
         def make(kind: type[_Kind], name: str, meaning: str, *labels: str, **more: Any) -> _Kind:
             shown = ", ".join(f"`{label}`" for label in labels)
             self.described.append((f"`{PREFIX}{name}`", kind.__name__.lower(), shown, meaning))
-            return kind(PREFIX + name, meaning, labels, registry=self.registry, **more)
+            metric = kind(PREFIX + name, meaning, labels, registry=self.registry, **more)
+            if DEPLOYMENT in labels and kind is not Gauge:
+                self._counters.append((metric, labels))
+            return metric
 
-        of = "deployment"
+        of = DEPLOYMENT
         self.uploads = make(
             Counter,
             "uploads_total",
@@ -109,6 +114,7 @@ class Metrics:
             "1 while the newest deploy cannot be read, so that sidecars are not notified.",
             of,
         )
+        self.frozen = make(Gauge, "deployment_frozen", "1 while the deployment is frozen: nothing can be deployed.", of)
         self.stored_bytes = make(Gauge, "stored_bytes", "Bytes of stored bundles.", of)
         self.stored_bundles = make(Gauge, "stored_bundles", "Stored bundles.", of)
         self.reload_successful = make(
@@ -144,8 +150,19 @@ class Metrics:
         for metric in (self.received_bytes, self.bundle_sent_bytes, self.patch_sent_bytes):
             metric.labels(deployment)
 
-    def forget(self, deployment: str) -> None:
-        """Stop showing the state of a deployment that was removed; its counters stay."""
+    def forget(self, deployment: str, *, counters: bool = False) -> None:
+        """Stop showing the state of a deployment that was removed; with ``counters``, also how much it did.
+
+        The counters of one that the configuration had stay; those of one that a request created would pile up.
+        """
+        if counters:
+            for counter, names in self._counters:
+                samples = [sample.labels for family in counter.collect() for sample in family.samples]
+                found = {
+                    tuple(labels[name] for name in names) for labels in samples if labels[DEPLOYMENT] == deployment
+                }
+                for values in found:
+                    counter.remove(*values)
         for metric in (
             self.waiting,
             self.known,
@@ -153,6 +170,7 @@ class Metrics:
             self.deploy_time,
             self.unreadable,
             self.unknown,
+            self.frozen,
             self.stored_bytes,
             self.stored_bundles,
         ):
@@ -163,8 +181,11 @@ class Metrics:
                 with suppress(KeyError):
                     metric.remove(deployment, state.value)
 
-    def render(self, deployments: Iterable[Deployment], reloads: Mapping[str, Reload]) -> bytes:
-        """Return the text of a scrape; called in a thread, after the status of each fleet was asked for."""
+    def render(self, deployments: Iterable[Deployment], reloads: Mapping[str, Reload], now: float) -> bytes:
+        """Return the text of a scrape; called in a thread, after the status of each fleet was asked for.
+
+        ``now`` is in seconds since the epoch.
+        """
         for deployment in deployments:
             current = deployment.current
             for metric, value in (
@@ -174,6 +195,7 @@ class Metrics:
                 (self.deploy_time, current.time if current else 0),
                 (self.unreadable, len(deployment.unreadable)),
                 (self.unknown, int(deployment.fault is not None)),
+                (self.frozen, int(deployment.freeze_at(now) is not None)),
             ):
                 metric.labels(deployment.name).set(value)
             if status := deployment.fleet.shown:

@@ -18,7 +18,12 @@ from dagferry_server.config.watched import Reload, running, watch
 from dagferry_server.deploys.deployer import Deployer
 from dagferry_server.deploys.deployment import Deployment
 from dagferry_server.deploys.deployments import Deployments
-from dagferry_server.deploys.deployments_file import WatchedDeployments, common_settings, watched_deployments
+from dagferry_server.deploys.deployments_file import (
+    Configured,
+    WatchedDeployments,
+    common_settings,
+    watched_deployments,
+)
 from dagferry_server.deploys.patches import Patches
 from dagferry_server.deploys.reload import apply_changes
 from dagferry_server.deploys.retention import RetentionRunner
@@ -64,6 +69,7 @@ class Service:
             self.deployments,
             self.metrics,
             self.background,
+            deleted=self.deployments.created.to_empty,
             max_store_bytes=self.max_store_bytes,
             clock=clock,
         )
@@ -104,8 +110,9 @@ class Service:
             deployments_file=file,
             clock=clock,
         )
-        wanted = file.value if file else dict.fromkeys(settings.deployments or (), common)
-        await service.deployments.configure(wanted, log_settings=file is not None)
+        configured = file.value if file else Configured(dict.fromkeys(settings.deployments or (), common), common)
+        await service.deployments.load_created()
+        await service.deployments.configure(configured, log_settings=file is not None)
         return service
 
     @asynccontextmanager

@@ -13,7 +13,7 @@ from dagferry_core.errors import SetupError
 from dagferry_runtime.commands import Command, Group
 from dagferry_runtime.settings import Setting
 from dagferry_server.auth.access import SCOPES, Scope
-from dagferry_server.auth.grants import DEPLOYMENT_PATTERN
+from dagferry_server.auth.grants import DEPLOYMENT_PATTERN, parse_prefix
 from dagferry_server.auth.tokens import NAME_PATTERN, Token, format_time, new_token
 from dagferry_server.auth.tokens_file import add_entry, read_tokens, remove_entries
 
@@ -44,6 +44,10 @@ def _deployments(text: str) -> tuple[str, ...]:
     return names
 
 
+def _prefixes(text: str) -> tuple[str, ...]:
+    return tuple(parse_prefix(part.strip()) for part in text.split(","))
+
+
 def _days(text: str) -> int:
     number = text.removesuffix("d")
     if not text.endswith("d") or not (number.isascii() and number.isdecimal()) or len(number) > len("3650"):
@@ -70,6 +74,7 @@ NEW: tuple[Setting, ...] = (
     Setting("--name", _name, None, "NAME", "The name of the token's holder, as it will be in the deploy log."),
     Setting("--scopes", _scopes, None, "SCOPE,…", f"What it is for: {', '.join(SCOPES)}."),
     Setting("--deployments", _deployments, None, "NAME,…", "The deployments it is for; * matches any letters."),
+    Setting("--prefixes", _prefixes, None, "FOLDER,…", "Limit deploys to these folders, such as team-a/."),
     Setting("--expires", _days, None, "DAYS", "How long the token is valid, such as 90d; default: no limit."),
     Setting("--add", _path, None, "FILE", "Add its entry to this tokens file, which is created if it is missing."),
 )
@@ -87,7 +92,7 @@ def _new(values: Mapping[str, Any]) -> int:
     expires = None
     if values["expires"]:
         expires = time.time() // 1 + values["expires"] * DAY_SECONDS
-    token = new_token(values["name"], values["scopes"], values["deployments"], expires)
+    token = new_token(values["name"], values["scopes"], values["deployments"], expires, values["prefixes"] or ())
     if values["add"]:
         add_entry(values["add"], token.entry)
         sys.stdout.write(f"{token.secret}\n")
@@ -101,11 +106,17 @@ def _new(values: Mapping[str, Any]) -> int:
 
 
 def _list(values: Mapping[str, Any]) -> int:
-    """Print a line for each token: id, name, scopes, deployments, expiry."""
+    """Print a line for each token: id, name, scopes, deployments, expiry, and the folders it is limited to, if any."""
     _require(values, "--tokens-file")
     now = time.time()
-    rows = [("ID", "NAME", "SCOPES", "DEPLOYMENTS", "EXPIRES")]
-    rows += [(*_shown(token), _end(token, now)) for token in read_tokens(values["tokens_file"]).tokens]
+    tokens = read_tokens(values["tokens_file"]).tokens
+    rows = [
+        ["ID", "NAME", "SCOPES", "DEPLOYMENTS", "EXPIRES"],
+        *([*_shown(token), _end(token, now)] for token in tokens),
+    ]
+    if any(token.grant.prefixes for token in tokens):
+        for row, cell in zip(rows, ["PREFIXES", *(",".join(token.grant.prefixes) for token in tokens)], strict=True):
+            row.append(cell)
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))

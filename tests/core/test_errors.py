@@ -31,7 +31,8 @@ def test_every_error_says_what_it_is_and_what_to_do_next() -> None:
 
 def test_every_error_is_of_one_family() -> None:
     families = {error.__name__ for error in DagferryError.__subclasses__()}
-    expected = {"ArchiveError", "BundleError", "RequestError", "ServerError", "SyncError", "SetupError"}
+    expected = {"ArchiveError", "BundleError", "RequestError", "ServerError", "SyncError", "ClientError", "SetupError"}
+    expected |= {"LocalError", "CheckFailed"}
     assert families == expected
 
 
@@ -45,4 +46,4 @@ def test_an_error_carries_its_message_and_its_hint() -> None:
 
 
 def test_a_family_is_its_root_and_all_below_in_the_order_of_their_definition() -> None:
-    assert [error.__name__ for error in with_subclasses(SetupError)] == ["SetupError", "ExtraMissing"]
+    assert [error.__name__ for error in with_subclasses(SetupError)] == ["SetupError", "ExtraMissing", "RuffMissing"]

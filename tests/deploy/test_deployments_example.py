@@ -7,7 +7,7 @@ from deployfiles import HOME
 
 def test_it_can_be_used() -> None:
     common = common_settings(read_settings([], {}, lambda: (None, None)))
-    found = parse_deployments((HOME / "deploy" / "deployments.toml").read_bytes(), common)
+    found = parse_deployments((HOME / "deploy" / "deployments.toml").read_bytes(), common).deployments
     assert list(found) == ["prod", "staging", "playground", "legacy"]
     assert (found["prod"].keep_days, found["staging"].keep_days) == (365, 30)
     assert [name for name, settings in found.items() if settings.disabled] == ["legacy"]

@@ -21,10 +21,11 @@ ASKED = {
     "build": PROJECT["build-system"]["requires"] + GROUPS["build"],
     "server": EXTRAS["server"],
     "sidecar": EXTRAS["sidecar"],
-    "test": EXTRAS["server"] + EXTRAS["sidecar"] + GROUPS["test"],
+    "client": EXTRAS["client"],
+    "test": EXTRAS["server"] + EXTRAS["sidecar"] + EXTRAS["client"] + GROUPS["test"],
     "fuzz": GROUPS["fuzz"],
     "proxies": GROUPS["proxies"],
-    "check": EXTRAS["server"] + EXTRAS["sidecar"] + GROUPS["test"] + GROUPS["check"],
+    "check": EXTRAS["server"] + EXTRAS["sidecar"] + EXTRAS["client"] + GROUPS["test"] + GROUPS["check"],
 }
 PYTHONS = ("3.10", "3.11", "3.12", "3.13")
 

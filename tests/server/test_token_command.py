@@ -50,6 +50,22 @@ def test_a_token_is_added_to_the_file_listed_and_revoked(serve, tmp_path) -> Non
     assert f"{file} has no such token. See: dagferry-server token list" in ended.stderr
 
 
+def test_a_token_that_is_limited_to_folders_is_listed_with_them(tmp_path) -> None:
+    file = str(tmp_path / "tokens.toml")
+    for name, limits in (("team", ["--prefixes", "team-a, b/c/"]), ("ci", [])):
+        ended = run(
+            "token", "new", "--name", name, "--scopes", "deploy", "--deployments", "prod", "--add", file, *limits
+        )
+        assert ended.returncode == 0
+    listed = {
+        line.split()[1]: line.split()[4:] for line in run("token", "list", "--tokens-file", file).stdout.splitlines()
+    }
+    assert listed == {"NAME": ["EXPIRES", "PREFIXES"], "team": ["never", "team-a/,b/c/"], "ci": ["never"]}
+    ended = run("token", "new", "--name", "x", "--scopes", "deploy", "--deployments", "prod", "--prefixes", "../a")
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert "a folder such as team-a/ is expected" in ended.stderr
+
+
 def test_a_tokens_file_of_another_shape_gets_an_error_that_shows_the_shape(tmp_path) -> None:
     (tmp_path / "tokens.toml").write_text(run(*NEW_TOKEN).stdout.splitlines()[1])
     ended = run("--tokens-file", str(tmp_path / "tokens.toml"), "--data-dir", str(tmp_path / "data"))

@@ -54,6 +54,20 @@ def check_path(raw: bytes) -> str:
     return path
 
 
+def check_prefix(text: str) -> str:
+    """Return the folder ``text`` as the prefix of all paths below it: ``team-a/`` for ``team-a`` and for ``team-a/``.
+
+    ``PathRefused`` if ``check_path`` refuses it, or if it is the top folder.
+    """
+    try:
+        path = check_path(text.encode())
+    except UnicodeEncodeError as error:
+        raise PathRefused(f"The path {quoted(text)} is not UTF-8.") from error
+    if not path:
+        raise PathRefused(f"The path {quoted(text)} is the top folder, and not a folder in it.")
+    return f"{path}/"
+
+
 def check_length(path: str) -> None:
     """Raise ``PathRefused`` if ``path`` is longer or deeper than the limits, or has too long a component."""
     size = len(path.encode())

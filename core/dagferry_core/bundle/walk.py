@@ -13,11 +13,21 @@ def walk(read: RangeRead, frames: list[Frame]) -> Iterator[tuple[Entry, Iterator
     ``frames`` are those of its index. Raises ``FormatError``, and what ``read`` raises.
     """
     contents = Frames(read, frames)
-    size = contents.manifest_bytes()
-    offset = BLOCK_BYTES + size + padding(size)
-    for entry in _entries(Frames(read, frames), size):
-        offset += header_bytes(entry)
+    for entry, offset in places(read, frames):
         yield entry, contents.pieces(offset, entry.size)
+
+
+def places(read: RangeRead, frames: list[Frame]) -> Iterator[tuple[Entry, int]]:
+    """Yield every file of a stored bundle, and at which byte of its tar the content starts; one frame is held.
+
+    Raises what ``walk`` raises.
+    """
+    manifest = Frames(read, frames)
+    size = manifest.manifest_bytes()
+    offset = BLOCK_BYTES + size + padding(size)
+    for entry in _entries(manifest, size):
+        offset += header_bytes(entry)
+        yield entry, offset
         offset += entry.size + padding(entry.size)
 
 

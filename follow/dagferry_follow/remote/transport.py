@@ -137,7 +137,7 @@ class Transport:
 
             if isinstance(error, ssl.SSLCertVerificationError):
                 text = f"The certificate of {url} is not trusted: {error.verify_message}."
-                raise ServerUnreachable(text, self._certificate_hint(error.verify_code)) from error
+                raise ServerUnreachable(text, certificate_hint(error.verify_code, self._access.ca_file)) from error
         if self._proxy and str(error).startswith(_TUNNEL):
             raise self._proxy_refused(str(error).removeprefix(_TUNNEL)) from error
         if self._proxy and not reached and isinstance(error, OSError):
@@ -174,14 +174,16 @@ class Transport:
         )
         return ProxyFailed(text, hint)
 
-    def _certificate_hint(self, code: int) -> str:
-        if code in _NOT_VALID_NOW:
-            return "Renew the server's certificate, or correct this machine's clock."
-        if code in _OTHER_NAME:
-            return "Use a host name that is in the server's certificate."
-        if self._access.ca_file:
-            return f"Add the CA that signed the server's certificate to {self._access.ca_file} (--ca-file)."
-        return "Pass the certificate of the CA that signed the server's certificate with --ca-file."
+
+def certificate_hint(code: int, ca_file: str | None) -> str:
+    """Return what to do about a certificate that failed with OpenSSL's number ``code``; ``ca_file`` was trusted."""
+    if code in _NOT_VALID_NOW:
+        return "Renew the server's certificate, or correct this machine's clock."
+    if code in _OTHER_NAME:
+        return "Use a host name that is in the server's certificate."
+    if ca_file:
+        return f"Add the CA that signed the server's certificate to {ca_file} (--ca-file)."
+    return "Pass the certificate of the CA that signed the server's certificate with --ca-file."
 
 
 def reason(error: Exception) -> str:

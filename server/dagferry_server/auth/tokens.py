@@ -5,6 +5,7 @@
     tokens = [
       { name = "ci", sha256 = "<64 hex digits>", scopes = ["deploy"], deployments = ["prod", "team-*"] },
       { name = "pods", sha256 = "…", scopes = ["sync"], deployments = ["*"], expires = 2027-01-31T00:00:00Z },
+      { name = "team", sha256 = "…", scopes = ["deploy"], deployments = ["prod"], prefixes = ["team-a/"] },
     ]
     users = [ { name = "*@example.com", scopes = ["read"], deployments = ["*"] } ]
 
@@ -15,11 +16,12 @@ two entries of the same name for a while.
 
 import hashlib
 import hmac
+import json
 import math
 import re
 import secrets
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Annotated, NamedTuple
 
 from pydantic import AwareDatetime, Field, Strict, StringConstraints
@@ -154,22 +156,31 @@ class NewToken(NamedTuple):
     entry: str
 
 
-def new_token(name: str, scopes: Iterable[Scope], deployments: Iterable[str], expires: float | None = None) -> NewToken:
+def new_token(
+    name: str,
+    scopes: Iterable[Scope],
+    deployments: Iterable[str],
+    expires: float | None = None,
+    prefixes: Sequence[str] = (),
+) -> NewToken:
     """Return a new secret of 256 random bits and its entry; raise ``SetupError`` if the entry would be invalid.
 
-    ``expires`` is in seconds since the epoch.
+    ``expires`` is in seconds since the epoch. ``prefixes`` are the folders that the token is limited to.
     """
     secret = TOKEN_PREFIX + secrets.token_urlsafe(SECRET_BYTES)
     digest = hashlib.sha256(secret.encode()).hexdigest()
-    shown = {key: ", ".join(f'"{value}"' for value in values) for key, values in
-             (("scopes", scopes), ("deployments", deployments))}  # fmt: skip
-    end = "" if expires is None else f", expires = {format_time(expires)}"
+    end = f", prefixes = {_listed(prefixes)}" if prefixes else ""
+    end += "" if expires is None else f", expires = {format_time(expires)}"
     entry = (
         f'{{ name = "{name}", sha256 = "{digest}", '
-        f"scopes = [{shown['scopes']}], deployments = [{shown['deployments']}]{end} }},"
+        f"scopes = {_listed(scopes)}, deployments = {_listed(deployments)}{end} }},"
     )
     parse_tokens(f"tokens = [\n{entry}\n]".encode(), with_users=False)
     return NewToken(secret, entry)
+
+
+def _listed(values: Iterable[str]) -> str:
+    return "[" + ", ".join(json.dumps(value, ensure_ascii=False) for value in values) + "]"
 
 
 def format_time(moment: float) -> str:

@@ -11,7 +11,7 @@ from typing import BinaryIO, NamedTuple
 from dagferry_core.archive.check import CheckedArchive
 from dagferry_core.bundle.frames import RangeRead
 from dagferry_core.bundle.manifest import Entry, Manifest
-from dagferry_core.bundle.reader import BundleFile, Index, Part
+from dagferry_core.bundle.reader import BundleFile, Index, Part, stored_frames
 from dagferry_core.bundle.walk import walk
 from dagferry_core.bundle.writer import write_bundle
 from dagferry_core.limits import MIB
@@ -86,7 +86,7 @@ def contents_of(store: Store, deployment: str, digest: str) -> Iterator[tuple[En
     """
     name = f"{digest} of {deployment}"
     with store.open_bundle(deployment, digest) as source, _reading(name):
-        for entry, pieces in walk(source.read, Index.decode(source.encoded_index).frames):
+        for entry, pieces in walk(source.read, stored_frames(source.encoded_index)):
             yield entry, _read(pieces, name)
 
 

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from typing import BinaryIO, NamedTuple
 
 from dagferry_core.archive.check import ArchiveRules, CheckedArchive, check_archive
+from dagferry_core.archive.secret_files import secret_warnings
 from dagferry_core.deploylog import NONCE_BYTES, Deploy
 from dagferry_server.deploys.commit import Committer, New, Upload
 from dagferry_server.deploys.deployment import Deployment
@@ -17,7 +18,6 @@ from dagferry_server.deploys.deployments import Deployments
 from dagferry_server.deploys.patches import Patches
 from dagferry_server.deploys.receive import Received
 from dagferry_server.deploys.retention import RetentionRunner
-from dagferry_server.deploys.secret_files import secret_warnings
 from dagferry_server.deploys.warnings import dropped_warnings, log_warnings, too_long_warnings
 from dagferry_server.errors import StoreError
 from dagferry_server.memory import Turn, TurnTaken

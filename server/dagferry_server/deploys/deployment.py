@@ -18,10 +18,14 @@ from dagferry_core.errors import FormatError
 from dagferry_core.names import version_sequence
 from dagferry_core.protocol import NOTHING_TAG
 from dagferry_runtime.logs import log_failure
+from dagferry_server.auth.tokens import format_time
 from dagferry_server.deploys.deployments_file import DeploymentSettings
+from dagferry_server.deploys.freeze import Freeze, read_freeze, write_freeze
+from dagferry_server.deploys.lifecycle import read_lifecycle
 from dagferry_server.errors import (
     BundleGone,
     DeploymentDisabled,
+    DeploymentFrozen,
     NothingDeployed,
     RequestError,
     StoreAway,
@@ -64,7 +68,8 @@ class Log(NamedTuple):
 
     ``unreadable`` are the sequences of the newest entries that cannot be read. ``away`` has the error of those that the
     storage did not return: they may be intact, and may be read later. ``head_sha256`` is the hash
-    of the newest entry, in hex; empty if there is none, or its bytes are not known.
+    of the newest entry, in hex; empty if there is none, or its bytes are not known. Entries up to the sequence
+    ``floor`` are history, and none of them is the current deploy: see ``Lifecycle``.
     """
 
     log_id: str
@@ -73,12 +78,17 @@ class Log(NamedTuple):
     unreadable: set[int]
     away: dict[int, StoreAway]
     head_sha256: str
+    floor: int = 0
+    freeze: Freeze | None = None
     is_new: bool = False
-    """Whether it was created just now."""
+    """Whether this process has just created it."""
 
 
 def read_log(store: Store, deployment: str, *, is_new: bool = False) -> Log:
-    """Read the log of ``deployment`` from the store, in a thread. A damaged entry is logged and skipped."""
+    """Read the log, the floor and the freeze of ``deployment`` from the store, in a thread.
+
+    What is damaged is logged and skipped.
+    """
     sequences = store.sequences(deployment)
     read = [_read_stored(store, deployment, sequence) for sequence in sequences[-MEMORY_DEPLOYS:]]
     for each in read:
@@ -90,8 +100,27 @@ def read_log(store: Store, deployment: str, *, is_new: bool = False) -> Log:
         unreadable={each.sequence for each in read if each.error},
         away={each.sequence: each.error for each in read if isinstance(each.error, StoreAway)},
         head_sha256=read[-1].sha256 if read else "",
+        floor=_read_floor(store, deployment),
+        freeze=_read_freeze(store, deployment),
         is_new=is_new,
     )
+
+
+def _read_floor(store: Store, deployment: str) -> int:
+    try:
+        lifecycle = read_lifecycle(store, deployment)
+    except StoreDamaged as error:
+        log_failure("The lifecycle of a deployment cannot be read", error, deployment=deployment)
+        return 0
+    return lifecycle.floor if lifecycle else 0
+
+
+def _read_freeze(store: Store, deployment: str) -> Freeze | None:
+    try:
+        return read_freeze(store, deployment)
+    except StoreDamaged as error:  # a deploy reads it again, and is rejected
+        log_failure("The freeze of a deployment cannot be read", error, deployment=deployment)
+        return None
 
 
 def _read_stored(store: Store, deployment: str, sequence: int) -> _Read:
@@ -133,7 +162,7 @@ class Deployment:
 
     ``current`` is the newest deploy that can be read. While there is a ``fault``, there is a newer entry: it is damaged
     or, if there is an ``away`` too, cannot be read now. Until the deployment is ``loaded``, not even the log's id is
-    known.
+    known. ``freeze`` is what the store said last; it may have ended.
     """
 
     def __init__(self, name: str, store: Store, settings: DeploymentSettings, loaded: Log | Fault) -> None:
@@ -144,17 +173,22 @@ class Deployment:
         self.tag = ""
         self.fleet = Fleet(name, self._facts)
         self._store = store
-        if isinstance(loaded, Log):
-            self.load(loaded)
-        else:
-            self.loaded = False
-            self._set_log(Log("", 0, {}, set(), {}, ""))
-            self._unlisted: Fault | None = loaded
+        self._unlisted: Fault | None
+        self.load_or_fail(loaded)
 
     def configure(self, settings: DeploymentSettings) -> None:
         """Replace the settings."""
         self.settings = settings
         self.fleet.mark()
+
+    def load_or_fail(self, loaded: Log | Fault) -> None:
+        """Replace what is known by a log that was read completely, or by the error why it was not."""
+        if isinstance(loaded, Log):
+            self.load(loaded)
+        else:
+            self.loaded = False
+            self._set_log(Log("", 0, {}, set(), {}, ""))
+            self._unlisted = loaded
 
     def load(self, loaded: Log) -> None:
         """Replace what is known by a log that was read completely."""
@@ -166,11 +200,13 @@ class Deployment:
 
     def _set_log(self, loaded: Log) -> None:
         self.log_id, self.highest, self.recent, self.unreadable, self._away, self.head_sha256 = loaded[:6]
+        self._floor, self.freeze = loaded.floor, loaded.freeze
         self._unlisted = None  # the reason why newer entries cannot be read
         self._show()
 
     def _show(self) -> None:
-        before, self.current = self.tag, next(reversed(self.recent.values()), None)
+        before, newest = self.tag, next(reversed(self.recent.values()), None)
+        self.current = newest if newest and newest.sequence > self._floor else None
         self.tag = self.current.version if self.current else NOTHING_TAG
         if self.tag != before:
             self.waiters.notify_all()
@@ -211,7 +247,7 @@ class Deployment:
     @property
     def fault(self) -> Fault | None:
         """Why ``current`` is not known to be the newest deploy; ``None`` if it is."""
-        if self.away or self.highest not in self.unreadable:
+        if self.away or self.highest not in self.unreadable or self.highest <= self._floor:
             return self.away
         return StoreDamaged(f"The newest entry of the deploy log, {self.highest}, is damaged.")
 
@@ -273,6 +309,41 @@ class Deployment:
         """Raise ``DeploymentDisabled`` if the settings allow no deploys now."""
         if reason := self.settings.disabled:
             raise DeploymentDisabled(f"{self.name} is disabled: {reason}")
+
+    def freeze_at(self, now: float) -> Freeze | None:
+        """Return the freeze that has not ended at ``now`` (seconds since the epoch), if there is one."""
+        return self.freeze if self.freeze and self.freeze.holds_at(now) else None
+
+    def refuse_if_frozen(self, now: float, *, override: bool = False) -> bool:
+        """Raise ``DeploymentFrozen`` if the deployment is frozen at ``now`` (seconds since the epoch).
+
+        With ``override``, return whether it is, instead.
+        """
+        freeze = self.freeze_at(now)
+        if freeze and not override:
+            end = "it is lifted" if freeze.until is None else format_time(freeze.until)
+            raise DeploymentFrozen(f"{self.name} was frozen by {freeze.actor} until {end}: {freeze.reason}")
+        return freeze is not None
+
+    async def refresh_freeze(self) -> None:
+        """Read the freeze from the store again, where another server may have changed it; under the lock.
+
+        Raises ``StoreError`` if it cannot be read: then nothing may be deployed.
+        """
+        before, self.freeze = self.freeze, await asyncio.to_thread(read_freeze, self._store, self.name)
+        if self.freeze != before:
+            self.fleet.mark()
+
+    async def change_freeze(self, freeze: Freeze | None) -> None:
+        """Replace the freeze, after the commit that is in progress; ``None`` lifts it. Raises ``StoreError``."""
+        async with self.lock:
+            await asyncio.to_thread(write_freeze, self._store, self.name, freeze)
+            self.freeze = freeze
+            self.fleet.mark()
+
+    def forget_history(self) -> None:
+        """Drop the log from memory, except the current deploy; it is loaded again before the deployment is used."""
+        self.recent = {}
 
     def current_deploy(self) -> Deploy:
         """Return the newest deploy; ``NothingDeployed`` if there is none, ``StoreError`` if that is not known."""

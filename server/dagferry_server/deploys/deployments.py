@@ -1,22 +1,25 @@
-"""The deployments of this server and their states.
+"""The deployments of this server and their states: those of the configuration, and those that requests created.
 
-A deployment whose log cannot be read at the moment is included; its log is read again until it is known.
+The configuration wins: what it names exists, with its settings, whatever requests created or deleted before. A
+deployment whose log cannot be read at the moment is included; its log is read again until it is known.
 """
 
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from functools import partial
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
-from dagferry_core.names import DEFAULT_DEPLOYMENT
+from dagferry_core.names import DEFAULT_DEPLOYMENT, is_deployment
 from dagferry_runtime.logs import fields, log_failure
-from dagferry_server.auth.access import no_deployment
+from dagferry_server.auth.access import MAX_NAME_CHARACTERS, no_deployment
 from dagferry_server.background import Background, log_if_failed
+from dagferry_server.deploys.created import CreatedDeployments
 from dagferry_server.deploys.deployment import Deployment, Fault, Log, read_log
-from dagferry_server.deploys.deployments_file import DeploymentSettings
-from dagferry_server.errors import StoreError
+from dagferry_server.deploys.deployments_file import Configured, DeploymentSettings
+from dagferry_server.deploys.lifecycle import CONFIGURED, Lifecycle
+from dagferry_server.errors import DeploymentConfigured, RequestError, StoreError
 from dagferry_server.fleet.fleet import Change
 from dagferry_server.fleet.status import State
 from dagferry_server.metrics import Metrics
@@ -26,6 +29,7 @@ from dagferry_server.store.data_folder import DataFolder
 RETRY_FIRST_SECONDS = 0.1
 RETRY_MAX_SECONDS = 2.0
 """The pause before a log that cannot be read is read again; it doubles, up to the maximum."""
+NAME_HINT = "Use 1 to 63 characters: a-z, 0-9 and inner hyphens."
 
 OnState: TypeAlias = Callable[[Deployment, State, State, str], None]
 """Takes a deployment, the state of its fleet before and now, and the reason."""
@@ -50,7 +54,14 @@ class Deployments(Mapping[str, Deployment]):
         # Never changed, only replaced.
         self._by_name: dict[str, Deployment] = {}
         self._removed: dict[str, Deployment] = {}
+        self._deleted: dict[str, Deployment] = {}
+        self._configured: Mapping[str, DeploymentSettings] = {}
+        self._defaults: DeploymentSettings | None = None
         self._retries: dict[str, asyncio.Task[None]] = {}
+        self._changing = asyncio.Lock()
+        self._unlisted: StoreError | None = None
+        self._new_logs: set[str] = set()
+        self.created = CreatedDeployments(store)
         self.on_state: list[OnState] = []
         """Called on the event loop when the state of a deployment's fleet has become another one; must not block."""
 
@@ -65,22 +76,120 @@ class Deployments(Mapping[str, Deployment]):
 
     @property
     def implied(self) -> str:
-        """The deployment of a path that names none: the only one there is, else the one called ``default``."""
-        return next(iter(self._by_name)) if len(self._by_name) == 1 else DEFAULT_DEPLOYMENT
+        """The deployment of a path that names none: the only one configured, else the one called ``default``."""
+        return next(iter(self._configured)) if len(self._configured) == 1 else DEFAULT_DEPLOYMENT
+
+    def created_by(self, name: str) -> str | None:
+        """Return who created a deployment by a request; ``None`` if the configuration names it."""
+        created = self.created.living.get(name)
+        return created.actor if created and name not in self._configured else None
 
     def find(self, name: str) -> Deployment:
-        """Return a deployment by its name; ``DeploymentNotFound`` if it is not one of this server's."""
+        """Return a deployment by its name; ``DeploymentNotFound`` if it is not one of this server's.
+
+        ``StoreError`` if that is not known now.
+        """
         try:
             return self._by_name[name]
         except KeyError:
+            self.check_listed()
             raise no_deployment(name, self._by_name if self._show_names else ()) from None
 
-    async def configure(self, wanted: Mapping[str, DeploymentSettings], *, log_settings: bool) -> None:
-        """Replace the deployments by those in ``wanted``, with its settings; all at once.
+    def check_listed(self) -> None:
+        """Raise ``StoreError`` unless it is known which deployments requests created."""
+        if error := self._unlisted:
+            raise type(error)(f"Which deployments were created is not known. {error.message}", error.hint)
+
+    async def load_created(self) -> None:
+        """Find the deployments that requests created; if the store cannot be read, in the background."""
+        await self._list()
+        if self._unlisted:
+            log_failure("The created deployments cannot be listed; it is tried again", self._unlisted)
+            self._start_retry("", self._retry_listing())
+
+    async def _list(self) -> None:
+        try:
+            stored = await asyncio.to_thread(self.created.stored)
+        except StoreError as error:
+            self._unlisted = error
+            return
+        for name, lifecycle in stored.items():
+            self.created.note(name, lifecycle)
+        self._unlisted = None
+
+    async def configure(self, wanted: Configured, *, log_settings: bool) -> None:
+        """Replace the configured deployments by those in ``wanted``, with its settings; all at once.
 
         The data of a removed deployment stays, and is used again if the deployment comes back. ``log_settings`` logs
         the changed settings.
         """
+        async with self._changing:
+            self._configured, self._defaults = wanted
+            await self._apply(log_settings=log_settings)
+
+    async def create(self, name: str, actor: str, now: float) -> bool:
+        """Create a deployment; return ``False`` if a request created it before. ``now``: seconds since the epoch.
+
+        Raises ``RequestError`` for an invalid name, ``DeploymentConfigured``, ``TooManyDeployments``, ``StoreError``.
+        """
+        if not is_deployment(name):
+            raise RequestError(f"{name[:MAX_NAME_CHARACTERS]!r} cannot be the name of a deployment.", NAME_HINT)
+        async with self._changing:
+            self._refuse_configured(name)
+            if name in self.created.living:
+                return False
+            self.created.check_room(name)
+            lifecycle = await asyncio.to_thread(self._create, name, actor, now)
+            self.created.note(name, lifecycle)
+            await self._apply(log_settings=False)
+        log.info("Deployment created", extra=fields(deployment=name, actor=actor))
+        return True
+
+    def _create(self, name: str, actor: str, now: float) -> Lifecycle:
+        self._prepare(name)
+        return self.created.create(name, actor, now)
+
+    def _prepare(self, name: str) -> None:
+        if self._store.prepare(name):
+            self._new_logs.add(name)
+
+    async def delete(self, name: str, actor: str, now: float) -> bool:
+        """Delete a deployment that a request created; return ``False`` if it is deleted. ``now``: as in ``create``.
+
+        A commit that is in progress is completed first. Its log stays, so that it never goes back in sequence; its
+        bundles are removed by retention. Raises ``DeploymentNotFound``, ``DeploymentConfigured``, ``StoreError``.
+        """
+        async with self._changing:
+            self._refuse_configured(name)
+            if name in self.created.deleted:
+                return False
+            deployment = self.find(name)
+            async with deployment.lock:
+                lifecycle = await asyncio.to_thread(self.created.delete, name, actor, now)
+                if retry := self._retries.get(name):
+                    retry.cancel()  # it would restore what was deleted
+                self.created.note(name, lifecycle)
+                self._deleted[name] = deployment
+                self._by_name = {other: kept for other, kept in self._by_name.items() if other != name}
+                self._metrics.forget(name, counters=True)
+                deployment.forget_history()
+                # Waiting followers send another request, and learn that it is gone.
+                deployment.waiters.notify_all()
+                deployment.fleet.forget()
+        log.warning("Deployment deleted; its log is kept", extra=fields(deployment=name, actor=actor))
+        return True
+
+    def _refuse_configured(self, name: str) -> None:
+        self.check_listed()
+        if name in self._configured:
+            raise DeploymentConfigured(
+                f"{name} is in the server's configuration: it always exists, and no request can create or delete it."
+            )
+
+    async def _apply(self, *, log_settings: bool) -> None:
+        if self._defaults is None:
+            return  # the configuration comes later, and all at once
+        wanted = {**dict.fromkeys(self.created.living, self._defaults), **self._configured}
         before, after = self._by_name, {}
         for name, settings in wanted.items():
             known = before.get(name) or self._removed.get(name)
@@ -104,8 +213,17 @@ class Deployments(Mapping[str, Deployment]):
             self._metrics.start(name)
 
     async def _open(self, name: str, settings: DeploymentSettings) -> Deployment:
-        deployment = Deployment(name, self._store, settings, await asyncio.to_thread(self._read, name))
-        deployment.fleet.listen(partial(self._fleet_changed, deployment))
+        found = await asyncio.to_thread(self._read, name)
+        if deployment := self._deleted.pop(name, None):
+            # The same object, with the same lock: an upload to it may still be coming in.
+            async with deployment.lock:
+                deployment.load_or_fail(found)
+            deployment.fleet.open()
+        else:
+            deployment = Deployment(name, self._store, settings, found)
+            deployment.fleet.listen(partial(self._fleet_changed, deployment))
+        if deployment.loaded and name in self.created.deleted:
+            self.created.note(name, self.created.deleted[name]._replace(change=CONFIGURED))
         if deployment.loaded:
             _log_loaded(deployment)
         self.retry(deployment)
@@ -135,10 +253,13 @@ class Deployments(Mapping[str, Deployment]):
         """Create a deployment's folders and read its log, in a thread; return the error if that fails."""
         try:
             self._folder.prepare(name)
-            is_new = self._store.prepare(name)
-            return read_log(self._store, name, is_new=is_new)
+            self._prepare(name)
+            self.created.restore_configured(name)
+            found = read_log(self._store, name, is_new=name in self._new_logs)
         except StoreError as error:
             return error
+        self._new_logs.discard(name)
+        return found
 
     def retry(self, deployment: Deployment) -> None:
         """Read what could not be read of a deployment's log again, until all of it is known or the server ends."""
@@ -146,10 +267,23 @@ class Deployments(Mapping[str, Deployment]):
             return
         if deployment.away:
             log_failure("The deploy log cannot be read; it is tried again", deployment.away, deployment=deployment.name)
-        task = asyncio.create_task(self._retry(deployment))
-        self._retries[deployment.name] = task
-        task.add_done_callback(lambda _: self._retries.pop(deployment.name))
+        self._start_retry(deployment.name, self._retry(deployment))
+
+    def _start_retry(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        task = self._retries[name] = asyncio.create_task(work)
+        task.add_done_callback(lambda _: self._retries.pop(name))
         task.add_done_callback(log_if_failed)
+
+    async def _retry_listing(self) -> None:
+        pause = RETRY_FIRST_SECONDS
+        while self._unlisted:
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, RETRY_MAX_SECONDS)
+            async with self._changing:
+                await self._list()
+                if not self._unlisted:
+                    await self._apply(log_settings=False)
+        log.info("The created deployments are known again", extra=fields(deployments=len(self.created.living)))
 
     async def _retry(self, deployment: Deployment) -> None:
         pause = RETRY_FIRST_SECONDS
@@ -178,7 +312,7 @@ class Deployments(Mapping[str, Deployment]):
         self.stop()
         if self._retries:
             await asyncio.wait(self._retries.values())
-        for deployment in (*self._by_name.values(), *self._removed.values()):
+        for deployment in (*self._by_name.values(), *self._removed.values(), *self._deleted.values()):
             deployment.fleet.close()
 
 

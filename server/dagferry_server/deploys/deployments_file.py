@@ -15,7 +15,7 @@ A truncated file is never valid, so a part of it is never applied: there are no 
 import re
 from collections.abc import Mapping
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 from pydantic import BeforeValidator, ConfigDict, Field, StringConstraints
 
@@ -113,7 +113,14 @@ class DeploymentSettings(Entry):
         return Retention(MAX_KEEP_DEPLOYS if self.disabled else self.keep_deploys, self.keep_days)
 
 
-WatchedDeployments = WatchedFile[dict[str, DeploymentSettings]]
+class Configured(NamedTuple):
+    """The configured deployments with their settings, and the settings of those that requests create."""
+
+    deployments: Mapping[str, DeploymentSettings]
+    defaults: DeploymentSettings
+
+
+WatchedDeployments = WatchedFile[Configured]
 
 
 def common_settings(settings: Settings) -> DeploymentSettings:
@@ -126,7 +133,7 @@ def watched_deployments(path: str, common: DeploymentSettings) -> WatchedDeploym
     return WatchedFile(path, partial(parse_deployments, common=common), guarded=True)
 
 
-def parse_deployments(data: bytes, common: DeploymentSettings) -> dict[str, DeploymentSettings]:
+def parse_deployments(data: bytes, common: DeploymentSettings) -> Configured:
     """Parse the file; raise ``SetupError`` if anything in it is unknown, wrong or duplicate.
 
     What neither an entry nor ``defaults`` sets is as in ``common``.
@@ -143,7 +150,7 @@ def parse_deployments(data: bytes, common: DeploymentSettings) -> dict[str, Depl
     if not isinstance(defaults, dict) or not isinstance(entries, list) or not entries:
         raise SetupError(f"{WHAT} lists no deployments, or {DEFAULTS} is not a table.", _WANTED)
     values = {**common.model_dump(by_alias=True), **defaults}
-    _checked(values, f"{WHAT}, {DEFAULTS},")
+    shared = _checked(values, f"{WHAT}, {DEFAULTS},")
     found: dict[str, DeploymentSettings] = {}
     for place, entry in enumerate(entries, 1):
         name = entry.pop(NAME, None) if isinstance(entry, dict) else None
@@ -154,7 +161,7 @@ def parse_deployments(data: bytes, common: DeploymentSettings) -> dict[str, Depl
         if name in found:
             raise SetupError(f"{WHAT} has {name!r} twice.")
         found[name] = _checked({**values, **entry}, f"{WHAT}, deployment {name!r},")
-    return found
+    return Configured(found, shared)
 
 
 def _checked(values: dict[str, Any], what: str) -> DeploymentSettings:

@@ -1,4 +1,4 @@
-"""Deletes the bundles that no kept deploy names. The log itself stays.
+"""Deletes the bundles that no kept deploy names, and all bundles of deleted deployments. The log itself stays.
 
 One pass looks at all deployments, in a thread that yields the interpreter to the event loop; all requests during a pass
 share the next one. A pass works on copies of the logs. Before a bundle is deleted, the entries that are newer than the
@@ -9,14 +9,17 @@ old bundle again comes before or after, never in between. A bundle that is open 
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 from dagferry_core.deploylog import Deploy, Stored, decode, kept_bundles
+from dagferry_core.errors import FormatError
 from dagferry_runtime.logs import fields, log_failure
 from dagferry_server.background import Background
 from dagferry_server.coalescing import Coalescer
 from dagferry_server.deploys.deployment import Deployment
-from dagferry_server.errors import StoreError
+from dagferry_server.deploys.lifecycle import DELETED, read_lifecycle
+from dagferry_server.errors import StoreDamaged, StoreError
 from dagferry_server.metrics import Metrics
 from dagferry_server.pacing import paced
 from dagferry_server.store.base import Store, decoding
@@ -47,6 +50,7 @@ class _Found(NamedTuple):
 class RetentionRunner:
     """Deletes what ``deployments`` do not keep.
 
+    ``deleted`` are names of deleted deployments that may still have bundles; those that have none are removed from it.
     ``max_store_bytes`` is how much the bundles of all of them may take; ``clock`` gives seconds since the epoch.
     """
 
@@ -57,6 +61,7 @@ class RetentionRunner:
         metrics: Metrics,
         background: Background,
         *,
+        deleted: set[str],
         max_store_bytes: int,
         clock: Callable[[], float],
     ) -> None:
@@ -64,6 +69,7 @@ class RetentionRunner:
         self._deployments = deployments
         self._metrics = metrics
         self._background = background
+        self._deleted = deleted
         self._max_store_bytes = max_store_bytes
         self._clock = clock
         self._runs = Coalescer()
@@ -107,6 +113,22 @@ class RetentionRunner:
                     "Bundles deleted",
                     extra=fields(deployment=name, deleted=len(deleted), stored=bundles, stored_bytes=left),
                 )
+
+        await self._empty_deleted()
+
+    async def _empty_deleted(self) -> None:
+        for name in sorted(self._deleted):
+            if self._background.stopping:
+                break
+            try:
+                deleted = await asyncio.to_thread(_delete_all, self._store, name)
+            except StoreError as error:
+                log_failure("Retention failed", error, deployment=name)
+                continue
+            if deleted is not None:
+                self._deleted.discard(name)
+            if deleted:
+                log.info("Bundles deleted", extra=fields(deployment=name, deleted=deleted, stored=0, stored_bytes=0))
 
     async def _delete(self, seen: _Seen, digests: Sequence[str]) -> set[str]:
         """Delete bundles in batches, and return which are gone."""
@@ -155,6 +177,28 @@ def _delete_batch(store: Store, seen: _Seen, digests: set[str]) -> set[str]:
             if deploy.digest in digests and deploy.details:
                 store.delete_details(name, deploy.sequence, deploy.nonce)
     return digests
+
+
+def _delete_all(store: Store, name: str) -> int | None:
+    """Delete the bundles and the details of a deleted deployment and return how many bundles there were; in a thread.
+
+    ``None`` if nothing was deleted now, because a commit is in progress. If the deployment exists again, nothing is
+    deleted: a commit to it waits until this ends.
+    """
+    with store.deleting(name) as alone:
+        if not alone:
+            return None
+        lifecycle = read_lifecycle(store, name)
+        if lifecycle is None or lifecycle.change != DELETED:
+            return 0
+        digests = store.bundles(name)
+        for digest in paced(digests):
+            store.delete_bundle(name, digest)
+        for sequence in paced(store.sequences(name) if digests else ()):
+            with suppress(FormatError, StoreDamaged):  # an entry that names no details that could be found
+                if nonce := decode(store.read_entry(name, sequence), sequence).nonce:
+                    store.delete_details(name, sequence, nonce)
+        return len(digests)
 
 
 def _log_failure(error: StoreError, deployment: Deployment) -> None:

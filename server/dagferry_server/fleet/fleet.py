@@ -94,6 +94,12 @@ class Fleet:
         """Begin, or begin again: from now on pods ask for deploys, and it takes a full wait to hear them all."""
         self.all_heard_at = self.clock() + LOST_AFTER_SECONDS
 
+    def forget(self) -> None:
+        """Forget all sidecars, because the deployment was deleted, and answer all that wait for another status."""
+        self.sidecars.known.clear()
+        self.waiters.notify_all()
+        self.mark()
+
     def first_of_all(self) -> None:
         """Note that the log is new: no pod can have asked for it before, so all are known."""
         self.all_heard_at = self.clock()

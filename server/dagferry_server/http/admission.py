@@ -11,7 +11,7 @@ from aiohttp import web
 from dagferry_server.auth.access import authorize
 from dagferry_server.auth.browser import refuse_web_pages
 from dagferry_server.errors import RequestError
-from dagferry_server.http.request_context import CALLER, SERVICE, STATE, RequestContext
+from dagferry_server.http.request_context import CALLER, SERVICE, STATE, RequestContext, named_deployment
 from dagferry_server.http.routing import Route
 
 LOOPBACK_ONLY = web.AppKey("LOOPBACK_ONLY", bool)
@@ -24,7 +24,7 @@ async def admit(route: Route, request: web.Request) -> RequestContext:
     service = request.app[SERVICE]
     if route.implied_deployment:
         request.match_info["deployment"] = service.deployments.implied
-    name = request.match_info.get("deployment")
+    name = named_deployment(request)
     caller = None
     # A web page may not use a server that lets in everybody on this machine, not even endpoints without a scope.
     if route.scope or not service.authenticator.auth_required:
@@ -33,9 +33,9 @@ async def admit(route: Route, request: web.Request) -> RequestContext:
             request[CALLER] = caller
             if caller.by_browser:
                 refuse_web_pages(request.headers, loopback_only=request.app[LOOPBACK_ONLY])
-    authorize(route.scope, name or "", caller)
+    authorize(route.scope, name or "", caller, creates=route.creates)
     refuse_unknown_parameters(route, request.query)
-    target = None if name is None else service.deployments.find(name)
+    target = service.deployments.find(name) if name is not None and "deployment" in request.match_info else None
     return RequestContext(request, service, request.app[STATE], target, caller)
 
 

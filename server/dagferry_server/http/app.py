@@ -114,7 +114,7 @@ async def _no_route(request: web.Request) -> web.StreamResponse:
     path = request.rel_url.raw_path
     allowed = allowed_methods(request)
     if request.method == hdrs.METH_OPTIONS and path in SERVER_PATHS:
-        allowed = "GET, HEAD, OPTIONS, POST"
+        allowed = "DELETE, GET, HEAD, OPTIONS, POST"
     if request.method == hdrs.METH_OPTIONS and allowed:
         return web.Response(status=NO_CONTENT, headers={**FIXED_HEADERS, "Allow": allowed})
     if allowed:

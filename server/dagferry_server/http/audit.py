@@ -11,7 +11,7 @@ from aiohttp import web
 from dagferry_runtime.logs import fields
 from dagferry_server.auth.access import MAX_NAME_CHARACTERS
 from dagferry_server.http.reports import report_of
-from dagferry_server.http.request_context import CALLER, STATE
+from dagferry_server.http.request_context import CALLER, STATE, named_deployment
 from dagferry_server.http.routing import Route
 from dagferry_server.metrics import CLIENT_DISCONNECTED, OUTCOME_OK
 
@@ -34,7 +34,7 @@ def audit(request: web.Request, route: Route | None, outcome: str, error: str = 
     actor, peer = caller.actor if caller else "", request.remote or ""
     path = route.path if route else request.rel_url.raw_path
     who: dict[str, object] = {
-        "deployment": request.match_info.get("deployment", "")[:MAX_NAME_CHARACTERS] if route else "",
+        "deployment": (named_deployment(request) or "")[:MAX_NAME_CHARACTERS] if route else "",
         "request": f"{request.method[:20]} {path[:200]}",
         "actor": actor,
     }

@@ -16,6 +16,8 @@ MAX_BUNDLES = 250
 and two open files; over TLS 0.5 MiB if the client does not read."""
 MAX_DOWNLOADS_IN_ALL, MAX_DOWNLOADS, MAX_DOWNLOADS_OF_CALLER = 12, 4, 2
 """Downloads being packed: by the whole server, of one deployment, for one caller. Each uses 3 MiB of memory or more."""
+MAX_READS_IN_ALL, MAX_READS, MAX_READS_OF_CALLER = 24, 12, 8
+"""Lists of files, single files and diffs being read, likewise; each uses up to 3 MiB of memory."""
 UNLIMITED = 1_000_000
 
 
@@ -83,4 +85,15 @@ def downloads() -> ConcurrencyLimit:
         in_all=MAX_DOWNLOADS_IN_ALL,
         for_deployment=MAX_DOWNLOADS,
         for_caller=MAX_DOWNLOADS_OF_CALLER,
+    )
+
+
+def reads() -> ConcurrencyLimit:
+    """Return the limits on reading what is in a bundle: its list of files, one of them, a diff."""
+    return ConcurrencyLimit(
+        TooManyDownloads,
+        "reads of bundles",
+        in_all=MAX_READS_IN_ALL,
+        for_deployment=MAX_READS,
+        for_caller=MAX_READS_OF_CALLER,
     )

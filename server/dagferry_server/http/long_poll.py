@@ -1,17 +1,11 @@
-"""What long polls share: which answer the caller has seen, and for how long it may wait for another one."""
+"""What long polls share: for how long a request may wait."""
 
 import re
 
 from dagferry_core.protocol import MAX_WAIT_SECONDS
 from dagferry_server.http.request_context import RequestContext
 
-_TAG = re.compile(r'(?:W/)?"([^"]*)"')
 _WAIT = re.compile(r'(?:^|[,;])\s*wait\s*=\s*"?([0-9]{1,6})"?\s*(?=[,;]|$)', re.IGNORECASE)
-
-
-def has_seen(if_none_match: str, tag: str) -> bool:
-    """Return whether ``If-None-Match`` (RFC 9110 §13.1.2: a list of tags, weak or not, or ``*``) covers ``tag``."""
-    return if_none_match.strip() == "*" or tag in _TAG.findall(if_none_match)
 
 
 def wait_seconds(prefer: str) -> int:

@@ -10,8 +10,10 @@ from dagferry_core.deploy_details import DeployDetails
 from dagferry_core.deploylog import Deploy
 from dagferry_core.errors import DagferryError
 from dagferry_core.protocol import JSON_TYPE
+from dagferry_server.deploys.browse import Differences
 from dagferry_server.deploys.deployer import DeployResult
 from dagferry_server.deploys.deployment import Deployment
+from dagferry_server.deploys.freeze import Freeze
 from dagferry_server.fleet.status import PodState, Status
 
 FIXED_HEADERS: Mapping[str, str] = {
@@ -47,6 +49,14 @@ class LoggedDeployAnswer(DeployAnswer):
     """One deploy as it is in the deploy log. Followers get only the fields above, because each of them gets them."""
 
     git: dict[str, str] | None = Field(description="Where the content comes from; null if not given.")
+    format: int = Field(description="The format of the entry as it is stored.")
+    nonce: str = Field(description="A random number in hex that only this entry has; empty in format 1.")
+    previous: str = Field(
+        description="The sha256, in hex, of the previous entry as it is stored; empty in the first one and in format 1."
+    )
+    details_sha256: str = Field(
+        description="The sha256, in hex, of the details as they are stored; empty if there are none."
+    )
 
 
 class CurrentAnswer(DeployAnswer):
@@ -81,6 +91,54 @@ class OneDeployAnswer(LoggedDeployAnswer):
     )
 
 
+class FileAnswer(Answer):
+    """One file of a bundle."""
+
+    path: str = Field(description="Its path in the dags folder.")
+    size: int = Field(description="Its size in bytes.")
+    mode: int = Field(description="Its permissions as a number: 420 (0644) or 493 (0755).")
+    sha256: str = Field(description="The sha256 of its content, in hex.")
+
+
+class FilesAnswer(Answer):
+    """The files of a version: the manifest."""
+
+    version: str = Field(description="The version.")
+    digest: str = Field(description="Its content: sha256 over the manifest.")
+    files: list[FileAnswer] = Field(description="Every file, sorted by the bytes of its path.")
+
+
+class OnlyThereAnswer(Answer):
+    """A file that only one of two versions has."""
+
+    path: str = Field(description="Its path in the dags folder.")
+    size: int = Field(description="Its size in bytes.")
+    sha256: str = Field(description="The sha256 of its content, in hex.")
+
+
+class ChangedFileAnswer(Answer):
+    """A file whose content or mode differs between two versions."""
+
+    path: str = Field(description="Its path in the dags folder.")
+    old_size: int = Field(description="Its size in bytes in `from`.")
+    size: int = Field(description="Its size in bytes in `to`.")
+    old_mode: int = Field(description="Its permissions in `from`: 420 (0644) or 493 (0755).")
+    mode: int = Field(description="Its permissions in `to`.")
+    old_sha256: str = Field(description="The sha256, in hex, of its content in `from`.")
+    sha256: str = Field(description="The sha256, in hex, of its content in `to`.")
+
+
+class DiffAnswer(Answer):
+    """Which files differ between two versions."""
+
+    from_: str = Field(alias="from", description="The old version; empty if `to` is the first deploy.")
+    to: str = Field(description="The new version.")
+    added: list[OnlyThereAnswer] = Field(description="Files that only `to` has.")
+    changed: list[ChangedFileAnswer] = Field(description="Files of both with another content or mode.")
+    removed: list[OnlyThereAnswer] = Field(description="Files that only `from` has.")
+    cut: bool = Field(description="Whether a list was truncated.")
+
+
 class UploadAnswer(Answer):
     """The result of an upload."""
 
@@ -94,6 +152,70 @@ class UploadAnswer(Answer):
     warnings: list[str] = Field(description="Problems that the deploy may cause later.")
     excluded: int = Field(description="How many files the exclude patterns excluded.")
     excluded_paths: list[str] = Field(description="The first paths that the exclude patterns matched.")
+
+
+class FrozenAnswer(Answer):
+    """Why nothing may be deployed."""
+
+    reason: str = Field(description="The reason.")
+    until: int | None = Field(description="When it ends, in seconds since the epoch; null: when it is lifted.")
+    actor: str = Field(description="Who froze the deployment.")
+
+
+class FreezeAnswer(Answer):
+    """The freeze of a deployment."""
+
+    deployment: str = Field(description="The deployment.")
+    frozen: FrozenAnswer | None = Field(description="null if it is not frozen.")
+
+
+class DeploymentAnswer(Answer):
+    """One deployment."""
+
+    name: str = Field(description="Its name.")
+    state: str = Field(description="The state of its fleet: EMPTY, UNKNOWN, DEPLOYING, HEALTHY or DEGRADED.")
+    version: str = Field(description="The current version; empty if nothing is deployed, or it is not known.")
+    deployed_at: int | None = Field(description="When that was deployed, in seconds since the epoch.")
+    disabled: str | None = Field(description="Why the configuration allows no deploys; null if it does.")
+    frozen: FrozenAnswer | None = Field(description="null if it is not frozen.")
+    created_by: str | None = Field(description="Who created it by a request; null if the configuration names it.")
+    scopes: list[str] = Field(description="What the caller may do with it.")
+    upload_limit_bytes: int = Field(description="How many bytes an upload may have.")
+
+
+class DeploymentsAnswer(Answer):
+    """The deployments that the caller may see."""
+
+    deployments: list[DeploymentAnswer] = Field(description="By name.")
+
+
+class CreateAnswer(DeploymentAnswer):
+    """A deployment that was created."""
+
+    created: bool = Field(description="Whether this request created it; false: it was there.")
+
+
+class DeleteAnswer(Answer):
+    """A deployment that was deleted."""
+
+    name: str = Field(description="Its name.")
+    deleted: bool = Field(description="Whether this request deleted it; false: it was gone.")
+
+
+class PermissionAnswer(Answer):
+    """What the caller may do with one deployment."""
+
+    name: str = Field(description="The deployment.")
+    scopes: list[str] = Field(description="The caller's scopes.")
+    prefixes: list[str] = Field(description="Where the caller may deploy; empty: everywhere.")
+
+
+class WhoamiAnswer(Answer):
+    """Who the caller is, and what the caller may do."""
+
+    actor: str = Field(description="The name in the deploy log.")
+    expires: int | None = Field(description="When the credentials expire, in seconds since the epoch; null: never.")
+    deployments: list[PermissionAnswer] = Field(description="The deployments that the caller may see, by name.")
 
 
 class StatusAnswer(Answer):
@@ -124,14 +246,6 @@ class SidecarAnswer(Answer):
     error: str = Field(description="Code and message of its last error; empty if there is none.")
     seen: int = Field(description="When it was last heard, in seconds since the epoch (UTC).")
     lag_seconds: int = Field(description="For how long it has lacked a deploy; 0 if it lacks none.")
-
-
-class FrozenAnswer(Answer):
-    """Why a deployment accepts no changes."""
-
-    reason: str = Field(description="Why.")
-    until: int | None = Field(description="Until when, in seconds since the epoch (UTC); null: until it is unfrozen.")
-    actor: str = Field(description="Who froze it.")
 
 
 class ServersAnswer(Answer):
@@ -170,7 +284,7 @@ class ErrorAnswer(Answer):
 
 def deploy_answer(deploy: Deploy) -> LoggedDeployAnswer:
     """Return a deploy as it is sent."""
-    return LoggedDeployAnswer(**deploy._asdict())
+    return LoggedDeployAnswer(**{**deploy._asdict(), "details_sha256": deploy.details})
 
 
 def one_deploy_answer(deploy: Deploy, details: DeployDetails | None) -> OneDeployAnswer:
@@ -183,13 +297,41 @@ def one_deploy_answer(deploy: Deploy, details: DeployDetails | None) -> OneDeplo
         removed_paths=details.removed,
         cut=details.cut,
     )
-    return OneDeployAnswer(**{**deploy._asdict(), "details": sent})
+    return OneDeployAnswer(**{**deploy._asdict(), "details": sent, "details_sha256": deploy.details})
+
+
+def diff_answer(old: Deploy | None, new: Deploy, found: Differences) -> DiffAnswer:
+    """Return the differences between two deploys as they are sent; ``old`` is ``None`` before the first deploy."""
+    return DiffAnswer(
+        **{"from": old.version if old else ""},
+        to=new.version,
+        added=[OnlyThereAnswer(**entry._asdict()) for entry in found.added],
+        changed=[
+            ChangedFileAnswer(
+                path=after.path,
+                old_size=before.size,
+                size=after.size,
+                old_mode=before.mode,
+                mode=after.mode,
+                old_sha256=before.sha256,
+                sha256=after.sha256,
+            )
+            for before, after in found.changed
+        ],
+        removed=[OnlyThereAnswer(**entry._asdict()) for entry in found.removed],
+        cut=found.cut,
+    )
 
 
 def current_answer(log_id: str, deploy: Deploy | None) -> CurrentAnswer:
     """Return the current deploy as it is sent; ``None`` if nothing has been deployed yet."""
     nothing = Deploy(0, "", "", "", "", "", 0, 0, 0, 0)
     return CurrentAnswer(log_id=log_id, **(deploy or nothing)._asdict())
+
+
+def frozen_answer(freeze: Freeze | None) -> FrozenAnswer | None:
+    """Return a freeze as it is sent."""
+    return freeze and FrozenAnswer(reason=freeze.reason, until=freeze.until, actor=freeze.actor)
 
 
 def upload_answer(result: DeployResult) -> UploadAnswer:
@@ -222,7 +364,7 @@ def fleet_status_answer(deployment: Deployment, status: Status, now: float) -> F
         deployed_at=current.time if current else 0,
         converge_seconds=deployment.settings.converge_seconds,
         disabled=deployment.settings.disabled,
-        frozen=None,
+        frozen=frozen_answer(deployment.freeze_at(now)),
         expected=deployment.settings.expected,
         counts=CountsAnswer(known=len(status.pods), **{state.value: counts[state] for state in PodState}),
         sidecars=[
@@ -244,7 +386,7 @@ def fleet_status_answer(deployment: Deployment, status: Status, now: float) -> F
 
 def json_response(body: BaseModel | bytes, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
     """Return a JSON response; ``body`` may already be JSON."""
-    data = body if isinstance(body, bytes) else body.model_dump_json().encode()
+    data = body if isinstance(body, bytes) else body.model_dump_json(by_alias=True).encode()
     return web.Response(
         body=data,
         status=status,

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
@@ -26,6 +26,7 @@ from dagferry_server.http.routing import Parameter, Route
 
 COMMON_ERRORS = (RequestError, RouteNotFound, MethodNotAllowed, OriginRefused, DagferryError)
 WHO_ERRORS = (Unauthenticated, CredentialsRefused, Forbidden, IssuerUnavailable)
+_Wanted = tuple[type[BaseModel], Literal["serialization", "validation"]]
 _REFERENCE = "#/components/schemas/"
 _BINARY = {"type": "string", "format": "binary"}
 
@@ -35,7 +36,10 @@ def describe(routes: Iterable[Route]) -> dict[str, Any]:
     routes = list(routes)
     models: dict[type[BaseModel], None] = {ErrorAnswer: None}
     models.update((route.answer, None) for route in routes if not isinstance(route.answer, tuple))
-    _, schemas = models_json_schema([(model, "serialization") for model in models], ref_template=_REFERENCE + "{model}")
+    bodies = dict.fromkeys(route.body for route in routes if route.body)
+    answers: list[_Wanted] = [(model, "serialization") for model in models]
+    wanted: list[_Wanted] = [*answers, *((model, "validation") for model in bodies)]
+    _, schemas = models_json_schema(wanted, ref_template=_REFERENCE + "{model}")
     paths: dict[str, dict[str, Any]] = {}
     for route in routes:
         paths.setdefault(route.path, {})[route.method.lower()] = _operation(route)
@@ -52,7 +56,7 @@ def describe(routes: Iterable[Route]) -> dict[str, Any]:
 
 def errors_of(route: Route) -> list[type[DagferryError]]:
     """Return every error that ``route`` may answer with, including those common to all routes."""
-    about_callers = (*WHO_ERRORS, DeploymentNotFound) if route.scope else ()
+    about_callers = (*WHO_ERRORS, *((DeploymentNotFound,) * ("{" in route.path))) if route.scope else ()
     return list(dict.fromkeys((*about_callers, *route.errors, *COMMON_ERRORS)))
 
 
@@ -69,6 +73,8 @@ def _operation(route: Route) -> dict[str, Any]:
         # The empty alternative is for a server without credentials.
         "security": [{"token": []}, {}] if route.scope else [],
     }
+    if route.body:
+        operation["requestBody"] = {"required": True, "content": {JSON_TYPE: {"schema": _reference(route.body)}}}
     if route.takes_file:
         form = {"type": "object", "properties": {"file": _BINARY, DESCRIPTION: {"type": "string"}}}
         operation["requestBody"] = {

@@ -21,6 +21,14 @@ CALLER = web.RequestKey("CALLER", Caller)
 """Who sent a request, as soon as that is known."""
 
 
+def named_deployment(request: web.Request) -> str | None:
+    """Return the name of the deployment in a request's path, ``None`` if it has none.
+
+    It is ``name`` in the paths of requests about deployments, which need not exist.
+    """
+    return request.match_info.get("deployment", request.match_info.get("name"))
+
+
 class RequestContext(NamedTuple):
     """A request whose route, deployment and caller are known and allowed. Its body has not been read yet."""
 

@@ -33,9 +33,16 @@ from dagferry_core.protocol import (
     BUNDLE_TYPE,
     CURRENT_PATH,
     DEPLOY_PATH,
+    DEPLOYMENT_PATH,
+    DEPLOYMENTS_PATH,
     DEPLOYS_PATH,
     DESCRIPTION,
+    DIFF_PATH,
     DOWNLOAD_PATH,
+    FILE_PATH,
+    FILE_TYPE,
+    FILES_PATH,
+    FREEZE_PATH,
     FROM,
     IMPLIED_UPLOAD_PATH,
     JSON_TYPE,
@@ -44,13 +51,19 @@ from dagferry_core.protocol import (
     REQUEST_HEADERS,
     ROOT,
     STATUS_PATH,
+    TO,
     UPLOAD_PATH,
+    VERSION,
     VERSION_PATH,
+    WHOAMI_PATH,
 )
 from dagferry_server.errors import (
     BundleGone,
     DeployContended,
+    DeploymentConfigured,
     DeploymentDisabled,
+    DeploymentFrozen,
+    FileNotInBundle,
     MultipartInvalid,
     NothingDeployed,
     RequestError,
@@ -59,6 +72,7 @@ from dagferry_server.errors import (
     StoreAway,
     StoreDamaged,
     StoreFull,
+    TooManyDeployments,
     TooManyDownloads,
     TooManyUploads,
     UploadEmptyBody,
@@ -68,19 +82,31 @@ from dagferry_server.errors import (
     VersionNotFound,
 )
 from dagferry_server.http.handlers.current import current
+from dagferry_server.http.handlers.deployments import create, delete, deployments
 from dagferry_server.http.handlers.deploys import MAX_PAGE_DEPLOYS, PAGE_DEPLOYS, deploy, deploys
+from dagferry_server.http.handlers.diff import diff
 from dagferry_server.http.handlers.download import download
+from dagferry_server.http.handlers.files import file, files
+from dagferry_server.http.handlers.freeze import FreezeBody, freeze, unfreeze
 from dagferry_server.http.handlers.health import healthz, metrics, readyz
 from dagferry_server.http.handlers.status import status
 from dagferry_server.http.handlers.upload import upload
 from dagferry_server.http.handlers.versions import version
+from dagferry_server.http.handlers.whoami import whoami
 from dagferry_server.http.models import (
+    CreateAnswer,
     CurrentAnswer,
+    DeleteAnswer,
+    DeploymentsAnswer,
     DeploysAnswer,
+    DiffAnswer,
+    FilesAnswer,
     FleetStatusAnswer,
+    FreezeAnswer,
     OneDeployAnswer,
     StatusAnswer,
     UploadAnswer,
+    WhoamiAnswer,
     json_response,
 )
 from dagferry_server.http.openapi import describe
@@ -117,10 +143,20 @@ _UPLOAD_ERRORS: tuple[type[DagferryError], ...] = (
     TooManyUploads,
     ServerBusy,
     DeploymentDisabled,
+    DeploymentFrozen,
     DeployContended,
     StoreFull,
     StoreAway,
     StoreDamaged,
+)
+
+_READ_ERRORS: tuple[type[DagferryError], ...] = (
+    RequestError,
+    BundleGone,
+    TooManyDownloads,
+    StoreAway,
+    StoreDamaged,
+    StoreFull,
 )
 
 
@@ -177,7 +213,7 @@ ROUTES: tuple[Route, ...] = (
         handler=version,
         summary="A bundle in canonical form, or a patch from the version given as `from`.",
         answer=(BUNDLE_TYPE, PATCH_TYPE),
-        errors=(RequestError, VersionNotFound, BundleGone, TooManyDownloads, StoreAway, StoreDamaged, StoreFull),
+        errors=(VersionNotFound, *_READ_ERRORS),
         parameters=(
             Parameter(
                 FROM, "query", "The version that the caller has; if no patch from it exists, the bundle is sent."
@@ -190,10 +226,50 @@ ROUTES: tuple[Route, ...] = (
         path=DOWNLOAD_PATH,
         scope="read",
         handler=download,
-        summary="The current bundle as a tar.gz.",
+        summary="A bundle as a tar.gz that can be uploaded again.",
         answer=(ARCHIVE_TYPE,),
-        errors=(NothingDeployed, BundleGone, TooManyDownloads, StoreAway, StoreDamaged, StoreFull),
+        errors=(NothingDeployed, VersionNotFound, *_READ_ERRORS),
+        parameters=(Parameter(VERSION, "query", "The version; if absent, the current one."),),
         sends_content=True,
+    ),
+    Route(
+        method="GET",
+        path=FILES_PATH,
+        scope="read",
+        handler=files,
+        summary="The files of a version: path, size, mode and sha256 of each.",
+        answer=FilesAnswer,
+        errors=(VersionNotFound, *_READ_ERRORS),
+        parameters=(
+            Parameter("If-None-Match", "header", "The ETag last seen: the digest in quotes."),
+            Parameter("Accept-Encoding", "header", "With `gzip`, the answer is compressed."),
+        ),
+        not_modified=True,
+    ),
+    Route(
+        method="GET",
+        path=FILE_PATH,
+        scope="read",
+        handler=file,
+        summary="One file of a version, as it is; in the path, everything but its slashes is percent-encoded.",
+        answer=(FILE_TYPE,),
+        errors=(VersionNotFound, FileNotInBundle, *_READ_ERRORS),
+        parameters=(Parameter("If-None-Match", "header", "The ETag last seen: the file's sha256 in quotes."),),
+        not_modified=True,
+        sends_content=True,
+    ),
+    Route(
+        method="GET",
+        path=DIFF_PATH,
+        scope="read",
+        handler=diff,
+        summary="Which files differ between two versions.",
+        answer=DiffAnswer,
+        errors=(NothingDeployed, VersionNotFound, *_READ_ERRORS),
+        parameters=(
+            Parameter(FROM, "query", "The old version; if absent, the deploy that precedes `to`."),
+            Parameter(TO, "query", "The new version; if absent, the current one."),
+        ),
     ),
     Route(
         method="GET",
@@ -216,6 +292,62 @@ ROUTES: tuple[Route, ...] = (
         summary="One deploy with its warnings, excluded and changed paths.",
         answer=OneDeployAnswer,
         errors=(RequestError, VersionNotFound, StoreAway, StoreFull),
+    ),
+    Route(
+        method="POST",
+        path=FREEZE_PATH,
+        scope="admin",
+        handler=freeze,
+        summary="Freeze: reject deploys, for a reason, until a time or until it is lifted.",
+        answer=FreezeAnswer,
+        errors=(UploadIncomplete, UploadTooSlow, StoreFull, StoreAway),
+        body=FreezeBody,
+    ),
+    Route(
+        method="DELETE",
+        path=FREEZE_PATH,
+        scope="admin",
+        handler=unfreeze,
+        summary="Lift the freeze, if there is one.",
+        answer=FreezeAnswer,
+        errors=(StoreFull, StoreAway),
+    ),
+    Route(
+        method="GET",
+        path=DEPLOYMENTS_PATH,
+        scope="any",
+        handler=deployments,
+        summary="The deployments that the caller may see.",
+        answer=DeploymentsAnswer,
+        errors=(StoreFull, StoreAway),
+    ),
+    Route(
+        method="POST",
+        path=DEPLOYMENT_PATH,
+        scope="admin",
+        handler=create,
+        summary="Create a deployment, with the default settings.",
+        answer=CreateAnswer,
+        errors=(DeploymentConfigured, TooManyDeployments, StoreFull, StoreAway, StoreDamaged),
+        creates=True,
+    ),
+    Route(
+        method="DELETE",
+        path=DEPLOYMENT_PATH,
+        scope="admin",
+        handler=delete,
+        summary="Delete a deployment that was created by a request.",
+        answer=DeleteAnswer,
+        errors=(DeploymentConfigured, StoreFull, StoreAway),
+    ),
+    Route(
+        method="GET",
+        path=WHOAMI_PATH,
+        scope="any",
+        handler=whoami,
+        summary="Who the caller is, and what the caller may do.",
+        answer=WhoamiAnswer,
+        errors=(StoreFull, StoreAway),
     ),
     Route(
         method="GET",

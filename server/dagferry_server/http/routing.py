@@ -30,12 +30,13 @@ class Route(NamedTuple):
     ``answer`` is the model of the JSON response, or the media types of another response. ``implied_deployment`` routes
     have a deployment that their path does not name. ``admin`` routes are on the admin listener, ``public`` routes on
     the public one. ``not_modified`` routes may answer 304. ``takes_file`` routes receive an upload; ``sends_content``
-    routes send deployed content.
+    routes send deployed content. ``body`` is the model of a JSON body. The deployment of a route that ``creates`` it
+    need not exist.
     """
 
-    method: Literal["GET", "POST"]
+    method: Literal["GET", "POST", "DELETE"]
     path: str
-    scope: Scope | None
+    scope: Scope | Literal["any"] | None
     handler: Handler
     summary: str
     answer: type[BaseModel] | tuple[str, ...]
@@ -47,6 +48,8 @@ class Route(NamedTuple):
     not_modified: bool = False
     takes_file: bool = False
     sends_content: bool = False
+    body: type[BaseModel] | None = None
+    creates: bool = False
 
 
 Routes = Mapping[tuple[str, str], Route]
@@ -54,6 +57,9 @@ Routes = Mapping[tuple[str, str], Route]
 
 _ENCODED_UNRESERVED = re.compile("%(?:2[de]|3[0-9]|[46][1-9a-f]|[57][0-9a]|5f|7e)", re.IGNORECASE)
 """A percent-encoded letter, digit, ``-``, ``.``, ``_`` or ``~`` (RFC 3986 §2.3)."""
+
+_ANY_PATH = "{path:(?s:.+)}"
+"""``{path}`` of a route as aiohttp wants it: any characters, slashes and newlines too."""
 
 ROUTES_KEY = web.AppKey("ROUTES_KEY", Routes)
 """The routes of an application."""
@@ -74,13 +80,14 @@ def add_routes(
         by_path.setdefault(route.path, []).append(route)
     table: dict[tuple[str, str], Route] = {}
     for path, group in by_path.items():
+        pattern = path.replace("{path}", _ANY_PATH)
         # Routes of one path are added in a row, so that they share one resource of aiohttp.
         for route in group:
             handler = endpoint(route)
             for method in (hdrs.METH_GET, hdrs.METH_HEAD) if route.method == hdrs.METH_GET else (route.method,):
                 table[method, path] = route
-                app.router.add_route(method, path, handler, expect_handler=_send_no_continue)
-        app.router.add_route(hdrs.METH_ANY, path, otherwise, expect_handler=_send_no_continue)
+                app.router.add_route(method, pattern, handler, expect_handler=_send_no_continue)
+        app.router.add_route(hdrs.METH_ANY, pattern, otherwise, expect_handler=_send_no_continue)
     app.router.add_route(hdrs.METH_ANY, "/{path:(?s:.*)}", otherwise, expect_handler=_send_no_continue)
     app[ROUTES_KEY] = table
 

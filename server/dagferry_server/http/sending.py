@@ -122,11 +122,16 @@ class Sender:
         return response
 
     async def send_stream(
-        self, request: web.BaseRequest, pieces: Generator[bytes, None, None], headers: Mapping[str, str]
+        self,
+        request: web.BaseRequest,
+        pieces: Generator[bytes, None, None],
+        headers: Mapping[str, str],
+        size: int | None = None,
     ) -> web.StreamResponse:
         """Send what ``pieces`` yields; each piece is made in a thread when the client has read the previous one.
 
-        What the first piece raises is raised before anything is sent.
+        ``size`` is that of all of them together, if it is known. What the first piece raises is raised before anything
+        is sent.
         """
         # The client may disconnect while a piece is being made.
         lock = threading.Lock()
@@ -144,12 +149,12 @@ class Sender:
                 await response.write(piece)
                 deadline.took(len(piece))
                 with deadline.stopped():
-                    piece = await self._call(make)
+                    piece = await self.call(make)
             await response.write_eof()
 
         try:
-            first = await self._call(make)
-            response = _response(headers, None)
+            first = await self.call(make)
+            response = _response(headers, size)
             await response.prepare(request)
             if request.method != hdrs.METH_HEAD:
                 deadline = TransferDeadline()
@@ -162,13 +167,14 @@ class Sender:
         # Do not wait after the last piece: a client that has everything may disconnect, which is not an error.
         for start in range(0, source.size, SMALL_BYTES):
             wanted = min(SMALL_BYTES, source.size - start)
-            piece = await self._call(source.read, start, wanted)
+            piece = await self.call(source.read, start, wanted)
             if len(piece) < wanted:  # abort the connection: the client would wait for the rest
                 raise StoreDamaged(f"A stored bundle has {start + len(piece)} bytes, and not {source.size}.")
             await response.write(piece)
             deadline.took(len(piece))
 
-    def _call(self, work: Callable[..., _Made], *arguments: Any) -> Awaitable[_Made]:
+    def call(self, work: Callable[..., _Made], *arguments: Any) -> Awaitable[_Made]:
+        """Do ``work`` in one of the threads."""
         return asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)
 
 

@@ -7,6 +7,7 @@ from weakref import WeakKeyDictionary
 
 from dagferry_server.deploys.deployment import Deployment
 from dagferry_server.deploys.deployments_file import DeploymentSettings
+from dagferry_server.deploys.freeze import Freeze
 from dagferry_server.fleet.status import Status
 from dagferry_server.http.models import fleet_status_answer
 
@@ -20,6 +21,7 @@ class WrittenStatus(NamedTuple):
 
     status: Status
     settings: DeploymentSettings
+    freeze: Freeze | None
     body: bytes
     tag: str
 
@@ -33,11 +35,12 @@ class StatusAnswers:
     def of(self, deployment: Deployment, clock: Callable[[], float]) -> WrittenStatus:
         """Return the JSON about the fleet of ``deployment``; ``clock`` gives seconds since the epoch."""
         written = self._written.get(deployment)
-        status, settings = deployment.fleet.status(), deployment.settings
-        if written is None or written.status is not status or written.settings is not settings:
-            answer = fleet_status_answer(deployment, status, clock())
+        now = clock()
+        made_of = deployment.fleet.status(), deployment.settings, deployment.freeze_at(now)
+        if written is None or any(old is not new for old, new in zip(written, made_of, strict=False)):
+            answer = fleet_status_answer(deployment, made_of[0], now)
             news = answer.model_dump_json(exclude=_GROWS).encode()
             tag = hashlib.sha256(news).hexdigest()[:TAG_CHARACTERS]
             body = answer.model_dump_json().encode()
-            written = self._written[deployment] = WrittenStatus(status, settings, body, tag)
+            written = self._written[deployment] = WrittenStatus(*made_of, body, tag)
         return written

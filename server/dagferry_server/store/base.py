@@ -1,20 +1,23 @@
 """The contract of a store: for each deployment, a log of entries that are written once, and the bundles they name.
 
+Beside them, a deployment has a few small records of its state, such as its freeze. They alone may be replaced.
+
 An implementation is synchronous; the server calls it from several threads at once. Everything it writes is durable when
 the call returns. One test suite runs against every implementation: ``tests/server/store/test_contract.py``.
 
 The caller keeps the rules that make it a log. A bundle is stored before an entry names it. The entry after the newest
-is created with ``create_entry``: the sequence is the lock. Nothing is ever edited. A bundle is deleted only while no
+is created with ``create_entry``: the sequence is the lock. No entry is ever edited. A bundle is deleted only while no
 commit to its deployment is in progress: a commit holds ``committing``, a deletion holds ``deleting``.
 
 A method that fails raises one of three errors, all of them ``StoreError``. ``StoreFull``: there is no space left.
 ``StoreAway``: the storage cannot be asked now; that may pass. ``StoreDamaged``: the storage answered, and what it has
 does not decode, or is missing. A store never reports data as damaged or missing because it could not ask for it. An
-invalid digest, nonce or sequence is a ``ValueError``, and an invalid deployment name ``DeploymentNotFound``, before the
-storage is asked.
+invalid digest, nonce, sequence or name of a record is a ``ValueError``, and an invalid deployment name
+``DeploymentNotFound``, before the storage is asked.
 """
 
 import errno
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -26,6 +29,9 @@ from dagferry_server.errors import StoreAway, StoreDamaged, StoreFull
 
 COMMIT_WAIT_SECONDS = 30.0
 """How long a commit waits for another server that deletes bundles; a batch takes milliseconds."""
+MAX_STATE_BYTES = 64 * 1024
+"""The maximum size of a record of a deployment's state; they have a few hundred bytes."""
+_STATE_KEY = re.compile(r"[a-z]{1,20}")
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
 
 
@@ -138,6 +144,21 @@ class Store(ABC):
         """Delete a bundle, if it is there. A source that is open stays readable."""
 
     @abstractmethod
+    def read_state(self, deployment: str, key: str) -> bytes | None:
+        """Return the record ``key`` of the deployment's state as it was written last; ``None`` if there is none."""
+
+    @abstractmethod
+    def write_state(self, deployment: str, key: str, data: bytes) -> None:
+        """Write or replace a record of a deployment that was prepared; ``ValueError`` above ``MAX_STATE_BYTES``.
+
+        A reader at the same time, on any server, gets the old content or the new one. The last writer wins.
+        """
+
+    @abstractmethod
+    def delete_state(self, deployment: str, key: str) -> None:
+        """Delete a record, if it is there."""
+
+    @abstractmethod
     def committing(self, deployment: str) -> AbstractContextManager[None]:
         """Keep everyone, other servers too, from deleting bundles until the block ends.
 
@@ -159,6 +180,13 @@ class Store(ABC):
     @abstractmethod
     def check_writable(self) -> None:
         """Write something small and remove it again; raise ``StoreError`` if that fails."""
+
+
+def check_state_key(key: str) -> str:
+    """Return ``key`` if it can name a record of a deployment's state (1 to 20 of a-z); ``ValueError`` otherwise."""
+    if not _STATE_KEY.fullmatch(key):
+        raise ValueError(f"{key[:40]!r} is not the name of a record")
+    return key
 
 
 @contextmanager

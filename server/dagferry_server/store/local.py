@@ -6,6 +6,7 @@
     <root>/<deployment>/deploys/000000000042.json           an entry
     <root>/<deployment>/deploys/000000000042.<nonce>.details
     <root>/<deployment>/bundles/<hex>.tar.zst, <hex>.index  a bundle
+    <root>/<deployment>/<key>.state                         a record of its state
     <root>/<deployment>/commit.lock                         flock: shared by commits, exclusive to a deletion
 
 A file is written under a temporary name in the same folder, synced, and then linked (an entry, so that the first one
@@ -33,7 +34,7 @@ from dagferry_core.typed import typed_json
 from dagferry_runtime.logs import log_failure
 from dagferry_server.errors import BundleGone, DeploymentNotFound, StoreDamaged
 from dagferry_server.pacing import paced
-from dagferry_server.store.base import BundleSource, Store, storage_errors
+from dagferry_server.store.base import MAX_STATE_BYTES, BundleSource, Store, check_state_key, storage_errors
 from dagferry_server.store.files import make_folder, make_private, publish, remove, sweep, sweep_orphans, sync_folder
 from dagferry_server.store.locks import committing, deleting
 
@@ -258,6 +259,33 @@ class LocalStore(Store):
             for path in self._bundle(deployment, digest):
                 remove(path)
 
+    def read_state(self, deployment: str, key: str) -> bytes | None:
+        """Return a record of the deployment's state; ``None`` if there is none."""
+        path = self._state(deployment, key)
+        with storage_errors(f"Reading the {key} of {deployment}"):
+            try:
+                with open(path, "rb") as file:
+                    sync_folder(self._folder(deployment))  # see sequences
+                    return file.read(MAX_STATE_BYTES)
+            except FileNotFoundError:
+                return None
+
+    def write_state(self, deployment: str, key: str, data: bytes) -> None:
+        """Write or replace a record of the deployment's state."""
+        if len(data) > MAX_STATE_BYTES:
+            raise ValueError(f"a record of {len(data)} bytes is larger than {MAX_STATE_BYTES}")
+        folder, name = os.path.split(self._state(deployment, key))
+        with storage_errors(f"Writing the {key} of {deployment}"):
+            publish(folder, name, lambda file: file.write(data))
+            sync_folder(folder)
+
+    def delete_state(self, deployment: str, key: str) -> None:
+        """Delete a record of the deployment's state, if it is there."""
+        path = self._state(deployment, key)
+        with storage_errors(f"Deleting the {key} of {deployment}"):
+            remove(path)
+            sync_folder(self._folder(deployment))
+
     def committing(self, deployment: str) -> AbstractContextManager[None]:
         """Keep others from deleting; see ``Store``."""
         return committing(self._lock(deployment), deployment)
@@ -296,6 +324,9 @@ class LocalStore(Store):
 
     def _bundles(self, deployment: str) -> str:
         return os.path.join(self._folder(deployment), "bundles")
+
+    def _state(self, deployment: str, key: str) -> str:
+        return os.path.join(self._folder(deployment), f"{check_state_key(key)}.state")
 
     def _lock(self, deployment: str) -> str:
         return os.path.join(self._folder(deployment), COMMIT_LOCK_NAME)

@@ -7,7 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dagferry_core.archive.errors import PathRefused
-from dagferry_core.archive.paths import DEFAULT_EXCLUDES, Excludes, case_collisions, check_length, check_path, quoted
+from dagferry_core.archive.paths import (
+    DEFAULT_EXCLUDES,
+    Excludes,
+    case_collisions,
+    check_length,
+    check_path,
+    check_prefix,
+    quoted,
+)
 
 
 @pytest.mark.parametrize(
@@ -82,6 +90,19 @@ def test_whatever_passes_is_safe_to_join_print_and_store(raw):
         assert path.encode() in {raw.removeprefix(b"./").removesuffix(b"/"), b""}
         refusal = path
     assert not any(unicodedata.category(character) == "Cc" for character in refusal)
+
+
+@pytest.mark.parametrize("text", ["team-a", "team-a/", "./team-a", "./team-a/"])
+def test_a_folder_is_named_by_the_start_of_the_paths_in_it(text):
+    assert check_prefix(text) == "team-a/"
+
+
+@pytest.mark.parametrize(
+    "text", ["", ".", "./", "/", "/team-a", "..", "../", "a/../b", "a//", "a//b", "a\\b", "a\n", "\udcff", "x" * 256]
+)
+def test_what_is_no_folder_below_the_top_is_refused(text):
+    with pytest.raises(PathRefused):
+        check_prefix(text)
 
 
 def test_a_path_that_a_link_makes_has_the_same_limits():

@@ -5,6 +5,7 @@ import io
 import itertools
 import os
 import subprocess
+import tracemalloc
 
 import pytest
 import zstandard
@@ -12,7 +13,15 @@ import zstandard
 from dagferry_core.bundle.frames import Frame
 from dagferry_core.bundle.layout import cut
 from dagferry_core.bundle.manifest import Entry, Manifest
-from dagferry_core.bundle.reader import FRAME_BYTES, BundleFile, Index, decompressed, member_header, read_tar
+from dagferry_core.bundle.reader import (
+    FRAME_BYTES,
+    BundleFile,
+    Index,
+    decompressed,
+    member_header,
+    read_tar,
+    stored_frames,
+)
 from dagferry_core.bundle.writer import write_bundle
 from dagferry_core.errors import FormatError, Truncated
 from treemaker import range_read
@@ -153,6 +162,26 @@ def test_in_an_index_from_before_frames_were_cut_at_files_each_holds_a_mebibyte(
     assert Index.decode(zstandard.compress(text)) == Index(starts, {}, {})
     hashed = [Frame(offset, start, "ab" * 32) for offset, start, _ in starts]
     assert Index.decode(Index(hashed, {}, {}).encode()) == Index(hashed, {}, {})
+
+
+def test_the_frames_of_an_index_are_read_without_the_rest_of_it() -> None:
+    names = {f"dag_{number}.py": (f"module_{number}", '], "imports": ') for number in range(30_000)}
+    frames = [Frame(number, number * 500, "ab" * 32) for number in range(50)]
+    encoded = Index(frames, names, names).encode()
+    assert stored_frames(encoded) == frames
+    tracemalloc.start()
+    stored_frames(encoded)
+    assert tracemalloc.get_traced_memory()[1] < FRAME_BYTES
+    tracemalloc.stop()
+    for text in (
+        b'{"frames": [0, 9], "imports": {"a.py": ["b"]}}',
+        b'{"frames": [0, 9], "imports": null}',
+        b'{"frames": [0, 9]}',
+    ):
+        assert stored_frames(zstandard.compress(text)) == [Frame(0, 0), Frame(9, FRAME_BYTES)]
+    for damaged in (b"no index", encoded[:20], zstandard.compress(b"{}"), zstandard.compress(b'{"frames": [["x"]]}')):
+        with pytest.raises(FormatError):
+            stored_frames(damaged)
 
 
 def test_a_frame_is_found_if_it_holds_just_these_files_with_this_content() -> None:

@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import pytest
 
-from dagferry_core.bundle.frames import Frame, RangeRead
+from dagferry_core.bundle.frames import Frame, Frames, RangeRead
 from dagferry_core.bundle.reader import FRAME_BYTES
-from dagferry_core.bundle.walk import walk
+from dagferry_core.bundle.walk import places, walk
 from dagferry_core.bundle.writer import write_bundle
 from dagferry_core.errors import FormatError
 from treemaker import manifest_of, range_read
@@ -58,3 +58,11 @@ def test_a_bundle_that_is_damaged_or_ends_early_says_so(stored):
         list(walk(stored.read, stored.frames[:2]))
     with pytest.raises(FormatError):
         list(walk(stored.read, [frame._replace(offset=frame.offset + 1) for frame in stored.frames]))
+
+
+def test_places_say_where_each_content_starts(stored):
+    frames = Frames(stored.read, stored.frames)
+    found = list(places(stored.read, stored.frames))
+    assert [entry for entry, _ in found] == list(MANIFEST.files.values())
+    for entry, offset in (found[0], found[1], found[-2], found[-1]):
+        assert frames.range(offset, entry.size) == FILES[entry.path]

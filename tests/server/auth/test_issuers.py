@@ -5,6 +5,7 @@ import re
 import pytest
 
 from dagferry_core.errors import EXIT_USAGE, SetupError
+from dagferry_server.auth.access import Grant
 from dagferry_server.auth.issuers import KeySource, is_safe_url, parse_issuers
 
 GITHUB = """
@@ -42,8 +43,14 @@ def test_an_issuer_says_where_its_keys_are_and_what_its_subjects_get() -> None:
         "https://token.actions.githubusercontent.com/.well-known/openid-configuration", None, None, None, None
     )
     assert github.rules[0].claims == {"repository_id": ("123",), "environment": ("production", "staging-*")}
-    assert github.rules[0].grant == (frozenset({"deploy"}), ("prod",))
+    assert github.rules[0].grant == Grant(frozenset({"deploy"}), ("prod",))
     assert cluster.source == KeySource(None, "https://kubernetes.default.svc/openid/v1/jwks", None, "/ca.crt", "/token")
+
+
+def test_a_rule_may_be_limited_to_folders_and_have_a_gate() -> None:
+    limits = 'deployments = ["prod"]\nprefixes = ["team-a"]\ngate = "warn"'
+    [issuer] = parse_issuers(GITHUB.replace('deployments = ["prod"]', limits).encode())
+    assert issuer.rules[0].grant == Grant(frozenset({"deploy"}), ("prod",), ("team-a/",), "warn")
 
 
 def test_keys_from_a_file_need_no_url() -> None:

@@ -47,6 +47,14 @@ def test_a_token_ends_at_the_second_its_entry_says() -> None:
         token_caller(tokens, "other", now=EXPIRES)
 
 
+def test_tokens_and_users_may_be_limited_to_folders() -> None:
+    user = 'users = [ { name = "*", scopes = ["deploy"], deployments = ["prod"], prefixes = ["team-b/"] } ]'
+    text = f'tokens = [{ENTRY[:-1]}, prefixes = ["team-a/"], gate = "off" }}]\n{user}'
+    tokens = parse_tokens(text.encode(), with_users=True)
+    assert (tokens.tokens[0].grant.prefixes, tokens.tokens[0].grant.gate) == (("team-a/",), "off")
+    assert tokens.users[0].grant.prefixes == ("team-b/",)
+
+
 def test_a_token_is_rotated_by_two_entries_of_one_name() -> None:
     text = f"tokens = [{ENTRY}, {ENTRY.replace(SHA, OTHER_SHA)}]"
     tokens = parse_tokens(text.encode(), with_users=False).tokens
@@ -98,7 +106,7 @@ def entries(count: int) -> str:
         ("tokens = 1", "valid tuple"),
         (f'[[tokens]]\nname = "ci"\nsha256 = "{SHA}"\nscopes = ["deploy"]\ndeployments = ["prod"]', "tables"),
         (f"tokens = [{ENTRY}, {ENTRY}]", "same sha256"),
-        (with_entry("deploy", "admin"), "tokens.0.scopes"),
+        (with_entry('"deploy"', '"owner"'), "tokens.0.scopes"),
         (with_entry('"deploy"', ""), "tokens.0.scopes"),
         (with_entry('"prod", "team-*"', ""), "tokens.0.deployments"),
         (with_entry("team-*", "Team-*"), "tokens.0.deployments.1"),
@@ -146,6 +154,15 @@ def test_a_new_token_is_known_by_the_entry_printed_with_it() -> None:
     assert caller
     assert caller.scopes("team-a") == {"deploy", "override", "read"}
     assert new_token("ci", scopes, ["prod"]).secret != secret
+
+
+def test_a_new_token_may_be_limited_to_folders() -> None:
+    entry = new_token("ci", ["deploy"], ["prod"], 0, ["team-a/", 'a "quoted" földer/']).entry
+    [token] = parse_tokens(f"tokens = [\n{entry}\n]".encode(), with_users=False).tokens
+    assert token.grant.prefixes == ("team-a/", 'a "quoted" földer/')
+    assert token.expires == 0
+    with pytest.raises(SetupError, match="deploy"):
+        new_token("ci", ["read"], ["prod"], None, ["team-a/"])
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ def common(*flags: str) -> DeploymentSettings:
 
 
 def parsed(text: str | bytes, *flags: str) -> dict[str, DeploymentSettings]:
-    return parse_deployments(text.encode() if isinstance(text, str) else text, common(*flags))
+    return dict(parse_deployments(text.encode() if isinstance(text, str) else text, common(*flags)).deployments)
 
 
 def test_what_an_entry_does_not_say_is_as_in_defaults_and_then_as_the_flags_say() -> None:

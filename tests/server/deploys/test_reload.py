@@ -9,6 +9,7 @@ import pytest
 from dagferry_core.errors import SetupError
 from dagferry_server.config import watched
 from dagferry_server.deploys import retention
+from dagferry_server.deploys.deployments_file import Configured
 from dagferry_server.errors import StoreAway
 from harness import pack
 from running import A, B, Running, eventually
@@ -173,7 +174,8 @@ async def test_retention_shows_nothing_of_a_deployment_that_is_removed_meanwhile
     loop, look = asyncio.get_running_loop(), retention._look
 
     def look_slowly(*arguments):
-        prod = {"prod": server.service.deployments.find("prod").settings}
+        settings = server.service.deployments.find("prod").settings
+        prod = Configured({"prod": settings}, settings)
         asyncio.run_coroutine_threadsafe(server.service.deployments.configure(prod, log_settings=True), loop).result(20)
         return look(*arguments)
 

@@ -6,14 +6,17 @@ from typing import NamedTuple
 import pytest
 
 from credentials import SCOPES, TokensFile, issuers_file
+from dagferry_server.auth.access import ANY
 from dagferry_server.auth.proxy import PROXY_SECRET_HEADER
 from dagferry_server.fleet.waiters import Waiters
+from dagferry_server.http.handlers.freeze import FreezeBody
 from dagferry_server.http.routes import ROUTES
 from harness import pack
 from issuer import LocalIssuer, github_claims, kubernetes_claims, make_key
 from running import A, Answer
 
-SCOPED = [route for route in ROUTES if route.scope]
+SCOPED = [route for route in ROUTES if route.scope in SCOPES]
+FOR_ANY = [route for route in ROUTES if route.scope == ANY]
 OPEN = [route for route in ROUTES if not route.scope]
 DEPLOYMENTS = "default,other"
 RULE = 'claims = {{ repository_id = "123", ref = "refs/heads/main" }}\nscopes = ["{}"]\ndeployments = ["default"]'
@@ -29,6 +32,22 @@ def proxy_flags(folder: Path, tokens: TokensFile, *scopes: str) -> list[str]:
     tokens.write()
     (folder / "proxy-secret").write_text(PROXY_SECRET)
     return ["--proxy-user-header", "X-User", "--proxy-secret-file", str(folder / "proxy-secret")]
+
+
+def path_of(route, name: str = "default") -> str:
+    """A path of a route that names this deployment, if any."""
+    path = route.path.replace("{deployment}", name).replace("{name}", name)
+    return path.replace("{version}", "20200101T000000Z-000001")
+
+
+def body_of(route) -> bytes | None:
+    """A body that a route accepts."""
+    if route.body:
+        return BODIES[route.body]
+    return pack(A) if route.takes_file else None
+
+
+BODIES = {FreezeBody: b'{"reason": "a test"}'}
 
 
 def covers(held: str, needed: str) -> bool:
@@ -93,9 +112,8 @@ async def kinds(route, tokens: TokensFile, issuer: LocalIssuer, cluster: LocalIs
 
 @pytest.mark.parametrize("route", SCOPED, ids=lambda route: f"{route.method} {route.path}")
 async def test_every_kind_of_caller_gets_what_is_theirs(start, tmp_path: Path, route) -> None:
-    path = route.path.replace("{deployment}", "default").replace("{version}", "20200101T000000Z-000001")
+    path, body = path_of(route), body_of(route)
     tokens = TokensFile(tmp_path / "tokens.toml")
-    body = pack(A) if route.method == "POST" else None
     async with LocalIssuer().served() as away:
         pass
     async with LocalIssuer().served() as issuer, LocalIssuer().served() as cluster:
@@ -110,16 +128,21 @@ async def test_every_kind_of_caller_gets_what_is_theirs(start, tmp_path: Path, r
             texts.append(trusted.read_text())
         trusted.write_text("".join(texts))
         callers = await kinds(route, tokens, issuer, cluster, away)
+        if route.creates:
+            # Whether it exists is not said either: the caller may not create it in both cases.
+            callers = [one._replace(status=403, code="forbidden") if one.status == 404 else one for one in callers]
         proxy = proxy_flags(tmp_path, tokens, route.scope)
         server = await start(
             *("--tokens-file", str(tokens.path), "--issuers-file", str(trusted), "--deployments", DEPLOYMENTS, *proxy)
         )
         for kind in callers:
             before = server.service.deployments["default"].highest
-            answer = await server.call(route.method, path, headers=kind.headers, data=body)
+            more = {"Content-Type": "application/json"} if route.body else {}
+            answer = await server.call(route.method, path, headers={**kind.headers, **more}, data=body)
             if kind.status is None:
                 assert answer.status not in {401, 403}, kind.name
-                assert answer.status == 200 or answer.json["code"] in {"version_not_found", "nothing_deployed"}, kind
+                allowed = {"version_not_found", "nothing_deployed", "deployment_configured"}
+                assert answer.status == 200 or answer.json["code"] in allowed, kind
                 continue
             assert (answer.status, answer.json["code"]) == (kind.status, kind.code), kind.name
             assert (answer.headers.get("WWW-Authenticate") == "Bearer") == (kind.status == 401), kind.name
@@ -143,15 +166,36 @@ async def test_a_deployment_that_is_not_to_be_seen_is_one_that_does_not_exist(st
         return answer.status, answer.body.decode().replace(name, "…"), headers
 
     for route in SCOPED:
-        if "{deployment}" not in route.path:
+        if "{" not in route.path:
             continue
         answers = []
         for name in ("other", "neverwas"):
-            path = route.path.replace("{deployment}", name).replace("{version}", "20200101T000000Z-000001")
-            body = pack(A) if route.method == "POST" else None
-            answers.append(shown(await server.call(route.method, path, headers=header, data=body), name))
+            answer = await server.call(route.method, path_of(route, name), headers=header, data=body_of(route))
+            answers.append(shown(answer, name))
         assert answers[0] == answers[1]
-        assert answers[0][0] == 404
+        assert answers[0][0] == (403 if route.creates else 404)
+
+
+@pytest.mark.parametrize("route", FOR_ANY, ids=lambda route: route.path)
+async def test_what_is_for_every_caller_shows_nobody_more_than_what_is_theirs(start, tmp_path: Path, route) -> None:
+    tokens = TokensFile(tmp_path / "tokens.toml")
+    far, none = tokens.add("far", ["read"], ["other"]), tokens.add("none", SCOPES, ["neverwas"])
+    old = tokens.add("old", SCOPES, expires="2020-01-01T00:00:00Z")
+    server = await start("--tokens-file", str(tokens.path), "--deployments", DEPLOYMENTS)
+    for token, names in ((far, ["other"]), (none, [])):
+        answer = await server.call(route.method, route.path, headers={"Authorization": token})
+        assert answer.status == 200
+        assert [row["name"] for row in answer.json["deployments"]] == names
+        assert b"default" not in answer.body
+    for headers, code in (
+        ({}, "unauthenticated"),
+        ({"X-User": "ann"}, "unauthenticated"),
+        ({"Authorization": "dgf_" + "x" * 43}, "credentials_refused"),
+        ({"Authorization": old}, "credentials_refused"),
+    ):
+        answer = await server.call(route.method, route.path, headers=headers)
+        assert (answer.status, answer.json["code"]) == (401, code)
+        assert answer.headers["WWW-Authenticate"] == "Bearer"
 
 
 @pytest.mark.parametrize("route", OPEN, ids=lambda route: route.path)
@@ -179,8 +223,7 @@ async def test_with_credentials_only_healthz_is_open_on_the_public_listener(star
     ids=str,
 )
 async def test_without_credentials_a_web_page_gets_nothing(server, route, headers) -> None:
-    path = route.path.replace("{deployment}", "default").replace("{version}", "20200101T000000Z-000001")
-    answer = await server.call(route.method, path, headers=headers, data=pack(A) if route.method == "POST" else None)
+    answer = await server.call(route.method, path_of(route), headers=headers, data=body_of(route))
     assert (answer.status, answer.json["code"]) == (403, "origin_refused")
     assert server.service.deployments["default"].current is None
 

@@ -3,6 +3,7 @@
 import pytest
 
 from credentials import TokensFile
+from dagferry_server.auth.access import SCOPES
 from dagferry_server.errors import Forbidden
 from dagferry_server.http import admission
 from dagferry_server.http.admission import MAX_SHOWN_PARAMETERS
@@ -14,7 +15,7 @@ from running import A
 @pytest.mark.parametrize(
     ("method", "path", "names"),
     [
-        ("GET", "/default/dags/download?version=OLD", "'version'"),
+        ("GET", "/default/dags/download?versoin=OLD", "'versoin'"),
         ("GET", "/default/dags/current?wait=9&x=1&wait=2", "'wait', 'x'"),
         ("POST", "/default/dags/upload?desciption=typo", "'desciption'"),
         ("GET", "/healthz?verbose", "'verbose'"),
@@ -46,16 +47,17 @@ async def test_the_error_for_another_host_name_says_that_a_proxy_needs_credentia
 async def test_the_caller_is_decided_once_before_the_body_and_the_store(server, monkeypatch, route) -> None:
     asked = []
 
-    def nobody(scope, deployment, caller) -> None:
+    def nobody(scope, deployment, caller, *, creates) -> None:
         asked.append((scope, deployment))
         raise Forbidden("No.")
 
     monkeypatch.setattr(admission, "authorize", nobody)
     monkeypatch.setattr(server.service, "store", None)
     path = route.path.replace("{deployment}", "default").replace("{version}", "20200101T000000Z-000001")
+    path = path.replace("{name}", "default")
     answer = await server.call(route.method, path, data=pack(A) if route.method == "POST" else None)
     assert (answer.status, answer.json["code"]) == (403, "forbidden")
-    assert asked == [(route.scope, "default" if route.scope else "")]
+    assert asked == [(route.scope, "default" if route.scope in SCOPES else "")]
 
 
 async def test_the_error_for_a_wrong_deployment_lists_the_others_unless_some_are_hidden(start, tmp_path) -> None:

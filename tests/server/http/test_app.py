@@ -38,6 +38,7 @@ async def test_405_names_the_allowed_methods(server) -> None:
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.path}")
 async def test_no_answer_may_be_cached(server, route) -> None:
     path = route.path.replace("{deployment}", "default").replace("{version}", "20200101T000000Z-000001")
+    path = path.replace("{name}", "default")
     for body in (b"", pack(A)):
         answer = await server.call(route.method, path, data=body if route.method == "POST" else None)
         assert answer.headers["Cache-Control"] == "no-store, no-transform"
@@ -49,6 +50,7 @@ async def test_no_answer_may_be_cached(server, route) -> None:
 async def test_head_has_the_headers_of_get_and_no_body(server, route) -> None:
     version = (await server.deploy({**A, "big.txt": bytes(range(256)) * 1000}))["version"]
     path = route.path.replace("{deployment}", "default").replace("{version}", version)
+    path = path.replace("{path}", "big.txt")
     get, head = await server.get(path), await server.call("HEAD", path)
     assert (head.status, head.body) == (get.status, b"") == (200, b"")
     # What changes between two answers in any case, and how the body that HEAD does not have is framed.
@@ -68,9 +70,13 @@ async def test_head_of_a_download_leaves_the_connection_usable(server) -> None:
 @pytest.mark.parametrize(
     ("path", "allowed"),
     [
-        ("/", "GET, HEAD, OPTIONS, POST"),
+        ("/", "DELETE, GET, HEAD, OPTIONS, POST"),
         ("/healthz", "GET, HEAD, OPTIONS"),
         ("/default/dags/upload", "OPTIONS, POST"),
+        ("/default/dags/freeze", "DELETE, OPTIONS, POST"),
+        ("/-/deployments/preview-1", "DELETE, OPTIONS, POST"),
+        ("/-/deployments", "GET, HEAD, OPTIONS"),
+        ("/-/whoami", "GET, HEAD, OPTIONS"),
         ("/never/dags/current", "GET, HEAD, OPTIONS"),
     ],
 )

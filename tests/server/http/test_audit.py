@@ -107,17 +107,20 @@ async def test_who_downloads_content_is_an_audit_line(start, tmp_path: Path, cap
     caplog.clear()
     await server.get("/default/dags/download", Authorization=ci)
     await server.get(f"/default/dags/versions/{version}", Authorization=pods)
-    await server.get("/default/dags/deploys", Authorization=ci)
+    await server.get(f"/default/dags/versions/{version}/files/etl.py", Authorization=ci)
+    for path in ("deploys", "diff", f"versions/{version}/files"):
+        assert (await server.get(f"/default/dags/{path}", Authorization=ci)).status == 200
     await server.get(CURRENT, Authorization=pods)
     await server.get("/default/dags/download", Authorization=pods)
     reader, writer = await asyncio.open_connection(server.host, server.port, limit=1024)
     writer.write(f"GET /default/dags/download HTTP/1.1\r\nHost: x\r\nAuthorization: {ci}\r\n\r\n".encode())
     await reader.readuntil(b"\r\n\r\n")
     writer.transport.abort()
-    await eventually("the last line", lambda: len(lines(caplog, "Audit")) == 3)
+    await eventually("the last line", lambda: len(lines(caplog, "Audit")) == 4)
     assert [(line["request"], line["actor"], line["outcome"]) for line in lines(caplog, "Audit")] == [
         ("GET /{deployment}/dags/download", "token:ci", "ok"),
         ("GET /{deployment}/dags/versions/{version}", "token:pods", "ok"),
+        ("GET /{deployment}/dags/versions/{version}/files/{path}", "token:ci", "ok"),
         ("GET /{deployment}/dags/download", "token:ci", "client_disconnected"),
     ]
     assert [line["outcome"] for line in lines(caplog, "Request refused")] == ["forbidden"]

@@ -5,6 +5,8 @@ from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 from yarl import URL
 
+from dagferry_core.protocol import DEPLOYMENT_PATH
+from dagferry_server.auth.access import ANY, SCOPES
 from dagferry_server.http.routes import ROUTES, documented
 from dagferry_server.http.routing import Route, add_routes, allowed_methods, find_route
 
@@ -25,7 +27,7 @@ async def found(method: str, path: str) -> tuple[Route | None, web.Request]:
 
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.path}")
 async def test_every_route_is_found_by_its_own_path(route) -> None:
-    path = route.path.replace("{deployment}", "prod").replace("{version}", "v")
+    path = route.path.replace("{deployment}", "prod").replace("{version}", "v").replace("{name}", "prod")
     for method in ("GET", "HEAD") if route.method == "GET" else (route.method,):
         at, request = await found(method, path)
         assert at is route
@@ -70,6 +72,16 @@ async def test_what_has_to_be_encoded_is_decoded_after_the_path_was_split(segmen
     assert request.match_info["version"] == version
 
 
+@pytest.mark.parametrize("name", ["deployments", "whoami", "dags", "upload", "freeze", "healthz", "metrics"])
+async def test_a_deployment_may_have_the_name_of_anything_else(name) -> None:
+    for method, end in (("GET", "current"), ("POST", "upload"), ("POST", "freeze"), ("DELETE", "freeze")):
+        at, request = await found(method, f"/{name}/dags/{end}")
+        assert at is not None
+        assert (at.path, request.match_info["deployment"]) == (f"/{{deployment}}/dags/{end}", name)
+    at, request = await found("DELETE", f"/-/deployments/{name}")
+    assert (at and at.path, request.match_info["name"]) == (DEPLOYMENT_PATH, name)
+
+
 async def test_the_error_for_a_wrong_method_lists_the_right_ones() -> None:
     for method in ("GET", "OPTIONS", "MKCOL"):
         at, request = await found(method, "/prod/dags/upload")
@@ -79,9 +91,11 @@ async def test_the_error_for_a_wrong_method_lists_the_right_ones() -> None:
 
 def test_a_route_with_a_deployment_has_a_scope_and_the_others_are_for_the_admin() -> None:
     for route in ROUTES:
-        names_one = "{deployment}" in route.path or route.implied_deployment
-        assert names_one == (route.scope is not None)
-        assert names_one != route.admin
+        names_one = "{deployment}" in route.path or route.implied_deployment or route.path == DEPLOYMENT_PATH
+        of_no_deployment = route.path.startswith("/-/") and not names_one
+        assert (route.scope in SCOPES) == names_one
+        assert (route.scope == ANY) == of_no_deployment
+        assert route.admin == (not names_one and not of_no_deployment)
 
 
 def test_on_the_public_listener_only_healthz_needs_no_scope() -> None:

@@ -10,7 +10,7 @@ from typing import BinaryIO
 import pytest
 
 from dagferry_server.errors import BundleGone, DeploymentNotFound, StoreAway, StoreDamaged, StoreError
-from dagferry_server.store.base import Store
+from dagferry_server.store.base import MAX_STATE_BYTES, Store
 from stores import NAMES, LocalUnderTest, StoreUnderTest, store_under_test
 
 DIGEST = "sha256:" + "a" * 64
@@ -154,6 +154,63 @@ def test_an_invalid_nonce_never_reaches_the_storage(store, nonce) -> None:
     for call in (store.read_details, store.delete_details):
         with pytest.raises(ValueError, match="nonce"):
             call("prod", 1, nonce)
+
+
+def test_a_record_of_the_state_is_read_as_it_was_written_last_by_another_server_too(store, make) -> None:
+    assert store.read_state("prod", "freeze") is None
+    store.write_state("prod", "freeze", b"first")
+    store.write_state("prod", "freeze", b"second")
+    again = make()
+    assert again.read_state("prod", "freeze") == b"second"
+    again.prepare("prod")
+    assert again.read_state("prod", "freeze") == b"second"
+
+
+def test_a_record_of_the_state_is_apart_from_others_and_from_the_log(store) -> None:
+    store.prepare("staging")
+    log_id = store.log_id("prod")
+    store.write_state("prod", "log", b"no log")
+    store.write_state("prod", "freeze", b"frozen")
+    assert store.read_state("staging", "freeze") is None
+    assert store.read_state("prod", "log") == b"no log"
+    assert (store.log_id("prod"), store.sequences("prod"), store.bundles("prod")) == (log_id, [], {})
+    assert store.deployments() == ["prod", "staging"]
+
+
+def test_a_deleted_record_of_the_state_is_gone_and_the_others_stay(store, make) -> None:
+    store.write_state("prod", "freeze", b"frozen")
+    store.write_state("prod", "lifecycle", b"created")
+    for _ in range(2):
+        store.delete_state("prod", "freeze")
+    assert make().read_state("prod", "freeze") is None
+    assert make().read_state("prod", "lifecycle") == b"created"
+
+
+def test_a_record_of_the_state_may_have_as_many_bytes_as_are_promised_and_no_more(store) -> None:
+    most = os.urandom(MAX_STATE_BYTES)
+    store.write_state("prod", "freeze", most)
+    with pytest.raises(ValueError, match="larger"):
+        store.write_state("prod", "freeze", most + b"x")
+    assert store.read_state("prod", "freeze") == most
+
+
+def test_a_record_that_is_replaced_is_read_as_the_old_one_or_the_new_one(store, make) -> None:
+    contents = {bytes([letter]) * MAX_STATE_BYTES for letter in b"ab"}
+    store.write_state("prod", "freeze", min(contents))
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        for content in sorted(contents) * 10:
+            pool.submit(store.write_state, "prod", "freeze", content)
+        read = [make().read_state("prod", "freeze") for _ in range(100)]
+    assert set(read) <= contents
+
+
+@pytest.mark.parametrize("key", ["", "..", "a/b", "Freeze", "x" * 21, "a.b", "a\0", "freeze\n"])
+def test_an_invalid_name_of_a_record_never_reaches_the_storage(store, key) -> None:
+    for call in (store.read_state, store.delete_state):
+        with pytest.raises(ValueError, match="record"):
+            call("prod", key)
+    with pytest.raises(ValueError, match="record"):
+        store.write_state("prod", key, b"")
 
 
 def test_of_twenty_who_write_the_same_sequence_one_wins(store) -> None:
@@ -324,6 +381,10 @@ CALLS: dict[str, Callable[[Store], object]] = {
     "open_bundle": lambda store: store.open_bundle("prod", DIGEST),
     "open a bundle that was never there": lambda store: store.open_bundle("prod", OTHER),
     "delete_bundle": lambda store: store.delete_bundle("prod", DIGEST),
+    "read_state": lambda store: store.read_state("prod", "freeze"),
+    "read a record that was never there": lambda store: store.read_state("prod", "lifecycle"),
+    "write_state": lambda store: store.write_state("prod", "lifecycle", b"created"),
+    "delete_state": lambda store: store.delete_state("prod", "freeze"),
     "committing": lambda store: hold(store.committing),
     "deleting": lambda store: hold(store.deleting),
     "check_writable": lambda store: store.check_writable(),
@@ -336,12 +397,14 @@ def test_nothing_is_missing_damaged_or_done_while_the_storage_is_away(store, und
     store.put_details("prod", 1, NONCE, b"details")
     store.create_entry("prod", 1, b"one")
     store.put_bundle("prod", DIGEST, write(b"bundle"))
+    store.write_state("prod", "freeze", b"frozen")
     with under_test.away(), pytest.raises(StoreError) as caught:
         CALLS[call](store)
     assert caught.type is StoreAway
     assert store.deployments() == ["prod"]
     assert (store.log_id("prod"), store.sequences("prod")) == (log_id, [1])
     assert (store.read_entry("prod", 1), store.read_details("prod", 1, NONCE)) == (b"one", b"details")
+    assert (store.read_state("prod", "freeze"), store.read_state("prod", "lifecycle")) == (b"frozen", None)
     assert list(store.bundles("prod")) == [DIGEST]
     assert read(store, DIGEST) == (b"bundle", b"index")
 

@@ -31,10 +31,12 @@ def test_the_layout_is_the_documented_one(store, tmp_path) -> None:
     put(store)
     store.put_details("prod", 42, "0123456789abcdef", b"{}")
     store.create_entry("prod", 42, b"{}")
+    store.write_state("prod", "freeze", b"{}")
     found = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
     hexadecimal = "a" * 64
     assert found == {
         "prod/log.json",
+        "prod/freeze.state",
         "prod/deploys/000000000042.0123456789abcdef.details",
         "prod/deploys/000000000042.json",
         f"prod/bundles/{hexadecimal}.tar.zst",
@@ -119,6 +121,12 @@ def test_everything_is_synced_before_it_has_its_name_and_the_folder_after(store,
     calls.clear()
     put(store)
     assert calls == ["fsync", "rename", "fsync", "rename", "fsync"]
+    calls.clear()
+    store.write_state("prod", "freeze", b"{}")
+    assert calls == ["fsync", "rename", "fsync"]
+    calls.clear()
+    store.delete_state("prod", "freeze")
+    assert calls == ["fsync"]
 
 
 def test_a_link_that_was_made_though_its_answer_says_no_is_one_s_own(store, monkeypatch) -> None:
@@ -148,6 +156,7 @@ def test_an_entry_whose_name_could_not_be_synced_is_taken_back(store, monkeypatc
 def test_what_a_killed_writer_named_but_did_not_sync_is_synced_before_anybody_sees_it(store, monkeypatch) -> None:
     put(store)
     store.create_entry("prod", 1, b"{}")
+    store.write_state("prod", "freeze", b"{}")
     synced = []
     monkeypatch.setattr(
         "dagferry_server.store.local.sync_folder", lambda folder: synced.append(os.path.basename(folder))
@@ -156,9 +165,11 @@ def test_what_a_killed_writer_named_but_did_not_sync_is_synced_before_anybody_se
     assert store.sequences("prod") == [1]
     assert store.has_bundle("prod", DIGEST)
     assert store.newer("prod", 0) == [b"{}"]
-    assert synced == ["prod", "deploys", "bundles", "deploys"]
+    assert store.read_state("prod", "freeze") == b"{}"
+    assert synced == ["prod", "deploys", "bundles", "deploys", "prod"]
     assert store.newer("prod", 1) == []
-    assert len(synced) == 4, "nothing new needs no sync"
+    assert store.read_state("prod", "lifecycle") is None
+    assert len(synced) == 5, "nothing new needs no sync"
 
 
 @pytest.mark.parametrize(
@@ -175,6 +186,8 @@ def test_a_failed_write_leaves_nothing_and_says_why(store, tmp_path, monkeypatch
         put(store)
     with pytest.raises(kind):
         store.create_entry("prod", 1, b"{}")
+    with pytest.raises(kind):
+        store.write_state("prod", "freeze", b"{}")
     with pytest.raises(kind):
         store.check_writable()
     assert set(tmp_path.rglob("*")) == before

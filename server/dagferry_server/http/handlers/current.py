@@ -4,8 +4,9 @@ from aiohttp import web
 
 from dagferry_server.fleet.fleet import Visit
 from dagferry_server.fleet.sidecars import Offer
-from dagferry_server.http.long_poll import has_seen, may_wait
-from dagferry_server.http.models import FIXED_HEADERS, json_response
+from dagferry_server.http.long_poll import may_wait
+from dagferry_server.http.models import json_response
+from dagferry_server.http.negotiation import has_seen, not_modified
 from dagferry_server.http.reports import report_of
 from dagferry_server.http.request_context import RequestContext
 
@@ -29,7 +30,7 @@ async def current(context: RequestContext) -> web.StreamResponse:
             deployment.check_newest()
         if deployment.tag != tag:
             return _answer(context, visit)
-        return web.Response(status=304, headers={**FIXED_HEADERS, "ETag": f'"{tag}"'})
+        return not_modified(tag)
 
 
 def _answer(context: RequestContext, visit: Visit) -> web.Response:

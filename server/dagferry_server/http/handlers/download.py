@@ -1,21 +1,23 @@
-"""``GET /{deployment}/dags/download``: the current bundle as a tar.gz, for people and curl."""
+"""``GET /{deployment}/dags/download``: a bundle as a tar.gz, for people and curl."""
 
 from aiohttp import web
 
-from dagferry_core.protocol import ARCHIVE_TYPE, DIGEST
+from dagferry_core.deploylog import Deploy
+from dagferry_core.protocol import ARCHIVE_TYPE, DIGEST, VERSION
 from dagferry_server.deploys.packing import packed
 from dagferry_server.errors import BundleGone
 from dagferry_server.http.request_context import RequestContext
 
 
 async def download(context: RequestContext) -> web.StreamResponse:
-    """Send the current bundle, packed while it is sent."""
+    """Send the bundle of the version that is asked for, or else the current one; it is packed while it is sent."""
+    version = context.request.query.get(VERSION)
+    deploy = context.deployment.current_deploy() if version is None else await context.deployment.deploy(version)
     with context.state.download_slots.hold(context.deployment.name, context.caller):
-        return await _send(context)
+        return await _send(context, deploy)
 
 
-async def _send(context: RequestContext) -> web.StreamResponse:
-    deploy = context.deployment.current_deploy()
+async def _send(context: RequestContext, deploy: Deploy) -> web.StreamResponse:
     name = context.deployment.name
     headers = {
         "Content-Type": ARCHIVE_TYPE,

@@ -18,12 +18,13 @@ async def healthz(context: RequestContext) -> web.StreamResponse:  # noqa: ARG00
 
 
 async def readyz(context: RequestContext) -> web.StreamResponse:
-    """Report that the store is writable, and that the newest deploy of every deployment is known.
+    """Report that the store is writable, and that all deployments and the newest deploy of each are known.
 
     A damaged newest entry does not make the server unready: the deploy that replaces it must get through.
     """
     if context.service.stopping:
         raise ShuttingDown("The server is stopping.")
+    context.service.deployments.check_listed()
     for deployment in context.service.deployments.values():
         if deployment.away:
             deployment.check_newest()
@@ -39,5 +40,5 @@ async def metrics(context: RequestContext) -> web.StreamResponse:
         deployment.fleet.status()
     service.metrics.token_expiry.set(service.authenticator.token_expiry)
     reloads = {**service.reloads, **context.state.reloads}
-    text = await asyncio.to_thread(service.metrics.render, deployments, reloads)
+    text = await asyncio.to_thread(service.metrics.render, deployments, reloads, service.clock())
     return web.Response(body=text, headers={**FIXED_HEADERS, "Content-Type": CONTENT_TYPE_LATEST})

@@ -4,8 +4,9 @@ import asyncio
 
 from aiohttp import web
 
-from dagferry_server.http.long_poll import has_seen, may_wait
-from dagferry_server.http.models import FIXED_HEADERS, json_response
+from dagferry_server.http.long_poll import may_wait
+from dagferry_server.http.models import json_response
+from dagferry_server.http.negotiation import has_seen, not_modified
 from dagferry_server.http.request_context import RequestContext
 from dagferry_server.http.status_answers import WrittenStatus
 
@@ -26,10 +27,9 @@ async def status(context: RequestContext) -> web.StreamResponse:
                     break
                 context.service.deployments.find(context.deployment.name)  # it may have been removed
                 written = _written(context)
-    headers = {"ETag": f'"{written.tag}"'}
     if has_seen(seen, written.tag):
-        return web.Response(status=304, headers={**FIXED_HEADERS, **headers})
-    return json_response(written.body, headers=headers)
+        return not_modified(written.tag)
+    return json_response(written.body, headers={"ETag": f'"{written.tag}"'})
 
 
 def _written(context: RequestContext) -> WrittenStatus:

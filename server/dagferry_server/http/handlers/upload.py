@@ -10,6 +10,7 @@ from dagferry_core.archive.paths import check_path
 from dagferry_core.limits import UploadLimit
 from dagferry_core.protocol import ROOT
 from dagferry_runtime.logs import fields
+from dagferry_server.auth.access import authorize_write
 from dagferry_server.deploys.deployer import DeployResult
 from dagferry_server.deploys.receive import Received
 from dagferry_server.errors import RequestError, ShuttingDown, UploadTooSlow
@@ -33,6 +34,7 @@ async def _upload(context: RequestContext) -> DeployResult:
     service, deployment = context.service, context.deployment
     if service.stopping:
         raise ShuttingDown("The server is stopping.")
+    authorize_write(deployment.name, "", context.caller)
     deployment.refuse_if_disabled()
     if not deployment.loaded:
         deployment.check_newest()

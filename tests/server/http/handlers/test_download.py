@@ -1,4 +1,4 @@
-"""``GET …/download``: the current bundle for people."""
+"""``GET …/download``: a bundle for people."""
 
 import asyncio
 import io
@@ -35,6 +35,32 @@ async def test_it_can_be_deployed_again_and_is_the_same(server) -> None:
     packed = (await server.get("/default/dags/download")).body
     again = (await server.upload(packed)).json
     assert (again["unchanged"], again["digest"]) == (True, told["digest"])
+
+
+async def test_any_version_that_is_kept_can_be_had_and_deployed_again(server) -> None:
+    told = [await server.deploy(files) for files in (A, B)]
+    for files, each in ((A, told[0]), (B, told[1])):
+        answer = await server.get(f"/default/dags/download?version={each['version']}")
+        assert listed(answer.body) == {f"dags/{path}": content for path, content in files.items()}
+        assert answer.headers["Dagferry-Digest"] == each["digest"]
+        assert each["version"] in answer.headers["Content-Disposition"]
+    old = (await server.get(f"/default/dags/download?version={told[0]['version']}")).body
+    again = (await server.upload(old)).json
+    assert (again["digest"], again["sequence"], again["changed"]) == (told[0]["digest"], 3, 1)
+
+
+@pytest.mark.parametrize(("version", "status"), [("20200101T000000Z-000001", 404), ("latest", 400), ("", 400)])
+async def test_a_version_that_is_not_in_the_log_is_refused(server, version, status) -> None:
+    await server.deploy(A)
+    assert (await server.get(f"/default/dags/download?version={version}")).status == status
+
+
+async def test_a_version_whose_bundle_was_removed_is_410(server) -> None:
+    told = [await server.deploy(files) for files in (A, B)]
+    await asyncio.to_thread(server.service.store.delete_bundle, "default", told[0]["digest"])
+    answer = await server.get(f"/default/dags/download?version={told[0]['version']}")
+    assert (answer.status, answer.json["code"]) == (410, "bundle_gone")
+    assert told[0]["version"] in answer.json["message"]
 
 
 async def test_its_files_have_the_time_of_the_deploy(server) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 
+from dagferry_server.deploys.deployments_file import Configured
 from dagferry_server.errors import StoreAway
 from dagferry_server.fleet import fleet as fleets
 from dagferry_server.fleet.sidecars import LOST_AFTER_SECONDS, Offer, Report
@@ -280,11 +281,47 @@ async def test_who_waits_for_a_deployment_that_is_removed_is_told(start) -> None
     waiter = await wait_for(server, await settled(server))
     await eventually("the waiter", lambda: watching(server) == 1)
     deployments = server.service.deployments
-    await deployments.configure({"prod": deployments["prod"].settings}, log_settings=False)
+    common = deployments["prod"].settings
+    await deployments.configure(Configured({"prod": common}, common), log_settings=False)
     assert (await waiter).status == 404
-    await deployments.configure(dict.fromkeys(("default", "prod"), deployments["prod"].settings), log_settings=False)
+    both = dict.fromkeys(("default", "prod"), common)
+    await deployments.configure(Configured(both, common), log_settings=False)
     await server.deploy(A)
     assert (await shown(server))[1].startswith("The server has not run for 75 s"), "its pods got 404 for a while"
+
+
+async def test_a_deployment_that_is_deleted_forgets_its_pods_and_begins_again_when_it_is_created_again(server) -> None:
+    path, status = "/-/deployments/preview", "/preview/dags/status"
+    assert (await server.call("POST", path)).status == 200
+    await server.deploy(A, "preview")
+    assert (await server.get(status)).json["state"] == "UNKNOWN"
+    assert (await server.get(status)).json["reason"].startswith("No pod follows"), "its log is new"
+    who = {"Dagferry_Instance": "pod-0", "Dagferry_Volume": "a"}
+    await server.get("/preview/dags/current", **who)
+    told = await server.get(status)
+    assert told.json["counts"]["known"] == 1
+    fleet = server.service.deployments["preview"].fleet
+    waiter = asyncio.create_task(server.get(status, If_None_Match=told.headers["ETag"], Prefer="wait=50"))
+    await eventually("the waiter", lambda: len(fleet.waiters) == 1)
+    assert (await server.call("DELETE", path)).status == 200
+    assert (await waiter).status == 404
+    assert (await server.call("POST", path)).status == 200
+    told = (await server.get(status)).json
+    assert (told["state"], told["counts"]["known"]) == ("EMPTY", 0)
+    await server.deploy(B, "preview")
+    assert (await server.get(status)).json["reason"].startswith("The server has not run for 75 s")
+
+
+async def test_a_freeze_is_shown_and_told(server) -> None:
+    tag = await settled(server)
+    waiter = await wait_for(server, tag)
+    await eventually("the waiter", lambda: watching(server) == 1)
+    freeze = "/default/dags/freeze"
+    assert (await server.call("POST", freeze, json={"reason": "It is Friday."})).status == 200
+    told = await waiter
+    assert told.json["frozen"] == {"reason": "It is Friday.", "until": None, "actor": "anonymous"}
+    assert (await server.call("DELETE", freeze)).status == 200
+    assert (await server.get(STATUS)).headers["ETag"] == tag
 
 
 async def test_who_hangs_up_waits_no_longer(server) -> None:

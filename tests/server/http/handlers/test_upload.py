@@ -66,6 +66,24 @@ async def test_the_file_may_have_any_field_name(server, name) -> None:
     assert (await server.upload(form(pack(A), name=name))).status == 200
 
 
+async def test_the_answer_to_an_upload_warns_of_secrets_and_the_deploy_is_made(server) -> None:
+    told = await server.deploy({**A, "conf/.env": b"PASSWORD=x\n"})
+    assert "conf/.env" in told["warnings"][0]
+    assert b"PASSWORD" not in repr(told).encode()
+    assert told["sequence"] == 1
+
+
+async def test_a_token_that_is_limited_to_folders_may_not_deploy_the_whole(start, tmp_path) -> None:
+    tokens = TokensFile(tmp_path / "tokens.toml")
+    secret = tokens.add("team", ["deploy"], prefixes=["team-a/"])
+    server = await start("--tokens-file", str(tokens.path), "--deployments", "default")
+    headers = {"Authorization": secret}
+    answer = await server.call("POST", "/default/dags/upload", data=io.BytesIO(pack(A)), headers=headers)
+    assert (answer.status, answer.json["code"]) == (403, "forbidden")
+    assert "only below team-a/" in answer.json["message"]
+    assert (await server.get("/default/dags/deploys", Authorization=secret)).json["deploys"] == []
+
+
 async def test_the_description_may_come_after_the_file_or_before(server) -> None:
     await server.upload(form(pack(A), description="größer & besser"))
     data = aiohttp.FormData()

@@ -1,0 +1,102 @@
+"""``dagferry``: the group of sub-commands. A sub-command is imported when it runs, so that ``--help`` stays fast."""
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+
+from dagferry_client.output import Output
+from dagferry_client.run import HELP_OPTIONS
+from dagferry_core import __version__
+from dagferry_core.errors import EXIT_USAGE, DagferryError
+
+PROGRAM = "dagferry"
+COMMANDS = {
+    "status": "Show whether every pod has the newest deploy.",
+    "deployments": "List the deployments of the server.",
+    "whoami": "Show who you are for the server, and what you may do.",
+    "completion": "Print the script that completes commands in a shell.",
+}
+"""Every sub-command in the order of ``--help``: the module of its name in ``commands/`` has it as ``command``, whose
+docstring begins with the same sentence."""
+EXIT_INTERRUPTED = 130
+EXIT_PIPE_CLOSED = 141
+
+
+class _OutputClosed(Exception):
+    """Nobody reads stdout any more. click would end the process with exit code 1, which is that of a bug."""
+
+
+class _Group(click.Group):
+    """Imports a sub-command when it is needed; ``--help`` needs the list alone."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            raise _OutputClosed from None
+        return result
+
+    def list_commands(self, _ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, _ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        found = importlib.import_module(f"dagferry_client.commands.{name.replace('-', '_')}").command
+        assert isinstance(found, click.Command)  # noqa: S101 - a module without it is a bug
+        return found
+
+    def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] not in COMMANDS and not args[0].startswith("-"):
+            import difflib  # noqa: PLC0415 - only a mistake needs it
+
+            near = difflib.get_close_matches(args[0], COMMANDS, 1)
+            suggestion = f" Did you mean {near[0]}?" if near else f" The commands are {', '.join(COMMANDS)}."
+            raise click.UsageError(f"There is no command {args[0]!r}.{suggestion}", ctx)
+        return super().resolve_command(ctx, args)
+
+
+@click.group(
+    PROGRAM,
+    cls=_Group,
+    context_settings=HELP_OPTIONS,
+    epilog="Each command has its own --help, with examples. Where the server is: --server, DAGFERRY_SERVER, or "
+    "dagferry.toml.",
+)
+@click.version_option(__version__, prog_name=PROGRAM, message="%(prog)s %(version)s")
+def cli() -> None:
+    """Deploy Airflow DAGs; see, compare and undo deploys."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run ``dagferry ARGUMENTS``; return the exit code. An error is printed on stderr."""
+    try:
+        # Without standalone_mode, click returns the code of --help instead of ending the process.
+        return int(cli.main(list(arguments), prog_name=PROGRAM, standalone_mode=False) or 0)
+    except click.UsageError as error:
+        path = error.ctx.command_path if error.ctx else PROGRAM
+        Output().complain(error.format_message(), f"See {path} --help.")
+        return EXIT_USAGE
+    except click.ClickException as error:
+        Output().complain(error.format_message(), "")
+        return EXIT_USAGE
+    except DagferryError as error:
+        # A command that got as far as its options has an Output that knows --json.
+        Output(json_wanted="--json" in arguments).error(error)
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return EXIT_INTERRUPTED
+    except _OutputClosed:
+        # As with head. Python would complain when it flushes what is left at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_PIPE_CLOSED

@@ -1,0 +1,81 @@
+"""What can go wrong when ``dagferry`` asks a server.
+
+A server that does not answer is ``ServerUnreachable``, an answer that does not come from Dagferry ``AnswerInvalid``, a
+proxy of the environment ``ProxyFailed``: all of ``dagferry_follow``. The errors here are answers that say no.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from dagferry_core.documentation import Audience
+from dagferry_core.errors import EXIT_NOT_ALLOWED, EXIT_REFUSED, EXIT_UNAVAILABLE, DagferryError
+from dagferry_follow.errors import ServerUnreachable
+
+_NO_DETAILS: Mapping[str, Any] = {}
+
+
+class ClientError(DagferryError):
+    """The server, or something in front of it, did not do what was asked.
+
+    ``status`` is the HTTP status. ``reason`` is the server's own code, empty if the answer is not by Dagferry;
+    ``details`` are the fields that the server's error has beside code, message and hint. ``retry_after`` is how many
+    seconds to wait before the same request may succeed; ``None``: it will not.
+    """
+
+    audience = Audience.DEPLOYERS
+
+    def __init__(
+        self,
+        message: str,
+        hint: str | None = None,
+        *,
+        status: int = 0,
+        reason: str = "",
+        details: Mapping[str, Any] = _NO_DETAILS,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message, hint)
+        self.status_code = status
+        self.retry_after = retry_after
+        self.reason = reason
+        self.details = details
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what ``--json`` prints: the server's own code and fields, if it is the server's error."""
+        return {**self.details, **super().as_dict(), "code": self.reason or self.code}
+
+
+class RequestRefused(ClientError):
+    """The server refused the content or the request; the message, the hint and the code are the server's."""
+
+    code = "request_refused"
+    exit_code = EXIT_REFUSED
+    default_hint = "Change what the message names, and try again."
+
+
+class RequestNotAllowed(ClientError):
+    """The server does not allow the request, or what it asks for does not exist."""
+
+    code = "request_not_allowed"
+    exit_code = EXIT_NOT_ALLOWED
+    default_hint = "Check the deployment and the token. Run: dagferry whoami."
+
+
+class ServerUnavailable(ClientError):
+    """The server, or a proxy in front of it, could not handle the request at the moment."""
+
+    code = "server_unavailable"
+    exit_code = EXIT_UNAVAILABLE
+    default_hint = "Try again. If it persists, check the server's log."
+
+
+class ServerTooOld(ClientError):
+    """The server has no endpoint for this command, because it is older than the command."""
+
+    code = "server_too_old"
+    exit_code = EXIT_UNAVAILABLE
+    default_hint = "Upgrade the server to the version of this command, or use the command of the server's version."
+
+
+class ConnectionLost(ServerUnreachable):
+    """The server did not answer, and may do so in a moment. It is a ``server_unreachable`` like any other."""

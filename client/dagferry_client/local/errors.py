@@ -1,0 +1,81 @@
+"""What can be wrong with the dags folder on this machine. Nothing is sent then."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from dagferry_core.archive.paths import quoted
+from dagferry_core.documentation import Audience
+from dagferry_core.errors import EXIT_LOCAL, EXIT_REFUSED, EXIT_USAGE, DagferryError
+from dagferry_core.limits import MAX_LISTED_ERRORS
+
+
+class LocalError(DagferryError):
+    """The dags folder on this machine cannot be deployed."""
+
+    audience = Audience.DEPLOYERS
+
+
+class FolderNotFound(LocalError):
+    """There is no dags folder at the given path, or none is given and none is in the current folder."""
+
+    code = "dags_folder_not_found"
+    exit_code = EXIT_USAGE
+    default_hint = "Name the dags folder, or a project that has one: dagferry deploy PATH."
+
+
+class Problem(NamedTuple):
+    """Something in the dags folder that no server accepts. ``message`` is a sentence that names the path."""
+
+    path: str
+    message: str
+
+
+class FolderInvalid(LocalError):
+    """The dags folder has names, links or files that cannot be deployed."""
+
+    code = "dags_folder_invalid"
+    exit_code = EXIT_REFUSED
+    default_hint = "Rename or remove them, or list them in .dagferryignore."
+
+    def __init__(self, problems: Sequence[Problem], hint: str | None = None) -> None:
+        shown = list(dict.fromkeys(problem.message for problem in problems[:MAX_LISTED_ERRORS]))
+        more = len(problems) - MAX_LISTED_ERRORS
+        head = [f"{len(problems)} things in the dags folder cannot be deployed."] if len(problems) > 1 else []
+        rest = [f"And {more} more."] if more > 0 else []
+        super().__init__(" ".join([*head, *shown, *rest]), hint)
+        self.problems = list(problems)
+
+
+class FolderChanged(LocalError):
+    """A file in the dags folder was changed while the folder was read."""
+
+    code = "dags_folder_changed"
+    exit_code = EXIT_LOCAL
+    default_hint = "Deploy again when nothing writes into the dags folder."
+
+    def __init__(self, path: str) -> None:
+        super().__init__(f"{quoted(path)} was changed or removed while the dags folder was read.")
+
+
+class IncludeInvalid(LocalError):
+    """An ``--include`` is not NAME=PATH, its path does not exist, or its name cannot be used."""
+
+    code = "include_invalid"
+    exit_code = EXIT_USAGE
+    default_hint = "Write a name and a path, such as include=../include, after --include."
+
+
+class IgnoreFileInvalid(LocalError):
+    """A ``.dagferryignore`` cannot be read, or has an invalid pattern."""
+
+    code = "ignore_file_invalid"
+    exit_code = EXIT_USAGE
+    default_hint = "It has one pattern a line, with the syntax of .gitignore."
+
+
+class PackFailed(LocalError):
+    """The archive to send could not be written to the folder for temporary files."""
+
+    code = "pack_failed"
+    exit_code = EXIT_LOCAL
+    default_hint = "Free some space there, or set TMPDIR to a folder that has space."
