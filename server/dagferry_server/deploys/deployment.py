@@ -17,8 +17,8 @@ from dagferry_core.deploylog import Deploy, decode, entry_sha256
 from dagferry_core.errors import FormatError
 from dagferry_core.names import version_sequence
 from dagferry_core.protocol import NOTHING_TAG
+from dagferry_core.tokens import format_time
 from dagferry_runtime.logs import log_failure
-from dagferry_server.auth.tokens import format_time
 from dagferry_server.deploys.deployments_file import DeploymentSettings
 from dagferry_server.deploys.freeze import Freeze, read_freeze, write_freeze
 from dagferry_server.deploys.lifecycle import read_lifecycle
