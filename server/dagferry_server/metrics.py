@@ -13,6 +13,7 @@ from dagferry_core import __version__
 from dagferry_core.limits import UploadLimit
 from dagferry_server.config.watched import Reload
 from dagferry_server.deploys.deployment import Deployment
+from dagferry_server.errors import GateRefused, GateUnavailable, RemovalsRefused
 
 PREFIX = "dagferry_server_"
 DEPLOYMENT = "deployment"
@@ -80,6 +81,21 @@ class Metrics:
             of,
             "outcome",
         )
+        self.gate_seconds = make(
+            Histogram,
+            "gate_seconds",
+            "Time to check the DAG files of a deploy, before its commit and without queueing.",
+            of,
+            buckets=_SECONDS,
+        )
+        self.refusals = make(
+            Counter,
+            "refusals_total",
+            "Deploys that were not made because of their DAG files, by the code of the error: gate_refused, "
+            "removals_refused, gate_unavailable.",
+            of,
+            "outcome",
+        )
         self.bundle_sent_bytes = make(Counter, "bundle_sent_bytes_total", "Bytes of complete bundles sent.", of)
         self.patch_sent_bytes = make(Counter, "patch_sent_bytes_total", "Bytes of patches sent.", of)
         self.waiting = make(Gauge, "waiting_sidecars", "Requests that are waiting for a change.", of)
@@ -128,6 +144,8 @@ class Metrics:
         """Show the counters of a deployment from the start, so that their first increase is seen."""
         for outcome in (OUTCOME_OK, OUTCOME_UNCHANGED):
             self.uploads.labels(deployment, outcome)
+        for error in (GateRefused, RemovalsRefused, GateUnavailable):
+            self.refusals.labels(deployment, error.code)
         for metric in (self.received_bytes, self.bundle_sent_bytes, self.patch_sent_bytes):
             metric.labels(deployment)
 

@@ -62,6 +62,7 @@ async def deploy_request(context: RequestContext) -> DeployRequest:
             f"Deploy without {request.flags[0]}, or ask the server's operator for this scope.",
         )
     authorize_write(deployment.name, request.under, caller)
+    request = request._replace(gate=caller.gate(deployment.name, request.under))
     now = context.service.clock()
     await deployment.recheck_freeze(now)
     refuse_closed(deployment, request, now)
