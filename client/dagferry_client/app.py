@@ -113,6 +113,8 @@ def main(arguments: Sequence[str]) -> int:
         Output(json_wanted="--json" in arguments).error(error)
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
+        # Objects that were interrupted while they were made may complain when they are freed.
+        sys.unraisablehook = lambda _: None
         return EXIT_INTERRUPTED
     except _OutputClosed:
         # As with head. Python would complain when it flushes what is left at its end.

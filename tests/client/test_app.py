@@ -147,6 +147,24 @@ print(*sys.modules, file=sys.stderr)
     )
 
 
+def test_an_interrupt_in_the_middle_of_anything_is_no_traceback() -> None:
+    code = """
+import sys
+from dagferry_client import app, settings
+
+class HalfMade:
+    def __init__(self):
+        raise KeyboardInterrupt
+    def __del__(self):
+        self.absent
+
+settings.find_targets_file = lambda folder: HalfMade()
+sys.exit(app.main(["whoami"]))
+"""
+    done = run(code)
+    assert (done.returncode, done.stderr.strip(), done.stdout) == (130, "", "")
+
+
 def test_output_that_nobody_reads_is_no_traceback() -> None:
     code = """
 import os, sys

@@ -46,13 +46,15 @@ class Caller(NamedTuple):
 
     ``actor`` is the name in the deploy log and in the logs; ``expires`` is when the credentials expire (seconds since
     the epoch), ``None`` if never. ``by_browser``: a browser is authenticated without any secret that a web page would
-    have to know, so pages of other origins must be rejected.
+    have to know, so pages of other origins must be rejected. ``pod`` is the Kubernetes pod that the credentials were
+    issued to, if they name one: its holder can report for no other pod.
     """
 
     actor: str
     grants: tuple[Grant, ...]
     expires: float | None = None
     by_browser: bool = False
+    pod: str | None = None
 
     def scopes(self, deployment: str) -> frozenset[Scope]:
         """Return the caller's scopes on ``deployment``; empty if the caller may not know that it exists."""

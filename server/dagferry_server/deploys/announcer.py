@@ -3,11 +3,9 @@
 from collections.abc import Callable
 
 from dagferry_server.deploys.deployment import Deployment
+from dagferry_server.fleet.status import State
 from dagferry_server.webhooks.delivery import Webhooks
 from dagferry_server.webhooks.messages import degraded, recovered
-
-DEGRADED, HEALTHY, EMPTY = "DEGRADED", "HEALTHY", "EMPTY"
-"""The states of a fleet that matter here."""
 
 
 class Announcer:
@@ -18,17 +16,17 @@ class Announcer:
         self._clock = clock
         self._degraded: set[str] = set()
 
-    def changed(self, deployment: Deployment, before: str, after: str, reason: str) -> None:  # noqa: ARG002 - a listener's
+    def changed(self, deployment: Deployment, _before: State, after: State, reason: str) -> None:
         """Note that the state of a fleet has become another one.
 
         A fleet that degraded has recovered when it is healthy; to be deploying or unknown meanwhile changes nothing.
         """
         name, version = deployment.name, deployment.current.version if deployment.current else ""
-        if after == DEGRADED and name not in self._degraded:
+        if after is State.DEGRADED and name not in self._degraded:
             self._degraded.add(name)
             self._webhooks.send(deployment.settings.webhooks, degraded(name, version, reason, self._clock()))
-        elif after == HEALTHY and name in self._degraded:
+        elif after is State.HEALTHY and name in self._degraded:
             self._degraded.discard(name)
             self._webhooks.send(deployment.settings.webhooks, recovered(name, version, reason, self._clock()))
-        elif after == EMPTY:
+        elif after is State.EMPTY:
             self._degraded.discard(name)

@@ -3,6 +3,7 @@
 import pytest
 
 from dagferry_server.deploys.announcer import Announcer
+from dagferry_server.fleet.status import State
 from dagferry_server.webhooks.delivery import Webhooks
 from dagferry_server.webhooks.messages import Message
 from dagferry_server.webhooks.settings import Webhook
@@ -37,7 +38,7 @@ async def test_a_fleet_that_degrades_is_told_once_and_again_when_all_is_well(ser
     webhooks = Recorded()
     announcer, deployment = Announcer(webhooks, lambda: 100.0), server.service.deployments["default"]
     for before, after in zip(["UNKNOWN", *states], states, strict=False):
-        announcer.changed(deployment, before, after, f"it is {after}")
+        announcer.changed(deployment, State(before), State(after), f"it is {after}")
     assert [message.event for _, message in webhooks.sent] == events
     for _, message in webhooks.sent:
         assert (message.deployment, message.time) == ("default", 100)
@@ -49,7 +50,7 @@ async def test_deployments_are_apart(start) -> None:
     webhooks = Recorded()
     announcer = Announcer(webhooks, lambda: 100.0)
     prod, staging = (server.service.deployments[name] for name in ("prod", "staging"))
-    announcer.changed(prod, "DEPLOYING", "DEGRADED", "worker-3 is behind")
-    announcer.changed(staging, "DEPLOYING", "HEALTHY", "")
+    announcer.changed(prod, State.DEPLOYING, State.DEGRADED, "worker-3 is behind")
+    announcer.changed(staging, State.DEPLOYING, State.HEALTHY, "")
     ((_, message),) = webhooks.sent
     assert (message.deployment, message.facts["reason"]) == ("prod", "worker-3 is behind")

@@ -60,6 +60,7 @@ def _row(context: RequestContext, deployment: Deployment, scopes: list[str]) -> 
     current = None if deployment.fault else deployment.current
     return DeploymentAnswer(
         name=deployment.name,
+        state=deployment.fleet.status().state.value,
         version=current.version if current else "",
         deployed_at=current.time if current else None,
         disabled=deployment.settings.disabled,
