@@ -17,6 +17,7 @@ from dagferry_gate.ruff import find_ruff
 from dagferry_server.auth.authenticate import Authenticator
 from dagferry_server.background import Background
 from dagferry_server.config.watched import Reload, running, watch
+from dagferry_server.deploys.announcer import Announcer
 from dagferry_server.deploys.deployer import Deployer
 from dagferry_server.deploys.deployment import Deployment
 from dagferry_server.deploys.deployments import Deployments
@@ -69,6 +70,7 @@ class Service:
             store, folder, self.metrics, self.background, show_names=not authenticator.auth_required
         )
         self.webhooks = Webhooks(self.metrics)
+        self.deployments.on_state.append(Announcer(self.webhooks, clock).changed)
         self.patches = Patches(store)
         self.retention = RetentionRunner(
             store,

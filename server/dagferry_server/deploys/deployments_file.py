@@ -33,6 +33,10 @@ from dagferry_server.settings import MAX_KEEP_DEPLOYS, MAX_TIERS, SETTINGS, Sett
 from dagferry_server.webhooks.settings import MAX_WEBHOOKS, Webhook
 
 MAX_REASON_CHARACTERS = 300
+CONVERGE_SECONDS, MAX_CONVERGE_SECONDS = 60, 3600
+MAX_COMPONENTS = 100
+MAX_EXPECTED_PODS = 10_000
+"""Of one component; no more sidecars are remembered."""
 WHAT = "The deployments file"
 NAME, LIST, DEFAULTS = "name", "deployments", "defaults"
 
@@ -58,6 +62,11 @@ def _like_flag(name: str) -> BeforeValidator:
         return setting.parse(str(value))
 
     return BeforeValidator(read)
+
+
+_Component = Annotated[str, StringConstraints(pattern=r"^[!-~]{1,253}$")]
+"""As a sidecar's ``--component``."""
+_Pods = Annotated[int, Field(strict=True, ge=0, le=MAX_EXPECTED_PODS)]
 
 
 class DeploymentSettings(Entry):
@@ -95,6 +104,24 @@ class DeploymentSettings(Entry):
             'format = "json" }`, or format `slack`.',
         ),
     ] = ()
+    expected: Annotated[
+        dict[_Component, _Pods],
+        Field(
+            max_length=MAX_COMPONENTS,
+            description="How many pods of each component there should be, such as `{ scheduler = 1, worker = 2 }`: "
+            "with fewer, the [status](fleet-status.md) is `DEGRADED`.",
+        ),
+    ] = {}  # noqa: RUF012 - pydantic copies it
+    converge_seconds: Annotated[
+        int,
+        Field(
+            strict=True,
+            ge=1,
+            le=MAX_CONVERGE_SECONDS,
+            description="How many seconds a pod may take until it has a deploy live; after that, the "
+            "[status](fleet-status.md) is `DEGRADED`. 60 by default.",
+        ),
+    ] = CONVERGE_SECONDS
 
     @property
     def archive_rules(self) -> ArchiveRules:

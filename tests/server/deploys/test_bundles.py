@@ -55,7 +55,7 @@ def test_the_index_has_what_each_source_imports(store, tmp_path) -> None:
     digest = put(store, tmp_path, FILES)
     with open_bundle(store, "prod", digest) as bundle:
         assert bundle.imports == {"a.py": ("b",), "b.py": (), "empty.py": ()}
-        assert set(known_sources([bundle], bundle.manifest).values()) == {(("b",), ()), ((), ())}
+        assert set(known_sources([bundle], bundle.manifest).values()) == {(("b",), (), ()), ((), (), ())}
         assert known_sources([bundle], EMPTY) == {}
     assert known_sources([], EMPTY) == {}
 

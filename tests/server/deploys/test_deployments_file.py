@@ -47,7 +47,7 @@ def test_every_key_can_be_set() -> None:
         'deployments = [ { name = "prod", tiers = 3, max-expanded-bytes = "2GiB", max-files = 7, '
         'exclude = ["a", "b/"], allow-empty = true, keep-deploys = 1, keep-days = 0, '
         'gate = "off", airflow-python = "3.10", airflow = 3, airflowignore = "regexp", max-removed-percent = 0, '
-        'disabled = "no" } ]'
+        'disabled = "no", expected = { scheduler = 1, worker = 2 }, converge-seconds = 90 } ]'
     ).values()
     assert found == DeploymentSettings(
         **{
@@ -64,6 +64,8 @@ def test_every_key_can_be_set() -> None:
             "airflowignore": "regexp",
             "max-removed-percent": 0,
             "disabled": "no",
+            "expected": {"scheduler": 1, "worker": 2},
+            "converge-seconds": 90,
         }
     )
     assert found.archive_rules == (2 * GIB, 7, ("a", "b/"), True)
@@ -88,6 +90,33 @@ def test_the_gate_refuses_only_where_a_python_was_chosen_or_where_it_is_told_to(
     ]
     (found_by_flag,) = parsed("deployments = [ { name = 'a' } ]", "--airflow-python", "3.12").values()
     assert (found_by_flag.gate_level, found_by_flag.gate_rules.python) == ("enforce", "3.12")
+
+
+def test_by_default_no_pods_are_expected_and_each_has_a_minute() -> None:
+    (found,) = parsed('deployments = [ { name = "prod" } ]').values()
+    assert (found.expected, found.converge_seconds) == ({}, 60)
+
+
+@pytest.mark.parametrize(
+    ("entry", "wrong"),
+    [
+        ("expected = { worker = -1 }", "expected.worker"),
+        ("expected = { worker = 10001 }", "expected.worker"),
+        ('expected = { worker = "1" }', "expected.worker"),
+        ("expected = { worker = true }", "expected.worker"),
+        ("expected = { worker = 1.5 }", "expected.worker"),
+        ('expected = { "" = 1 }', "expected"),
+        ('expected = { "two words" = 1 }', "expected"),
+        ("expected = 1", "expected"),
+        ("converge-seconds = 0", "converge-seconds"),
+        ("converge-seconds = 3601", "converge-seconds"),
+        ('converge-seconds = "60"', "converge-seconds"),
+        ("converge-seconds = 1.5", "converge-seconds"),
+    ],
+)
+def test_an_expected_fleet_that_makes_no_sense_is_refused_by_its_key(entry, wrong) -> None:
+    with pytest.raises(SetupError, match=f"deployment 'prod', cannot be used: {wrong}"):
+        parsed(f'deployments = [ {{ name = "prod", {entry} }} ]')
 
 
 def test_a_list_and_a_size_may_be_written_as_their_flags_have_them() -> None:
@@ -179,5 +208,6 @@ def test_every_key_that_a_flag_has_too_is_documented_as_the_flag_is() -> None:
     flags = {setting.flag: setting.help for setting in SETTINGS}
     rows = documented()
     assert all(meaning for _, _, meaning in rows)
-    assert {key: flag for key, flag, _ in rows if not flag} == {"`name`": "", "`disabled`": ""}
+    bare = ["`name`", "`disabled`", "`webhooks`", "`expected`", "`converge-seconds`"]
+    assert [key for key, flag, _ in rows if not flag] == bare
     assert [key for key, flag, meaning in rows if flag and flags[flag.strip("`")] != meaning] == ["`tiers`"]
