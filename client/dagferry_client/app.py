@@ -29,6 +29,7 @@ COMMANDS = {
     "verify": "Check the deploy log and the content of versions.",
     "doctor": "Find out what is wrong with the connection or the token.",
     "whoami": "Show who you are for the server, and what you may do.",
+    "token": "Create, list and revoke the tokens of a tokens file.",
     "completion": "Print the script that completes commands in a shell.",
 }
 """Every sub-command in the order of ``--help``: the module of its name in ``commands/`` has it as ``command``, whose
@@ -112,6 +113,8 @@ def main(arguments: Sequence[str]) -> int:
         Output(json_wanted="--json" in arguments).error(error)
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
+        # Objects that were interrupted while they were made may complain when they are freed.
+        sys.unraisablehook = lambda _: None
         return EXIT_INTERRUPTED
     except _OutputClosed:
         # As with head. Python would complain when it flushes what is left at its end.

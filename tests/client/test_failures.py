@@ -127,7 +127,7 @@ def wrapped(cause: Exception, kind: type[Exception] = requests.ConnectionError) 
         (OSError(113, "No route to host"), ServerUnreachable, "cannot be reached: No route to host"),
         (TimeoutError("timed out"), ConnectionLost, "it sent nothing for too long"),
         (ConnectionResetError(104, "Connection reset by peer"), ConnectionLost, "Connection reset by peer"),
-        (ssl.SSLError(1, "handshake failure"), ConnectionLost, "handshake failure"),
+        (ssl.SSLError(1, "handshake failure (_ssl.c:1006)"), ConnectionLost, "does not answer: handshake failure."),
     ],
 )
 def test_each_cause_has_its_sentence(cause, kind, said) -> None:

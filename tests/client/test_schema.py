@@ -75,6 +75,7 @@ PRINTED = {
             f"GET /prod/dags/download?version={VERSION}": ARCHIVE,
         },
     ),
+    "token": (["token", "new", "--name", "ci", "--scopes", "deploy", "--deployments", "prod"], {}),
     "completion": (["completion", "bash"], {}),
 }
 """For each command at least once: its arguments, and what the server answers."""
