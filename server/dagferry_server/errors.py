@@ -96,7 +96,7 @@ class VersionMismatch(RequestError):
         "of it with its version."
     )
     detail_fields: ClassVar[Mapping[str, str]] = {
-        "version": "The current version; empty if nothing is deployed. Absent if it is unknown.",
+        "version": "The current version, or the last one of the folder; empty if there is none. Absent if unknown.",
         "actor": "Who deployed it.",
         "time": "When, in seconds since the epoch.",
     }

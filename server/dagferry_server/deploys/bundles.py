@@ -13,6 +13,7 @@ from dagferry_core.bundle.reader import BundleFile, Index, Part, stored_frames
 from dagferry_core.bundle.walk import walk
 from dagferry_core.bundle.writer import write_bundle
 from dagferry_core.limits import MIB
+from dagferry_core.source.dag_ids import dag_ids
 from dagferry_core.source.reads import read_hints
 from dagferry_core.source.scan import ANYTHING, imported_names
 from dagferry_server.deploys.tree import Tree
@@ -100,10 +101,11 @@ def contents_of(store: Store, deployment: str, digest: str) -> Iterator[tuple[En
 
 
 class Source(NamedTuple):
-    """What was found in a Python source: its ``imported_names`` and its ``read_hints``."""
+    """What was found in a Python source: its ``imported_names``, its ``read_hints`` and its ``dag_ids``."""
 
     imports: tuple[str, ...]
     reads: tuple[str, ...]
+    dags: tuple[str, ...] = ()
 
 
 _ANY = Source((ANYTHING,), (ANYTHING,))
@@ -119,21 +121,38 @@ def known_sources(bundles: Iterable[BundleFile], new: Manifest) -> dict[str, Sou
     wanted = {entry.sha256 for entry in new.files.values()}
     known: dict[str, Source] = {}
     for bundle in bundles:
-        files, reads = bundle.manifest.files, bundle.reads
-        if reads is None:
+        files, reads, dags = bundle.manifest.files, bundle.reads, bundle.dags
+        if reads is None or dags is None:
             continue
         for path, names in bundle.imports.items():
             if files[path].sha256 in wanted:
-                known[files[path].sha256] = Source(names, reads.get(path, (ANYTHING,)))
+                known[files[path].sha256] = Source(names, reads.get(path, (ANYTHING,)), dags.get(path, ()))
     return known
 
 
+def ids_by_path(tree: Tree, bundles: Iterable[BundleFile]) -> dict[str, tuple[str, ...]]:
+    """Return the ids of the DAGs of a tree, by the paths of the files that have some.
+
+    Only files that none of the ``bundles`` has are read, and none over ``MAX_SOURCE_BYTES``.
+    """
+    known = known_sources(bundles, tree.manifest)
+    found: dict[str, tuple[str, ...]] = {}
+    for path, entry in tree.manifest.files.items():
+        if not path.endswith(".py") or entry.size > MAX_SOURCE_BYTES:
+            continue
+        source = known.get(entry.sha256)
+        if ids := source.dags if source else dag_ids(tree.open_content(entry)(0, entry.size)):
+            found[path] = ids
+    return found
+
+
 class _Scan:
-    """What the Python files of a tree import and read, found file by file. ``known`` has results by their sha256."""
+    """What is found in the Python files of a tree, file by file. ``known`` has results by their sha256."""
 
     def __init__(self, known: Mapping[str, Source]) -> None:
         self.imports: dict[str, tuple[str, ...]] = {}
         self.reads: dict[str, tuple[str, ...]] = {}
+        self.dags: dict[str, tuple[str, ...]] = {}
         self._known = known
         self._names_bytes = 0
 
@@ -141,9 +160,11 @@ class _Scan:
         """Look into a file, if it is Python."""
         if entry.path.endswith(".py"):
             source = self._look_into(entry, read)
-            self.imports[entry.path], self.reads[entry.path] = source
-            self._names_bytes += sum(map(len, source.imports)) + sum(map(len, source.reads))
-            self._names_bytes += NAME_BYTES * (len(source.imports) + len(source.reads))
+            self.imports[entry.path], self.reads[entry.path] = source.imports, source.reads
+            if source.dags:
+                self.dags[entry.path] = source.dags
+            for names in source:
+                self._names_bytes += sum(map(len, names)) + NAME_BYTES * len(names)
 
     def _look_into(self, entry: Entry, read: RangeRead) -> Source:
         if self._names_bytes > MAX_IMPORTS_BYTES:
@@ -154,7 +175,7 @@ class _Scan:
             return _ANY
         content = read(0, entry.size)
         names = imported_names(content)
-        return Source(names, read_hints(content, names))
+        return Source(names, read_hints(content, names), dag_ids(content))
 
 
 def put_bundle(store: Store, deployment: str, tree: Tree, current: BundleFile | None = None) -> None:
@@ -185,6 +206,6 @@ def put_bundle(store: Store, deployment: str, tree: Tree, current: BundleFile | 
     def write(out: BinaryIO) -> bytes:
         with decoding(tree.name):
             frames = write_bundle(tree.manifest, open_content, out, stored_frame)
-        return Index(frames, scan.imports, scan.reads).encode()
+        return Index(frames, scan.imports, scan.reads, scan.dags).encode()
 
     store.put_bundle(deployment, tree.manifest.digest, write)

@@ -19,6 +19,7 @@ from contextlib import ExitStack
 from typing import NamedTuple
 
 from dagferry_core.bundle.manifest import EMPTY, Changes, Manifest
+from dagferry_core.bundle.merge import subtree
 from dagferry_core.bundle.patch import worth_a_patch
 from dagferry_core.bundle.reader import BundleFile
 from dagferry_core.deploy_details import DeployDetails
@@ -31,7 +32,13 @@ from dagferry_server.deploys.deployments import Deployments
 from dagferry_server.deploys.entries import create_entry
 from dagferry_server.deploys.judge import Judge
 from dagferry_server.deploys.patches import Key, Patches, patch_between
-from dagferry_server.deploys.preconditions import check_match, own_newest, refuse_closed, repeated_warnings
+from dagferry_server.deploys.preconditions import (
+    check_match,
+    last_of,
+    own_newest,
+    refuse_closed,
+    repeated_warnings,
+)
 from dagferry_server.deploys.request import DeployRequest
 from dagferry_server.deploys.tree import Tree
 from dagferry_server.errors import BundleGone, DeployContended, StoreAway, StoreDamaged, StoreError
@@ -115,6 +122,7 @@ class Committer:
                     deployment=deployment.name,
                     kind=deploy.kind,
                     source=deploy.source or None,
+                    under=deploy.under or None,
                     sha256=new.sha256 or None,
                     version=deploy.version,
                     digest=deploy.digest,
@@ -138,13 +146,16 @@ class Committer:
             await deployment.refresh_freeze()
             refuse_closed(deployment, new.request, new.now)
             await deployment.refresh()
+            last, versions = last_of(deployment, new.request.under)
             head = Head(
                 deployment.name,
                 deployment.current,
                 is_newest=deployment.fault is None,
                 highest=deployment.highest,
                 sha256=deployment.head_sha256,
-                own=own_newest(deployment, new.request.actor, new.now),
+                last=last,
+                versions=versions,
+                own=own_newest(deployment, new.request.actor, new.now, new.request.under),
             )
             return await asyncio.to_thread(self._write, deployment, head, content, new)
         except StoreError:
@@ -176,7 +187,9 @@ class Committer:
             tree = stack.enter_context(content.tree(head))
             manifest = tree.manifest
             warnings = self._judged(deployment, tree, old, request)
-            repeated = repeated_warnings(head, manifest.digest)
+            repeated = repeated_warnings(
+                head, content.digest(), lambda own: self._digest_below(head, own, request.under)
+            )
             changes = manifest.changes_from(old.manifest if old else EMPTY)
             committed = Committed(
                 None, manifest.digest, len(manifest.files), changes, [*repeated, *tree.warnings, *warnings]
@@ -201,6 +214,16 @@ class Committer:
             if not request.dry_run:
                 self._store_bundle(head, tree)
         return Committed(None, current.digest, len(tree.manifest.files), warnings=list(tree.warnings), unchanged=True)
+
+    def _digest_below(self, head: Head, deploy: Deploy, under: str) -> str:
+        """Return the digest of what a deploy has below ``under``; empty if its bundle cannot be read."""
+        if not under:
+            return deploy.digest
+        try:
+            with open_bundle(self._store, head.deployment, deploy.digest) as bundle:
+                return subtree(bundle.manifest, under).digest
+        except (BundleGone, StoreDamaged, StoreAway):  # it is only for a warning
+            return ""
 
     def _judged(self, deployment: Deployment, tree: Tree, old: BundleFile | None, request: DeployRequest) -> list[str]:
         if self._judge is None:

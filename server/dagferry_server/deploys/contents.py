@@ -13,6 +13,7 @@ from typing import BinaryIO, NamedTuple
 from dagferry_core.archive.check import CheckedArchive
 from dagferry_core.bundle.frames import RangeRead
 from dagferry_core.bundle.manifest import Entry, Manifest
+from dagferry_core.bundle.merge import subtree
 from dagferry_core.bundle.reader import BundleFile
 from dagferry_core.deploylog import Deploy
 from dagferry_server.deploys.bundles import open_bundle, tree_of
@@ -26,8 +27,10 @@ class Head(NamedTuple):
     """The state that a commit starts from: the deployment, and its newest deploy that can be read.
 
     ``is_newest`` says whether ``current`` is the newest of all; if not, the newest entry is damaged. ``highest`` is the
-    newest entry's sequence, and ``sha256`` the hash of its bytes. ``own`` is the newest deploy by the actor of the
-    commit. ``bundle`` is that of ``current``; ``None`` if there is no deploy, or if its bundle cannot be read.
+    newest entry's sequence, and ``sha256`` the hash of its bytes. ``last`` is the newest deploy of the folder that the
+    commit is about, or of one that overlaps it; ``versions`` is it and all later ones. ``own`` is the newest deploy of
+    it by the actor of the commit. ``bundle`` is that of ``current``; ``None`` if there is no deploy, or if its bundle
+    cannot be read.
     """
 
     deployment: str
@@ -35,6 +38,8 @@ class Head(NamedTuple):
     is_newest: bool
     highest: int
     sha256: str
+    last: Deploy | None = None
+    versions: frozenset[str] = frozenset()
     own: Deploy | None = None
     bundle: BundleFile | None = None
 
@@ -120,19 +125,74 @@ class StoredContent(Content):
 
         Raises ``BundleGone``, ``StoreDamaged`` and ``StoreAway``.
         """
-        name, version = self._deployment.name, self._deploy.version
-        known = head.bundle.manifest if head.bundle else None
         with ExitStack() as stack:
-            try:
-                opened = open_bundle(self._store, name, self._deploy.digest, known, self._when_large)
-                bundle = stack.enter_context(opened)
+            with self._errors():
+                bundle = stack.enter_context(self._open(head.bundle.manifest if head.bundle else None))
                 bundle.verify()
-            except BundleGone as error:
-                raise self._deployment.gone(self._deploy) from error
-            except StoreDamaged as error:
-                raise StoreDamaged(
-                    f"Version {version} of {name} cannot be deployed again. {error.message}",
-                    "Nothing was deployed. Choose another version, or upload this content again, which replaces the "
-                    "damaged bundle.",
-                ) from error
-            yield tree_of(bundle, f"The bundle of version {version} of {name}")._replace(stored_in=name)
+            yield tree_of(bundle, self._name)._replace(stored_in=self._deployment.name)
+
+    @property
+    def _name(self) -> str:
+        return f"The bundle of version {self._deploy.version} of {self._deployment.name}"
+
+    def _open(self, known: Manifest | None = None) -> AbstractContextManager[BundleFile]:
+        return open_bundle(self._store, self._deployment.name, self._deploy.digest, known, self._when_large)
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        """Say in errors of the block which version cannot be deployed again."""
+        try:
+            yield
+        except BundleGone as error:
+            raise self._deployment.gone(self._deploy) from error
+        except StoreDamaged as error:
+            raise StoreDamaged(
+                f"Version {self._deploy.version} of {self._deployment.name} cannot be deployed again. {error.message}",
+                "Nothing was deployed. Choose another version, or upload this content again, which replaces the "
+                "damaged bundle.",
+            ) from error
+
+
+class StoredPart(StoredContent):
+    """What that bundle has below the folder ``under``, by paths relative to it."""
+
+    def __init__(
+        self,
+        store: Store,
+        deployment: Deployment,
+        deploy: Deploy,
+        when_large: Callable[[], object],
+        under: str,
+    ) -> None:
+        super().__init__(store, deployment, deploy, when_large)
+        self._under = under
+        self._digest = ""
+
+    def digest(self) -> str:
+        """Return the digest of the files below the folder, which the bundle has to be opened for once."""
+        if not self._digest:
+            with self._errors(), self._open() as bundle:
+                self._digest = subtree(bundle.manifest, self._under).digest
+        return self._digest
+
+    @contextmanager
+    def tree(self, head: Head) -> Iterator[Tree]:
+        """Return the files below the folder. They are not read: what is merged is proven when it is written.
+
+        Raises what that of ``StoredContent`` raises.
+        """
+        with ExitStack() as stack:
+            with self._errors():
+                bundle = stack.enter_context(self._open(head.bundle.manifest if head.bundle else None))
+            yield part_of(tree_of(bundle, self._name), self._under)
+
+
+def part_of(tree: Tree, under: str) -> Tree:
+    """Return what a tree has below the folder ``under``, by paths relative to it; ``""``: the tree."""
+    if not under:
+        return tree
+    return tree._replace(
+        manifest=subtree(tree.manifest, under),
+        open_content=lambda entry: tree.open_content(entry._replace(path=under + entry.path)),
+        stored_in="",
+    )

@@ -9,17 +9,18 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import BinaryIO, NamedTuple
 
-from dagferry_core.archive.check import ArchiveRules, CheckedArchive, check_archive
+from dagferry_core.archive.check import CheckedArchive, check_archive
 from dagferry_core.archive.secret_files import secret_warnings
 from dagferry_core.bundle.manifest import Changes
+from dagferry_core.bundle.merge import overlap
 from dagferry_core.deploylog import NONCE_BYTES, PROMOTE, ROLLBACK, Deploy
 from dagferry_core.errors import DagferryError
 from dagferry_server.deploys.commit import Committed, Committer, New
-from dagferry_server.deploys.contents import Content, StoredContent, UploadedContent
+from dagferry_server.deploys.contents import Content, StoredContent, StoredPart, UploadedContent
 from dagferry_server.deploys.deployment import Deployment
 from dagferry_server.deploys.deployments import Deployments
 from dagferry_server.deploys.gate import DeployGate
-from dagferry_server.deploys.merged import Base, ChangedContent, Merging
+from dagferry_server.deploys.merged import Base, ChangedContent, MergedContent, Merging
 from dagferry_server.deploys.patches import Patches
 from dagferry_server.deploys.receive import Received
 from dagferry_server.deploys.request import Change, Checked, DeployRequest
@@ -114,11 +115,13 @@ class Deployer:
     ) -> DeployResult:
         """Deploy the folder ``root`` of a received archive; ``None``: as the archive suggests.
 
-        With a ``change``, all of the archive is what changed, and the rest comes from the version that it names.
+        With a ``change``, all of the archive is what changed, and the rest comes from the version that it names. If the
+        request is for a folder, only that is replaced. An archive without files removes it, if ``allow_removals`` says
+        that this is meant.
 
         Raises what ``check_archive`` raises, ``DeploymentNotFound`` and ``DeploymentDisabled`` if the deployment was
         removed or disabled during the upload, ``VersionMismatch``, ``ServerBusy``, ``DeployContended``, ``StoreError``,
-        what the judge raises, and with a ``change`` what ``ChangedContent`` raises.
+        what the judge raises, and what ``ChangedContent`` and ``MergedContent`` raise.
         """
 
         async def deploy(turn: Turn) -> DeployResult:
@@ -128,7 +131,7 @@ class Deployer:
         return await _in_turn(deploy)
 
     async def rollback(self, deployment: Deployment, version: str, request: DeployRequest) -> DeployResult:
-        """Deploy the content of an older version again.
+        """Deploy the content of an older version again; if the request is for a folder, only what it has there.
 
         Raises ``VersionNotFound``, ``BundleGone``, and what ``deploy`` raises for a checked archive.
         """
@@ -167,20 +170,23 @@ class Deployer:
         root: str | None,
         change: Change | None,
     ) -> DeployResult:
-        name = deployment.name
+        name, under = deployment.name, request.under
         base = await self._base(deployment, change) if change else None
         spool = await asyncio.to_thread(self._folder.scratch_file, name)
         try:
             with self._metrics.check_seconds.labels(name).time():
                 rules = deployment.settings.archive_rules
-                root, allowed = (".", rules._replace(allow_empty=True)) if change else (root, rules)
-                checked = await asyncio.to_thread(_check, received.file, spool, allowed, root, turn)
+                merging = Merging(rules, turn.take, under)
+                may_be_empty = change is not None or (under != "" and request.allow_removals)
+                allowed = merging._replace(rules=rules._replace(allow_empty=True)) if may_be_empty else merging
+                checked = await asyncio.to_thread(_check, received.file, spool, "." if change else root, allowed)
             content: Content = UploadedContent(checked, spool)
-            warnings = [*checked.warnings, *secret_warnings(checked.manifest.files)]
+            warnings = [*checked.warnings, *secret_warnings(under + path for path in checked.manifest.files)]
             if change and base:
-                merging = Merging(rules, turn.take)
                 content = ChangedContent(content, base, change, merging, checked.excluded)
                 warnings = []  # the commit adds those about all of the files
+            if under:
+                content = MergedContent(content, merging)
             new = self._new(request, warnings, checked.excluded, received.sha256)
             result = await self._commit(deployment, content, new)
         finally:
@@ -197,12 +203,19 @@ class Deployer:
     async def _deploy_stored(
         self, deployment: Deployment, origin: Deployment, found: Deploy, request: DeployRequest
     ) -> DeployResult:
-        """Deploy the bundle of ``found``, which ``origin`` has."""
-        request = request._replace(git=found.git)
+        """Deploy the bundle of ``found``, which ``origin`` has, or a folder of it."""
+        under = request.under
+        if overlap(found.under, under):
+            request = request._replace(git=found.git)
+        # An empty tree that was deployed before may be deployed again.
+        rules = deployment.settings.archive_rules._replace(allow_empty=True)
 
         async def deploy(turn: Turn) -> DeployResult:
             async with self._copying:
-                content = StoredContent(self._store, origin, found, turn.take)
+                content: Content = StoredContent(self._store, origin, found, turn.take)
+                if under:
+                    part = StoredPart(self._store, origin, found, turn.take, under)
+                    content = MergedContent(part, Merging(rules, turn.take, under))
                 return await self._commit(deployment, content, self._new(request))
 
         try:
@@ -262,8 +275,10 @@ def _result(deployment: Deployment, current: Deploy | None, committed: Committed
     return DeployResult(current, request, committed.unchanged, committed.digest, committed.changes, warnings)
 
 
-def _check(upload: BinaryIO, spool: BinaryIO, rules: ArchiveRules, root: str | None, turn: Turn) -> CheckedArchive:
+def _check(upload: BinaryIO, spool: BinaryIO, root: str | None, merging: Merging) -> CheckedArchive:
     with storage_errors("Unpacking the upload"):
-        checked = check_archive(upload, spool, rules, root=root, when_large=turn.take)
+        checked = check_archive(
+            upload, spool, merging.rules, root=root, under=merging.under, when_large=merging.when_large
+        )
         spool.flush()
     return checked

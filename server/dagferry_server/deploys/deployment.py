@@ -9,7 +9,7 @@ is damaged. See docs/adr/0006.
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple, NoReturn, TypeAlias
 
 from dagferry_core.deploy_details import DeployDetails, decode_details
@@ -357,6 +357,13 @@ class Deployment:
         if self.current is None:
             raise NothingDeployed(f"Nothing was deployed to {self.name} yet.")
         return self.current
+
+    def unbroken(self) -> Iterator[Deploy]:
+        """Yield the current deploy and those before it, newest first, until one that is not in memory."""
+        sequence = self.current.sequence if self.current else 0
+        while sequence > self._floor and (deploy := self.recent.get(sequence)):
+            yield deploy
+            sequence -= 1
 
     async def deploy(self, version: str) -> Deploy:
         """Return the deploy of a version; ``VersionNotFound`` if there is none, ``RequestError`` if it is invalid."""

@@ -1,5 +1,9 @@
 """What a commit checks before it looks at the content, and the warning about content that undoes a deploy of others."""
 
+from collections.abc import Callable
+from operator import attrgetter
+
+from dagferry_core.bundle.merge import overlap
 from dagferry_core.deploylog import Deploy
 from dagferry_core.protocol import NOTHING_TAG
 from dagferry_server.deploys.contents import Head
@@ -22,18 +26,21 @@ def refuse_closed(deployment: Deployment, request: DeployRequest, now: float) ->
 
 
 def check_match(head: Head, request: DeployRequest) -> None:
-    """Raise ``VersionMismatch`` unless the current version is one that the request expects."""
+    """Raise ``VersionMismatch`` unless the current version is one that the request expects.
+
+    Of a deploy of one folder, it also expects any version since which that folder was not deployed.
+    """
     expected = request.if_match
     if expected is None:
         return
     current = head.current
-    matching = {current.version, ANY_VERSION} if current else {NOTHING_TAG}
+    matching = {*head.versions, ANY_VERSION} if current else {NOTHING_TAG}
     if head.is_newest and matching & expected:
         return
-    raise _mismatch(head, expected)
+    raise _mismatch(head, expected, request.under)
 
 
-def _mismatch(head: Head, expected: frozenset[str]) -> VersionMismatch:
+def _mismatch(head: Head, expected: frozenset[str], under: str) -> VersionMismatch:
     shown = " or ".join(sorted(expected)[:MAX_SHOWN_VERSIONS])
     if not head.is_newest:
         return VersionMismatch(
@@ -46,29 +53,47 @@ def _mismatch(head: Head, expected: frozenset[str]) -> VersionMismatch:
         return VersionMismatch(
             f"Nothing is deployed to {head.deployment}, but {shown} was expected.", details={"version": ""}
         )
+    last = head.last or current
+    where = f"{under} of {head.deployment}" if under else head.deployment
     return VersionMismatch(
-        f"{head.deployment} has version {current.version} by now, deployed by {current.actor!r}, and not {shown}.",
-        details={"version": current.version, "actor": current.actor, "time": current.time},
+        f"{where} has version {last.version} by now, deployed by {last.actor!r}, and not {shown}.",
+        details={"version": last.version, "actor": last.actor, "time": last.time},
     )
 
 
-def own_newest(deployment: Deployment, actor: str, now: float) -> Deploy | None:
-    """Return the newest deploy by ``actor``, if it is younger than ``REPEATED_SECONDS``."""
+def last_of(deployment: Deployment, under: str) -> tuple[Deploy | None, frozenset[str]]:
+    """Return the newest deploy that overlaps the folder ``under``, and its version with all later ones.
+
+    If it is not in memory, there is none, and the versions are those in memory.
+    """
+    versions = []
+    for deploy in deployment.unbroken():
+        versions.append(deploy.version)
+        if overlap(deploy.under, under):
+            return deploy, frozenset(versions)
+    return None, frozenset(versions)
+
+
+def own_newest(deployment: Deployment, actor: str, now: float, under: str = "") -> Deploy | None:
+    """Return the newest deploy by ``actor`` that overlaps ``under``, if it is younger than ``REPEATED_SECONDS``."""
     for deploy in reversed(deployment.recent.values()):
         if deploy.time < now - REPEATED_SECONDS:
             return None
-        if deploy.actor == actor:
+        if deploy.actor == actor and overlap(deploy.under, under):
             return deploy
     return None
 
 
-def repeated_warnings(head: Head, digest: str) -> list[str]:
-    """Return a warning if the actor's last deploy had the content ``digest``, and others deployed after it."""
-    own, current = head.own, head.current
-    if own is None or current is None or own.digest != digest or own.sequence == current.sequence:
+def repeated_warnings(head: Head, digest: str, digest_of: Callable[[Deploy], str] = attrgetter("digest")) -> list[str]:
+    """Return a warning if the actor's last deploy had the content ``digest``, and others deployed after it.
+
+    ``digest_of`` returns that of a deploy, or of the folder of it that the commit is about.
+    """
+    own, last = head.own, head.last
+    if own is None or last is None or own.sequence == last.sequence or digest_of(own) != digest:
         return []
     undoes = (
-        f"The same content was deployed as version {own.version} by the same actor, and {current.actor!r} has deployed "
-        f"{current.version} since, which this deploy undoes."
+        f"The same content was deployed as version {own.version} by the same actor, and {last.actor!r} has deployed "
+        f"{last.version} since, which this deploy undoes."
     )
-    return [f"{undoes} If it was only a repeated request, roll back to {current.version}."]
+    return [f"{undoes} If it was only a repeated request, roll back to {last.version}."]

@@ -1,10 +1,10 @@
 """What the query and the form of an upload say about the tree: which part it is, and what it is a change of."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from dagferry_core.archive.errors import PathRefused
-from dagferry_core.archive.paths import check_prefix
+from dagferry_core.archive.paths import Excludes, check_prefix, quoted
 from dagferry_core.names import is_digest, version_sequence
 from dagferry_core.protocol import BASE, EXPECTED_DIGEST, MAX_REMOVED_BYTES, REMOVED, ROOT, UNDER
 from dagferry_server.deploys.request import Change
@@ -28,6 +28,15 @@ def parse_under(text: str) -> str:
 def under_of(query: Mapping[str, str]) -> str:
     """Return the folder that an upload is to replace, as the prefix of the paths in it; ``""`` if it is all of it."""
     return parse_under(query[UNDER]) if UNDER in query else ""
+
+
+def refuse_excluded(under: str, exclude: Iterable[str]) -> None:
+    """Raise ``RequestError`` if exclude rules match a folder: of a complete upload, it would be left out."""
+    if under and (top := Excludes(exclude).excluded(under.removesuffix("/"), folder=True)):
+        raise RequestError(
+            f"{UNDER}={under[:_SHOWN_CHARACTERS]!r} is a folder that the server excludes: {quoted(top)}.",
+            "Choose another folder, or ask the server's operator to change --exclude.",
+        )
 
 
 def change_of(query: Mapping[str, str]) -> Change | None:

@@ -38,9 +38,10 @@ class Git(JsonBody):
     image: str = Field(default="", max_length=200, pattern=_PLAIN)
 
 
-async def deploy_request(context: RequestContext) -> DeployRequest:
+async def deploy_request(context: RequestContext, under: str | None = "") -> DeployRequest:
     """Return what a request asks for by its parameters and headers.
 
+    ``under`` is the folder that it is for. ``None``: its body says that, and then ``authorize_write`` is to be called.
     Raises ``ShuttingDown``, ``Forbidden``, ``RequestError``, ``StoreError``, and the error of a deployment to which
     nothing may be deployed now.
     """
@@ -54,6 +55,7 @@ async def deploy_request(context: RequestContext) -> DeployRequest:
         skip_gate=_is_set(context, SKIP_GATE),
         allow_removals=_is_set(context, ALLOW_REMOVALS),
         override_freeze=_is_set(context, OVERRIDE_FREEZE),
+        under=under or "",
     )
     if request.flags and "override" not in caller.scopes(deployment.name):
         raise Forbidden(
@@ -61,7 +63,8 @@ async def deploy_request(context: RequestContext) -> DeployRequest:
             "have.",
             f"Deploy without {request.flags[0]}, or ask the server's operator for this scope.",
         )
-    authorize_write(deployment.name, request.under, caller)
+    if under is not None:
+        authorize_write(deployment.name, under, caller)
     request = request._replace(gate=caller.gate(deployment.name, request.under))
     now = context.service.clock()
     await deployment.recheck_freeze(now)

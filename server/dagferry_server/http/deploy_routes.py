@@ -38,6 +38,7 @@ from dagferry_core.protocol import (
     ROOT,
     SET,
     SKIP_GATE,
+    UNDER,
     UPLOAD_PATH,
 )
 from dagferry_server.errors import (
@@ -150,13 +151,16 @@ _UPLOAD = Route(
             "Where the content comes from: a JSON object of texts with the keys "
             f"{', '.join(f'`{name}`' for name in Git.model_fields)}; a form may have it as a field.",
         ),
+        Parameter(UNDER, "query", "The folder that the archive replaces, such as `team-a/`; all else stays as it is."),
         Parameter(
             BASE,
             "query",
             "The version that the archive is a change of: it has only the files that changed, at their own paths. A "
             f"form may have a field `{REMOVED}` with the paths that go, as a JSON list.",
         ),
-        Parameter(EXPECTED_DIGEST, "query", f"The digest of the tree that must come out; with `{BASE}`."),
+        Parameter(
+            EXPECTED_DIGEST, "query", f"The digest of the tree that must come out, or of what is below `{UNDER}`."
+        ),
         *_DEPLOY_PARAMETERS,
     ),
     takes_file=True,

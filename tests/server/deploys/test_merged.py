@@ -1,59 +1,16 @@
 """Uploads of what changed: what comes out, and what is refused."""
 
-import io
-import json
 import random
-import tarfile
 
 import aiohttp
 import pytest
 
+from changing import change, content
 from dagferry_core.bundle import frames
 from dagferry_core.bundle.manifest import Manifest
 from harness import pack
-from running import A, Answer, B, Running
+from running import A, B
 from treemaker import manifest_of
-
-
-def archive(files: dict[str, bytes], modes: dict[str, int] | None = None) -> bytes:
-    """A tar with these files at their plain paths, and nothing else."""
-    packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w") as tar:
-        for path, content in files.items():
-            member = tarfile.TarInfo(path)
-            member.size, member.mode = len(content), (modes or {}).get(path, 0o644)
-            tar.addfile(member, io.BytesIO(content))
-    return packed.getvalue()
-
-
-async def change(
-    server: Running,
-    base: str,
-    digest: str,
-    files: dict[str, bytes],
-    removed: list[str] | None = None,
-    *,
-    more: str = "",
-    modes: dict[str, int] | None = None,
-    deployment: str = "default",
-) -> Answer:
-    """Upload what changed since ``base``."""
-    form = aiohttp.FormData()
-    form.add_field("file", archive(files, modes), filename="change.tar")
-    if removed is not None:
-        form.add_field("removed", json.dumps(removed))
-    return await server.upload(form, f"/{deployment}/dags/upload?base={base}&digest={digest}{more}")
-
-
-async def content(server: Running, deployment: str = "default") -> dict[str, bytes]:
-    """The files of the current deploy."""
-    answer = await server.get(f"/{deployment}/dags/download")
-    with tarfile.open(fileobj=io.BytesIO(answer.body)) as tar:
-        return {
-            member.name.removeprefix("dags/"): file.read()
-            for member in tar.getmembers()
-            if (file := tar.extractfile(member))
-        }
 
 
 async def test_a_change_replaces_adds_and_removes_files(server) -> None:

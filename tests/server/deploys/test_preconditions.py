@@ -20,7 +20,8 @@ def deploy(sequence: int, actor: str = "ann", digit: str = "a", age: int = 0) ->
 
 
 def head(current: Deploy | None, own: Deploy | None = None, *, is_newest: bool = True) -> Head:
-    return Head("prod", current, is_newest, current.sequence if current else 0, "", own)
+    versions = frozenset({current.version} if current else ())
+    return Head("prod", current, is_newest, current.sequence if current else 0, "", current, versions, own)
 
 
 def expects(*versions: str) -> DeployRequest:

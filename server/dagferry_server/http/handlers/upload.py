@@ -14,7 +14,7 @@ from dagferry_server.deploys.deployer import DeployResult
 from dagferry_server.deploys.receive import Received
 from dagferry_server.deploys.request import Change, DeployRequest
 from dagferry_server.errors import RequestError, UploadTooSlow
-from dagferry_server.http.change_parameters import change_of, with_removed
+from dagferry_server.http.change_parameters import change_of, refuse_excluded, under_of, with_removed
 from dagferry_server.http.deploy_request import deploy_request, read_git
 from dagferry_server.http.models import answer_deploy
 from dagferry_server.http.request_context import RequestContext
@@ -36,7 +36,9 @@ async def upload(context: RequestContext) -> web.StreamResponse:
 
 async def _upload(context: RequestContext) -> DeployResult:
     service, deployment = context.service, context.deployment
-    request = await deploy_request(context)
+    under = under_of(context.request.query)
+    request = await deploy_request(context, under)
+    refuse_excluded(under, deployment.settings.archive_rules.exclude)
     root = _root(context)
     change = change_of(context.request.query)
     read_git(context.request.query.get(GIT))  # before the file, if it is known by then
