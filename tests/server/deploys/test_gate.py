@@ -74,8 +74,13 @@ async def test_the_log_says_who_was_refused_where_and_what_was_checked(start, ca
     said = {record.message: record.fields for record in caplog.records if hasattr(record, "fields")}
     refused = said["Deploy refused"]
     assert refused == {
-        **{"deployment": "default", "actor": "anonymous", "kind": "upload", "dry_run": False},
-        **{"code": "gate_refused", "problems": 1, "first": "a.py:3:1: unexpected EOF while parsing"},
+        "deployment": "default",
+        "actor": "anonymous",
+        "kind": "upload",
+        "dry_run": False,
+        "code": "gate_refused",
+        "problems": 1,
+        "first": "a.py:3:1: unexpected EOF while parsing",
     }
     assert said["DAG files checked"].keys() == {"deployment", "digest", "seconds", "problems"}
 
