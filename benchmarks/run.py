@@ -13,6 +13,7 @@ import socket
 import sys
 
 import deploys  # noqa: F401 - each of these registers its rows
+import fleet  # noqa: F401
 import starts  # noqa: F401
 import uploads  # noqa: F401
 import waiting  # noqa: F401
