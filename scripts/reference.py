@@ -1,6 +1,6 @@
-"""Write the tables of settings, metrics, errors and endpoints into docs/, from the code that defines them.
+"""Write what docs/reference/ takes from the code that defines it: tables, the commands of ``dagferry``, its schemas.
 
-``make docs`` writes them; ``python scripts/reference.py --check`` only checks that they are up to date.
+``make docs`` writes it; ``python scripts/reference.py --check`` only checks that it is up to date.
 """
 
 import functools
@@ -8,6 +8,9 @@ import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+
+import client_reference
+from docs_tables import table
 
 import dagferry_airflow.arguments
 import dagferry_server.deploys.deployments_file
@@ -45,12 +48,7 @@ ALL_ERRORS = (
 """In the order of the docs."""
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Return a Markdown table."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)
+SCHEMAS = DOCS / client_reference.FOLDER
 
 
 def settings(known: Iterable[Setting]) -> str:
@@ -77,12 +75,21 @@ def errors(audience: Audience) -> str:
                 f"`{e.code}`",
                 _status(e),
                 e.exit_code,
-                _first_paragraph(e.__doc__ or ""),
+                _what_happened(e),
                 HINTS.get(e.code, e.default_hint),
             ]
             for e in ALL_ERRORS
             if e.audience is audience
         ],
+    )
+
+
+def _what_happened(error: type[DagferryError]) -> str:
+    text = _first_paragraph(error.__doc__ or "")
+    return (
+        f"{text} The answer also has {', '.join(f'`{name}`' for name in error.detail_fields)}."
+        if error.detail_fields
+        else text
     )
 
 
@@ -108,6 +115,9 @@ TABLES = {
     "request headers": lambda: _described("header", protocol.REQUEST_HEADERS),
     "answer headers": lambda: _described("header", protocol.ANSWER_HEADERS),
     "media types": lambda: _described("media type", protocol.MEDIA_TYPES),
+    "client options": lambda: table(["option", "what"], client_reference.common_options()),
+    "client commands": client_reference.commands,
+    "exit codes": lambda: table(["exit code", "meaning"], client_reference.exit_codes()),
     "endpoints": lambda: table(["endpoint", "scope", "listener", "what"], dagferry_server.http.routes.documented()),
 }
 
@@ -125,14 +135,20 @@ def written(text: str) -> str:
 def main(arguments: Sequence[str]) -> int:
     """Write the tables, or with ``--check`` name the pages that are out of date; every table must be in some page."""
     pages = {page: page.read_text() for page in sorted(DOCS.rglob("*.md"))}
-    stale = [str(page.relative_to(DOCS)) for page, text in pages.items() if written(text) != text]
+    new = {page: written(text) for page, text in pages.items()}
+    new |= {SCHEMAS / name: text for name, text in client_reference.schemas().items()}
+    old = {**pages, **{path: path.read_text() for path in SCHEMAS.glob("*.json")}}
+    stale = [str(path.relative_to(DOCS)) for path in sorted({*new, *old}) if new.get(path) != old.get(path)]
     absent = [name for name in TABLES if not any(f"<!-- reference: {name} -->" in text for text in pages.values())]
     if "--check" in arguments:
         if stale or absent:
             sys.stderr.write(f"Out of date: {stale}; tables in no page: {absent}. Run: make docs\n")
         return int(bool(stale or absent))
-    for page, text in pages.items():
-        page.write_text(written(text))
+    for path in old.keys() - new.keys():
+        path.unlink()
+    SCHEMAS.mkdir(exist_ok=True)
+    for path, text in new.items():
+        path.write_text(text)
     return int(bool(absent))
 
 

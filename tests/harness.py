@@ -146,10 +146,12 @@ class Server(Process):
         eventually("the server to be ready", look)
         return self
 
-    def request(self, path: str, body: bytes | None = None, **headers: str) -> tuple[int, bytes]:
-        """Status and body of a call; an error status is no exception."""
+    def request(
+        self, path: str, body: bytes | None = None, *, method: str | None = None, **headers: str
+    ) -> tuple[int, bytes]:
+        """Status and body of a call; an error status is no exception. ``method`` is GET or POST if not given."""
         sent = {**self.headers, **{name.replace("_", "-"): value for name, value in headers.items()}}
-        request = urllib.request.Request(self.url + path, body, sent)
+        request = urllib.request.Request(self.url + path, body, sent, method=method)
         context = ssl.create_default_context(cafile=self.ca_file) if self.ca_file else None
         try:
             with urllib.request.urlopen(request, timeout=PATIENCE_SECONDS, context=context) as answer:
@@ -169,6 +171,13 @@ class Server(Process):
         status, body = self.request(f"/{deployment}/dags/upload{query}", packed)
         assert status == 200, body
         return json.loads(body)
+
+    def rollback(self, version: str, deployment: str = "default") -> dict[str, Any]:
+        """Roll back and return the answer; fail unless it is 200."""
+        body = json.dumps({"version": version}).encode()
+        status, answer = self.request(f"/{deployment}/dags/rollback", body, Content_Type="application/json")
+        assert status == 200, answer
+        return json.loads(answer)
 
     def current(self, deployment: str = "default") -> dict[str, Any]:
         return json.loads(self.get(f"/{deployment}/dags/current")[1])

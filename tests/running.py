@@ -71,6 +71,12 @@ class Running:
         assert answer.status == 200, answer.body
         return answer.json
 
+    async def rollback(self, version: str, deployment: str = "default", query: str = "", **body: str) -> Answer:
+        return await self.call("POST", f"/{deployment}/dags/rollback{query}", json={"version": version, **body})
+
+    async def promote(self, origin: str, deployment: str, query: str = "", **body: str) -> Answer:
+        return await self.call("POST", f"/{deployment}/dags/promote{query}", json={"from": origin, **body})
+
     def failed_reloads(self) -> list[str]:
         """What was read before and cannot be read as it is now."""
         reloads = {**self.service.reloads, **self.state.reloads}

@@ -47,6 +47,9 @@ class ScriptedServer:
             def do_DELETE(self) -> None:
                 self.do_GET()
 
+            def do_CONNECT(self) -> None:
+                self.do_GET()
+
             def log_message(self, *args: object) -> None:
                 pass
 

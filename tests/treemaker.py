@@ -8,6 +8,7 @@ from dagferry_core.bundle.manifest import Entry, Manifest
 from dagferry_core.bundle.patch import MAX_PATCH_BYTES, make_patch
 from dagferry_core.bundle.reader import BundleFile, Index
 from dagferry_core.bundle.writer import write_bundle
+from dagferry_core.source.dag_ids import dag_ids
 from dagferry_core.source.graph import touched
 from dagferry_core.source.reads import read_hints
 from dagferry_core.source.scan import imported_names
@@ -35,7 +36,9 @@ class Stored:
         self.body = out.getvalue()
         names = {path: imported_names(text) for path, text in files.items() if path.endswith(".py")}
         self.reads = {path: read_hints(files[path], imports) for path, imports in names.items()}
-        self.bundle = BundleFile(range_read(self.body), Index(frames, names, self.reads))
+        found = {path: dag_ids(files[path]) for path in names}
+        self.dags = {path: ids for path, ids in found.items() if ids}
+        self.bundle = BundleFile(range_read(self.body), Index(frames, names, self.reads, self.dags))
 
     def patch_from(self, old: "Stored") -> bytes | None:
         """The patch as a server makes it, with the files to touch."""

@@ -179,13 +179,17 @@ class LiveTree:
             self._stage_and_swap(deploy, live.tree.manifest, live.tree)
             return
         base = live if how is How.PATCH else None
-        download = server.download(deploy.version, base.record.version if base else "")
+        retained = self._volume.retained(deploy.digest) if base else None
+        have, also = base.record.version if base else "", deploy.digest if retained else ""
+        download = server.download(deploy.version, have, retained=also)
         old = base.tree.manifest if base else None
         with open_download(download, old, deploy.digest) as (manifest, content):
-            self._stage_and_swap(deploy, manifest, content)
+            self._stage_and_swap(deploy, manifest, content, retained)
 
-    def _stage_and_swap(self, deploy: DeployRef, manifest: Manifest, content: Content) -> None:
-        with self._volume.stage(deploy, manifest) as staging:
+    def _stage_and_swap(
+        self, deploy: DeployRef, manifest: Manifest, content: Content, retained: trees.Tree | None = None
+    ) -> None:
+        with self._volume.stage(deploy, manifest, retained) as staging:
             staging.populate(content)
             self._volume.swap(staging, time.time)
 

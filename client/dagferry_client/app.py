@@ -7,22 +7,33 @@ from collections.abc import Sequence
 
 import click
 
+from dagferry_client.exits import EXIT_INTERRUPTED, EXIT_PIPE_CLOSED
 from dagferry_client.output import Output
 from dagferry_client.run import HELP_OPTIONS
 from dagferry_core import __version__
+from dagferry_core.documentation import DOCUMENTATION
 from dagferry_core.errors import EXIT_USAGE, DagferryError
 
 PROGRAM = "dagferry"
 COMMANDS = {
+    "deploy": "Deploy a dags folder.",
+    "check": "Check what deploy would refuse, without a server.",
     "status": "Show whether every pod has the newest deploy.",
     "deployments": "List the deployments of the server.",
+    "history": "Show who deployed what, when and why.",
+    "show": "Show one deploy: what it changed, and its warnings.",
+    "diff": "Show which files differ between two versions.",
+    "download": "Download a version.",
+    "rollback": "Deploy an older version again.",
+    "promote": "Deploy what another deployment has.",
+    "verify": "Check the deploy log and the content of versions.",
+    "doctor": "Find out what is wrong with the connection or the token.",
     "whoami": "Show who you are for the server, and what you may do.",
+    "token": "Create, list and revoke the tokens of a tokens file.",
     "completion": "Print the script that completes commands in a shell.",
 }
 """Every sub-command in the order of ``--help``: the module of its name in ``commands/`` has it as ``command``, whose
 docstring begins with the same sentence."""
-EXIT_INTERRUPTED = 130
-EXIT_PIPE_CLOSED = 141
 
 
 class _OutputClosed(Exception):
@@ -39,6 +50,13 @@ class _Group(click.Group):
         except BrokenPipeError:
             raise _OutputClosed from None
         return result
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not args and not ctx.resilient_parsing:
+            # A mistake, so stdout stays empty. click does one thing or another, by its version.
+            sys.stderr.write(ctx.get_help() + "\n")
+            ctx.exit(EXIT_USAGE)
+        return super().parse_args(ctx, args)
 
     def list_commands(self, _ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -71,7 +89,7 @@ class _Group(click.Group):
     cls=_Group,
     context_settings=HELP_OPTIONS,
     epilog="Each command has its own --help, with examples. Where the server is: --server, DAGFERRY_SERVER, or "
-    "dagferry.toml.",
+    f"dagferry.toml. Everything else: {DOCUMENTATION}/reference/cli.md",
 )
 @click.version_option(__version__, prog_name=PROGRAM, message="%(prog)s %(version)s")
 def cli() -> None:
@@ -85,7 +103,7 @@ def main(arguments: Sequence[str]) -> int:
         return int(cli.main(list(arguments), prog_name=PROGRAM, standalone_mode=False) or 0)
     except click.UsageError as error:
         path = error.ctx.command_path if error.ctx else PROGRAM
-        Output().complain(error.format_message(), f"See {path} --help.")
+        Output().complain(" ".join(error.format_message().split()), f"See {path} --help.")
         return EXIT_USAGE
     except click.ClickException as error:
         Output().complain(error.format_message(), "")
@@ -95,6 +113,8 @@ def main(arguments: Sequence[str]) -> int:
         Output(json_wanted="--json" in arguments).error(error)
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
+        # Objects that were interrupted while they were made may complain when they are freed.
+        sys.unraisablehook = lambda _: None
         return EXIT_INTERRUPTED
     except _OutputClosed:
         # As with head. Python would complain when it flushes what is left at its end.

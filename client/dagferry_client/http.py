@@ -11,6 +11,7 @@ wait is announced on stderr, and the time of all attempts together is bounded.
 import http.client
 import os
 import random
+import ssl
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -63,6 +64,13 @@ class Answer(NamedTuple):
     body: bytes
 
 
+class Seen(NamedTuple):
+    """What the last answer, also an error, says about the server: its headers, and over TLS its certificate."""
+
+    headers: Mapping[str, str] = {}
+    certificate: Mapping[str, Any] = {}
+
+
 class _Request(NamedTuple):
     method: str
     path: str
@@ -96,6 +104,7 @@ class Http:
     def __init__(self, target: Target, credentials: Credentials, say: Callable[[str], None]) -> None:
         self.target = target
         self.credentials = credentials
+        self.seen = Seen()
         self._say = say
         self._url = urlsplit(target.server)
         self._session = requests.Session()
@@ -177,6 +186,7 @@ class Http:
         except NETWORK_ERRORS as error:
             raise failure(error, self.target.server, self.target.ca_file, self.proxy) from error
         with response:
+            self.seen = Seen(response.headers, _certificate(response))
             status = response.status_code
             said = b"".join(self._pieces(response, MAX_ERROR_BYTES, SILENCE_SECONDS)) if status >= _ERROR else b""
             if refused := refusal(status, response.headers, said, self.target.server, self.credentials):
@@ -210,6 +220,12 @@ class Http:
             return ""
         self._session.proxies = {self._url.scheme: proxy.geturl()}
         return f"{proxy.hostname}:{proxy.port or http.client.HTTP_PORT}"
+
+
+def _certificate(response: requests.Response) -> Mapping[str, Any]:
+    """Return the server's certificate as ``ssl`` decodes it; empty without TLS, or if the connection was closed."""
+    sock = getattr(response.raw.connection, "sock", None)
+    return (sock.getpeercert() or {}) if isinstance(sock, ssl.SSLSocket) else {}
 
 
 def _context(ca_file: str | None) -> Any:

@@ -8,10 +8,16 @@ elsewhere tables are plain columns, and ``--json`` prints one JSON object.
 import json
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 from dagferry_core.errors import DagferryError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
 
 MAX_LISTED = 20
 """How many problems or paths of an error are printed; with ``--json`` all of them."""
@@ -27,6 +33,15 @@ class Styled(NamedTuple):
 
 
 Cell = str | Styled
+_ERROR, _NOTHING = Styled("Error:", "bold red"), Styled("", "")
+
+
+class View(NamedTuple):
+    """Lines, each of parts that may have a style, and a table below them; ``head`` is empty if there is none."""
+
+    lines: Sequence[Sequence[Cell]]
+    head: Sequence[str] = ()
+    rows: Sequence[Sequence[Cell]] = ()
 
 
 def clean(text: str) -> str:
@@ -71,6 +86,11 @@ class Output:
         self.json_wanted = json_wanted
         self._quiet = quiet
 
+    @property
+    def is_watched(self) -> bool:
+        """Whether somebody sees at a terminal what is said."""
+        return not self._quiet and sys.stderr.isatty()
+
     # --- stdout: data ------------------------------------------------------------------------------------------------
 
     def json(self, value: object) -> None:
@@ -78,26 +98,60 @@ class Output:
         # Escapes keep the control characters of the server's texts away from a terminal here too.
         sys.stdout.write(json.dumps(_plain(value), indent=2) + "\n")
 
+    def json_line(self, value: object) -> None:
+        """Print ``value`` as JSON in one line, at once: one of many."""
+        sys.stdout.write(json.dumps(_plain(value)) + "\n")
+        sys.stdout.flush()
+
     def line(self, text: str) -> None:
         """Print a line of data."""
         sys.stdout.write(clean(text) + "\n")
 
     def styled(self, *parts: Cell) -> None:
         """Print a line of data in which some parts have a style."""
-        cells = [_cell(part) for part in parts]
+        if sys.stdout.isatty():
+            # The terminal breaks long lines, so that a URL that is copied is whole.
+            _console().print(_rich_line(parts), soft_wrap=True)
+        else:
+            sys.stdout.write("".join(_cell(part).text for part in parts) + "\n")
+
+    def row(self, cells: Sequence[Cell], widths: Sequence[int]) -> None:
+        """Print a row of a table at once; all of its columns but the last have ``widths``."""
+        made = [_cell(cell) for cell in cells]
         if not sys.stdout.isatty():
-            sys.stdout.write("".join(cell.text for cell in cells) + "\n")
+            padded = [cell.text.ljust(width) for cell, width in zip(made, (*widths, 0), strict=True)]
+            sys.stdout.write("  ".join(padded).rstrip() + "\n")
             return
-        from rich.console import Console  # noqa: PLC0415 - 50 ms, which only a terminal needs
+        from rich.table import Table  # noqa: PLC0415 - 50 ms, which only a terminal needs
         from rich.text import Text  # noqa: PLC0415
 
-        Console(file=sys.stdout, highlight=False).print(Text.assemble(*((cell.text, cell.style) for cell in cells)))
+        grid = Table.grid(padding=(0, 2, 0, 0))
+        for width in (*widths, None):
+            grid.add_column(width=width, overflow="fold")
+        grid.add_row(*(Text(cell.text, cell.style) for cell in made))
+        _console().print(grid)
+
+    def text(self, lines: Iterable[Styled]) -> None:
+        """Print lines of files: exactly as they are where a program reads them, as ``patch`` does.
+
+        On a terminal they have their colors and no control characters, and are not wrapped.
+        """
+        if not sys.stdout.isatty():
+            sys.stdout.flush()
+            for line in lines:
+                # As bytes: a file may have characters that the encoding of stdout does not have.
+                sys.stdout.buffer.write(line.text.encode() + b"\n")
+            sys.stdout.buffer.flush()
+            return
+        console = _console()
+        for line in lines:
+            console.print(_rich_line((line._replace(text=line.text.expandtabs()),)), soft_wrap=True)
 
     def table(self, head: Sequence[str], rows: Iterable[Sequence[Cell]]) -> None:
         """Print a table: with colors on a terminal, elsewhere in plain columns."""
         listed = [[_cell(cell) for cell in row] for row in rows]
         if sys.stdout.isatty():
-            self._rich_table(head, listed)
+            _console().print(_rich_table(head, listed))
             return
         lines = [list(head), *([cell.text for cell in row] for row in listed)]
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
@@ -105,18 +159,46 @@ class Output:
             padded = "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
             sys.stdout.write(padded.rstrip() + "\n")
 
-    @staticmethod
-    def _rich_table(head: Sequence[str], rows: Sequence[Sequence[Styled]]) -> None:
-        from rich.console import Console  # noqa: PLC0415 - 50 ms, which only a terminal needs
-        from rich.table import Table  # noqa: PLC0415
-        from rich.text import Text  # noqa: PLC0415
+    def view(self, view: View) -> None:
+        """Print lines and the table below them."""
+        for parts in view.lines:
+            self.styled(*parts)
+        if view.head:
+            self.table(view.head, view.rows)
 
-        table = Table(box=None, pad_edge=False, header_style="bold")
-        for name in head:
-            table.add_column(name, overflow="fold")
-        for row in rows:
-            table.add_row(*(Text(cell.text, cell.style) for cell in row))
-        Console(file=sys.stdout, highlight=False).print(table)
+    @contextmanager
+    def redrawn(self) -> Iterator[Callable[[Callable[[], View]], None] | None]:
+        """Give a function that shows a view, which is made anew each second, in place of the last one.
+
+        Gives ``None`` where nothing can be redrawn: without a terminal, on a dumb one, and with ``--json``. What is
+        shown last stays.
+        """
+        if self.json_wanted or not sys.stdout.isatty() or _console().is_dumb_terminal:
+            yield None
+            return
+        from rich.console import Group  # noqa: PLC0415 - 50 ms, which only a terminal needs
+        from rich.live import Live  # noqa: PLC0415
+
+        make: Callable[[], View] = lambda: View([])  # noqa: E731 - replaced below
+
+        def drawn() -> Group:
+            view = make()
+            return Group(*map(_rich_line, view.lines), *([_rich_table(view.head, view.rows)] if view.head else []))
+
+        with Live(
+            get_renderable=drawn,
+            console=_console(),
+            refresh_per_second=1,
+            # A sentence about a lost connection comes above it, unless stderr goes elsewhere.
+            redirect_stderr=sys.stderr.isatty(),
+        ) as live:
+
+            def show(made: Callable[[], View]) -> None:
+                nonlocal make
+                make = made
+                live.refresh()
+
+            yield show
 
     # --- stderr: everything else -------------------------------------------------------------------------------------
 
@@ -127,11 +209,11 @@ class Output:
 
     def warn(self, text: str) -> None:
         """Print a warning, also with ``--quiet``."""
-        self._talk(f"Warning: {text}")
+        self._talk(f" {text}", Styled("Warning:", "bold yellow"))
 
     def complain(self, message: str, hint: str) -> None:
         """Print what went wrong, and in a second line what to do about it."""
-        self._talk(f"Error: {message}")
+        self._talk(f" {message}", _ERROR)
         if hint:
             self._talk(hint)
 
@@ -141,21 +223,48 @@ class Output:
         if self.json_wanted:
             sys.stderr.write(json.dumps(said) + "\n")
             return
-        self._talk(f"Error: {error.message}")
+        self._talk(f" {error.message}", _ERROR)
         for line in _listed(said):
             self._talk(f"  {line}")
         if error.hint:
             self._talk(error.hint)
 
     @staticmethod
-    def _talk(text: str) -> None:
+    def _talk(text: str, first: Styled = _NOTHING) -> None:
         sys.stdout.flush()  # so that both come in their order where they go to the same place
-        sys.stderr.write(clean(text) + "\n")
+        if first.text and sys.stderr.isatty():
+            _console(sys.stderr).print(_rich_line((first, text)), soft_wrap=True)
+        else:
+            sys.stderr.write(f"{first.text}{clean(text)}\n")
         sys.stderr.flush()
 
 
 def _cell(cell: Cell) -> Styled:
     return Styled(clean(cell.text), cell.style) if isinstance(cell, Styled) else Styled(clean(cell), "")
+
+
+def _console(file: TextIO | None = None) -> "Console":
+    from rich.console import Console  # noqa: PLC0415 - 50 ms, which only a terminal needs
+
+    return Console(file=file or sys.stdout, highlight=False)
+
+
+def _rich_line(parts: Sequence[Cell]) -> "Text":
+    from rich.text import Text  # noqa: PLC0415 - 50 ms, which only a terminal needs
+
+    return Text.assemble(*((cell.text, cell.style) for cell in map(_cell, parts)))
+
+
+def _rich_table(head: Sequence[str], rows: Sequence[Sequence[Cell]]) -> "Table":
+    from rich.table import Table  # noqa: PLC0415 - 50 ms, which only a terminal needs
+    from rich.text import Text  # noqa: PLC0415
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in head:
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell.text, cell.style) for cell in map(_cell, row)))
+    return table
 
 
 def _plain(value: object) -> object:

@@ -17,16 +17,20 @@ returns nothing (exit code 0) or an exit code, and raises ``DagferryError``.
 
 import functools
 import os
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from dagferry_client.api import Api
 from dagferry_client.output import Output
-from dagferry_client.settings import DEPLOYMENT, Flags, Target, check_exposure, resolve
 from dagferry_core.errors import SetupError
+
+if TYPE_CHECKING:
+    # --help does without them, and is fast without them.
+    from dagferry_client.api import Api
+    from dagferry_client.settings import Target
 
 HELP_OPTIONS = {"help_option_names": ["-h", "--help"]}
 
@@ -34,16 +38,17 @@ HELP_OPTIONS = {"help_option_names": ["-h", "--help"]}
 class Run:
     """One run of a sub-command: where it goes, and how it prints. Nothing is read or connected before it is needed."""
 
-    def __init__(self, flags: Flags, output: Output) -> None:
+    def __init__(self, flags: Mapping[str, Any], output: Output) -> None:
         self._flags = flags
         self.output = output
 
     @functools.cached_property
-    def target(self) -> Target:
+    def target(self) -> "Target":
         """Where the command goes; raises ``SetupError`` if that is not known, or the token would be exposed."""
         from dagferry_client.credentials import exposed_file  # noqa: PLC0415
+        from dagferry_client.settings import Flags, check_exposure, resolve  # noqa: PLC0415
 
-        target = resolve(self._flags, os.environ, Path.cwd())
+        target = resolve(Flags(**self._flags), os.environ, Path.cwd())
         check_exposure(target)
         exposed = exposed_file(target.token.file) if target.token.file else ""
         for warning in (*target.warnings, *([exposed] if exposed else [])):
@@ -51,20 +56,26 @@ class Run:
         return target
 
     @functools.cached_property
-    def api(self) -> Api:
+    def api(self) -> "Api":
         """The endpoints of the target's server."""
+        from dagferry_client.api import Api  # noqa: PLC0415
         from dagferry_client.credentials import Credentials  # noqa: PLC0415
         from dagferry_client.http import Http  # noqa: PLC0415 - 130 ms, which --help does without
 
         target = self.target
         return Api(Http(target, Credentials(target.token, target.server, os.environ), self.output.say))
 
-    @property
+    @functools.cached_property
     def deployment(self) -> str:
-        """The name of the deployment; raises ``SetupError`` if none was given."""
+        """The name of the deployment. If none was given it is asked for on a terminal; else raises ``SetupError``."""
         target = self.target
         if target.deployment:
             return target.deployment
+        if sys.stdin.isatty() and sys.stderr.isatty():
+            from dagferry_client.pick import pick  # noqa: PLC0415 - hardly any run needs it
+
+            if picked := pick(self.api.deployments()):
+                return picked
         if target.known:
             raise SetupError(
                 f"No deployment was given, and {target.file} does not decide: it has the targets "
@@ -73,27 +84,50 @@ class Run:
             )
         raise SetupError(
             "No deployment was given.",
-            f"Give it with --deployment or {DEPLOYMENT}. Run: dagferry deployments, for a list of them.",
+            "Give it with --deployment or DAGFERRY_DEPLOYMENT. Run: dagferry deployments, for a list of them.",
         )
 
 
+class OptionalValue(click.Option):
+    """An option with an optional value: ``--wait`` means ``--wait=bare``. The next argument is never its value."""
+
+    def __init__(self, *names: Any, bare: str, **settings: Any) -> None:
+        super().__init__(*names, **settings)
+        self.bare = bare
+
+
 class Command(click.Command):
-    """A sub-command, with its ``examples`` at the end of its help: command lines that work."""
+    """A sub-command, with its ``examples`` at the end of its help: command lines that work.
+
+    ``prints`` are the types of what it prints with ``--json``, of which docs/reference/json/ has the schema. ``exits``
+    says what its exit codes mean, where the list for all commands does not.
+    """
 
     examples: Sequence[str] = ()
+    prints: Sequence[type] = ()
+    exits: Mapping[int, str] = {}
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Give the options that were written without a value the one that this means."""
+        bare = {name: one.bare for one in self.params if isinstance(one, OptionalValue) for name in one.opts}
+        end = args.index("--") if "--" in args else len(args)
+        return super().parse_args(ctx, [f"{a}={bare[a]}" if a in bare else a for a in args[:end]] + args[end:])
 
     def format_epilog(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the examples."""
+        """Write the exit codes and the examples."""
+        if self.exits:
+            with formatter.section("Exit codes"):
+                formatter.write_dl([(str(code), meaning) for code, meaning in self.exits.items()])
         with formatter.section("Examples"):
             for example in self.examples:
                 formatter.write(f"  {example}\n")  # never wrapped: it is to be copied
 
 
-_PRINTING = (
+PRINTING = (
     click.option("--json", "json_wanted", is_flag=True, help="Print JSON on stdout, and errors as JSON on stderr."),
     click.option("-q", "--quiet", is_flag=True, help="Print data, warnings and errors only."),
 )
-_CONNECTION = (
+CONNECTION = (
     click.option("--target", metavar="NAME", help="A target of dagferry.toml."),
     click.option("-s", "--server", metavar="URL", help="The server. [DAGFERRY_SERVER]"),
     click.option("-d", "--deployment", metavar="NAME", help="The deployment. [DAGFERRY_DEPLOYMENT]"),
@@ -104,26 +138,36 @@ _CONNECTION = (
 )
 
 
+_FLAGS = ("server", "deployment", "target", "token", "token_file", "ca_file", "allow_plain_http")
+"""The values of ``CONNECTION``, which are the fields of ``settings.Flags``."""
+_NO_EXITS: Mapping[int, str] = {}
+
+
 def sub_command(
-    *options: Callable[[Any], Any], examples: Sequence[str], connects: bool = True
+    *options: Callable[[Any], Any],
+    examples: Sequence[str],
+    prints: Sequence[type] = (),
+    exits: Mapping[int, str] = _NO_EXITS,
+    connects: bool = True,
 ) -> Callable[[Callable[..., int | None]], Command]:
     """Return a decorator that makes a sub-command of a function.
 
     ``options`` are those of ``click`` that only this command has, in the order of its help; the function gets their
-    values by name, after a ``Run``. Without ``connects`` it has no options for a server, and must not ask one.
+    values by name, after a ``Run``. ``examples``, ``prints`` and ``exits`` are those of ``Command``. Without
+    ``connects`` it has no options for a server, and must not ask one.
     """
 
     def decorate(function: Callable[..., int | None]) -> Command:
         @functools.wraps(function)
         def call(json_wanted: bool, quiet: bool, **values: Any) -> int | None:  # noqa: FBT001 - click passes by name
-            flags = Flags(**{name: values.pop(name) for name in Flags._fields if name in values})
+            flags = {name: values.pop(name) for name in _FLAGS if name in values}
             return function(Run(flags, Output(json_wanted=json_wanted, quiet=quiet)), **values)
 
         decorated: Callable[..., int | None] = call
-        for option in reversed((*options, *(_CONNECTION if connects else ()), *_PRINTING)):
+        for option in reversed((*options, *(CONNECTION if connects else ()), *PRINTING)):
             decorated = option(decorated)
         made = click.command(cls=Command, context_settings=HELP_OPTIONS)(decorated)
-        made.examples = tuple(examples)
+        made.examples, made.prints, made.exits = tuple(examples), tuple(prints), exits
         return made
 
     return decorate

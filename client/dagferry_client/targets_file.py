@@ -30,7 +30,7 @@ FILE = "dagferry.toml"
 PROJECT_FILE = "pyproject.toml"
 MAX_FILE_BYTES = 1 << 20
 
-_TEXTS = ("server", "deployment", "token-file", "token-env", "ca-file")
+_TEXTS = ("server", "deployment", "token-file", "token-env", "ca-file", "airflow-python", "airflow")
 _PATHS = ("token-file", "ca-file")
 _SWITCHES = ("allow-plain-http",)
 _BRANCH = "branch"
@@ -46,6 +46,8 @@ class Entry(NamedTuple):
     ca_file: str | None = None
     allow_plain_http: bool | None = None
     branches: tuple[str, ...] = ()
+    airflow_python: str | None = None
+    airflow: str | None = None
 
 
 class TargetsFile(NamedTuple):

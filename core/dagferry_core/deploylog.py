@@ -4,8 +4,9 @@ An entry is a JSON file that is written once. The log is ordered by sequence alo
 backwards, even if the clock does.
 
 Format 2 added the fields after ``removed`` in ``Deploy``. Entries of format 1, which has none of them, are read as they
-are, and so will be entries of later formats: unknown fields are ignored, and unknown kinds are kept as they are. Each
-entry has the hash of the bytes of the previous one, so that a log cannot be rewritten unnoticed.
+are, and so will be entries of later formats: unknown fields are ignored, and unknown kinds are kept as they are. Fields
+at their defaults are not stored, so ``under``, ``flags`` and ``source``, which came later, changed no entry without
+them. Each entry has the hash of the bytes of the previous one, so that a log cannot be rewritten unnoticed.
 """
 
 import hashlib
@@ -25,6 +26,11 @@ MAX_DESCRIPTION_CHARACTERS = 1000
 DAY_SECONDS = 86400
 NONCE_BYTES = 8
 
+UPLOAD, ROLLBACK, PROMOTE = "upload", "rollback", "promote"
+"""The kinds of deploys."""
+REPEATED = "repeated"
+"""The flag of a deploy whose content its actor had deployed just before others did."""
+
 _KIND = re.compile(r"[a-z][a-z0-9_-]{0,39}")
 _NONCE = re.compile(rf"[0-9a-f]{{{2 * NONCE_BYTES}}}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -38,7 +44,9 @@ class Deploy(NamedTuple):
     the previous deploy. ``nonce`` is random, in hex: no two writers ever write the same entry. ``previous`` is the
     sha256, in hex, of the previous entry as it was stored, empty in the first one; ``details`` that of the file with
     the deploy's details (see ``dagferry_core.deploy_details``), empty if it has none. ``git`` says where the content
-    comes from.
+    comes from. ``under`` is the folder that was deployed, such as ``team-a/``, empty for all of the tree. ``flags`` are
+    the words for what was unusual, such as ``repeated`` or ``skip_gate``; ``None`` if nothing was. ``source`` is the
+    version that was rolled back to, or the ``deployment@version`` that was promoted.
     """
 
     sequence: int
@@ -56,6 +64,9 @@ class Deploy(NamedTuple):
     previous: str = ""
     details: str = ""
     git: Mapping[str, str] | None = None
+    under: str = ""
+    flags: list[str] | None = None
+    source: str = ""
 
     def encode(self) -> bytes:
         """Return the entry as it is stored, without fields at their defaults: an entry of format 1 stays as it was."""
@@ -109,6 +120,10 @@ def next_deploy(
     nonce: str,
     previous: str = "",
     details: str = "",
+    git: Mapping[str, str] | None = None,
+    under: str = "",
+    flags: Sequence[str] = (),
+    source: str = "",
 ) -> Deploy:
     """Return the entry that follows ``newest``, the newest readable one.
 
@@ -134,6 +149,10 @@ def next_deploy(
         nonce=nonce,
         previous=previous,
         details=details,
+        git=git,
+        under=under,
+        flags=list(flags) or None,
+        source=source,
     )
 
 

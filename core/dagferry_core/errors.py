@@ -17,7 +17,8 @@ status, exit code and hint. Each error is defined in the package that raises it:
 ``FormatError`` is not one of them: callers turn it into one.
 """
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from dagferry_core.documentation import Audience
 
@@ -33,7 +34,8 @@ class DagferryError(Exception):
     """An internal error: a bug in Dagferry.
 
     The root of all errors. They are written for the person who has to act: ``message`` says what happened to which
-    file or request, ``hint`` what to do next (by default the hint of the class).
+    file or request, ``hint`` what to do next (by default the hint of the class). ``details`` are further facts for
+    programs, as JSON; ``detail_fields`` says what those of a class mean.
     """
 
     code: ClassVar[str] = "internal"
@@ -41,15 +43,17 @@ class DagferryError(Exception):
     exit_code: ClassVar[int] = 1
     audience: ClassVar[Audience] = Audience.OPERATORS
     default_hint: ClassVar[str] = "This is a bug in Dagferry. Please report it, with what the log says about it."
+    detail_fields: ClassVar[Mapping[str, str]] = {}
 
-    def __init__(self, message: str, hint: str | None = None) -> None:
+    def __init__(self, message: str, hint: str | None = None, details: Mapping[str, Any] | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.hint = self.default_hint if hint is None else hint
+        self.details: Mapping[str, Any] = details or {}
 
-    def as_dict(self) -> dict[str, str]:
-        """Return the body of an HTTP answer: ``code``, ``message``, ``hint``."""
-        return {"code": self.code, "message": self.message, "hint": self.hint}
+    def as_dict(self) -> dict[str, Any]:
+        """Return the body of an HTTP answer: ``code``, ``message``, ``hint``, and the ``details`` beside them."""
+        return {**self.details, "code": self.code, "message": self.message, "hint": self.hint}
 
 
 class SetupError(DagferryError):

@@ -4,6 +4,9 @@ Clients of the upload protocol treat only 200 as success, retry after a 5xx and 
 always 503 or 507, never 429. The errors of archives are in ``dagferry_core.archive.errors``.
 """
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 from dagferry_core.documentation import DOCUMENTATION, Audience
 from dagferry_core.errors import EXIT_NOT_ALLOWED, EXIT_REFUSED, EXIT_UNAVAILABLE, DagferryError
 
@@ -81,6 +84,44 @@ class DeploymentDisabled(RequestError):
     )
 
 
+class VersionMismatch(RequestError):
+    """The current version is not the one that the request expects (`If-Match`)."""
+
+    code = "version_mismatch"
+    audience = Audience.DEPLOYERS
+    status = 412
+    exit_code = EXIT_REFUSED
+    default_hint = (
+        "Nothing was deployed. Look at what was deployed meanwhile, GET /{deployment}/dags/deploys, then deploy on top "
+        "of it with its version."
+    )
+    detail_fields: ClassVar[Mapping[str, str]] = {
+        "version": "The current version, or the last one of the folder; empty if there is none. Absent if unknown.",
+        "actor": "Who deployed it.",
+        "time": "When, in seconds since the epoch.",
+    }
+
+
+class BaseGone(RequestError):
+    """The version that an upload is a change of is not there any more."""
+
+    code = "base_gone"
+    audience = Audience.CLIENTS
+    status = 409
+    exit_code = EXIT_NOT_ALLOWED
+    default_hint = "Nothing was deployed. Send the change of the current version instead, or upload the complete tree."
+    detail_fields: ClassVar[Mapping[str, str]] = {"version": "The current version; empty if nothing is deployed."}
+
+
+class ChangeMismatch(RequestError):
+    """A change does not lead from its base to the expected digest, or it removes what is not there."""
+
+    code = "change_mismatch"
+    audience = Audience.CLIENTS
+    status = 422
+    default_hint = "Nothing was deployed. Upload the complete tree, which needs no base."
+
+
 class DeploymentFrozen(RequestError):
     """The deployment is frozen: an administrator stopped deploys for a while; the message gives the reason."""
 
@@ -114,6 +155,38 @@ class TooManyDeployments(RequestError):
     default_hint = "Delete deployments that are no longer needed."
 
 
+class GateRefused(RequestError):
+    """Airflow could not load DAG files of this content, because they do not parse, or could not find any."""
+
+    code = "gate_refused"
+    audience = Audience.DEPLOYERS
+    status = 422
+    default_hint = (
+        "Nothing was deployed. Correct the files and deploy again. In an emergency, a caller with the scope override "
+        "may add ?skip_gate=1."
+    )
+    detail_fields: ClassVar[Mapping[str, str]] = {
+        "problems": "The first 20, each with `path`, `line`, `column` and `message`.",
+        "problem_count": "How many there are.",
+    }
+
+
+class RemovalsRefused(RequestError):
+    """The deploy would remove, or hide by `.airflowignore`, most of the DAG files (`max-removed-percent`)."""
+
+    code = "removals_refused"
+    audience = Audience.DEPLOYERS
+    status = 422
+    default_hint = (
+        "Nothing was deployed. Upload the whole dags folder, not only what has changed. If these DAGs are meant to go, "
+        "a caller with the scope override may add ?allow_removals=1."
+    )
+    detail_fields: ClassVar[Mapping[str, str]] = {
+        "removed_paths": "The first 200 DAG files that would be gone.",
+        "removed_count": "How many there are.",
+    }
+
+
 class VersionNotFound(RequestError):
     """The deploy log does not contain this version."""
 
@@ -129,7 +202,7 @@ class FileNotInBundle(RequestError):
     code = "file_not_found"
     status = 404
     exit_code = EXIT_NOT_ALLOWED
-    default_hint = "List the version's files with: GET /{deployment}/dags/versions/{version}/files"
+    default_hint = "GET /{deployment}/dags/versions/{version}/files lists the version's files."
 
 
 class BundleGone(RequestError):
@@ -225,7 +298,9 @@ class ShuttingDown(ServerError):
 
 
 class TooManyUploads(ServerError):
-    """The maximum number of concurrent uploads to the deployment, or by this caller, is reached."""
+    """The maximum number of concurrent uploads, or of rollbacks and promotes, to the deployment or by this caller is
+    reached.
+    """
 
     code = "too_many_uploads"
 
@@ -247,6 +322,16 @@ class DeployContended(ServerError):
     """Other servers kept adding deploys to the deploy log at the same time."""
 
     code = "deploy_contended"
+
+
+class GateUnavailable(ServerError):
+    """Whether the DAG files parse could not be found out: ruff took too long, was killed, or failed."""
+
+    code = "gate_unavailable"
+    default_hint = (
+        "Deploy again in a moment. If it fails again, the server's log says more. In an emergency, a caller with the "
+        "scope override may add ?skip_gate=1."
+    )
 
 
 class IssuerUnavailable(ServerError):

@@ -13,12 +13,14 @@ from dagferry_core import __version__
 from dagferry_core.limits import UploadLimit
 from dagferry_server.config.watched import Reload
 from dagferry_server.deploys.deployment import Deployment
+from dagferry_server.errors import GateRefused, GateUnavailable, RemovalsRefused
 from dagferry_server.fleet.status import PodState, State
 
 PREFIX = "dagferry_server_"
 DEPLOYMENT = "deployment"
 OUTCOME_OK = "ok"
 OUTCOME_UNCHANGED = "unchanged"
+OUTCOME_DRY_RUN = "dry_run"
 CLIENT_DISCONNECTED = "client_disconnected"
 """The outcome of an upload, and the status of a request, whose client disconnected before its answer, or in the middle
 of it; a deploy that was logged before remains."""
@@ -48,8 +50,8 @@ class Metrics:
         self.uploads = make(
             Counter,
             "uploads_total",
-            "Uploads by outcome: ok, unchanged, client_disconnected, or an error's code. The deployment is empty if it "
-            "does not exist or the caller may not know of it.",
+            "Uploads by outcome: ok, unchanged, dry_run, client_disconnected, or an error's code. The deployment is "
+            "empty if it does not exist or the caller may not know of it.",
             of,
             "outcome",
         )
@@ -72,6 +74,28 @@ class Metrics:
         )
         self.commit_seconds = make(
             Histogram, "upload_commit_seconds", "Time to store a bundle and its deploy.", of, buckets=_SECONDS
+        )
+        self.webhooks = make(
+            Counter,
+            "webhooks_total",
+            "Messages to webhooks: delivered, dropped, and failed attempts, which are repeated.",
+            of,
+            "outcome",
+        )
+        self.gate_seconds = make(
+            Histogram,
+            "gate_seconds",
+            "Time to check the DAG files of a deploy, before its commit and without queueing.",
+            of,
+            buckets=_SECONDS,
+        )
+        self.refusals = make(
+            Counter,
+            "refusals_total",
+            "Deploys that were not made because of their DAG files, by the code of the error: gate_refused, "
+            "removals_refused, gate_unavailable.",
+            of,
+            "outcome",
         )
         self.bundle_sent_bytes = make(Counter, "bundle_sent_bytes_total", "Bytes of complete bundles sent.", of)
         self.patch_sent_bytes = make(Counter, "patch_sent_bytes_total", "Bytes of patches sent.", of)
@@ -147,6 +171,8 @@ class Metrics:
         """Show the counters of a deployment from the start, so that their first increase is seen."""
         for outcome in (OUTCOME_OK, OUTCOME_UNCHANGED):
             self.uploads.labels(deployment, outcome)
+        for error in (GateRefused, RemovalsRefused, GateUnavailable):
+            self.refusals.labels(deployment, error.code)
         for metric in (self.received_bytes, self.bundle_sent_bytes, self.patch_sent_bytes):
             metric.labels(deployment)
 

@@ -15,7 +15,7 @@ from dagferry_follow.remote.download import open_download
 from dagferry_follow.remote.server import CONNECT_SECONDS, SILENCE_SECONDS, Report, Server
 from dagferry_follow.volume import tree as trees
 from dagferry_follow.volume.staging import Content
-from dagferry_follow.volume.tree import Damage
+from dagferry_follow.volume.tree import Damage, Tree
 from dagferry_follow.volume.volume import Volume
 from dagferry_runtime.lines import fields
 from dagferry_sidecar.decide import decide
@@ -211,17 +211,22 @@ class Loop:
         now = time.monotonic()
         self._download_until = max(self._state.rules.deadline, now + MIN_DOWNLOAD_SECONDS)
         have = base.record.version if base else ""
-        download = self._server.download(deploy.version, have, timeout=request_timeout(self._state, now))
+        retained = self._volume.retained(deploy.digest) if base else None
+        download = self._server.download(
+            deploy.version, have, retained=deploy.digest if retained else "", timeout=request_timeout(self._state, now)
+        )
         old = base.tree.manifest if base else None
         try:
             with open_download(download, old, deploy.digest, self._heartbeat) as (manifest, content):
-                fresh = self._stage_and_swap(deploy, manifest, content)
+                fresh = self._stage_and_swap(deploy, manifest, content, retained)
         finally:
             self._stats.download_bytes[download.kind] += download.received
         return deploy, download.kind, download.received, fresh
 
-    def _stage_and_swap(self, deploy: DeployRef, manifest: Manifest, content: Content) -> list[str]:
-        with self._volume.stage(deploy, manifest) as staging:
+    def _stage_and_swap(
+        self, deploy: DeployRef, manifest: Manifest, content: Content, retained: Tree | None = None
+    ) -> list[str]:
+        with self._volume.stage(deploy, manifest, retained) as staging:
             staging.populate(content)
             return self._volume.swap(staging, time.time)
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import click
 import pytest
 
-from dagferry_client import app
 from dagferry_client.app import COMMANDS, cli
+from dagferry_client.exits import EXIT_PIPE_CLOSED
 from dagferry_client.run import Command
 from dagferry_core import __version__
 
@@ -74,15 +74,18 @@ def test_alone_it_shows_its_help_and_is_a_mistake(dagferry) -> None:
     done = dagferry()
     assert done.code == 2
     assert "Commands:" in done.out + done.err
+    assert "\n  status  " in done.err
+    assert done.out == ""
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
         (["stauts"], "There is no command 'stauts'. Did you mean status?"),
-        (["x"], "There is no command 'x'. The commands are status, "),
+        (["x"], f"There is no command 'x'. The commands are {', '.join(COMMANDS)}."),
         (["whoami", "--sever", "x"], "Did you mean '--server'?"),
         (["whoami", "extra"], "extra"),
+        (["completion"], "Choose from: bash, zsh, fish\n"),
         (["--bogus"], "--bogus"),
     ],
 )
@@ -125,8 +128,41 @@ print(*sys.modules, file=sys.stderr)
     loaded = set(run(code).stderr.split())
     assert "click" in loaded
     assert (
-        loaded & {"requests", "urllib3", "rich", "id", "ruff", "pathspec", "zstandard", "asyncio", "aiohttp"} == set()
+        loaded
+        & {
+            "http.client",
+            "email",
+            "ssl",
+            "requests",
+            "urllib3",
+            "rich",
+            "id",
+            "ruff",
+            "pathspec",
+            "zstandard",
+            "asyncio",
+            "aiohttp",
+        }
+        == set()
     )
+
+
+def test_an_interrupt_in_the_middle_of_anything_is_no_traceback() -> None:
+    code = """
+import sys
+from dagferry_client import app, settings
+
+class HalfMade:
+    def __init__(self):
+        raise KeyboardInterrupt
+    def __del__(self):
+        self.absent
+
+settings.find_targets_file = lambda folder: HalfMade()
+sys.exit(app.main(["whoami"]))
+"""
+    done = run(code)
+    assert (done.returncode, done.stderr.strip(), done.stdout) == (130, "", "")
 
 
 def test_output_that_nobody_reads_is_no_traceback() -> None:
@@ -139,5 +175,5 @@ os.dup2(writer, 1)
 sys.exit(app.main(["completion", "bash"]))
 """
     done = run(code)
-    assert done.returncode == app.EXIT_PIPE_CLOSED
+    assert done.returncode == EXIT_PIPE_CLOSED
     assert done.stderr == ""

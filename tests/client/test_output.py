@@ -55,6 +55,51 @@ def test_colors_are_for_terminals_without_no_color(capsys, monkeypatch) -> None:
     assert capsys.readouterr().out == "prod: HEALTHY\n"
 
 
+def test_lines_of_files_are_exact_for_programs_and_harmless_on_terminals(capsys, monkeypatch) -> None:
+    lines = [Styled("+a\tb\r\x1b[2J é", "green"), Styled("-[red]", "")]
+    Output().text(lines)
+    assert capsys.readouterr().out == "+a\tb\r\x1b[2J é\n-[red]\n"
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", "10")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    Output().text([*lines, Styled("x" * 30, "")])
+    assert capsys.readouterr().out == f"\x1b[32m+a      b??[2J é\x1b[0m\n-[red]\n{'x' * 30}\n"
+
+
+def test_a_row_that_is_longer_than_the_terminal_goes_on_in_its_last_column(capsys, monkeypatch) -> None:
+    row = ((Styled("ok", "green"), "dns", "one two three four five six"), (4, 3))
+    Output().row(*row)
+    assert capsys.readouterr().out == "ok    dns  one two three four five six\n"
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", "31")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    Output().row(*row)
+    lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+    assert lines == ["\x1b[32mok  \x1b[0m  dns  one two three four", "           five six"]
+
+
+def test_a_url_is_not_broken_on_a_narrow_terminal(capsys, monkeypatch) -> None:
+    for stream in (sys.stdout, sys.stderr):
+        monkeypatch.setattr(stream, "isatty", lambda: True, raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "20")
+    url = "https://dags.example.com/a/long/path"
+    Output().styled(url)
+    Output().complain(url, url)
+    printed = capsys.readouterr()
+    assert (printed.out.count(url), printed.err.count(url)) == (1, 2)
+
+
+def test_the_word_error_is_red_on_a_terminal_alone(capsys, monkeypatch) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    Output().complain("It failed.", "")
+    assert capsys.readouterr().err == "\x1b[1;31mError:\x1b[0m It failed.\n"
+
+
 def test_quiet_silences_talk_and_neither_warnings_nor_errors(capsys) -> None:
     output = Output(quiet=True)
     output.say("x")

@@ -104,7 +104,7 @@ def test_an_entry_of_format_1_is_read_as_it_is(name: str) -> None:
     raw = json.loads(data)
     entry = decode(data, raw["sequence"])
     assert {field: getattr(entry, field) for field in raw} == raw
-    assert entry[10:] == (1, "", "", "", None)
+    assert entry[10:] == (1, "", "", "", None, "", None, "")
     assert entry.encode() == data
 
 

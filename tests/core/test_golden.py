@@ -158,8 +158,9 @@ def test_a_bundle_and_its_index_are_written_alike(number) -> None:
     assert [len(frame) for frame in frames_of(made.body)] == [len(frame) for frame in frames_of(was)]
     data = bundle_path(WRITTEN, number, ".index").read_bytes()
     index = Index.decode(data)
-    assert (made.bundle.imports, made.bundle.reads) == (index.imports, index.reads)
-    assert same_compressed(WRITTEN, data, Index(index.frames, made.bundle.imports, made.bundle.reads).encode())
+    bundle = made.bundle
+    assert (bundle.imports, bundle.reads, bundle.dags) == (index.imports, index.reads, index.dags)
+    assert same_compressed(WRITTEN, data, Index(index.frames, bundle.imports, bundle.reads, bundle.dags).encode())
 
 
 @pytest.mark.parametrize(("old", "new"), PATCHES)

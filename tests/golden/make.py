@@ -41,7 +41,7 @@ LONG = "team/" + "long_" * 25 + "ä.sql"
 FIRST = {
     "etl.py": b"import shop\n\nopen('sql/load.sql')\n",
     "shop.py": b"rate = 1\n" + b"".join(b"prices[%d] = %d\n" % (number, number * 7919 % 1009) for number in range(200)),
-    "other.py": b"import os\n",
+    "other.py": b"import os\n\nother = DAG('other')\n",
     "empty.py": b"",
     "bin/run.sh": b"#!/bin/sh\nexec true\n",
     "sql/load.sql": b"select 1\n",

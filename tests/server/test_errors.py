@@ -6,7 +6,7 @@ from dagferry_server.errors import IssuerUnavailable, RequestError, ServerError
 
 def test_what_the_caller_must_change_is_a_4xx_and_never_429() -> None:
     for error in with_subclasses(RequestError):
-        assert error.status in {400, 401, 403, 404, 405, 409, 410, 413, 423}
+        assert error.status in {400, 401, 403, 404, 405, 409, 410, 412, 413, 422, 423}
         assert error.exit_code in {EXIT_REFUSED, EXIT_NOT_ALLOWED}
 
 

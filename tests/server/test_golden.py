@@ -129,7 +129,7 @@ async def test_the_same_uploads_are_answered_and_stored_alike(start, tmp_path) -
         now[0] = current.body["time"]
         told = await repeat(server, was)
         assert goldens.compared(told.headers) == goldens.compared(was.headers)
-        assert goldens.wordless(told.json) == goldens.wordless(goldens.renamed(was.body))
+        assert goldens.holds(goldens.wordless(told.json), goldens.wordless(goldens.renamed(was.body)))
         for what in ("current", "whole", "patch")[: 2 if number == DEPLOYS[0] else 3]:
             then = exchange(WRITTEN, f"then-{number}-{what}")
             answer = await repeat(server, then)

@@ -1,5 +1,7 @@
 """``dagferry completion``: the script with which a shell completes commands and options."""
 
+from typing import NamedTuple
+
 import click
 
 from dagferry_client.run import Run, sub_command
@@ -9,6 +11,13 @@ VARIABLE = "_DAGFERRY_COMPLETE"
 """The variable with which the script asks the command for completions."""
 
 
+class Script(NamedTuple):
+    """A script, and the shell that reads it."""
+
+    shell: str
+    script: str
+
+
 @sub_command(
     click.argument("shell", type=click.Choice(SHELLS)),
     examples=(
@@ -16,6 +25,7 @@ VARIABLE = "_DAGFERRY_COMPLETE"
         "dagferry completion zsh > ~/.zfunc/_dagferry",
         "dagferry completion fish > ~/.config/fish/completions/dagferry.fish",
     ),
+    prints=(Script,),
     connects=False,
 )
 def command(run: Run, shell: str) -> None:
@@ -28,6 +38,6 @@ def command(run: Run, shell: str) -> None:
     assert completion  # noqa: S101 - click has all of SHELLS
     script = completion(cli, {}, PROGRAM, VARIABLE).source()
     if run.output.json_wanted:
-        run.output.json({"shell": shell, "script": script})
+        run.output.json(Script(shell, script))
     else:
         click.echo(script)

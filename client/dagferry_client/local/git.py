@@ -1,7 +1,7 @@
 """What Git, or the CI job, says of the dags folder: commit, branch, author, message, repository.
 
-A repository is somebody else's data, and its configuration can name programs to run. So Git runs without hooks,
-monitors, pagers and prompts, and for a limited time; whatever fails, a deploy goes on without these facts.
+A repository is somebody else's data, and its configuration can name programs to run. So Git runs without monitors,
+signatures, pagers and prompts, writes nothing, and has a limited time; whatever fails, a deploy goes on without it.
 """
 
 import os
@@ -22,14 +22,14 @@ SHORT_COMMIT = 7
 
 _HARDENED = (
     *("--no-pager", "--no-optional-locks", "--literal-pathspecs"),
-    *("-c", "core.fsmonitor=false", "-c", f"core.hooksPath={os.devnull}", "-c", "log.showSignature=false"),
+    *("-c", "core.fsmonitor=false", "-c", "log.showSignature=false"),
 )
 _DROPPED = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_OBJECT_DIRECTORY", "GIT_NAMESPACE",
             "GIT_PREFIX", "GIT_EXTERNAL_DIFF")  # fmt: skip
 """Set inside a Git hook: they name the repository of the hook, not that of the dags folder."""
 _ADDED = {"GIT_TERMINAL_PROMPT": "0", "GIT_ASKPASS": "", "LC_ALL": "C"}
 _STATUS = ("--untracked-files=normal", "--ignore-submodules=all")
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 
 
 class GitFailed(Exception):

@@ -55,15 +55,17 @@ def check_archive(
     rules: ArchiveRules,
     *,
     root: str | None = None,
+    under: str = "",
     when_large: Callable[[], object] = lambda: None,
 ) -> CheckedArchive:
     """Check the whole archive ``upload`` and append the contents of its files to ``spool``.
 
     Both are buffered binary files; ``upload`` is read from its start. The bundle is what lies under the folder
     ``root``, a path that ``check_path`` returned, or ``"."`` for all of the archive; with ``None``, a top folder
-    ``dags/`` that holds all members, and else all. ``when_large`` is called when the archive turns out to have more
-    than ``LARGE_FILES`` files and folders. Raises the errors under ``ArchiveError`` and ``BundleError``; the
-    content of the spool is useless then.
+    ``dags/`` that holds all members, and else all. It will be the folder ``under`` (such as ``team-a/``) of a larger
+    bundle, and warnings name its files so. ``when_large`` is called when the archive turns out to have more than
+    ``LARGE_FILES`` files and folders. Raises the errors under ``ArchiveError`` and ``BundleError``; the content of the
+    spool is useless then.
     """
     upload_bytes = upload.seek(0, os.SEEK_END)
     upload.seek(0)
@@ -81,13 +83,14 @@ def check_archive(
         left = f" ({contents.excluded_files} were excluded)" if contents.excluded_files else ""
         raise BundleEmpty(f"The archive has {where}{left}.")
     manifest = Manifest(Entry(path, found.size, found.mode, found.sha256) for path, found in files.items())
+    paths = [under + path for path in manifest.files]
     return CheckedArchive(
         manifest=manifest,
         offsets={path: files[path].offset for path in manifest.files},
         warnings=[
             *(wrong_level(manifest.files) if root is None and not folder else ()),
-            *name_warnings(manifest.files),
-            *case_collisions(manifest.files),
+            *name_warnings(paths),
+            *case_collisions(paths),
         ],
         excluded=contents.excluded,
         excluded_files=contents.excluded_files,

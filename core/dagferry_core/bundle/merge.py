@@ -16,6 +16,11 @@ from dagferry_core.errors import FormatError
 from dagferry_core.limits import MAX_EXPANDED_BYTES, MAX_FILES, MAX_PATHS_BYTES
 
 
+def overlap(one: str, other: str) -> bool:
+    """Return whether one of two folders is the other, or contains it."""
+    return one.startswith(other) or other.startswith(one)
+
+
 def subtree(manifest: Manifest, under: str) -> Manifest:
     """Return the files below ``under``, by their paths relative to it."""
     if not under:

@@ -7,7 +7,8 @@ endian). The first part is text::
     dagferry-patch 1
     to <hex of the digest that must come out>
     remove <path>
-    copy <line of a manifest>      content that the old bundle has somewhere else, or with another mode
+    copy <line of a manifest>      content that the old bundle has somewhere else, or with another mode; or any content,
+                                   for a sidecar that still has a tree of the new bundle
     batch <number of files that follow>
     file <line of a manifest>      a new content
     touch <path>                   unchanged, but it imports or reads what changed: gets a new modification time
@@ -94,16 +95,19 @@ def worth_a_patch(changes: Changes) -> bool:
     return sum(map(len, changes)) <= MAX_PATCH_FILES
 
 
-def make_patch(old: BundleFile, new: BundleFile, touch: Sequence[str], max_bytes: int) -> bytes | None:
+def make_patch(
+    old: BundleFile, new: BundleFile, touch: Sequence[str], max_bytes: int, *, bare: bool = False
+) -> bytes | None:
     """Return the patch from ``old`` to ``new``, or ``None`` if it would be larger than ``max_bytes`` or useless.
 
-    ``touch`` are the unchanged paths that import or read something that changed (``graph.touched``).
+    ``touch`` are the unchanged paths that import or read something that changed (``graph.touched``). A ``bare`` patch
+    has no contents: it is for a sidecar that still has a tree of ``new``.
     """
     changes = new.manifest.changes_from(old.manifest)
     old_contents = {entry.sha256 for entry in old.manifest.files.values()}
     entries = [new.manifest.files[path] for path in sorted((*changes.added, *changes.changed))]
-    copied = [entry for entry in entries if entry.sha256 in old_contents]
-    written = [entry for entry in entries if entry.sha256 not in old_contents]
+    copied = [entry for entry in entries if bare or entry.sha256 in old_contents]
+    written = [entry for entry in entries if not bare and entry.sha256 not in old_contents]
     if any(entry.size > MAX_FILE_BYTES for entry in written):
         return None
     batches = list(_batches(written, old.manifest))

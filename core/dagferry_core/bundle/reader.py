@@ -89,13 +89,15 @@ class Part(NamedTuple):
 
 class Index(NamedTuple):
     """What is stored beside a bundle: its frames (see ``dagferry_core.bundle.writer``), what each Python file imports,
-    and hints to the data that it reads (see ``dagferry_core.source.reads``). ``reads`` is ``None`` in an index that was
-    written before hints were looked for.
+    hints to the data that it reads (see ``dagferry_core.source.reads``), and the DAG ids of those that have some (see
+    ``dagferry_core.source.dag_ids``). ``reads`` and ``dags`` are ``None`` in an index that was written before they were
+    looked for.
     """
 
     frames: list[frames.Frame]
     imports: dict[str, tuple[str, ...]]
     reads: dict[str, tuple[str, ...]] | None = None
+    dags: dict[str, tuple[str, ...]] | None = None
 
     def encode(self) -> bytes:
         """Return the index as it is stored."""
@@ -112,11 +114,11 @@ class Index(NamedTuple):
         """Read a stored index; raise ``FormatError`` if it is damaged."""
         try:
             raw: Any = json.loads(zstandard.decompress(data))
-            imports, reads = (
+            imports, reads, dags = (
                 None if found is None else {path: tuple(names) for path, names in found.items()}
-                for found in (raw["imports"], raw.get("reads"))
+                for found in (raw["imports"], raw.get("reads"), raw.get("dags"))
             )
-            return cls(_frame_starts(raw["frames"]), imports or {}, reads)
+            return cls(_frame_starts(raw["frames"]), imports or {}, reads, dags)
         except Exception as error:
             raise FormatError(f"the index is damaged: {error}") from error
 
@@ -171,6 +173,7 @@ class BundleFile:
         self._frames = frames.Frames(read, index.frames)
         self.imports = index.imports
         self.reads = index.reads
+        self.dags = index.dags
         size = self._frames.manifest_bytes()
         if size > LARGE_MANIFEST_BYTES:
             when_large()
@@ -186,8 +189,8 @@ class BundleFile:
         self._size = offset + len(END)
 
     def forget_sources(self) -> None:
-        """Free the memory of what its Python files import and read: with many files, it is tens of MiB."""
-        self.imports, self.reads = {}, None
+        """Free the memory of what was found in its Python files: with many of them, it is tens of MiB."""
+        self.imports, self.reads, self.dags = {}, None, None
 
     @property
     def stored_bytes(self) -> int:
@@ -202,6 +205,15 @@ class BundleFile:
     def read(self, path: str) -> bytes:
         """Return the content of a file."""
         return b"".join(self.contents(path))
+
+    def open_content(self, entry: Entry) -> frames.RangeRead:
+        """Return what reads the content of one of its files at any place."""
+        first = self._offsets[bisect_left(self._paths, entry.path)]
+
+        def read(offset: int, size: int) -> bytes:
+            return self._frames.range(first + offset, max(0, min(size, entry.size - offset)))
+
+        return read
 
     def stored_frame(self, parts: Sequence[Part]) -> tuple[bytes, str] | None:
         """Return the frame that holds exactly ``parts``, and the sha256 that it had when it was written.

@@ -154,14 +154,16 @@ class Server:
             return None
         return read_deploy_ref(self._read_answer(response))
 
-    def download(self, version: str, have: str, *, timeout: float = math.inf) -> Download:
+    def download(self, version: str, have: str, *, retained: str = "", timeout: float = math.inf) -> Download:
         """Start the download of ``version``: a patch if the server has one from the version ``have``, else everything.
 
+        ``retained`` is the digest of another tree that is there: a patch to this content may leave out the contents.
         ``timeout`` is how many seconds it may take until the answer begins, if that is less than the usual timeouts.
         """
         query = f"?{protocol.FROM}={have}" if have else ""
         path = protocol.VERSION_PATH.replace("{version}", version) + query
-        response = self._get(path, {}, SILENCE_SECONDS, self._timeouts.connect, timeout)
+        headers = {protocol.RETAINED: retained} if have and retained else {}
+        response = self._get(path, headers, SILENCE_SECONDS, self._timeouts.connect, timeout)
         self._transport.limit(self._timeouts.download)
         content_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
         if response.headers.get("Content-Encoding", "identity") != "identity":

@@ -49,8 +49,8 @@ class StagingTree:
     """
 
     __slots__ = (
-        *("_fresh", "_links", "_modes", "_mtimes", "_new", "_old_folders"),
-        *("folder", "manifest", "new_bytes", "old"),
+        *("_fresh", "_links", "_modes", "_mtimes", "_new", "_old_folders", "_retained_folders"),
+        *("folder", "manifest", "new_bytes", "old", "retained"),
     )
 
     def __init__(
@@ -67,6 +67,9 @@ class StagingTree:
         self._mtimes: dict[str, int] = {}
         self._new = Folders(folder, make=True)
         self._old_folders: Folders | None = None
+        self.retained: Tree | None = None
+        """Another tree of ``manifest``, for contents that a patch names without having them."""
+        self._retained_folders: Folders | None = None
 
     def __enter__(self) -> "StagingTree":  # noqa: PYI034 - Self is not in the typing of Python 3.10
         return self
@@ -75,8 +78,9 @@ class StagingTree:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._new.close()
-        if self._old_folders:
-            self._old_folders.close()
+        for folders in (self._old_folders, self._retained_folders):
+            if folders:
+                folders.close()
 
     # --- one file ----------------------------------------------------------------------------------------------------
 
@@ -119,6 +123,26 @@ class StagingTree:
             self.write(entry, self._old_content(source))
         except DigestMismatch as error:
             raise _corrupt(source) from error
+
+    def copy_retained(self, entry: Entry) -> None:
+        """Make ``entry`` a fresh copy of the file in the retained tree; raise ``TreeDamaged`` if that is corrupt."""
+        if not self.retained:
+            raise PatchMismatch(f"The patch copies a content for {entry.path} that no published tree has.")
+        try:
+            if not self._retained_folders:
+                self._retained_folders = Folders(self.retained.folder)
+            folder, name = self._retained_folders.enter(entry.path)
+            fd = os.open(name, OPEN_FILE, dir_fd=folder)
+        except OSError as error:
+            raise self._unread(entry.path, error) from error
+        try:
+            self.write(entry, pieces_of(fd))
+        except DigestMismatch as error:
+            raise _corrupt(entry.path) from error
+        except OSError as error:
+            raise self._unread(entry.path, error) from error
+        finally:
+            os.close(fd)
 
     def write(self, entry: Entry, content: Iterable[bytes | memoryview]) -> None:
         """Make ``entry`` a fresh file; raise ``DigestMismatch`` unless ``content`` matches the manifest."""
@@ -229,11 +253,10 @@ class StagingTree:
             if entry.path in written:
                 self._write_next(entry, contents)
             elif entry.path in copied:
-                if entry.sha256 not in by_content:
-                    raise PatchMismatch(
-                        f"The patch copies a content for {entry.path} that the published tree does not have."
-                    )
-                self.copy(entry, by_content[entry.sha256])
+                if entry.sha256 in by_content:
+                    self.copy(entry, by_content[entry.sha256])
+                else:
+                    self.copy_retained(entry)
             elif entry.path in touched:
                 self.copy(entry, entry.path)
             elif not self.link(entry):

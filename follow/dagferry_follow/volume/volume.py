@@ -34,6 +34,7 @@ from dagferry_follow.volume.records import (
     Record,
     TreeRules,
     mark_ended,
+    read_manifest,
     read_record,
     write_record,
     write_records,
@@ -149,11 +150,12 @@ class Volume:
     # --- publishing --------------------------------------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def stage(self, deploy: DeployRef, manifest: Manifest) -> Iterator[StagedDeploy]:
+    def stage(self, deploy: DeployRef, manifest: Manifest, retained: Tree | None = None) -> Iterator[StagedDeploy]:
         """Yield a tree beside the live one, to be filled with the files of ``manifest`` and then swapped in.
 
-        A tree that was not swapped in is removed at the end, and the live tree stays live after any error; ``retire``
-        later removes what cannot be removed at once. If the volume is full, the old trees are removed too.
+        ``retained`` is an old tree of ``manifest``, for contents that a patch names without having them. A tree that
+        was not swapped in is removed at the end, and the live tree stays live after any error; ``retire`` later removes
+        what cannot be removed at once. If the volume is full, the old trees are removed too.
         """
         if self.root.own():
             self._old_trees.forget()
@@ -166,6 +168,7 @@ class Volume:
                     os.mkdir(path)
                     set_mode(path, FOLDER_MODE)
                 staging = StagedDeploy(self.root, unique, deploy, manifest, self._before())
+                staging.retained = retained
                 with staging:
                     yield staging
             except BaseException as error:
@@ -234,6 +237,17 @@ class Volume:
     def old(self) -> Sequence[OldTree]:
         """The trees before the live one, newest first."""
         return self._old_trees.trees
+
+    def retained(self, digest: str) -> Tree | None:
+        """Return the newest old tree with this content, unchecked and without mtimes; ``None`` if there is none."""
+        for old in self.old:
+            if old.record.digest == digest:
+                folder = self.root.folder_of(old.unique)
+                with contextlib.suppress(OSError, ValueError):
+                    manifest = read_manifest(folder)
+                    if manifest.digest == digest:
+                        return Tree(f"{folder}/{old.record.version}", manifest, {}, self.root.modes)
+        return None
 
     def sweep(self) -> int:
         """Find the old trees, remove what an earlier run left behind, and return how many leftovers were removed."""

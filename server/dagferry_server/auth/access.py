@@ -6,16 +6,9 @@ A caller who may not see a deployment learns nothing about it: the response is t
 from collections.abc import Collection
 from typing import Literal, NamedTuple, get_args
 
+from dagferry_core.tokens import SCOPES, Scope
 from dagferry_server.auth.patterns import matches
 from dagferry_server.errors import DeploymentNotFound, Forbidden, Unauthenticated
-
-Scope = Literal["deploy", "override", "sync", "read", "admin"]
-"""``deploy`` allows uploads, rollbacks and reading; ``override`` bypasses the checks that would block a deploy;
-``sync`` is what a sidecar needs; ``read`` allows the log, the status and downloads; ``admin`` freezes deployments, and
-creates and deletes them."""
-
-SCOPES: tuple[Scope, ...] = get_args(Scope)
-
 
 ANY: Literal["any"] = "any"
 """In place of a scope: every caller with valid credentials may use the endpoint, whatever they grant."""

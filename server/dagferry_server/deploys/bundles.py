@@ -3,20 +3,20 @@
 Everything here is synchronous and runs in threads.
 """
 
-import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import BinaryIO, NamedTuple
 
-from dagferry_core.archive.check import CheckedArchive
 from dagferry_core.bundle.frames import RangeRead
 from dagferry_core.bundle.manifest import Entry, Manifest
 from dagferry_core.bundle.reader import BundleFile, Index, Part, stored_frames
 from dagferry_core.bundle.walk import walk
 from dagferry_core.bundle.writer import write_bundle
 from dagferry_core.limits import MIB
+from dagferry_core.source.dag_ids import dag_ids
 from dagferry_core.source.reads import read_hints
 from dagferry_core.source.scan import ANYTHING, imported_names
+from dagferry_server.deploys.tree import Tree
 from dagferry_server.errors import StoreError
 from dagferry_server.store.base import BundleSource, Store, decoding
 
@@ -42,6 +42,16 @@ class StoredBundleFile(BundleFile):
     def contents(self, path: str) -> Iterator[bytes]:
         """Yield the content of a file in pieces."""
         return _read(super().contents(path), self._name)
+
+    def open_content(self, entry: Entry) -> RangeRead:
+        """Return what reads the content of one of its files at any place."""
+        read = super().open_content(entry)
+
+        def checked(offset: int, size: int) -> bytes:
+            with _reading(self._name):
+                return read(offset, size)
+
+        return checked
 
     def stored_frame(self, parts: Sequence[Part]) -> tuple[bytes, str] | None:
         """Return the frame that holds exactly ``parts``, if there is one, and the sha256 it had when it was written."""
@@ -91,78 +101,111 @@ def contents_of(store: Store, deployment: str, digest: str) -> Iterator[tuple[En
 
 
 class Source(NamedTuple):
-    """What was found in a Python source: its ``imported_names`` and its ``read_hints``."""
+    """What was found in a Python source: its ``imported_names``, its ``read_hints`` and its ``dag_ids``."""
 
     imports: tuple[str, ...]
     reads: tuple[str, ...]
+    dags: tuple[str, ...] = ()
 
 
 _ANY = Source((ANYTHING,), (ANYTHING,))
 
 
-def known_sources(bundle: BundleFile | None, new: Manifest) -> dict[str, Source]:
-    """Return what was found in the Python sources that a bundle and ``new`` have in common, by their sha256."""
-    if bundle is None or bundle.reads is None:
-        return {}
-    files, reads = bundle.manifest.files, bundle.reads
+def tree_of(bundle: BundleFile, name: str) -> Tree:
+    """Return the tree of an open bundle; ``name`` is what an error calls it."""
+    return Tree(name, bundle.manifest, bundle.open_content, (bundle,))
+
+
+def known_sources(bundles: Iterable[BundleFile], new: Manifest) -> dict[str, Source]:
+    """Return what was found in the Python sources that ``bundles`` and ``new`` have in common, by their sha256."""
     wanted = {entry.sha256 for entry in new.files.values()}
-    return {
-        files[path].sha256: Source(names, reads.get(path, (ANYTHING,)))
-        for path, names in bundle.imports.items()
-        if files[path].sha256 in wanted
-    }
+    known: dict[str, Source] = {}
+    for bundle in bundles:
+        files, reads, dags = bundle.manifest.files, bundle.reads, bundle.dags
+        if reads is None or dags is None:
+            continue
+        for path, names in bundle.imports.items():
+            if files[path].sha256 in wanted:
+                known[files[path].sha256] = Source(names, reads.get(path, (ANYTHING,)), dags.get(path, ()))
+    return known
 
 
-def put_bundle(
-    store: Store,
-    deployment: str,
-    checked: CheckedArchive,
-    spool: BinaryIO,
-    known: Mapping[str, Source],
-    *,
-    current: BundleFile | None = None,
-) -> None:
-    """Store the files that ``check_archive`` wrote to ``spool`` as a bundle. ``known`` has the results for contents
-    that were scanned before. Frames that the bundle ``current`` has too are copied from it.
+def ids_by_path(tree: Tree, bundles: Iterable[BundleFile]) -> dict[str, tuple[str, ...]]:
+    """Return the ids of the DAGs of a tree, by the paths of the files that have some.
+
+    Only files that none of the ``bundles`` has are read, and none over ``MAX_SOURCE_BYTES``.
     """
-    spool.flush()
-    fd = spool.fileno()
+    known = known_sources(bundles, tree.manifest)
+    found: dict[str, tuple[str, ...]] = {}
+    for path, entry in tree.manifest.files.items():
+        if not path.endswith(".py") or entry.size > MAX_SOURCE_BYTES:
+            continue
+        source = known.get(entry.sha256)
+        if ids := source.dags if source else dag_ids(tree.open_content(entry)(0, entry.size)):
+            found[path] = ids
+    return found
 
-    imports: dict[str, tuple[str, ...]] = {}
-    reads: dict[str, tuple[str, ...]] = {}
-    names_bytes = 0
 
-    def look_into(entry: Entry) -> Source:
-        if names_bytes > MAX_IMPORTS_BYTES:
+class _Scan:
+    """What is found in the Python files of a tree, file by file. ``known`` has results by their sha256."""
+
+    def __init__(self, known: Mapping[str, Source]) -> None:
+        self.imports: dict[str, tuple[str, ...]] = {}
+        self.reads: dict[str, tuple[str, ...]] = {}
+        self.dags: dict[str, tuple[str, ...]] = {}
+        self._known = known
+        self._names_bytes = 0
+
+    def add(self, entry: Entry, read: RangeRead) -> None:
+        """Look into a file, if it is Python."""
+        if entry.path.endswith(".py"):
+            source = self._look_into(entry, read)
+            self.imports[entry.path], self.reads[entry.path] = source.imports, source.reads
+            if source.dags:
+                self.dags[entry.path] = source.dags
+            for names in source:
+                self._names_bytes += sum(map(len, names)) + NAME_BYTES * len(names)
+
+    def _look_into(self, entry: Entry, read: RangeRead) -> Source:
+        if self._names_bytes > MAX_IMPORTS_BYTES:
             return _ANY
-        if entry.sha256 in known:
-            return known[entry.sha256]
+        if entry.sha256 in self._known:
+            return self._known[entry.sha256]
         if entry.size > MAX_SOURCE_BYTES:
             return _ANY
-        content = os.pread(fd, entry.size, checked.offsets[entry.path])
+        content = read(0, entry.size)
         names = imported_names(content)
-        return Source(names, read_hints(content, names))
+        return Source(names, read_hints(content, names), dag_ids(content))
+
+
+def put_bundle(store: Store, deployment: str, tree: Tree, current: BundleFile | None = None) -> None:
+    """Store ``tree`` as a bundle of ``deployment``.
+
+    Frames that ``current`` or one of the tree's bundles has too are copied, and sources that were scanned for them are
+    not scanned again; then these bundles' sources are forgotten. Raises ``StoreDamaged``, with the tree's name, if a
+    content is not the one that the manifest names.
+    """
+    bundles = list(dict.fromkeys(bundle for bundle in (current, *tree.bundles) if bundle))
+    scan = _Scan(known_sources(bundles, tree.manifest))
+    for bundle in bundles:
+        bundle.forget_sources()
 
     def open_content(entry: Entry) -> RangeRead:
-        nonlocal names_bytes
-        # Here, because earlier files are compressed meanwhile.
-        if entry.path.endswith(".py"):
-            source = look_into(entry)
-            imports[entry.path], reads[entry.path] = source
-            names_bytes += sum(map(len, source.imports)) + sum(map(len, source.reads))
-            names_bytes += NAME_BYTES * (len(source.imports) + len(source.reads))
-        start = checked.offsets[entry.path]
-        return lambda offset, size: os.pread(fd, size, start + offset)
+        read = tree.open_content(entry)
+        scan.add(entry, read)  # here, because earlier files are compressed meanwhile
+        return read
 
     def stored_frame(parts: Sequence[Part]) -> tuple[bytes, str] | None:
-        try:
-            return current.stored_frame(parts) if current else None
-        except StoreError:  # an old bundle that cannot be read must not prevent the deploy of a new one
-            return None
+        for bundle in bundles:
+            # An old bundle that cannot be read must not prevent the deploy of a new one.
+            with suppress(StoreError):
+                if frame := bundle.stored_frame(parts):
+                    return frame
+        return None
 
     def write(out: BinaryIO) -> bytes:
-        with decoding("The unpacked upload"):
-            frames = write_bundle(checked.manifest, open_content, out, stored_frame)
-        return Index(frames, imports, reads).encode()
+        with decoding(tree.name):
+            frames = write_bundle(tree.manifest, open_content, out, stored_frame)
+        return Index(frames, scan.imports, scan.reads, scan.dags).encode()
 
-    store.put_bundle(deployment, checked.manifest.digest, write)
+    store.put_bundle(deployment, tree.manifest.digest, write)

@@ -1,11 +1,12 @@
-"""Commits checked content: stores its bundle, adds the entry to the log, and notifies everyone who waits for a change.
+"""Commits content: stores its bundle, adds the entry to the log, and notifies everyone who waits for a change.
 
 The commit is one step under the deployment's lock: the bundle is stored before the entry that names it, and the patch
 that every sidecar is about to request is made before they are notified. Content equal to the current deploy makes no
 entry: a client whose response was lost sends it again.
 
-Other servers may commit to the same store. So a commit first reads what they added, and only then decides whether the
-content is new. The loser of a race for a sequence reads the winner's entry and starts over, see docs/adr/0007.
+Other servers may commit to the same store. So a commit first reads what they added, and only then judges, in this
+order: is the content new, is the current version the expected one, what tree does the content come to, may that become
+current. The loser of a race for a sequence reads the winner's entry and starts over, see docs/adr/0007 and 0027.
 """
 
 import asyncio
@@ -15,20 +16,31 @@ import logging
 import random
 import time
 from contextlib import ExitStack
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
-from dagferry_core.archive.check import CheckedArchive
 from dagferry_core.bundle.manifest import EMPTY, Changes, Manifest
+from dagferry_core.bundle.merge import subtree
 from dagferry_core.bundle.patch import worth_a_patch
 from dagferry_core.bundle.reader import BundleFile
 from dagferry_core.deploy_details import DeployDetails
-from dagferry_core.deploylog import Deploy, next_deploy
+from dagferry_core.deploylog import REPEATED, Deploy, next_deploy
 from dagferry_runtime.logs import fields, log_failure
-from dagferry_server.deploys.bundles import known_sources, open_bundle, put_bundle
+from dagferry_server.deploys.bundles import open_bundle, put_bundle, tree_of
+from dagferry_server.deploys.contents import Content, Head
 from dagferry_server.deploys.deployment import Deployment
 from dagferry_server.deploys.deployments import Deployments
 from dagferry_server.deploys.entries import create_entry
+from dagferry_server.deploys.judge import Judge
 from dagferry_server.deploys.patches import Key, Patches, patch_between
+from dagferry_server.deploys.preconditions import (
+    check_match,
+    last_of,
+    own_newest,
+    refuse_closed,
+    repeated_warnings,
+)
+from dagferry_server.deploys.request import DeployRequest
+from dagferry_server.deploys.tree import Tree
 from dagferry_server.errors import BundleGone, DeployContended, StoreAway, StoreDamaged, StoreError
 from dagferry_server.store.base import Store
 
@@ -42,75 +54,59 @@ READ_PAUSE_SECONDS = 0.1
 log = logging.getLogger(__name__)
 
 
-class Upload(NamedTuple):
-    """A checked upload: its files lie in ``spool``; ``sha256`` is that of the received file, for the log."""
-
-    checked: CheckedArchive
-    spool: BinaryIO
-    sha256: str
-
-
 class New(NamedTuple):
-    """The content of a new entry, whatever entry it follows. ``nonce`` identifies it and the file with its details.
+    """A new entry, whatever entry it follows. ``nonce`` identifies it and the file with its details.
 
     ``now`` is in seconds since the epoch. ``excluded`` are the first of the paths that the exclude patterns matched.
+    ``sha256`` is that of the received file, for the log; empty if there was none.
     """
 
-    kind: str
-    description: str
-    actor: str
+    request: DeployRequest
     now: float
     nonce: str
     warnings: list[str]
     excluded: list[str]
-
-
-class _Head(NamedTuple):
-    """The state that a commit starts from: the deployment, and its newest deploy that can be read.
-
-    ``is_newest`` says whether that is the newest of all; if not, the newest entry is damaged. ``highest`` is the newest
-    entry's sequence, and ``sha256`` the hash of its bytes.
-    """
-
-    deployment: str
-    current: Deploy | None
-    is_newest: bool
-    highest: int
-    sha256: str
+    sha256: str = ""
 
 
 _Patch = tuple[Key, bytes | None]
 """A patch; ``None`` if no patch is useful."""
 
 
-class _Outcome(NamedTuple):
-    """The result of a commit: the new deploy, or ``None`` if the content was current already, and the patch to it.
+class Committed(NamedTuple):
+    """The result of a commit: the new ``deploy``; ``None`` if the content was current already, or for a dry run.
 
-    If the race for the sequence was ``lost``, only the bundle was stored.
+    ``digest`` is that of the content, ``files`` how many files it has, and ``changes`` those since the previous deploy.
+    ``warnings`` are those that depend on the previous deploy.
     """
 
     deploy: Deploy | None
-    patch: _Patch | None
-    lost: bool = False
+    digest: str
+    files: int
+    changes: Changes = Changes([], [], [])
+    warnings: list[str] = []  # noqa: RUF012 - it is never changed
+    unchanged: bool = False
 
 
 class Committer:
     """Adds deploys to the logs of ``deployments``, and their bundles to ``store``."""
 
-    def __init__(self, store: Store, deployments: Deployments, patches: Patches) -> None:
+    def __init__(self, store: Store, deployments: Deployments, patches: Patches, judge: Judge | None = None) -> None:
         self._store = store
         self._deployments = deployments
         self._patches = patches
+        self._judge = judge
 
-    async def commit(self, deployment: Deployment, upload: Upload, new: New) -> Deploy | None:
-        """Commit while the caller holds the deployment's lock; return the deploy, or ``None`` if nothing changed.
+    async def commit(self, deployment: Deployment, content: Content, new: New) -> Committed:
+        """Commit while the caller holds the deployment's lock.
 
-        Raises ``DeployContended`` after ``MAX_RACES`` lost races, and ``StoreError``.
+        Raises ``DeployContended`` after ``MAX_RACES`` lost races, ``StoreError``, and what ``refuse_closed``,
+        ``check_match``, the content and the judge raise.
         """
         started = time.monotonic()
         for race in range(1, MAX_RACES + 1):
-            deploy, patch, lost = await self._race(deployment, upload, new)
-            if not lost:
+            committed, patch = await self._race(deployment, content, new)
+            if committed:
                 break
             log.info("The commit starts over", extra=fields(deployment=deployment.name, race=race))
             await asyncio.sleep(random.uniform(0, race * RACE_PAUSE_SECONDS))  # noqa: S311 - not for secrets
@@ -118,37 +114,50 @@ class Committer:
             raise DeployContended(f"Other servers deployed to {deployment.name} in each of {MAX_RACES} attempts.")
         if patch:
             self._patches.keep(*patch)
-        if deploy:
+        if deploy := committed.deploy:
             deployment.add(deploy)
             log.info(
                 "Deployed",
                 extra=fields(
                     deployment=deployment.name,
-                    sha256=upload.sha256,
+                    kind=deploy.kind,
+                    source=deploy.source or None,
+                    under=deploy.under or None,
+                    sha256=new.sha256 or None,
                     version=deploy.version,
                     digest=deploy.digest,
                     actor=deploy.actor,
                     added=deploy.added,
                     changed=deploy.changed,
                     removed=deploy.removed,
-                    files=len(upload.checked.manifest.files),
+                    files=committed.files,
                     patch_bytes=len(patch[1]) if patch and patch[1] else None,
                     seconds=round(time.monotonic() - started, 3),
                 ),
             )
-        return deploy
+        return committed
 
-    async def _race(self, deployment: Deployment, upload: Upload, new: New) -> _Outcome:
-        """Try to commit once, after what is the newest deploy in the store now."""
+    async def _race(self, deployment: Deployment, content: Content, new: New) -> tuple[Committed | None, _Patch | None]:
+        """Try to commit once, after what is the newest deploy in the store now; return the result, and the patch to it.
+
+        If the race for the sequence was lost, there is no result, and only the bundle was stored.
+        """
         try:
+            await deployment.refresh_freeze()
+            refuse_closed(deployment, new.request, new.now)
             await deployment.refresh()
-            is_newest = deployment.fault is None
-            head = _Head(deployment.name, deployment.current, is_newest, deployment.highest, deployment.head_sha256)
-            return await asyncio.to_thread(self._write, head, upload, new)
-        except BundleGone as error:
-            # It was there a moment ago. The next attempt stores it again.
-            log_failure("A bundle was deleted before it had a deploy", error, deployment=deployment.name)
-            return _Outcome(None, None, lost=True)
+            last, versions = last_of(deployment, new.request.under)
+            head = Head(
+                deployment.name,
+                deployment.current,
+                is_newest=deployment.fault is None,
+                highest=deployment.highest,
+                sha256=deployment.head_sha256,
+                last=last,
+                versions=versions,
+                own=own_newest(deployment, new.request.actor, new.now, new.request.under),
+            )
+            return await asyncio.to_thread(self._write, deployment, head, content, new)
         except StoreError:
             # Only the store knows whether the entry exists. Until it answers, the deploy in memory is not reported as
             # current.
@@ -159,25 +168,69 @@ class Committer:
 
     # --- in a thread -------------------------------------------------------------------------------------------------
 
-    def _write(self, head: _Head, upload: Upload, new: New) -> _Outcome:
-        """Store bundle, details and entry, in this order.
+    def _write(
+        self, deployment: Deployment, head: Head, content: Content, new: New
+    ) -> tuple[Committed | None, _Patch | None]:
+        """Judge the content, then store bundle, details and entry, in this order.
 
         Retention may run at the same time: the bundle is stored, or found, before the entry names it. It is not deleted
         in between, because a commit holds ``store.committing``. On a store that cannot prevent deletions, each attempt
         checks again that the bundle exists.
         """
-        manifest = upload.checked.manifest
+        request = new.request
         with self._store.committing(head.deployment), ExitStack() as stack:
-            old = self._open_current(stack, head, manifest)
-            self._store_bundle(head.deployment, upload, old)
-            if head.current is not None and head.is_newest and head.current.digest == manifest.digest:
-                return _Outcome(None, None)
+            old = self._open_current(stack, head, content.known)
+            head = head._replace(bundle=old)
+            if head.current is not None and head.is_newest and content.is_current(head):
+                return self._unchanged(head, head.current, content, request), None
+            check_match(head, request)
+            tree = stack.enter_context(content.tree(head))
+            manifest = tree.manifest
+            warnings = self._judged(deployment, tree, old, request)
+            repeated = repeated_warnings(
+                head, content.digest(), lambda own: self._digest_below(head, own, request.under)
+            )
             changes = manifest.changes_from(old.manifest if old else EMPTY)
-            patch = self._patch(head.deployment, old, manifest, changes) if old else None
+            committed = Committed(
+                None, manifest.digest, len(manifest.files), changes, [*repeated, *tree.warnings, *warnings]
+            )
+            if request.dry_run:
+                return committed, None
+            self._store_bundle(head, tree)
+            try:
+                patch = self._patch(head.deployment, old, manifest, changes) if old else None
+            except BundleGone as error:
+                # It was there a moment ago. The next attempt looks for it again.
+                log_failure("A bundle was deleted before it had a deploy", error, deployment=head.deployment)
+                return None, None
             stack.close()  # the old bundle's memory and file, before the entry is written
-            return self._append(head, manifest.digest, changes, patch, new)
+            flags = [*request.flags, *([REPEATED] if repeated else [])]
+            deploy = self._append(head, committed, flags, new)
+            return (committed._replace(deploy=deploy), patch) if deploy else (None, None)
 
-    def _open_current(self, stack: ExitStack, head: _Head, new: Manifest) -> BundleFile | None:
+    def _unchanged(self, head: Head, current: Deploy, content: Content, request: DeployRequest) -> Committed:
+        """Return the result for content that is current already; bring back its bundle if that was lost."""
+        with content.tree(head) as tree:
+            if not request.dry_run:
+                self._store_bundle(head, tree)
+        return Committed(None, current.digest, len(tree.manifest.files), warnings=list(tree.warnings), unchanged=True)
+
+    def _digest_below(self, head: Head, deploy: Deploy, under: str) -> str:
+        """Return the digest of what a deploy has below ``under``; empty if its bundle cannot be read."""
+        if not under:
+            return deploy.digest
+        try:
+            with open_bundle(self._store, head.deployment, deploy.digest) as bundle:
+                return subtree(bundle.manifest, under).digest
+        except (BundleGone, StoreDamaged, StoreAway):  # it is only for a warning
+            return ""
+
+    def _judged(self, deployment: Deployment, tree: Tree, old: BundleFile | None, request: DeployRequest) -> list[str]:
+        if self._judge is None:
+            return []
+        return self._judge(deployment, tree, tree_of(old, "The bundle of the current deploy") if old else None, request)
+
+    def _open_current(self, stack: ExitStack, head: Head, new: Manifest | None) -> BundleFile | None:
         """Open the bundle of the current deploy, if there is one that can be read, until ``stack`` is closed."""
         if head.current is None:
             return None
@@ -193,15 +246,13 @@ class Committer:
             time.sleep(READ_PAUSE_SECONDS)
         return None
 
-    def _store_bundle(self, deployment: str, upload: Upload, old: BundleFile | None) -> None:
-        """Store the upload's bundle, unless an intact one is stored."""
-        manifest = upload.checked.manifest
-        if self._has_intact_bundle(deployment, manifest):
-            return
-        known = known_sources(old, manifest)
-        if old:
-            old.forget_sources()
-        put_bundle(self._store, deployment, upload.checked, upload.spool, known, current=old)
+    def _store_bundle(self, head: Head, tree: Tree) -> None:
+        """Store the bundle of a tree, unless an intact one is stored."""
+        if tree.stored_in != head.deployment and not self._has_intact_bundle(head.deployment, tree.manifest):
+            put_bundle(self._store, head.deployment, tree, head.bundle)
+        for bundle in (head.bundle, *tree.bundles):
+            if bundle:
+                bundle.forget_sources()
 
     def _has_intact_bundle(self, deployment: str, manifest: Manifest) -> bool:
         digest = manifest.digest
@@ -230,25 +281,31 @@ class Committer:
                 # A request for the patch later may succeed, unless the bundle is damaged.
                 return (key, None) if isinstance(error, StoreDamaged) else None
 
-    def _append(self, head: _Head, digest: str, changes: Changes, patch: _Patch | None, new: New) -> _Outcome:
-        """Add the entry that names a stored bundle: this part of a commit is the same for every kind of deploy."""
-        details = DeployDetails(new.warnings, new.excluded, *changes).encode()
+    def _append(self, head: Head, committed: Committed, flags: list[str], new: New) -> Deploy | None:
+        """Add the entry that names a stored bundle, and return it; ``None`` if another one has its sequence.
+
+        This part of a commit is the same for every kind of deploy.
+        """
+        request, changes = new.request, committed.changes
+        details = DeployDetails([*new.warnings, *committed.warnings], new.excluded, *changes).encode()
         try:
             deploy = next_deploy(
                 head.current,
                 head.highest,
-                digest=digest,
-                kind=new.kind,
-                description=new.description,
-                actor=new.actor,
+                digest=committed.digest,
+                kind=request.kind,
+                description=request.description,
+                actor=request.actor,
                 now=new.now,
                 changes=changes,
                 nonce=new.nonce,
                 previous=head.sha256,
                 details=hashlib.sha256(details).hexdigest(),
+                git=request.git,
+                under=request.under,
+                flags=flags,
+                source=request.source,
             )
         except OverflowError as error:
             raise StoreDamaged(f"The deploy log of {head.deployment} is full: {error}.") from error
-        if create_entry(self._store, head.deployment, deploy, details):
-            return _Outcome(deploy, patch)
-        return _Outcome(None, None, lost=True)
+        return deploy if create_entry(self._store, head.deployment, deploy, details) else None

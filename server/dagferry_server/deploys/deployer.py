@@ -1,47 +1,62 @@
-"""Turns received content into a deploy: checks and commits it, and returns the result.
+"""Turns requests into deploys: checks what was received, or finds what is stored, commits it, and returns the result.
 
-Checks run in threads, a few uploads at a time; see ``dagferry_server.deploys.commit`` for what follows.
+Uploads are checked in threads, a few at a time; see ``dagferry_server.deploys.commit`` for what follows.
 """
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 from typing import BinaryIO, NamedTuple
 
-from dagferry_core.archive.check import ArchiveRules, CheckedArchive, check_archive
+from dagferry_core.archive.check import CheckedArchive, check_archive
 from dagferry_core.archive.secret_files import secret_warnings
-from dagferry_core.deploylog import NONCE_BYTES, Deploy
-from dagferry_server.deploys.commit import Committer, New, Upload
+from dagferry_core.bundle.manifest import Changes
+from dagferry_core.bundle.merge import overlap
+from dagferry_core.deploylog import NONCE_BYTES, PROMOTE, ROLLBACK, Deploy
+from dagferry_core.errors import DagferryError
+from dagferry_server.deploys.commit import Committed, Committer, New
+from dagferry_server.deploys.contents import Content, StoredContent, StoredPart, UploadedContent
 from dagferry_server.deploys.deployment import Deployment
 from dagferry_server.deploys.deployments import Deployments
+from dagferry_server.deploys.gate import DeployGate
+from dagferry_server.deploys.merged import Base, ChangedContent, MergedContent, Merging
 from dagferry_server.deploys.patches import Patches
 from dagferry_server.deploys.receive import Received
+from dagferry_server.deploys.request import Change, Checked, DeployRequest
 from dagferry_server.deploys.retention import RetentionRunner
 from dagferry_server.deploys.warnings import dropped_warnings, log_warnings, too_long_warnings
-from dagferry_server.errors import StoreError
+from dagferry_server.errors import RequestError, StoreError, VersionNotFound
 from dagferry_server.memory import Turn, TurnTaken
 from dagferry_server.metrics import Metrics
 from dagferry_server.store.base import Store, storage_errors
 from dagferry_server.store.data_folder import DataFolder
+from dagferry_server.webhooks.delivery import Webhooks
+from dagferry_server.webhooks.messages import deployed
 
 MAX_CHECKING = 2
 """How many uploads are checked and stored at the same time; the others wait on disk."""
-KIND_UPLOAD = "upload"
+MAX_COPYING = 1
+"""How many rollbacks and promotes are committed at the same time. They do not wait for the uploads that are checked."""
 
 
 class DeployResult(NamedTuple):
     """The result of a request to deploy.
 
-    ``deploy`` is the current deploy now. If ``unchanged``, it was current before, with the same content.
-    ``excluded_files`` counts the files that the exclude patterns matched; ``excluded`` are the first of their paths.
+    ``deploy`` is the current deploy now; ``None`` only if there is none, after a dry run. If ``unchanged``, it was
+    current before, with the same content. ``digest`` is that of the content, and ``changes`` are those since the
+    previous deploy. ``excluded_files`` counts the files that the exclude patterns matched; ``excluded`` are the first
+    of their paths.
     """
 
-    deploy: Deploy
+    deploy: Deploy | None
+    request: DeployRequest
     unchanged: bool
+    digest: str
+    changes: Changes
     warnings: list[str]
-    excluded_files: int
-    excluded: list[str]
+    excluded_files: int = 0
+    excluded: list[str] = []  # noqa: RUF012 - it is never changed
 
 
 class Deployer:
@@ -56,15 +71,21 @@ class Deployer:
         patches: Patches,
         retention: RetentionRunner,
         metrics: Metrics,
+        webhooks: Webhooks,
         clock: Callable[[], float],
+        gate: DeployGate,
     ) -> None:
+        self._store = store
         self._folder = folder
         self._deployments = deployments
         self._retention = retention
         self._metrics = metrics
+        self._webhooks = webhooks
         self._clock = clock
-        self._committer = Committer(store, deployments, patches)
+        self._committer = Committer(store, deployments, patches, gate)
+        self._gate = gate
         self._checking = asyncio.Semaphore(MAX_CHECKING)
+        self._copying = asyncio.Semaphore(MAX_COPYING)
 
     @asynccontextmanager
     async def incoming(self, deployment: Deployment) -> AsyncIterator[BinaryIO]:
@@ -84,63 +105,180 @@ class Deployer:
             raise
 
     async def deploy(
-        self, deployment: Deployment, received: Received, *, description: str, actor: str, root: str | None
+        self,
+        deployment: Deployment,
+        received: Received,
+        request: DeployRequest,
+        *,
+        root: str | None,
+        change: Change | None = None,
     ) -> DeployResult:
         """Deploy the folder ``root`` of a received archive; ``None``: as the archive suggests.
 
+        With a ``change``, all of the archive is what changed, and the rest comes from the version that it names. If the
+        request is for a folder, only that is replaced. An archive without files removes it, if ``allow_removals`` says
+        that this is meant.
+
         Raises what ``check_archive`` raises, ``DeploymentNotFound`` and ``DeploymentDisabled`` if the deployment was
-        removed or disabled during the upload, ``ServerBusy``, ``DeployContended``, ``StoreError``.
+        removed or disabled during the upload, ``VersionMismatch``, ``ServerBusy``, ``DeployContended``, ``StoreError``,
+        what the judge raises, and what ``ChangedContent`` and ``MergedContent`` raise.
         """
-        with Turn() as turn:
-            try:
-                return await self._deploy(deployment, received, turn, description=description, actor=actor, root=root)
-            except TurnTaken:
-                # Only now is it known that it needs a turn. While it waits for one, it holds nothing else, so small #
-                # bundles are not delayed.
-                await turn.wait()
-                return await self._deploy(deployment, received, turn, description=description, actor=actor, root=root)
+
+        async def deploy(turn: Turn) -> DeployResult:
+            async with self._checking:
+                return await self._deploy(deployment, received, turn, request, root=root, change=change)
+
+        return await _in_turn(deploy)
+
+    async def rollback(self, deployment: Deployment, version: str, request: DeployRequest) -> DeployResult:
+        """Deploy the content of an older version again; if the request is for a folder, only what it has there.
+
+        Raises ``VersionNotFound``, ``BundleGone``, and what ``deploy`` raises for a checked archive.
+        """
+        found = await self._find(deployment, version)
+        return await self._deploy_stored(deployment, deployment, found, request._replace(kind=ROLLBACK, source=version))
+
+    async def promote(
+        self, deployment: Deployment, origin: Deployment, version: str | None, request: DeployRequest
+    ) -> DeployResult:
+        """Deploy a version of the deployment ``origin``, by default its current one, to another one.
+
+        Raises ``NothingDeployed`` if ``origin`` has none, ``RequestError`` if both are the same, and what ``rollback``
+        raises.
+        """
+        if origin is deployment:
+            raise RequestError(
+                f"{deployment.name} cannot be promoted to itself.", "To deploy an older version again, roll back to it."
+            )
+        found = await self._find(origin, version)
+        request = request._replace(kind=PROMOTE, source=f"{origin.name}@{found.version}")
+        return await self._deploy_stored(deployment, origin, found, request)
+
+    async def _find(self, deployment: Deployment, version: str | None) -> Deploy:
+        """Return a deploy, also one that another server just made; the current one if ``version`` is ``None``."""
+        async with deployment.lock:
+            await deployment.refresh()
+        return deployment.current_deploy() if version is None else await deployment.deploy(version)
 
     async def _deploy(
-        self, deployment: Deployment, received: Received, turn: Turn, *, description: str, actor: str, root: str | None
+        self,
+        deployment: Deployment,
+        received: Received,
+        turn: Turn,
+        request: DeployRequest,
+        *,
+        root: str | None,
+        change: Change | None,
     ) -> DeployResult:
-        name = deployment.name
-        async with self._checking:
-            spool = await asyncio.to_thread(self._folder.scratch_file, name)
-            try:
-                with self._metrics.check_seconds.labels(name).time():
-                    rules = deployment.settings.archive_rules
-                    checked = await asyncio.to_thread(_check, received.file, spool, rules, root, turn)
-                warnings = [
-                    *checked.warnings,
-                    *secret_warnings(checked.manifest.files),
-                    *too_long_warnings(description),
-                ]
-                nonce = secrets.token_hex(NONCE_BYTES)
-                new = New(KIND_UPLOAD, description, actor, self._clock(), nonce, warnings, checked.excluded)
-                current, unchanged = await self._commit(deployment, Upload(checked, spool, received.sha256), new)
-            finally:
-                await asyncio.to_thread(self._folder.discard, spool)
-        if unchanged:
-            warnings = [*warnings, *dropped_warnings(description, current)]
-        log_warnings(warnings, deployment=name, version=current.version, actor=actor, sha256=received.sha256)
-        return DeployResult(current, unchanged, warnings, checked.excluded_files, checked.excluded)
+        name, under = deployment.name, request.under
+        base = await self._base(deployment, change) if change else None
+        spool = await asyncio.to_thread(self._folder.scratch_file, name)
+        try:
+            with self._metrics.check_seconds.labels(name).time():
+                rules = deployment.settings.archive_rules
+                merging = Merging(rules, turn.take, under)
+                may_be_empty = change is not None or (under != "" and request.allow_removals)
+                allowed = merging._replace(rules=rules._replace(allow_empty=True)) if may_be_empty else merging
+                checked = await asyncio.to_thread(_check, received.file, spool, "." if change else root, allowed)
+            content: Content = UploadedContent(checked, spool)
+            warnings = [*checked.warnings, *secret_warnings(under + path for path in checked.manifest.files)]
+            if change and base:
+                content = ChangedContent(content, base, change, merging, checked.excluded)
+                warnings = []  # the commit adds those about all of the files
+            if under:
+                content = MergedContent(content, merging)
+            new = self._new(request, warnings, checked.excluded, received.sha256)
+            result = await self._commit(deployment, content, new)
+        finally:
+            await asyncio.to_thread(self._folder.discard, spool)
+        return result._replace(excluded_files=checked.excluded_files, excluded=checked.excluded)
 
-    async def _commit(self, deployment: Deployment, upload: Upload, new: New) -> tuple[Deploy, bool]:
-        """Commit under the deployment's lock; return the current deploy, and whether it was there before."""
+    async def _base(self, deployment: Deployment, change: Change) -> Base:
+        try:
+            found = await self._find(deployment, change.base)
+        except VersionNotFound:
+            found = None  # an error unless the content turns out to be current
+        return Base(self._store, deployment.name, found)
+
+    async def _deploy_stored(
+        self, deployment: Deployment, origin: Deployment, found: Deploy, request: DeployRequest
+    ) -> DeployResult:
+        """Deploy the bundle of ``found``, which ``origin`` has, or a folder of it."""
+        under = request.under
+        if overlap(found.under, under):
+            request = request._replace(git=found.git)
+        # An empty tree that was deployed before may be deployed again.
+        rules = deployment.settings.archive_rules._replace(allow_empty=True)
+
+        async def deploy(turn: Turn) -> DeployResult:
+            async with self._copying:
+                content: Content = StoredContent(self._store, origin, found, turn.take)
+                if under:
+                    part = StoredPart(self._store, origin, found, turn.take, under)
+                    content = MergedContent(part, Merging(rules, turn.take, under))
+                return await self._commit(deployment, content, self._new(request))
+
+        try:
+            return await _in_turn(deploy)
+        except StoreError:
+            self._retention.request()  # as after an upload
+            raise
+
+    def _new(
+        self, request: DeployRequest, warnings: Sequence[str] = (), excluded: Sequence[str] = (), sha256: str = ""
+    ) -> New:
+        warnings = [*warnings, *too_long_warnings(request.description)]
+        return New(request, self._clock(), secrets.token_hex(NONCE_BYTES), warnings, list(excluded), sha256)
+
+    async def _commit(self, deployment: Deployment, content: Content, new: New) -> DeployResult:
+        """Check the content, commit it under the deployment's lock, and return the result."""
+        checked = await asyncio.to_thread(self._check_early, deployment, content, new.request)
+        new = new._replace(request=new.request._replace(checked=checked))
         async with deployment.lock:
-            # Both may have changed since the request began.
-            self._deployments.find(deployment.name)
-            deployment.refuse_if_disabled()
+            self._deployments.find(deployment.name)  # it may have been removed since the request began
             with self._metrics.commit_seconds.labels(deployment.name).time():
-                deploy = await self._committer.commit(deployment, upload, new)
-            current = deploy or deployment.current_deploy()
-        if deploy:
+                committed = await self._committer.commit(deployment, content, new)
+            current = committed.deploy or deployment.current
+        if committed.deploy:
+            self._webhooks.send(deployment.settings.webhooks, deployed(deployment.name, committed.deploy))
             self._retention.request()
-        return current, deploy is None
+        return _result(deployment, current, committed, new)
+
+    def _check_early(self, deployment: Deployment, content: Content, request: DeployRequest) -> Checked | None:
+        """Look at the contents while others may still deploy; ``None`` if they cannot be read: the commit says why."""
+        if deployment.current is None or deployment.current.digest != content.digest():
+            with suppress(DagferryError), content.early() as tree:
+                return self._gate.check_early(deployment, tree, request)
+        return None
 
 
-def _check(upload: BinaryIO, spool: BinaryIO, rules: ArchiveRules, root: str | None, turn: Turn) -> CheckedArchive:
+async def _in_turn(deploy: Callable[[Turn], Awaitable[DeployResult]]) -> DeployResult:
+    """Return the result of ``deploy``, which takes the turn if its content turns out to have very many files."""
+    with Turn() as turn:
+        try:
+            return await deploy(turn)
+        except TurnTaken:
+            # Only now is it known that it needs a turn. While it waits for one, it holds nothing else, so small
+            # bundles are not delayed.
+            await turn.wait()
+            return await deploy(turn)
+
+
+def _result(deployment: Deployment, current: Deploy | None, committed: Committed, new: New) -> DeployResult:
+    request = new.request
+    warnings = [*new.warnings, *committed.warnings]
+    if committed.unchanged and current:
+        warnings += dropped_warnings(request.description, current)
+    version = current.version if current else ""
+    who = {"deployment": deployment.name, "version": version, "actor": request.actor, "sha256": new.sha256}
+    log_warnings(warnings, request.kind, **who)
+    return DeployResult(current, request, committed.unchanged, committed.digest, committed.changes, warnings)
+
+
+def _check(upload: BinaryIO, spool: BinaryIO, root: str | None, merging: Merging) -> CheckedArchive:
     with storage_errors("Unpacking the upload"):
-        checked = check_archive(upload, spool, rules, root=root, when_large=turn.take)
+        checked = check_archive(
+            upload, spool, merging.rules, root=root, under=merging.under, when_large=merging.when_large
+        )
         spool.flush()
     return checked

@@ -9,7 +9,7 @@ is damaged. See docs/adr/0006.
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple, NoReturn, TypeAlias
 
 from dagferry_core.deploy_details import DeployDetails, decode_details
@@ -17,8 +17,8 @@ from dagferry_core.deploylog import Deploy, decode, entry_sha256
 from dagferry_core.errors import FormatError
 from dagferry_core.names import version_sequence
 from dagferry_core.protocol import NOTHING_TAG
+from dagferry_core.tokens import format_time
 from dagferry_runtime.logs import log_failure
-from dagferry_server.auth.tokens import format_time
 from dagferry_server.deploys.deployments_file import DeploymentSettings
 from dagferry_server.deploys.freeze import Freeze, read_freeze, write_freeze
 from dagferry_server.deploys.lifecycle import read_lifecycle
@@ -334,6 +334,12 @@ class Deployment:
         if self.freeze != before:
             self.fleet.mark()
 
+    async def recheck_freeze(self, now: float) -> None:
+        """Read the freeze again if there is one at ``now``: another server may have lifted it."""
+        if self.freeze_at(now):
+            async with self.lock:
+                await self.refresh_freeze()
+
     async def change_freeze(self, freeze: Freeze | None) -> None:
         """Replace the freeze, after the commit that is in progress; ``None`` lifts it. Raises ``StoreError``."""
         async with self.lock:
@@ -351,6 +357,13 @@ class Deployment:
         if self.current is None:
             raise NothingDeployed(f"Nothing was deployed to {self.name} yet.")
         return self.current
+
+    def unbroken(self) -> Iterator[Deploy]:
+        """Yield the current deploy and those before it, newest first, until one that is not in memory."""
+        sequence = self.current.sequence if self.current else 0
+        while sequence > self._floor and (deploy := self.recent.get(sequence)):
+            yield deploy
+            sequence -= 1
 
     async def deploy(self, version: str) -> Deploy:
         """Return the deploy of a version; ``VersionNotFound`` if there is none, ``RequestError`` if it is invalid."""

@@ -38,19 +38,24 @@ TURN_SECONDS = 60
 
 
 class Key(NamedTuple):
-    """A patch: from the bundle ``old`` of a deployment to the bundle ``new``, by their digests."""
+    """A patch: from the bundle ``old`` of a deployment to the bundle ``new``, by their digests.
+
+    ``bare``: without contents, for a sidecar that still has a tree of ``new``.
+    """
 
     deployment: str
     old: str
     new: str
+    bare: bool = False
 
 
-def patch_between(old: BundleFile, new: BundleFile) -> bytes | None:
-    """Return the patch from ``old`` to ``new``, or ``None`` if the whole bundle is better."""
+def patch_between(old: BundleFile, new: BundleFile, *, bare: bool = False) -> bytes | None:
+    """Return the patch from ``old`` to ``new``, or ``None`` if the whole bundle is better; ``bare`` as in ``Key``."""
     if not worth_a_patch(new.manifest.changes_from(old.manifest)):
         return None
     reads = dict.fromkeys(new.imports, (ANYTHING,)) if new.reads is None else new.reads
-    return make_patch(old, new, touched(old.manifest, new.manifest, new.imports, reads), MAX_PATCH_BYTES)
+    touch = touched(old.manifest, new.manifest, new.imports, reads)
+    return make_patch(old, new, touch, MAX_PATCH_BYTES, bare=bare)
 
 
 class _NotNow(Exception):
@@ -199,7 +204,7 @@ class Patches:
                     open_bundle(self._store, key.deployment, key.old, when_large=when_large) as old,
                     open_bundle(self._store, key.deployment, key.new, old.manifest, when_large) as new,
                 ):
-                    return patch_between(old, new)
+                    return patch_between(old, new, bare=key.bare)
         except BundleGone:
             return None
         except TurnTaken as error:

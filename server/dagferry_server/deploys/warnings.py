@@ -29,8 +29,8 @@ def dropped_warnings(description: str, current: Deploy) -> list[str]:
     return ["The description was dropped: the content is that of the current deploy, so no deploy was made."]
 
 
-def log_warnings(warnings: list[str], **who: str) -> None:
-    """Log the warnings of an upload, because its client may not show them. ``who`` says which upload it was."""
+def log_warnings(warnings: list[str], kind: str, **who: str) -> None:
+    """Log the warnings of a deploy, because its client may not show them. ``kind`` and ``who`` say which it was."""
     if warnings:
         shown = [text[:MAX_LOGGED_CHARACTERS] for text in warnings[:MAX_LOGGED_WARNINGS]]
-        log.warning("Upload has warnings", extra=fields(**who, count=len(warnings), warnings=shown))
+        log.warning("%s has warnings", kind.capitalize(), extra=fields(**who, count=len(warnings), warnings=shown))

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from aiohttp import hdrs, web
 
 from dagferry_core.errors import DagferryError
+from dagferry_core.protocol import DRY_RUN
 from dagferry_runtime.logs import fields
 from dagferry_server.errors import MethodNotAllowed, RouteNotFound, ServerError
 from dagferry_server.http.admission import LOOPBACK_ONLY, admit
@@ -22,6 +23,7 @@ from dagferry_server.http.request_context import CALLER, SERVICE, STATE
 from dagferry_server.http.routing import ROUTE, RawHandler, Route, add_routes, allowed_methods, find_route
 from dagferry_server.metrics import CLIENT_DISCONNECTED, OUTCOME_OK
 from dagferry_server.service import Service
+from dagferry_server.webhooks.messages import is_refusal, refused
 
 UNAUTHORIZED, UNAVAILABLE = 401, 503
 NO_CONTENT = 204
@@ -82,6 +84,7 @@ async def answer_errors(request: web.Request, handler: RawHandler) -> web.Stream
     except DagferryError as error:
         audit(request, route, error.code, error.message)
         _count_failed(request, route, error.code)
+        _send_refusal(request, route, error)
         return await _reject(request, error)
     except (ConnectionError, asyncio.TimeoutError, TimeoutError):
         # The client disconnected, or stopped reading.
@@ -129,6 +132,17 @@ def _count_failed(request: web.Request, route: Route | None, outcome: str) -> No
         name = request.match_info["deployment"]
         known = caller and caller.scopes(name) and name in service.deployments
         service.metrics.uploads.labels(name if known else "", outcome).inc()
+
+
+def _send_refusal(request: web.Request, route: Route | None, error: DagferryError) -> None:
+    """Inform a deployment's webhooks that a deploy was refused, if its caller may deploy; not after a dry run."""
+    service, caller = request.app[SERVICE], request.get(CALLER)
+    deployment = service.deployments.get(request.match_info.get("deployment", ""))
+    if not (route and route.scope == "deploy" and deployment and caller and is_refusal(error)):
+        return
+    if "deploy" in caller.scopes(deployment.name) and DRY_RUN not in request.query:
+        message = refused(deployment.name, caller.actor, error, service.clock())
+        service.webhooks.send(deployment.settings.webhooks, message)
 
 
 async def _reject(request: web.Request, error: DagferryError) -> web.StreamResponse:

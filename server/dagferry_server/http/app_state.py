@@ -5,7 +5,7 @@ import ssl
 
 from dagferry_server.config.watched import Reload, WatchedFile
 from dagferry_server.http.busy import Busy
-from dagferry_server.http.concurrency import bundles, downloads, reads, uploads
+from dagferry_server.http.concurrency import bundles, copies, downloads, reads, uploads
 from dagferry_server.http.current_answers import CurrentAnswers
 from dagferry_server.http.rejected_reads import RejectedReads
 from dagferry_server.http.sending import PACKERS, Sender
@@ -24,6 +24,7 @@ class AppState:
         self.certificate = certificate
         self.sender, self.packer = Sender("send"), Sender("pack", PACKERS)
         self.upload_slots, self.bundle_slots, self.download_slots = uploads(), bundles(), downloads()
+        self.copy_slots = copies()
         self.read_slots = reads()
         self.current_answers = CurrentAnswers()
         self.status_answers = StatusAnswers()

@@ -1,23 +1,16 @@
 """What the query and the form of an upload say about the tree: which part it is, and what it is a change of."""
 
 import json
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping
 
 from dagferry_core.archive.errors import PathRefused
-from dagferry_core.archive.paths import check_prefix
+from dagferry_core.archive.paths import Excludes, check_prefix, quoted
 from dagferry_core.names import is_digest, version_sequence
-from dagferry_core.protocol import BASE, EXPECTED_DIGEST, ROOT, UNDER
+from dagferry_core.protocol import BASE, EXPECTED_DIGEST, MAX_REMOVED_BYTES, REMOVED, ROOT, UNDER
+from dagferry_server.deploys.request import Change
 from dagferry_server.errors import RequestError
 
 _SHOWN_CHARACTERS = 100
-
-
-class ChangeOf(NamedTuple):
-    """An upload has only what changed since the version ``base``; ``digest`` is that of the tree that must come out."""
-
-    base: str
-    digest: str
 
 
 def parse_under(text: str) -> str:
@@ -37,7 +30,16 @@ def under_of(query: Mapping[str, str]) -> str:
     return parse_under(query[UNDER]) if UNDER in query else ""
 
 
-def change_of(query: Mapping[str, str]) -> ChangeOf | None:
+def refuse_excluded(under: str, exclude: Iterable[str]) -> None:
+    """Raise ``RequestError`` if exclude rules match a folder: of a complete upload, it would be left out."""
+    if under and (top := Excludes(exclude).excluded(under.removesuffix("/"), folder=True)):
+        raise RequestError(
+            f"{UNDER}={under[:_SHOWN_CHARACTERS]!r} is a folder that the server excludes: {quoted(top)}.",
+            "Choose another folder, or ask the server's operator to change --exclude.",
+        )
+
+
+def change_of(query: Mapping[str, str]) -> Change | None:
     """Return what an upload is a change of, ``None`` if it is complete; raise ``RequestError`` if that is unclear."""
     base, digest = query.get(BASE), query.get(EXPECTED_DIGEST)
     if base is None and digest is None:
@@ -59,11 +61,26 @@ def change_of(query: Mapping[str, str]) -> ChangeOf | None:
         raise RequestError(
             f"{EXPECTED_DIGEST}={digest[:_SHOWN_CHARACTERS]!r} is not sha256: and 64 hexadecimal digits."
         )
-    return ChangeOf(base, digest)
+    return Change(base, digest)
+
+
+def with_removed(change: Change | None, text: bytes | None) -> Change | None:
+    """Return a change with the paths in the form field ``removed``; ``RequestError`` if it is for no change."""
+    if text is None:
+        return change
+    if change is None:
+        raise RequestError(
+            f"The form field {REMOVED} is for an upload with {BASE}; a complete upload removes all that it lacks."
+        )
+    return change._replace(removed=parse_removed(text))
 
 
 def parse_removed(text: bytes) -> tuple[str, ...]:
     """Return the paths in the form field ``removed``, a JSON list; ``RequestError`` if it is anything else."""
+    if len(text) > MAX_REMOVED_BYTES:
+        raise RequestError(
+            f"The form field {REMOVED} has more than {MAX_REMOVED_BYTES:,} bytes.", "Upload the complete tree instead."
+        )
     try:
         paths = json.loads(text)
     except (ValueError, RecursionError) as error:

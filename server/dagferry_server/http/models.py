@@ -1,6 +1,7 @@
 """The JSON responses: their models, which the OpenAPI description also comes from, and how they are sent."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field
@@ -15,6 +16,9 @@ from dagferry_server.deploys.deployer import DeployResult
 from dagferry_server.deploys.deployment import Deployment
 from dagferry_server.deploys.freeze import Freeze
 from dagferry_server.fleet.status import PodState, Status
+
+MAX_ANSWERED_PATHS = 200
+"""How many added, changed and removed paths an answer to a deploy lists, of each."""
 
 FIXED_HEADERS: Mapping[str, str] = {
     # A cache on the way must never hide a deploy, and no proxy may compress or change a body.
@@ -49,6 +53,11 @@ class LoggedDeployAnswer(DeployAnswer):
     """One deploy as it is in the deploy log. Followers get only the fields above, because each of them gets them."""
 
     git: dict[str, str] | None = Field(description="Where the content comes from; null if not given.")
+    under: str = Field(description="The folder that was deployed; empty: all of the tree.")
+    flags: list[str] = Field(
+        description="What was unusual: repeated, skip_gate, allow_removals; later servers add more."
+    )
+    source: str = Field(description="The version that was rolled back to, or the deployment@version that was promoted.")
     format: int = Field(description="The format of the entry as it is stored.")
     nonce: str = Field(description="A random number in hex that only this entry has; empty in format 1.")
     previous: str = Field(
@@ -113,6 +122,7 @@ class OnlyThereAnswer(Answer):
 
     path: str = Field(description="Its path in the dags folder.")
     size: int = Field(description="Its size in bytes.")
+    mode: int = Field(description="Its permissions as a number: 420 (0644) or 493 (0755).")
     sha256: str = Field(description="The sha256 of its content, in hex.")
 
 
@@ -140,11 +150,14 @@ class DiffAnswer(Answer):
 
 
 class UploadAnswer(Answer):
-    """The result of an upload."""
+    """The result of an upload, a rollback or a promote."""
 
-    version: str = Field(description="The version that is current now.")
-    digest: str = Field(description="Its content: sha256 over the manifest.")
-    sequence: int = Field(description="Its number in the deploy log.")
+    version: str = Field(description="The version that is current now; empty if nothing is deployed.")
+    digest: str = Field(description="The content: sha256 over the manifest.")
+    sequence: int = Field(description="The version's number in the deploy log.")
+    kind: str = Field(description="upload, rollback or promote.")
+    under: str = Field(description="The folder that was deployed; empty: all of the tree.")
+    dry_run: bool = Field(description="Whether nothing was stored; then the counts and paths are what would change.")
     unchanged: bool = Field(description="Whether the content was already current, so that no deploy was made.")
     added: int = Field(description="Files added since the previous deploy.")
     changed: int = Field(description="Files changed since the previous deploy.")
@@ -152,6 +165,10 @@ class UploadAnswer(Answer):
     warnings: list[str] = Field(description="Problems that the deploy may cause later.")
     excluded: int = Field(description="How many files the exclude patterns excluded.")
     excluded_paths: list[str] = Field(description="The first paths that the exclude patterns matched.")
+    added_paths: list[str] = Field(description="The first files added since the previous deploy.")
+    changed_paths: list[str] = Field(description="The first files changed since the previous deploy.")
+    removed_paths: list[str] = Field(description="The first files removed since the previous deploy.")
+    cut: bool = Field(description=f"Whether there are more paths of a kind than the {MAX_ANSWERED_PATHS} listed.")
 
 
 class FrozenAnswer(Answer):
@@ -275,7 +292,9 @@ class FleetStatusAnswer(Answer):
 
 
 class ErrorAnswer(Answer):
-    """An error."""
+    """An error. Some have more fields."""
+
+    model_config = ConfigDict(extra="allow")
 
     code: str = Field(description="The error's name; the documentation lists them under reference/errors.md.")
     message: str = Field(description="What went wrong.")
@@ -284,7 +303,11 @@ class ErrorAnswer(Answer):
 
 def deploy_answer(deploy: Deploy) -> LoggedDeployAnswer:
     """Return a deploy as it is sent."""
-    return LoggedDeployAnswer(**{**deploy._asdict(), "details_sha256": deploy.details})
+    return LoggedDeployAnswer(**_logged(deploy))
+
+
+def _logged(deploy: Deploy) -> dict[str, Any]:
+    return {**deploy._asdict(), "flags": deploy.flags or [], "details_sha256": deploy.details}
 
 
 def one_deploy_answer(deploy: Deploy, details: DeployDetails | None) -> OneDeployAnswer:
@@ -297,7 +320,7 @@ def one_deploy_answer(deploy: Deploy, details: DeployDetails | None) -> OneDeplo
         removed_paths=details.removed,
         cut=details.cut,
     )
-    return OneDeployAnswer(**{**deploy._asdict(), "details": sent, "details_sha256": deploy.details})
+    return OneDeployAnswer(**{**_logged(deploy), "details": sent})
 
 
 def diff_answer(old: Deploy | None, new: Deploy, found: Differences) -> DiffAnswer:
@@ -335,20 +358,33 @@ def frozen_answer(freeze: Freeze | None) -> FrozenAnswer | None:
 
 
 def upload_answer(result: DeployResult) -> UploadAnswer:
-    """Return the result of an upload as it is sent."""
-    deploy, unchanged = result.deploy, result.unchanged
+    """Return the result of a request to deploy as it is sent."""
+    deploy, request = result.deploy, result.request
+    added, changed, removed = result.changes
     return UploadAnswer(
-        version=deploy.version,
-        digest=deploy.digest,
-        sequence=deploy.sequence,
-        unchanged=unchanged,
-        added=0 if unchanged else deploy.added,
-        changed=0 if unchanged else deploy.changed,
-        removed=0 if unchanged else deploy.removed,
+        version=deploy.version if deploy else "",
+        digest=result.digest,
+        sequence=deploy.sequence if deploy else 0,
+        kind=request.kind,
+        under=request.under,
+        dry_run=request.dry_run,
+        unchanged=result.unchanged,
+        added=len(added),
+        changed=len(changed),
+        removed=len(removed),
         warnings=result.warnings,
         excluded=result.excluded_files,
         excluded_paths=result.excluded,
+        added_paths=added[:MAX_ANSWERED_PATHS],
+        changed_paths=changed[:MAX_ANSWERED_PATHS],
+        removed_paths=removed[:MAX_ANSWERED_PATHS],
+        cut=any(len(paths) > MAX_ANSWERED_PATHS for paths in result.changes),
     )
+
+
+def answer_deploy(result: DeployResult) -> web.Response:
+    """Return the response to a request to deploy."""
+    return json_response(upload_answer(result))
 
 
 def fleet_status_answer(deployment: Deployment, status: Status, now: float) -> FleetStatusAnswer:

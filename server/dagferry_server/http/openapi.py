@@ -9,7 +9,7 @@ from pydantic.json_schema import models_json_schema
 
 from dagferry_core import __version__
 from dagferry_core.errors import DagferryError
-from dagferry_core.protocol import DESCRIPTION, JSON_TYPE
+from dagferry_core.protocol import DESCRIPTION, GIT, JSON_TYPE
 from dagferry_server.errors import (
     CredentialsRefused,
     DeploymentNotFound,
@@ -76,7 +76,8 @@ def _operation(route: Route) -> dict[str, Any]:
     if route.body:
         operation["requestBody"] = {"required": True, "content": {JSON_TYPE: {"schema": _reference(route.body)}}}
     if route.takes_file:
-        form = {"type": "object", "properties": {"file": _BINARY, DESCRIPTION: {"type": "string"}}}
+        texts = {name: {"type": "string"} for name in (DESCRIPTION, GIT)}
+        form = {"type": "object", "properties": {"file": _BINARY, **texts}}
         operation["requestBody"] = {
             "required": True,
             "content": {
@@ -109,7 +110,8 @@ def _responses(route: Route) -> dict[str, Any]:
         by_status.setdefault(error.status, []).append(error)
     for status, errors in sorted(by_status.items()):
         descriptions = "; ".join(f"`{error.code}`: {(error.__doc__ or '').splitlines()[0]}" for error in errors)
-        codes = {"properties": {"code": {"enum": [error.code for error in errors]}}}
+        details = {name: {"description": text} for error in errors for name, text in error.detail_fields.items()}
+        codes = {"properties": {"code": {"enum": [error.code for error in errors]}, **details}}
         responses[str(status)] = {
             "description": descriptions,
             "content": {JSON_TYPE: {"schema": {"allOf": [_reference(ErrorAnswer), codes]}}},

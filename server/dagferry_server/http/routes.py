@@ -5,27 +5,6 @@ import json
 
 from aiohttp import web
 
-from dagferry_core.archive.errors import (
-    ArchiveCorrupt,
-    ArchiveNotRecognized,
-    ArchiveTrailingData,
-    ArchiveTruncated,
-    ArchiveUnsupported,
-    BundleEmpty,
-    ExpandedTooLarge,
-    LinkRefused,
-    MemberTypeRefused,
-    PathConflict,
-    PathDuplicate,
-    PathRefused,
-    PathsTooLarge,
-    RatioTooHigh,
-    RootIsLink,
-    RootMixed,
-    RootNotFound,
-    TooManyFiles,
-    WindowTooLarge,
-)
 from dagferry_core.errors import DagferryError
 from dagferry_core.protocol import (
     ARCHIVE_TYPE,
@@ -36,7 +15,6 @@ from dagferry_core.protocol import (
     DEPLOYMENT_PATH,
     DEPLOYMENTS_PATH,
     DEPLOYS_PATH,
-    DESCRIPTION,
     DIFF_PATH,
     DOWNLOAD_PATH,
     FILE_PATH,
@@ -44,43 +22,34 @@ from dagferry_core.protocol import (
     FILES_PATH,
     FREEZE_PATH,
     FROM,
-    IMPLIED_UPLOAD_PATH,
     JSON_TYPE,
     LIMIT,
     PATCH_TYPE,
     REQUEST_HEADERS,
-    ROOT,
+    RETAINED,
     STATUS_PATH,
     TO,
-    UPLOAD_PATH,
     VERSION,
     VERSION_PATH,
     WHOAMI_PATH,
 )
 from dagferry_server.errors import (
     BundleGone,
-    DeployContended,
     DeploymentConfigured,
-    DeploymentDisabled,
-    DeploymentFrozen,
     FileNotInBundle,
-    MultipartInvalid,
     NothingDeployed,
     RequestError,
-    ServerBusy,
     ShuttingDown,
     StoreAway,
     StoreDamaged,
     StoreFull,
     TooManyDeployments,
     TooManyDownloads,
-    TooManyUploads,
-    UploadEmptyBody,
     UploadIncomplete,
-    UploadTooLarge,
     UploadTooSlow,
     VersionNotFound,
 )
+from dagferry_server.http.deploy_routes import DEPLOY_ROUTES
 from dagferry_server.http.handlers.current import current
 from dagferry_server.http.handlers.deployments import create, delete, deployments
 from dagferry_server.http.handlers.deploys import MAX_PAGE_DEPLOYS, PAGE_DEPLOYS, deploy, deploys
@@ -90,7 +59,6 @@ from dagferry_server.http.handlers.files import file, files
 from dagferry_server.http.handlers.freeze import FreezeBody, freeze, unfreeze
 from dagferry_server.http.handlers.health import healthz, metrics, readyz
 from dagferry_server.http.handlers.status import status
-from dagferry_server.http.handlers.upload import upload
 from dagferry_server.http.handlers.versions import version
 from dagferry_server.http.handlers.whoami import whoami
 from dagferry_server.http.models import (
@@ -105,50 +73,12 @@ from dagferry_server.http.models import (
     FreezeAnswer,
     OneDeployAnswer,
     StatusAnswer,
-    UploadAnswer,
     WhoamiAnswer,
     json_response,
 )
 from dagferry_server.http.openapi import describe
 from dagferry_server.http.request_context import RequestContext
 from dagferry_server.http.routing import Parameter, Route
-
-_UPLOAD_ERRORS: tuple[type[DagferryError], ...] = (
-    RequestError,
-    MultipartInvalid,
-    UploadIncomplete,
-    UploadTooSlow,
-    UploadEmptyBody,
-    UploadTooLarge,
-    ArchiveNotRecognized,
-    ArchiveTruncated,
-    ArchiveCorrupt,
-    ArchiveTrailingData,
-    ArchiveUnsupported,
-    WindowTooLarge,
-    MemberTypeRefused,
-    PathRefused,
-    PathDuplicate,
-    PathConflict,
-    LinkRefused,
-    RootMixed,
-    RootIsLink,
-    RootNotFound,
-    BundleEmpty,
-    ExpandedTooLarge,
-    TooManyFiles,
-    PathsTooLarge,
-    RatioTooHigh,
-    ShuttingDown,
-    TooManyUploads,
-    ServerBusy,
-    DeploymentDisabled,
-    DeploymentFrozen,
-    DeployContended,
-    StoreFull,
-    StoreAway,
-    StoreDamaged,
-)
 
 _READ_ERRORS: tuple[type[DagferryError], ...] = (
     RequestError,
@@ -169,32 +99,8 @@ def _described() -> bytes:
     return json.dumps(describe(ROUTES)).encode()
 
 
-_UPLOAD = Route(
-    method="POST",
-    path=UPLOAD_PATH,
-    scope="deploy",
-    handler=upload,
-    summary="Deploy an archive of a dags folder: a form with one file, or the file as the body.",
-    answer=UploadAnswer,
-    errors=_UPLOAD_ERRORS,
-    parameters=(
-        Parameter(
-            ROOT,
-            "query",
-            "Deploy only this folder of the archive; `.`: the whole archive, even if its members are under `dags/`.",
-        ),
-        Parameter(DESCRIPTION, "query", "The description of the deploy, unless a form has a field `description`."),
-    ),
-    takes_file=True,
-)
-
 ROUTES: tuple[Route, ...] = (
-    _UPLOAD,
-    _UPLOAD._replace(
-        path=IMPLIED_UPLOAD_PATH,
-        implied_deployment=True,
-        summary="The same for the server's only deployment, or for `default` if it has several.",
-    ),
+    *DEPLOY_ROUTES,
     Route(
         method="GET",
         path=CURRENT_PATH,
@@ -217,6 +123,12 @@ ROUTES: tuple[Route, ...] = (
         parameters=(
             Parameter(
                 FROM, "query", "The version that the caller has; if no patch from it exists, the bundle is sent."
+            ),
+            Parameter(
+                RETAINED,
+                "header",
+                "The digest of a tree that the caller still has beside that version. If it is the digest of what is "
+                "requested, a patch may name contents without having them.",
             ),
         ),
         sends_content=True,

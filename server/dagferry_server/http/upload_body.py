@@ -6,7 +6,7 @@ trusted: neither the field's name nor the file's name.
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from typing import Any, BinaryIO
 
@@ -17,7 +17,7 @@ from dagferry_core.archive.errors import ArchiveCorrupt
 from dagferry_core.archive.paths import quoted
 from dagferry_core.deploylog import MAX_DESCRIPTION_CHARACTERS
 from dagferry_core.limits import PIECE_BYTES, UploadLimit
-from dagferry_core.protocol import DESCRIPTION
+from dagferry_core.protocol import DESCRIPTION, GIT, MAX_GIT_BYTES, REMOVED
 from dagferry_server.deploys.receive import Received, receive, too_large
 from dagferry_server.errors import MultipartInvalid, UploadEmptyBody, UploadIncomplete, UploadTooSlow
 
@@ -43,10 +43,16 @@ def check_length(request: web.BaseRequest, limit: UploadLimit) -> None:
 
 
 class UploadBody:
-    """The body of one request. ``description`` is complete once the file was received: a form may have it last."""
+    """The body of one request.
+
+    ``description``, ``git`` and ``removed``, a field of the form, are known once the file was received: a form may have
+    them last.
+    """
 
     def __init__(self, request: web.BaseRequest) -> None:
         self.description = request.query.get(DESCRIPTION, "")
+        self.git = request.query.get(GIT)
+        self.removed: bytes | None = None
         self._request = request
         self._deadline = _Deadline()
         self._is_form = _is_form(request)
@@ -108,8 +114,9 @@ class UploadBody:
             body.count(piece)
         if not files:
             raise MultipartInvalid("The form contains no file; with curl -F, put an @ before its name.")
-        field = fields.get(DESCRIPTION, bytearray())[:MAX_DESCRIPTION_BYTES]
-        self.description = field.decode(errors="replace") or self.description
+        self.description = _text(fields, DESCRIPTION, MAX_DESCRIPTION_BYTES) or self.description
+        self.git = _text(fields, GIT, MAX_GIT_BYTES + 1) or self.git
+        self.removed = bytes(fields[REMOVED]) if REMOVED in fields else None
 
     def _empty(self) -> UploadEmptyBody:
         if not self._is_form:
@@ -120,6 +127,10 @@ class UploadBody:
             "If it is the dags folder, pack it first: tar -czf dags.tar.gz dags. Otherwise send the file again: this "
             "request contained none of it.",
         )
+
+
+def _text(fields: Mapping[str | None, bytearray], name: str, max_bytes: int) -> str:
+    return fields.get(name, bytearray())[:max_bytes].decode(errors="replace")
 
 
 class _Deadline:

@@ -1,6 +1,16 @@
 """``dagferry status`` shows whether every pod has the newest deploy, and which one has not."""
 
+import json
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import harness
 from recorded_answers import LISTED, STATUS, sidecar
+from terminals import Terminal
 
 VERSION = STATUS["version"]
 
@@ -76,3 +86,101 @@ def test_all_and_watch_do_not_go_together(at, server) -> None:
     done = at("status", "--all", "--watch")
     assert done.code == 2
     assert "--watch and --all" in done.err
+
+
+def test_elsewhere_than_on_a_terminal_watch_has_a_line_for_each_change(at, server) -> None:
+    frozen = {"reason": "audit", "until": None, "actor": "ann"}
+    server.answer("GET /prod/dags/status", {**STATUS, "state": "DEGRADED", "frozen": frozen}, ETag='"1"')
+    server.answer("GET /prod/dags/status", {"code": "forbidden", "message": "No more.", "hint": "Ask."}, 403)
+    [line] = at("status", "--watch").out.splitlines()
+    start = "prod: DEGRADED 2 of 2 pods live. All 2 pods have the newest deploy. Frozen by ann: audit ("
+    assert line.startswith(start)
+    assert line.endswith(" UTC)")
+
+
+def test_watch_with_json_has_an_object_in_each_line(at, server) -> None:
+    server.answer("GET /prod/dags/status", {**STATUS, "state": "DEPLOYING"}, ETag='"1"')
+    server.answer("GET /prod/dags/status", STATUS, ETag='"2"')
+    server.answer("GET /prod/dags/status", {"code": "forbidden", "message": "No more.", "hint": "Ask."}, 403)
+    lines = at("status", "--watch", "--json").out.splitlines()
+    assert [json.loads(line) for line in lines] == [{**STATUS, "state": "DEPLOYING"}, STATUS]
+
+
+def test_watch_goes_on_while_a_server_restarts(at, server, pauses) -> None:
+    server.answer("GET /prod/dags/status", STATUS, ETag='"1"')
+    for _ in range(6):
+        server.answer("GET /prod/dags/status", b"", 502)
+    server.answer("GET /prod/dags/status", {**STATUS, "state": "UNKNOWN"}, ETag='"2"')
+    server.answer("GET /prod/dags/status", {"code": "forbidden", "message": "No more.", "hint": "Ask."}, 403)
+    done = at("status", "--watch")
+    assert [line.split()[1] for line in done.out.splitlines()] == ["HEALTHY", "UNKNOWN"]
+    assert done.err.count("Trying again in") == 6
+
+
+@pytest.fixture
+def watching(server, project):
+    """``dagferry status --watch`` at a terminal."""
+
+    def start(*arguments: str, **options: Any) -> Terminal:
+        command = (sys.executable, "-m", "dagferry_client", "status", "--watch", *arguments)
+        return Terminal(*command, folder=project, DAGFERRY_SERVER=server.url, DAGFERRY_DEPLOYMENT="prod", **options)
+
+    return start
+
+
+def held(server) -> Callable[[], None]:
+    """The next question waits, as while nothing changes; returns a function that waits until it was asked."""
+    asked = threading.Event()
+
+    def hold(handler) -> None:
+        asked.set()
+        handler.connection.recv(1)
+
+    server.act("GET /prod/dags/status", hold)
+
+    def wait() -> None:
+        assert asked.wait(harness.PATIENCE_SECONDS)
+
+    return wait
+
+
+def test_on_a_terminal_watch_draws_over_what_was_and_ends_with_130(watching, server) -> None:
+    server.answer("GET /prod/dags/status", {**STATUS, "state": "DEPLOYING"}, ETag='"1"')
+    server.answer("GET /prod/dags/status", STATUS, ETag='"2"')
+    wait = held(server)
+    terminal = watching()
+    terminal.shows("DEPLOYING").shows("HEALTHY").shows("2 of 2 pods live; unchanged since").shows("Ctrl-C ends this.")
+    between = terminal.screen.partition("DEPLOYING")[2].partition("HEALTHY")[0]
+    assert "\x1b[1A\x1b[2K" in between, "the lines before were erased"
+    wait()
+    assert terminal.interrupt() == 130
+    assert "Traceback" not in terminal.screen
+    assert terminal.screen.rstrip().endswith("\x1b[?25h"), "the cursor is back"
+
+
+def test_on_a_short_terminal_watch_shows_what_is_not_live(watching, server) -> None:
+    pods = [*(sidecar(f"worker-{number}") for number in range(99)), sidecar("worker-99", state="failing", error="bad")]
+    server.answer("GET /prod/dags/status", {**STATUS, "sidecars": pods}, ETag='"1"')
+    wait = held(server)
+    terminal = watching(rows=20).shows("worker-99").shows("failing").shows("worker-9")
+    wait()
+    assert terminal.interrupt() == 130
+
+
+def test_a_dumb_terminal_gets_lines(watching, server) -> None:
+    server.answer("GET /prod/dags/status", STATUS, ETag='"1"')
+    wait = held(server)
+    terminal = watching(TERM="dumb").shows("prod: HEALTHY 2 of 2 pods live.")
+    wait()
+    assert terminal.interrupt() == 130
+    assert "\x1b" not in terminal.screen
+
+
+def test_piped_watch_ends_with_130_and_no_traceback_too(watching, server, tmp_path) -> None:
+    server.answer("GET /prod/dags/status", STATUS, ETag='"1"')
+    wait = held(server)
+    terminal = watching(stdout=tmp_path / "out")
+    harness.eventually("a line", lambda: "HEALTHY" in (tmp_path / "out").read_text())
+    wait()
+    assert terminal.interrupt() == 130
+    assert terminal.screen.replace("^C", "").strip() == ""

@@ -24,6 +24,11 @@ def test_it_names_the_actor_the_token_and_each_deployment(at, server) -> None:
     assert "dgf_secret" not in done.out + done.err
 
 
+def test_where_nothing_is_limited_there_is_no_column_for_it(at, server) -> None:
+    server.answer("GET /-/whoami", {**WHOAMI, "deployments": WHOAMI["deployments"][1:]})
+    assert at("whoami").out.splitlines()[2:] == ["DEPLOYMENT  SCOPES", "staging     read"]
+
+
 def test_json_has_what_the_server_says(at, server) -> None:
     server.answer("GET /-/whoami", {**WHOAMI, "later": 1})
     assert at("whoami", "--json").json == WHOAMI

@@ -107,9 +107,9 @@ def test_the_repository_of_a_hook_is_not_that_of_the_dags_folder(dags: Path, tmp
     "setting",
     [
         "core.fsmonitor={program}",
-        "core.hooksPath={folder}",
         "core.pager={program}",
         "core.askPass={program}",
+        "core.hooksPath={folder}",
         "gpg.program={program}\nlog.showSignature=true",
         "core.untrackedCache=true\ncore.fsmonitor={program}",
     ],
@@ -120,6 +120,12 @@ def test_no_program_that_the_repository_names_is_run(dags: Path, tmp_path: Path,
     for name in ("program", "post-index-change", "pre-commit", "reference-transaction"):
         (hooks / name).write_text(f"#!/bin/sh\ntouch {tmp_path}/ran\n")
         (hooks / name).chmod(0o755)
+    signing = hooks / "signing"
+    signing.write_text(
+        "#!/bin/sh\ncat >/dev/null\necho '\n[GNUPG:] SIG_CREATED ' >&2\necho '-----BEGIN PGP SIGNATURE-----'\n"
+    )
+    signing.chmod(0o755)
+    run(dags, "-c", f"gpg.program={signing}", "commit", "-q", "--amend", "--no-edit", "-S")
     for line in setting.format(program=hooks / "program", folder=hooks).split("\n"):
         run(dags, "config", *line.split("=", 1))
     os.utime(dags / "a.py", (1, 1))
@@ -196,7 +202,7 @@ def test_a_pull_request_s_branch_is_the_one_it_comes_from() -> None:
 
 
 def test_facts_are_short_and_on_one_line() -> None:
-    found = from_job({**GITLAB, "CI_COMMIT_TITLE": "a\nb\x1b[31m" + "c" * 500})
+    found = from_job({**GITLAB, "CI_COMMIT_TITLE": "a\nb\x1b\u2028[31m" + "c" * 500})
     assert found.message.startswith("a b [31mcc")
     assert len(found.message) == MAX_FACT_CHARACTERS
 

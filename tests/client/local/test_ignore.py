@@ -78,10 +78,15 @@ def test_a_link_to_a_folder_counts_as_a_folder(tmp_path: Path) -> None:
 
 
 def test_a_link_that_is_left_out_may_lead_anywhere(tmp_path: Path) -> None:
-    write(tmp_path, {"dags/a.py": b"a = 1\n", "dags/.dagferryignore": b"out\nnowhere\n"})
+    write(tmp_path, {"dags/a.py": b"a = 1\n", "dags/.dagferryignore": b"out/\nnowhere/\n"})
     (tmp_path / "dags" / "out").symlink_to("/etc")
     (tmp_path / "dags" / "nowhere").symlink_to("gone")
     assert contents(tmp_path / "dags") == A
+
+
+def test_a_dags_folder_that_is_a_virtual_environment_itself_is_deployed(tmp_path: Path) -> None:
+    write(tmp_path / "dags", {**A, "pyvenv.cfg": b""})
+    assert contents(tmp_path / "dags") == {**A, "pyvenv.cfg": b""}
 
 
 def test_nothing_below_a_folder_that_is_left_out_can_be_kept(tmp_path: Path) -> None:

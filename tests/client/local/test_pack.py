@@ -14,6 +14,7 @@ import treemaker
 from dagferry_client.local.errors import FolderChanged, PackFailed
 from dagferry_client.local.pack import change_between, pack
 from dagferry_client.local.tree import LocalTree
+from dagferry_core.limits import PIECE_BYTES
 from localtrees import packed, read, write
 
 FILES = {
@@ -42,6 +43,7 @@ def test_the_server_s_check_makes_the_same_bundle_of_it(tree: LocalTree) -> None
 
 def test_a_change_has_its_files_at_their_plain_paths(tree: LocalTree) -> None:
     changed = ["run.sh", "dags/inner.py"]
+    assert packed(tree, changed) == packed(tree, sorted(changed))
     assert tarmaker.tree(packed(tree, changed), root=".") == {
         "dags/inner.py": (b"inner = 1\n", False),
         "run.sh": (b"#!/bin/sh\n", True),
@@ -75,6 +77,15 @@ def test_a_file_that_is_not_what_was_read_is_an_error(tree: LocalTree, damage: b
     if damage is not None:
         source.write_bytes(damage)
     with pytest.raises(FolderChanged, match=r"'a\.py'"):
+        pack(tree)
+
+
+def test_one_more_byte_behind_the_last_whole_piece_is_found(tmp_path: Path) -> None:
+    dags = write(tmp_path / "dags", {"a.bin": bytes(2 * PIECE_BYTES)})
+    tree = read(dags)
+    with (dags / "a.bin").open("ab") as file:
+        file.write(b"x")
+    with pytest.raises(FolderChanged):
         pack(tree)
 
 

@@ -259,6 +259,14 @@ def test_too_long_and_too_deep_paths_are_refused(dags: Path, monkeypatch) -> Non
     assert f"at most {MAX_PATH_BYTES} are allowed" in long
 
 
+def test_a_folder_dags_in_the_dags_folder_counts_for_the_length(dags: Path) -> None:
+    path = f"dags/{'n' * 200}/{'n' * 200}/{'n' * 200}/{'n' * 200}/"
+    write(dags, {path + "m" * (MAX_PATH_BYTES - len(path)): b""})
+    assert len(files(dags)) == 2
+    write(dags, {path + "m" * (MAX_PATH_BYTES - len(path) + 1): b""})
+    assert "is 1025 bytes long" in problems(dags)[0]
+
+
 def test_a_file_in_the_deepest_folder_is_deployed(dags: Path) -> None:
     path = "d/" * (MAX_DEPTH - 1) + "x.py"
     write(dags, {path: b""})

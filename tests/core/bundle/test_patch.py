@@ -71,6 +71,19 @@ def whole(old: BundleFile, new: BundleFile, touch: tuple[str, ...] = ()) -> byte
     return body
 
 
+def test_a_bare_patch_names_every_content_and_has_none(stored) -> None:
+    old, new = (
+        stored(FILES),
+        stored({**FILES, "team_0/dag_0.py": b"changed\n" * 100, "new.bin": RANDOM.randbytes(50_000)}),
+    )
+    body = make_patch(old, new, ["team_1/dag_1.py"], MAX_PATCH_BYTES, bare=True)
+    patch = Patch.parse(body)
+    assert len(body) < 500
+    assert [entry.path for entry in patch.copied] == ["new.bin", "team_0/dag_0.py"]
+    assert (patch.written, patch.parts, patch.touch) == ([], [], ["team_1/dag_1.py"])
+    assert patch.apply_to(old.manifest).digest == new.manifest.digest
+
+
 def edited(path: str) -> bytes:
     return FILES[path].replace(b"load", b"read", 1)
 

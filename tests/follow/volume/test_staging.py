@@ -7,13 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from dagferry_follow.errors import (
-    TreeDamaged,
-)
+from dagferry_core.bundle.patch import MAX_PATCH_BYTES, Patch, make_patch
+from dagferry_follow.errors import PatchMismatch, TreeDamaged
 from dagferry_follow.volume.staging import StagingTree
-from dagferry_follow.volume.tree import AHEAD_NS, check, read_and_check, touch
+from dagferry_follow.volume.tree import AHEAD_NS, Tree, check, read_and_check, touch
 from staged import LONG_AGO, MODES, A, B, Volume, blocks, holds, inode, linked
-from treemaker import manifest_of
+from treemaker import Stored, manifest_of
 
 
 @pytest.fixture
@@ -225,3 +224,56 @@ def test_the_same_bundle_again_is_all_links(volume) -> None:
     old = volume.aged(A)
     assert linked(volume.whole(A), old) == set(A)
     assert volume.fresh == []
+
+
+# --- contents of a tree that is still there --------------------------------------------------------------------------
+
+
+def bare(old: dict[str, bytes], new: dict[str, bytes]) -> Patch:
+    """A patch without contents, as for a rollback to a tree that is still there."""
+    stored = [Stored(files, {path: mode for path, mode in MODES.items() if path in files}) for files in (old, new)]
+    body = make_patch(stored[0].bundle, stored[1].bundle, ["dag.py"], MAX_PATCH_BYTES, bare=True)
+    return Patch.parse(body or b"")
+
+
+def rolled_back(volume: Volume, retained: Tree | None) -> Tree:
+    patch = bare(B, A)
+    with volume.staging(patch.apply_to(volume.trees[-1].manifest)) as staging:
+        staging.retained = retained
+        staging.populate(patch)
+        return volume.stamped(staging, 2e9 + 100)
+
+
+def test_contents_that_a_patch_only_names_come_from_the_retained_tree_as_fresh_files(volume) -> None:
+    first = volume.aged(A)
+    second = volume.patched(A, B)
+    third = rolled_back(volume, first._replace(mtimes={}))
+    assert holds(third, A)
+    assert volume.fresh == ["dag.py", "team/helper.py"]
+    assert third.mtimes["team/helper.py"] > second.mtimes["team/helper.py"]
+    assert linked(third, second) == set(A) - {"team/helper.py", "dag.py"}
+    assert inode(third, "team/helper.py") != inode(first, "team/helper.py")
+    assert os.stat(Path(first.folder, "team/helper.py")).st_mtime == LONG_AGO
+
+
+@pytest.mark.parametrize("damage", ["changed", "gone", "link", "folder"])
+def test_a_retained_file_that_is_not_as_published_makes_no_tree(volume, damage) -> None:
+    first = volume.aged(A)
+    volume.patched(A, B)
+    path = Path(first.folder, "team/helper.py")
+    path.unlink()
+    if damage == "changed":
+        path.write_bytes(b"rate = 9\n")
+    elif damage == "link":
+        path.symlink_to("/etc/hostname")
+    elif damage == "folder":
+        path.mkdir()
+    with pytest.raises(TreeDamaged, match=r"team/helper\.py"):
+        rolled_back(volume, first)
+
+
+def test_without_a_retained_tree_a_content_that_is_only_named_makes_no_tree(volume) -> None:
+    volume.aged(A)
+    volume.patched(A, B)
+    with pytest.raises(PatchMismatch, match=r"team/helper\.py"):
+        rolled_back(volume, None)

@@ -222,3 +222,27 @@ def test_a_look_finds_corrupt_files_unexpected_ones_and_a_wrong_link(root, opene
     assert volume.check().unexpected == [str(root / "current")]
     (root / "current").symlink_to(f".trees/{volume.old[0].unique}/v-1")
     assert volume.check().unexpected == [str(root / "current")]
+
+
+def test_an_old_tree_of_a_content_is_found_by_its_digest_also_after_a_restart(opened) -> None:
+    volume = opened()
+    for number in (1, 2, 3):
+        publish(volume, number)
+    digest = manifest_of(files_of(1)).digest
+    found = volume.retained(digest)
+    assert found.manifest.digest == digest
+    assert (found.folder.rpartition("/")[2], found.mtimes) == ("v-1", {})
+    assert volume.retained(manifest_of(files_of(3)).digest) is None  # that is the live one
+    assert volume.retained(manifest_of(files_of(9)).digest) is None
+    again = opened()
+    again.load()
+    again.sweep()
+    assert again.retained(digest).folder == found.folder
+
+
+def test_an_old_tree_whose_records_are_damaged_is_not_found(opened, root) -> None:
+    volume = opened()
+    publish(volume, 1)
+    publish(volume, 2)
+    (root / ".trees" / volume.old[0].unique / "manifest.zst").write_bytes(b"junk")
+    assert volume.retained(manifest_of(files_of(1)).digest) is None

@@ -16,7 +16,8 @@ from dagferry_core.bundle.manifest import EMPTY
 from dagferry_core.bundle.reader import BundleFile, Index
 from dagferry_core.source.scan import ANYTHING
 from dagferry_server.deploys import bundles
-from dagferry_server.deploys.bundles import known_sources, open_bundle, put_bundle
+from dagferry_server.deploys.bundles import ids_by_path, known_sources, open_bundle, put_bundle, tree_of
+from dagferry_server.deploys.contents import Head, UploadedContent
 from dagferry_server.errors import BundleGone, StoreAway, StoreDamaged
 from dagferry_server.store.local import LocalStore
 from harness import pack
@@ -31,10 +32,14 @@ def store(tmp_path) -> LocalStore:
     return store
 
 
-def put(store: LocalStore, tmp_path, files: dict[str, bytes], known=(), current: BundleFile | None = None) -> str:
+HEAD = Head("prod", None, is_newest=True, highest=0, sha256="")
+
+
+def put(store: LocalStore, tmp_path, files: dict[str, bytes], current: BundleFile | None = None) -> str:
     with open(tmp_path / "spool", "w+b") as spool:
         checked = check_archive(io.BytesIO(pack(files)), spool, ArchiveRules())
-        put_bundle(store, "prod", checked, spool, dict(known), current=current)
+        with UploadedContent(checked, spool).tree(HEAD) as tree:
+            put_bundle(store, "prod", tree, current)
     return checked.manifest.digest
 
 
@@ -50,8 +55,9 @@ def test_the_index_has_what_each_source_imports(store, tmp_path) -> None:
     digest = put(store, tmp_path, FILES)
     with open_bundle(store, "prod", digest) as bundle:
         assert bundle.imports == {"a.py": ("b",), "b.py": (), "empty.py": ()}
-        assert set(known_sources(bundle, bundle.manifest).values()) == {(("b",), ()), ((), ())}
-    assert known_sources(None, EMPTY) == {}
+        assert set(known_sources([bundle], bundle.manifest).values()) == {(("b",), (), ()), ((), (), ())}
+        assert known_sources([bundle], EMPTY) == {}
+    assert known_sources([], EMPTY) == {}
 
 
 def test_and_hints_to_what_it_reads(store, tmp_path) -> None:
@@ -59,7 +65,7 @@ def test_and_hints_to_what_it_reads(store, tmp_path) -> None:
     with open_bundle(store, "prod", digest) as bundle:
         assert bundle.reads == {"a.py": ("sql/a.sql",), "b.py": ("./",)}
         bundle.reads = None  # as of a bundle that was stored before hints were looked for
-        assert known_sources(bundle, bundle.manifest) == {}
+        assert known_sources([bundle], bundle.manifest) == {}
 
 
 def test_a_source_that_is_too_large_to_look_into_counts_as_importing_everything(store, tmp_path, monkeypatch) -> None:
@@ -86,14 +92,13 @@ def test_many_short_names_are_counted_as_what_they_take(store, tmp_path, monkeyp
 
 def test_what_is_known_of_a_content_is_not_looked_for_again(store, tmp_path, monkeypatch) -> None:
     digest = put(store, tmp_path, FILES)
-    with open_bundle(store, "prod", digest) as bundle:
-        known = known_sources(bundle, bundle.manifest)
 
     def never(source: bytes) -> None:
         raise AssertionError(source)
 
     monkeypatch.setattr(bundles, "imported_names", never)
-    again = put(store, tmp_path, {"renamed.py": FILES["a.py"], "also.py": FILES["b.py"]}, known)
+    with open_bundle(store, "prod", digest) as bundle:
+        again = put(store, tmp_path, {"renamed.py": FILES["a.py"], "also.py": FILES["b.py"]}, bundle)
     with open_bundle(store, "prod", again) as bundle:
         assert bundle.imports == {"renamed.py": ("b",), "also.py": ()}
         assert bundle.reads == {"renamed.py": (), "also.py": ()}
@@ -193,8 +198,11 @@ def test_a_spool_that_is_not_what_was_checked_makes_no_bundle(store, tmp_path) -
         checked = check_archive(io.BytesIO(pack(FILES)), spool, ArchiveRules())
         spool.seek(0)
         spool.write(b"!")
-        with pytest.raises(StoreDamaged, match="The unpacked upload is damaged"):
-            put_bundle(store, "prod", checked, spool, {})
+        with (
+            UploadedContent(checked, spool).tree(HEAD) as tree,
+            pytest.raises(StoreDamaged, match="The unpacked upload is damaged"),
+        ):
+            put_bundle(store, "prod", tree)
     assert store.bundles("prod") == {}
 
 
@@ -224,3 +232,25 @@ def test_a_bundle_of_an_older_server_is_followed_by_one_of_ours(store, tmp_path)
     with open_bundle(store, "prod", digest) as stored:
         stored.verify()
         assert stored.read("data/many.csv") == files["data/many.csv"]
+
+
+def test_the_index_has_the_dag_ids_of_the_files_that_have_some(store, tmp_path, monkeypatch) -> None:
+    files = {"a.py": b"DAG('x')\n", "b.py": b"", "c.txt": b"DAG('y')\n"}
+    digest = put(store, tmp_path, files)
+    with open_bundle(store, "prod", digest) as bundle:
+        assert bundle.dags == {"a.py": ("x",)}
+        monkeypatch.setattr(bundles, "dag_ids", lambda source: pytest.fail(f"read again: {source}"))
+        again = put(store, tmp_path, {"renamed.py": files["a.py"], "b.py": b""}, bundle)
+    with open_bundle(store, "prod", again) as bundle:
+        assert bundle.dags == {"renamed.py": ("x",)}
+        bundle.dags = None  # as of a bundle that was stored before ids were looked for
+        assert known_sources([bundle], bundle.manifest) == {}
+
+
+def test_dag_ids_of_a_tree_are_found_also_where_none_were_looked_for(store, tmp_path, monkeypatch) -> None:
+    files = {"a.py": b"DAG('x')\n", "b.py": b"", "c.txt": b"DAG('y')\n", "large.py": b"DAG('large')\n" * 3}
+    digest = put(store, tmp_path, files)
+    monkeypatch.setattr(bundles, "MAX_SOURCE_BYTES", 20)
+    with open_bundle(store, "prod", digest) as bundle:
+        for known in ([bundle], []):
+            assert ids_by_path(tree_of(bundle, "It"), known) == {"a.py": ("x",)}

@@ -95,11 +95,11 @@ class Patching:
         for module in (committing, patches):
             monkeypatch.setattr(module, "patch_between", self._make)
 
-    def _make(self, old: BundleFile, new: BundleFile) -> bytes | None:
+    def _make(self, old: BundleFile, new: BundleFile, *, bare: bool = False) -> bytes | None:
         self.made += 1
         if self.errors:
             raise self.errors.pop()
-        return self._real(old, new)
+        return self._real(old, new, bare=bare)
 
 
 @pytest.mark.parametrize(

@@ -389,6 +389,22 @@ async def test_a_deleted_deployment_that_the_file_names_comes_back_empty_and_sta
     assert (await current(server)).json["sequence"] == 2
 
 
+async def test_a_deployment_that_came_back_empty_stays_so_until_the_next_deploy(start, file) -> None:
+    server = await start(*file.flags)
+    await create(server)
+    await server.deploy(A, "preview-1")
+    await delete(server)
+    for entries in ('{ name = "prod" }, { name = "preview-1" }', '{ name = "prod" }'):
+        await server.close()
+        await asyncio.to_thread(file.write, entries)
+        server = await start(*file.flags)
+    assert (await create(server)).json["version"] == ""
+    await server.close()
+    server = await start(*file.flags)
+    assert (await current(server)).json["sequence"] == 0
+    assert (await server.deploy(A, "preview-1"))["sequence"] == 2
+
+
 async def test_one_that_the_file_names_after_a_restart_without_it_comes_back_too(start, file) -> None:
     server = await start(*file.flags)
     await create(server)

@@ -9,6 +9,7 @@ from dagferry_server.deploys import bundles
 from dagferry_server.deploys import deployer as deploying
 from dagferry_server.deploys.deployer import DeployResult
 from dagferry_server.deploys.receive import receive
+from dagferry_server.deploys.request import DeployRequest
 from dagferry_server.errors import StoreAway, StoreFull
 from harness import pack
 from running import A, B
@@ -25,7 +26,7 @@ async def test_a_file_is_deployed_without_a_request(server) -> None:
     async def deploy() -> DeployResult:
         async with deployer.incoming(deployment) as file:
             received = await receive(pieces(), file, server.service.upload_limit(deployment), arrived.append)
-            return await deployer.deploy(deployment, received, description="by hand", actor="ann", root=None)
+            return await deployer.deploy(deployment, received, DeployRequest("ann", "by hand"), root=None)
 
     arrived: list[int] = []
     result = await deploy()

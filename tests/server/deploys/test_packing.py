@@ -14,11 +14,13 @@ from dagferry_core.bundle.manifest import Changes, Entry
 from dagferry_core.deploylog import Deploy, next_deploy
 from dagferry_core.limits import MAX_RATIO, MIB
 from dagferry_server.deploys.bundles import put_bundle
+from dagferry_server.deploys.contents import Head, UploadedContent
 from dagferry_server.deploys.packing import _header, packed
 from dagferry_server.store.local import LocalStore
 from tarmaker import file, gz, symlink, tar
 
 RULES = ArchiveRules(allow_empty=True)
+HEAD = Head("prod", None, is_newest=True, highest=0, sha256="")
 
 
 def test_entries_are_tar_members() -> None:
@@ -32,7 +34,8 @@ def checked(archive: bytes, store: LocalStore | None = None, root: str | None = 
     with tempfile.TemporaryFile() as spool:
         found = check_archive(io.BytesIO(archive), spool, RULES, root=root)
         if store:
-            put_bundle(store, "prod", found, spool, {}, current=None)
+            with UploadedContent(found, spool).tree(HEAD) as tree:
+                put_bundle(store, "prod", tree)
     return found
 
 

@@ -4,8 +4,17 @@ import json
 
 import pytest
 
+from dagferry_core.protocol import MAX_REMOVED_BYTES
+from dagferry_server.deploys.request import Change
 from dagferry_server.errors import RequestError
-from dagferry_server.http.change_parameters import ChangeOf, change_of, parse_removed, parse_under, under_of
+from dagferry_server.http.change_parameters import (
+    change_of,
+    parse_removed,
+    parse_under,
+    refuse_excluded,
+    under_of,
+    with_removed,
+)
 
 VERSION = "20261120T064501Z-000042"
 DIGEST = "sha256:" + "0" * 64
@@ -31,7 +40,7 @@ def test_of_a_long_folder_the_error_shows_a_part() -> None:
 
 
 def test_a_change_names_its_base_and_the_digest_that_must_come_out() -> None:
-    assert change_of({"base": VERSION, "digest": DIGEST, "under": "a"}) == ChangeOf(VERSION, DIGEST)
+    assert change_of({"base": VERSION, "digest": DIGEST, "under": "a"}) == Change(VERSION, DIGEST)
     assert change_of({"root": ".", "description": "x"}) is None
 
 
@@ -71,7 +80,7 @@ def test_removed_paths_are_a_list() -> None:
         b"[null]",
         b'[["a.py"]]',
         b"\xff",
-        b"[" * 60_000,
+        b"[" * 40_000,
         b'["a"]["b"]',
     ],
 )
@@ -83,3 +92,26 @@ def test_anything_else_is_refused(text: bytes) -> None:
 def test_a_path_that_is_removed_twice_is_refused() -> None:
     with pytest.raises(RequestError, match="twice"):
         parse_removed(json.dumps(["a", "b", "a"]).encode())
+
+
+def test_removed_paths_belong_to_a_change() -> None:
+    change = Change(VERSION, DIGEST)
+    assert with_removed(change, None) == change
+    assert with_removed(change, b'["a.py"]') == change._replace(removed=("a.py",))
+    assert with_removed(None, None) is None
+    with pytest.raises(RequestError, match="for an upload with base"):
+        with_removed(None, b"[]")
+
+
+def test_a_list_of_removed_paths_that_is_too_long_is_refused_with_a_way_out() -> None:
+    with pytest.raises(RequestError, match="49,152 bytes") as error:
+        parse_removed(json.dumps(["x" * MAX_REMOVED_BYTES]).encode())
+    assert "complete tree" in error.value.hint
+
+
+def test_a_folder_that_exclude_rules_match_is_refused() -> None:
+    for under in ("", "team-a/", "git/"):
+        refuse_excluded(under, (".git/", "*.pyc"))
+    for under in (".git/", "team-a/.git/", ".git/x/", "a.pyc/"):
+        with pytest.raises(RequestError, match="excludes"):
+            refuse_excluded(under, (".git/", "*.pyc"))

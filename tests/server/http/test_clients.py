@@ -29,7 +29,7 @@ def test_try_again_is_503_or_507_never_429_and_nothing_is_ever_redirected() -> N
     for route in ROUTES:
         if route.takes_file:
             statuses = {error.status for error in errors_of(route)}
-            assert statuses <= {400, 401, 403, 404, 405, 409, 413, 422, 500, 503, 507}
+            assert statuses <= {400, 401, 403, 404, 405, 409, 412, 413, 422, 423, 500, 503, 507}
 
 
 # --- after a broken connection the retry carries a file part of 0 bytes ---------------------------------------------

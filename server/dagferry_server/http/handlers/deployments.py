@@ -4,7 +4,7 @@ from collections.abc import Collection
 
 from aiohttp import web
 
-from dagferry_server.auth.access import SCOPES, Scope
+from dagferry_core.tokens import SCOPES, Scope
 from dagferry_server.deploys.deployment import Deployment
 from dagferry_server.http.models import (
     CreateAnswer,

@@ -8,16 +8,18 @@ from aiohttp import web
 from dagferry_core.archive.errors import PathRefused
 from dagferry_core.archive.paths import check_path
 from dagferry_core.limits import UploadLimit
-from dagferry_core.protocol import ROOT
+from dagferry_core.protocol import GIT, ROOT
 from dagferry_runtime.logs import fields
-from dagferry_server.auth.access import authorize_write
 from dagferry_server.deploys.deployer import DeployResult
 from dagferry_server.deploys.receive import Received
-from dagferry_server.errors import RequestError, ShuttingDown, UploadTooSlow
-from dagferry_server.http.models import json_response, upload_answer
+from dagferry_server.deploys.request import Change, DeployRequest
+from dagferry_server.errors import RequestError, UploadTooSlow
+from dagferry_server.http.change_parameters import change_of, refuse_excluded, under_of, with_removed
+from dagferry_server.http.deploy_request import deploy_request, read_git
+from dagferry_server.http.models import answer_deploy
 from dagferry_server.http.request_context import RequestContext
 from dagferry_server.http.upload_body import UploadBody, check_length
-from dagferry_server.metrics import OUTCOME_OK, OUTCOME_UNCHANGED
+from dagferry_server.metrics import OUTCOME_DRY_RUN, OUTCOME_OK, OUTCOME_UNCHANGED
 
 log = logging.getLogger(__name__)
 
@@ -26,23 +28,24 @@ async def upload(context: RequestContext) -> web.StreamResponse:
     """Receive, check and deploy. An upload that fails is counted where its error becomes a response."""
     result = await _upload(context)
     outcome = OUTCOME_UNCHANGED if result.unchanged else OUTCOME_OK
+    if result.request.dry_run:
+        outcome = OUTCOME_DRY_RUN
     context.service.metrics.uploads.labels(context.deployment.name, outcome).inc()
-    return json_response(upload_answer(result))
+    return answer_deploy(result)
 
 
 async def _upload(context: RequestContext) -> DeployResult:
     service, deployment = context.service, context.deployment
-    if service.stopping:
-        raise ShuttingDown("The server is stopping.")
-    authorize_write(deployment.name, "", context.caller)
-    deployment.refuse_if_disabled()
-    if not deployment.loaded:
-        deployment.check_newest()
+    under = under_of(context.request.query)
+    request = await deploy_request(context, under)
+    refuse_excluded(under, deployment.settings.archive_rules.exclude)
     root = _root(context)
+    change = change_of(context.request.query)
+    read_git(context.request.query.get(GIT))  # before the file, if it is known by then
     limit = service.upload_limit(deployment)
     check_length(context.request, limit)
     with context.state.upload_slots.hold(deployment.name, context.caller):
-        return await _receive_and_deploy(context, limit, root)
+        return await _receive_and_deploy(context, limit, request, root, change)
 
 
 def _root(context: RequestContext) -> str | None:
@@ -58,7 +61,9 @@ def _root(context: RequestContext) -> str | None:
         raise RequestError(f"root={root[:40]!r} cannot be a folder of an archive.") from error
 
 
-async def _receive_and_deploy(context: RequestContext, limit: UploadLimit, root: str | None) -> DeployResult:
+async def _receive_and_deploy(
+    context: RequestContext, limit: UploadLimit, request: DeployRequest, root: str | None, change: Change | None
+) -> DeployResult:
     deployer, deployment = context.service.deployer, context.deployment
     async with deployer.incoming(deployment) as file:
         context.body.send_continue()
@@ -71,16 +76,17 @@ async def _receive_and_deploy(context: RequestContext, limit: UploadLimit, root:
             context.body.abort()
             raise
         _note(context, received, time.monotonic() - started)
-        result = await deployer.deploy(
-            deployment, received, description=body.description, actor=context.caller.actor, root=root
-        )
+        request = request._replace(description=body.description, git=read_git(body.git))
+        change = with_removed(change, body.removed)
+        result = await deployer.deploy(deployment, received, request, root=root, change=change)
     log.info(
         "Upload answered",
         extra=fields(
             deployment=deployment.name,
             sha256=received.sha256,
-            version=result.deploy.version,
-            digest=result.deploy.digest,
+            version=result.deploy.version if result.deploy else None,
+            digest=result.digest,
+            dry_run=result.request.dry_run,
             unchanged=result.unchanged,
             warnings=len(result.warnings),
             excluded=result.excluded_files,

@@ -7,12 +7,15 @@ from aiohttp import hdrs, web
 
 from dagferry_core.deploylog import Deploy
 from dagferry_core.errors import DagferryError
-from dagferry_core.protocol import BUNDLE_TYPE, DIGEST, FROM, PATCH_TYPE
+from dagferry_core.protocol import BUNDLE_TYPE, DIGEST, FROM, PATCH_TYPE, RETAINED
 from dagferry_runtime.logs import fields
 from dagferry_server.deploys.patches import Key
 from dagferry_server.errors import BundleGone
 from dagferry_server.http.reports import report_of
 from dagferry_server.http.request_context import RequestContext
+
+SMALL_PATCH_BYTES = 64 * 1024
+"""Up to this size, the patch that the commit made is sent even to a sidecar that needs no contents: it is there."""
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +62,11 @@ async def _patch(context: RequestContext, deploy: Deploy) -> bytes | None:
         old = await context.deployment.deploy(have)
     except DagferryError:
         return None
-    return await context.service.patches.get(Key(context.deployment.name, old.digest, deploy.digest))
+    key = Key(context.deployment.name, old.digest, deploy.digest)
+    patch = await context.service.patches.get(key)
+    if context.request.headers.get(RETAINED) == deploy.digest and (patch is None or len(patch) > SMALL_PATCH_BYTES):
+        return await context.service.patches.get(key._replace(bare=True)) or patch
+    return patch
 
 
 async def _send_whole(context: RequestContext, deploy: Deploy) -> web.StreamResponse:

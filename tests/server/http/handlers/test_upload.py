@@ -51,6 +51,13 @@ async def test_the_first_deploy(server) -> None:
         "warnings": [],
         "excluded": 0,
         "excluded_paths": [],
+        "kind": "upload",
+        "under": "",
+        "dry_run": False,
+        "added_paths": ["etl.py", "shop.py", "sql/load.sql"],
+        "changed_paths": [],
+        "removed_paths": [],
+        "cut": False,
     }
     assert told["version"].endswith("-000001")
 

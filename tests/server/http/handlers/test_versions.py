@@ -85,7 +85,7 @@ async def test_a_patch_that_is_of_no_use_gets_the_whole_bundle(server, monkeypat
 async def test_the_patch_every_sidecar_will_ask_for_is_there_before_they_are_notified(server, monkeypatch) -> None:
     old, new = await server.deploy(A), await server.deploy(B)
 
-    def never(*arguments: object) -> None:
+    def never(*arguments: object, **options: object) -> None:
         raise AssertionError("it was made again")
 
     monkeypatch.setattr(patches, "patch_between", never)
@@ -96,7 +96,7 @@ async def test_a_patch_that_many_ask_for_at_once_is_made_once(server, monkeypatc
     deploys = [await server.deploy({**A, "n.py": b"n = %d\n" % number}) for number in range(3)]
     made = []
     real = patches.patch_between
-    monkeypatch.setattr(patches, "patch_between", lambda old, new: made.append(1) or real(old, new))
+    monkeypatch.setattr(patches, "patch_between", lambda *pair, **how: made.append(1) or real(*pair, **how))
     asked = [version(server, deploys[2]["version"], deploys[0]["version"]) for _ in range(50)]
     answers = await asyncio.gather(*asked)
     assert {answer.headers["Content-Type"] for answer in answers} == {PATCH}
@@ -108,9 +108,9 @@ async def test_a_patch_that_comes_too_late_gets_the_whole_bundle(server, monkeyp
     release = threading.Event()
     real = patches.patch_between
 
-    def slow(old: BundleFile, new: BundleFile) -> bytes | None:
+    def slow(*pair: BundleFile, **how: bool) -> bytes | None:
         assert release.wait(20)
-        return real(old, new)
+        return real(*pair, **how)
 
     monkeypatch.setattr(patches, "patch_between", slow)
     monkeypatch.setattr(patches, "LATE_SECONDS", 0.05)
@@ -190,3 +190,48 @@ async def test_what_was_sent_is_logged_and_counted(server, caplog) -> None:
         assert fields["bytes"] == len(answer.body)
     assert await server.metric('bundle_sent_bytes_total{deployment="default"}') == len(whole.body)
     assert await server.metric('patch_sent_bytes_total{deployment="default"}') == len(patch.body)
+
+
+async def test_a_sidecar_that_still_has_a_tree_of_the_version_gets_a_patch_without_contents(server) -> None:
+    noise = random.Random(3).randbytes(300_000)
+    large = {**A, "model.bin": noise}
+    first = await server.deploy(large)
+    second = await server.deploy(B)
+    third = (await server.rollback(first["version"])).json
+    path = f"/default/dags/versions/{third['version']}?from={second['version']}"
+    ordinary = await server.get(path)
+    bare = await server.get(path, Dagferry_Retained=first["digest"])
+    assert ordinary.headers["Content-Type"] == bare.headers["Content-Type"] == PATCH
+    assert len(ordinary.body) > len(noise)
+    assert len(bare.body) < 1000
+    patch = Patch.parse(bare.body)
+    assert [entry.path for entry in patch.copied] == ["model.bin", "shop.py"]
+    assert (patch.written, patch.touch) == ([], ["etl.py"])
+    manifest, _ = unpacked((await version(server, second["version"])).body)
+    assert patch.apply_to(manifest).digest == first["digest"]
+    # Another tree does not help.
+    assert (await server.get(path, Dagferry_Retained=second["digest"])).body == ordinary.body
+    assert (await server.get(path, Dagferry_Retained="nonsense")).body == ordinary.body
+
+
+async def test_a_small_patch_is_sent_as_the_commit_made_it_whatever_the_sidecar_still_has(server, monkeypatch) -> None:
+    first, second = await server.deploy(A), await server.deploy(B)
+    third = (await server.rollback(first["version"])).json
+
+    def never(*arguments: object, **options: object) -> None:
+        raise AssertionError("another one was made")
+
+    monkeypatch.setattr(patches, "patch_between", never)
+    path = f"/default/dags/versions/{third['version']}?from={second['version']}"
+    patch = Patch.parse((await server.get(path, Dagferry_Retained=first["digest"])).body)
+    assert [entry.path for entry in patch.written] == ["shop.py"]
+
+
+async def test_where_no_patch_is_small_enough_one_without_contents_is(server, monkeypatch) -> None:
+    monkeypatch.setattr(patches, "MAX_PATCH_BYTES", 1000)
+    first = await server.deploy({**A, "model.bin": random.Random(3).randbytes(300_000)})
+    second = await server.deploy(B)
+    third = (await server.rollback(first["version"])).json
+    path = f"/default/dags/versions/{third['version']}?from={second['version']}"
+    assert (await server.get(path)).headers["Content-Type"] == WHOLE
+    assert (await server.get(path, Dagferry_Retained=first["digest"])).headers["Content-Type"] == PATCH
