@@ -46,7 +46,7 @@ class Connection:
 
 
 async def _pod(port: int, number: int) -> None:
-    """Ask as a sidecar does, for ever, and have what it is offered live at once."""
+    """Ask as a sidecar does, until cancelled, and have what it is offered live at once."""
     connection = await Connection.open(port)
     live, seen = "", ""
     while True:
