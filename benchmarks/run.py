@@ -12,7 +12,8 @@ import shutil
 import socket
 import sys
 
-import command_line  # noqa: F401 - each of these registers its rows
+import checks  # noqa: F401 - each of these registers its rows
+import command_line  # noqa: F401
 import deploys  # noqa: F401
 import fleet  # noqa: F401
 import starts  # noqa: F401

@@ -118,6 +118,7 @@ class Writer:
 def function(w: Writer) -> str:
     """Write a function that goes through rows."""
     column, other, result = w.name(), w.name(), w.word()
+    result = "yards" if result == "yield" else result  # a variable; as long, so that nothing else changes
     return f'''
 def {w.of(VERBS)}_{w.name()}(rows: list[Row], {w.word()}_limit: float = {w.decimal()}) -> list[Row]:
     """{w.sentence(9)}

@@ -274,7 +274,7 @@ async def test_after_a_rule_changed_in_between_the_new_one_counts(start, monkeyp
 
     def check_early(self, *arguments):
         checked = real(self, *arguments)
-        deployment.configure(deployment.settings.model_copy(update={"airflow_python": "3.11"}))
+        deployment.settings = deployment.settings.model_copy(update={"airflow_python": "3.11"})
         return checked
 
     monkeypatch.setattr(DeployGate, "check_early", check_early)
