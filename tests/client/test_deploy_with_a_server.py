@@ -120,7 +120,7 @@ def test_what_the_server_excludes_is_said_and_everything_is_sent_then(run, dags,
     assert first.code == 0
     assert "excluded 1 file by its patterns: dags/x.secret" in first.err
     write(dags, {"a.py": DAGS["a.py"] + b"a = 1\n", "data.bin": BIG})
-    assert deployed(run)["deployed"]["excluded_paths"] == ["x.secret"]
+    assert deployed(run)["deployed"]["excluded_paths"] == ["dags/x.secret"]
     write(dags, {"a.py": DAGS["a.py"] + b"a = 2\n"})
     done = run("deploy")
     assert done.code == 0
