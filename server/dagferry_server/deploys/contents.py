@@ -69,7 +69,10 @@ class Content(ABC):
         """
 
     def early(self) -> AbstractContextManager[Tree]:
-        """Return what is known of the tree before the commit, to look at its contents; raises as ``tree`` does."""
+        """Return the files whose contents are new in the tree, to look at them before the commit; raises as ``tree``.
+
+        Only if the tree depends on nothing else are these all of its files.
+        """
         return self.tree(_NO_HEAD)
 
 
@@ -169,7 +172,7 @@ class StoredPart(StoredContent):
         self._digest = ""
 
     def digest(self) -> str:
-        """Return the digest of the files below the folder, which the bundle has to be opened for once."""
+        """Return the digest of the files below the folder; the bundle is opened for it unless that was done before."""
         if not self._digest:
             with self._errors(), self._open() as bundle:
                 self._digest = subtree(bundle.manifest, self._under).digest
@@ -184,7 +187,17 @@ class StoredPart(StoredContent):
         with ExitStack() as stack:
             with self._errors():
                 bundle = stack.enter_context(self._open(head.bundle.manifest if head.bundle else None))
-            yield part_of(tree_of(bundle, self._name), self._under)
+            part = part_of(tree_of(bundle, self._name), self._under)
+            self._digest = part.manifest.digest
+            yield part
+
+    @contextmanager
+    def early(self) -> Iterator[Tree]:
+        """Return the files below the folder."""
+        with super().early() as tree:
+            part = part_of(tree, self._under)
+            self._digest = part.manifest.digest
+            yield part
 
 
 def part_of(tree: Tree, under: str) -> Tree:

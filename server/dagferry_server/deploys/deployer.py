@@ -246,9 +246,11 @@ class Deployer:
 
     def _check_early(self, deployment: Deployment, content: Content, request: DeployRequest) -> Checked | None:
         """Look at the contents while others may still deploy; ``None`` if they cannot be read: the commit says why."""
-        if deployment.current is None or deployment.current.digest != content.digest():
-            with suppress(DagferryError), content.early() as tree:
-                return self._gate.check_early(deployment, tree, request)
+        if not self._gate.looks(deployment, request):
+            return None
+        with suppress(DagferryError), content.early() as tree:
+            if deployment.current is None or deployment.current.digest != tree.manifest.digest:
+                return self._gate.check_early(deployment, tree)
         return None
 
 
