@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import BinaryIO, NamedTuple
 
-from dagferry_core.archive.check import CheckedArchive
+from dagferry_core.archive.check import ArchiveRules, CheckedArchive
+from dagferry_core.archive.errors import BundleEmpty
 from dagferry_core.bundle.frames import RangeRead
 from dagferry_core.bundle.manifest import Entry, Manifest
-from dagferry_core.bundle.merge import subtree
+from dagferry_core.bundle.merge import check_limits, subtree
 from dagferry_core.bundle.reader import BundleFile
 from dagferry_core.deploylog import Deploy
 from dagferry_server.deploys.bundles import open_bundle, tree_of
@@ -103,13 +104,24 @@ class UploadedContent(Content):
 
 
 class StoredContent(Content):
-    """The bundle of ``deploy``, a deploy of ``deployment``. ``when_large`` is that of ``BundleFile``."""
+    """The bundle of ``deploy``, a deploy of ``deployment``. ``when_large`` is that of ``BundleFile``.
 
-    def __init__(self, store: Store, deployment: Deployment, deploy: Deploy, when_large: Callable[[], object]) -> None:
+    ``rules`` are those for uploads to the deployment that it goes to; ``None`` if it was deployed there before.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        deployment: Deployment,
+        deploy: Deploy,
+        when_large: Callable[[], object],
+        rules: ArchiveRules | None = None,
+    ) -> None:
         self._store = store
         self._deployment = deployment
         self._deploy = deploy
         self._when_large = when_large
+        self._rules = rules
 
     def digest(self) -> str:
         """Return the digest of the bundle."""
@@ -120,19 +132,29 @@ class StoredContent(Content):
         """Return the files of the bundle, without reading all of it."""
         name = self._deployment.name
         with open_bundle(self._store, name, self._deploy.digest, when_large=self._when_large) as bundle:
+            self._check(bundle.manifest)
             yield tree_of(bundle, f"The bundle of version {self._deploy.version} of {name}")
 
     @contextmanager
     def tree(self, head: Head) -> Iterator[Tree]:
         """Return the files of the bundle, once it was read to its end: damaged, it could be live nowhere.
 
-        Raises ``BundleGone``, ``StoreDamaged`` and ``StoreAway``.
+        Raises ``BundleGone``, ``StoreDamaged``, ``StoreAway``, ``BundleEmpty``, and what ``check_limits`` raises.
         """
         with ExitStack() as stack:
             with self._errors():
                 bundle = stack.enter_context(self._open(head.bundle.manifest if head.bundle else None))
+                self._check(bundle.manifest)
                 bundle.verify()
             yield tree_of(bundle, self._name)._replace(stored_in=self._deployment.name)
+
+    def _check(self, manifest: Manifest) -> None:
+        rules = self._rules
+        if rules is None:
+            return
+        if not manifest.files and not rules.allow_empty:
+            raise BundleEmpty(f"{self._name} has no files.")
+        check_limits(manifest, max_files=rules.max_files, max_expanded_bytes=rules.max_expanded_bytes)
 
     @property
     def _name(self) -> str:

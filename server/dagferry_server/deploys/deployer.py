@@ -143,8 +143,10 @@ class Deployer:
     ) -> DeployResult:
         """Deploy a version of the deployment ``origin``, by default its current one, to another one.
 
-        Raises ``NothingDeployed`` if ``origin`` has none, ``RequestError`` if both are the same, and what ``rollback``
-        raises.
+        It has to keep the limits that ``deployment`` has for uploads.
+
+        Raises ``NothingDeployed`` if ``origin`` has none, ``RequestError`` if both are the same, ``BundleEmpty``, what
+        ``check_limits`` raises, and what ``rollback`` raises.
         """
         if origin is deployment:
             raise RequestError(
@@ -212,7 +214,8 @@ class Deployer:
 
         async def deploy(turn: Turn) -> DeployResult:
             async with self._copying:
-                content: Content = StoredContent(self._store, origin, found, turn.take)
+                limits = deployment.settings.archive_rules if request.kind == PROMOTE else None
+                content: Content = StoredContent(self._store, origin, found, turn.take, limits)
                 if under:
                     part = StoredPart(self._store, origin, found, turn.take, under)
                     content = MergedContent(part, Merging(rules, turn.take, under))

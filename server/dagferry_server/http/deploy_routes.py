@@ -122,6 +122,7 @@ _UPLOAD_ERRORS: tuple[type[DagferryError], ...] = (
     ChangeMismatch,
     *_DEPLOY_ERRORS,
 )
+_LIMIT_ERRORS: tuple[type[DagferryError], ...] = (PathConflict, ExpandedTooLarge, TooManyFiles, PathsTooLarge)
 _DEPLOY_PARAMETERS = (
     Parameter(IF_MATCH, "header", "The version that must be the current one, in double quotes; `*`: any."),
     Parameter(DRY_RUN, "query", f"`{SET}`: store nothing, and say what would change."),
@@ -180,7 +181,7 @@ DEPLOY_ROUTES: tuple[Route, ...] = (
         handler=rollback,
         summary="Deploy the content of an older version again, without an upload.",
         answer=UploadAnswer,
-        errors=(*_DEPLOY_ERRORS, VersionNotFound, BundleGone),
+        errors=(*_DEPLOY_ERRORS, *_LIMIT_ERRORS, VersionNotFound, BundleGone),
         parameters=_DEPLOY_PARAMETERS,
         body=RollbackBody,
     ),
@@ -191,7 +192,7 @@ DEPLOY_ROUTES: tuple[Route, ...] = (
         handler=promote,
         summary="Deploy what another deployment of this server has (scope `read` on it), without an upload.",
         answer=UploadAnswer,
-        errors=(*_DEPLOY_ERRORS, VersionNotFound, NothingDeployed, BundleGone),
+        errors=(*_DEPLOY_ERRORS, *_LIMIT_ERRORS, BundleEmpty, VersionNotFound, NothingDeployed, BundleGone),
         parameters=_DEPLOY_PARAMETERS,
         body=PromoteBody,
     ),
