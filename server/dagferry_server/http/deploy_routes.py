@@ -21,6 +21,7 @@ from dagferry_core.archive.errors import (
     TooManyFiles,
     WindowTooLarge,
 )
+from dagferry_core.deploylog import PROMOTE, ROLLBACK, UPLOAD
 from dagferry_core.errors import DagferryError
 from dagferry_core.protocol import (
     ALLOW_REMOVALS,
@@ -165,6 +166,7 @@ _UPLOAD = Route(
         *_DEPLOY_PARAMETERS,
     ),
     takes_file=True,
+    kind=UPLOAD,
 )
 
 DEPLOY_ROUTES: tuple[Route, ...] = (
@@ -184,6 +186,7 @@ DEPLOY_ROUTES: tuple[Route, ...] = (
         errors=(*_DEPLOY_ERRORS, *_LIMIT_ERRORS, VersionNotFound, BundleGone),
         parameters=_DEPLOY_PARAMETERS,
         body=RollbackBody,
+        kind=ROLLBACK,
     ),
     Route(
         method="POST",
@@ -195,6 +198,7 @@ DEPLOY_ROUTES: tuple[Route, ...] = (
         errors=(*_DEPLOY_ERRORS, *_LIMIT_ERRORS, BundleEmpty, VersionNotFound, NothingDeployed, BundleGone),
         parameters=_DEPLOY_PARAMETERS,
         body=PromoteBody,
+        kind=PROMOTE,
     ),
 )
 """Every endpoint that adds a deploy."""
