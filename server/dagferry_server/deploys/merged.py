@@ -5,7 +5,7 @@ the same files as before is copied as it is.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import NamedTuple
 
 from dagferry_core.archive.check import ArchiveRules
@@ -97,7 +97,9 @@ class ChangedContent(Content):
                 yield current  # the request is repeated
                 return
             base = part_of(tree_of(bundle, "The base"), self._under)
-            manifest = self._changed(base.manifest, uploaded.manifest)
+            if self.known is None:  # it is the same whatever it follows
+                self.known = self._changed(base.manifest, uploaded.manifest)
+            manifest = self.known
             if not self._under:
                 self._merging.check(manifest)
 
@@ -170,6 +172,10 @@ class MergedContent(Content):
     def digest(self) -> str:
         """Return the digest of the part, by paths relative to the folder."""
         return self._part.digest()
+
+    def early(self) -> AbstractContextManager[Tree]:
+        """Return the part: all else is current already."""
+        return self._part.early()
 
     def is_current(self, head: Head) -> bool:
         """Return whether the current tree has the part in its folder."""
