@@ -14,6 +14,7 @@ import sys
 
 import command_line  # noqa: F401 - each of these registers its rows
 import deploys  # noqa: F401
+import pushes  # noqa: F401
 import starts  # noqa: F401
 import uploads  # noqa: F401
 import waiting  # noqa: F401
