@@ -57,7 +57,7 @@ def below(manifest: Manifest, under: str) -> Manifest:
 
 
 def _listed(api: Api, deployment: str, head: LoggedDeploy, cache: ManifestCache) -> Manifest | None:
-    """Return the manifest by the server's list of files; ``None`` if that is not to be had: then everything is sent."""
+    """Return the manifest by the server's list of files; ``None`` if there is none: then everything is sent."""
     try:
         manifest = api.files(deployment, head.version).manifest()
     except (ClientError, AnswerInvalid, FormatError):

@@ -22,7 +22,8 @@ from dagferry_core.protocol import MAX_WAIT_SECONDS
 DEFAULT_WAIT = "60s"
 MAX_WAIT_LIMIT_SECONDS = 3600
 PAUSE_SECONDS = 1.0
-"""The pause after a server did not answer."""
+"""The pause after a server did not answer, or said at once that there is no news: something on the way keeps it from
+waiting."""
 HEALTHY = "HEALTHY"
 LIVE = "live"
 _UNITS = {"": 1, "s": 1, "m": 60}
@@ -65,17 +66,22 @@ def wait_until_live(
     wait = _Wait(api, deployment, deployed, say)
     until = time.monotonic() + seconds
     while True:
-        if status := wait.look(until - time.monotonic()):
+        asked = time.monotonic()
+        if status := wait.look(until - asked):
             return status
-        left = until - time.monotonic()
+        now = time.monotonic()
+        left = until - now
         if left <= 0:
             raise wait.error or _not_live(deployment, deployed.version, wait.status, seconds)
-        if wait.error or left < 1:
+        if wait.error or left < 1 or (not wait.news and now - asked < PAUSE_SECONDS):
             time.sleep(min(PAUSE_SECONDS, left))
 
 
 class _Wait:
-    """What is known while a deploy is waited for; ``error`` is why the last request had no answer."""
+    """What is known while a deploy is waited for.
+
+    ``error`` is why the last request had no answer; ``news`` is whether it said something new.
+    """
 
     def __init__(self, api: Api, deployment: str, deployed: Deployed, say: Callable[[str], None]) -> None:
         self._api = api
@@ -85,6 +91,7 @@ class _Wait:
         self._tag = self._said = ""
         self.status: Status | None = None
         self.error: DagferryError | None = None
+        self.news = False
 
     def look(self, left: float) -> Status | None:
         """Ask once, for at most ``left`` seconds; return the status if the deploy is live everywhere."""
@@ -97,12 +104,13 @@ class _Wait:
             self.error = error
             return None
         self.error = None
+        self.news = found is not None
         self.status = status = found or self.status
         if status is None:
             return None
         if status.sequence > self._deployed.sequence:
             raise _superseded(self._deployment, self._deployed.version, status)
-        if status.state == HEALTHY and status.version == self._deployed.version:
+        if status.state == HEALTHY and status.version == self._deployed.version and status.counts.live:
             return status
         now = progress(status, self._deployed.version)
         if now != self._said:

@@ -23,7 +23,7 @@ FOLDER_OPTIONS = (
         "includes",
         multiple=True,
         metavar="NAME=PATH",
-        help="Also deploy a file or folder from elsewhere, under NAME. Can be repeated.",
+        help="Also deploy the file or folder PATH, as NAME. Can be repeated.",
     ),
     click.option("--airflow-python", metavar="3.X", help="The Python that Airflow runs on. [airflow-python]"),
     click.option("--airflow", metavar="2|3", help="The major version of Airflow. [airflow]"),

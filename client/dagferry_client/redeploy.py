@@ -13,6 +13,7 @@ from dagferry_client.describe import in_words, path_lines, text_of
 from dagferry_client.errors import NotConverged
 from dagferry_client.exits import EXIT_INTERRUPTED
 from dagferry_client.output import Output
+from dagferry_client.progress import told
 from dagferry_client.run import Run
 from dagferry_core.errors import EXIT_NOT_CONVERGED, EXIT_REFUSED, DagferryError
 from dagferry_core.protocol import NOTHING_TAG
@@ -77,10 +78,11 @@ def redeploy(run: Run, wanted: Wanted, *, wait: int | None, yes: bool, dry_run: 
         _finish(output, wanted.deployment, done, live=None)
         return
     try:
-        status = wait_until_live(run.api, wanted.deployment, done, wait, output.say)
+        with told(output) as say:
+            status = wait_until_live(run.api, wanted.deployment, done, wait, say)
     except DagferryError as error:
         _finish(output, wanted.deployment, done, live=False)
-        raise _with_version(error, done) from error
+        raise with_version(error, done) from error
     output.say(live_sentence(status))
     _finish(output, wanted.deployment, done, live=True)
 
@@ -118,7 +120,7 @@ def _finish(output: Output, deployment: str, done: Deployed, *, live: bool | Non
         output.say("Nothing was changed: this was a dry run.")
 
 
-def _with_version(error: DagferryError, done: Deployed) -> DagferryError:
+def with_version(error: DagferryError, done: Deployed) -> DagferryError:
     """Return an error that says that the deploy was made, if it does not say so itself."""
     if isinstance(error, NotConverged):
         return error

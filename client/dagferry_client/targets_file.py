@@ -162,7 +162,7 @@ def _branches(path: Path, where: str, value: object) -> tuple[str, ...]:
 def _merged(defaults: Entry, entry: Entry) -> Entry:
     """Return ``entry`` with what it lacks from ``defaults``; those belong to the server that is named beside them."""
     if entry.server is not None and entry.server != defaults.server:
-        defaults = Entry(deployment=defaults.deployment)
+        defaults = Entry(None, defaults.deployment, airflow_python=defaults.airflow_python, airflow=defaults.airflow)
     given = {name: value for name, value in entry._asdict().items() if value not in (None, ())}
     if "token_file" in given or "token_env" in given:
         defaults = defaults._replace(token_file=None, token_env=None)

@@ -5,7 +5,7 @@ what came out was not what was to be deployed (``change_mismatch``).
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -19,7 +19,7 @@ from dagferry_client.local.errors import OverUploadLimit
 from dagferry_client.local.pack import Change, change_between, pack
 from dagferry_client.local.tree import LocalTree
 from dagferry_client.output import MAX_LISTED, Output, size
-from dagferry_client.progress import Advance, progress
+from dagferry_client.progress import bar
 from dagferry_core.archive.paths import quoted
 from dagferry_core.bundle.manifest import Entry
 from dagferry_core.limits import MIB
@@ -116,13 +116,13 @@ class Uploader:
         if change is not None:
             query |= {BASE: base, EXPECTED_DIGEST: content.tree.manifest.digest}
             fields[REMOVED] = _removed(change)
-        with self._shown(sum(files[path].size for path in paths), "Packing") as count:
-            file = pack(content.tree, None if change is None else paths, count.add)
+        with self._shown("Packing", sum(files[path].size for path in paths)) as show:
+            file = pack(content.tree, None if change is None else paths, _Sum(show).add)
         with file:
             archive_bytes = file.seek(0, 2)
             self._check_limit(archive_bytes, [files[path] for path in paths])
-            with self._shown(archive_bytes, "Sending") as count:
-                form = Form({name: text for name, text in fields.items() if text}, ARCHIVE, file, count.set)
+            with self._shown("Sending", archive_bytes) as show:
+                form = Form({name: text for name, text in fields.items() if text}, ARCHIVE, file, show)
                 deployed = self._api.upload(self._deployment, form, query, options)
         return Sent(deployed, archive_bytes, change is None)
 
@@ -145,31 +145,27 @@ class Uploader:
         )
 
     @contextmanager
-    def _shown(self, total: int, text: str) -> Iterator["_Count"]:
+    def _shown(self, text: str, total: int) -> Iterator[Callable[[int], object]]:
+        """Give a function that shows how many of ``total`` bytes are done, if that takes a while."""
         if total < MIN_SHOWN_BYTES:
-            yield _Count(None, text)
+            yield lambda _: None
             return
-        with progress(self._output, total, "bytes") as advance:
-            if advance is None:
-                self._output.say(f"{text} {size(total)}.")
-            yield _Count(advance, text)
+        if not self._output.is_watched:
+            self._output.say(f"{text} {size(total)}.")
+        with bar(self._output, text, total) as show:
+            yield show
 
 
-class _Count:
-    """How many bytes are done."""
+class _Sum:
+    """Shows the sum of what was added."""
 
-    def __init__(self, advance: Advance | None, text: str) -> None:
-        self._advance = advance
-        self._text = text
-        self._done = 0
+    def __init__(self, show: Callable[[int], object]) -> None:
+        self._show = show
+        self._sum = 0
 
-    def add(self, count: int) -> None:
-        self.set(self._done + count)
-
-    def set(self, done: int) -> None:
-        self._done = done
-        if self._advance:
-            self._advance(done, self._text)
+    def add(self, number: int) -> None:
+        self._sum += number
+        self._show(self._sum)
 
 
 def fitting(git: Mapping[str, str]) -> str:

@@ -49,14 +49,14 @@ def test_a_cached_manifest_needs_one_request(cache) -> None:
     server = Server(entry(), entry(41))
     last, base = find_base(server, "prod", "", 1 << 30, cache)
     assert last == server.deploys[0]
-    assert base and (base.version, base.manifest.files) == (last.version, MANIFEST.files)
+    assert (base.version, base.manifest.files) == (last.version, MANIFEST.files)
     assert server.asked == [("log", "prod", 1)]
 
 
 def test_another_manifest_is_asked_for_if_the_folder_is_large_and_then_kept(cache) -> None:
     server = Server(entry())
     _, base = find_base(server, "prod", "", MIN_LISTED_BYTES, cache)
-    assert base and base.manifest.digest == MANIFEST.digest
+    assert base.manifest.digest == MANIFEST.digest
     assert server.asked[1:] == [("files", "prod", base.version)]
     assert cache.load(MANIFEST.digest)
 

@@ -140,3 +140,24 @@ def test_a_time_is_written_in_seconds_or_minutes(text, seconds) -> None:
 def test_anything_else_is_no_time(text) -> None:
     with pytest.raises(click.BadParameter, match="such as 60s"):
         Seconds().convert(text, None, None)
+
+
+def test_healthy_without_a_pod_is_no_success(waited) -> None:
+    with pytest.raises(NotConverged, match="no pod is known"):
+        waited({"counts": NONE})
+
+
+def test_a_server_that_is_kept_from_waiting_is_not_asked_all_the_time(clock) -> None:
+    asked = []
+
+    class Hurried(Api):
+        def __init__(self) -> None:
+            """Without a server."""
+
+        def status(self, _: str, *, tag: str = "", wait: int = 0, **_more: object):
+            asked.append(wait)
+            return (None, tag) if tag else (decode(Status, {**STATUS, "state": "DEPLOYING"}), '"1"')
+
+    with pytest.raises(NotConverged):
+        wait_until_live(Hurried(), "prod", OURS, 20, lambda _: None)
+    assert 20 <= len(asked) <= 23

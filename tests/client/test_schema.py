@@ -13,6 +13,7 @@ from dagferry_client.app import COMMANDS
 from dagferry_client.schema import json_schema
 from dagferry_core.bundle.manifest import Entry, Manifest
 from harness import pack
+from localtrees import write
 from recorded_answers import DEPLOYED, DETAILS, LISTED, STATUS, VERSION, logged
 
 SCHEMAS = Path(__file__).parents[2] / "docs" / "reference" / "json"
@@ -29,6 +30,15 @@ ALONE = {"path": "a.py", "size": 1, "mode": 420, "sha256": SHA}
 DIFF = {"added": [ALONE], "changed": [], "removed": [{**ALONE, "path": "b.bin"}], "cut": False}
 
 PRINTED = {
+    "deploy": (
+        ["deploy", "--wait"],
+        {
+            "GET /prod/dags/deploys?limit=1": LOG,
+            "POST /prod/dags/upload": {**DEPLOYED, "kind": "upload", "digest": MANIFEST.digest},
+            "GET /prod/dags/status": STATUS,
+        },
+    ),
+    "check": (["check"], {}),
     "status": (["status"], {"GET /prod/dags/status": FROZEN}),
     "status of all": (["status", "--all"], {**LIST, "GET /prod/dags/status": STATUS}),
     "deployments": (["deployments"], LIST),
@@ -107,7 +117,8 @@ def test_each_schema_is_one(name) -> None:
 
 
 @pytest.mark.parametrize(("arguments", "answers"), PRINTED.values(), ids=PRINTED)
-def test_what_a_command_prints_has_these_fields_and_no_others(at, server, arguments, answers) -> None:
+def test_what_a_command_prints_has_these_fields_and_no_others(at, server, project, arguments, answers) -> None:
+    write(project, {"dags/a.py": b"a"})
     for request, answer in answers.items():
         server.answer(request, answer)
     jsonschema.validate(at(*arguments, "--json").json, closed(schema(arguments[0])))

@@ -85,11 +85,9 @@ def test_below_a_folder_the_digest_is_that_of_the_folder(server, send, tree) -> 
     assert one.files == FILES
 
 
-@pytest.mark.parametrize(("code", "status"), [("base_gone", 409), ("change_mismatch", 422), ("request_invalid", 400)])
-def test_a_change_that_the_server_cannot_use_is_followed_by_everything(
-    server, send, tree, capsys, code, status
-) -> None:
-    refuse(server, code, status, change(tree))
+@pytest.mark.parametrize("refusal", [("base_gone", 409), ("change_mismatch", 422), ("request_invalid", 400)])
+def test_a_change_that_the_server_cannot_use_is_followed_by_everything(server, send, tree, capsys, refusal) -> None:
+    refuse(server, *refusal, change(tree))
     accept(server, tree.manifest.digest)
     assert send(tree.manifest).whole
     assert [len(one.files) for one in uploads(server)] == [0, 3]

@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from harness import Server
+from harness import Server, pack
 
 pytestmark = pytest.mark.slow
 
@@ -95,3 +95,27 @@ def test_a_digest_of_a_download_is_that_of_what_was_uploaded(run, deployed, proj
     status, body = deployed.request("/staging/dags/upload", archive.read_bytes())
     assert status == 200
     assert json.loads(body)["digest"] == run("show", "1", "--json").json["deploy"]["digest"]
+
+
+def test_a_rollback_is_waited_for_until_the_pod_has_it(run, deployed, follow) -> None:
+    assert run("rollback", "1", "--wait=1s").code == 7
+    pod = follow(deployed, "pod-0", "--deployment", "prod")
+    first = deployed.current("prod")["version"]
+    pod.runs(first)
+    done = run("rollback", "2", "--wait", "--json")
+    assert (done.code, done.json["live"]) == (0, True)
+    assert pod.live == done.json["deployed"]["version"] != first
+
+
+def test_a_part_is_undone_alone(run, deployed) -> None:
+    def part(rate: int) -> bytes:
+        return pack({"etl.py": b"rate = %d\n" % rate})
+
+    deployed.deploy(part(1), "prod", "?under=team-a/")
+    deployed.deploy(part(2), "prod", "?under=team-a/")
+    deployed.deploy(part(7), "prod", "?under=team-b/")
+    done = run("rollback", "--previous", "--under", "team-a", "--json")
+    assert (done.code, done.json["deployed"]["changed_paths"]) == (0, ["team-a/etl.py"])
+    text = run("diff", "5", "--content").out
+    assert "\n-rate = 2\n+rate = 1\n" in text
+    assert "team-b" not in text

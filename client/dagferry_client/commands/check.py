@@ -13,7 +13,7 @@ from dagferry_client.run import Run, sub_command
 from dagferry_client.settings import offline_entry
 
 
-class CheckAnswer(NamedTuple):
+class Checked(NamedTuple):
     """What ``--json`` prints if nothing is refused: the folder, how much it has, the digest it would have."""
 
     folder: str
@@ -25,12 +25,16 @@ class CheckAnswer(NamedTuple):
 
 @sub_command(
     *FOLDER_OPTIONS,
-    click.option("--target", metavar="NAME", help="A target of dagferry.toml, for its Python and Airflow."),
+    click.option(
+        "--target", "target_name", metavar="NAME", help="A target of dagferry.toml, for its Python and Airflow."
+    ),
     examples=(
         "dagferry check",
         "dagferry check my-project --airflow-python 3.11",
         "dagferry check --target prod --json",
     ),
+    prints=(Checked,),
+    exits={0: "Nothing that deploy would refuse.", 3: "Something is refused."},
     connects=False,
 )
 def command(
@@ -40,7 +44,7 @@ def command(
     includes: tuple[str, ...],
     airflow_python: str | None,
     airflow: str | None,
-    target: str | None = None,
+    target_name: str | None,
 ) -> None:
     """Check what deploy would refuse, without a server.
 
@@ -49,7 +53,7 @@ def command(
     from dagferry_client.local.judge import broken, judge  # noqa: PLC0415 - --help does without
     from dagferry_client.local.tree import bundle_warnings  # noqa: PLC0415
 
-    entry, warnings = offline_entry(target, os.environ, Path.cwd())
+    entry, warnings = offline_entry(target_name, os.environ, Path.cwd())
     rules = rules_of(airflow_python or entry.airflow_python, airflow or entry.airflow)
     folder = find_dags_folder(path)
     tree = read_folder(folder, includes)
@@ -61,7 +65,7 @@ def command(
     if not verdict.passed:
         raise broken(verdict)
     if run.output.json_wanted:
-        run.output.json(CheckAnswer(folder.shown, len(manifest.files), manifest.size, manifest.digest, warnings))
+        run.output.json(Checked(folder.shown, len(manifest.files), manifest.size, manifest.digest, warnings))
         return
     files = len(manifest.files)
     run.output.line(

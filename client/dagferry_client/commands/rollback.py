@@ -5,13 +5,14 @@ from itertools import pairwise
 import click
 
 from dagferry_client.api import MAX_PAGE_DEPLOYS, Api, DeployOptions
-from dagferry_client.deploy_log import Deployed, LoggedDeploy
+from dagferry_client.deploy_log import Deployed
 from dagferry_client.errors import RequestNotAllowed
 from dagferry_client.redeploy import EXITS, OPTIONS, Redeployed, Wanted, redeploy
 from dagferry_client.run import Run, sub_command
 from dagferry_client.versions import find_version
 from dagferry_core.archive.errors import PathRefused
 from dagferry_core.archive.paths import check_prefix
+from dagferry_core.bundle.merge import overlap
 from dagferry_core.errors import SetupError
 
 MAX_TRIED = 20
@@ -89,7 +90,7 @@ def _previous(api: Api, deployment: str, folder: str, options: DeployOptions) ->
     for deploy, before in pairwise(log):
         if not folder:
             return before.version, log[0].version
-        if tried == MAX_TRIED or not _overlaps(deploy, folder):
+        if tried == MAX_TRIED or not overlap(deploy.under, folder):
             continue
         tried += 1
         how = options._replace(dry_run=True)
@@ -101,8 +102,3 @@ def _previous(api: Api, deployment: str, folder: str, options: DeployOptions) ->
         "See: dagferry history",
         reason="version_not_found",
     )
-
-
-def _overlaps(deploy: LoggedDeploy, folder: str) -> bool:
-    """Return whether a deploy may have changed something in ``folder``."""
-    return deploy.under.startswith(folder) or folder.startswith(deploy.under)

@@ -97,13 +97,11 @@ class DeployGate:
         return [*_problem_warnings(found, rules), *found.warnings]
 
     def _verdict(self, tree: Tree, rules: Rules, checked: Checked | None) -> Verdict | CheckFailed:
-        # After a failure the rest is not tried under the lock, where others would wait for it.
-        if (
-            checked
-            and checked.rules == rules
-            and (isinstance(checked.found, CheckFailed) or checked.digest == tree.manifest.digest)
-        ):
-            return checked.found
+        if checked and checked.rules == rules:
+            # After a failure the rest is not tried under the lock, where others would wait for it.
+            is_known = isinstance(checked.found, CheckFailed) or checked.digest == tree.manifest.digest
+            if is_known:
+                return checked.found
         return self._check(tree, rules)
 
     def _check(self, tree: Tree, rules: Rules) -> Verdict | CheckFailed:

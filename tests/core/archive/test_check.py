@@ -299,3 +299,12 @@ def test_the_caller_is_notified_when_there_are_many_files():
         data = tar(*[file(b"dags/%05d" % n, b"") for n in range(count)])
         check_archive(io.BytesIO(data), Nothing(), ArchiveRules(), when_large=lambda: told.append(1))
         assert len(told) == count // LARGE_FILES
+
+
+def test_the_files_of_a_folder_are_warned_of_by_their_places_in_the_whole(tmp_path):
+    data = tar(file(b"json.py"), file(b"A.py"), file(b"a.py"))
+    with (tmp_path / "spool").open("w+b") as spool:
+        checked = check_archive(io.BytesIO(data), spool, ArchiveRules(), under="team-a/")
+    assert list(checked.manifest.files) == ["A.py", "a.py", "json.py"]
+    (warning,) = checked.warnings
+    assert "'team-a/A.py' and 'team-a/a.py'" in warning

@@ -19,7 +19,7 @@ from dagferry_core.archive.errors import (
 )
 from dagferry_core.bundle import merge
 from dagferry_core.bundle.manifest import EMPTY, Entry, Manifest
-from dagferry_core.bundle.merge import apply_change, replace_subtree, subtree
+from dagferry_core.bundle.merge import apply_change, overlap, replace_subtree, subtree
 from dagferry_core.errors import FormatError
 
 
@@ -238,3 +238,10 @@ def test_paths_that_are_too_long_in_total_are_refused(monkeypatch) -> None:
     monkeypatch.setattr(merge, "MAX_PATHS_BYTES", size - 1)
     with pytest.raises(PathsTooLarge, match=f"would be {size} bytes long"):
         replace_subtree(current, "c/", tree)
+
+
+def test_folders_overlap_if_one_contains_the_other() -> None:
+    assert all(
+        overlap(*pair) for pair in (("", ""), ("", "a/"), ("a/", ""), ("a/", "a/"), ("a/", "a/b/"), ("a/b/", "a/"))
+    )
+    assert not any(overlap(*pair) for pair in (("a/", "b/"), ("a/", "ab/"), ("a/b/", "a/c/")))

@@ -16,7 +16,7 @@ from dagferry_core.bundle.manifest import EMPTY
 from dagferry_core.bundle.reader import BundleFile, Index
 from dagferry_core.source.scan import ANYTHING
 from dagferry_server.deploys import bundles
-from dagferry_server.deploys.bundles import known_sources, open_bundle, put_bundle
+from dagferry_server.deploys.bundles import ids_by_path, known_sources, open_bundle, put_bundle, tree_of
 from dagferry_server.deploys.contents import Head, UploadedContent
 from dagferry_server.errors import BundleGone, StoreAway, StoreDamaged
 from dagferry_server.store.local import LocalStore
@@ -232,3 +232,25 @@ def test_a_bundle_of_an_older_server_is_followed_by_one_of_ours(store, tmp_path)
     with open_bundle(store, "prod", digest) as stored:
         stored.verify()
         assert stored.read("data/many.csv") == files["data/many.csv"]
+
+
+def test_the_index_has_the_dag_ids_of_the_files_that_have_some(store, tmp_path, monkeypatch) -> None:
+    files = {"a.py": b"DAG('x')\n", "b.py": b"", "c.txt": b"DAG('y')\n"}
+    digest = put(store, tmp_path, files)
+    with open_bundle(store, "prod", digest) as bundle:
+        assert bundle.dags == {"a.py": ("x",)}
+        monkeypatch.setattr(bundles, "dag_ids", lambda source: pytest.fail(f"read again: {source}"))
+        again = put(store, tmp_path, {"renamed.py": files["a.py"], "b.py": b""}, bundle)
+    with open_bundle(store, "prod", again) as bundle:
+        assert bundle.dags == {"renamed.py": ("x",)}
+        bundle.dags = None  # as of a bundle that was stored before ids were looked for
+        assert known_sources([bundle], bundle.manifest) == {}
+
+
+def test_dag_ids_of_a_tree_are_found_also_where_none_were_looked_for(store, tmp_path, monkeypatch) -> None:
+    files = {"a.py": b"DAG('x')\n", "b.py": b"", "c.txt": b"DAG('y')\n", "large.py": b"DAG('large')\n" * 3}
+    digest = put(store, tmp_path, files)
+    monkeypatch.setattr(bundles, "MAX_SOURCE_BYTES", 20)
+    with open_bundle(store, "prod", digest) as bundle:
+        for known in ([bundle], []):
+            assert ids_by_path(tree_of(bundle, "It"), known) == {"a.py": ("x",)}

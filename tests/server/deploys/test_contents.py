@@ -7,7 +7,7 @@ import pytest
 from dagferry_core.archive.check import ArchiveRules, check_archive
 from dagferry_core.deploylog import Deploy
 from dagferry_server.deploys.bundles import open_bundle, put_bundle
-from dagferry_server.deploys.contents import Head, StoredContent, UploadedContent
+from dagferry_server.deploys.contents import Head, StoredContent, StoredPart, UploadedContent
 from dagferry_server.deploys.deployment import Deployment, read_log
 from dagferry_server.deploys.deployments_file import common_settings
 from dagferry_server.deploys.tree import Tree
@@ -15,6 +15,7 @@ from dagferry_server.errors import BundleGone, StoreDamaged
 from dagferry_server.settings import read_settings
 from dagferry_server.store.local import LocalStore
 from harness import pack
+from treemaker import manifest_of
 
 FILES = {"a.py": b"import b\n", "b.py": b"x = 1\n", "c.txt": b"", "big.bin": bytes(range(256)) * 9000}
 HEAD = Head("prod", None, is_newest=True, highest=0, sha256="")
@@ -100,3 +101,20 @@ def test_an_error_of_the_block_is_left_as_it_is(store, uploaded) -> None:
     content = StoredContent(store, deployment(store, "prod"), deploy(tree.manifest.digest), lambda: None)
     with pytest.raises(StoreDamaged, match=r"^The log is full\.$"), content.tree(HEAD):
         raise StoreDamaged("The log is full.")
+
+
+def test_a_part_of_a_stored_bundle_is_what_it_has_below_a_folder(store, tmp_path) -> None:
+    files = {"team-a/a.py": b"1", "team-a/b/c.py": b"2", "team-ab/d.py": b"3", "e.py": b"4"}
+    with open(tmp_path / "spool", "w+b") as spool:
+        whole = UploadedContent(check_archive(io.BytesIO(pack(files)), spool, ArchiveRules()), spool)
+        with whole.tree(HEAD) as tree:
+            put_bundle(store, "prod", tree)
+    part = StoredPart(store, deployment(store, "prod"), deploy(tree.manifest.digest), lambda: None, "team-a/")
+    expected = {"a.py": b"1", "b/c.py": b"2"}
+    assert part.digest() == manifest_of(expected).digest
+    with part.tree(HEAD) as tree:
+        assert contents(tree) == expected
+        assert (len(tree.bundles), tree.stored_in) == (1, "")
+    store.delete_bundle("prod", whole.digest())
+    with pytest.raises(BundleGone, match="removed by retention"), part.tree(HEAD):
+        raise AssertionError

@@ -127,3 +127,16 @@ async def test_after_an_unclear_write_the_store_is_asked(store) -> None:
     await asyncio.to_thread(fill, store, 2)
     await found.refresh()
     assert (found.current, found.highest) == (deploy(2), 2)
+
+
+def test_the_deploys_without_a_gap_end_where_one_cannot_be_read_or_a_deleted_deployment_began(store, tmp_path) -> None:
+    fill(store, 5)
+    found = Deployment("prod", store, SETTINGS, read_log(store, "prod"))
+    assert [each.sequence for each in found.unbroken()] == [5, 4, 3, 2, 1]
+    damage(tmp_path, 2)
+    found = Deployment("prod", store, SETTINGS, read_log(store, "prod"))
+    assert [each.sequence for each in found.unbroken()] == [5, 4, 3]
+    found = Deployment("prod", store, SETTINGS, read_log(store, "prod")._replace(floor=4))
+    assert [each.sequence for each in found.unbroken()] == [5]
+    found = Deployment("prod", store, SETTINGS, read_log(store, "prod")._replace(floor=5))
+    assert list(found.unbroken()) == []

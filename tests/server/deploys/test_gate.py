@@ -2,10 +2,13 @@
 
 import asyncio
 import sys
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
+from dagferry_core.bundle.frames import RangeRead
+from dagferry_core.bundle.manifest import Entry, Manifest
 from dagferry_core.errors import EXIT_USAGE
 from dagferry_gate.check import Gate
 from dagferry_gate.errors import RuffMissing
@@ -14,6 +17,9 @@ from dagferry_server import service as service_module
 from dagferry_server.auth.access import Caller, Grant
 from dagferry_server.deploys import gate as gate_module
 from dagferry_server.deploys.gate import MAX_REMOVED_PATHS, MAX_WARNED_PROBLEMS, DeployGate
+from dagferry_server.deploys.request import DeployRequest
+from dagferry_server.deploys.tree import Tree
+from dagferry_server.errors import StoreAway, StoreDamaged
 from harness import pack
 from running import Running
 
@@ -230,6 +236,30 @@ async def test_a_whole_upload_is_checked_once_and_before_the_lock(server) -> Non
     assert seen == [False, False]
 
 
+async def test_a_change_is_checked_as_the_whole_tree_that_it_leads_to_and_before_the_lock(start) -> None:
+    server = await start(*PYTHON)
+    base = (await server.deploy({**FIVE, ".airflowignore": b"new.py\n"}))["version"]
+    gate, deployment = server.service.deployer._gate, server.service.deployments["default"]
+    seen = []
+    real = gate._gate.check
+
+    def check(files, *arguments):
+        seen.append((len(files), deployment.lock.locked()))
+        return real(files, *arguments)
+
+    gate._gate.check = check
+    for files, status in (({"new.py": BAD}, 200), ({"late.py": BAD}, 422)):
+        current = (await server.get("/default/dags/current")).json["version"]
+        changed = {**FIVE, ".airflowignore": b"new.py\n", "new.py": BAD, **files}
+        digest = Manifest(
+            Entry(path, len(data), 0o644, sha256(data).hexdigest()) for path, data in changed.items()
+        ).digest
+        answer = await server.upload(pack(files, prefix=""), f"{UPLOAD}?base={current}&digest={digest}")
+        assert answer.status == status, answer.body
+    assert seen == [(7, False), (8, False)]
+    assert base < (await server.get("/default/dags/current")).json["version"]
+
+
 async def test_unchanged_content_is_not_looked_at(start) -> None:
     server = await start(*PYTHON)
     await server.deploy(FIVE)
@@ -331,3 +361,16 @@ async def test_where_the_current_bundle_cannot_be_read_the_deploy_is_made_with_a
         path.unlink()
     told = await server.deploy({"c.py": FIVE["c.py"]})
     assert told["warnings"] == [gate_module._LEFT_OPEN]
+
+
+@pytest.mark.parametrize("error", [StoreDamaged, StoreAway])
+async def test_an_old_file_that_cannot_be_read_does_not_prevent_the_next_deploy(server, error) -> None:
+    def unreadable(_: Entry) -> RangeRead:
+        raise error("Frame 3 cannot be read.")
+
+    await server.deploy(FIVE)
+    deployment, gate = server.service.deployments["default"], DeployGate(Gate(find_ruff()), server.service.metrics)
+    old = Tree("Old", Manifest(Entry(path, 1, 0o644, "0" * 64) for path in FIVE), unreadable)
+    new = Tree("New", Manifest(()), unreadable)
+    assert gate(deployment, new, old, DeployRequest("ci")) == [gate_module._LEFT_OPEN]
+    assert gate(deployment, new, old, DeployRequest("ci", allow_removals=True)) == []

@@ -11,6 +11,7 @@ from dagferry_server.http.change_parameters import (
     change_of,
     parse_removed,
     parse_under,
+    refuse_excluded,
     under_of,
     with_removed,
 )
@@ -106,3 +107,11 @@ def test_a_list_of_removed_paths_that_is_too_long_is_refused_with_a_way_out() ->
     with pytest.raises(RequestError, match="49,152 bytes") as error:
         parse_removed(json.dumps(["x" * MAX_REMOVED_BYTES]).encode())
     assert "complete tree" in error.value.hint
+
+
+def test_a_folder_that_exclude_rules_match_is_refused() -> None:
+    for under in ("", "team-a/", "git/"):
+        refuse_excluded(under, (".git/", "*.pyc"))
+    for under in (".git/", "team-a/.git/", ".git/x/", "a.pyc/"):
+        with pytest.raises(RequestError, match="excludes"):
+            refuse_excluded(under, (".git/", "*.pyc"))
