@@ -121,12 +121,13 @@ def github_claims(repository_id: str = "123", ref: str = "refs/heads/main", **cl
     }
 
 
-def kubernetes_claims(namespace: str = "airflow", account: str = "worker") -> dict[str, Any]:
-    """What a projected service account token carries."""
+def kubernetes_claims(namespace: str = "airflow", account: str = "worker", pod: str | None = None) -> dict[str, Any]:
+    """What a projected service account token carries; one that is mounted into a pod names it."""
+    bound = {"pod": {"name": pod, "uid": "p"}} if pod else {}
     return {
         "aud": ["dagferry"],
         "sub": f"system:serviceaccount:{namespace}:{account}",
-        "kubernetes.io": {"namespace": namespace, "serviceaccount": {"name": account, "uid": "u"}},
+        "kubernetes.io": {"namespace": namespace, "serviceaccount": {"name": account, "uid": "u"}, **bound},
     }
 
 

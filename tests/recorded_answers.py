@@ -1,6 +1,10 @@
 """Answers of the server's endpoints as they are documented, for tests of clients that have no server."""
 
+import json
 from typing import Any
+
+from dagferry_core.deploylog import decode
+from dagferry_core.names import make_version
 
 VERSION = "20261120T064501Z-000042"
 
@@ -49,3 +53,74 @@ LISTED: dict[str, Any] = {
     "upload_limit_bytes": 15728640,
 }
 """One deployment of the list of deployments."""
+
+
+def logged(sequence: int = 42, **changed: Any) -> dict[str, Any]:
+    """One entry of the deploy log; its time is that of ``VERSION``, a second later for each sequence."""
+    time = 1795157101 + sequence - 42
+    return {
+        "sequence": sequence,
+        "version": make_version(time, sequence),
+        "digest": f"sha256:{sequence:064x}",
+        "kind": "upload",
+        "description": "",
+        "actor": "token:ci",
+        "time": time,
+        "added": 0,
+        "changed": 1,
+        "removed": 0,
+        "git": None,
+        "under": "",
+        "flags": [],
+        "source": "",
+        "format": 2,
+        "nonce": f"{sequence:016x}",
+        "previous": "",
+        "details_sha256": "",
+        **changed,
+    }
+
+
+def of_stored(stored: bytes) -> dict[str, Any]:
+    """What the server says about an entry that is stored as these bytes."""
+    entry = decode(stored, json.loads(stored)["sequence"])._asdict()
+    details = entry.pop("details")
+    return {**entry, "details_sha256": details, "flags": entry.get("flags") or []}
+
+
+DETAILS: dict[str, Any] = {
+    "warnings": [],
+    "excluded_paths": [],
+    "added_paths": [],
+    "changed_paths": [],
+    "removed_paths": [],
+    "cut": False,
+}
+"""The details of a deploy that has nothing to say."""
+
+DEPLOYED: dict[str, Any] = {
+    "version": VERSION,
+    "digest": f"sha256:{'ab' * 32}",
+    "sequence": 42,
+    "kind": "rollback",
+    "under": "",
+    "dry_run": False,
+    "unchanged": False,
+    "added": 1,
+    "changed": 1,
+    "removed": 1,
+    "warnings": [],
+    "excluded": 0,
+    "excluded_paths": [],
+    "added_paths": ["new.py"],
+    "changed_paths": ["etl.py"],
+    "removed_paths": ["old.py"],
+    "cut": False,
+}
+"""The answer to a request to deploy."""
+
+
+def deployed(digest: str, **changed: Any) -> dict[str, Any]:
+    """The answer to an upload that became version 43 with this digest."""
+    version = make_version(1795157102, 43)
+    return {**DEPLOYED, "kind": "upload", "version": version, "sequence": 43, "digest": digest, **changed}

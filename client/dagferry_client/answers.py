@@ -5,6 +5,7 @@ page is shown; the message says what it means and who can change it.
 """
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,6 +19,9 @@ from dagferry_follow.remote.transport import MAX_SHOWN_CHARACTERS
 _OK, _REDIRECT, _NOT_MODIFIED, _ERROR = 200, 300, 304, 400
 _NOT_ALLOWED = {401, 403, 404, 409, 410, 423}
 _TRY_AGAIN = {502, 503, 504, 507}
+_BAD_REQUEST = 400
+_EXPECTS_TLS = re.compile(rb"https|\bssl\b", re.IGNORECASE)
+"""What a port of Dagferry, nginx, Apache or Go that expects TLS says to plain HTTP."""
 _UNAUTHORIZED, _TOO_LARGE, _PROXY_LOGIN = 401, 413, 407
 _PROXIES = f"{DOCUMENTATION}/how-to/proxies.md"
 
@@ -62,6 +66,12 @@ def refusal(
         )
     said = _error_fields(body)
     if said is None:
+        if status == _BAD_REQUEST and url.startswith("http:") and _EXPECTS_TLS.search(body):
+            return RequestRefused(
+                f"{url} expects https, and was asked over plain http.",
+                "Write https:// in the server's URL.",
+                status=status,
+            )
         return _in_front(status, headers, url)
     if said["code"] == "route_not_found":
         server = headers.get("Server", "")

@@ -1,21 +1,32 @@
 """The server's endpoints as functions: what they return is checked, and errors say what an answer lacks."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from urllib.parse import quote
 
 from dagferry_client.decode import decode
+from dagferry_client.deploy_log import Deployed, Details, Diff, Files, LoggedDeploy, LogPage, WithDetails
 from dagferry_core import protocol
 from dagferry_core.errors import FormatError
+from dagferry_core.names import MAX_SEQUENCE
 from dagferry_follow.errors import AnswerInvalid
 
 if TYPE_CHECKING:
     # The sub-commands import this module for its types, and completion imports all sub-commands: without requests.
-    from dagferry_client.http import Answer, Http
+    from dagferry_client.form import Form
+    from dagferry_client.http import Answer, Body, Http
 
 WAIT_SLACK_SECONDS = 20.0
 """How much longer than it was asked to wait the server may be silent."""
+MAX_PAGE_DEPLOYS = 200
+"""How many deploys the server sends at once."""
+REPEAT_SECONDS = 60.0
+"""How long a deploy is sent again after a lost answer: the second one finds that nothing is to be done."""
+DEPLOY_SILENCE_SECONDS = 180.0
+"""How long the server may work on a deploy without an answer: one with very many files waits for its turn."""
 _NOT_MODIFIED = 304
 
 _Tuple = TypeVar("_Tuple", bound=tuple[Any, ...])
@@ -108,6 +119,34 @@ class Status(NamedTuple):
     servers: Servers
 
 
+class DeployOptions(NamedTuple):
+    """How something is deployed. With ``dry_run`` nothing is, and the answer says what would change.
+
+    ``if_match`` is the version that must be current, ``NOTHING_TAG`` for the first deploy, empty for any. The others
+    are what is passed over: they need the scope ``override``.
+    """
+
+    dry_run: bool = False
+    if_match: str = ""
+    skip_gate: bool = False
+    allow_removals: bool = False
+    override_freeze: bool = False
+
+    def query(self) -> dict[str, str]:
+        """Return the parameters of the request."""
+        switches = {
+            protocol.DRY_RUN: self.dry_run,
+            protocol.SKIP_GATE: self.skip_gate,
+            protocol.ALLOW_REMOVALS: self.allow_removals,
+            protocol.OVERRIDE_FREEZE: self.override_freeze,
+        }
+        return {name: protocol.SET for name, is_set in switches.items() if is_set}
+
+    def headers(self) -> dict[str, str]:
+        """Return the headers of the request."""
+        return {protocol.IF_MATCH: f'"{self.if_match}"'} if self.if_match else {}
+
+
 class Deployments(NamedTuple):
     """The deployments that the caller may see."""
 
@@ -147,6 +186,96 @@ class Api:
         )
         found = None if answer.status == _NOT_MODIFIED else decoded(Status, answer)
         return found, answer.headers.get("ETag", tag)
+
+    # --- what was deployed -------------------------------------------------------------------------------------------
+
+    def log(self, deployment: str, limit: int, before: int | None = None) -> LogPage:
+        """Return the newest ``limit`` deploys with a sequence below ``before``, newest first."""
+        query = (
+            {protocol.LIMIT: str(limit)}
+            if before is None
+            else {protocol.LIMIT: str(limit), protocol.BEFORE: str(before)}
+        )
+        path = path_of(protocol.DEPLOYS_PATH, deployment=deployment)
+        page = decoded(LogPage, self.http.request("GET", path, query=query))
+        sequences = [MAX_SEQUENCE + 1 if before is None else before, *(deploy.sequence for deploy in page.deploys)]
+        if any(later <= earlier for later, earlier in pairwise(sequences)) or page.next not in {None, sequences[-1]}:
+            raise AnswerInvalid("The server's answer cannot be understood: the deploys are not in order.")
+        return page
+
+    def logged(self, deployment: str, page_deploys: int = MAX_PAGE_DEPLOYS) -> Iterator[LoggedDeploy]:
+        """Yield the whole log, newest first; it is asked for in pages."""
+        page = self.log(deployment, page_deploys)
+        yield from page.deploys
+        while page.next is not None:
+            page = self.log(deployment, page_deploys, page.next)
+            yield from page.deploys
+
+    def deploy(self, deployment: str, version: str) -> tuple[LoggedDeploy, Details | None]:
+        """Return one deploy, and its details if there are any."""
+        answer = self.http.request("GET", path_of(protocol.DEPLOY_PATH, deployment=deployment, version=version))
+        return decoded(LoggedDeploy, answer), decoded(WithDetails, answer).details
+
+    def diff(self, deployment: str, old: str, new: str) -> Diff:
+        """Return which files differ between two versions."""
+        path = path_of(protocol.DIFF_PATH, deployment=deployment)
+        return decoded(Diff, self.http.request("GET", path, query={protocol.FROM: old, protocol.TO: new}))
+
+    def files(self, deployment: str, version: str) -> Files:
+        """Return the files of a version."""
+        path = path_of(protocol.FILES_PATH, deployment=deployment, version=version)
+        return decoded(Files, self.http.request("GET", path))
+
+    def file(self, deployment: str, version: str, path: str) -> bytes:
+        """Return the content of one file of a version."""
+        return self.http.request(
+            "GET", path_of(protocol.FILE_PATH, deployment=deployment, version=version, path=path)
+        ).body
+
+    @contextmanager
+    def download(self, deployment: str, version: str) -> Iterator[Iterator[bytes]]:
+        """Give a version as a tar.gz, in pieces."""
+        path = path_of(protocol.DOWNLOAD_PATH, deployment=deployment)
+        with self.http.stream(path, query={protocol.VERSION: version}) as (_, pieces):
+            yield pieces
+
+    # --- deploys -----------------------------------------------------------------------------------------------------
+
+    def upload(self, deployment: str, form: "Form", query: Mapping[str, str], options: DeployOptions) -> Deployed:
+        """Deploy the archive in a form."""
+        path = path_of(protocol.UPLOAD_PATH, deployment=deployment)
+        return self._deploy(path, form.content_type, lambda: form, query, options)
+
+    def rollback(self, deployment: str, version: str, under: str, description: str, options: DeployOptions) -> Deployed:
+        """Deploy an older version again; with ``under``, only its files below that folder."""
+        body = _json_of(version=version, under=under, description=description)
+        path = path_of(protocol.ROLLBACK_PATH, deployment=deployment)
+        return self._deploy(path, protocol.JSON_TYPE, body, {}, options)
+
+    def promote(self, origin: str, deployment: str, version: str, description: str, options: DeployOptions) -> Deployed:
+        """Deploy to ``deployment`` what ``origin`` has as ``version``."""
+        body = _json_of(**{"from": origin}, version=version, description=description)
+        path = path_of(protocol.PROMOTE_PATH, deployment=deployment)
+        return self._deploy(path, protocol.JSON_TYPE, body, {}, options)
+
+    def _deploy(
+        self, path: str, content_type: str, body: "Body", query: Mapping[str, str], options: DeployOptions
+    ) -> Deployed:
+        answer = self.http.request(
+            "POST",
+            path,
+            query={**query, **options.query()},
+            headers={"Content-Type": content_type, **options.headers()},
+            body=body,
+            silence_seconds=DEPLOY_SILENCE_SECONDS,
+            repeat_seconds=REPEAT_SECONDS,
+        )
+        return decoded(Deployed, answer)
+
+
+def _json_of(**given: str) -> bytes:
+    """Return what is not empty as a JSON object."""
+    return json.dumps({name: value for name, value in given.items() if value}).encode()
 
 
 def path_of(template: str, **names: str) -> str:

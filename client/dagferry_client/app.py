@@ -16,10 +16,20 @@ from dagferry_core.errors import EXIT_USAGE, DagferryError
 
 PROGRAM = "dagferry"
 COMMANDS = {
+    "deploy": "Deploy a dags folder.",
+    "check": "Check what deploy would refuse, without a server.",
     "status": "Show whether every pod has the newest deploy.",
     "deployments": "List the deployments of the server.",
+    "history": "Show who deployed what, when and why.",
+    "show": "Show one deploy: what it changed, and its warnings.",
+    "diff": "Show which files differ between two versions.",
+    "download": "Download a version.",
+    "rollback": "Deploy an older version again.",
+    "promote": "Deploy what another deployment has.",
+    "verify": "Check the deploy log and the content of versions.",
     "doctor": "Find out what is wrong with the connection or the token.",
     "whoami": "Show who you are for the server, and what you may do.",
+    "token": "Create, list and revoke the tokens of a tokens file.",
     "completion": "Print the script that completes commands in a shell.",
 }
 """Every sub-command in the order of ``--help``: the module of its name in ``commands/`` has it as ``command``, whose
@@ -102,10 +112,9 @@ def main(arguments: Sequence[str]) -> int:
         # A command that got as far as its options has an Output that knows --json.
         Output(json_wanted="--json" in arguments).error(error)
         return error.exit_code
-    except click.Abort:  # at a question
-        sys.stderr.write("\n")
-        return EXIT_INTERRUPTED
-    except KeyboardInterrupt:
+    except (click.Abort, KeyboardInterrupt):
+        # Objects that were interrupted while they were made may complain when they are freed.
+        sys.unraisablehook = lambda _: None
         return EXIT_INTERRUPTED
     except _OutputClosed:
         # As with head. Python would complain when it flushes what is left at its end.

@@ -93,9 +93,16 @@ class Examination:
         nobody = _http(target, Credentials(TokenSource(), target.server, {}), self._say)
         yield _dns(target, nobody.proxy)
         began = time.time()
-        answer = _answer_of(nobody)
-        through = f"Through {nobody.proxy}." if nobody.proxy else "None is used."
-        connected = [_ok("proxy", through), _ok("connection", "The server answers."), _tls(target, nobody)]
+        proxy = _ok("proxy", f"Through {nobody.proxy}." if nobody.proxy else "None is used.")
+        try:
+            answer = _answer_of(nobody)
+        except _Failed as failed:
+            if failed.name != "proxy":
+                yield proxy
+            if failed.name == "tls":
+                yield _ok("connection", "The port answers.")
+            raise
+        connected = [proxy, _ok("connection", "The server answers."), _tls(target, nobody)]
         if answer is not None:
             yield from connected
             raise _Failed("server", answer)

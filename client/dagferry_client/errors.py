@@ -8,7 +8,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from dagferry_core.documentation import Audience
-from dagferry_core.errors import EXIT_NOT_ALLOWED, EXIT_REFUSED, EXIT_UNAVAILABLE, DagferryError
+from dagferry_core.errors import (
+    EXIT_LOCAL,
+    EXIT_NOT_ALLOWED,
+    EXIT_NOT_CONVERGED,
+    EXIT_REFUSED,
+    EXIT_UNAVAILABLE,
+    DagferryError,
+)
 from dagferry_follow.errors import ServerUnreachable
 
 _NO_DETAILS: Mapping[str, Any] = {}
@@ -75,6 +82,30 @@ class ServerTooOld(ClientError):
     code = "server_too_old"
     exit_code = EXIT_UNAVAILABLE
     default_hint = "Upgrade the server to the version of this command, or use the command of the server's version."
+
+
+class DownloadDamaged(ClientError):
+    """What was downloaded is not what the deploy log says."""
+
+    code = "download_damaged"
+    exit_code = EXIT_UNAVAILABLE
+    default_hint = "Nothing was written. Try again; if it persists, check the server's data: dagferry-server verify."
+
+
+class NotWritten(ClientError):
+    """A file or folder on this machine cannot be written, or is there already."""
+
+    code = "not_written"
+    exit_code = EXIT_LOCAL
+    default_hint = "Choose another name, or make space."
+
+
+class NotConverged(ClientError):
+    """The deploy was made, but it is not known to be live in every pod."""
+
+    code = "not_converged"
+    exit_code = EXIT_NOT_CONVERGED
+    default_hint = "Run: dagferry status --watch, to see which pods have it, and why others do not."
 
 
 class ConnectionLost(ServerUnreachable):

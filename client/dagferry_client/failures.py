@@ -2,6 +2,7 @@
 
 import errno
 import http.client
+import re
 import socket
 import ssl
 from collections.abc import Iterator
@@ -17,6 +18,8 @@ from dagferry_follow.remote.transport import MAX_SHOWN_CHARACTERS, certificate_h
 MAX_CAUSES = 20
 _TLS_RECORDS = ("\x15\x03", "\x16\x03")
 """How the answer of a server that uses TLS begins: an alert, or a handshake."""
+_SSL_LINE = re.compile(r" \(_ssl\.c:\d+\)")
+"""Where OpenSSL's error was met in Python, which helps nobody here."""
 _OTHER_SCHEME = {"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE"}
 _UNREACHABLE = {errno.EHOSTUNREACH, errno.ENETUNREACH}
 NETWORK_ERRORS = (
@@ -125,5 +128,5 @@ def _reason(causes: list[BaseException]) -> str:
     for cause in reversed(causes):
         text = (cause.strerror if isinstance(cause, OSError) else None) or str(cause)
         if text:
-            return text.rstrip(".")[:MAX_SHOWN_CHARACTERS]
+            return _SSL_LINE.sub("", text).rstrip(".")[:MAX_SHOWN_CHARACTERS]
     return type(causes[0]).__name__

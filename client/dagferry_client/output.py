@@ -86,6 +86,11 @@ class Output:
         self.json_wanted = json_wanted
         self._quiet = quiet
 
+    @property
+    def is_watched(self) -> bool:
+        """Whether somebody sees at a terminal what is said."""
+        return not self._quiet and sys.stderr.isatty()
+
     # --- stdout: data ------------------------------------------------------------------------------------------------
 
     def json(self, value: object) -> None:
@@ -125,6 +130,22 @@ class Output:
             grid.add_column(width=width, overflow="fold")
         grid.add_row(*(Text(cell.text, cell.style) for cell in made))
         _console().print(grid)
+
+    def text(self, lines: Iterable[Styled]) -> None:
+        """Print lines of files: exactly as they are where a program reads them, as ``patch`` does.
+
+        On a terminal they have their colors and no control characters, and are not wrapped.
+        """
+        if not sys.stdout.isatty():
+            sys.stdout.flush()
+            for line in lines:
+                # As bytes: a file may have characters that the encoding of stdout does not have.
+                sys.stdout.buffer.write(line.text.encode() + b"\n")
+            sys.stdout.buffer.flush()
+            return
+        console = _console()
+        for line in lines:
+            console.print(_rich_line((line._replace(text=line.text.expandtabs()),)), soft_wrap=True)
 
     def table(self, head: Sequence[str], rows: Iterable[Sequence[Cell]]) -> None:
         """Print a table: with colors on a terminal, elsewhere in plain columns."""

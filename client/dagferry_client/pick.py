@@ -28,6 +28,10 @@ def pick(listed: Sequence[Listed]) -> str:
             return names[int(answer) - 1]
         raise click.BadParameter(f"{answer!r} is neither a number of the list nor a name in it.")
 
-    name: str = click.prompt("Number or name", value_proc=chosen, err=True)
+    try:
+        name: str = click.prompt("Number or name", value_proc=chosen, err=True)
+    except click.Abort:
+        click.echo(err=True)  # what comes next has a line of its own
+        raise
     click.echo(f"Next time: --deployment {name}", err=True)
     return name

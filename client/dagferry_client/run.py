@@ -88,6 +88,14 @@ class Run:
         )
 
 
+class OptionalValue(click.Option):
+    """An option with an optional value: ``--wait`` means ``--wait=bare``. The next argument is never its value."""
+
+    def __init__(self, *names: Any, bare: str, **settings: Any) -> None:
+        super().__init__(*names, **settings)
+        self.bare = bare
+
+
 class Command(click.Command):
     """A sub-command, with its ``examples`` at the end of its help: command lines that work.
 
@@ -98,6 +106,12 @@ class Command(click.Command):
     examples: Sequence[str] = ()
     prints: Sequence[type] = ()
     exits: Mapping[int, str] = {}
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Give the options that were written without a value the one that this means."""
+        bare = {name: one.bare for one in self.params if isinstance(one, OptionalValue) for name in one.opts}
+        end = args.index("--") if "--" in args else len(args)
+        return super().parse_args(ctx, [f"{a}={bare[a]}" if a in bare else a for a in args[:end]] + args[end:])
 
     def format_epilog(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the exit codes and the examples."""

@@ -51,6 +51,8 @@ class Target(NamedTuple):
     known: tuple[str, ...]
     warnings: tuple[str, ...]
     source: str = ""
+    airflow_python: str | None = None
+    airflow: str | None = None
 
 
 def resolve(
@@ -102,8 +104,28 @@ def resolve(
         file.path if file else None,
         tuple(file.targets) if file else (),
         tuple(warnings),
-        source,
+        source=source,
+        airflow_python=entry.airflow_python,
+        airflow=entry.airflow,
     )
+
+
+def offline_entry(
+    target: str | None,
+    environment: Mapping[str, str],
+    folder: Path,
+    branch: Callable[[Path, Mapping[str, str]], str] = current_branch,
+) -> tuple[Entry, list[str]]:
+    """Return what the file says of a target for a command that asks no server, and warnings.
+
+    The target is chosen as by ``resolve``. Raises ``SetupError`` if there is none of the name ``target``.
+    """
+    file, warnings = find_targets_file(folder)
+    if target is not None:
+        return _named(target, file)[1], warnings
+    if file is None:
+        return Entry(), warnings
+    return _chosen(file, environment.get(DEPLOYMENT, ""), lambda: branch(folder, environment))[1], warnings
 
 
 def check_exposure(target: Target) -> None:

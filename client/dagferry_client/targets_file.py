@@ -30,7 +30,7 @@ FILE = "dagferry.toml"
 PROJECT_FILE = "pyproject.toml"
 MAX_FILE_BYTES = 1 << 20
 
-_TEXTS = ("server", "deployment", "token-file", "token-env", "ca-file")
+_TEXTS = ("server", "deployment", "token-file", "token-env", "ca-file", "airflow-python", "airflow")
 _PATHS = ("token-file", "ca-file")
 _SWITCHES = ("allow-plain-http",)
 _BRANCH = "branch"
@@ -46,6 +46,8 @@ class Entry(NamedTuple):
     ca_file: str | None = None
     allow_plain_http: bool | None = None
     branches: tuple[str, ...] = ()
+    airflow_python: str | None = None
+    airflow: str | None = None
 
 
 class TargetsFile(NamedTuple):
@@ -160,7 +162,7 @@ def _branches(path: Path, where: str, value: object) -> tuple[str, ...]:
 def _merged(defaults: Entry, entry: Entry) -> Entry:
     """Return ``entry`` with what it lacks from ``defaults``; those belong to the server that is named beside them."""
     if entry.server is not None and entry.server != defaults.server:
-        defaults = Entry(deployment=defaults.deployment)
+        defaults = Entry(None, defaults.deployment, airflow_python=defaults.airflow_python, airflow=defaults.airflow)
     given = {name: value for name, value in entry._asdict().items() if value not in (None, ())}
     if "token_file" in given or "token_env" in given:
         defaults = defaults._replace(token_file=None, token_env=None)

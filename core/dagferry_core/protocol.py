@@ -61,15 +61,18 @@ LIMIT, BEFORE = "limit", "before"
 INSTANCE = "Dagferry-Instance"
 COMPONENT = "Dagferry-Component"
 LIVE = "Dagferry-Live"
+LOG = "Dagferry-Log"
 ERROR = "Dagferry-Error"
 DEREGISTER = "Dagferry-Deregister"
+VOLUME = "Dagferry-Volume"
+ONCE = "Dagferry-Once"
 DIGEST = "Dagferry-Digest"
 RETAINED = "Dagferry-Retained"
 """The header of a request for a patch: the digest of a tree that the pod still has, beside the live one."""
 
 MAX_WAIT_SECONDS = 50
-"""The longest that a request for the current deploy waits for the next one. Shorter than the minute after which proxies
-and load balancers close a silent connection."""
+"""The longest that a request for the current deploy or the status waits for another one. Shorter than the minute after
+which proxies and load balancers close a silent connection."""
 MAX_ERROR_CHARACTERS = 300
 """The maximum length of ``ERROR``, percent-encoded: the client sends no more, and the server keeps no more."""
 NOTHING_TAG = "none"
@@ -87,8 +90,11 @@ REQUEST_HEADERS = {
     INSTANCE: "The pod that asks, such as `worker-0`. Without it, the request does not count as one by a sidecar.",
     COMPONENT: "What runs in the pod, such as `worker`.",
     LIVE: "The version that is live in the pod.",
+    LOG: "The log id that this version is of: logs may have versions of the same name.",
     ERROR: f"Code and message of the pod's last error; percent-encoded, {MAX_ERROR_CHARACTERS} characters at most.",
     DEREGISTER: "`1` on the last request of a sidecar that ends. It is answered at once.",
+    VOLUME: "A random id, kept on the pod's volume: two pods with one name are two, a restarted container is one.",
+    ONCE: "`1` if the sender ends after this deploy, as an init container does: it does not count.",
 }
 """Headers of a request for the current deploy, with their meaning for the documentation."""
 

@@ -25,6 +25,8 @@ MAX_IGNORE_BYTES = 64 * 1024
 MAX_PATTERN_CHARACTERS = 1000
 MAX_PATTERNS = 1000
 """How large a ``.airflowignore`` may be, how long a pattern, and how many patterns all files of a tree may have."""
+MAX_IGNORE_TOTAL_BYTES = 4 * 1024 * 1024
+"""How large all files of a tree may be together: they are in memory at the same time."""
 MAX_PATTERN_MEMORY_BYTES = 64 * 1024
 MAX_TOGETHER_MEMORY_BYTES = 128 * 1024
 """The memory of a compiled pattern, and of those that are matched at once: it also bounds the time of a match."""
@@ -37,10 +39,14 @@ _DIRECTORY_MARK = "(?P<ps_d>/)"
 
 
 class Listing(NamedTuple):
-    """The paths that Airflow looks at, in their order, and the patterns at which its search would end with an error."""
+    """The paths that Airflow looks at, in their order, and what is wrong with ``.airflowignore`` files.
+
+    ``none_found``: its search ends with an error at one of these problems, so that it finds no DAGs at all.
+    """
 
     paths: list[str]
     problems: list[Problem]
+    none_found: bool = False
 
 
 class _Rule(NamedTuple):
@@ -101,7 +107,7 @@ def listed(paths: Iterable[str], ignore_files: Mapping[str, bytes], syntax: Synt
     try:
         for path in ignore_files:  # Airflow walks through folders without a DAG file as well
             search.finds(path)
-        return Listing([path for path in paths if search.finds(path)], search.problems)
+        return Listing([path for path in paths if search.finds(path)], search.problems, bool(search.problems))
     except _TooMuch as error:
         return Listing(paths, [Problem(IGNORE_FILE, 1, 1, str(error))])
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from dagferry_core.bundle.manifest import Entry
-from dagferry_gate.airflowignore import IGNORE_FILE, MAX_IGNORE_BYTES, listed
+from dagferry_gate.airflowignore import IGNORE_FILE, MAX_IGNORE_BYTES, MAX_IGNORE_TOTAL_BYTES, Listing, listed
 from dagferry_gate.contents import Contents, OpenContent
 from dagferry_gate.findings import Problem
 from dagferry_gate.ruff import Ruff
@@ -39,10 +39,14 @@ class Verdict(NamedTuple):
 
 
 class DagFiles(NamedTuple):
-    """The DAG files of a tree, in its order, and what keeps Airflow from finding any."""
+    """The DAG files of a tree, in its order, and what is wrong with its ``.airflowignore`` files.
+
+    ``none_found``: because of that, Airflow finds none of them.
+    """
 
     paths: list[str]
     problems: list[Problem]
+    none_found: bool = False
 
 
 class Gate:
@@ -56,17 +60,23 @@ class Gate:
 
         ``files`` is that of a ``Manifest``. Reads contents that are not known, and raises what ``open_content`` does.
         """
-        ignore_files = {
-            path: open_content(entry)(0, min(entry.size, MAX_IGNORE_BYTES + 1))
+        candidates = [path for path in files if is_candidate(path, rules)]
+        sizes = {
+            path: min(entry.size, MAX_IGNORE_BYTES + 1)
             for path, entry in files.items()
             if path.rpartition("/")[2] == IGNORE_FILE
         }
-        candidates = [path for path in files if _is_source(path, rules) or _is_package(path)]
-        found, problems = listed(candidates, ignore_files, rules.ignore_syntax)
+        if sum(sizes.values()) > MAX_IGNORE_TOTAL_BYTES:
+            limit = f"the .airflowignore files have more than {MAX_IGNORE_TOTAL_BYTES} bytes together"
+            found, problems, none_found = Listing(candidates, [Problem(IGNORE_FILE, 1, 1, limit)])
+        else:
+            ignore_files = {path: open_content(files[path])(0, size) for path, size in sizes.items()}
+            found, problems, none_found = listed(candidates, ignore_files, rules.ignore_syntax)
         words = self._contents.words((files[path] for path in found if not _is_package(path)), open_content)
         return DagFiles(
             [path for path in found if _is_package(path) or words[files[path].sha256].may_be_dag(rules.airflow)],
             problems,
+            none_found,
         )
 
     def check(self, files: Mapping[str, Entry], open_content: OpenContent, rules: Rules) -> Verdict:
@@ -101,6 +111,11 @@ _HELPER = "Airflow does not load this file itself, but a DAG may import it."
 
 def _more(count: int, of_what: str) -> list[str]:
     return [f"{count:,} more {of_what}."] if count > 0 else []
+
+
+def is_candidate(path: str, rules: Rules) -> bool:
+    """Return whether a file of this name may be a DAG file."""
+    return _is_source(path, rules) or _is_package(path)
 
 
 def _is_source(path: str, rules: Rules) -> bool:

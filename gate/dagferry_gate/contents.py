@@ -39,6 +39,7 @@ class Words(IntFlag):
 
 
 _WORDS = {word: word.name.lower().encode() for word in Words if word.name}
+_ALL = Words.AIRFLOW | Words.DAG | Words.ASSET
 _LONGEST = max(map(len, _WORDS.values()))
 
 _Fact = TypeVar("_Fact")
@@ -151,5 +152,7 @@ def _words(pieces: Iterable[bytes]) -> Words:
         for word, spelled in _WORDS.items():
             if spelled in text:
                 words |= word
+        if words == _ALL:
+            break
         rest = text[-_LONGEST:]
     return words

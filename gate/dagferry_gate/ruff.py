@@ -21,6 +21,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from enum import Enum
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -39,7 +40,7 @@ MAX_OUTPUT_BYTES = 64 * 1024 * 1024
 MAX_STDERR_BYTES = 4096
 MAX_BATCH_FILES = 4000
 MAX_BATCH_BYTES = 64 * 1024 * 1024
-"""How much ruff may print in one run, and how many sources are checked in one."""
+"""How much ruff may print in one run, and how many sources are checked in one: it ends at the one that exceeds it."""
 MAX_KEPT = 5
 """How many errors, and warnings, of one source are kept; the others are counted."""
 THREADS = 2
@@ -56,6 +57,8 @@ REMOVALS = "AIR30"
 UNCHECKED = "cannot be checked: it is nested too deeply, or too large"
 
 EMPTY = "empty.py"
+FOLDER_PREFIX = ".check-"
+"""How the folders that sources are written to begin; a process that is killed may leave one."""
 _PIECE_BYTES = 256 * 1024
 _PANIC = "panic"
 _CRASHES = {signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL}
@@ -105,20 +108,24 @@ class Ruff:
         settings = ["--target-version", "py" + python.replace(".", ""), "--select"]
         settings.append(f"{ERRORS},{REMOVALS}" if removals else ERRORS)
         seconds = self._max_seconds
-        for batch in _batches(sources):
-            with tempfile.TemporaryDirectory(prefix="check-", dir=scratch) as folder:
-                Path(folder, EMPTY).touch()
-                for number, source in enumerate(batch):
-                    Path(folder, f"{number}.py").write_bytes(source)
+        sources = iter(sources)
+        while (first := next(sources, None)) is not None:
+            with tempfile.TemporaryDirectory(prefix=FOLDER_PREFIX, dir=scratch) as folder:
+                count = _write_batch(chain((first,), sources), folder)
                 with self._running:
                     started = time.monotonic()
-                    reports = _Batch(self.path, settings, folder, started + seconds).check(len(batch))
+                    reports = _Batch(self.path, settings, folder, started + seconds).check(count)
                     seconds -= time.monotonic() - started
             yield from reports
 
 
 def find_ruff() -> Ruff:
     """Return the ruff of this Python's environment, or the one in ``PATH``; raise ``RuffMissing``."""
+    if sys.platform == "win32":
+        raise RuffMissing(
+            "The check of Python files does not run on Windows: its limits of time and memory do not work there.",
+            "Check on Linux or macOS, or leave it to the server, which checks what it receives.",
+        )
     path = _path()
     try:
         ran = subprocess.run(  # noqa: S603 - the path is not from an upload
@@ -143,17 +150,15 @@ def _path() -> str:
     raise RuffMissing("The gate needs ruff, which is not installed.")
 
 
-def _batches(sources: Iterable[bytes]) -> Iterator[list[bytes]]:
-    batch: list[bytes] = []
-    size = 0
-    for source in sources:
-        if batch and (len(batch) == MAX_BATCH_FILES or size + len(source) > MAX_BATCH_BYTES):
-            yield batch
-            batch, size = [], 0
-        batch.append(source)
+def _write_batch(sources: Iterator[bytes], folder: str) -> int:
+    """Write the next sources to ``0.py``, ``1.py``, …; return how many. Only one of them is in memory at a time."""
+    Path(folder, EMPTY).touch()
+    count = size = 0
+    while count < MAX_BATCH_FILES and size < MAX_BATCH_BYTES and (source := next(sources, None)) is not None:
+        Path(folder, f"{count}.py").write_bytes(source)
+        count += 1
         size += len(source)
-    if batch:
-        yield batch
+    return count
 
 
 class _Outcome(Enum):

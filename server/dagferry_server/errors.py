@@ -155,6 +155,38 @@ class TooManyDeployments(RequestError):
     default_hint = "Delete deployments that are no longer needed."
 
 
+class GateRefused(RequestError):
+    """Airflow could not load DAG files of this content, because they do not parse, or could not find any."""
+
+    code = "gate_refused"
+    audience = Audience.DEPLOYERS
+    status = 422
+    default_hint = (
+        "Nothing was deployed. Correct the files and deploy again. In an emergency, a caller with the scope override "
+        "may add ?skip_gate=1."
+    )
+    detail_fields: ClassVar[Mapping[str, str]] = {
+        "problems": "The first 20, each with `path`, `line`, `column` and `message`.",
+        "problem_count": "How many there are.",
+    }
+
+
+class RemovalsRefused(RequestError):
+    """The deploy would remove, or hide by `.airflowignore`, most of the DAG files (`max-removed-percent`)."""
+
+    code = "removals_refused"
+    audience = Audience.DEPLOYERS
+    status = 422
+    default_hint = (
+        "Nothing was deployed. Upload the whole dags folder, not only what has changed. If these DAGs are meant to go, "
+        "a caller with the scope override may add ?allow_removals=1."
+    )
+    detail_fields: ClassVar[Mapping[str, str]] = {
+        "removed_paths": "The first 200 DAG files that would be gone.",
+        "removed_count": "How many there are.",
+    }
+
+
 class VersionNotFound(RequestError):
     """The deploy log does not contain this version."""
 
@@ -290,6 +322,16 @@ class DeployContended(ServerError):
     """Other servers kept adding deploys to the deploy log at the same time."""
 
     code = "deploy_contended"
+
+
+class GateUnavailable(ServerError):
+    """Whether the DAG files parse could not be found out: ruff took too long, was killed, or failed."""
+
+    code = "gate_unavailable"
+    default_hint = (
+        "Deploy again in a moment. If it fails again, the server's log says more. In an emergency, a caller with the "
+        "scope override may add ?skip_gate=1."
+    )
 
 
 class IssuerUnavailable(ServerError):

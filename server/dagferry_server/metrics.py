@@ -13,6 +13,8 @@ from dagferry_core import __version__
 from dagferry_core.limits import UploadLimit
 from dagferry_server.config.watched import Reload
 from dagferry_server.deploys.deployment import Deployment
+from dagferry_server.errors import GateRefused, GateUnavailable, RemovalsRefused
+from dagferry_server.fleet.status import PodState, State
 
 PREFIX = "dagferry_server_"
 DEPLOYMENT = "deployment"
@@ -80,10 +82,51 @@ class Metrics:
             of,
             "outcome",
         )
+        self.gate_seconds = make(
+            Histogram,
+            "gate_seconds",
+            "Time to check the DAG files of a deploy, before its commit and without queueing.",
+            of,
+            buckets=_SECONDS,
+        )
+        self.refusals = make(
+            Counter,
+            "refusals_total",
+            "Deploys that were not made because of their DAG files, by the code of the error: gate_refused, "
+            "removals_refused, gate_unavailable.",
+            of,
+            "outcome",
+        )
         self.bundle_sent_bytes = make(Counter, "bundle_sent_bytes_total", "Bytes of complete bundles sent.", of)
         self.patch_sent_bytes = make(Counter, "patch_sent_bytes_total", "Bytes of patches sent.", of)
         self.waiting = make(Gauge, "waiting_sidecars", "Requests that are waiting for a change.", of)
-        self.known = make(Gauge, "known_sidecars", "Sidecars that have sent a request and not deregistered.", of)
+        self.known = make(
+            Gauge,
+            "known_sidecars",
+            "Sidecars that have sent a request and not deregistered; lost ones for 15 minutes.",
+            of,
+        )
+        self.sidecars = make(
+            Gauge,
+            "sidecars",
+            "Known sidecars by state: live, behind, failing, lost or claims_unknown.",
+            of,
+            "state",
+        )
+        self.fleet_state = make(
+            Gauge,
+            "fleet_state",
+            "1 for the state of the fleet, 0 for the others: EMPTY, UNKNOWN, DEPLOYING, HEALTHY or DEGRADED.",
+            of,
+            "state",
+        )
+        self.converge_seconds = make(
+            Histogram,
+            "converge_seconds",
+            "Time from a deploy until every pod has it live; of deploys that were not superseded before.",
+            of,
+            buckets=_SECONDS,
+        )
         self.sequence = make(Gauge, "current_sequence", "Sequence of the current deploy; 0: nothing deployed.", of)
         self.deploy_time = make(
             Gauge, "current_deploy_timestamp_seconds", "Time of the current deploy; 0: nothing deployed.", of
@@ -128,6 +171,8 @@ class Metrics:
         """Show the counters of a deployment from the start, so that their first increase is seen."""
         for outcome in (OUTCOME_OK, OUTCOME_UNCHANGED):
             self.uploads.labels(deployment, outcome)
+        for error in (GateRefused, RemovalsRefused, GateUnavailable):
+            self.refusals.labels(deployment, error.code)
         for metric in (self.received_bytes, self.bundle_sent_bytes, self.patch_sent_bytes):
             metric.labels(deployment)
 
@@ -157,14 +202,21 @@ class Metrics:
         ):
             with suppress(KeyError):  # never scraped
                 metric.remove(deployment)
+        for metric, states in ((self.sidecars, PodState), (self.fleet_state, State)):
+            for state in states:
+                with suppress(KeyError):
+                    metric.remove(deployment, state.value)
 
     def render(self, deployments: Iterable[Deployment], reloads: Mapping[str, Reload], now: float) -> bytes:
-        """Return the text of a scrape; called in a thread. ``now`` is in seconds since the epoch."""
+        """Return the text of a scrape; called in a thread, after the status of each fleet was asked for.
+
+        ``now`` is in seconds since the epoch.
+        """
         for deployment in deployments:
             current = deployment.current
             for metric, value in (
                 (self.waiting, len(deployment.waiters)),
-                (self.known, len(deployment.sidecars.known)),
+                (self.known, len(deployment.fleet.sidecars.known)),
                 (self.sequence, current.sequence if current else 0),
                 (self.deploy_time, current.time if current else 0),
                 (self.unreadable, len(deployment.unreadable)),
@@ -172,6 +224,12 @@ class Metrics:
                 (self.frozen, int(deployment.freeze_at(now) is not None)),
             ):
                 metric.labels(deployment.name).set(value)
+            if status := deployment.fleet.shown:
+                counts = status.counts
+                for pod_state in PodState:
+                    self.sidecars.labels(deployment.name, pod_state.value).set(counts[pod_state])
+                for state in State:
+                    self.fleet_state.labels(deployment.name, state.value).set(status.state is state)
         for file, reload in reloads.items():
             self.reload_successful.labels(file).set(not reload.last_error)
             self.reload_time.labels(file).set(reload.succeeded_at)

@@ -12,9 +12,12 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 from dagferry_core.limits import UploadLimit, upload_limit
+from dagferry_gate.check import Gate
+from dagferry_gate.ruff import find_ruff
 from dagferry_server.auth.authenticate import Authenticator
 from dagferry_server.background import Background
 from dagferry_server.config.watched import Reload, running, watch
+from dagferry_server.deploys.announcer import Announcer
 from dagferry_server.deploys.deployer import Deployer
 from dagferry_server.deploys.deployment import Deployment
 from dagferry_server.deploys.deployments import Deployments
@@ -24,6 +27,7 @@ from dagferry_server.deploys.deployments_file import (
     common_settings,
     watched_deployments,
 )
+from dagferry_server.deploys.gate import DeployGate
 from dagferry_server.deploys.patches import Patches
 from dagferry_server.deploys.reload import apply_changes
 from dagferry_server.deploys.retention import RetentionRunner
@@ -47,6 +51,7 @@ class Service:
         store: Store,
         authenticator: Authenticator,
         *,
+        gate: Gate,
         capacity_bytes: int,
         deployments_file: WatchedDeployments | None,
         clock: Callable[[], float],
@@ -65,6 +70,7 @@ class Service:
             store, folder, self.metrics, self.background, show_names=not authenticator.auth_required
         )
         self.webhooks = Webhooks(self.metrics)
+        self.deployments.on_state.append(Announcer(self.webhooks, clock).changed)
         self.patches = Patches(store)
         self.retention = RetentionRunner(
             store,
@@ -84,6 +90,7 @@ class Service:
             metrics=self.metrics,
             webhooks=self.webhooks,
             clock=clock,
+            gate=DeployGate(gate, self.metrics),
         )
 
     @classmethod
@@ -97,8 +104,8 @@ class Service:
     ) -> "Service":
         """Read the files that the settings name, and every deployment's log from ``store``.
 
-        A log that cannot be read now is tried again in the background. Raises ``SetupError`` if a file cannot be used.
-        The caller closes ``folder``.
+        A log that cannot be read now is tried again in the background. Raises ``SetupError`` if a file cannot be used,
+        or if there is no ruff for the gate. The caller closes ``folder``.
         """
         file = None
         common = common_settings(settings)
@@ -109,6 +116,7 @@ class Service:
             folder,
             store,
             authenticator,
+            gate=await asyncio.to_thread(_open_gate, folder),
             capacity_bytes=await asyncio.to_thread(store.capacity_bytes),
             deployments_file=file,
             clock=clock,
@@ -164,3 +172,11 @@ class Service:
         await self.webhooks.close()
         await self.deployments.close()
         self.patches.close()
+
+
+def _open_gate(folder: DataFolder) -> Gate:
+    # A token may have a level of its own, so that every server needs ruff. Only the data folder can be written in an
+    # image.
+    ruff = find_ruff()
+    folder.remove_checks()
+    return Gate(ruff, folder.root)

@@ -3,7 +3,7 @@
 import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
@@ -25,8 +25,11 @@ from dagferry_core.limits import (
 )
 from dagferry_core.loopback import is_loopback
 from dagferry_core.names import DEFAULT_DEPLOYMENT, check_deployment
+from dagferry_gate.airflowignore import Syntax
+from dagferry_gate.rules import NEWEST_PYTHON, PYTHONS, Airflow
 from dagferry_runtime.logs import fields
 from dagferry_runtime.settings import Setting, address, parse, size, whole
+from dagferry_server.auth.access import GATE_LEVELS, GateLevel
 from dagferry_server.auth.proxy import PROXY_SECRET_HEADER
 from dagferry_server.cgroup import available
 
@@ -67,6 +70,15 @@ def _expanded(text: str) -> int:
 
 def _tiers(text: str) -> int | str:
     return text if text == AUTO else whole(1, MAX_TIERS)(text)
+
+
+def _one_of(*words: str) -> Callable[[str], str]:
+    def read(text: str) -> str:
+        if text not in words:
+            raise ValueError(f"one of {', '.join(words)} is expected")
+        return text
+
+    return read
 
 
 def _header(text: str) -> str:
@@ -152,6 +164,43 @@ SETTINGS: tuple[Setting, ...] = (
         "BYTES",
         "Above this, only bundles of the newest deploys are kept; by default 80 % of the volume of --data-dir.",
     ),
+    Setting(
+        "--gate",
+        _one_of(*GATE_LEVELS),
+        None,
+        "off|warn|enforce",
+        "What happens to DAG files that do not parse: nothing, a warning, or a rejected deploy. By default enforce "
+        "where --airflow-python is set, else warn.",
+    ),
+    Setting(
+        "--airflow-python",
+        _one_of(*PYTHONS),
+        None,
+        "3.N",
+        f"The Python of the Airflow that reads the DAGs: it must be able to parse them. Without it, {NEWEST_PYTHON}.",
+    ),
+    Setting(
+        "--airflow",
+        _one_of(*get_args(Airflow)),
+        None,
+        "2|3",
+        "The major version of that Airflow. With 3, there are warnings about what Airflow 3 removed.",
+    ),
+    Setting(
+        "--airflowignore",
+        _one_of(*get_args(Syntax)),
+        None,
+        "glob|regexp",
+        "The syntax of .airflowignore, as in Airflow's setting dag_ignore_file_syntax. By default regexp with "
+        "--airflow 2, else glob.",
+    ),
+    Setting(
+        "--max-removed-percent",
+        whole(0, 100),
+        50,
+        "PERCENT",
+        "How many percent of the DAG files a deploy may remove, if there are at least 3. 100: all.",
+    ),
     Setting("--tokens-file", _path, None, "FILE", "The tokens, and what each may do; read again when it changes."),
     Setting(
         "--issuers-file",
@@ -199,6 +248,11 @@ class Settings(BaseModel):
     keep_deploys: int
     keep_days: int
     max_store_bytes: int | None
+    gate: GateLevel | None
+    airflow_python: str | None
+    airflow: Airflow | None
+    airflowignore: Syntax | None
+    max_removed_percent: int
     tokens_file: str | None
     issuers_file: str | None
     proxy_user_header: str | None
@@ -269,6 +323,7 @@ class Settings(BaseModel):
                 keep_deploys=self.keep_deploys,
                 keep_days=self.keep_days,
                 max_store_bytes=max_store_bytes,
+                max_removed_percent=self.max_removed_percent,
             ),
         )
         if self.insecure_no_auth:

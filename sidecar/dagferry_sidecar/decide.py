@@ -166,7 +166,9 @@ def _changed(state: State, deploy: DeployRef, now: float) -> tuple[State, Action
     # Servers that contradict each other, or ignore If-None-Match, must cause no hot loop of polls or swaps.
     other_log = state.live is not None and state.live.log_id != deploy.log_id
     waits_for_first = isinstance(error, AwaitingFirstDeploy) and not state.seen  # it has not been asked to wait yet
-    state = after_answer(state, now, early=other_log or not (applies or waits_for_first))
+    # A server offers the live deploy once, before this pod counts as one that has it.
+    is_offered = isinstance(choice, Nothing) and deploy == state.live and not state.waiting
+    state = after_answer(state, now, early=other_log or not (applies or waits_for_first or is_offered))
     state = state._replace(seen=deploy.version or NOTHING_TAG)
     state = state._replace(warning="" if isinstance(choice, Nothing) else choice.warning)
     if too_early:

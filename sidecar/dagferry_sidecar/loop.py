@@ -154,8 +154,10 @@ class Loop:
         return Changed(deploy)
 
     def _report(self) -> Report:
+        # Not that the server was out of reach: when it hears that, it no longer is.
         live = self._state.live
-        return Report(live.version if live else "", self._state.error)
+        log_id = live.log_id if live and live.sequence else ""
+        return Report(live.version if live else "", self._state.deploy_error, log_id)
 
     # --- applying ----------------------------------------------------------------------------------------------------
 

@@ -62,6 +62,8 @@ def _run(settings: Settings, stopping: Stopping) -> int:
             settings.instance,
             settings.component,
             agent="dagferry-sidecar",
+            volume="" if settings.once else volume.root.identity(),
+            once=settings.once,
             access=settings.access,
         )
         hooks = _start_hooks(settings, stats)

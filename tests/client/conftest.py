@@ -1,6 +1,7 @@
 """Fixtures of the tests of ``dagferry``: a scripted server, and the command, run in this process."""
 
 import json
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -41,13 +42,14 @@ def project(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No variable of this machine changes what a command does."""
+def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No variable of this machine changes what a command does, and none of its caches."""
     import os
 
     for name in list(os.environ):
         if name.upper().startswith(FOREIGN):
             monkeypatch.delenv(name)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
 @pytest.fixture
@@ -62,6 +64,7 @@ def dagferry(
     def run(*arguments: str, **environment: str | None) -> Done:
         with monkeypatch.context() as patch:
             patch.chdir(project)
+            patch.setattr(sys, "unraisablehook", sys.unraisablehook)  # an interrupt replaces it for good
             for name, value in environment.items():
                 patch.delenv(name, raising=False) if value is None else patch.setenv(name, value)
             capsys.readouterr()

@@ -159,3 +159,22 @@ def test_only_what_may_succeed_later_is_worth_another_attempt(status, headers, s
     error = judge(status, body, **headers)
     assert isinstance(error, ClientError)
     assert error.retry_after == seconds
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"This port expects HTTPS. Use https:// instead of http://.\n",
+        b"<html><title>400 The plain HTTP request was sent to HTTPS port</title></html>",
+        b"Reason: You're speaking plain HTTP to an SSL-enabled server port.<br />",
+        b"Client sent an HTTP request to an HTTPS server.\n",
+    ],
+)
+def test_a_port_that_expects_https_says_so_to_plain_http(said) -> None:
+    error = refusal(400, CaseInsensitiveDict(), said, "http://dags.example.com", NOBODY)
+    assert error.message == "http://dags.example.com expects https, and was asked over plain http."
+    assert error.hint == "Write https:// in the server's URL."
+    assert error.exit_code == 3
+    # Over https, and with another status, it is something else.
+    for status, url in ((400, "https://dags.example.com"), (500, "http://dags.example.com")):
+        assert "in front of the server" in refusal(status, CaseInsensitiveDict(), said, url, NOBODY).message

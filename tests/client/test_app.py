@@ -82,7 +82,7 @@ def test_alone_it_shows_its_help_and_is_a_mistake(dagferry) -> None:
     ("words", "said"),
     [
         (["stauts"], "There is no command 'stauts'. Did you mean status?"),
-        (["x"], "There is no command 'x'. The commands are status, "),
+        (["x"], f"There is no command 'x'. The commands are {', '.join(COMMANDS)}."),
         (["whoami", "--sever", "x"], "Did you mean '--server'?"),
         (["whoami", "extra"], "extra"),
         (["completion"], "Choose from: bash, zsh, fish\n"),
@@ -145,6 +145,24 @@ print(*sys.modules, file=sys.stderr)
         }
         == set()
     )
+
+
+def test_an_interrupt_in_the_middle_of_anything_is_no_traceback() -> None:
+    code = """
+import sys
+from dagferry_client import app, settings
+
+class HalfMade:
+    def __init__(self):
+        raise KeyboardInterrupt
+    def __del__(self):
+        self.absent
+
+settings.find_targets_file = lambda folder: HalfMade()
+sys.exit(app.main(["whoami"]))
+"""
+    done = run(code)
+    assert (done.returncode, done.stderr.strip(), done.stdout) == (130, "", "")
 
 
 def test_output_that_nobody_reads_is_no_traceback() -> None:

@@ -55,6 +55,18 @@ def test_colors_are_for_terminals_without_no_color(capsys, monkeypatch) -> None:
     assert capsys.readouterr().out == "prod: HEALTHY\n"
 
 
+def test_lines_of_files_are_exact_for_programs_and_harmless_on_terminals(capsys, monkeypatch) -> None:
+    lines = [Styled("+a\tb\r\x1b[2J é", "green"), Styled("-[red]", "")]
+    Output().text(lines)
+    assert capsys.readouterr().out == "+a\tb\r\x1b[2J é\n-[red]\n"
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", "10")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    Output().text([*lines, Styled("x" * 30, "")])
+    assert capsys.readouterr().out == f"\x1b[32m+a      b??[2J é\x1b[0m\n-[red]\n{'x' * 30}\n"
+
+
 def test_a_row_that_is_longer_than_the_terminal_goes_on_in_its_last_column(capsys, monkeypatch) -> None:
     row = ((Styled("ok", "green"), "dns", "one two three four five six"), (4, 3))
     Output().row(*row)

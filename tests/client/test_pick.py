@@ -50,6 +50,7 @@ def test_ctrl_c_ends_it_with_130_and_no_traceback(asked, server) -> None:
     terminal = asked()
     assert terminal.interrupt() == 130
     assert "Traceback" not in terminal.screen
+    assert terminal.screen.endswith("\n")
 
 
 def test_where_there_is_nothing_to_pick_it_says_how_to_name_one(server, project) -> None:

@@ -2,6 +2,10 @@
 
 import os
 
+import click
+
+from dagferry_client.run import OptionalValue, Run, sub_command
+
 TOML = '[targets.prod]\nserver="{0}"\ndeployment="prod"\nbranch="main"\n[targets.lab]\nserver="{0}"\ndeployment="lab"\n'
 
 
@@ -40,3 +44,26 @@ def test_a_token_file_that_is_absent_ends_with_6(at) -> None:
     done = at("whoami", "--token-file", "absent")
     assert done.code == 6
     assert "absent" in done.err
+
+
+def test_an_optional_value_is_never_the_next_argument() -> None:
+    @sub_command(
+        click.argument("word", nargs=-1),
+        click.option("--wait", cls=OptionalValue, bare="60s"),
+        examples=(),
+        connects=False,
+    )
+    def command(run: Run, *, word: tuple[str, ...], wait: str | None) -> None:
+        """Record."""
+        found.append((word, wait))
+
+    found: list[tuple[tuple[str, ...], str | None]] = []
+    for arguments in (["a"], ["--wait", "a"], ["a", "--wait"], ["--wait=5m", "a"], ["--", "--wait"]):
+        command.main(arguments, standalone_mode=False)
+    assert found == [
+        (("a",), None),
+        (("a",), "60s"),
+        (("a",), "60s"),
+        (("a",), "5m"),
+        (("--wait",), None),
+    ]

@@ -1,5 +1,6 @@
 """What ``--json`` prints is what the schemas in docs/reference/json/ say, of every command and of errors."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,20 +11,81 @@ import pytest
 
 from dagferry_client.app import COMMANDS
 from dagferry_client.schema import json_schema
-from recorded_answers import LISTED, STATUS
+from dagferry_core.bundle.manifest import Entry, Manifest
+from harness import pack
+from localtrees import write
+from recorded_answers import DEPLOYED, DETAILS, LISTED, STATUS, VERSION, logged
 
 SCHEMAS = Path(__file__).parents[2] / "docs" / "reference" / "json"
 ME = {"actor": "a", "expires": 7.5, "deployments": [{"name": "prod", "scopes": ["read"], "prefixes": ["a/"]}]}
 LIST = {"GET /-/deployments": {"deployments": [LISTED]}}
 FROZEN = {**STATUS, "frozen": {"reason": "audit", "until": 8, "actor": "ann"}}
+OLD = logged(41)["version"]
+ENTRY = logged(git={"commit": "4f2a"}, flags=["repeated"])
+SHA = hashlib.sha256(b"a").hexdigest()
+MANIFEST = Manifest([Entry("a.py", 1, 0o644, SHA)])
+LOG = {"deploys": [logged(digest=MANIFEST.digest)], "next": None}
+ARCHIVE = pack({"a.py": b"a"})
+ALONE = {"path": "a.py", "size": 1, "mode": 420, "sha256": SHA}
+DIFF = {"added": [ALONE], "changed": [], "removed": [{**ALONE, "path": "b.bin"}], "cut": False}
 
 PRINTED = {
+    "deploy": (
+        ["deploy", "--wait"],
+        {
+            "GET /prod/dags/deploys?limit=1": LOG,
+            "POST /prod/dags/upload": {**DEPLOYED, "kind": "upload", "digest": MANIFEST.digest},
+            "GET /prod/dags/status": STATUS,
+        },
+    ),
+    "check": (["check"], {}),
     "status": (["status"], {"GET /prod/dags/status": FROZEN}),
     "status of all": (["status", "--all"], {**LIST, "GET /prod/dags/status": STATUS}),
     "deployments": (["deployments"], LIST),
     "doctor": (["doctor"], {"GET /healthz": {"status": "ok"}, "GET /-/whoami": ME, **LIST}),
     "doctor that fails": (["doctor"], {"GET /healthz": []}),
     "whoami": (["whoami"], {"GET /-/whoami": ME}),
+    "history": (["history"], {"GET /prod/dags/deploys?limit=21": {"deploys": [ENTRY, logged(41)], "next": None}}),
+    "show": (["show", VERSION], {f"GET /prod/dags/deploys/{VERSION}": {**ENTRY, "details": DETAILS}}),
+    "show without details": (["show", VERSION], {f"GET /prod/dags/deploys/{VERSION}": {**logged(), "details": None}}),
+    "diff": (["diff", OLD, VERSION], {f"GET /prod/dags/diff?from={OLD}&to={VERSION}": DIFF}),
+    "diff of contents": (
+        ["diff", OLD, VERSION, "--content"],
+        {
+            f"GET /prod/dags/diff?from={OLD}&to={VERSION}": DIFF,
+            f"GET /prod/dags/versions/{VERSION}/files/a.py": b"a",
+            f"GET /prod/dags/versions/{OLD}/files/b.bin": b"\0",
+        },
+    ),
+    "download": (
+        ["download"],
+        {"GET /prod/dags/deploys?limit=1": LOG, f"GET /prod/dags/download?version={VERSION}": ARCHIVE},
+    ),
+    "rollback": (
+        ["rollback", OLD, "--wait"],
+        {
+            "POST /prod/dags/rollback?dry_run=1": {**DEPLOYED, "dry_run": True},
+            "POST /prod/dags/rollback": DEPLOYED,
+            "GET /prod/dags/status": STATUS,
+        },
+    ),
+    "promote": (
+        ["promote", "staging", "prod", "--version", OLD, "--dry-run"],
+        {"POST /prod/dags/promote?dry_run=1": {**DEPLOYED, "dry_run": True}},
+    ),
+    "verify": (
+        ["verify"],
+        {
+            "GET /prod/dags/deploys?limit=200": LOG,
+            f"GET /prod/dags/versions/{VERSION}/files": {
+                "version": VERSION,
+                "digest": MANIFEST.digest,
+                "files": [ALONE],
+            },
+            f"GET /prod/dags/download?version={VERSION}": ARCHIVE,
+        },
+    ),
+    "token": (["token", "new", "--name", "ci", "--scopes", "deploy", "--deployments", "prod"], {}),
     "completion": (["completion", "bash"], {}),
 }
 """For each command at least once: its arguments, and what the server answers."""
@@ -55,7 +117,8 @@ def test_each_schema_is_one(name) -> None:
 
 
 @pytest.mark.parametrize(("arguments", "answers"), PRINTED.values(), ids=PRINTED)
-def test_what_a_command_prints_has_these_fields_and_no_others(at, server, arguments, answers) -> None:
+def test_what_a_command_prints_has_these_fields_and_no_others(at, server, project, arguments, answers) -> None:
+    write(project, {"dags/a.py": b"a"})
     for request, answer in answers.items():
         server.answer(request, answer)
     jsonschema.validate(at(*arguments, "--json").json, closed(schema(arguments[0])))

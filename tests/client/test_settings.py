@@ -3,7 +3,8 @@
 import pytest
 
 from dagferry_client.credentials import TokenSource
-from dagferry_client.settings import Flags, check_exposure, resolve
+from dagferry_client.settings import Flags, check_exposure, offline_entry, resolve
+from dagferry_client.targets_file import Entry
 from dagferry_core.errors import SetupError
 
 TOML = """
@@ -159,3 +160,28 @@ def test_it_may_go_to_this_machine_and_over_tls(tmp_path, server) -> None:
 
 def test_without_a_token_there_is_nothing_to_expose(tmp_path) -> None:
     check_exposure(go(tmp_path, server="http://dags.example.com"))
+
+
+def test_a_target_says_what_airflow_it_is(folder) -> None:
+    (folder / "dagferry.toml").write_text(
+        'airflow = "3"\n' + TOML.replace("[targets.staging]", 'airflow-python = "3.11"\n[targets.staging]')
+    )
+    prod, staging = go(folder, target="prod"), go(folder, target="staging")
+    assert (prod.airflow_python, prod.airflow) == ("3.11", "3")
+    assert (staging.airflow_python, staging.airflow) == (None, "3")
+
+
+def test_a_command_without_a_server_has_the_target_of_the_branch_too(folder, tmp_path_factory) -> None:
+    (folder / "dagferry.toml").write_text(
+        '[targets.a]\nbranch = "x"\nairflow = "2"\n[targets.b]\nbranch = "y"\nairflow = "3"\n'
+    )
+
+    def airflow(target: str | None, branch: str, **environment: str) -> str | None:
+        return offline_entry(target, environment, folder, lambda *_: branch)[0].airflow
+
+    assert (airflow("b", "x"), airflow(None, "x"), airflow(None, "z")) == ("3", "2", None)
+    with pytest.raises(SetupError, match="no target 'c'"):
+        airflow("c", "x")
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    (elsewhere / ".git").mkdir()
+    assert offline_entry(None, {}, elsewhere, lambda *_: "x") == (Entry(), [])

@@ -47,6 +47,23 @@ def test_a_sidecar_follows_a_server_of_the_other_release(serving, following, rel
 
 
 @BOTH
+def test_a_sidecar_of_either_release_counts_in_the_status_of_the_fleet(serving, following, release) -> None:
+    server = serving("this")
+    pod = following(release, server)
+    for files in (A, B):
+        version = server.deploy(files)["version"]
+
+        def is_healthy(version: str = version) -> bool:
+            told = json.loads(server.get("/default/dags/status")[1])
+            return (told["state"], told["version"]) == ("HEALTHY", version)
+
+        eventually("the fleet to have converged", is_healthy)
+        assert pod.live == version
+    pod.stop()
+    assert json.loads(server.get("/default/dags/status")[1])["counts"]["known"] == 0, "it deregistered"
+
+
+@BOTH
 def test_both_answer_a_follower_alike(serving, release) -> None:
     server = serving(release)
     deployed = server.deploy(A)

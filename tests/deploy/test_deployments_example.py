@@ -11,3 +11,4 @@ def test_it_can_be_used() -> None:
     assert list(found) == ["prod", "staging", "playground", "legacy"]
     assert (found["prod"].keep_days, found["staging"].keep_days) == (365, 30)
     assert [name for name, settings in found.items() if settings.disabled] == ["legacy"]
+    assert [name for name, settings in found.items() if settings.gate_level == "enforce"] == ["staging"]

@@ -12,7 +12,8 @@ SOURCES = sorted((DOCS / "images").glob("*.dot"))
 
 def test_there_are_pictures_and_each_has_a_source() -> None:
     assert SOURCES
-    assert {path.stem for path in (DOCS / "images").glob("*.svg")} == {source.stem for source in SOURCES}
+    drawn = {path.stem for path in (DOCS / "images").glob("*.svg")} - {"transcript"}  # test_transcript.py
+    assert drawn == {source.stem for source in SOURCES}
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.name)

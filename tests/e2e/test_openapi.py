@@ -15,6 +15,8 @@ CONFIG = """
 not_a_server_error.expected-statuses = ["2xx", "3xx", "4xx", "503"]
 # No schema can say which bytes are an archive.
 positive_data_acceptance.enabled = false
+# A frozen deployment is refused before the body is read.
+negative_data_rejection.expected-statuses = [400, 401, 403, 404, 405, 406, 409, 412, 415, 422, 423, "5xx"]
 
 [parameters]
 "path.deployment" = "default"

@@ -49,11 +49,11 @@ def test_a_pattern_at_which_airflow_ends_is_named_with_its_line(text, line) -> N
 
 def test_a_pattern_in_a_folder_that_airflow_does_not_enter_is_not_read() -> None:
     assert listed(["a.py"], {"t/.airflowignore": b"!"}, "glob").problems
-    assert listed(["a.py"], {IGNORE_FILE: b"t/", "t/.airflowignore": b"!"}, "glob") == (["a.py"], [])
+    assert listed(["a.py"], {IGNORE_FILE: b"t/", "t/.airflowignore": b"!"}, "glob") == (["a.py"], [], False)
 
 
 def test_an_invalid_regexp_is_skipped_as_airflow_does() -> None:
-    assert listed(["a.py", "b.py"], {IGNORE_FILE: b"a(\nb"}, "regexp") == (["a.py"], [])
+    assert listed(["a.py", "b.py"], {IGNORE_FILE: b"a(\nb"}, "regexp") == (["a.py"], [], False)
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_an_invalid_regexp_is_skipped_as_airflow_does() -> None:
 )
 def test_no_pattern_takes_more_than_linear_time(syntax, pattern) -> None:
     paths = [f"{'a' * 200}/{'a' * 240}{number}.py" for number in range(20)]
-    assert listed(paths, {IGNORE_FILE: pattern.encode()}, syntax) == (paths, [])
+    assert listed(paths, {IGNORE_FILE: pattern.encode()}, syntax) == (paths, [], False)
 
 
 def test_patterns_that_take_too_long_together_are_a_problem(monkeypatch) -> None:
@@ -91,8 +91,8 @@ def test_a_file_with_too_much_in_it_is_a_problem(text) -> None:
 
 def test_a_pattern_that_is_too_large_to_compile_matches_nothing() -> None:
     text = ("(" * 50 + r"\pL{100}" + "){9}" * 50).encode()
-    assert listed(["a.py"], {IGNORE_FILE: text}, "regexp") == (["a.py"], [])
-    assert listed(["a.py"], {IGNORE_FILE: ("[!ä]" * 240).encode()}, "glob") == (["a.py"], [])
+    assert listed(["a.py"], {IGNORE_FILE: text}, "regexp") == (["a.py"], [], False)
+    assert listed(["a.py"], {IGNORE_FILE: ("[!ä]" * 240).encode()}, "glob") == (["a.py"], [], False)
 
 
 def test_what_a_problem_repeats_of_a_pattern_is_one_short_line() -> None:

@@ -4,7 +4,8 @@ import re
 
 import pytest
 
-from dagferry_gate.check import MAX_HELPERS, MAX_PROBLEMS, MAX_REMOVALS, Gate, Verdict
+from dagferry_gate.airflowignore import IGNORE_FILE, MAX_IGNORE_BYTES, MAX_IGNORE_TOTAL_BYTES
+from dagferry_gate.check import MAX_HELPERS, MAX_PROBLEMS, MAX_REMOVALS, Gate, Verdict, is_candidate
 from dagferry_gate.findings import Problem
 from dagferry_gate.ruff import find_ruff
 from dagferry_gate.rules import Rules
@@ -148,3 +149,20 @@ def test_a_second_check_of_the_same_contents_reads_nothing() -> None:
     made.opened.clear()
     assert gate.check(made.files, made.open_content, THREE) == first
     assert made.opened == []
+
+
+def test_so_many_airflowignores_that_they_fill_memory_are_a_problem_and_not_read() -> None:
+    files: dict[str, str | bytes] = {f"{number}/{IGNORE_FILE}": b"#" * MAX_IGNORE_BYTES for number in range(65)}
+    made = tree({**files, "a.py": GOOD, "0/b.py": GOOD})
+    found = Gate(RUFF).dag_files(made.files, made.open_content, SIX)
+    assert found.paths == ["0/b.py", "a.py"]
+    assert [problem.message for problem in found.problems] == [
+        f"the .airflowignore files have more than {MAX_IGNORE_TOTAL_BYTES} bytes together"
+    ]
+    assert not [path for path in made.opened if path.endswith(IGNORE_FILE)]
+
+
+def test_a_name_says_whether_a_file_may_be_a_dag_file() -> None:
+    names = ["a.py", "b/.py", "c.PY", "d.zip", "e.txt", ".airflowignore"]
+    assert [is_candidate(name, TWO) for name in names] == [True, False, False, True, False, False]
+    assert [is_candidate(name, THREE) for name in names] == [True, False, True, True, False, False]

@@ -2,13 +2,14 @@
 
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from dagferry_gate import ruff as ruff_module
 from dagferry_gate.errors import CheckFailed, RuffMissing
-from dagferry_gate.ruff import CLEAN, MAX_KEPT, Report, Ruff, find_ruff
+from dagferry_gate.ruff import CLEAN, FOLDER_PREFIX, MAX_KEPT, Report, Ruff, find_ruff
 from dagferry_gate.rules import PYTHONS
 from harness import eventually
 
@@ -210,6 +211,23 @@ def test_many_sources_are_checked_in_batches(monkeypatch) -> None:
     assert [report.error_count for report in check(*sources)] == [0] * 8 + [1, 1]
 
 
+def test_only_one_source_is_in_memory_at_a_time(tmp_path) -> None:
+    written = []
+
+    def sources() -> Iterator[bytes]:
+        for number in range(3):
+            yield b"x = 1\n"
+            written.append([path.name for path in tmp_path.glob(f"{FOLDER_PREFIX}*/{number}.py")])
+
+    assert list(RUFF.check(sources(), "3.11", removals=False, scratch=str(tmp_path))) == [CLEAN] * 3
+    assert written == [["0.py"], ["1.py"], ["2.py"]]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_a_source_nothing_is_written_or_started(tmp_path) -> None:
+    assert list(Ruff("/nonexistent").check([], "3.11", removals=False, scratch=str(tmp_path / "gone"))) == []
+
+
 @pytest.mark.parametrize("child", ["", "import subprocess; subprocess.Popen(['sleep', '60']); "])
 def test_a_ruff_that_hangs_is_killed_with_its_group(tmp_path, child) -> None:
     script = f"import os, time; {child}open({str(tmp_path / 'group')!r}, 'w').write(str(os.getpgid(0))); time.sleep(60)"
@@ -280,6 +298,13 @@ def test_a_ruff_that_cannot_be_used_is_an_error_at_start(tmp_path, monkeypatch, 
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(RuffMissing, match=message):
         find_ruff()
+
+
+def test_on_windows_the_error_says_who_checks_instead(monkeypatch) -> None:
+    monkeypatch.setattr(sys, "platform", "win32")
+    with pytest.raises(RuffMissing, match="does not run on Windows") as caught:
+        find_ruff()
+    assert "leave it to the server" in caught.value.hint
 
 
 def test_the_pinned_ruff_knows_every_python_of_the_rules() -> None:

@@ -20,6 +20,7 @@ def test_a_name_has_kind_and_unit(name, kind, labels, meaning) -> None:
         "outcome",
         "version",
         "route",
+        "state",
         "status",
     }
     assert meaning.endswith(".")

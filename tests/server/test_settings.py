@@ -48,6 +48,16 @@ def test_tiers_come_from_the_container_unless_they_are_given() -> None:
     assert settings("--tiers", "7", container=(2.0, None)).upload_limit.bytes == 7 * 15 * MIB
 
 
+def test_the_gate_has_no_level_of_its_own_unless_it_is_given() -> None:
+    found = settings()
+    assert (found.gate, found.airflow_python, found.airflow, found.airflowignore) == (None, None, None, None)
+    assert found.max_removed_percent == 50
+    found = settings("--gate", "off", "--airflow", "3", "--max-removed-percent", "100", DAGFERRY_AIRFLOW_PYTHON="3.12")
+    assert (found.gate, found.airflow_python, found.airflow, found.max_removed_percent) == ("off", "3.12", "3", 100)
+    with pytest.raises(SetupError, match=r"--airflow-python='3.1': one of 3.8, 3.9, .* is expected"):
+        settings("--airflow-python", "3.1")
+
+
 def test_behind_a_third_party_ingress_8_mib_pass() -> None:
     assert settings("--tiers", "7", "--third-party-ingress").upload_limit.bytes == INGRESS_UPLOAD_BYTES
 

@@ -267,6 +267,17 @@ def test_a_published_tree_that_cannot_be_checked_is_not_replaced_by_the_seed() -
 # --- waiting and polling ---------------------------------------------------------------------------------------------
 
 
+def test_the_live_deploy_that_is_offered_at_once_is_followed_by_a_wait_and_again_by_a_pause() -> None:
+    """A server that has restarted offers each pod what it has; one that ignores If-None-Match does so for ever."""
+    sidecar = SimulatedSidecar()
+    assert sidecar.start(deploy(3)) == Poll("v-3", 0)
+    assert sidecar.handle(Changed(deploy(3))) == Poll("v-3", 30)
+    assert sidecar.handle(Changed(deploy(3)), after=0.01) == Sleep(pytest.approx(4.99))
+    sidecar = SimulatedSidecar(wait=0)
+    assert sidecar.start(deploy(3)) == Poll("v-3", 0)
+    assert sidecar.handle(Changed(deploy(3))) == Sleep(5.0), "plain polls keep their interval"
+
+
 def test_without_a_wait_it_polls_at_the_interval() -> None:
     sidecar = SimulatedSidecar(wait=0)
     sidecar.start(deploy(3))

@@ -136,6 +136,23 @@ def test_a_signal_ends_it_at_once_and_deregisters_it(fake, pod, number) -> None:
     assert (deregister["Dagferry-Deregister"], deregister["Dagferry-Instance"]) == ("1", "pod-7")
 
 
+def test_a_restarted_container_is_the_same_pod_and_one_with_another_volume_is_not(fake, pod) -> None:
+    version = fake.deploy(A)
+    sidecar = pod("--poll-wait", "30", "--instance", "pod-7").runs(version)
+
+    def reported() -> list[dict[str, str]]:
+        return [headers for path, headers in fake.requests if path.endswith("/current") and "Dagferry-Live" in headers]
+
+    eventually("a report", reported)
+    first = reported()[-1]
+    assert first["Dagferry-Log"] == fake.log_id
+    sidecar.kill()
+    fake.requests.clear()
+    pod("--poll-wait", "30", "--instance", "pod-7").runs(version)
+    eventually("a report", reported)
+    assert reported()[-1]["Dagferry-Volume"] == first["Dagferry-Volume"]
+
+
 def test_a_signal_while_the_server_is_unreachable_ends_it_too(fake, pod) -> None:
     sidecar = pod().runs(fake.deploy(A))
     fake.stop()

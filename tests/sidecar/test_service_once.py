@@ -22,6 +22,7 @@ def test_once_publishes_and_ends(fake, pod) -> None:
     assert ended(pod("--once")) == 0
     assert sidecar.tree() == B
     asked = [headers for path, headers in fake.requests if path.endswith("/current")]
+    assert all(headers["Dagferry-Once"] == "1" for headers in asked)
     assert all("Dagferry-Instance" not in headers for headers in asked), (
         "nobody waits for an init container to converge"
     )

@@ -1,7 +1,7 @@
 """What can be wrong with the dags folder on this machine. Nothing is sent then."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from dagferry_core.archive.paths import quoted
 from dagferry_core.documentation import Audience
@@ -44,6 +44,44 @@ class FolderInvalid(LocalError):
         rest = [f"And {more} more."] if more > 0 else []
         super().__init__(" ".join([*head, *shown, *rest]), hint)
         self.problems = list(problems)
+
+
+class DagsBroken(LocalError):
+    """DAG files in the dags folder do not parse, so Airflow could not load them."""
+
+    code = "dag_files_broken"
+    exit_code = EXIT_REFUSED
+    default_hint = (
+        "Nothing was sent. Correct them, or set --airflow-python if Airflow runs on another Python. --skip-gate "
+        "deploys them nevertheless."
+    )
+
+    def __init__(self, message: str, problems: Sequence[Mapping[str, Any]]) -> None:
+        super().__init__(message)
+        self.problems = list(problems)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what ``--json`` prints."""
+        return {**super().as_dict(), "problems": self.problems}
+
+
+class PytestFailed(LocalError):
+    """The tests that ``--pytest`` runs failed, or could not be run."""
+
+    code = "pytest_failed"
+    exit_code = EXIT_REFUSED
+    default_hint = "Nothing was sent. Correct the tests or the DAGs, and deploy again."
+
+
+class OverUploadLimit(LocalError):
+    """The packed dags folder is larger than the server accepts for the deployment."""
+
+    code = "over_upload_limit"
+    exit_code = EXIT_REFUSED
+    default_hint = (
+        "Nothing was sent. List in .dagferryignore what no DAG needs, such as data and binaries, or ask the server's "
+        "operator for a higher limit (--tiers, --third-party-ingress)."
+    )
 
 
 class FolderChanged(LocalError):

@@ -29,7 +29,7 @@ _DROPPED = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT
 """Set inside a Git hook: they name the repository of the hook, not that of the dags folder."""
 _ADDED = {"GIT_TERMINAL_PROMPT": "0", "GIT_ASKPASS": "", "LC_ALL": "C"}
 _STATUS = ("--untracked-files=normal", "--ignore-submodules=all")
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 
 
 class GitFailed(Exception):

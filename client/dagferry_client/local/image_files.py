@@ -19,6 +19,8 @@ MAX_NAMES = 8
 MAX_IMAGE_FILES = 2000
 MAX_IMAGE_BYTES = 64 * MIB
 """How many names are recorded; how many files and bytes one may have, or it is not looked at."""
+MAX_RECORD_CHARACTERS = 200
+"""The longest record that a server takes; names that do not fit are not looked at."""
 HASH_CHARACTERS = 8
 DEPLOYED = "dags"
 """In place of the hash, for what is part of the dags folder through a link or ``--include``."""
@@ -30,14 +32,14 @@ def image_record(folder: DagsFolder, outside: list[str]) -> str:
         names = sorted(name for name in os.listdir(folder.project) if _is_for_the_image(name))
     except OSError:
         return ""
-    found = []
+    found: list[str] = []
     for name in names[:MAX_NAMES]:
         path = os.path.join(folder.project, name)
         real = os.path.realpath(path)
         if is_within(folder.path, real) or is_within(real, folder.path):
             continue
         value = DEPLOYED if any(is_within(real, place) for place in outside) else _hash(path)
-        if value:
+        if value and len(" ".join([*found, f"{name}={value}"])) <= MAX_RECORD_CHARACTERS:
             found.append(f"{name}={value}")
     return " ".join(found)
 
@@ -58,7 +60,7 @@ def image_note(changed: list[str]) -> str:
 
 
 def _is_for_the_image(name: str) -> bool:
-    return " " not in name and "=" not in name and any(fnmatchcase(name, pattern) for pattern in PATTERNS)
+    return name.isprintable() and not {" ", "="} & set(name) and any(fnmatchcase(name, pattern) for pattern in PATTERNS)
 
 
 def _parsed(record: str) -> dict[str, str]:

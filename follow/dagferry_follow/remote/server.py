@@ -43,10 +43,11 @@ WHOLE, PATCH = "whole", "patch"
 
 
 class Report(NamedTuple):
-    """What a sidecar reports to the server: its live version, and its current error, if any."""
+    """What a sidecar reports to the server: its live version and the log it is of, and its current error, if any."""
 
     live: str
     error: DagferryError | None
+    log_id: str = ""
 
 
 class _Refusal(NamedTuple):
@@ -96,7 +97,8 @@ class Download:
 class Server:
     """One deployment of one server, as a follower sees it.
 
-    ``agent`` names the program; ``instance`` and ``component`` name the pod in reports. ``access`` has its credentials;
+    ``agent`` names the program; ``instance``, ``component`` and the ``volume`` with its random id name the pod in
+    reports. ``once``: the program ends after this deploy, so it sends no reports. ``access`` has its credentials;
     ``timeouts`` is for callers that cannot wait as long as a sidecar.
     """
 
@@ -108,6 +110,8 @@ class Server:
         component: str = "",
         *,
         agent: str,
+        volume: str = "",
+        once: bool = False,
         access: ConnectionOptions = NO_ACCESS,
         timeouts: Timeouts | None = None,
     ) -> None:
@@ -118,8 +122,10 @@ class Server:
             "User-Agent": f"{agent}/{__version__}",
             # A cache in between must not answer for the server.
             "Cache-Control": "no-cache",
-            **({protocol.INSTANCE: instance} if instance else {}),
+            **({protocol.INSTANCE: instance} if instance and not once else {}),
             **({protocol.COMPONENT: component} if component else {}),
+            **({protocol.VOLUME: volume} if volume else {}),
+            **({protocol.ONCE: "1"} if once else {}),
         }
         self._access = access
 
@@ -181,7 +187,7 @@ class Server:
     def _report(self, report: Report | None) -> dict[str, str | None]:
         if report is None:
             return {protocol.INSTANCE: None}
-        headers: dict[str, str | None] = {protocol.LIVE: report.live or None}
+        headers: dict[str, str | None] = {protocol.LIVE: report.live or None, protocol.LOG: report.log_id or None}
         if report.error:
             text = quote(f"{report.error.code}: {report.error.message}", safe=" :/")[: protocol.MAX_ERROR_CHARACTERS]
             headers[protocol.ERROR] = _INCOMPLETE_ESCAPE.sub("", text)

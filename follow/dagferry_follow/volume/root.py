@@ -22,6 +22,9 @@ LOCK_HINT = (
     "and a CIFS or Azure Files share with nobrl."
 )
 
+ID_BYTES = 16
+
+_ID = re.compile(rb"[0-9a-f]{32}")
 _TARGET = re.compile(r"\.trees/([0-9a-f]{16})/([A-Za-z0-9-]+)")
 
 log = Log(__name__)
@@ -40,6 +43,7 @@ class Root:
         self.trees = f"{path}/{TREES}"
         self.link = f"{path}/{CURRENT}"
         self._lock = -1
+        self._id = b""
         self.own()
         try:
             with failures(path):
@@ -74,7 +78,29 @@ class Root:
             raise RootUnusable(f"{path} cannot be locked: {error.strerror}.", LOCK_HINT) from error
         self.close()
         self._lock = lock
+        if self._id:
+            self._write_id()
         return made
+
+    def identity(self) -> str:
+        """Return the random id of this volume, which is made when it is first asked for, and kept in the lock's file.
+
+        A volume that cannot keep it gets another one at the next start.
+        """
+        if not self._id:
+            with contextlib.suppress(OSError):
+                self._id = os.pread(self._lock, 2 * ID_BYTES + 1, 0)
+            if not _ID.fullmatch(self._id):
+                self._id = os.urandom(ID_BYTES).hex().encode()
+                self._write_id()
+        return self._id.decode()
+
+    def _write_id(self) -> None:
+        try:
+            os.ftruncate(self._lock, 0)
+            os.pwrite(self._lock, self._id, 0)
+        except OSError as error:
+            log.warning("The volume's id cannot be kept in %s/%s: %s.", self.trees, LOCK, error.strerror)
 
     def _make_folders(self) -> bool:
         if not os.path.isdir(self.path):

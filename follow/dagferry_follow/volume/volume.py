@@ -7,7 +7,7 @@
     <root>/.trees/<unique>/manifest.zst             its manifest
     <root>/.trees/<unique>/deploy.json              its deploy (``Record``)
     <root>/.trees/<unique>/ended                    empty; its mtime is when the tree stopped being live
-    <root>/.trees/lock                              the process that locks it owns the root
+    <root>/.trees/lock                              the process that locks it owns the root; holds the volume's id
 
 ``current`` points at a complete tree at every moment: it changes by one rename, after everything else is written. A
 process killed at any point leaves at most a folder that is neither live nor ended, or a temporary link; ``sweep``

@@ -6,16 +6,9 @@ A caller who may not see a deployment learns nothing about it: the response is t
 from collections.abc import Collection
 from typing import Literal, NamedTuple, get_args
 
+from dagferry_core.tokens import SCOPES, Scope
 from dagferry_server.auth.patterns import matches
 from dagferry_server.errors import DeploymentNotFound, Forbidden, Unauthenticated
-
-Scope = Literal["deploy", "override", "sync", "read", "admin"]
-"""``deploy`` allows uploads, rollbacks and reading; ``override`` bypasses the checks that would block a deploy;
-``sync`` is what a sidecar needs; ``read`` allows the log, the status and downloads; ``admin`` freezes deployments, and
-creates and deletes them."""
-
-SCOPES: tuple[Scope, ...] = get_args(Scope)
-
 
 ANY: Literal["any"] = "any"
 """In place of a scope: every caller with valid credentials may use the endpoint, whatever they grant."""
@@ -53,13 +46,15 @@ class Caller(NamedTuple):
 
     ``actor`` is the name in the deploy log and in the logs; ``expires`` is when the credentials expire (seconds since
     the epoch), ``None`` if never. ``by_browser``: a browser is authenticated without any secret that a web page would
-    have to know, so pages of other origins must be rejected.
+    have to know, so pages of other origins must be rejected. ``pod`` is the Kubernetes pod that the credentials were
+    issued to, if they name one: its holder can report for no other pod.
     """
 
     actor: str
     grants: tuple[Grant, ...]
     expires: float | None = None
     by_browser: bool = False
+    pod: str | None = None
 
     def scopes(self, deployment: str) -> frozenset[Scope]:
         """Return the caller's scopes on ``deployment``; empty if the caller may not know that it exists."""

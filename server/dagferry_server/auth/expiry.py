@@ -5,8 +5,9 @@ import logging
 from collections.abc import Callable
 from typing import NoReturn
 
+from dagferry_core.tokens import format_time
 from dagferry_runtime.logs import fields
-from dagferry_server.auth.tokens import Tokens, ending, format_time
+from dagferry_server.auth.tokens import Tokens, ending
 from dagferry_server.config.watched import WatchedFile
 
 WARN_SECONDS = (7 * 86400.0, 86400.0)

@@ -15,9 +15,9 @@ import aiohttp
 
 from dagferry_core.errors import SetupError
 from dagferry_follow.remote.connection import tls_context
+from dagferry_runtime.regular import read_regular
 from dagferry_server.auth.issuers import Issuer, KeySource, is_safe_url
 from dagferry_server.config.blocking import Blocking
-from dagferry_server.config.regular import read_regular
 
 FETCH_SECONDS = 10.0
 """For one document, from connecting to its last byte. A request with an unknown key waits for at most two fetches."""

@@ -4,25 +4,13 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
-from dagferry_core.archive.errors import PathRefused
-from dagferry_core.archive.paths import check_prefix
-from dagferry_server.auth.access import GateLevel, Grant, Scope
+from dagferry_core.tokens import DEPLOYMENT_PATTERN, Scope, check_limits, parse_prefix
+from dagferry_server.auth.access import GateLevel, Grant
 from dagferry_server.config.toml_file import Entry
 
-DEPLOYMENT_PATTERN = r"^[a-z0-9*]([a-z0-9*-]{0,61}[a-z0-9*])?$"
 DeploymentPattern = Annotated[str, StringConstraints(pattern=DEPLOYMENT_PATTERN)]
 
 MAX_PREFIXES = 100
-
-
-def parse_prefix(text: str) -> str:
-    """Return a folder as the prefix of the paths in it, such as ``team-a/``; ``ValueError`` if it cannot be one."""
-    try:
-        return check_prefix(text)
-    except PathRefused as error:
-        raise ValueError(f"a folder such as team-a/ is expected: {error.message}") from error
-
-
 Prefix = Annotated[str, AfterValidator(parse_prefix)]
 
 
@@ -40,11 +28,7 @@ class GrantEntry(Entry):
 
     @model_validator(mode="after")
     def _check_limits(self) -> "GrantEntry":
-        for name in ("prefixes", "gate"):
-            if getattr(self, name) and "deploy" not in self.scopes:
-                raise ValueError(f"{name} is for deploys, which need the scope 'deploy'")
-        if self.prefixes and "admin" in self.scopes:
-            raise ValueError("the scope 'admin' cannot be limited to prefixes")
+        check_limits(self.scopes, prefixes=bool(self.prefixes), gate=bool(self.gate))
         return self
 
     @property

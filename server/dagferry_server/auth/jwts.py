@@ -68,7 +68,7 @@ async def jwt_caller(trusted: Sequence[TrustedIssuer], token: str) -> Caller:
         raise _refused(
             f"No rule for {issuer.name!r} matches this token: {actor}.", "Compare its claims with the rules."
         )
-    return Caller(actor, grants, min(int(claims["exp"]), MAX_EXPIRY) + LEEWAY_SECONDS)
+    return Caller(actor, grants, min(int(claims["exp"]), MAX_EXPIRY) + LEEWAY_SECONDS, pod=_pod(issuer, claims))
 
 
 def _verified(token: str, key: jwt.PyJWK, issuer: Issuer) -> dict[str, Any]:
@@ -101,6 +101,14 @@ def _actor(issuer: Issuer, claims: Mapping[str, Any]) -> str:
     text = " ".join([f"{issuer.name}:{claims['sub']}", *(f"{name}={value}" for name, value in details if value)])
     # A log line must stay one line, whatever a branch name contains.
     return "".join(letter if letter.isprintable() else "?" for letter in text[:MAX_ACTOR_CHARACTERS])
+
+
+def _pod(issuer: Issuer, claims: Mapping[str, Any]) -> str | None:
+    """Return the name of the pod that a projected service account token is bound to; ``None`` if it names none."""
+    about = claims.get("kubernetes.io") if issuer.kind == "kubernetes" else None
+    pod = about.get("pod") if isinstance(about, dict) else None
+    name = pod.get("name") if isinstance(pod, dict) else None
+    return name if isinstance(name, str) and name else None
 
 
 def _quoted(value: object) -> str:

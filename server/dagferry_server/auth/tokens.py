@@ -16,28 +16,23 @@ two entries of the same name for a while.
 
 import hashlib
 import hmac
-import json
 import math
 import re
-import secrets
-import time
 from collections.abc import Iterable, Sequence
 from typing import Annotated, NamedTuple
 
 from pydantic import AwareDatetime, Field, Strict, StringConstraints
 
 from dagferry_core.errors import SetupError
-from dagferry_server.auth.access import Caller, Grant, Scope
+from dagferry_core.tokens import NAME_PATTERN, NewToken, Scope, format_time, make_token
+from dagferry_server.auth.access import Caller, Grant
 from dagferry_server.auth.grants import GrantEntry
 from dagferry_server.config.toml_file import Entry, checked, parse_toml
 from dagferry_server.errors import CredentialsRefused
 
-TOKEN_PREFIX = "dgf_"  # noqa: S105 - lets scanners find leaked tokens
-SECRET_BYTES = 32
 MAX_TOKENS = 1000
 """Each request is compared with each token, which takes about 0.2 µs per token."""
 MAX_USERS = 1000
-NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,99}$"
 
 _TABLE_HEADER = re.compile(rb"^[ \t]*\[", re.MULTILINE)
 
@@ -149,13 +144,6 @@ def ending(tokens: Iterable[Token], now: float) -> dict[str, float]:
     return {name: expires for name, expires in last.items() if now < expires < math.inf}
 
 
-class NewToken(NamedTuple):
-    """A new secret, shown once, and its line for ``tokens`` in the tokens file."""
-
-    secret: str
-    entry: str
-
-
 def new_token(
     name: str,
     scopes: Iterable[Scope],
@@ -167,22 +155,6 @@ def new_token(
 
     ``expires`` is in seconds since the epoch. ``prefixes`` are the folders that the token is limited to.
     """
-    secret = TOKEN_PREFIX + secrets.token_urlsafe(SECRET_BYTES)
-    digest = hashlib.sha256(secret.encode()).hexdigest()
-    end = f", prefixes = {_listed(prefixes)}" if prefixes else ""
-    end += "" if expires is None else f", expires = {format_time(expires)}"
-    entry = (
-        f'{{ name = "{name}", sha256 = "{digest}", '
-        f"scopes = {_listed(scopes)}, deployments = {_listed(deployments)}{end} }},"
-    )
-    parse_tokens(f"tokens = [\n{entry}\n]".encode(), with_users=False)
-    return NewToken(secret, entry)
-
-
-def _listed(values: Iterable[str]) -> str:
-    return "[" + ", ".join(json.dumps(value, ensure_ascii=False) for value in values) + "]"
-
-
-def format_time(moment: float) -> str:
-    """Return a time (seconds since the epoch) as it is written in the file, in UTC: ``2027-01-31T00:00:00Z``."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(moment))
+    made = make_token(name, scopes, deployments, expires, prefixes)
+    parse_tokens(f"tokens = [\n{made.entry}\n]".encode(), with_users=False)
+    return made

@@ -16,8 +16,8 @@ from typing import Any, Generic, NamedTuple, NoReturn, TypeVar
 
 from dagferry_core.errors import DagferryError
 from dagferry_runtime.logs import fields
+from dagferry_runtime.regular import read_regular
 from dagferry_server.config.blocking import Blocking
-from dagferry_server.config.regular import read_regular
 
 LOOK_EVERY_SECONDS = 1.0
 LOOK_SECONDS = 5.0

@@ -44,6 +44,9 @@ class Head(NamedTuple):
     bundle: BundleFile | None = None
 
 
+_NO_HEAD = Head("", None, is_newest=True, highest=0, sha256="")
+
+
 class Content(ABC):
     """What is to be deployed. Its methods are called in threads."""
 
@@ -64,6 +67,10 @@ class Content(ABC):
 
         Raises a ``DagferryError`` if there is no such tree.
         """
+
+    def early(self) -> AbstractContextManager[Tree]:
+        """Return what is known of the tree before the commit, to look at its contents; raises as ``tree`` does."""
+        return self.tree(_NO_HEAD)
 
 
 class UploadedContent(Content):
@@ -104,6 +111,13 @@ class StoredContent(Content):
     def digest(self) -> str:
         """Return the digest of the bundle."""
         return self._deploy.digest
+
+    @contextmanager
+    def early(self) -> Iterator[Tree]:
+        """Return the files of the bundle, without reading all of it."""
+        name = self._deployment.name
+        with open_bundle(self._store, name, self._deploy.digest, when_large=self._when_large) as bundle:
+            yield tree_of(bundle, f"The bundle of version {self._deploy.version} of {name}")
 
     @contextmanager
     def tree(self, head: Head) -> Iterator[Tree]:
@@ -160,6 +174,12 @@ class StoredPart(StoredContent):
             with self._errors(), self._open() as bundle:
                 self._digest = subtree(bundle.manifest, self._under).digest
         return self._digest
+
+    @contextmanager
+    def early(self) -> Iterator[Tree]:
+        """Return the files below the folder."""
+        with super().early() as tree:
+            yield part_of(tree, self._under)
 
     @contextmanager
     def tree(self, head: Head) -> Iterator[Tree]:

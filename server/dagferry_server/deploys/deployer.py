@@ -6,7 +6,7 @@ Uploads are checked in threads, a few at a time; see ``dagferry_server.deploys.c
 import asyncio
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import BinaryIO, NamedTuple
 
 from dagferry_core.archive.check import CheckedArchive, check_archive
@@ -14,15 +14,16 @@ from dagferry_core.archive.secret_files import secret_warnings
 from dagferry_core.bundle.manifest import Changes
 from dagferry_core.bundle.merge import overlap
 from dagferry_core.deploylog import NONCE_BYTES, PROMOTE, ROLLBACK, Deploy
+from dagferry_core.errors import DagferryError
 from dagferry_server.deploys.commit import Committed, Committer, New
 from dagferry_server.deploys.contents import Content, StoredContent, StoredPart, UploadedContent
 from dagferry_server.deploys.deployment import Deployment
 from dagferry_server.deploys.deployments import Deployments
-from dagferry_server.deploys.judge import Judge
+from dagferry_server.deploys.gate import DeployGate
 from dagferry_server.deploys.merged import Base, ChangedContent, MergedContent, Merging
 from dagferry_server.deploys.patches import Patches
 from dagferry_server.deploys.receive import Received
-from dagferry_server.deploys.request import Change, DeployRequest
+from dagferry_server.deploys.request import Change, Checked, DeployRequest
 from dagferry_server.deploys.retention import RetentionRunner
 from dagferry_server.deploys.warnings import dropped_warnings, log_warnings, too_long_warnings
 from dagferry_server.errors import RequestError, StoreError, VersionNotFound
@@ -72,7 +73,7 @@ class Deployer:
         metrics: Metrics,
         webhooks: Webhooks,
         clock: Callable[[], float],
-        judge: Judge | None = None,
+        gate: DeployGate,
     ) -> None:
         self._store = store
         self._folder = folder
@@ -81,7 +82,8 @@ class Deployer:
         self._metrics = metrics
         self._webhooks = webhooks
         self._clock = clock
-        self._committer = Committer(store, deployments, patches, judge)
+        self._committer = Committer(store, deployments, patches, gate)
+        self._gate = gate
         self._checking = asyncio.Semaphore(MAX_CHECKING)
         self._copying = asyncio.Semaphore(MAX_COPYING)
 
@@ -229,7 +231,9 @@ class Deployer:
         return New(request, self._clock(), secrets.token_hex(NONCE_BYTES), warnings, list(excluded), sha256)
 
     async def _commit(self, deployment: Deployment, content: Content, new: New) -> DeployResult:
-        """Commit under the deployment's lock, and return the result."""
+        """Check the content, commit it under the deployment's lock, and return the result."""
+        checked = await asyncio.to_thread(self._check_early, deployment, content, new.request)
+        new = new._replace(request=new.request._replace(checked=checked))
         async with deployment.lock:
             self._deployments.find(deployment.name)  # it may have been removed since the request began
             with self._metrics.commit_seconds.labels(deployment.name).time():
@@ -239,6 +243,15 @@ class Deployer:
             self._webhooks.send(deployment.settings.webhooks, deployed(deployment.name, committed.deploy))
             self._retention.request()
         return _result(deployment, current, committed, new)
+
+    def _check_early(self, deployment: Deployment, content: Content, request: DeployRequest) -> Checked | None:
+        """Look at the contents while others may still deploy; ``None`` if they cannot be read: the commit says why."""
+        current = deployment.current
+        with suppress(DagferryError):
+            if current is None or current.digest != content.digest():
+                with content.early() as tree:
+                    return self._gate.check_early(deployment, tree, request)
+        return None
 
 
 async def _in_turn(deploy: Callable[[Turn], Awaitable[DeployResult]]) -> DeployResult:

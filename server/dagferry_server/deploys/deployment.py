@@ -1,4 +1,4 @@
-"""The state of one deployment: its deploy log, the requests that wait for a change, and its sidecars.
+"""The state of one deployment: its deploy log, the requests that wait for a change, and its fleet.
 
 The store is the source of truth. Memory holds the newest ``MEMORY_DEPLOYS`` entries; older ones are read on request.
 Memory changes on the event loop only, in one step, and only after the store has changed.
@@ -17,8 +17,8 @@ from dagferry_core.deploylog import Deploy, decode, entry_sha256
 from dagferry_core.errors import FormatError
 from dagferry_core.names import version_sequence
 from dagferry_core.protocol import NOTHING_TAG
+from dagferry_core.tokens import format_time
 from dagferry_runtime.logs import log_failure
-from dagferry_server.auth.tokens import format_time
 from dagferry_server.deploys.deployments_file import DeploymentSettings
 from dagferry_server.deploys.freeze import Freeze, read_freeze, write_freeze
 from dagferry_server.deploys.lifecycle import read_lifecycle
@@ -33,7 +33,8 @@ from dagferry_server.errors import (
     StoreError,
     VersionNotFound,
 )
-from dagferry_server.fleet.sidecars import Sidecars
+from dagferry_server.fleet.fleet import Fleet
+from dagferry_server.fleet.status import Facts
 from dagferry_server.fleet.waiters import Waiters
 from dagferry_server.store.base import Store, decoding
 
@@ -79,9 +80,11 @@ class Log(NamedTuple):
     head_sha256: str
     floor: int = 0
     freeze: Freeze | None = None
+    is_new: bool = False
+    """Whether this process has just created it."""
 
 
-def read_log(store: Store, deployment: str) -> Log:
+def read_log(store: Store, deployment: str, *, is_new: bool = False) -> Log:
     """Read the log, the floor and the freeze of ``deployment`` from the store, in a thread.
 
     What is damaged is logged and skipped.
@@ -99,6 +102,7 @@ def read_log(store: Store, deployment: str) -> Log:
         head_sha256=read[-1].sha256 if read else "",
         floor=_read_floor(store, deployment),
         freeze=_read_freeze(store, deployment),
+        is_new=is_new,
     )
 
 
@@ -166,8 +170,8 @@ class Deployment:
         self.settings = settings
         self.lock = asyncio.Lock()
         self.waiters = Waiters()
-        self.sidecars = Sidecars(name)
         self.tag = ""
+        self.fleet = Fleet(name, self._facts)
         self._store = store
         self._unlisted: Fault | None
         self.load_or_fail(loaded)
@@ -175,6 +179,7 @@ class Deployment:
     def configure(self, settings: DeploymentSettings) -> None:
         """Replace the settings."""
         self.settings = settings
+        self.fleet.mark()
 
     def load_or_fail(self, loaded: Log | Fault) -> None:
         """Replace what is known by a log that was read completely, or by the error why it was not."""
@@ -189,6 +194,9 @@ class Deployment:
         """Replace what is known by a log that was read completely."""
         self.loaded = True
         self._set_log(loaded)
+        self.fleet.opened_log(self.highest)
+        if loaded.is_new:
+            self.fleet.first_of_all()
 
     def _set_log(self, loaded: Log) -> None:
         self.log_id, self.highest, self.recent, self.unreadable, self._away, self.head_sha256 = loaded[:6]
@@ -202,6 +210,7 @@ class Deployment:
         self.tag = self.current.version if self.current else NOTHING_TAG
         if self.tag != before:
             self.waiters.notify_all()
+            self.fleet.deployed(self.current.sequence if self.current else 0)
 
     def add(self, deploy: Deploy) -> None:
         """Make ``deploy``, which is in the store, the current one, and notify all waiting requests."""
@@ -268,11 +277,31 @@ class Deployment:
             read = await asyncio.to_thread(_look, self._store, self.name, self.highest, again)
         except StoreError as error:
             self._unlisted = error
+            self.fleet.mark()
             raise
         self._unlisted = None
         self._keep(read)
         if self.away:
             self.refuse(self.away)
+
+    def _facts(self) -> Facts:
+        # While there may be a newer deploy, no pod is known to have it.
+        current = None if self.fault else self.current
+        return Facts(
+            deployment=self.name,
+            log_id=self.log_id,
+            version=current.version if current else "",
+            sequence=current.sequence if current else 0,
+            head=self.highest,
+            version_of=self._version_of,
+            fault=self.fault.message if self.fault else "",
+            expected=self.settings.expected,
+            converge_seconds=self.settings.converge_seconds,
+        )
+
+    def _version_of(self, sequence: int) -> str | None:
+        deploy = self.recent.get(sequence)
+        return deploy.version if deploy else None
 
     # --- what is asked for -------------------------------------------------------------------------------------------
 
@@ -301,7 +330,9 @@ class Deployment:
 
         Raises ``StoreError`` if it cannot be read: then nothing may be deployed.
         """
-        self.freeze = await asyncio.to_thread(read_freeze, self._store, self.name)
+        before, self.freeze = self.freeze, await asyncio.to_thread(read_freeze, self._store, self.name)
+        if self.freeze != before:
+            self.fleet.mark()
 
     async def recheck_freeze(self, now: float) -> None:
         """Read the freeze again if there is one at ``now``: another server may have lifted it."""
@@ -314,6 +345,7 @@ class Deployment:
         async with self.lock:
             await asyncio.to_thread(write_freeze, self._store, self.name, freeze)
             self.freeze = freeze
+            self.fleet.mark()
 
     def forget_history(self) -> None:
         """Drop the log from memory, except the current deploy; it is loaded again before the deployment is used."""

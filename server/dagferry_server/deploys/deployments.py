@@ -7,8 +7,9 @@ deployment whose log cannot be read at the moment is included; its log is read a
 import asyncio
 import contextlib
 import logging
-from collections.abc import Coroutine, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from functools import partial
+from typing import Any, TypeAlias
 
 from dagferry_core.names import DEFAULT_DEPLOYMENT, is_deployment
 from dagferry_runtime.logs import fields, log_failure
@@ -19,6 +20,8 @@ from dagferry_server.deploys.deployment import Deployment, Fault, Log, read_log
 from dagferry_server.deploys.deployments_file import Configured, DeploymentSettings
 from dagferry_server.deploys.lifecycle import CONFIGURED, Lifecycle
 from dagferry_server.errors import DeploymentConfigured, RequestError, StoreError
+from dagferry_server.fleet.fleet import Change
+from dagferry_server.fleet.status import State
 from dagferry_server.metrics import Metrics
 from dagferry_server.store.base import Store
 from dagferry_server.store.data_folder import DataFolder
@@ -27,6 +30,9 @@ RETRY_FIRST_SECONDS = 0.1
 RETRY_MAX_SECONDS = 2.0
 """The pause before a log that cannot be read is read again; it doubles, up to the maximum."""
 NAME_HINT = "Use 1 to 63 characters: a-z, 0-9 and inner hyphens."
+
+OnState: TypeAlias = Callable[[Deployment, State, State, str], None]
+"""Takes a deployment, the state of its fleet before and now, and the reason."""
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +60,10 @@ class Deployments(Mapping[str, Deployment]):
         self._retries: dict[str, asyncio.Task[None]] = {}
         self._changing = asyncio.Lock()
         self._unlisted: StoreError | None = None
+        self._new_logs: set[str] = set()
         self.created = CreatedDeployments(store)
+        self.on_state: list[OnState] = []
+        """Called on the event loop when the state of a deployment's fleet has become another one; must not block."""
 
     def __getitem__(self, name: str) -> Deployment:
         return self._by_name[name]
@@ -137,8 +146,12 @@ class Deployments(Mapping[str, Deployment]):
         return True
 
     def _create(self, name: str, actor: str, now: float) -> Lifecycle:
-        self._store.prepare(name)
+        self._prepare(name)
         return self.created.create(name, actor, now)
+
+    def _prepare(self, name: str) -> None:
+        if self._store.prepare(name):
+            self._new_logs.add(name)
 
     async def delete(self, name: str, actor: str, now: float) -> bool:
         """Delete a deployment that a request created; return ``False`` if it is deleted. ``now``: as in ``create``.
@@ -162,6 +175,7 @@ class Deployments(Mapping[str, Deployment]):
                 deployment.forget_history()
                 # Waiting followers send another request, and learn that it is gone.
                 deployment.waiters.notify_all()
+                deployment.fleet.forget()
         log.warning("Deployment deleted; its log is kept", extra=fields(deployment=name, actor=actor))
         return True
 
@@ -190,10 +204,12 @@ class Deployments(Mapping[str, Deployment]):
             self._removed[name] = before[name]
             # Waiting followers send another request, and learn that it is gone.
             before[name].waiters.notify_all()
+            before[name].fleet.waiters.notify_all()
             self._metrics.forget(name)
             log.warning("Deployment removed; its data is kept", extra=fields(deployment=name))
         for name in after.keys() - before.keys():
-            self._removed.pop(name, None)
+            if self._removed.pop(name, None):
+                after[name].fleet.open()  # its followers got 404 for a while
             self._metrics.start(name)
 
     async def _open(self, name: str, settings: DeploymentSettings) -> Deployment:
@@ -202,8 +218,10 @@ class Deployments(Mapping[str, Deployment]):
             # The same object, with the same lock: an upload to it may still be coming in.
             async with deployment.lock:
                 deployment.load_or_fail(found)
+            deployment.fleet.open()
         else:
             deployment = Deployment(name, self._store, settings, found)
+            deployment.fleet.listen(partial(self._fleet_changed, deployment))
         if deployment.loaded and name in self.created.deleted:
             self.created.note(name, self.created.deleted[name]._replace(change=CONFIGURED))
         if deployment.loaded:
@@ -211,15 +229,37 @@ class Deployments(Mapping[str, Deployment]):
         self.retry(deployment)
         return deployment
 
+    def _fleet_changed(self, deployment: Deployment, change: Change) -> None:
+        """Count a deploy that has converged, and tell ``on_state`` if the state is another one."""
+        if self._by_name.get(deployment.name) is not deployment:
+            return
+        if change.converged_after is not None:
+            self._metrics.converge_seconds.labels(deployment.name).observe(change.converged_after)
+        if change.before.state is not change.after.state:
+            log.info(
+                "Fleet changed",
+                extra=fields(
+                    deployment=deployment.name,
+                    version=deployment.current.version if deployment.current else "",
+                    before=change.before.state.value,
+                    state=change.after.state.value,
+                    reason=change.after.reason,
+                ),
+            )
+            for listener in self.on_state:
+                listener(deployment, change.before.state, change.after.state, change.after.reason)
+
     def _read(self, name: str) -> Log | Fault:
         """Create a deployment's folders and read its log, in a thread; return the error if that fails."""
         try:
             self._folder.prepare(name)
-            self._store.prepare(name)
+            self._prepare(name)
             self.created.restore_configured(name)
-            return read_log(self._store, name)
+            found = read_log(self._store, name, is_new=name in self._new_logs)
         except StoreError as error:
             return error
+        self._new_logs.discard(name)
+        return found
 
     def retry(self, deployment: Deployment) -> None:
         """Read what could not be read of a deployment's log again, until all of it is known or the server ends."""
@@ -263,6 +303,7 @@ class Deployments(Mapping[str, Deployment]):
         """Answer all waiting requests, and stop reading logs again."""
         for deployment in self._by_name.values():
             deployment.waiters.close()
+            deployment.fleet.waiters.close()
         for task in self._retries.values():
             task.cancel()
 
@@ -271,8 +312,8 @@ class Deployments(Mapping[str, Deployment]):
         self.stop()
         if self._retries:
             await asyncio.wait(self._retries.values())
-        for deployment in self._by_name.values():
-            deployment.sidecars.flush()
+        for deployment in (*self._by_name.values(), *self._removed.values(), *self._deleted.values()):
+            deployment.fleet.close()
 
 
 def _log_loaded(deployment: Deployment) -> None:

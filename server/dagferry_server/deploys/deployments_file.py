@@ -23,13 +23,20 @@ from dagferry_core.archive.check import ArchiveRules
 from dagferry_core.deploylog import Retention
 from dagferry_core.errors import SetupError
 from dagferry_core.names import is_deployment
+from dagferry_gate.airflowignore import Syntax
+from dagferry_gate.rules import NEWEST_PYTHON, Airflow, Rules
 from dagferry_runtime.settings import Setting, whole
+from dagferry_server.auth.access import GateLevel
 from dagferry_server.config.toml_file import Entry, checked, parse_toml
 from dagferry_server.config.watched import WatchedFile
 from dagferry_server.settings import MAX_KEEP_DEPLOYS, MAX_TIERS, SETTINGS, Settings
 from dagferry_server.webhooks.settings import MAX_WEBHOOKS, Webhook
 
 MAX_REASON_CHARACTERS = 300
+CONVERGE_SECONDS, MAX_CONVERGE_SECONDS = 60, 3600
+MAX_COMPONENTS = 100
+MAX_EXPECTED_PODS = 10_000
+"""Of one component; no more sidecars are remembered."""
 WHAT = "The deployments file"
 NAME, LIST, DEFAULTS = "name", "deployments", "defaults"
 
@@ -47,11 +54,19 @@ def _like_flag(name: str) -> BeforeValidator:
             if any(not isinstance(item, str) or "," in item for item in value):
                 raise ValueError("a list of texts without commas is expected")
             value = ",".join(value)
+        if isinstance(value, float):
+            # Pydantic takes only this type.
+            raise ValueError("a number with a point is not exact: write it in quotes")  # noqa: TRY004
         if isinstance(value, bool) or not isinstance(value, int | str) or setting.parse is None:
             raise ValueError("a number or a text is expected, or a list where there may be several")
         return setting.parse(str(value))
 
     return BeforeValidator(read)
+
+
+_Component = Annotated[str, StringConstraints(pattern=r"^[!-~]{1,253}$")]
+"""As a sidecar's ``--component``."""
+_Pods = Annotated[int, Field(strict=True, ge=0, le=MAX_EXPECTED_PODS)]
 
 
 class DeploymentSettings(Entry):
@@ -70,6 +85,11 @@ class DeploymentSettings(Entry):
     allow_empty: Annotated[bool, Field(strict=True)]
     keep_deploys: Annotated[int, _like_flag("keep-deploys")]
     keep_days: Annotated[int, _like_flag("keep-days")]
+    gate: Annotated[GateLevel, _like_flag("gate")] | None
+    airflow_python: Annotated[str, _like_flag("airflow-python")] | None
+    airflow: Annotated[Airflow, _like_flag("airflow")] | None
+    airflowignore: Annotated[Syntax, _like_flag("airflowignore")] | None
+    max_removed_percent: Annotated[int, _like_flag("max-removed-percent")]
     disabled: Annotated[
         Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]+$", max_length=MAX_REASON_CHARACTERS)] | None,
         Field(description="Why nothing can be deployed now: uploads are rejected with 409 and this reason."),
@@ -84,6 +104,24 @@ class DeploymentSettings(Entry):
             'format = "json" }`, or format `slack`.',
         ),
     ] = ()
+    expected: Annotated[
+        dict[_Component, _Pods],
+        Field(
+            max_length=MAX_COMPONENTS,
+            description="How many pods of each component there should be, such as `{ scheduler = 1, worker = 2 }`: "
+            "with fewer, the [status](fleet-status.md) is `DEGRADED`.",
+        ),
+    ] = {}  # noqa: RUF012 - pydantic copies it
+    converge_seconds: Annotated[
+        int,
+        Field(
+            strict=True,
+            ge=1,
+            le=MAX_CONVERGE_SECONDS,
+            description="How many seconds a pod may take until it has a deploy live; after that, the "
+            "[status](fleet-status.md) is `DEGRADED`. 60 by default.",
+        ),
+    ] = CONVERGE_SECONDS
 
     @property
     def archive_rules(self) -> ArchiveRules:
@@ -94,6 +132,16 @@ class DeploymentSettings(Entry):
     def retention(self) -> Retention:
         """Which bundles are kept: all while the deployment is disabled, so that enabling it loses nothing."""
         return Retention(MAX_KEEP_DEPLOYS if self.disabled else self.keep_deploys, self.keep_days)
+
+    @property
+    def gate_level(self) -> GateLevel:
+        """What happens to DAG files that do not parse: only a Python that was chosen can refuse a deploy by default."""
+        return self.gate or ("enforce" if self.airflow_python else "warn")
+
+    @property
+    def gate_rules(self) -> Rules:
+        """By what the gate judges."""
+        return Rules(self.airflow_python or NEWEST_PYTHON, self.airflow, self.airflowignore)
 
 
 class Configured(NamedTuple):

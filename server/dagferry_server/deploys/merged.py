@@ -5,7 +5,7 @@ the same files as before is copied as it is.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import NamedTuple
 
 from dagferry_core.archive.check import ArchiveRules
@@ -75,6 +75,7 @@ class ChangedContent(Content):
         self._merging = merging
         self._under = merging.under
         self._excluded = excluded
+        self._warnings: tuple[str, ...] | None = None
 
     def digest(self) -> str:
         """Return the digest that must come out."""
@@ -105,8 +106,9 @@ class ChangedContent(Content):
                 where = uploaded if entry.path in uploaded.manifest.files else base
                 return where.open_content(entry)
 
-            warnings = _warnings([self._under + path for path in manifest.files])
-            yield Tree("The changed tree", manifest, open_content, base.bundles, warnings=warnings)
+            if self._warnings is None:  # they are the same in each attempt
+                self._warnings = _warnings([self._under + path for path in manifest.files])
+            yield Tree("The changed tree", manifest, open_content, base.bundles, warnings=self._warnings)
 
     def _open_base(self, stack: ExitStack, head: Head) -> BundleFile:
         store, name, deploy = self._base
@@ -174,6 +176,10 @@ class MergedContent(Content):
     def is_current(self, head: Head) -> bool:
         """Return whether the current tree has the part in its folder."""
         return head.bundle is not None and subtree(head.bundle.manifest, self._under).digest == self.digest()
+
+    def early(self) -> AbstractContextManager[Tree]:
+        """Return the part: what it is merged into is known when its turn comes, and was looked at before."""
+        return self._part.early()
 
     @contextmanager
     def tree(self, head: Head) -> Iterator[Tree]:

@@ -5,9 +5,21 @@ from typing import NamedTuple
 
 from dagferry_core.deploylog import UPLOAD
 from dagferry_core.protocol import ALLOW_REMOVALS, OVERRIDE_FREEZE, SKIP_GATE
+from dagferry_gate.check import Verdict
+from dagferry_gate.errors import CheckFailed
+from dagferry_gate.rules import Rules
+from dagferry_server.auth.access import GateLevel
 
 ANY_VERSION = "any version"
 """In ``DeployRequest.if_match``: any deploy may be the current one, but there has to be one."""
+
+
+class Checked(NamedTuple):
+    """What the gate found before the commit, by ``rules``, in the content that has ``digest``; or how it failed."""
+
+    digest: str
+    rules: Rules
+    found: Verdict | CheckFailed
 
 
 class Change(NamedTuple):
@@ -26,7 +38,8 @@ class DeployRequest(NamedTuple):
 
     ``if_match``: one of these versions must be the current one; ``None``: any or none may be. ``dry_run``: nothing is
     stored. ``skip_gate``, ``allow_removals`` and ``override_freeze`` bypass what blocks a deploy: the caller may do
-    that. ``kind``, ``source``, ``under`` and ``git`` are those of the entry that is made.
+    that. ``kind``, ``source``, ``under`` and ``git`` are those of the entry that is made. ``gate`` is the caller's own
+    level, in place of the deployment's. ``checked`` is added when the content is known; ``None``: it was not checked.
     """
 
     actor: str
@@ -40,6 +53,8 @@ class DeployRequest(NamedTuple):
     source: str = ""
     under: str = ""
     git: Mapping[str, str] | None = None
+    gate: GateLevel | None = None
+    checked: Checked | None = None
 
     @property
     def flags(self) -> list[str]:

@@ -1,8 +1,14 @@
-"""What the sidecars of one deployment last reported about themselves, when they asked for the current deploy."""
+"""What the sidecars of one deployment last reported about themselves, when they asked for the current deploy.
+
+A pod is an instance and the random id on its volume: a restarted container is the same pod, and two pods with one name
+are two. Ages are on a monotonic clock, so a wrong clock makes no pod older or younger.
+"""
 
 import logging
+from collections.abc import Callable
 from typing import NamedTuple
 
+from dagferry_follow.defaults import MAX_PAUSE_SECONDS
 from dagferry_runtime.logs import fields
 from dagferry_server.log_limit import Key, LogLimit
 
@@ -11,52 +17,136 @@ MAX_SIDECARS = 10_000
 MAX_LINES = 1000
 """Log lines a minute about the sidecars of one deployment; the others are only counted.
 A client with a token can make up any number of names: 15,000 of them wrote 18 MB of logs."""
+LOST_AFTER_SECONDS = MAX_PAUSE_SECONDS + 15.0
+"""A sidecar that sent nothing for so long, and has no request that waits, is lost: no pause between its requests is
+longer. So after this time the server has also heard every pod there is."""
+LOST_SHOWN_SECONDS = 900.0
+"""How long a lost sidecar is remembered."""
 
 log = logging.getLogger(__name__)
 
 
-class Sidecar(NamedTuple):
-    """One sidecar: its component, the version that is live in its pod, its last error, when it was last seen (UTC)."""
-
-    component: str
-    live: str
-    error: str
-    seen: float
-
-
 class Report(NamedTuple):
-    """What one request reports about its sender."""
+    """What one request reports about its sender.
+
+    ``log_id`` is that of the live version. It is empty if nothing is live, and ``volume`` and it are in a report by a
+    sidecar of an older release.
+    """
 
     instance: str
     component: str
     live: str
     error: str
     deregister: bool
+    volume: str = ""
+    log_id: str = ""
+
+
+class Offer(NamedTuple):
+    """A version of a deploy log, sent to a sidecar as the current one."""
+
+    log_id: str
+    version: str
+
+
+class Sidecar:
+    """One sidecar: what it last reported, and what it was offered. Times are on the monotonic clock."""
+
+    __slots__ = (
+        *("component", "error", "instance", "live", "log_id", "volume"),
+        *("confirmed", "first_seen", "offered", "open", "seen"),
+    )
+
+    def __init__(self, report: Report, now: float) -> None:
+        self.instance = report.instance
+        self.volume = report.volume
+        self.component = report.component
+        self.live = report.live
+        self.log_id = report.log_id
+        self.error = report.error
+        self.first_seen = self.seen = now
+        self.open = 0  # requests in progress
+        self.offered: Offer | None = None
+        self.confirmed: Offer | None = None
+        """The offer that it reported as live afterwards. Only this is evidence: a claim alone is not."""
+
+    def lost_at(self, now: float) -> float:
+        """Return when it is lost if it sends nothing more."""
+        return (now if self.open else self.seen) + LOST_AFTER_SECONDS
+
+    def is_lost(self, now: float) -> bool:
+        """Return whether it vanished without deregistering."""
+        return self.lost_at(now) <= now
+
+
+def _has(report: Report, offer: Offer) -> bool:
+    """Return whether a report says that the version offered is live; older sidecars do not say of which log it is."""
+    return report.live == offer.version and report.log_id in {offer.log_id, ""}
+
+
+def _shown(sidecar: Sidecar) -> tuple[str, str, str, str, Offer | None]:
+    """Return what the status depends on, apart from the time."""
+    return sidecar.live, sidecar.error, sidecar.component, sidecar.log_id, sidecar.confirmed
 
 
 class Sidecars:
-    """The sidecars of one deployment by instance, the one seen last at the end."""
+    """The sidecars of one deployment by instance and volume, the one that asked last at the end.
 
-    __slots__ = ("_deployment", "_limit", "known")
+    ``changed`` is called when something is different that the status depends on, with the time.
+    """
 
-    def __init__(self, deployment: str) -> None:
+    __slots__ = ("_changed", "_deployment", "_limit", "crowded_until", "known")
+
+    def __init__(self, deployment: str, changed: Callable[[float], None] = lambda _: None) -> None:
         self._deployment = deployment
+        self._changed = changed
         self._limit = LogLimit(MAX_LINES, self._summarize)
-        self.known: dict[str, Sidecar] = {}
+        self.known: dict[tuple[str, str], Sidecar] = {}
+        self.crowded_until = 0.0
+        """Until then one that was forgotten for lack of room may still be there."""
 
-    def record(self, report: Report, now: float) -> None:
-        """Remember a report, or forget its sender if it deregisters; log what is new. ``now`` is seconds since 1970."""
-        before = self.known.pop(report.instance, None)
+    def record(self, report: Report, now: float) -> Sidecar | None:
+        """Remember a report and return its sender, or forget it if it deregisters; log what is new.
+
+        ``now`` is on the monotonic clock.
+        """
+        key = (report.instance, report.volume)
+        sidecar = self.known.pop(key, None)
         if report.deregister:
             self._log(logging.INFO, "Sidecar deregistered", report)
-            return
-        self.known[report.instance] = Sidecar(report.component, report.live, report.error, now)
+            if sidecar:
+                self._changed(now)
+            return None
+        before = _shown(sidecar) if sidecar else None
+        was_lost = sidecar is not None and sidecar.is_lost(now)
+        if sidecar is None:
+            sidecar = Sidecar(report, now)
+        self.known[key] = sidecar
+        sidecar.seen = now
+        sidecar.component, sidecar.error = report.component, report.error
+        sidecar.live, sidecar.log_id = report.live, report.log_id
+        if sidecar.offered and _has(report, sidecar.offered):
+            sidecar.confirmed = sidecar.offered
+        elif sidecar.confirmed and not _has(report, sidecar.confirmed):
+            sidecar.confirmed = None
         if len(self.known) > MAX_SIDECARS:
             del self.known[next(iter(self.known))]
-        if before is None or before.live != report.live:
+            self.crowded_until = now + LOST_SHOWN_SECONDS
+        if before is None or before[0] != report.live:
             self._log(logging.INFO, "Sidecar is live", report)
-        if report.error and (before is None or before.error != report.error):
+        if report.error and (before is None or before[1] != report.error):
             self._log(logging.WARNING, "Sidecar reports an error", report, error=report.error)
+        if was_lost or before != _shown(sidecar):
+            self._changed(now)
+        return sidecar
+
+    def forget_lost(self, now: float) -> None:
+        """Forget those that have been lost for ``LOST_SHOWN_SECONDS``."""
+        gone = [key for key, sidecar in self.known.items() if sidecar.lost_at(now) + LOST_SHOWN_SECONDS <= now]
+        for key in gone:
+            del self.known[key]
+        if gone:
+            self._changed(now)
 
     def flush(self) -> None:
         """Log how many lines were suppressed so far."""

@@ -11,21 +11,25 @@ MAX_WAITERS = 10_000
 
 
 class Waiters:
-    """The requests that wait. Each costs one future and one timer."""
+    """The requests that wait, ``most`` at once. Each costs one future and one timer."""
 
-    __slots__ = ("_closed", "_futures")
+    __slots__ = ("_closed", "_futures", "_most")
 
-    def __init__(self) -> None:
+    def __init__(self, most: int | None = None) -> None:
+        self._most = most
         self._futures: set[asyncio.Future[None]] = set()
         self._closed = False
 
     def __len__(self) -> int:
         return len(self._futures)
 
-    async def wait(self, seconds: float) -> None:
-        """Return when notified, after ``seconds``, or at once if this is closed or too many wait already."""
-        if self._closed or seconds <= 0 or len(self._futures) >= MAX_WAITERS:
-            return
+    async def wait(self, seconds: float) -> bool:
+        """Return when notified, after ``seconds``, or at once if this is closed or too many wait already.
+
+        ``False`` means at once.
+        """
+        if self._closed or seconds <= 0 or len(self._futures) >= (self._most or MAX_WAITERS):
+            return False
         loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = loop.create_future()
         timer = loop.call_later(seconds, _wake, future)
@@ -35,6 +39,7 @@ class Waiters:
         finally:
             timer.cancel()
             self._futures.discard(future)
+        return True
 
     def notify_all(self) -> None:
         """Wake everybody."""

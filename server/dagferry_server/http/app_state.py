@@ -9,6 +9,7 @@ from dagferry_server.http.concurrency import bundles, copies, downloads, reads, 
 from dagferry_server.http.current_answers import CurrentAnswers
 from dagferry_server.http.rejected_reads import RejectedReads
 from dagferry_server.http.sending import PACKERS, Sender
+from dagferry_server.http.status_answers import StatusAnswers
 from dagferry_server.http.tls import watched_certificate
 from dagferry_server.settings import Settings
 
@@ -26,6 +27,7 @@ class AppState:
         self.copy_slots = copies()
         self.read_slots = reads()
         self.current_answers = CurrentAnswers()
+        self.status_answers = StatusAnswers()
         self.rejected_reads = RejectedReads()
         self.busy = Busy()
 

@@ -34,7 +34,7 @@ def audit(request: web.Request, route: Route | None, outcome: str, error: str = 
     actor, peer = caller.actor if caller else "", request.remote or ""
     path = route.path if route else request.rel_url.raw_path
     who: dict[str, object] = {
-        "deployment": (named_deployment(request) or "")[:MAX_NAME_CHARACTERS] if route else "",
+        "deployment": _shown(named_deployment(request) or "") if route else "",
         "request": f"{request.method[:20]} {path[:200]}",
         "actor": actor,
     }
@@ -45,3 +45,9 @@ def audit(request: web.Request, route: Route | None, outcome: str, error: str = 
     else:
         level = logging.INFO if succeeded else logging.WARNING
         log.log(level, "Audit", extra=fields(**who, outcome=outcome, error=error, peer=peer))
+
+
+def _shown(name: str) -> str:
+    """Return what a path has for a name, so that it is on one line for every reader of the log."""
+    name = name[:MAX_NAME_CHARACTERS]
+    return name if name.isprintable() else name.encode("unicode_escape").decode()

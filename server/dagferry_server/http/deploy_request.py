@@ -35,6 +35,7 @@ class Git(JsonBody):
     author: str = Field(default="", max_length=500, pattern=_PLAIN)
     repository: str = Field(default="", max_length=500, pattern=_PLAIN)
     url: str = Field(default="", max_length=2000, pattern=_PLAIN)
+    image: str = Field(default="", max_length=200, pattern=_PLAIN)
 
 
 async def deploy_request(context: RequestContext, under: str | None = "") -> DeployRequest:
@@ -64,6 +65,7 @@ async def deploy_request(context: RequestContext, under: str | None = "") -> Dep
         )
     if under is not None:
         authorize_write(deployment.name, under, caller)
+    request = request._replace(gate=caller.gate(deployment.name, request.under))
     now = context.service.clock()
     await deployment.recheck_freeze(now)
     refuse_closed(deployment, request, now)

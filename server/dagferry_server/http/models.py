@@ -13,7 +13,9 @@ from dagferry_core.errors import DagferryError
 from dagferry_core.protocol import JSON_TYPE
 from dagferry_server.deploys.browse import Differences
 from dagferry_server.deploys.deployer import DeployResult
+from dagferry_server.deploys.deployment import Deployment
 from dagferry_server.deploys.freeze import Freeze
+from dagferry_server.fleet.status import PodState, Status
 
 MAX_ANSWERED_PATHS = 200
 """How many added, changed and removed paths an answer to a deploy lists, of each."""
@@ -120,6 +122,7 @@ class OnlyThereAnswer(Answer):
 
     path: str = Field(description="Its path in the dags folder.")
     size: int = Field(description="Its size in bytes.")
+    mode: int = Field(description="Its permissions as a number: 420 (0644) or 493 (0755).")
     sha256: str = Field(description="The sha256 of its content, in hex.")
 
 
@@ -187,6 +190,7 @@ class DeploymentAnswer(Answer):
     """One deployment."""
 
     name: str = Field(description="Its name.")
+    state: str = Field(description="The state of its fleet: EMPTY, UNKNOWN, DEPLOYING, HEALTHY or DEGRADED.")
     version: str = Field(description="The current version; empty if nothing is deployed, or it is not known.")
     deployed_at: int | None = Field(description="When that was deployed, in seconds since the epoch.")
     disabled: str | None = Field(description="Why the configuration allows no deploys; null if it does.")
@@ -235,6 +239,56 @@ class StatusAnswer(Answer):
     """The health of the server."""
 
     status: str = Field(description="ok")
+
+
+class CountsAnswer(Answer):
+    """How many pods of a fleet are in which state."""
+
+    known: int = Field(description="All of them, lost ones included.")
+    live: int = Field(description="They have the newest deploy live.")
+    behind: int = Field(description="They have an older deploy live, or none.")
+    failing: int = Field(description="They report an error.")
+    lost: int = Field(description="They vanished without deregistering; shown for 15 minutes.")
+    claims_unknown: int = Field(description="They claim a version that is not in this log, or was not offered to them.")
+
+
+class SidecarAnswer(Answer):
+    """One pod of a fleet."""
+
+    instance: str = Field(description="Its name; with a service account's token, that of the token's pod.")
+    id: str = Field(description="The first characters of the id on its volume; empty for an older sidecar.")
+    component: str = Field(description="What runs in it, such as `worker`.")
+    live: str = Field(description="The version that it reports as live.")
+    state: str = Field(description="live, behind, failing, lost or claims_unknown.")
+    error: str = Field(description="Code and message of its last error; empty if there is none.")
+    seen: int = Field(description="When it was last heard, in seconds since the epoch (UTC).")
+    lag_seconds: int = Field(description="For how long it has lacked a deploy; 0 if it lacks none.")
+
+
+class ServersAnswer(Answer):
+    """Which servers know of pods."""
+
+    asked: int = Field(description="How many servers were asked for the pods that they know.")
+    answered: int = Field(description="How many of them answered; with fewer, the state is `UNKNOWN`.")
+
+
+class FleetStatusAnswer(Answer):
+    """Whether every pod of a deployment has the newest deploy live."""
+
+    deployment: str = Field(description="The deployment.")
+    log_id: str = Field(description="The name of its deploy log.")
+    state: str = Field(description="EMPTY, UNKNOWN, DEPLOYING, HEALTHY or DEGRADED.")
+    reason: str = Field(description="One sentence that says why, and names the first pods that it is about.")
+    version: str = Field(description="The newest deploy; empty if there is none, or if it is not known.")
+    sequence: int = Field(description="Its number in the deploy log; 0 if there is none.")
+    deployed_at: int = Field(description="When it was deployed, in seconds since the epoch (UTC); 0 if there is none.")
+    converge_seconds: int = Field(description="How many seconds a pod may take until it has a deploy live.")
+    disabled: str | None = Field(description="Why nothing can be deployed, as the settings say; null if it can.")
+    frozen: FrozenAnswer | None = Field(description="Who froze the deployment, and why; null if it is not frozen.")
+    expected: dict[str, int] = Field(description="How many pods of each component there should be.")
+    counts: CountsAnswer
+    sidecars: list[SidecarAnswer] = Field(description="The pods, by name.")
+    servers: ServersAnswer
 
 
 class ErrorAnswer(Answer):
@@ -331,6 +385,39 @@ def upload_answer(result: DeployResult) -> UploadAnswer:
 def answer_deploy(result: DeployResult) -> web.Response:
     """Return the response to a request to deploy."""
     return json_response(upload_answer(result))
+
+
+def fleet_status_answer(deployment: Deployment, status: Status, now: float) -> FleetStatusAnswer:
+    """Return the status of a fleet as it is sent; ``now`` is in seconds since the epoch."""
+    current, counts = None if deployment.fault else deployment.current, status.counts
+    return FleetStatusAnswer(
+        deployment=deployment.name,
+        log_id=deployment.log_id,
+        state=status.state.value,
+        reason=status.reason,
+        version=current.version if current else "",
+        sequence=current.sequence if current else 0,
+        deployed_at=current.time if current else 0,
+        converge_seconds=deployment.settings.converge_seconds,
+        disabled=deployment.settings.disabled,
+        frozen=frozen_answer(deployment.freeze_at(now)),
+        expected=deployment.settings.expected,
+        counts=CountsAnswer(known=len(status.pods), **{state.value: counts[state] for state in PodState}),
+        sidecars=[
+            SidecarAnswer(
+                instance=pod.instance,
+                id=pod.id,
+                component=pod.component,
+                live=pod.live,
+                state=pod.state.value,
+                error=pod.error,
+                seen=int(now - pod.silent),
+                lag_seconds=int(pod.lag),
+            )
+            for pod in status.pods
+        ],
+        servers=ServersAnswer(asked=1, answered=1),
+    )
 
 
 def json_response(body: BaseModel | bytes, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:

@@ -4,28 +4,35 @@ import re
 from collections.abc import Mapping
 from urllib.parse import unquote
 
-from dagferry_core.protocol import COMPONENT, DEREGISTER, ERROR, INSTANCE, LIVE, MAX_ERROR_CHARACTERS
+from dagferry_core.protocol import COMPONENT, DEREGISTER, ERROR, INSTANCE, LIVE, LOG, MAX_ERROR_CHARACTERS, ONCE, VOLUME
 from dagferry_server.fleet.sidecars import Report
 
 MAX_NAME_CHARACTERS = 253
 """A longer instance or component is truncated; the name of a pod may be as long."""
 MAX_VERSION_CHARACTERS = 63
+MAX_ID_CHARACTERS = 64
 
 _UNPRINTABLE = re.compile(r"[^\x20-\x7e\xa0-\ud7ff\ue000-\uffff]")
 """Also lone surrogates: bytes of a header that are not UTF-8 become such."""
 
 
-def report_of(headers: Mapping[str, str]) -> Report | None:
-    """Return what a request reports about its sender, truncated; ``None`` if it does not name an instance."""
+def report_of(headers: Mapping[str, str], pod: str | None = None) -> Report | None:
+    """Return what a request reports about its sender, truncated; ``None`` if it does not name an instance.
+
+    Also ``None`` for a sidecar that runs once: it is gone soon, so nobody may wait for it. ``pod`` is the pod that the
+    sender's credentials were issued to, if they name one: then the report is about this pod, whatever it says.
+    """
     instance = headers.get(INSTANCE)
-    if not instance:
+    if not instance or headers.get(ONCE) == "1":
         return None
     return Report(
-        instance=_clean(instance, MAX_NAME_CHARACTERS),
+        instance=_clean(pod or instance, MAX_NAME_CHARACTERS),
         component=_clean(headers.get(COMPONENT, ""), MAX_NAME_CHARACTERS),
         live=_clean(headers.get(LIVE, ""), MAX_VERSION_CHARACTERS),
         error=_clean(unquote(headers.get(ERROR, "")), MAX_ERROR_CHARACTERS),
         deregister=headers.get(DEREGISTER) == "1",
+        volume=_clean(headers.get(VOLUME, ""), MAX_ID_CHARACTERS),
+        log_id=_clean(headers.get(LOG, ""), MAX_ID_CHARACTERS),
     )
 
 

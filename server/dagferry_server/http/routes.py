@@ -27,6 +27,7 @@ from dagferry_core.protocol import (
     PATCH_TYPE,
     REQUEST_HEADERS,
     RETAINED,
+    STATUS_PATH,
     TO,
     VERSION,
     VERSION_PATH,
@@ -57,6 +58,7 @@ from dagferry_server.http.handlers.download import download
 from dagferry_server.http.handlers.files import file, files
 from dagferry_server.http.handlers.freeze import FreezeBody, freeze, unfreeze
 from dagferry_server.http.handlers.health import healthz, metrics, readyz
+from dagferry_server.http.handlers.status import status
 from dagferry_server.http.handlers.versions import version
 from dagferry_server.http.handlers.whoami import whoami
 from dagferry_server.http.models import (
@@ -67,6 +69,7 @@ from dagferry_server.http.models import (
     DeploysAnswer,
     DiffAnswer,
     FilesAnswer,
+    FleetStatusAnswer,
     FreezeAnswer,
     OneDeployAnswer,
     StatusAnswer,
@@ -257,6 +260,19 @@ ROUTES: tuple[Route, ...] = (
         summary="Who the caller is, and what the caller may do.",
         answer=WhoamiAnswer,
         errors=(StoreFull, StoreAway),
+    ),
+    Route(
+        method="GET",
+        path=STATUS_PATH,
+        scope="read",
+        handler=status,
+        summary="Whether every pod has the newest deploy live; given the status last seen, wait for another one.",
+        answer=FleetStatusAnswer,
+        not_modified=True,
+        parameters=(
+            Parameter("If-None-Match", "header", "The ETag last seen."),
+            Parameter("Prefer", "header", REQUEST_HEADERS["Prefer"]),
+        ),
     ),
     Route(
         method="GET",

@@ -8,7 +8,7 @@ from aiohttp import hdrs, web
 from pydantic import BaseModel
 
 from dagferry_core.errors import DagferryError
-from dagferry_server.auth.access import Scope
+from dagferry_core.tokens import Scope
 from dagferry_server.http.request_context import RequestContext
 
 Handler = Callable[[RequestContext], Awaitable[web.StreamResponse]]

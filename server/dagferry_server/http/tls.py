@@ -7,7 +7,7 @@ match never replace a working pair.
 import ssl
 
 from dagferry_core.errors import SetupError
-from dagferry_server.config.regular import read_regular
+from dagferry_runtime.regular import read_regular
 from dagferry_server.config.watched import MAX_WATCHED_BYTES, WatchedFile
 
 

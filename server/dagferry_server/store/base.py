@@ -74,8 +74,11 @@ class Store(ABC):
         """
 
     @abstractmethod
-    def prepare(self, deployment: str) -> None:
-        """Create what the deployment needs, with a log id if it has none; remove what an earlier run left behind."""
+    def prepare(self, deployment: str) -> bool:
+        """Create what the deployment needs, with a log id if it has none; remove what an earlier run left behind.
+
+        Return whether this made a new, empty log.
+        """
 
     @abstractmethod
     def log_id(self, deployment: str) -> str:

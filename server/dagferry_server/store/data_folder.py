@@ -3,6 +3,7 @@
 ::
 
     <root>/.lock                    locked (flock) while a server runs; no deployment can have this name
+    <root>/.check-*/                DAG files while they are checked; removed at the next start
     <root>/<deployment>/incoming/   scratch files of uploads; they have no names, or are removed at the next start
 
 Everything else in it belongs to the local store: see ``dagferry_server.store.local``.
@@ -12,11 +13,13 @@ import contextlib
 import errno
 import fcntl
 import os
+import shutil
 import tempfile
 from typing import BinaryIO
 
 from dagferry_core.errors import SetupError
 from dagferry_core.limits import PIECE_BYTES
+from dagferry_gate.ruff import FOLDER_PREFIX
 from dagferry_server.errors import StoreAway, StoreInUse
 from dagferry_server.store.base import storage_errors
 from dagferry_server.store.files import PRIVATE_FILE, TEMPORARY, make_folder, make_private, sweep, sync_folder
@@ -65,6 +68,13 @@ class DataFolder:
     def close(self) -> None:
         """Release the lock."""
         os.close(self._lock)
+
+    def remove_checks(self) -> None:
+        """Remove the DAG files that an earlier run was checking when it was killed."""
+        with contextlib.suppress(OSError):  # a volume that cannot be read now may be one later
+            for name in os.listdir(self.root):
+                if name.startswith(FOLDER_PREFIX):
+                    shutil.rmtree(os.path.join(self.root, name), ignore_errors=True)
 
     def prepare(self, deployment: str) -> None:
         """Create the deployment's scratch folder if missing, and remove what an earlier run left in it."""

@@ -91,8 +91,11 @@ class LocalStore(Store):
             # A backup may have been made before a log id was written, or without it.
             return [name for name in names if any(map(_exists, (self._id(name), self._deploys(name))))]
 
-    def prepare(self, deployment: str) -> None:
-        """Create the deployment's folders, with a log id if it has none, and remove what an earlier run left behind."""
+    def prepare(self, deployment: str) -> bool:
+        """Create the deployment's folders, with a log id if it has none, and remove what an earlier run left behind.
+
+        Return whether this made a new, empty log.
+        """
         with storage_errors(f"Preparing the store of {deployment}"):
             for folder in (self._folder(deployment), self._deploys(deployment), self._bundles(deployment)):
                 make_folder(folder)
@@ -108,9 +111,12 @@ class LocalStore(Store):
             self.log_id(deployment)
         except StoreDamaged as error:
             # A log with deploys is now one of unknown origin: sidecars follow the new id, with a warning.
-            if self.sequences(deployment):
+            has_deploys = bool(self.sequences(deployment))
+            if has_deploys:
                 log_failure("The log id cannot be read; a new one is written", error, deployment=deployment)
             self.new_log_id(deployment)
+            return not has_deploys
+        return False
 
     def log_id(self, deployment: str) -> str:
         """Return the random name of the deployment's log."""

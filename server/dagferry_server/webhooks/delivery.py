@@ -25,8 +25,8 @@ from dagferry_core.errors import SetupError
 from dagferry_core.protocol import JSON_TYPE
 from dagferry_follow.remote.connection import tls_context
 from dagferry_runtime.logs import fields
+from dagferry_runtime.regular import read_regular
 from dagferry_server.config.blocking import Blocking
-from dagferry_server.config.regular import read_regular
 from dagferry_server.metrics import Metrics
 from dagferry_server.webhooks.messages import Message
 from dagferry_server.webhooks.settings import Webhook, shown_url

@@ -154,8 +154,11 @@ def test_a_certificate_that_expires_soon_is_a_warning(at, secure) -> None:
 
 
 def test_https_where_http_is_spoken(dagferry, server) -> None:
-    text = failed(dagferry("doctor", "--server", server.url.replace("http:", "https:")), "tls")
+    done = dagferry("doctor", "--server", server.url.replace("http:", "https:"))
+    text = failed(done, "tls")
     assert "Write http:// in the server's URL" in text
+    assert "_ssl.c" not in text
+    assert [checks(done)[name][0] for name in ("dns", "proxy", "connection")] == ["ok", "ok", "ok"]
 
 
 def test_http_where_https_is_spoken(dagferry) -> None:

@@ -202,7 +202,7 @@ def test_a_pull_request_s_branch_is_the_one_it_comes_from() -> None:
 
 
 def test_facts_are_short_and_on_one_line() -> None:
-    found = from_job({**GITLAB, "CI_COMMIT_TITLE": "a\nb\x1b[31m" + "c" * 500})
+    found = from_job({**GITLAB, "CI_COMMIT_TITLE": "a\nb\x1b\u2028[31m" + "c" * 500})
     assert found.message.startswith("a b [31mcc")
     assert len(found.message) == MAX_FACT_CHARACTERS
 

@@ -121,3 +121,20 @@ def test_the_note_says_what_to_do() -> None:
     assert image_note(["Dockerfile", "plugins"]) == (
         "These need an image deploy; DAGs alone were sent: Dockerfile, plugins changed since the last deploy."
     )
+
+
+def test_a_record_is_never_longer_than_a_server_takes(project: Path) -> None:
+    write(project, {f"requirements-{'x' * 60}{n}.txt": b"" for n in range(4)})
+    found = record(project)
+    assert len(found) <= 200
+    assert found.startswith("Dockerfile=")
+    assert all(len(item.partition("=")[2]) == 8 for item in found.split())
+
+
+@pytest.mark.parametrize(
+    "name", ["requirements a.txt", "requirements=a.txt", "requirements\n.txt", "requirements\u2028.txt"]
+)
+def test_a_name_that_would_break_the_record_is_left_out(project: Path, name: str) -> None:
+    before = record(project)
+    write(project, {name: b""})
+    assert record(project) == before

@@ -78,6 +78,29 @@ def test_requests_report_the_sidecar_and_its_state(fake, server) -> None:
     assert "no-cache" in sent["Cache-Control"]
 
 
+def test_a_report_has_the_id_of_the_volume_and_of_the_log(fake) -> None:
+    server = Server(fake.url, "default", "pod-1", "worker", agent="test", volume="0123")
+    server.current("", 0, Report("v-1", None, "log-1"))
+    sent = fake.requests[-1][1]
+    assert (sent["Dagferry-Volume"], sent["Dagferry-Log"]) == ("0123", "log-1")
+    assert "Dagferry-Once" not in sent
+    server.current("", 0, Report("", None))
+    assert "Dagferry-Log" not in fake.requests[-1][1]
+    server.deregister(Report("v-1", None, "log-1"))
+    sent = fake.requests[-1][1]
+    assert (sent["Dagferry-Volume"], sent["Dagferry-Log"]) == ("0123", "log-1")
+    server.close()
+
+
+def test_who_runs_once_names_no_pod(fake) -> None:
+    server = Server(fake.url, "default", "pod-1", agent="test", once=True)
+    server.current("", 0, None)
+    sent = fake.requests[-1][1]
+    assert sent["Dagferry-Once"] == "1"
+    assert not {"Dagferry-Instance", "Dagferry-Volume", "Dagferry-Live", "Dagferry-Log"} & set(sent)
+    server.close()
+
+
 def test_an_error_text_is_never_truncated_within_an_escape(fake, server) -> None:
     for length in range(3):
         server.current("", 0, Report("", VolumeFailed("x" * length + "ö" * 300)))

@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -231,3 +232,63 @@ def test_a_root_has_one_owner_and_a_killed_one_does_not_count(path) -> None:
 def test_the_lock_is_a_flock_on_the_documented_file(path) -> None:
     with (path / ".trees" / "lock").open() as lock, pytest.raises(BlockingIOError):
         fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+
+
+# --- the id of the volume --------------------------------------------------------------------------------------------
+
+
+def test_a_volume_keeps_its_id_and_another_volume_has_another(path, root, tmp_path) -> None:
+    known = root.identity()
+    assert re.fullmatch("[0-9a-f]{32}", known)
+    assert root.identity() == known
+    root.close()
+    again = Root(str(path))
+    assert again.identity() == known, "after a restart"
+    again.close()
+    other = Root(str(tmp_path / "other"))
+    assert other.identity() != known
+    other.close()
+
+
+def test_nobody_asks_and_nothing_is_written(path, root) -> None:
+    root.close()
+    assert (path / ".trees" / "lock").read_bytes() == b""
+
+
+@pytest.mark.parametrize("damaged", [b"0123", b"x" * 32, b"0" * 33, b"0" * 31 + b"\n"])
+def test_an_id_that_is_damaged_is_replaced(path, root, damaged) -> None:
+    root.close()
+    lock = path / ".trees" / "lock"
+    lock.write_bytes(damaged)
+    again = Root(str(path))
+    known = again.identity()
+    assert lock.read_bytes() == known.encode() != damaged
+    again.close()
+
+
+def test_a_lock_that_is_made_again_has_the_same_id(path, root) -> None:
+    known = root.identity()
+    lock = path / ".trees" / "lock"
+    lock.unlink()
+    root.own()
+    assert lock.read_bytes() == known.encode()
+    assert root.identity() == known
+
+
+def test_a_volume_that_is_full_has_an_id_that_is_not_kept(path, root, monkeypatch, caplog) -> None:
+    monkeypatch.setattr(os, "pwrite", refuse(errno.ENOSPC))
+    known = root.identity()
+    assert len(known) == 32
+    assert root.identity() == known
+    assert "The volume's id cannot be kept" in caplog.text
+    assert (path / ".trees" / "lock").read_bytes() == b""
+
+
+def test_a_volume_whose_id_cannot_be_read_gets_another(path, root, monkeypatch) -> None:
+    known = root.identity()
+    root.close()
+    monkeypatch.setattr(os, "pread", refuse(errno.EIO))
+    again = Root(str(path))
+    assert re.fullmatch("[0-9a-f]{32}", again.identity())
+    assert again.identity() != known
+    again.close()

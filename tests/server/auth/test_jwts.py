@@ -349,6 +349,17 @@ async def test_kubernetes_a_service_account_is_known_by_namespace_and_name(local
             await local.caller(local.token(**claims))
 
 
+async def test_kubernetes_a_token_that_is_bound_to_a_pod_says_which(local: Local) -> None:
+    local.trust("kubernetes", '{ sub = "system:serviceaccount:airflow:*" }')
+    claims = kubernetes_claims(pod="worker-0")
+    assert (await local.caller(local.token(**claims))).pod == "worker-0"
+    assert (await local.caller(local.token(**kubernetes_claims()))).pod is None, "one that is bound to no pod"
+    for odd in (None, "worker-0", {"pod": "worker-0"}, {"pod": {"name": 7}}, {"pod": {"name": ""}}, {"pod": {}}):
+        assert (await local.caller(local.token(**{**claims, "kubernetes.io": odd}))).pod is None
+    local.trust("generic", '{ sub = "system:serviceaccount:airflow:worker" }')
+    assert (await local.caller(local.token(**claims))).pod is None, "another issuer may let anybody choose its claims"
+
+
 async def test_all_rules_that_match_add_up(local: Local) -> None:
     local.trust("github", '{ repository_id = "123" }')
     issuer, cached = local.trusted[0]

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from dagferry_core.errors import SetupError
+from dagferry_runtime.regular import read_regular
 from dagferry_server.config import watched
-from dagferry_server.config.regular import read_regular
 from dagferry_server.config.watched import MAX_WATCHED_BYTES, WatchedFile, running, watch
 from running import eventually
 

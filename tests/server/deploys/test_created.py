@@ -147,7 +147,7 @@ async def test_what_was_created_survives_a_restart(start) -> None:
     server = await start()
     assert (await current(server)).json["version"] == told["version"]
     again = (await create(server)).json
-    assert {**again, "version": "", "deployed_at": None} == row
+    assert {**again, "version": "", "deployed_at": None, "state": "EMPTY"} == row
 
 
 async def test_retention_removes_the_bundles_of_a_deleted_deployment_and_their_details(server, tmp_path) -> None:

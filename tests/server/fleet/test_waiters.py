@@ -21,13 +21,23 @@ async def test_all_waiting_requests_are_notified() -> None:
 
 async def test_a_wait_ends_by_itself() -> None:
     waiters = Waiters()
-    await waiters.wait(0.001)
+    assert await waiters.wait(0.001)
     assert len(waiters) == 0
+
+
+async def test_no_more_wait_than_may() -> None:
+    waiters = Waiters(most=1)
+    first = asyncio.create_task(waiters.wait(50))
+    await waiting(waiters, 1)
+    assert not await waiters.wait(50)
+    waiters.close()
+    assert await first
+    assert not await waiters.wait(50)
 
 
 async def test_no_wait_means_zero() -> None:
     waiters = Waiters()
-    await waiters.wait(0)
+    assert not await waiters.wait(0)
     assert len(waiters) == 0
 
 

@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
+from yarl import URL
 
 from credentials import TokensFile
 from dagferry_server import log_limit as loglimit
@@ -124,3 +125,12 @@ async def test_who_downloads_content_is_an_audit_line(start, tmp_path: Path, cap
         ("GET /{deployment}/dags/download", "token:ci", "client_disconnected"),
     ]
     assert [line["outcome"] for line in lines(caplog, "Request refused")] == ["forbidden"]
+
+
+@pytest.mark.parametrize("name", ["%0A", "a%C2%85b", "%E2%80%A8", "%05"])
+async def test_a_name_that_is_no_name_is_on_one_line_of_the_log(server, caplog, name) -> None:
+    await server.call("DELETE", URL(f"/-/deployments/{name}", encoded=True))
+    (line,) = lines(caplog, "Audit")
+    assert line["outcome"] == "deployment_not_found"
+    assert str(line["deployment"]).isprintable()
+    assert str(line["deployment"]).count("\\") == 1

@@ -153,6 +153,7 @@ GIT = {
     "author": "Ann <ann@example.com>",
     "repository": "acme/dags",
     "url": "https://git.example.com/acme/dags/commit/3b18e51",
+    "image": "Dockerfile=1a2b3c4d plugins=dags",
 }
 
 

@@ -2,9 +2,11 @@
 
 from urllib.parse import quote
 
+import pytest
+
 from dagferry_core.protocol import MAX_ERROR_CHARACTERS
 from dagferry_server.fleet.sidecars import Report
-from dagferry_server.http.reports import MAX_NAME_CHARACTERS, report_of
+from dagferry_server.http.reports import MAX_ID_CHARACTERS, MAX_NAME_CHARACTERS, report_of
 
 
 def test_a_report_is_read_from_the_headers() -> None:
@@ -14,8 +16,28 @@ def test_a_report_is_read_from_the_headers() -> None:
         "Dagferry-Live": "v1",
         "Dagferry-Error": quote("volume_failed: größer"),
         "Dagferry-Deregister": "1",
+        "Dagferry-Volume": "0123",
+        "Dagferry-Log": "abc",
     }
-    assert report_of(headers) == Report("pod-0", "worker", "v1", "volume_failed: größer", deregister=True)
+    assert report_of(headers) == Report("pod-0", "worker", "v1", "volume_failed: größer", True, "0123", "abc")
+
+
+def test_a_report_of_an_older_sidecar_has_no_volume() -> None:
+    assert report_of({"Dagferry-Instance": "pod-0"}) == Report(
+        "pod-0", "", "", "", deregister=False, volume="", log_id=""
+    )
+
+
+@pytest.mark.parametrize(("once", "counts"), [("1", False), ("0", True), ("", True)])
+def test_who_runs_once_is_nobody(once, counts) -> None:
+    assert (report_of({"Dagferry-Instance": "pod-0", "Dagferry-Once": once}) is not None) == counts
+
+
+def test_credentials_of_a_pod_speak_for_no_other() -> None:
+    found = report_of({"Dagferry-Instance": "worker-1"}, "worker-0")
+    assert found is not None
+    assert found.instance == "worker-0"
+    assert report_of({"Dagferry-Live": "v1"}, "worker-0") is None, "somebody in that pod who reports nothing"
 
 
 def test_who_does_not_say_who_they_are_is_nobody() -> None:
@@ -23,10 +45,12 @@ def test_who_does_not_say_who_they_are_is_nobody() -> None:
 
 
 def test_what_is_too_long_is_truncated_and_what_a_terminal_would_obey_is_replaced() -> None:
-    found = report_of({"Dagferry-Instance": "x" * 5000, "Dagferry-Error": quote("\x1b[2J\n" + "y" * 5000)})
+    long = {"Dagferry-Instance": "x" * 5000, "Dagferry-Error": quote("\x1b[2J\n" + "y" * 5000)}
+    found = report_of({**long, "Dagferry-Volume": "f" * 5000, "Dagferry-Log": "f" * 5000})
     assert found is not None
     assert len(found.instance) == MAX_NAME_CHARACTERS
     assert len(found.error) == MAX_ERROR_CHARACTERS
+    assert len(found.volume) == len(found.log_id) == MAX_ID_CHARACTERS
     assert found.error.startswith("?[2J?y")
     odd = report_of({"Dagferry-Instance": "a\tb\udce9\ud800é\ue000"})
     assert odd is not None

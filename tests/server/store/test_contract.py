@@ -118,6 +118,14 @@ def test_newer_entries_are_those_that_follow_without_a_gap(store) -> None:
     assert store.newer("prod", 10**12 - 1) == []
 
 
+def test_a_log_is_new_once(make) -> None:
+    store = make()
+    assert store.prepare("prod")
+    assert not store.prepare("prod")
+    assert not make().prepare("prod")
+    assert store.prepare("staging")
+
+
 def test_details_are_read_as_they_were_written_and_are_no_entries(store, make) -> None:
     store.put_details("prod", 1, NONCE, b"details")
     assert store.sequences("prod") == []

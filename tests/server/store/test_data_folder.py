@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from dagferry_core.errors import SetupError
+from dagferry_gate.ruff import FOLDER_PREFIX
 from dagferry_server.errors import StoreAway, StoreInUse
 from dagferry_server.store.data_folder import DataFolder
 from dagferry_server.store.files import TEMPORARY
@@ -46,6 +47,15 @@ def test_a_scratch_file_has_no_name(tmp_path) -> None:
         with folder.scratch_file("prod") as file:
             file.write(b"something")
             assert os.listdir(tmp_path / "prod" / "incoming") == []
+
+
+def test_dag_files_that_a_killed_server_was_checking_are_removed(tmp_path) -> None:
+    with closing(DataFolder(str(tmp_path))) as folder:
+        (tmp_path / f"{FOLDER_PREFIX}x1" / "sub").mkdir(parents=True)
+        (tmp_path / f"{FOLDER_PREFIX}x1" / "sub" / "0.py").write_text("secret = 1")
+        (tmp_path / "check-1").mkdir()
+        folder.remove_checks()
+        assert sorted(os.listdir(tmp_path)) == [".lock", "check-1"]
 
 
 def test_scratch_files_of_a_server_that_was_killed_are_swept(tmp_path) -> None:

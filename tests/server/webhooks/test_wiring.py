@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from credentials import TokensFile
+from dagferry_core.protocol import COMPONENT, ERROR, INSTANCE, LIVE
 from harness import pack
 from running import A, B, Running, eventually
 from webhook_receiver import SECRET, Receiver
@@ -129,3 +130,25 @@ async def test_neither_the_start_nor_a_reload_logs_a_url(start, flags, receiver,
     said = str([(record.message, getattr(record, "fields", None)) for record in caplog.records])
     assert "canary" not in said
     assert "'http://127.0.0.1:" in said
+
+
+async def test_a_fleet_that_degrades_and_recovers_is_told(start, flags, receiver, monkeypatch) -> None:
+    monkeypatch.setattr("dagferry_server.fleet.fleet.COALESCE_SECONDS", 0.01)
+    server = await start(*flags)
+    server.service.deployments["prod"].fleet.first_of_all()
+    version = (await server.deploy(A, "prod"))["version"]
+
+    async def report(error: str) -> None:
+        headers = {INSTANCE: "worker-0", COMPONENT: "worker", LIVE: version, ERROR: error}
+        assert (await server.call("GET", "/prod/dags/current", headers=headers)).status == 200
+
+    async def last(event: str) -> None:
+        await eventually(event, lambda: receiver.received and receiver.received[-1].json["event"] == event)
+
+    await report("")
+    await report("disk_full: The volume is full.")
+    await last("degraded")
+    assert "worker-0" in receiver.received[-1].json["reason"]
+    await report("")
+    await last("recovered")
+    assert [request.json["event"] for request in receiver.received] == ["deployed", "degraded", "recovered"]

@@ -4,7 +4,7 @@ from collections.abc import Collection
 
 from aiohttp import web
 
-from dagferry_server.auth.access import SCOPES, Scope
+from dagferry_core.tokens import SCOPES, Scope
 from dagferry_server.deploys.deployment import Deployment
 from dagferry_server.http.models import (
     CreateAnswer,
@@ -60,6 +60,7 @@ def _row(context: RequestContext, deployment: Deployment, scopes: list[str]) -> 
     current = None if deployment.fault else deployment.current
     return DeploymentAnswer(
         name=deployment.name,
+        state=deployment.fleet.status().state.value,
         version=current.version if current else "",
         deployed_at=current.time if current else None,
         disabled=deployment.settings.disabled,

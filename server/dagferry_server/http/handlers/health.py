@@ -36,6 +36,8 @@ async def metrics(context: RequestContext) -> web.StreamResponse:
     """Send the metrics in Prometheus' text format."""
     service = context.service
     deployments = list(service.deployments.values())
+    for deployment in deployments:
+        deployment.fleet.status()
     service.metrics.token_expiry.set(service.authenticator.token_expiry)
     reloads = {**service.reloads, **context.state.reloads}
     text = await asyncio.to_thread(service.metrics.render, deployments, reloads, service.clock())

@@ -2,26 +2,8 @@
 
 import asyncio
 
-import pytest
-
-from dagferry_server.http.handlers.current import MAX_WAIT_SECONDS, wait_seconds
+from dagferry_server.fleet.sidecars import Offer
 from running import A, B, Running, eventually
-
-
-@pytest.mark.parametrize(
-    ("header", "seconds"),
-    [("wait=30", 30), ("wait=0", 0), ("respond-async, wait=7", 7), ("WAIT = 7", 7), ('wait="7"', 7), ("wait=7; a=b", 7),
-     ("wait=51", MAX_WAIT_SECONDS), ("wait=999999", MAX_WAIT_SECONDS)],
-)  # fmt: skip
-def test_a_preferred_wait_is_taken_up_to_50_s(header, seconds) -> None:
-    assert wait_seconds(header) == seconds
-
-
-@pytest.mark.parametrize(
-    "header", ["", "wait", "wait=", "wait=-1", "wait=1.5", "wait=x", "await=5", "wait=5s", "wait=" + "9" * 20]
-)
-def test_what_is_no_wait_is_ignored(header) -> None:
-    assert wait_seconds(header) == 0
 
 
 def waiting(server: Running, deployment: str = "default") -> int:
@@ -80,7 +62,7 @@ async def test_who_has_seen_something_else_does_not_wait(server) -> None:
 
 
 async def test_a_wait_that_ends_without_a_change_is_304(server, monkeypatch) -> None:
-    monkeypatch.setattr("dagferry_server.http.handlers.current.MAX_WAIT_SECONDS", 0.01)
+    monkeypatch.setattr("dagferry_server.http.long_poll.MAX_WAIT_SECONDS", 0.01)
     assert (await (await wait_for(server, "none"))).status == 304
 
 
@@ -133,14 +115,47 @@ async def test_who_hangs_up_waits_no_longer(server) -> None:
 
 
 async def test_a_sidecar_is_known_by_what_it_says_until_it_deregisters(server) -> None:
-    who = {"Dagferry_Instance": "pod-0", "Dagferry_Component": "worker", "Dagferry_Live": "v1"}
+    who = {"Dagferry_Instance": "pod-0", "Dagferry_Component": "worker", "Dagferry_Live": "v1", "Dagferry_Volume": "a"}
     await server.get("/default/dags/current", **who)
-    known = server.service.deployments["default"].sidecars.known
-    assert (known["pod-0"].component, known["pod-0"].live) == ("worker", "v1")
+    known = server.service.deployments["default"].fleet.sidecars.known
+    sidecar = known["pod-0", "a"]
+    assert (sidecar.component, sidecar.live) == ("worker", "v1")
     assert await server.metric('known_sidecars{deployment="default"}') == 1
     # It is answered at once, whatever it says of waiting.
     assert (await (await wait_for(server, "none", Dagferry_Deregister="1", **who))).status == 304
     assert known == {}
+
+
+async def test_a_sidecar_that_runs_once_is_nobody(server) -> None:
+    await server.get("/default/dags/current", Dagferry_Instance="pod-0", Dagferry_Once="1")
+    assert server.service.deployments["default"].fleet.sidecars.known == {}
+
+
+async def test_who_claims_the_current_version_is_offered_it_once_though_it_has_seen_it(server) -> None:
+    version = (await server.deploy(A))["version"]
+    who = {"Dagferry_Instance": "pod-0", "Dagferry_Live": version, "If_None_Match": f'"{version}"'}
+    told = await server.get("/default/dags/current", **who)
+    assert (told.status, told.json["version"]) == (200, version)
+    assert (await server.get("/default/dags/current", **who)).status == 304
+    other = await server.get("/default/dags/current", **{**who, "Dagferry_Volume": "b"})
+    assert other.status == 200, "another pod of that name was not"
+    anonymous = await server.get("/default/dags/current", If_None_Match=f'"{version}"', Dagferry_Live=version)
+    assert anonymous.status == 304, "who does not name a pod is none"
+
+
+async def test_a_sidecar_is_present_while_its_request_waits(server) -> None:
+    version = (await server.deploy(A))["version"]
+    who = {"Dagferry_Instance": "pod-0", "Dagferry_Live": version}
+    await server.get("/default/dags/current", **who)
+    (sidecar,) = server.service.deployments["default"].fleet.sidecars.known.values()
+    assert sidecar.open == 0
+    waiter = await wait_for(server, version, **who)
+    await eventually("the waiter", lambda: waiting(server) == 1)
+    assert sidecar.open == 1
+    second = (await server.deploy(B))["version"]
+    assert (await waiter).json["version"] == second
+    await eventually("the end of the request", lambda: sidecar.open == 0)
+    assert sidecar.offered == Offer(server.service.deployments["default"].log_id, second)
 
 
 async def test_who_waits_is_counted(server) -> None:

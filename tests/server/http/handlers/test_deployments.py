@@ -17,6 +17,7 @@ async def test_each_deployment_is_shown_with_its_state(start, tmp_path) -> None:
         "deployments": [
             {
                 "name": "old",
+                "state": "EMPTY",
                 "version": "",
                 "deployed_at": None,
                 "disabled": "it moves",
@@ -27,6 +28,7 @@ async def test_each_deployment_is_shown_with_its_state(start, tmp_path) -> None:
             },
             {
                 "name": "prod",
+                "state": "UNKNOWN",
                 "version": told["version"],
                 "deployed_at": deployed_at,
                 "disabled": None,

@@ -27,7 +27,7 @@ async def test_it_has_what_was_added_changed_and_removed(server, versions) -> No
     assert answer.json == {
         "from": versions[0],
         "to": versions[2],
-        "added": [{"path": "new/dag.py", "size": 4, "sha256": sha(b"new\n")}],
+        "added": [{"path": "new/dag.py", "size": 4, "mode": 420, "sha256": sha(b"new\n")}],
         "changed": [
             {
                 "path": "shop.py",
@@ -39,7 +39,7 @@ async def test_it_has_what_was_added_changed_and_removed(server, versions) -> No
                 "sha256": sha(b"rate = 22\n"),
             }
         ],
-        "removed": [{"path": "sql/load.sql", "size": 9, "sha256": sha(b"select 1\n")}],
+        "removed": [{"path": "sql/load.sql", "size": 9, "mode": 420, "sha256": sha(b"select 1\n")}],
         "cut": False,
     }
 

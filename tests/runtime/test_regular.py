@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from dagferry_core.errors import SetupError
+from dagferry_runtime.regular import read_regular
 from dagferry_server.auth.fetch import FetchFailed, credentials
 from dagferry_server.auth.issuers import KeySource
-from dagferry_server.config.regular import read_regular
 from dagferry_server.http.tls import watched_certificate
 from issuer import make_certificate
 

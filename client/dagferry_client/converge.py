@@ -1,0 +1,158 @@
+"""``--wait``: waits until a deploy is live in every pod, and says what keeps it from being so.
+
+Only the state ``HEALTHY`` with exactly this version ends the wait with success; that a server knows no pod is never a
+success. A server that does not answer in between is asked again until the time is over.
+"""
+
+import re
+import time
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from dagferry_client.api import Api, Status
+from dagferry_client.deploy_log import Deployed
+from dagferry_client.errors import ClientError, ConnectionLost, NotConverged
+from dagferry_client.output import MAX_LISTED
+from dagferry_client.run import OptionalValue
+from dagferry_core.errors import DagferryError
+from dagferry_core.protocol import MAX_WAIT_SECONDS
+
+DEFAULT_WAIT = "60s"
+MAX_WAIT_LIMIT_SECONDS = 3600
+PAUSE_SECONDS = 1.0
+"""The pause after a server did not answer, or said at once that there is no news: something on the way keeps it from
+waiting."""
+HEALTHY = "HEALTHY"
+LIVE = "live"
+_UNITS = {"": 1, "s": 1, "m": 60}
+_DURATION = re.compile(r"([0-9]{1,6})([sm]?)")
+
+
+class Seconds(click.ParamType):  # type: ignore[type-arg]  # generic only in newer clicks
+    """A time such as ``60``, ``60s`` or ``5m``, as whole seconds."""
+
+    name = "seconds"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the seconds that ``value`` is."""
+        match = _DURATION.fullmatch(str(value))
+        seconds = int(match[1]) * _UNITS[match[2]] if match else 0
+        if not 1 <= seconds <= MAX_WAIT_LIMIT_SECONDS:
+            self.fail(f"{value!r} is not a time from 1s to {MAX_WAIT_LIMIT_SECONDS // 60}m, such as 60s.", param, ctx)
+        return seconds
+
+
+wait_option = click.option(
+    "--wait",
+    cls=OptionalValue,
+    bare=DEFAULT_WAIT,
+    type=Seconds(),
+    metavar="[=TIME]",
+    help=f"Wait until it is live in every pod, for at most this time ({DEFAULT_WAIT}, or such as --wait=5m).",
+)
+"""The option of all commands that can wait; its value is in whole seconds, ``None`` without it."""
+
+
+def wait_until_live(
+    api: Api, deployment: str, deployed: Deployed, seconds: float, say: Callable[[str], None]
+) -> Status:
+    """Wait until what was deployed is live in every pod; return the status that shows it.
+
+    ``say`` gets a sentence whenever something changes. Raises ``NotConverged`` after ``seconds``, and as soon as there
+    is a newer deploy; the error of the request if the server does not answer at the end, or refuses to.
+    """
+    wait = _Wait(api, deployment, deployed, say)
+    until = time.monotonic() + seconds
+    while True:
+        asked = time.monotonic()
+        if status := wait.look(until - asked):
+            return status
+        now = time.monotonic()
+        left = until - now
+        if left <= 0:
+            raise wait.error or _not_live(deployment, deployed.version, wait.status, seconds)
+        if wait.error or left < 1 or (not wait.news and now - asked < PAUSE_SECONDS):
+            time.sleep(min(PAUSE_SECONDS, left))
+
+
+class _Wait:
+    """What is known while a deploy is waited for.
+
+    ``error`` is why the last request had no answer; ``news`` is whether it said something new.
+    """
+
+    def __init__(self, api: Api, deployment: str, deployed: Deployed, say: Callable[[str], None]) -> None:
+        self._api = api
+        self._deployment = deployment
+        self._deployed = deployed
+        self._say = say
+        self._tag = self._said = ""
+        self.status: Status | None = None
+        self.error: DagferryError | None = None
+        self.news = False
+
+    def look(self, left: float) -> Status | None:
+        """Ask once, for at most ``left`` seconds; return the status if the deploy is live everywhere."""
+        wait = max(0, min(MAX_WAIT_SECONDS, int(left))) if self._tag else 0
+        try:
+            found, self._tag = self._api.status(self._deployment, tag=self._tag, wait=wait)
+        except (ClientError, ConnectionLost) as error:
+            if isinstance(error, ClientError) and error.retry_after is None:
+                raise
+            self.error = error
+            return None
+        self.error = None
+        self.news = found is not None
+        self.status = status = found or self.status
+        if status is None:
+            return None
+        if status.sequence > self._deployed.sequence:
+            raise _superseded(self._deployment, self._deployed.version, status)
+        if status.state == HEALTHY and status.version == self._deployed.version and status.counts.live:
+            return status
+        now = progress(status, self._deployed.version)
+        if now != self._said:
+            self._say(now)
+            self._said = now
+        return None
+
+
+def progress(status: Status, version: str) -> str:
+    """Return one sentence about how far the fleet is."""
+    if status.version != version:
+        return f"The server does not show {version} yet."
+    if not status.counts.known:
+        return "No pod is known yet."
+    kinds = {"behind": status.counts.behind, "failing": status.counts.failing, "lost": status.counts.lost}
+    more = "".join(f", {number} {name}" for name, number in kinds.items() if number)
+    return f"{status.state}: {status.counts.live} of {status.counts.known} pods live{more}."
+
+
+def live_sentence(status: Status) -> str:
+    """Return what to say when a deploy is live."""
+    pods = f"all {status.counts.live} pods" if status.counts.live != 1 else "the only pod"
+    return (
+        f"{status.version} is live in {pods}. Airflow shows changed DAGs when its DAG processor has parsed the files."
+    )
+
+
+def _superseded(deployment: str, version: str, status: Status) -> NotConverged:
+    return NotConverged(
+        f"{version} was deployed to {deployment}, but {status.version} was deployed after it.",
+        "See by whom: dagferry history",
+    )
+
+
+def _not_live(deployment: str, version: str, status: Status | None, seconds: float) -> NotConverged:
+    said = f"{version} was deployed to {deployment}, but is not live in every pod after {seconds:.0f} s"
+    if status is None or not status.counts.known:
+        return NotConverged(
+            f"{said}: no pod is known.", "Does a sidecar follow this deployment of this server? See: dagferry status"
+        )
+    late = [sidecar for sidecar in status.sidecars if sidecar.state != LIVE or sidecar.live != version]
+    named = [f"{one.instance} ({one.state}{': ' + one.error if one.error else ''})" for one in late[:MAX_LISTED]]
+    more = f" and {len(late) - MAX_LISTED} more" if len(late) > MAX_LISTED else ""
+    pods = f" {', '.join(named)}{more}." if named else ""
+    return NotConverged(f"{said}: {status.reason}{pods}")

@@ -1,0 +1,257 @@
+"""Whether every pod has the newest deploy live: a pure function of the known sidecars, the deploy log and the clock.
+
+It never shows a false green. ``HEALTHY`` needs evidence from each pod since the deploy: the server offered it exactly
+this version of this log, and afterwards it reported it as live, without an error. Everything else is another state:
+
+- ``EMPTY``: nothing is deployed.
+- ``UNKNOWN``: the newest deploy cannot be read, not every pod can have been heard yet, or no pod is known.
+- ``DEGRADED``: a pod reports an error, vanished, claims a version that this log does not have, or lacks a deploy for
+  longer than ``converge_seconds``; or there are fewer pods of a component than expected.
+- ``DEPLOYING``: some pods lack the newest deploy, none for longer than that.
+
+Ages are on a monotonic clock. What changes because time passes, changes at ``valid_until``.
+"""
+
+import math
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from enum import Enum
+from typing import NamedTuple
+
+from dagferry_core.names import version_sequence
+from dagferry_follow.errors import AwaitingFirstDeploy
+from dagferry_server.fleet.sidecars import LOST_AFTER_SECONDS, LOST_SHOWN_SECONDS, MAX_SIDECARS, Offer, Sidecar
+
+MAX_NAMED = 3
+"""How many pods a reason names."""
+SHOWN_ID_CHARACTERS = 8
+"""How much of the id on a pod's volume is shown. All of it lets its holder report as this pod."""
+_TOO_EARLY = f"The server has not run for {LOST_AFTER_SECONDS:.0f} s yet, so it may not know all pods."
+_HAS = ("has", "have")
+
+
+class State(str, Enum):
+    """The state of a fleet."""
+
+    EMPTY = "EMPTY"
+    UNKNOWN = "UNKNOWN"
+    DEPLOYING = "DEPLOYING"
+    HEALTHY = "HEALTHY"
+    DEGRADED = "DEGRADED"
+
+
+class PodState(str, Enum):
+    """The state of one pod."""
+
+    LIVE = "live"
+    """It has the newest deploy live."""
+    BEHIND = "behind"
+    FAILING = "failing"
+    """It reports an error."""
+    LOST = "lost"
+    """It vanished without deregistering."""
+    CLAIMS_UNKNOWN = "claims_unknown"
+    """It claims a version that this log does not have, or that it was never offered."""
+
+
+class Facts(NamedTuple):
+    """What is known of a deployment, and, in the last three, since when.
+
+    ``version`` and ``sequence`` are those of the current deploy, empty and 0 if there is none; ``head`` is the highest
+    sequence of the log. ``version_of`` returns the version of a sequence, if it is known. ``fault`` says why the newest
+    deploy is not known; it is empty if it is. ``became`` has the sequences of deploys in ascending order, each with the
+    time at which it became current here; the first one stands for everything before it.
+    """
+
+    deployment: str
+    log_id: str
+    version: str
+    sequence: int
+    head: int
+    version_of: Callable[[int], str | None]
+    fault: str
+    expected: Mapping[str, int]
+    converge_seconds: int
+    became: Sequence[tuple[int, float]] = ()
+    all_heard_at: float = 0.0
+    """When every pod there is has been heard: one full wait after the server opened the log."""
+    crowded_until: float = 0.0
+    """Until then a pod that was forgotten for lack of room may still be there."""
+
+
+class Pod(NamedTuple):
+    """One pod; ``lag`` is for how many seconds it has lacked a deploy, ``silent`` how long ago it was seen."""
+
+    instance: str
+    id: str
+    component: str
+    live: str
+    error: str
+    state: PodState
+    silent: float
+    lag: float
+
+
+class Status(NamedTuple):
+    """The state of a fleet, and one plain sentence why. ``valid_until`` is when time alone may change it."""
+
+    state: State
+    reason: str
+    pods: tuple[Pod, ...]
+    valid_until: float
+
+    @property
+    def counts(self) -> Mapping[PodState, int]:
+        """How many pods there are of each state."""
+        return Counter(pod.state for pod in self.pods)
+
+
+def judge(facts: Facts, sidecars: Iterable[Sidecar], now: float) -> Status:
+    """Return the status of a deployment's fleet at ``now``, on the clock of the sidecars."""
+    current = Offer(facts.log_id, facts.version) if facts.version else None
+    moments = [facts.all_heard_at, facts.crowded_until]
+    pods, late = [], []
+    for sidecar in sidecars:
+        state = _state_of(sidecar, facts, current, now)
+        lacks_since = _lacks_since(sidecar, facts, current)
+        pod = Pod(
+            sidecar.instance,
+            sidecar.volume[:SHOWN_ID_CHARACTERS],
+            sidecar.component,
+            sidecar.live,
+            sidecar.error,
+            state,
+            0.0 if sidecar.open else now - sidecar.seen,
+            0.0 if lacks_since is None else now - lacks_since,
+        )
+        pods.append(pod)
+        lost_at = sidecar.lost_at(now)
+        moments += [lost_at, lost_at + LOST_SHOWN_SECONDS]
+        if lacks_since is not None and (state is PodState.BEHIND or _awaits_confirmation(pod, current)):
+            late_at = lacks_since + facts.converge_seconds
+            moments.append(late_at)
+            if late_at <= now:
+                late.append(pod)
+    pods.sort()
+    late.sort()
+    valid_until = min((moment for moment in moments if moment > now), default=math.inf)
+    return Status(*_judged(facts, pods, late, now), tuple(pods), valid_until)
+
+
+def _state_of(sidecar: Sidecar, facts: Facts, current: Offer | None, now: float) -> PodState:
+    if sidecar.is_lost(now):
+        return PodState.LOST
+    # Until the first deploy, pods say that they wait for it; that does not count as a failure.
+    if sidecar.error and not sidecar.error.startswith(AwaitingFirstDeploy.code):
+        return PodState.FAILING
+    if current and sidecar.confirmed == current:
+        return PodState.LIVE
+    if current and sidecar.live == current.version:
+        return PodState.CLAIMS_UNKNOWN
+    return PodState.BEHIND if _is_in_log(sidecar, facts) else PodState.CLAIMS_UNKNOWN
+
+
+def _is_in_log(sidecar: Sidecar, facts: Facts) -> bool:
+    sequence = _sequence_of(sidecar.live)
+    if sequence == 0:
+        return True
+    if sequence is None or sequence > facts.head or sidecar.log_id not in {"", facts.log_id}:
+        return False
+    return facts.version_of(sequence) in {None, sidecar.live}
+
+
+def _sequence_of(live: str) -> int | None:
+    """Return the sequence that a version carries, 0 for a pod that has no deploy live, ``None`` for anything else."""
+    if live in _NO_DEPLOY:
+        return 0
+    try:
+        return version_sequence(live)
+    except ValueError:
+        return None
+
+
+_NO_DEPLOY = frozenset({"", "seed", "empty"})
+"""What a pod reports that has nothing live, or what its sidecar publishes until the first deploy."""
+
+
+def _lacks_since(sidecar: Sidecar, facts: Facts, current: Offer | None) -> float | None:
+    """Return since when a pod has lacked a deploy: since the oldest one that it lacks became current, or it was new.
+
+    ``None``: it lacks none.
+    """
+    if current is None or sidecar.confirmed == current:
+        return None
+    has = facts.sequence - 1 if sidecar.live == current.version else _sequence_of(sidecar.live) or 0
+    place = bisect_right(facts.became, (has, math.inf))
+    return max(facts.became[place][1], sidecar.first_seen) if place < len(facts.became) else None
+
+
+def _awaits_confirmation(pod: Pod, current: Offer | None) -> bool:
+    """Return whether a pod claims the newest deploy and was not offered it yet, as when its init container was."""
+    return pod.state is PodState.CLAIMS_UNKNOWN and current is not None and pod.live == current.version
+
+
+def _judged(facts: Facts, pods: Sequence[Pod], late: Sequence[Pod], now: float) -> tuple[State, str]:
+    """Return the first state for which there is a reason: ``HEALTHY`` is what is left."""
+    name, version = facts.deployment, facts.version
+    behind = [pod for pod in pods if pod.state is not PodState.LIVE]
+    every = "The only pod has" if len(pods) == 1 else f"All {len(pods)} pods have"
+    reasons = (
+        (State.UNKNOWN, f"Which deploy of {name} is the newest is not known. {facts.fault}" if facts.fault else ""),
+        (State.EMPTY, "" if version else f"Nothing was deployed to {name} yet."),
+        (State.UNKNOWN, _TOO_EARLY if now < facts.all_heard_at else ""),
+        (State.DEGRADED, _wrong(facts, pods, late)),
+        (State.UNKNOWN, f"More than {MAX_SIDECARS} pods follow {name}." if now < facts.crowded_until else ""),
+        (State.UNKNOWN, "" if pods else f"No pod follows {name}, as far as this server knows."),
+        (State.DEPLOYING, f"{_Names(pods).of(behind, *_HAS)} not reported {version} as live yet." if behind else ""),
+        (State.HEALTHY, f"{every} {version} live."),
+    )
+    return next((state, reason) for state, reason in reasons if reason)
+
+
+def _wrong(facts: Facts, pods: Sequence[Pod], late: Sequence[Pod]) -> str:
+    """Return what is wrong with the fleet, the worst first; empty if nothing is."""
+    current = Offer(facts.log_id, facts.version)
+    names = _Names(pods)
+    unknown = [pod for pod in _those(pods, PodState.CLAIMS_UNKNOWN) if not _awaits_confirmation(pod, current)]
+    if unknown:
+        live = unknown[0].live
+        is_above = (_sequence_of(live) or 0) > facts.head
+        why = f"is above the head of this deploy log, {facts.head}" if is_above else "is not in this deploy log"
+        return f"{names.of(unknown, 'claims', 'claim')} to have {live} live, which {why}."
+    if failing := _those(pods, PodState.FAILING):
+        return f"{names.of(failing, 'reports', 'report')} an error: {failing[0].error.rstrip('.')}."
+    if lost := _those(pods, PodState.LOST):
+        return f"{names.of(lost, *_HAS)} vanished without deregistering."
+    if late:
+        return f"{names.of(late, *_HAS)} lacked the newest deploy for more than {facts.converge_seconds} s."
+    there = Counter(pod.component for pod in pods)
+    for component, number in facts.expected.items():
+        if there[component] < number:
+            are = "is" if there[component] == 1 else "are"
+            return f"{there[component]} of {number} expected pods of {component} {are} there."
+    return ""
+
+
+def _those(pods: Iterable[Pod], state: PodState) -> list[Pod]:
+    return [pod for pod in pods if pod.state is state]
+
+
+class _Names:
+    """How pods are named in a reason: with the ids on their volumes where several have one name."""
+
+    def __init__(self, pods: Iterable[Pod]) -> None:
+        self._times = Counter(pod.instance for pod in pods)
+
+    def of(self, pods: Sequence[Pod], one: str, several: str) -> str:
+        """Return the names of the first pods, how many more there are, and the verb that fits."""
+        shown = [self._name(pod) for pod in pods[:MAX_NAMED]]
+        if len(pods) == 1:
+            return f"{shown[0]} {one}"
+        more = [f"{len(pods) - MAX_NAMED} more"] if len(pods) > MAX_NAMED else []
+        *first, last = [*shown, *more]
+        return f"{', '.join(first)} and {last} {several}"
+
+    def _name(self, pod: Pod) -> str:
+        return f"{pod.instance} ({pod.id or 'without id'})" if self._times[pod.instance] > 1 else pod.instance
