@@ -127,7 +127,7 @@ def test_a_newcomer_deploys_is_stopped_overrides_sees_what_is_wrong_and_undoes_i
     good = orders.read_text().replace("@hourly", "@daily")
     orders.write_text(good)
     assert f"live in all {PODS} pods" in newcomer.types("deploy", "-m", "Orders once a day", "--wait")
-    assert "Unchanged" in newcomer.types("deploy")
+    assert "Nothing was deployed: prod has exactly this" in newcomer.types("deploy")
     history = newcomer.asks("history")["deploys"]
     assert [(one["sequence"], one["actor"], one["description"]) for one in history] == [
         (2, "token:alice", "Orders once a day"),
