@@ -50,24 +50,29 @@ class DeployGate:
         self._gate = gate
         self._metrics = metrics
 
-    def check_early(self, deployment: Deployment, tree: Tree, request: DeployRequest) -> Checked | None:
-        """Look at the contents of ``tree``, which is part of what will be judged; ``None``: that is not needed.
+    def looks(self, deployment: Deployment, request: DeployRequest) -> bool:
+        """Return whether ``check_early`` is needed."""
+        return _level(deployment, request) != "off"
 
-        Raises what reading the tree raises.
-        """
-        settings = deployment.settings
-        rules = settings.gate_rules
-        if _level(deployment, request) == "off":
-            return None
+    def check_early(self, deployment: Deployment, tree: Tree) -> Checked:
+        """Look at the contents of ``tree``, which is part of what will be judged. Raises what reading it raises."""
+        rules = deployment.settings.gate_rules
         started = time.monotonic()
         found = self._check(tree, rules)
         seconds = time.monotonic() - started
         self._metrics.gate_seconds.labels(deployment.name).observe(seconds)
-        who = fields(deployment=deployment.name, digest=tree.manifest.digest, seconds=round(seconds, 3))
         if isinstance(found, CheckFailed):
             log_failure("The DAG files could not be checked", found, deployment=deployment.name)
         else:
-            log.info("DAG files checked", extra={**who, **fields(problems=found.problem_count)})
+            log.info(
+                "DAG files checked",
+                extra=fields(
+                    deployment=deployment.name,
+                    digest=tree.manifest.digest,
+                    problems=found.problem_count,
+                    seconds=round(seconds, 3),
+                ),
+            )
         return Checked(tree.manifest.digest, rules, found)
 
     def __call__(self, deployment: Deployment, tree: Tree, old: Tree | None, request: DeployRequest) -> list[str]:
@@ -140,8 +145,8 @@ class DeployGate:
         """Count and log a refusal."""
         if not request.dry_run:
             self._metrics.refusals.labels(deployment.name, kind.code).inc()
-        who = fields(deployment=deployment.name, actor=request.actor, kind=request.kind, dry_run=request.dry_run)
-        log.warning("Deploy refused", extra={**who, **fields(code=kind.code, **more)})
+        who = {"deployment": deployment.name, "actor": request.actor, "kind": request.kind, "dry_run": request.dry_run}
+        log.warning("Deploy refused", extra=fields(**who, code=kind.code, **more))
 
 
 def _level(deployment: Deployment, request: DeployRequest) -> GateLevel:

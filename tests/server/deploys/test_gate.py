@@ -270,11 +270,15 @@ async def test_unchanged_content_is_not_looked_at(start) -> None:
 async def test_after_a_rule_changed_in_between_the_new_one_counts(start, monkeypatch) -> None:
     server = await start("--airflow-python", "3.12")
     deployment = server.service.deployments["default"]
+    loop = asyncio.get_running_loop()
     real = DeployGate.check_early
+
+    async def reload() -> None:
+        deployment.configure(deployment.settings.model_copy(update={"airflow_python": "3.11"}))
 
     def check_early(self, *arguments):
         checked = real(self, *arguments)
-        deployment.configure(deployment.settings.model_copy(update={"airflow_python": "3.11"}))
+        asyncio.run_coroutine_threadsafe(reload(), loop).result()
         return checked
 
     monkeypatch.setattr(DeployGate, "check_early", check_early)
