@@ -6,6 +6,7 @@ The repository is served by ``git daemon``: no TLS and no login, which a real on
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -75,6 +76,7 @@ class GitSync:
                 stdout=out,
                 stderr=out,
                 env={**os.environ, "HOME": str(root.parent)},
+                start_new_session=True,
             )
 
     @property
@@ -87,9 +89,9 @@ class GitSync:
 
     def stop(self) -> None:
         """End it, and remove its folder."""
-        self._process.terminate()
+        os.killpg(self._process.pid, signal.SIGKILL)  # with the Git that it may be running
         self._process.wait(PATIENCE_SECONDS)
-        shutil.rmtree(self.root)
+        shutil.rmtree(self.root, ignore_errors=True)  # which may take a moment more to end
 
 
 def is_there() -> bool:

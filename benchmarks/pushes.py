@@ -24,6 +24,7 @@ from link import NEAR, Link, missing
 from measure import RUNS, WORK, Row, ms, row, row_per_tree, serving, size, size_of
 from wire import Relay
 
+from credentials import SCOPES, TokensFile
 from harness import Server, Sidecar
 
 REST_SECONDS = 0.3
@@ -71,7 +72,10 @@ class Project:
         self.folder = WORK / "project"
         self._shape = shape
         self._cache = WORK / "cache"
-        self._environment = {**os.environ, "XDG_CACHE_HOME": str(self._cache)}
+        tokens = TokensFile(WORK / "tokens.toml")
+        self.credentials = {"DAGFERRY_TOKEN": tokens.add("bench", SCOPES), "DAGFERRY_ALLOW_PLAIN_HTTP": "1"}
+        self.server_flags = ["--tokens-file", str(tokens.path), "--deployments", f"{DEPLOY},{CURL}", "--tiers", "4"]
+        self._environment = {**os.environ, **self.credentials, "XDG_CACHE_HOME": str(self._cache)}
         tree.write(self.folder / "dags", shape)
         commit_all(self.folder)
 
@@ -92,7 +96,8 @@ class Project:
     def curl(self, url: str, deployment: str) -> list[str]:
         """Return the command line of a whole upload, as the README has it."""
         packed = f"tar -cz -C {shlex.quote(str(self.folder))} dags"
-        sent = f"curl -sS --fail-with-body -F dags.tar.gz=@- {url}/{deployment}/dags/upload"
+        login = '-H "Authorization: Bearer $DAGFERRY_TOKEN"'
+        sent = f"curl -sS --fail-with-body {login} -F dags.tar.gz=@- {url}/{deployment}/dags/upload"
         return ["sh", "-c", f"{packed} | {sent}"]
 
     def git(self, port: int) -> list[str]:
@@ -125,14 +130,14 @@ class Project:
         self.forget()
 
 
-def _server(stack: ExitStack) -> Server:
-    return stack.enter_context(serving("pushes", "--tiers", "4", "--deployments", f"{DEPLOY},{CURL}"))
+def _server(stack: ExitStack, project: Project) -> Server:
+    return stack.enter_context(serving("pushes", *project.server_flags))
 
 
-def _sidecar(stack: ExitStack, server: Server, deployment: str) -> Sidecar:
+def _sidecar(stack: ExitStack, project: Project, server: Server, deployment: str) -> Sidecar:
     """Start a sidecar, which need not have anything to run yet."""
     root = WORK / f"pod-{deployment}"
-    sidecar = Sidecar(server.url, root, "--deployment", deployment)
+    sidecar = Sidecar(server.url, root, "--deployment", deployment, **project.credentials)
     stack.callback(shutil.rmtree, root)
     stack.callback(sidecar.stop)
     return sidecar
@@ -146,9 +151,9 @@ def push_leaf(shape: tree.Shape) -> list[Row]:
     pause = random.Random(tree.SEED).uniform
     with ExitStack() as stack:
         project = stack.enter_context(closing(Project(shape)))
-        server = _server(stack)
+        server = _server(stack, project)
         relay = stack.enter_context(closing(Relay(server.port)))
-        pods = {name: _sidecar(stack, server, name) for name in (DEPLOY, CURL)}
+        pods = {name: _sidecar(stack, project, server, name) for name in (DEPLOY, CURL)}
         lives = {name: partial(getattr, pod, "live") for name, pod in pods.items()}
         project.push(project.deploy(relay.url, DEPLOY), relay, lives[DEPLOY])
         project.push(project.curl(relay.url, CURL), relay, lives[CURL])
@@ -186,13 +191,13 @@ def push_first(shape: tree.Shape) -> list[Row]:
     for _ in range(FIRST_RUNS):
         with ExitStack() as stack:
             project = stack.enter_context(closing(Project(shape)))
-            server = _server(stack)
+            server = _server(stack, project)
             relay = stack.enter_context(closing(Relay(server.port)))
             for name, pushes, command in (
                 (DEPLOY, ours, project.deploy(relay.url, DEPLOY)),
                 (CURL, curl, project.curl(relay.url, CURL)),
             ):
-                pod = _sidecar(stack, server, name)
+                pod = _sidecar(stack, project, server, name)
                 time.sleep(START_SECONDS)
                 pushes.append(project.push(command, relay, partial(getattr, pod, "live")))
             if is_there():
@@ -217,11 +222,11 @@ def push_slow_link() -> list[Row]:
     cached, fresh, curl = Pushes(), Pushes(), Pushes()
     with ExitStack() as stack:
         project = stack.enter_context(closing(Project(tree.LARGE)))
-        server = _server(stack)
+        server = _server(stack, project)
         link = stack.enter_context(closing(Link(SLOW_BITS, SLOW_ROUND_TRIP_SECONDS)))
         relay = stack.enter_context(closing(Relay(server.port, NEAR)))
         here = stack.enter_context(closing(Relay(server.port)))
-        pods = {name: _sidecar(stack, server, name) for name in (DEPLOY, CURL)}
+        pods = {name: _sidecar(stack, project, server, name) for name in (DEPLOY, CURL)}
         lives = {name: partial(getattr, pod, "live") for name, pod in pods.items()}
         project.push(project.deploy(here.url, DEPLOY), here, lives[DEPLOY])
         project.push(project.curl(here.url, CURL), here, lives[CURL])
@@ -242,14 +247,14 @@ def push_slow_link() -> list[Row]:
     ]
 
 
-def _server(stack: ExitStack) -> Server:
-    return stack.enter_context(serving("pushes", "--tiers", "4", "--deployments", f"{DEPLOY},{CURL}"))
+def _server(stack: ExitStack, project: Project) -> Server:
+    return stack.enter_context(serving("pushes", *project.server_flags))
 
 
-def _sidecar(stack: ExitStack, server: Server, deployment: str) -> Sidecar:
+def _sidecar(stack: ExitStack, project: Project, server: Server, deployment: str) -> Sidecar:
     """Start a sidecar, which need not have anything to run yet."""
     root = WORK / f"pod-{deployment}"
-    sidecar = Sidecar(server.url, root, "--deployment", deployment)
+    sidecar = Sidecar(server.url, root, "--deployment", deployment, **project.credentials)
     stack.callback(shutil.rmtree, root)
     stack.callback(sidecar.stop)
     return sidecar
