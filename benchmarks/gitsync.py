@@ -95,6 +95,6 @@ class GitSync:
 def is_there() -> bool:
     """Return whether ``GIT_SYNC`` names a program; say so if not."""
     if not shutil.which(BINARY or "-"):
-        print("git-sync is left out: GIT_SYNC does not name its binary.", file=sys.stderr)
+        print("git-sync is not measured: GIT_SYNC does not name its binary.", file=sys.stderr)
         return False
     return True

@@ -212,7 +212,7 @@ def push_first(shape: tree.Shape) -> list[Row]:
 def push_slow_link() -> list[Row]:
     """One changed line over a slow link; the sidecar is on the server's side of it."""
     if lacks := missing():
-        print(f"The slow link is left out: it needs {lacks}.", file=sys.stderr)
+        print(f"The slow link is not measured: it needs {lacks}.", file=sys.stderr)
         return []
     cached, fresh, curl = Pushes(), Pushes(), Pushes()
     with ExitStack() as stack:

@@ -201,12 +201,6 @@ class StoredPart(StoredContent):
         return self._digest
 
     @contextmanager
-    def early(self) -> Iterator[Tree]:
-        """Return the files below the folder."""
-        with super().early() as tree:
-            yield part_of(tree, self._under)
-
-    @contextmanager
     def tree(self, head: Head) -> Iterator[Tree]:
         """Return the files below the folder. They are not read: what is merged is proven when it is written.
 
