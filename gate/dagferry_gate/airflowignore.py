@@ -15,7 +15,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import re2
-from pathspec.patterns.gitignore.spec import GitIgnoreSpecPattern
 
 from dagferry_gate.findings import Problem, printable
 
@@ -193,6 +192,9 @@ def _regexp_rules(pattern: str, _: str) -> list[_Rule]:
 
 def _glob_rules(pattern: str, folder: str) -> list[_Rule]:
     """Compile a pattern of .gitignore, as Airflow does; raise ``ValueError`` or ``re.error`` where Airflow would."""
+    # 12 ms, which ``dagferry deploy`` does without if there is no such file.
+    from pathspec.patterns.gitignore.spec import GitIgnoreSpecPattern  # noqa: PLC0415
+
     if pattern.strip() == "/":
         return []
     is_path = pattern.startswith("/") or "/" in pattern.rstrip("/")

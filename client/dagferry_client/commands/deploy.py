@@ -146,7 +146,7 @@ def _show(output: Output, answer: Answer) -> None:
         output.warn(warning)
     if done.excluded:
         named = ", ".join(done.excluded_paths[:MAX_LISTED])
-        output.say(f"The server excluded {done.excluded} files by its patterns: {named}")
+        output.say(f"The server excluded {done.excluded} file{'s' * (done.excluded != 1)} by its patterns: {named}")
     where = f"{answer.deployment}, {done.under}" if done.under else answer.deployment
     what = in_words(done.added, done.changed, done.removed)
     if done.unchanged:

@@ -61,11 +61,18 @@ class DeployGate:
         found = self._check(tree, rules)
         seconds = time.monotonic() - started
         self._metrics.gate_seconds.labels(deployment.name).observe(seconds)
-        who = fields(deployment=deployment.name, digest=tree.manifest.digest, seconds=round(seconds, 3))
         if isinstance(found, CheckFailed):
             log_failure("The DAG files could not be checked", found, deployment=deployment.name)
         else:
-            log.info("DAG files checked", extra={**who, **fields(problems=found.problem_count)})
+            log.info(
+                "DAG files checked",
+                extra=fields(
+                    deployment=deployment.name,
+                    digest=tree.manifest.digest,
+                    problems=found.problem_count,
+                    seconds=round(seconds, 3),
+                ),
+            )
         return Checked(tree.manifest.digest, rules, found)
 
     def __call__(self, deployment: Deployment, tree: Tree, old: Tree | None, request: DeployRequest) -> list[str]:
@@ -138,8 +145,8 @@ class DeployGate:
         """Count and log a refusal."""
         if not request.dry_run:
             self._metrics.refusals.labels(deployment.name, kind.code).inc()
-        who = fields(deployment=deployment.name, actor=request.actor, kind=request.kind, dry_run=request.dry_run)
-        log.warning("Deploy refused", extra={**who, **fields(code=kind.code, **more)})
+        who = {"deployment": deployment.name, "actor": request.actor, "kind": request.kind, "dry_run": request.dry_run}
+        log.warning("Deploy refused", extra=fields(**who, code=kind.code, **more))
 
 
 def _level(deployment: Deployment, request: DeployRequest) -> GateLevel:

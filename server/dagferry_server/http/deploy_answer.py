@@ -1,4 +1,4 @@
-"""What follows a request that deployed: it is counted, the audit log says what it led to, and it is answered."""
+"""What follows a request that deployed: it is counted, the audit log gets its result, and it is answered."""
 
 from aiohttp import web
 

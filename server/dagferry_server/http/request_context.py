@@ -60,7 +60,7 @@ class RequestContext(NamedTuple):
         return self.identified
 
     def note(self, **notes: object) -> None:
-        """Have the audit log say this about the request, whatever becomes of it; what is empty is left out."""
+        """Add to what the audit log says about the request, whatever its outcome. Empty values are skipped."""
         known = {name: value for name, value in notes.items() if value}
         self.request[NOTES] = {**self.request.get(NOTES, {}), **known}
 

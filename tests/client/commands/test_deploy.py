@@ -165,7 +165,7 @@ def test_what_another_machine_has_is_the_same_content(at, server, dags, digest) 
     accept(server, "sha256:" + "1" * 64, excluded=1, excluded_paths=["sql/b.sql"])
     done = at("deploy")
     assert done.code == 0
-    assert "The server excluded 1 files by its patterns: sql/b.sql" in done.err
+    assert "The server excluded 1 file by its patterns: sql/b.sql" in done.err
     assert ManifestCache(str(dags.parents[1] / "cache" / "dagferry" / "manifests")).load(digest) is None
 
 
