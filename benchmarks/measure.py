@@ -22,6 +22,8 @@ from harness import Process, Server, Sidecar
 WORK = Path(tempfile.mkdtemp(prefix="dagferry-bench-", dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
 RUNS = 9
 MIB = 1 << 20
+MIN_IN_SECONDS = 10
+"""From how many seconds on a time is written in seconds."""
 
 Row = tuple[str, str, str]
 """What is measured, the goal, and the figure."""
@@ -52,7 +54,9 @@ def size_of(shape: tree.Shape) -> str:
 
 
 def ms(seconds: list[float]) -> str:
-    """Median and range in milliseconds."""
+    """Median and range in milliseconds; in seconds if they are many."""
+    if min(seconds) >= MIN_IN_SECONDS:
+        return _figure(seconds, ".1f", "s")
     return _figure([second * 1000 for second in seconds], ".0f", "ms")
 
 

@@ -12,8 +12,11 @@ import shutil
 import socket
 import sys
 
-import command_line  # noqa: F401 - each of these registers its rows
+import checks  # noqa: F401 - each of these registers its rows
+import command_line  # noqa: F401
 import deploys  # noqa: F401
+import fleet  # noqa: F401
+import pushes  # noqa: F401
 import starts  # noqa: F401
 import uploads  # noqa: F401
 import waiting  # noqa: F401

@@ -1,4 +1,4 @@
-"""Counts the bytes between a sidecar and a server, headers included, with a relay between them."""
+"""Counts the bytes between a client and a server, headers included, with a relay between them."""
 
 import contextlib
 import socket
@@ -8,16 +8,20 @@ PIECE_BYTES = 64 * 1024
 
 
 class Relay:
-    """Forwards connections to ``port`` on this machine until it is closed. ``down`` is what the server sent."""
+    """Forwards connections to ``port`` on this machine until it is closed. ``down`` is what the server sent.
 
-    def __init__(self, port: int) -> None:
-        self.down = self.up = 0
+    ``address`` is where it listens; ``connections`` counts those it got.
+    """
+
+    def __init__(self, port: int, address: str = "127.0.0.1") -> None:
+        self.down = self.up = self.connections = 0
         self._lock = threading.Lock()
         self._to = port
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = socket.create_server((address, 0))
         self._open: list[socket.socket] = [self._listener]
         threading.Thread(target=self._accept, daemon=True).start()
-        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self.port = self._listener.getsockname()[1]
+        self.url = f"http://{address}:{self.port}"
 
     def close(self) -> None:
         """Close all connections."""
@@ -30,6 +34,7 @@ class Relay:
         with contextlib.suppress(OSError):
             while True:
                 client, _ = self._listener.accept()
+                self.connections += 1
                 server = socket.create_connection(("127.0.0.1", self._to))
                 self._open += [client, server]
                 for each in (client, server):

@@ -147,17 +147,34 @@ def show(url: str, processes: dict[str, subprocess.Popen[bytes]]) -> None:
     deploy(url, live, processes)
     trees = len(list((roots[PODS[0]] / ".trees").glob("*/2*")))
     say(f"old versions stay for tasks that are running: {trees} trees in each pod")
+    say("dagferry status shows the same from the server's side:")
+    status(url)
+
+
+def status(url: str) -> None:
+    """Print what ``dagferry status`` prints, whatever this machine's settings for it are."""
+    command = [sys.executable, "-m", "dagferry_client", "status", "--server", url, "--deployment", DEPLOYMENT]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("DAGFERRY_")}
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)  # noqa: S603
+    for line in done.stdout.splitlines():
+        say(f"    {line}")
 
 
 NEXT = """
 The server and the sidecars keep running. Try this in a second terminal, in {home}:
 
-  echo '# my change' >> .run/dags/orders_hourly.py && tar -czf .run/dags.tar.gz -C .run dags
-  curl --fail-with-body -F dags.tar.gz=@.run/dags.tar.gz {url}/{deployment}/dags/upload
+  echo '# my change' >> .run/dags/orders_hourly.py
+  .venv/bin/dagferry deploy .run/dags --server {url} --deployment {deployment}
   tail -n 1 .run/*/dags/current/orders_hourly.py
 
-See all deploys:  curl --fail-with-body {url}/{deployment}/dags/deploys
+See every pod:    .venv/bin/dagferry status --server {url} --deployment {deployment}
+See all deploys:  .venv/bin/dagferry history --server {url} --deployment {deployment}
 See the logs:     tail -n 3 .run/*.log
+
+Without dagferry:
+
+  tar -czf .run/dags.tar.gz -C .run dags
+  curl --fail-with-body -F dags.tar.gz=@.run/dags.tar.gz {url}/{deployment}/dags/upload
 
 Press Ctrl-C to stop everything. The data stays in .run; the next "make run" continues with it."""
 

@@ -115,7 +115,7 @@ def blocks_of(page: str) -> list[Block]:
 class Normalizer:
     """Replaces what differs from run to run: versions, moments, ages, lags, and with them the widths of columns.
 
-    A deploy is shown to be made ``_EACH`` seconds after the one before, and looked at a moment after the newest one.
+    A deploy is shown to be made ``_EACH`` seconds after the previous one, and looked at a moment after the newest one.
     """
 
     def __init__(self) -> None:

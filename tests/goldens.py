@@ -22,16 +22,19 @@ import pytest
 import zstandard
 
 GOLDEN = Path(__file__).parent / "golden"
-FORMATS = (GOLDEN / "format2", GOLDEN / "format3", GOLDEN / "format4")
+FORMATS = (GOLDEN / "format2", GOLDEN / "format3", GOLDEN / "format4", GOLDEN / "format5")
 """The folders that ``golden/make.py`` made; ``format1`` is older than that, and has tests of its own."""
 WRITTEN = FORMATS[-1]
 each_format = pytest.mark.parametrize("golden", FORMATS, ids=lambda golden: golden.name)
-DEPLOYMENT = "prod"
+SHARED_SINCE = 5
+"""The first format that has a third deployment, ``SHARED``: all kinds of deploys, and records of state."""
+each_shared = pytest.mark.parametrize("golden", FORMATS[SHARED_SINCE - 2 :], ids=lambda golden: golden.name)
+DEPLOYMENT, SHARED = "prod", "shared"
 DEPLOYS = (1, 2, 3, 4)
 
 RENAMED = {"left_out": "excluded", "left_out_paths": "excluded_paths"}
 """Fields of answers that are called otherwise today: the name in the golden answer, and the name now."""
-SENTENCES = frozenset({"message", "hint", "warnings"})
+SENTENCES = frozenset({"message", "hint", "warnings", "reason", "problems"})
 """Fields that hold sentences for people, which may be written better."""
 UNCOMPARED_HEADERS = frozenset({"date", "server", "content-length"})
 """What differs from run to run or from release to release. Whole bodies are compared, and so their lengths."""
@@ -62,8 +65,20 @@ def exchange(golden: Path, name: str) -> Exchange:
 
 def answered_alike(golden: Path) -> list[str]:
     """Name the exchanges whose answers come from the data folder alone: now as then, whatever was deployed since."""
-    passing = re.compile(r"then-\d-(upload|current|patch)")
+    passing = re.compile(r"then-\d-(upload|current|patch)|shared-\d\d-.*")
     return [path.stem for path in sorted((golden / "wire").glob("*.json")) if not passing.fullmatch(path.stem)]
+
+
+def arguments(golden: Path) -> list[str]:
+    """Return the arguments of the server of then."""
+    made = json.loads((golden / "made.json").read_text())
+    return list(made.get("arguments", ["--deployments", f"{DEPLOYMENT},staging"]))
+
+
+def of_shared(golden: Path) -> list[tuple[str, Exchange]]:
+    """Read the exchanges that changed ``SHARED``, or were refused, in their order and with their names."""
+    names = [path.stem for path in sorted((golden / "wire").glob("shared-[0-9][0-9]-*.json"))]
+    return [(name, exchange(golden, name)) for name in names]
 
 
 def of_deploys(golden: Path, what: str) -> list[Exchange]:

@@ -23,6 +23,8 @@ _BAD_REQUEST = 400
 _EXPECTS_TLS = re.compile(rb"https|\bssl\b", re.IGNORECASE)
 """What a port of Dagferry, nginx, Apache or Go that expects TLS says to plain HTTP."""
 _UNAUTHORIZED, _TOO_LARGE, _PROXY_LOGIN = 401, 413, 407
+_OPTION = re.compile(r"\?(skip_gate|allow_removals|override_freeze)=1")
+"""How the server's hints write what is an option here."""
 _PROXIES = f"{DOCUMENTATION}/how-to/proxies.md"
 
 _IN_FRONT = {
@@ -100,7 +102,8 @@ def _server_error(
     status: int, headers: Mapping[str, str], said: dict[str, Any], credentials: Credentials
 ) -> ClientError:
     details = {name: value for name, value in said.items() if name not in {"code", "message", "hint"}}
-    code, message, hint = said["code"], said["message"], said["hint"]
+    code, message = said["code"], said["message"]
+    hint = _OPTION.sub(lambda found: f"--{found[1].replace('_', '-')}", said["hint"])
     if status == _UNAUTHORIZED:
         hint = f"The token came from {credentials.source}. {hint}" if credentials.source else credentials.missing_hint
     kind: type[ClientError] = RequestRefused if status < 500 else ServerUnavailable  # noqa: PLR2004

@@ -17,7 +17,7 @@ from dagferry_client.local.image_files import changed_image_files, image_note, i
 from dagferry_client.local.judge import broken, judge
 from dagferry_client.local.manifest_cache import ManifestCache
 from dagferry_client.local.pack import change_between
-from dagferry_client.local.pytest_run import run_pytest
+from dagferry_client.local.precheck import run_pytest
 from dagferry_client.local.tree import LocalTree
 from dagferry_client.output import Output
 from dagferry_client.reading import read_folder

@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.process_collector import ProcessCollector
 
 from dagferry_core import __version__
+from dagferry_core.deploylog import PROMOTE, ROLLBACK, UPLOAD
 from dagferry_core.limits import UploadLimit
 from dagferry_server.config.watched import Reload
 from dagferry_server.deploys.deployment import Deployment
@@ -53,6 +54,14 @@ class Metrics:
             "Uploads by outcome: ok, unchanged, dry_run, client_disconnected, or an error's code. The deployment is "
             "empty if it does not exist or the caller may not know of it.",
             of,
+            "outcome",
+        )
+        self.deploys = make(
+            Counter,
+            "deploys_total",
+            "Uploads, rollbacks and promotes by kind and outcome; outcome and deployment as for uploads.",
+            of,
+            "kind",
             "outcome",
         )
         self.requests = make(
@@ -167,10 +176,18 @@ class Metrics:
         ).set(upload_limit.bytes)
         make(Gauge, "info", "Always 1; the label has the server's version.", "version").labels(__version__).set(1)
 
+    def count_deploy(self, deployment: str, kind: str, outcome: str) -> None:
+        """Count a request to deploy."""
+        self.deploys.labels(deployment, kind, outcome).inc()
+        if kind == UPLOAD:
+            self.uploads.labels(deployment, outcome).inc()
+
     def start(self, deployment: str) -> None:
         """Show the counters of a deployment from the start, so that their first increase is seen."""
         for outcome in (OUTCOME_OK, OUTCOME_UNCHANGED):
             self.uploads.labels(deployment, outcome)
+            for kind in (UPLOAD, ROLLBACK, PROMOTE):
+                self.deploys.labels(deployment, kind, outcome)
         for error in (GateRefused, RemovalsRefused, GateUnavailable):
             self.refusals.labels(deployment, error.code)
         for metric in (self.received_bytes, self.bundle_sent_bytes, self.patch_sent_bytes):

@@ -2,6 +2,7 @@
 
 import ast
 import importlib.util
+import keyword
 from hashlib import sha256
 from pathlib import Path
 
@@ -48,6 +49,10 @@ def test_its_bytes_are_the_same_on_every_python(tree, number, digest):
 def test_its_files_are_python(tree):
     for number in range(0, 2000, 100):
         ast.parse(tree.source(number))
+
+
+def test_no_word_is_one_of_pythons(tree):
+    assert not set(filter(keyword.iskeyword, tree.WORDS))
 
 
 def test_the_text_imports_what_the_plan_says(tree):

@@ -25,6 +25,13 @@ def ours(code: str, **details: object) -> dict[str, object]:
     return {"code": code, "message": "What happened.", "hint": "What to do.", **details}
 
 
+@pytest.mark.parametrize("name", ["skip_gate", "allow_removals", "override_freeze"])
+def test_a_hint_names_the_option_of_the_command(name) -> None:
+    said = ours("gate_refused") | {"hint": f"A caller with the scope override may add ?{name}=1."}
+    option = f"--{name.replace('_', '-')}"
+    assert judge(422, said).hint == f"A caller with the scope override may add {option}."
+
+
 @pytest.mark.parametrize("status", [200, 201, 204, 304])
 def test_success_is_no_error(status) -> None:
     assert judge(status, b"anything", Content_Type="application/json") is None

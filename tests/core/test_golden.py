@@ -14,8 +14,10 @@ from dagferry_core.deploylog import decode, entry_sha256
 from goldens import (
     DEPLOYMENT,
     DEPLOYS,
+    SHARED,
     WRITTEN,
     each_format,
+    each_shared,
     exchange,
     frames_of,
     of_deploys,
@@ -140,6 +142,29 @@ def test_entries_are_read_chained_and_name_their_details(golden) -> None:
         assert lists.excluded == ["dags/.git", "dags/__pycache__", "dags/team/.DS_Store"]
         before = entry_sha256(data)
     assert len(decode_details(details(golden)[-1]).warnings) == 1
+
+
+@each_shared
+def test_entries_with_all_that_one_can_have_are_read_and_chained(golden) -> None:
+    folder = golden / "data" / SHARED / "deploys"
+    log = [path.read_bytes() for path in sorted(folder.glob("*.json"))]
+    deploys = [decode(data, number) for number, data in enumerate(log, 1)]
+    assert [deploy.previous for deploy in deploys] == ["", *(entry_sha256(data) for data in log[:-1])]
+    assert {deploy.kind for deploy in deploys} == {"upload", "rollback", "promote"}
+    assert {deploy.under for deploy in deploys} == {"", "team-a/", "team-b/"}
+    assert {flag for deploy in deploys for flag in deploy.flags or ()} == {
+        "skip_gate",
+        "allow_removals",
+        "override_freeze",
+    }
+    assert deploys[0].git == {
+        "commit": "31d7e5f0", "branch": "main", "author": "Ann <ann@example.com>", "repository": "acme/dags",
+    }  # fmt: skip
+    versions = {deploy.version for deploy in deploys}
+    assert all(deploy.source in versions for deploy in deploys if deploy.kind == "rollback")
+    promoted = {deploy.source.partition("@")[0] for deploy in deploys if deploy.kind == "promote"}
+    assert promoted == {DEPLOYMENT}
+    assert [deploy.encode() for deploy in deploys] == log
 
 
 # --- what is written is what was written -----------------------------------------------------------------------------

@@ -26,6 +26,7 @@ def clone(tmp_path: Path) -> Path:
     (tmp_path / "scripts").mkdir()
     shutil.copy(HOME / "scripts" / "demo.py", tmp_path / "scripts")
     shutil.copytree(HOME / "examples", tmp_path / "examples")
+    (tmp_path / ".venv").symlink_to(sys.prefix)
     return tmp_path
 
 
@@ -96,6 +97,7 @@ def versions(printed: str) -> list[int]:
 def test_without_a_terminal_it_ends_and_a_second_run_continues(clone: Path) -> None:
     code, printed = without_terminal(clone)
     assert (code, versions(printed)) == (0, [1, 2]), printed
+    assert re.search("    prod: (HEALTHY|DEPLOYING) ", printed), printed
     assert "has ended, because this is not a terminal" in printed
     (clone / ".run" / "dags" / "mine.py").write_text("mine = 1\n")
     code, printed = without_terminal(clone)
@@ -107,17 +109,22 @@ def test_without_a_terminal_it_ends_and_a_second_run_continues(clone: Path) -> N
 @pytest.mark.slow
 def test_on_a_terminal_it_stays_and_what_it_says_to_type_deploys_a_change(clone: Path, terminal: Terminal) -> None:
     printed = terminal.read_until('the next "make run" continues with it.')
-    shown = re.findall(r"^(?:  |See .*?: +)((?:echo|curl|tail) .*)$", printed, re.MULTILINE)
-    assert [command.split()[0] for command in shown] == ["echo", "curl", "tail", "curl", "tail"]
-    assert '"sequence":3' in typed(clone, *shown[:2]).replace(" ", "")
+    shown = re.findall(r"^(?:  |See .*?: +)((?:echo|curl|tail|tar|\.venv/bin/dagferry) .*)$", printed, re.MULTILINE)
+    dagferry = ".venv/bin/dagferry"
+    assert [command.split()[0] for command in shown] == [
+        "echo", dagferry, "tail", dagferry, dagferry, "tail", "tar", "curl",
+    ]  # fmt: skip
+    assert typed(clone, *shown[:2]).strip().endswith("-000003")
     current = clone / ".run" / "worker" / "dags" / "current"
     deadline = time.monotonic() + TIMEOUT_SECONDS
     while not os.readlink(current).endswith("-000003"):
         assert time.monotonic() < deadline
         time.sleep(0.02)
     assert "# my change" in typed(clone, shown[2])
-    for command in shown[3:]:
+    for command in shown[3:6]:
         assert typed(clone, command)
+    # curl deploys the same content: nothing new.
+    assert '"unchanged":true' in typed(clone, *shown[6:]).replace(" ", "")
 
     code, second = without_terminal(clone)
     assert code == 1
@@ -137,4 +144,5 @@ def test_the_readme_shows_the_commands_that_it_prints(clone: Path) -> None:
     assert len(first) + len(second) == 5
     printed = (clone / "scripts" / "demo.py").read_text()
     for line in second:
-        assert line.replace("http://127.0.0.1:8000/prod", "{url}/{deployment}") in printed
+        shown = line.replace("http://127.0.0.1:8000", "{url}").replace("--deployment prod", "--deployment {deployment}")
+        assert shown in printed

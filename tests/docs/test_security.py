@@ -43,7 +43,7 @@ def test_the_issuers_are_taken_and_every_rule_binds_who_and_which_branch_or_envi
 
 def test_the_jobs_ask_for_the_audience_of_the_issuers_and_print_why_they_are_refused(tmp_path) -> None:
     audiences = {issuer.kind: issuer.audience for issuer in parse_issuers("\n".join(ISSUERS).encode())}
-    github, gitlab = (yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", JOBS, re.DOTALL))
+    *_, github, gitlab = (yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", JOBS, re.DOTALL))
     [run] = [step["run"] for step in github["steps"] if "run" in step]
     assert f"&audience={audiences['github']}" in run
     job = gitlab["deploy-dags"]
@@ -65,6 +65,16 @@ def test_the_jobs_ask_for_the_audience_of_the_issuers_and_print_why_they_are_ref
             ["bash", "-e", "-c", script], cwd=tmp_path, env=environment, check=False, capture_output=True, text=True
         )
         assert (ended.returncode, ended.stdout) == (22, '{"code":"forbidden"}\n'), ended.stderr
+
+
+def test_the_jobs_with_the_command_have_the_identity_that_it_looks_for() -> None:
+    audiences = {issuer.kind: issuer.audience for issuer in parse_issuers("\n".join(ISSUERS).encode())}
+    github, gitlab, *_ = (yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", JOBS, re.DOTALL))
+    assert github["permissions"]["id-token"] == "write"
+    job = gitlab["deploy-dags"]
+    assert job["id_tokens"] == {"DAGFERRY_ID_TOKEN": {"aud": audiences["gitlab"]}}
+    assert github["steps"][-1]["run"] == job["script"][-1]
+    assert job["script"][-1].startswith("dagferry deploy --server https://")
 
 
 @pytest.mark.parametrize("error", WHO_ERRORS, ids=lambda error: error.code)

@@ -48,7 +48,8 @@ def test_the_commands_of_the_tutorial_work(tmp_path: Path) -> None:
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", script],
         cwd=tmp_path,
-        env=os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "NO_PROXY": "*"},
+        env=os.environ
+        | {"HOME": str(tmp_path), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "NO_PROXY": "*"},
         check=False,
         capture_output=True,
         text=True,
@@ -60,5 +61,7 @@ def test_the_commands_of_the_tutorial_work(tmp_path: Path) -> None:
     assert re.search(r'"changed": ?1', printed)
     assert printed.index('print("Hello")') < printed.index('print("Hello again")')
     assert "a better greeting" in printed
+    assert "Nothing was deployed: prod has exactly this content already." in done.stderr + printed
+    assert "prod: HEALTHY The only pod has " in printed
     trees = (tmp_path / "dagferry-tutorial" / "pod" / "dags" / ".trees").glob("*/2*")
     assert len([tree for tree in trees if tree.is_dir()]) == 2

@@ -33,7 +33,13 @@ def test_what_does_not_parse_is_stopped_unless_somebody_overrides_and_a_rollback
     for code in ("gate_refused", "removals_refused"):
         assert f'dagferry_server_refusals_total{{deployment="default",outcome="{code}"}} 1.0' in metrics
     refusals = [line for line in server.logged() if line["message"] == "Deploy refused"]
-    assert [line["code"] for line in refusals] == ["gate_refused", "removals_refused"]
+    assert [(line["code"], line["deployment"], line["actor"]) for line in refusals] == [
+        ("gate_refused", "default", "anonymous"),
+        ("removals_refused", "default", "anonymous"),
+    ]
+    checks = [line for line in server.logged() if line["message"] == "DAG files checked"]
+    assert [line["problems"] for line in checks] == [0, 1, 0, 1, 0]
+    assert {line["deployment"] for line in checks if line["seconds"] >= 0} == {"default"}
 
 
 def test_after_a_restart_with_files_left_by_a_kill_it_checks_as_before(serve) -> None:

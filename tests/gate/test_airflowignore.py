@@ -1,5 +1,7 @@
 """Which files Airflow looks at: the answers are those of real Airflow, and no pattern takes long."""
 
+import subprocess
+import sys
 import time
 
 import pytest
@@ -99,3 +101,15 @@ def test_what_a_problem_repeats_of_a_pattern_is_one_short_line() -> None:
     message = listed(["a"], {IGNORE_FILE: b"\x1b" + b"x" * 300 + b"\\"}, "glob").problems[0].message
     assert message.isprintable()
     assert len(message) < 300
+
+
+def test_patterns_are_compiled_by_a_library_that_is_not_loaded_without_any() -> None:
+    code = """
+import sys
+from dagferry_gate.airflowignore import listed
+assert listed(["a.py"], {}, "glob").paths == ["a.py"]
+assert "pathspec" not in sys.modules
+assert listed(["a.py", "b.py"], {".airflowignore": b"b.py"}, "glob").paths == ["a.py"]
+assert "pathspec" in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

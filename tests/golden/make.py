@@ -1,10 +1,11 @@
-"""Makes the golden files of a new format: ``PYTHONPATH=tests .venv/bin/python tests/golden/make.py format4``.
+"""Makes the golden files of a new format: ``PYTHONPATH=tests .venv/bin/python tests/golden/make.py format6``.
 
 A server and a sidecar of the code at hand run as processes, and what they send and store is kept. A format that is
 there already is refused: it is never made again (see README.md).
 """
 
 import gzip
+import hashlib
 import http.client
 import io
 import json
@@ -22,11 +23,16 @@ from urllib.parse import quote
 import zstandard
 
 import goldens
+from dagferry_core.bundle.manifest import Entry, Manifest
 from dagferry_core.bundle.reader import decompressed, read_tar
 from harness import PATIENCE_SECONDS, Server, Sidecar
 
 HERE = Path(__file__).parent
-PROD, STAGING = goldens.DEPLOYMENT, "staging"
+PROD, STAGING, SHARED = goldens.DEPLOYMENT, "staging", goldens.SHARED
+ARGUMENTS = (
+    *("--deployments", f"{PROD},{STAGING},{SHARED}", "--tiers", "1"),
+    *("--gate", "enforce", "--airflow-python", "3.11"),
+)
 
 
 class Upload(NamedTuple):
@@ -66,12 +72,20 @@ UPLOADS = (
 )
 
 
-def packed(upload: Upload) -> bytes:
+DAG = b"from airflow import DAG\n\nDAG('%s')\n"
+TEAM_A = {"a.py": b"import shared\n" + DAG % b"a", "sql/a.sql": b"select 'a'\n", "old.py": DAG % b"old"}
+TEAM_B = {"b.py": b"import os\n" + DAG % b"b", "c.py": DAG % b"c"}
+CHANGED = {"a.py": TEAM_A["a.py"] + b"# changed\n"}
+BROKEN = {"broken.py": DAG % b"broken" + b"DAG(\n"}
+GIT = {"commit": "31d7e5f0", "branch": "main", "author": "Ann <ann@example.com>", "repository": "acme/dags"}
+
+
+def packed(upload: Upload, top: str = "dags/") -> bytes:
     """Pack an upload as ``tar -czf dags.tar.gz dags`` does."""
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as archive:
         for path, content in upload.files.items():
-            member = tarfile.TarInfo(f"dags/{path}")
+            member = tarfile.TarInfo(f"{top}{path}")
             member.size, member.mode = len(content), 0o755 if path in upload.executable else 0o644
             archive.addfile(member, io.BytesIO(content))
     return gzip.compress(out.getvalue(), 9, mtime=0)
@@ -126,6 +140,89 @@ def deploy_all(recorder: Recorder, server: Server, root: Path, folder: Path) -> 
         before = version
 
 
+class Shared:
+    """Deploys to ``SHARED`` in every other way, and is refused: ``wire/shared-<step>-<name>.json``, in this order."""
+
+    def __init__(self, recorder: Recorder, folder: Path) -> None:
+        self._recorder = recorder
+        self._folder = folder
+        self._steps = 0
+
+    def _step(self, name: str, path: str, body: bytes, suffix: str, method: str = "POST", **headers: str) -> Any:
+        self._steps += 1
+        name = f"{SHARED}-{self._steps:02}-{name}"
+        file = f"uploads/{name}.{suffix}" if body else ""
+        if body:
+            (self._folder / file).write_bytes(body)
+        return self._recorder.ask(name, path, file, method, **headers)
+
+    def upload(self, name: str, files: dict[str, bytes], query: str, **headers: str) -> Any:
+        """Upload a whole tree, or one folder."""
+        return self._step(
+            name, f"/{SHARED}/dags/upload{query}", packed(Upload(files, frozenset(), "")), "tar.gz", **headers
+        )
+
+    def change(self, name: str, base: str, digest: str, removed: list[str], query: str = "") -> Any:
+        """Upload ``CHANGED`` as a change of ``base``."""
+        archive = packed(Upload(CHANGED, frozenset(), ""), top="")
+        head = b'--golden\r\nContent-Disposition: form-data; name="removed"\r\n\r\n' + json.dumps(removed).encode()
+        head += b'\r\n--golden\r\nContent-Disposition: form-data; name="file"; filename="change.tar.gz"\r\n\r\n'
+        form = head + archive + b"\r\n--golden--\r\n"
+        path = f"/{SHARED}/dags/upload?base={base}&digest={quote(digest)}{query}"
+        return self._step(name, path, form, "form", Content_Type="multipart/form-data; boundary=golden")
+
+    def post(self, name: str, path: str, body: dict[str, Any] | None = None, method: str = "POST") -> Any:
+        """Send JSON, or nothing."""
+        data = json.dumps(body).encode() if body is not None else b""
+        headers = {"Content_Type": "application/json"} if data else {}
+        return self._step(name, path, data, "json", method, **headers)
+
+
+def share(recorder: Recorder, folder: Path) -> None:
+    """Make deploys of all kinds, with all that an entry can have, and state beside the log."""
+    shared = Shared(recorder, folder)
+    rollback, promote, freeze = (f"/{SHARED}/dags/{what}" for what in ("rollback", "promote", "freeze"))
+    files = {"shared.py": b"x = 1\n", **{f"team-a/{path}": content for path, content in TEAM_A.items()}}
+    first = shared.upload("whole", files, f"?description=first&git={quote(json.dumps(GIT))}&skip_gate=1")
+    shared.upload("broken", {**files, **BROKEN}, "")
+    shared.upload("dry-run", TEAM_B, "?under=team-b/&dry_run=1")
+    other = shared.upload("folder", TEAM_B, "?under=team-b/&description=b")
+    shared.upload("mismatch", CHANGED, "?under=team-a/", If_Match=f'"{first["version"]}x"')
+    kept = {path: content for path, content in (TEAM_A | CHANGED).items() if path != "old.py"}
+    digest = Manifest(
+        Entry(path, len(content), 0o644, hashlib.sha256(content).hexdigest()) for path, content in kept.items()
+    ).digest
+    shared.change("change", other["version"], digest, ["old.py"], "&under=team-a/")
+    shared.change("change-mismatch", other["version"], "sha256:" + "0" * 64, [])
+    shared.change("base-gone", "20200101T000000Z-000099", "sha256:" + "0" * 64, [])
+    shared.upload("removals", {"shared.py": b"x = 2\n"}, "")
+    shared.upload("allow-removals", {"shared.py": b"x = 2\n", "team-a/a.py": TEAM_A["a.py"]}, "?allow_removals=1")
+    shared.post("rollback-folder", rollback, {"version": first["version"], "under": "team-a/"})
+    shared.post("promote", promote, {"from": PROD, "description": "from prod"})
+    shared.upload("skip-gate", {**files, **BROKEN}, "?skip_gate=1&allow_removals=1")
+    shared.post("rollback", rollback, {"version": other["version"], "description": "back"})
+    shared.post("rollback-unchanged", rollback, {"version": other["version"]})
+    shared.post("create", "/-/deployments/preview")
+    shared.post("create-other", "/-/deployments/gone")
+    shared.post("delete", "/-/deployments/gone", method="DELETE")
+    shared.post("freeze-for-now", freeze, {"reason": "a while"})
+    shared.post("frozen", rollback, {"version": first["version"]})
+    last = shared.post("override", f"{rollback}?override_freeze=1", {"version": first["version"], "under": "team-b/"})
+    shared.post("override-again", f"{promote}?override_freeze=1&skip_gate=1&allow_removals=1", {"from": PROD})
+    shared.post("unfreeze", freeze, method="DELETE")
+    shared.post("freeze", freeze, {"reason": "the release, «v2»"})
+    recorder.ask("shared-current", f"/{SHARED}/dags/current")
+    recorder.ask("shared-deploys", f"/{SHARED}/dags/deploys")
+    recorder.ask("shared-deploy-first", f"/{SHARED}/dags/deploys/{first['version']}")
+    recorder.ask("shared-deploy-folder", f"/{SHARED}/dags/deploys/{last['version']}")
+    recorder.ask("shared-files", f"/{SHARED}/dags/versions/{last['version']}/files", Accept_Encoding="identity")
+    recorder.ask("shared-file", f"/{SHARED}/dags/versions/{last['version']}/files/team-a/a.py")
+    recorder.ask("shared-diff", f"/{SHARED}/dags/diff?from={first['version']}&to={last['version']}")
+    recorder.ask("shared-status", f"/{SHARED}/dags/status")
+    recorder.ask("deployments", "/-/deployments")
+    recorder.ask("whoami", "/-/whoami")
+
+
 def ask_the_rest(recorder: Recorder, folder: Path) -> None:
     """Ask all that can be asked when all is deployed."""
     version = json.loads((folder / "wire" / "then-1-current.json").read_text())["answer"]["body"]["version"]
@@ -163,11 +260,12 @@ def make(folder: Path) -> None:
         (folder / name).mkdir(parents=True)
     with tempfile.TemporaryDirectory() as scratch:
         data, root = Path(scratch, "data"), Path(scratch, "volume")
-        server = Server(data, "--deployments", f"{PROD},{STAGING}").ready()
+        server = Server(data, *ARGUMENTS).ready()
         try:
             recorder = Recorder(server.port, folder)
             deploy_all(recorder, server, root, folder)
             ask_the_rest(recorder, folder)
+            share(recorder, folder)
         finally:
             server.stop()
         (folder / "data.txt").write_text("".join(f"{line}\n" for line in goldens.listing(data)))
@@ -179,6 +277,7 @@ def make(folder: Path) -> None:
         ).stdout.strip(),
         "python": platform.python_version(),
         "zstd": zstandard.ZSTD_VERSION,
+        "arguments": ARGUMENTS,
     }
     (folder / "made.json").write_text(json.dumps(made) + "\n")
     for path in (folder, *folder.rglob("*")):

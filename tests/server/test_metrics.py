@@ -17,6 +17,7 @@ def test_a_name_has_kind_and_unit(name, kind, labels, meaning) -> None:
         "",
         "deployment",
         "file",
+        "kind",
         "outcome",
         "version",
         "route",

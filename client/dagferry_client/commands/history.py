@@ -55,7 +55,8 @@ def command(run: Run, *, limit: int, everything: bool) -> None:
     head = ("VERSION", "WHEN", "WHO", "KIND", "FILES", "PART", "GIT", "FLAGS", "WHY")
     table(output, head, [_row(deploy) for deploy in shown])
     if more:
-        output.say(f"These are the newest {len(shown)} deploys. All of them: dagferry history --all")
+        newest = "This is the newest deploy" if len(shown) == 1 else f"These are the newest {len(shown)} deploys"
+        output.say(f"{newest}. All of them: dagferry history --all")
 
 
 def _row(deploy: LoggedDeploy) -> tuple[Cell, ...]:

@@ -1,4 +1,4 @@
-"""``dagferry show V``: one deploy, with the paths that it changed and its warnings."""
+"""``dagferry show [V]``: one deploy, with the paths that it changed and its warnings."""
 
 from typing import NamedTuple
 
@@ -8,7 +8,7 @@ from dagferry_client.deploy_log import Details, LoggedDeploy
 from dagferry_client.describe import in_words, kind, path_lines
 from dagferry_client.output import Output, ago, utc
 from dagferry_client.run import Run, sub_command
-from dagferry_client.versions import find_version
+from dagferry_client.versions import current, find_version
 
 _GIT_FIELDS = ("commit", "branch", "author", "repository", "url")
 
@@ -22,14 +22,18 @@ class Shown(NamedTuple):
 
 
 @sub_command(
-    click.argument("version", metavar="V"),
-    examples=("dagferry show 42 -d prod", "dagferry show 20261120T064501Z-000042 --json"),
+    click.argument("version", metavar="[V]", required=False),
+    examples=("dagferry show", "dagferry show 42 -d prod", "dagferry show 20261120T064501Z-000042 --json"),
     prints=(Shown,),
 )
-def command(run: Run, *, version: str) -> None:
-    """Show one deploy: what it changed, and its warnings."""
+def command(run: Run, *, version: str | None) -> None:
+    """Show one deploy: what it changed, and its warnings.
+
+    Without a version it is the newest one.
+    """
     deployment, output = run.deployment, run.output
-    deploy, details = run.api.deploy(deployment, find_version(run.api, deployment, version))
+    wanted = current(run.api, deployment).version if version is None else find_version(run.api, deployment, version)
+    deploy, details = run.api.deploy(deployment, wanted)
     if output.json_wanted:
         output.json(Shown(deployment, deploy, details))
         return

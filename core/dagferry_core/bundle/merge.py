@@ -84,6 +84,15 @@ def apply_change(
 
 def _merged(kept: Iterable[Entry], added: Iterable[Entry], *, max_files: int, max_expanded_bytes: int) -> Manifest:
     manifest = Manifest((*kept, *added))
+    check_limits(manifest, max_files=max_files, max_expanded_bytes=max_expanded_bytes)
+    return manifest
+
+
+def check_limits(manifest: Manifest, *, max_files: int, max_expanded_bytes: int) -> None:
+    """Check that an archive of all of it could be deployed.
+
+    Raises ``PathConflict``, ``TooManyFiles``, ``ExpandedTooLarge`` and ``PathsTooLarge``.
+    """
     folders = {""}  # in an archive of it, this is the folder dags/, which counts too
     path_bytes = len(ROOT)
     for path in manifest.files:
@@ -110,7 +119,6 @@ def _merged(kept: Iterable[Entry], added: Iterable[Entry], *, max_files: int, ma
             f"The paths in the whole bundle would be {path_bytes:,} bytes long in total; the limit is "
             f"{MAX_PATHS_BYTES:,} bytes."
         )
-    return manifest
 
 
 def _archived_bytes(path: str) -> int:

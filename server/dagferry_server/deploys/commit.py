@@ -123,6 +123,7 @@ class Committer:
                     kind=deploy.kind,
                     source=deploy.source or None,
                     under=deploy.under or None,
+                    flags=deploy.flags or None,
                     sha256=new.sha256 or None,
                     version=deploy.version,
                     digest=deploy.digest,

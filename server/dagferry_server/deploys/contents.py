@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import BinaryIO, NamedTuple
 
-from dagferry_core.archive.check import CheckedArchive
+from dagferry_core.archive.check import ArchiveRules, CheckedArchive
+from dagferry_core.archive.errors import BundleEmpty
 from dagferry_core.bundle.frames import RangeRead
 from dagferry_core.bundle.manifest import Entry, Manifest
-from dagferry_core.bundle.merge import subtree
+from dagferry_core.bundle.merge import check_limits, subtree
 from dagferry_core.bundle.reader import BundleFile
 from dagferry_core.deploylog import Deploy
 from dagferry_server.deploys.bundles import open_bundle, tree_of
@@ -69,7 +70,10 @@ class Content(ABC):
         """
 
     def early(self) -> AbstractContextManager[Tree]:
-        """Return what is known of the tree before the commit, to look at its contents; raises as ``tree`` does."""
+        """Return the files whose contents are new in the tree, to look at them before the commit; raises as ``tree``.
+
+        Only if the tree depends on nothing else are these all of its files.
+        """
         return self.tree(_NO_HEAD)
 
 
@@ -100,13 +104,24 @@ class UploadedContent(Content):
 
 
 class StoredContent(Content):
-    """The bundle of ``deploy``, a deploy of ``deployment``. ``when_large`` is that of ``BundleFile``."""
+    """The bundle of ``deploy``, a deploy of ``deployment``. ``when_large`` is that of ``BundleFile``.
 
-    def __init__(self, store: Store, deployment: Deployment, deploy: Deploy, when_large: Callable[[], object]) -> None:
+    ``rules`` are those for uploads to the deployment that it goes to; ``None`` if it was deployed there before.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        deployment: Deployment,
+        deploy: Deploy,
+        when_large: Callable[[], object],
+        rules: ArchiveRules | None = None,
+    ) -> None:
         self._store = store
         self._deployment = deployment
         self._deploy = deploy
         self._when_large = when_large
+        self._rules = rules
 
     def digest(self) -> str:
         """Return the digest of the bundle."""
@@ -117,19 +132,29 @@ class StoredContent(Content):
         """Return the files of the bundle, without reading all of it."""
         name = self._deployment.name
         with open_bundle(self._store, name, self._deploy.digest, when_large=self._when_large) as bundle:
+            self._check(bundle.manifest)
             yield tree_of(bundle, f"The bundle of version {self._deploy.version} of {name}")
 
     @contextmanager
     def tree(self, head: Head) -> Iterator[Tree]:
         """Return the files of the bundle, once it was read to its end: damaged, it could be live nowhere.
 
-        Raises ``BundleGone``, ``StoreDamaged`` and ``StoreAway``.
+        Raises ``BundleGone``, ``StoreDamaged``, ``StoreAway``, ``BundleEmpty``, and what ``check_limits`` raises.
         """
         with ExitStack() as stack:
             with self._errors():
                 bundle = stack.enter_context(self._open(head.bundle.manifest if head.bundle else None))
+                self._check(bundle.manifest)
                 bundle.verify()
             yield tree_of(bundle, self._name)._replace(stored_in=self._deployment.name)
+
+    def _check(self, manifest: Manifest) -> None:
+        rules = self._rules
+        if rules is None:
+            return
+        if not manifest.files and not rules.allow_empty:
+            raise BundleEmpty(f"{self._name} has no files.")
+        check_limits(manifest, max_files=rules.max_files, max_expanded_bytes=rules.max_expanded_bytes)
 
     @property
     def _name(self) -> str:
@@ -169,7 +194,7 @@ class StoredPart(StoredContent):
         self._digest = ""
 
     def digest(self) -> str:
-        """Return the digest of the files below the folder, which the bundle has to be opened for once."""
+        """Return the digest of the files below the folder; the bundle is opened for it unless that was done before."""
         if not self._digest:
             with self._errors(), self._open() as bundle:
                 self._digest = subtree(bundle.manifest, self._under).digest
@@ -184,7 +209,17 @@ class StoredPart(StoredContent):
         with ExitStack() as stack:
             with self._errors():
                 bundle = stack.enter_context(self._open(head.bundle.manifest if head.bundle else None))
-            yield part_of(tree_of(bundle, self._name), self._under)
+            part = part_of(tree_of(bundle, self._name), self._under)
+            self._digest = part.manifest.digest
+            yield part
+
+    @contextmanager
+    def early(self) -> Iterator[Tree]:
+        """Return the files below the folder."""
+        with super().early() as tree:
+            part = part_of(tree, self._under)
+            self._digest = part.manifest.digest
+            yield part
 
 
 def part_of(tree: Tree, under: str) -> Tree:

@@ -143,8 +143,10 @@ class Deployer:
     ) -> DeployResult:
         """Deploy a version of the deployment ``origin``, by default its current one, to another one.
 
-        Raises ``NothingDeployed`` if ``origin`` has none, ``RequestError`` if both are the same, and what ``rollback``
-        raises.
+        It has to keep the limits that ``deployment`` has for uploads.
+
+        Raises ``NothingDeployed`` if ``origin`` has none, ``RequestError`` if both are the same, ``BundleEmpty``, what
+        ``check_limits`` raises, and what ``rollback`` raises.
         """
         if origin is deployment:
             raise RequestError(
@@ -212,7 +214,8 @@ class Deployer:
 
         async def deploy(turn: Turn) -> DeployResult:
             async with self._copying:
-                content: Content = StoredContent(self._store, origin, found, turn.take)
+                limits = deployment.settings.archive_rules if request.kind == PROMOTE else None
+                content: Content = StoredContent(self._store, origin, found, turn.take, limits)
                 if under:
                     part = StoredPart(self._store, origin, found, turn.take, under)
                     content = MergedContent(part, Merging(rules, turn.take, under))
@@ -246,9 +249,11 @@ class Deployer:
 
     def _check_early(self, deployment: Deployment, content: Content, request: DeployRequest) -> Checked | None:
         """Look at the contents while others may still deploy; ``None`` if they cannot be read: the commit says why."""
-        if deployment.current is None or deployment.current.digest != content.digest():
-            with suppress(DagferryError), content.early() as tree:
-                return self._gate.check_early(deployment, tree, request)
+        if not self._gate.looks(deployment, request):
+            return None
+        with suppress(DagferryError), content.early() as tree:
+            if deployment.current is None or deployment.current.digest != tree.manifest.digest:
+                return self._gate.check_early(deployment, tree)
         return None
 
 

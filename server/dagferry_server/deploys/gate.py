@@ -50,15 +50,13 @@ class DeployGate:
         self._gate = gate
         self._metrics = metrics
 
-    def check_early(self, deployment: Deployment, tree: Tree, request: DeployRequest) -> Checked | None:
-        """Look at the contents of ``tree``, which is part of what will be judged; ``None``: that is not needed.
+    def looks(self, deployment: Deployment, request: DeployRequest) -> bool:
+        """Return whether ``check_early`` is needed."""
+        return _level(deployment, request) != "off"
 
-        Raises what reading the tree raises.
-        """
-        settings = deployment.settings
-        rules = settings.gate_rules
-        if _level(deployment, request) == "off":
-            return None
+    def check_early(self, deployment: Deployment, tree: Tree) -> Checked:
+        """Look at the contents of ``tree``, which is part of what will be judged. Raises what reading it raises."""
+        rules = deployment.settings.gate_rules
         started = time.monotonic()
         found = self._check(tree, rules)
         seconds = time.monotonic() - started
@@ -71,8 +69,8 @@ class DeployGate:
                 extra=fields(
                     deployment=deployment.name,
                     digest=tree.manifest.digest,
-                    seconds=round(seconds, 3),
                     problems=found.problem_count,
+                    seconds=round(seconds, 3),
                 ),
             )
         return Checked(tree.manifest.digest, rules, found)

@@ -5,7 +5,7 @@ the same files as before is copied as it is.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import NamedTuple
 
 from dagferry_core.archive.check import ArchiveRules
@@ -59,6 +59,14 @@ class Base(NamedTuple):
     deploy: Deploy | None
 
 
+class _Applied(NamedTuple):
+    """What a change made of a base, named by its digest, with the warnings about the files."""
+
+    base: str
+    manifest: Manifest
+    warnings: tuple[str, ...]
+
+
 class ChangedContent(Content):
     """The tree of ``base`` without the paths that ``change`` removes, and with the files of ``uploaded``.
 
@@ -75,6 +83,7 @@ class ChangedContent(Content):
         self._merging = merging
         self._under = merging.under
         self._excluded = excluded
+        self._applied: _Applied | None = None
 
     def digest(self) -> str:
         """Return the digest that must come out."""
@@ -97,7 +106,8 @@ class ChangedContent(Content):
                 yield current  # the request is repeated
                 return
             base = part_of(tree_of(bundle, "The base"), self._under)
-            manifest = self._changed(base.manifest, uploaded.manifest)
+            _, manifest, warnings = self._apply(base.manifest, uploaded.manifest)
+            self.known = bundle.manifest  # when it is opened again, it need not be parsed
             if not self._under:
                 self._merging.check(manifest)
 
@@ -105,7 +115,6 @@ class ChangedContent(Content):
                 where = uploaded if entry.path in uploaded.manifest.files else base
                 return where.open_content(entry)
 
-            warnings = _warnings([self._under + path for path in manifest.files])
             yield Tree("The changed tree", manifest, open_content, base.bundles, warnings=warnings)
 
     def _open_base(self, stack: ExitStack, head: Head) -> BundleFile:
@@ -123,6 +132,14 @@ class ChangedContent(Content):
         except StoreDamaged as error:
             log_failure("The bundle that a change is based on cannot be read", error, deployment=name)
             raise _base_gone(head, f"The bundle of version {version} of {name} cannot be read.") from error
+
+    def _apply(self, base: Manifest, uploaded: Manifest) -> "_Applied":
+        """Return what the change makes of ``base``. It is asked for early, and again under the deployment's lock."""
+        if self._applied is None or self._applied.base != base.digest:
+            manifest = self._changed(base, uploaded)
+            warnings = _warnings([self._under + path for path in manifest.files])
+            self._applied = _Applied(base.digest, manifest, warnings)
+        return self._applied
 
     def _changed(self, base: Manifest, uploaded: Manifest) -> Manifest:
         rules, change = self._merging.rules, self._change
@@ -170,6 +187,10 @@ class MergedContent(Content):
     def digest(self) -> str:
         """Return the digest of the part, by paths relative to the folder."""
         return self._part.digest()
+
+    def early(self) -> AbstractContextManager[Tree]:
+        """Return the part: all else is current already."""
+        return self._part.early()
 
     def is_current(self, head: Head) -> bool:
         """Return whether the current tree has the part in its folder."""

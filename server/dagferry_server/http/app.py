@@ -126,12 +126,12 @@ async def _no_route(request: web.Request) -> web.StreamResponse:
 
 
 def _count_failed(request: web.Request, route: Route | None, outcome: str) -> None:
-    """Count an upload that failed; its handler counts the others. Unknown deployments and callers share one label."""
-    if route and route.takes_file:
+    """Count a deploy that failed; its handler counts the others. Unknown deployments and callers share one label."""
+    if route and route.kind:
         service, caller = request.app[SERVICE], request.get(CALLER)
         name = request.match_info["deployment"]
         known = caller and caller.scopes(name) and name in service.deployments
-        service.metrics.uploads.labels(name if known else "", outcome).inc()
+        service.metrics.count_deploy(name if known else "", route.kind, outcome)
 
 
 def _send_refusal(request: web.Request, route: Route | None, error: DagferryError) -> None:

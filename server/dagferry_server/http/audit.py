@@ -11,10 +11,12 @@ from aiohttp import web
 from dagferry_runtime.logs import fields
 from dagferry_server.auth.access import MAX_NAME_CHARACTERS
 from dagferry_server.http.reports import report_of
-from dagferry_server.http.request_context import CALLER, STATE, named_deployment
+from dagferry_server.http.request_context import CALLER, NOTES, STATE, named_deployment
 from dagferry_server.http.routing import Route
 from dagferry_server.metrics import CLIENT_DISCONNECTED, OUTCOME_OK
 
+MAX_NOTE_CHARACTERS = 200
+"""How much of a text that a request has is shown."""
 _READS = {"GET", "HEAD", "OPTIONS"}
 
 log = logging.getLogger(__name__)
@@ -44,10 +46,16 @@ def audit(request: web.Request, route: Route | None, outcome: str, error: str = 
         request.app[STATE].rejected_reads.log(actor or peer, outcome, instance, **who, error=error, peer=peer)
     else:
         level = logging.INFO if succeeded else logging.WARNING
+        if route and route.kind:
+            who["kind"] = route.kind
+        notes = request.get(NOTES, {})
+        who |= {name: _shown(value, MAX_NOTE_CHARACTERS) for name, value in notes.items()}
         log.log(level, "Audit", extra=fields(**who, outcome=outcome, error=error, peer=peer))
 
 
-def _shown(name: str) -> str:
-    """Return what a path has for a name, so that it is on one line for every reader of the log."""
-    name = name[:MAX_NAME_CHARACTERS]
+def _shown(value: object, limit: int = MAX_NAME_CHARACTERS) -> object:
+    """Return what a request has for a name, so that it is on one line for every reader of the log."""
+    if not isinstance(value, str):
+        return value
+    name = value[:limit]
     return name if name.isprintable() else name.encode("unicode_escape").decode()

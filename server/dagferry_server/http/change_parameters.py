@@ -31,7 +31,7 @@ def under_of(query: Mapping[str, str]) -> str:
 
 
 def refuse_excluded(under: str, exclude: Iterable[str]) -> None:
-    """Raise ``RequestError`` if exclude rules match a folder: of a complete upload, it would be left out."""
+    """Raise ``RequestError`` if exclude rules match a folder: in a complete upload, it would be skipped."""
     if under and (top := Excludes(exclude).excluded(under.removesuffix("/"), folder=True)):
         raise RequestError(
             f"{UNDER}={under[:_SHOWN_CHARACTERS]!r} is a folder that the server excludes: {quoted(top)}.",

@@ -57,6 +57,7 @@ async def deploy_request(context: RequestContext, under: str | None = "") -> Dep
         override_freeze=_is_set(context, OVERRIDE_FREEZE),
         under=under or "",
     )
+    context.note(under=request.under, flags=request.flags, dry_run=request.dry_run or None)
     if request.flags and "override" not in caller.scopes(deployment.name):
         raise Forbidden(
             f"{request.flags[0]} requires the scope 'override' on {deployment.name!r}, which {caller.actor!r} does not "

@@ -21,6 +21,7 @@ from dagferry_core.archive.errors import (
     TooManyFiles,
     WindowTooLarge,
 )
+from dagferry_core.deploylog import PROMOTE, ROLLBACK, UPLOAD
 from dagferry_core.errors import DagferryError
 from dagferry_core.protocol import (
     ALLOW_REMOVALS,
@@ -122,6 +123,7 @@ _UPLOAD_ERRORS: tuple[type[DagferryError], ...] = (
     ChangeMismatch,
     *_DEPLOY_ERRORS,
 )
+_LIMIT_ERRORS: tuple[type[DagferryError], ...] = (PathConflict, ExpandedTooLarge, TooManyFiles, PathsTooLarge)
 _DEPLOY_PARAMETERS = (
     Parameter(IF_MATCH, "header", "The version that must be the current one, in double quotes; `*`: any."),
     Parameter(DRY_RUN, "query", f"`{SET}`: store nothing, and say what would change."),
@@ -164,6 +166,7 @@ _UPLOAD = Route(
         *_DEPLOY_PARAMETERS,
     ),
     takes_file=True,
+    kind=UPLOAD,
 )
 
 DEPLOY_ROUTES: tuple[Route, ...] = (
@@ -180,9 +183,10 @@ DEPLOY_ROUTES: tuple[Route, ...] = (
         handler=rollback,
         summary="Deploy the content of an older version again, without an upload.",
         answer=UploadAnswer,
-        errors=(*_DEPLOY_ERRORS, VersionNotFound, BundleGone),
+        errors=(*_DEPLOY_ERRORS, *_LIMIT_ERRORS, VersionNotFound, BundleGone),
         parameters=_DEPLOY_PARAMETERS,
         body=RollbackBody,
+        kind=ROLLBACK,
     ),
     Route(
         method="POST",
@@ -191,9 +195,10 @@ DEPLOY_ROUTES: tuple[Route, ...] = (
         handler=promote,
         summary="Deploy what another deployment of this server has (scope `read` on it), without an upload.",
         answer=UploadAnswer,
-        errors=(*_DEPLOY_ERRORS, VersionNotFound, NothingDeployed, BundleGone),
+        errors=(*_DEPLOY_ERRORS, *_LIMIT_ERRORS, BundleEmpty, VersionNotFound, NothingDeployed, BundleGone),
         parameters=_DEPLOY_PARAMETERS,
         body=PromoteBody,
+        kind=PROMOTE,
     ),
 )
 """Every endpoint that adds a deploy."""

@@ -382,11 +382,6 @@ def upload_answer(result: DeployResult) -> UploadAnswer:
     )
 
 
-def answer_deploy(result: DeployResult) -> web.Response:
-    """Return the response to a request to deploy."""
-    return json_response(upload_answer(result))
-
-
 def fleet_status_answer(deployment: Deployment, status: Status, now: float) -> FleetStatusAnswer:
     """Return the status of a fleet as it is sent; ``now`` is in seconds since the epoch."""
     current, counts = None if deployment.fault else deployment.current, status.counts

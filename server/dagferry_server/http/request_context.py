@@ -19,6 +19,8 @@ STATE = web.AppKey("STATE", AppState)
 """What an application shares with those of the other listeners."""
 CALLER = web.RequestKey("CALLER", Caller)
 """Who sent a request, as soon as that is known."""
+NOTES = web.RequestKey("NOTES", dict[str, object])
+"""What the audit log says of a request beside its outcome, by field."""
 
 
 def named_deployment(request: web.Request) -> str | None:
@@ -56,6 +58,11 @@ class RequestContext(NamedTuple):
         if self.identified is None:
             raise LookupError("this route is open to everybody")
         return self.identified
+
+    def note(self, **notes: object) -> None:
+        """Add to what the audit log says about the request, whatever its outcome. Empty values are skipped."""
+        known = {name: value for name, value in notes.items() if value}
+        self.request[NOTES] = {**self.request.get(NOTES, {}), **known}
 
     def waiting(self) -> AbstractContextManager[None]:
         """Return a block in which a client that closes its half of the connection counts as disconnected."""

@@ -31,7 +31,7 @@ class Route(NamedTuple):
     have a deployment that their path does not name. ``admin`` routes are on the admin listener, ``public`` routes on
     the public one. ``not_modified`` routes may answer 304. ``takes_file`` routes receive an upload; ``sends_content``
     routes send deployed content. ``body`` is the model of a JSON body. The deployment of a route that ``creates`` it
-    need not exist.
+    need not exist. ``kind`` is that of the deploys that a route makes.
     """
 
     method: Literal["GET", "POST", "DELETE"]
@@ -50,6 +50,7 @@ class Route(NamedTuple):
     sends_content: bool = False
     body: type[BaseModel] | None = None
     creates: bool = False
+    kind: str = ""
 
 
 Routes = Mapping[tuple[str, str], Route]

@@ -165,7 +165,7 @@ def test_what_another_machine_has_is_the_same_content(at, server, dags, digest) 
     accept(server, "sha256:" + "1" * 64, excluded=1, excluded_paths=["sql/b.sql"])
     done = at("deploy")
     assert done.code == 0
-    assert "The server excluded 1 files by its patterns: sql/b.sql" in done.err
+    assert "The server excluded 1 file by its patterns: sql/b.sql" in done.err
     assert ManifestCache(str(dags.parents[1] / "cache" / "dagferry" / "manifests")).load(digest) is None
 
 
@@ -416,6 +416,14 @@ def test_an_undo_that_fails_is_said_and_is_no_success(at, server, waiting, code,
     done = at("deploy", "--wait", "--undo-on-failure")
     assert done.code == 7
     assert says in done.err
+
+
+def test_nothing_is_undone_unless_a_pod_is_known_to_lack_it(at, waiting, server) -> None:
+    waiting({})
+    done = at("deploy", "--wait", "--undo-on-failure", "--json")
+    assert (done.code, done.json["undone_by"]) == (7, None)
+    assert "Whether a pod lacks the deploy is not known, so nothing is undone." in done.err
+    assert all(request.path != "/prod/dags/rollback" for request in server.requests)
 
 
 def test_the_first_deploy_cannot_be_undone(at, server, waiting) -> None:

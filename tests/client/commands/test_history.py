@@ -42,6 +42,8 @@ def test_limit_says_how_many_and_that_there_are_more(at, server) -> None:
     assert "dagferry history --all" in done.err
     server.answer("GET /prod/dags/deploys?limit=3", {"deploys": deploys[:2], "next": None})
     assert at("history", "--limit", "2").err == ""
+    server.answer("GET /prod/dags/deploys?limit=2", {"deploys": deploys[:2], "next": 43})
+    assert at("history", "--limit", "1").err.startswith("This is the newest deploy. ")
 
 
 def test_a_limit_above_a_page_takes_several(at, server) -> None:

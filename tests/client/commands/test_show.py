@@ -63,6 +63,14 @@ def test_json_has_what_the_server_says(at, server) -> None:
     assert at("show", VERSION, "--json").json == {"deployment": "prod", "deploy": deploy, "details": details}
 
 
+def test_without_a_version_it_is_the_newest_deploy(at, server) -> None:
+    server.answer("GET /prod/dags/deploys?limit=1", {"deploys": [logged()], "next": None})
+    server.answer(PATH, {**logged(), "details": DETAILS})
+    assert at("show").out.splitlines()[0] == f"{VERSION} of prod, deploy 42"
+    server.answer("GET /prod/dags/deploys?limit=1", {"deploys": [], "next": None})
+    assert "Nothing is deployed to prod yet." in at("show").err
+
+
 def test_a_version_that_is_not_there_gets_the_server_s_error(at, server) -> None:
     server.answer(PATH, {"code": "version_not_found", "message": "prod has no such version.", "hint": "Look."}, 404)
     done = at("show", VERSION)

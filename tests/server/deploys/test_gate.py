@@ -113,10 +113,11 @@ async def test_without_a_python_it_is_a_warning(server) -> None:
     assert many["warnings"][-1] == "20 more problems in DAG files."
 
 
-async def test_off_says_nothing_and_starts_nothing(start, tmp_path) -> None:
+async def test_off_says_nothing_and_starts_nothing(start, caplog) -> None:
     server = await start("--gate", "off", *PYTHON)
     use_ruff(server, Ruff("/nonexistent"))
     assert (await server.deploy({"a.py": BAD}))["warnings"] == []
+    assert "could not be checked" not in caplog.text
 
 
 async def test_a_broken_airflowignore_is_a_problem(start) -> None:
@@ -288,11 +289,15 @@ async def test_unchanged_content_is_not_looked_at(start) -> None:
 async def test_after_a_rule_changed_in_between_the_new_one_counts(start, monkeypatch) -> None:
     server = await start("--airflow-python", "3.12")
     deployment = server.service.deployments["default"]
+    loop = asyncio.get_running_loop()
     real = DeployGate.check_early
+
+    async def reload() -> None:
+        deployment.configure(deployment.settings.model_copy(update={"airflow_python": "3.11"}))
 
     def check_early(self, *arguments):
         checked = real(self, *arguments)
-        deployment.settings = deployment.settings.model_copy(update={"airflow_python": "3.11"})
+        asyncio.run_coroutine_threadsafe(reload(), loop).result()
         return checked
 
     monkeypatch.setattr(DeployGate, "check_early", check_early)

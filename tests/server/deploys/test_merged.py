@@ -8,6 +8,7 @@ import pytest
 from changing import change, content
 from dagferry_core.bundle import frames
 from dagferry_core.bundle.manifest import Manifest
+from dagferry_server.deploys import merged
 from harness import pack
 from running import A, B
 from treemaker import manifest_of
@@ -205,3 +206,22 @@ async def test_of_the_base_only_the_frames_of_changed_files_are_unpacked(server,
     answer = await change(server, told["version"], manifest_of({**B, **big}).digest, {"shop.py": B["shop.py"]})
     assert answer.status == 200, answer.body
     assert 0 < len(set(unpacked)) <= 5
+
+
+async def test_a_change_is_applied_once_and_its_base_parsed_once(server, monkeypatch) -> None:
+    told = await server.deploy(A)
+    applied, parsed = [], []
+    real, real_parse = merged.apply_change, Manifest.parse.__func__
+    monkeypatch.setattr(merged, "apply_change", lambda *of, **limits: applied.append(1) or real(*of, **limits))
+
+    def parse(cls, text, known=None):
+        found = real_parse(cls, text, known)
+        if found is not known and found.digest == told["digest"]:
+            parsed.append(1)
+        return found
+
+    monkeypatch.setattr(Manifest, "parse", classmethod(parse))
+    answer = await change(server, told["version"], manifest_of(B).digest, {"shop.py": B["shop.py"]})
+    assert answer.status == 200, answer.body
+    assert (len(applied), len(parsed)) == (1, 1)
+    assert await content(server) == B

@@ -8,7 +8,8 @@ import pytest
 from changing import change, content
 from credentials import TokensFile
 from dagferry_core.bundle.manifest import Manifest
-from dagferry_server.deploys import merged
+from dagferry_server.deploys import contents, merged
+from dagferry_server.deploys.gate import DeployGate
 from dagferry_server.store.local import LocalStore
 from harness import pack
 from running import Answer, Running
@@ -425,3 +426,33 @@ async def test_ids_are_looked_for_once_in_each_content(server, monkeypatch) -> N
     answer = await put(server, {"mine.py": b"DAG('nightly')\n", "new.py": b"DAG('new')\n"})
     assert len(answer.json["warnings"]) == 1
     assert read == ["team-a/new.py"]
+
+
+async def test_before_the_commit_only_the_folder_is_looked_at(start, monkeypatch) -> None:
+    server = await start("--airflow-python", "3.11")
+    first = (await server.deploy({**OTHER, **below(ONE)}))["version"]
+    await put(server, TWO)
+    looked = []
+    real = DeployGate.check_early
+    monkeypatch.setattr(
+        DeployGate, "check_early", lambda gate, on, tree: looked.append([*tree.manifest.files]) or real(gate, on, tree)
+    )
+    await put(server, {"new.py": b"x = 2\n"})
+    body = {"version": first, "under": "team-a/"}
+    assert (await server.call("POST", "/default/dags/rollback", json=body)).status == 200
+    assert looked == [["new.py"], ["etl.py", "shop.py"]]
+
+
+@pytest.mark.parametrize(("level", "opened"), [("off", 2), ("warn", 2)])
+async def test_a_rollback_of_a_folder_opens_the_old_bundle_no_oftener_than_needed(
+    start, monkeypatch, level, opened
+) -> None:
+    server = await start("--airflow-python", "3.11", "--gate", level)
+    first = await server.deploy({**OTHER, **below(ONE)})
+    await put(server, TWO)
+    seen = []
+    real = contents.open_bundle
+    monkeypatch.setattr(contents, "open_bundle", lambda *some, **more: seen.append(some[2]) or real(*some, **more))
+    body = {"version": first["version"], "under": "team-a/"}
+    assert (await server.call("POST", "/default/dags/rollback", json=body)).status == 200
+    assert seen == [first["digest"]] * opened

@@ -373,7 +373,7 @@ async def test_a_thousand_pods_that_report_at_once_wake_nobody_a_thousand_times(
     windows = (asyncio.get_running_loop().time() - started) / 0.2 + 1
     assert told.states[-1] is State.HEALTHY
     assert len(judged) - before_judged <= windows
-    assert woken - before_woken <= windows
+    assert 1 <= woken - before_woken <= windows
     deployed.fleet.close()
     await watcher
 

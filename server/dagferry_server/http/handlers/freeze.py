@@ -33,6 +33,7 @@ class FreezeBody(JsonBody):
 async def freeze(context: RequestContext) -> web.StreamResponse:
     """Freeze the deployment, after the deploy that is in progress. A freeze that it has already is replaced."""
     body = await read_json(context, FreezeBody)
+    context.note(reason=body.reason, until=body.until)
     now = context.service.clock()
     if not body.reason.strip():
         raise RequestError("The reason of the freeze is blank.")

@@ -4,9 +4,9 @@ from aiohttp import web
 from pydantic import ConfigDict, Field
 
 from dagferry_server.auth.access import authorize
+from dagferry_server.http.deploy_answer import answer_deploy
 from dagferry_server.http.deploy_request import deploy_request
 from dagferry_server.http.json_body import JsonBody, read_json
-from dagferry_server.http.models import answer_deploy
 from dagferry_server.http.request_context import RequestContext
 
 
@@ -26,8 +26,10 @@ async def promote(context: RequestContext) -> web.StreamResponse:
     service = context.service
     with context.state.copy_slots.hold(context.deployment.name, context.caller):
         body = await read_json(context, PromoteBody)
+        context.note(source=body.origin if body.version is None else f"{body.origin}@{body.version}")
         authorize("read", body.origin, context.caller)
         origin = service.deployments.find(body.origin)
         request = request._replace(description=body.description)
         result = await service.deployer.promote(context.deployment, origin, body.version, request)
-    return answer_deploy(result)
+        context.note(source=result.request.source)
+    return answer_deploy(context, result)

@@ -5,9 +5,9 @@ from pydantic import Field
 
 from dagferry_server.auth.access import authorize_write
 from dagferry_server.http.change_parameters import parse_under
+from dagferry_server.http.deploy_answer import answer_deploy
 from dagferry_server.http.deploy_request import deploy_request
 from dagferry_server.http.json_body import JsonBody, read_json
-from dagferry_server.http.models import answer_deploy
 from dagferry_server.http.request_context import RequestContext
 
 
@@ -25,8 +25,9 @@ async def rollback(context: RequestContext) -> web.StreamResponse:
     request = await deploy_request(context, under=None)
     with context.state.copy_slots.hold(deployment.name, caller):
         body = await read_json(context, RollbackBody)
+        context.note(source=body.version, under=body.under)
         under = "" if body.under is None else parse_under(body.under)
         authorize_write(deployment.name, under, caller)
         request = request._replace(description=body.description, under=under)
         result = await context.service.deployer.rollback(deployment, body.version, request)
-    return answer_deploy(result)
+    return answer_deploy(context, result)

@@ -15,26 +15,16 @@ from dagferry_server.deploys.receive import Received
 from dagferry_server.deploys.request import Change, DeployRequest
 from dagferry_server.errors import RequestError, UploadTooSlow
 from dagferry_server.http.change_parameters import change_of, refuse_excluded, under_of, with_removed
+from dagferry_server.http.deploy_answer import answer_deploy
 from dagferry_server.http.deploy_request import deploy_request, read_git
-from dagferry_server.http.models import answer_deploy
 from dagferry_server.http.request_context import RequestContext
 from dagferry_server.http.upload_body import UploadBody, check_length
-from dagferry_server.metrics import OUTCOME_DRY_RUN, OUTCOME_OK, OUTCOME_UNCHANGED
 
 log = logging.getLogger(__name__)
 
 
 async def upload(context: RequestContext) -> web.StreamResponse:
-    """Receive, check and deploy. An upload that fails is counted where its error becomes a response."""
-    result = await _upload(context)
-    outcome = OUTCOME_UNCHANGED if result.unchanged else OUTCOME_OK
-    if result.request.dry_run:
-        outcome = OUTCOME_DRY_RUN
-    context.service.metrics.uploads.labels(context.deployment.name, outcome).inc()
-    return answer_deploy(result)
-
-
-async def _upload(context: RequestContext) -> DeployResult:
+    """Receive, check and deploy."""
     service, deployment = context.service, context.deployment
     under = under_of(context.request.query)
     request = await deploy_request(context, under)
@@ -45,7 +35,8 @@ async def _upload(context: RequestContext) -> DeployResult:
     limit = service.upload_limit(deployment)
     check_length(context.request, limit)
     with context.state.upload_slots.hold(deployment.name, context.caller):
-        return await _receive_and_deploy(context, limit, request, root, change)
+        result = await _receive_and_deploy(context, limit, request, root, change)
+    return answer_deploy(context, result)
 
 
 def _root(context: RequestContext) -> str | None:

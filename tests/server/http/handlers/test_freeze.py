@@ -141,7 +141,7 @@ async def test_both_are_audit_lines_and_the_reason_is_in_the_log(server, caplog)
     shown = [(text, fields.get("request"), fields.get("reason")) for text, fields in lines]
     assert [line for line in shown if line[0] in {"Audit", "Frozen", "Freeze lifted"}] == [
         ("Frozen", None, "release"),
-        ("Audit", "POST /{deployment}/dags/freeze", None),
+        ("Audit", "POST /{deployment}/dags/freeze", "release"),
         ("Freeze lifted", None, None),
         ("Audit", "DELETE /{deployment}/dags/freeze", None),
     ]

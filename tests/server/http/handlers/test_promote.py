@@ -120,3 +120,36 @@ async def test_the_caller_must_be_allowed_to_read_the_other_deployment(start, tm
     assert await promote(ci) == (404, "nothing_deployed")
     both = {"Authorization": tokens.add("both", ["sync"], ["staging"])}
     assert both
+
+
+async def test_the_limits_of_the_deployment_it_goes_to_are_those_of_an_upload(start, tmp_path) -> None:
+    file = tmp_path / "deployments.toml"
+    file.write_text(
+        'deployments = [{ name = "staging", allow-empty = true }, '
+        '{ name = "prod", max-files = 4, max-expanded-bytes = 1_000_000 }]\n'
+    )
+    server = await start("--deployments-file", str(file))
+    fits = await server.deploy(dict.fromkeys(("a.py", "b.py", "c.py"), b"x = 1\n"), "staging")
+    assert (await server.promote("staging", "prod")).status == 200
+    for files, code in (
+        (dict.fromkeys(("a.py", "b.py", "c.py", "d.py"), b""), "too_many_files"),
+        ({"a.py": b"", "in/b.py": b"", "c.py": b""}, "too_many_files"),  # a folder counts
+        ({"a.csv": bytes(1_000_001)}, "expanded_too_large"),
+        ({}, "bundle_empty"),
+    ):
+        await server.deploy(files, "staging")
+        for query in ("", "?dry_run=1"):
+            answer = await server.promote("staging", "prod", query)
+            assert (answer.status, answer.json["code"]) == (422 if code == "bundle_empty" else 413, code)
+    current = (await server.get("/prod/dags/current")).json
+    assert (current["sequence"], current["digest"]) == (1, fits["digest"])
+    assert list(await asyncio.to_thread(server.service.store.bundles, "prod")) == [fits["digest"]]
+
+
+async def test_a_rollback_may_exceed_limits_that_were_lowered_since(start) -> None:
+    server = await start(*BOTH)
+    first = await server.deploy(A, "prod")
+    await server.deploy(B, "prod")
+    deployment = server.service.deployments["prod"]
+    deployment.configure(deployment.settings.model_copy(update={"max_files": 1}))
+    assert (await server.call("POST", "/prod/dags/rollback", json={"version": first["version"]})).status == 200

@@ -4,10 +4,10 @@ import subprocess
 
 import pytest
 
-from dagferry_client.local import pytest_run
+from dagferry_client.local import precheck
 from dagferry_client.local.errors import PytestFailed
 from dagferry_client.local.folder import DagsFolder
-from dagferry_client.local.pytest_run import run_pytest
+from dagferry_client.local.precheck import run_pytest
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def test_without_pytest_nothing_is_deployed(folder, tmp_path, monkeypatch) -> No
 
 def test_tests_that_do_not_end_are_a_failure(folder, monkeypatch) -> None:
     def forever(*arguments: object, **options: object) -> None:
-        raise subprocess.TimeoutExpired("pytest", pytest_run.MAX_PYTEST_SECONDS)
+        raise subprocess.TimeoutExpired("pytest", precheck.MAX_PYTEST_SECONDS)
 
     monkeypatch.setattr(subprocess, "run", forever)
     with pytest.raises(PytestFailed, match="3600 s"):
