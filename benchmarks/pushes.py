@@ -1,7 +1,7 @@
 """From a command to live, with ``dagferry deploy``, ``tar | curl`` and ``git push``: the time, and the bytes.
 
 Each command is timed from its start, with a sidecar that waits. The project is a Git checkout, all is committed.
-``dagferry deploy`` has the manifest of the deploy before in its cache, as after the deploy before, unless a row says
+``dagferry deploy`` has the manifest of the previous deploy in its cache, as after any deploy, unless a row says
 otherwise. Commands run in turn, A B C A B C …, on the same tree.
 """
 

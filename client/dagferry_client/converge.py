@@ -24,7 +24,10 @@ MAX_WAIT_LIMIT_SECONDS = 3600
 PAUSE_SECONDS = 1.0
 """The pause after a server did not answer, or said at once that there is no news: something on the way keeps it from
 waiting."""
-HEALTHY = "HEALTHY"
+WARM_UP_SECONDS = 80
+"""How much longer the wait is while the state is unknown although pods are known: the server has just started, and must
+have heard from all of them after 75 s."""
+HEALTHY, UNKNOWN = "HEALTHY", "UNKNOWN"
 LIVE = "live"
 _UNITS = {"": 1, "s": 1, "m": 60}
 _DURATION = re.compile(r"([0-9]{1,6})([sm]?)")
@@ -60,16 +63,20 @@ def wait_until_live(
 ) -> Status:
     """Wait until what was deployed is live in every pod; return the status that shows it.
 
-    ``say`` gets a sentence whenever something changes. Raises ``NotConverged`` after ``seconds``, and as soon as there
-    is a newer deploy; the error of the request if the server does not answer at the end, or refuses to.
+    ``say`` gets a sentence whenever something changes. Raises ``NotConverged`` after ``seconds``, or
+    ``WARM_UP_SECONDS`` later if the server has just started, and as soon as there is a newer deploy; the error of the
+    request if the server does not answer at the end, or refuses to.
     """
     wait = _Wait(api, deployment, deployed, say)
     until = time.monotonic() + seconds
+    is_longer = False
     while True:
         asked = time.monotonic()
         if status := wait.look(until - asked):
             return status
         now = time.monotonic()
+        if not is_longer and until <= now and wait.is_warming_up:
+            is_longer, until = True, until + WARM_UP_SECONDS
         left = until - now
         if left <= 0:
             raise wait.error or _not_live(deployment, deployed.version, wait.status, seconds)
@@ -92,6 +99,11 @@ class _Wait:
         self.status: Status | None = None
         self.error: DagferryError | None = None
         self.news = False
+
+    @property
+    def is_warming_up(self) -> bool:
+        """Whether the server knows some pods, but not yet whether these are all."""
+        return self.status is not None and self.status.state == UNKNOWN and self.status.counts.known > 0
 
     def look(self, left: float) -> Status | None:
         """Ask once, for at most ``left`` seconds; return the status if the deploy is live everywhere."""
@@ -149,10 +161,12 @@ def _not_live(deployment: str, version: str, status: Status | None, seconds: flo
     said = f"{version} was deployed to {deployment}, but is not live in every pod after {seconds:.0f} s"
     if status is None or not status.counts.known:
         return NotConverged(
-            f"{said}: no pod is known.", "Does a sidecar follow this deployment of this server? See: dagferry status"
+            f"{said}: no pod is known.",
+            "Does a sidecar follow this deployment of this server? See: dagferry status",
+            is_known=False,
         )
     late = [sidecar for sidecar in status.sidecars if sidecar.state != LIVE or sidecar.live != version]
     named = [f"{one.instance} ({one.state}{': ' + one.error if one.error else ''})" for one in late[:MAX_LISTED]]
     more = f" and {len(late) - MAX_LISTED} more" if len(late) > MAX_LISTED else ""
     pods = f" {', '.join(named)}{more}." if named else ""
-    return NotConverged(f"{said}: {status.reason}{pods}")
+    return NotConverged(f"{said}: {status.reason}{pods}", is_known=status.state != UNKNOWN)

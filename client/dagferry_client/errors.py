@@ -101,11 +101,18 @@ class NotWritten(ClientError):
 
 
 class NotConverged(ClientError):
-    """The deploy was made, but it is not known to be live in every pod."""
+    """The deploy was made, but it is not known to be live in every pod.
+
+    ``is_known`` says whether it is known not to be: a server that knows no pod, or has just started, cannot say.
+    """
 
     code = "not_converged"
     exit_code = EXIT_NOT_CONVERGED
     default_hint = "Run: dagferry status --watch, to see which pods have it, and why others do not."
+
+    def __init__(self, message: str, hint: str | None = None, *, is_known: bool = True) -> None:
+        super().__init__(message, hint)
+        self.is_known = is_known
 
 
 class ConnectionLost(ServerUnreachable):

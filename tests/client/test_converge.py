@@ -77,7 +77,7 @@ def test_the_way_there_is_said_once_for_each_change(waited) -> None:
     assert waits == [0, 50, 50, 50]
 
 
-@pytest.mark.parametrize("state", ["DEPLOYING", "DEGRADED", "UNKNOWN", "EMPTY", "LATER"])
+@pytest.mark.parametrize("state", ["DEPLOYING", "DEGRADED", "EMPTY", "LATER"])
 def test_any_other_state_is_no_success_and_the_pods_are_named(waited, clock, state) -> None:
     pods = [
         sidecar("worker-0"),
@@ -161,3 +161,25 @@ def test_a_server_that_is_kept_from_waiting_is_not_asked_all_the_time(clock) -> 
     with pytest.raises(NotConverged):
         wait_until_live(Hurried(), "prod", OURS, 20, lambda _: None)
     assert 20 <= len(asked) <= 23
+
+
+STARTED = {
+    "state": "UNKNOWN",
+    "reason": "The server has not run for 75 s yet.",
+    "counts": {**NONE, "known": 1, "live": 1},
+}
+
+
+def test_a_server_that_has_just_started_gets_the_time_to_hear_from_all_pods(waited, clock) -> None:
+    with pytest.raises(NotConverged, match=r"not live in every pod after 60 s: The server has not run") as caught:
+        waited(STARTED)
+    assert not caught.value.is_known
+    assert clock.now == 60 + converge.WARM_UP_SECONDS
+
+
+def test_a_pod_that_lacks_it_is_known_and_a_fleet_without_pods_is_not(waited, clock) -> None:
+    for status, known in (({"state": "DEGRADED", "counts": SOME}, True), ({"state": "UNKNOWN", "counts": NONE}, False)):
+        clock.now = 0.0
+        with pytest.raises(NotConverged) as caught:
+            waited(status)
+        assert (caught.value.is_known, clock.now) == (known, 60)

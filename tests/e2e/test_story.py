@@ -125,7 +125,7 @@ def test_a_newcomer_deploys_is_stopped_overrides_sees_what_is_wrong_and_undoes_i
 
     # Deploys, and waits until every pod has it.
     assert "EMPTY" in newcomer.types("status")
-    said = newcomer.types("deploy", "-m", "First deploy", "--wait")
+    said = newcomer.types("deploy", "-m", "First deploy", "--wait=5m")
     assert "3 files added" in said
     assert f"live in all {PODS} pods" in said
     first = newcomer.asks("status")
@@ -136,7 +136,7 @@ def test_a_newcomer_deploys_is_stopped_overrides_sees_what_is_wrong_and_undoes_i
     orders = newcomer.dags / "orders.py"
     good = orders.read_text().replace("@hourly", "@daily")
     orders.write_text(good)
-    assert f"live in all {PODS} pods" in newcomer.types("deploy", "-m", "Orders once a day", "--wait")
+    assert f"live in all {PODS} pods" in newcomer.types("deploy", "-m", "Orders once a day", "--wait=5m")
     assert "Nothing was deployed: prod has exactly this" in newcomer.types("deploy")
     history = newcomer.asks("history")["deploys"]
     assert [(one["sequence"], one["actor"], one["description"]) for one in history] == [
@@ -156,7 +156,9 @@ def test_a_newcomer_deploys_is_stopped_overrides_sees_what_is_wrong_and_undoes_i
     hung = pods[7]
     hung.process.send_signal(signal.SIGSTOP)
     said = newcomer.types("deploy", "--skip-gate", "-m", "Trust me", "--wait=6s", code=7, token=lead)
-    assert "worker-7 has lacked the newest deploy for more than 2 s" in said
+    assert "is not live in every pod after 6 s: " in said
+    assert "worker-7 (behind)" in said
+    eventually("the other pods", lambda: newcomer.asks("status")["counts"]["live"] == PODS - 1, TIMEOUT_SECONDS)
     said = newcomer.types("status")
     assert said.startswith("prod: DEGRADED worker-7 has lacked the newest deploy for more than 2 s.\n")
     status = newcomer.asks("status")
@@ -167,13 +169,13 @@ def test_a_newcomer_deploys_is_stopped_overrides_sees_what_is_wrong_and_undoes_i
     assert b"def load(:" in pods[0].tree()["orders.py"]
 
     # Undoes it; is told that all pods are back when they are, and not before.
-    undoing = newcomer.begins("rollback", "--previous", "-m", "It was broken", "--wait=60s")
+    undoing = newcomer.begins("rollback", "--previous", "-m", "It was broken", "--wait=5m")
     others = [pod for pod in pods if pod is not hung]
 
     def back(pod: Sidecar) -> bool:
         return pod.live is not None and pod.live.endswith("-000004")
 
-    eventually("the other pods to be back", lambda: all(map(back, others)))
+    eventually("the other pods to be back", lambda: all(map(back, others)), TIMEOUT_SECONDS)
     eventually("the status to be degraded again", lambda: newcomer.asks("status")["state"] == "DEGRADED")
     assert undoing.poll() is None
     assert not back(hung)

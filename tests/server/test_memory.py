@@ -1,9 +1,11 @@
 """Bundles of many files take turns, because each takes much memory; small ones pass by."""
 
 import asyncio
+import gc
 
 import pytest
 
+from dagferry_core.bundle.reader import BundleFile
 from dagferry_core.limits import LARGE_FILES
 from dagferry_server import memory
 from dagferry_server.deploys.bundles import open_bundle
@@ -53,6 +55,27 @@ async def test_large_uploads_wait_for_their_turn_and_hold_up_no_small_one(server
         assert not any(task.done() for task in large)
     assert [(await task).status for task in large] == [200] * 3
     assert not memory._one_at_a_time.locked()
+
+
+async def test_who_waits_for_the_turn_holds_no_bundle(server: Running, monkeypatch) -> None:
+    assert (await server.upload(many(0))).status == 200
+    waiting: list[Turn] = []
+    wait = Turn.wait
+
+    async def noted(turn: Turn) -> None:
+        waiting.append(turn)
+        await wait(turn)
+
+    monkeypatch.setattr(Turn, "wait", noted)
+    with Turn() as turn:
+        turn.take()
+        folders = [
+            asyncio.create_task(server.upload(pack(A, prefix=""), f"/default/dags/upload?under=team-{number}"))
+            for number in range(3)
+        ]
+        await eventually("all to wait", lambda: len(waiting) == 3)
+        assert [found for found in gc.get_objects() if isinstance(found, BundleFile)] == []
+    assert [(await task).status for task in folders] == [200] * 3
 
 
 async def test_a_large_upload_that_is_refused_ends_its_turn(server: Running, monkeypatch) -> None:

@@ -134,6 +134,40 @@ def test_a_bundle_that_retention_removed_is_no_problem(data, capsys) -> None:
     assert (code, lines) == (0, ["default: 3 entries, 2 of them chained; 2 bundles, 1 no longer stored; 0 problems"])
 
 
+def without_bundles(server: Server, name: str) -> Path:
+    """End the server, and delete the bundles of a deployment, as retention does sooner or later."""
+    server.stop()
+    shutil.rmtree(server.data / name / "bundles")
+    (server.data / name / "bundles").mkdir()
+    return server.data
+
+
+def change(server: Server, method: str) -> None:
+    assert server.request("/-/deployments/preview-1", method=method)[0] == 200
+
+
+@pytest.mark.parametrize("after", [["DELETE"], ["DELETE", "POST"]])
+def test_the_bundles_of_a_deleted_deployment_are_not_missing(serve, capsys, after) -> None:
+    server = serve()
+    change(server, "POST")
+    server.deploy(A, "preview-1")
+    for method in after:
+        change(server, method)
+    code, found = run(without_bundles(server, "preview-1"), capsys)
+    assert code == 0, found
+    assert "preview-1: 1 entries, 0 of them chained; 0 bundles, 1 no longer stored; 0 problems" in found
+
+
+def test_that_of_a_deploy_after_a_deployment_was_created_again_is(serve, capsys) -> None:
+    server = serve()
+    for method in ("POST", "DELETE", "POST"):
+        change(server, method)
+    server.deploy(A, "preview-1")
+    code, found = run(without_bundles(server, "preview-1"), capsys)
+    assert code == 6
+    assert [line for line in found if line.endswith("of the newest deploy, is missing")]
+
+
 def test_what_cannot_be_read_is_exit_code_5_and_not_called_damaged(data, capsys, monkeypatch) -> None:
     real = LocalStore._read
 

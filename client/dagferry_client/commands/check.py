@@ -23,6 +23,9 @@ class Checked(NamedTuple):
     warnings: list[str]
 
 
+BROKEN_HINT = "Correct them, or set --airflow-python if Airflow runs on another Python."
+
+
 @sub_command(
     *FOLDER_OPTIONS,
     click.option(
@@ -63,7 +66,7 @@ def command(
     for warning in warnings:
         run.output.warn(warning)
     if not verdict.passed:
-        raise broken(verdict)
+        raise broken(verdict, BROKEN_HINT)
     if run.output.json_wanted:
         run.output.json(Checked(folder.shown, len(manifest.files), manifest.size, manifest.digest, warnings))
         return

@@ -8,7 +8,7 @@ from dagferry_client.api import DeployOptions
 from dagferry_client.converge import live_sentence, wait_option, wait_until_live
 from dagferry_client.deploy_log import Deployed
 from dagferry_client.describe import in_words, path_lines, text_of
-from dagferry_client.errors import ClientError
+from dagferry_client.errors import ClientError, NotConverged
 from dagferry_client.output import MAX_LISTED, Output
 from dagferry_client.progress import told
 from dagferry_client.reading import FOLDER_OPTIONS, rules_of
@@ -120,7 +120,7 @@ def command(
         with told(output) as say:
             status = wait_until_live(run.api, deployment, answer.deployed, wait, say)
     except DagferryError as error:
-        undone_by = _undo(run, answer) if undo_on_failure else None
+        undone_by = _undo(run, answer, error) if undo_on_failure else None
         _print_json(output, answer._replace(live=False, undone_by=undone_by))
         raise with_version(error, answer.deployed) from error
     output.say(live_sentence(status))
@@ -172,12 +172,16 @@ def _print_json(output: Output, answer: Answer) -> None:
         output.json(answer)
 
 
-def _undo(run: Run, answer: Answer) -> str | None:
+def _undo(run: Run, answer: Answer, error: DagferryError) -> str | None:
     """Roll back to the previous deploy, unless there is a later one; return the new version, if there is one.
 
-    Says what was done, or why nothing was: the error that comes next is why it was tried.
+    Says what was done, or why nothing was. ``error`` is why: nothing is undone unless it is known that a pod lacks the
+    deploy, because a server that has just started, or does not answer, says nothing about it.
     """
     output, deployment, done = run.output, answer.deployment, answer.deployed
+    if not isinstance(error, NotConverged) or not error.is_known:
+        output.warn("Whether a pod lacks the deploy is not known, so nothing is undone.")
+        return None
     if done.unchanged:
         output.warn("This command deployed nothing, so nothing is undone.")
         return None
@@ -189,11 +193,11 @@ def _undo(run: Run, answer: Answer) -> str | None:
         why = f"Undo of {done.version}, which did not become live in every pod"
         options = DeployOptions(if_match=done.version)
         undone = run.api.rollback(deployment, before[0].version, done.under, why, options)
-    except DagferryError as error:
-        if isinstance(error, ClientError) and error.reason == "version_mismatch":
+    except DagferryError as refused:
+        if isinstance(refused, ClientError) and refused.reason == "version_mismatch":
             output.warn("Somebody deployed since, so nothing is undone.")
         else:
-            output.warn(f"It could not be undone: {error.message} {error.hint}")
+            output.warn(f"It could not be undone: {refused.message} {refused.hint}")
         return None
     output.say(f"Undone: {before[0].version} is deployed again, as {undone.version}.")
     return undone.version

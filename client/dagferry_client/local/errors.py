@@ -56,8 +56,8 @@ class DagsBroken(LocalError):
         "deploys them nevertheless."
     )
 
-    def __init__(self, message: str, problems: Sequence[Mapping[str, Any]]) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, problems: Sequence[Mapping[str, Any]], hint: str | None = None) -> None:
+        super().__init__(message, hint)
         self.problems = list(problems)
 
     def as_dict(self) -> dict[str, Any]:

@@ -37,11 +37,11 @@ def judge(tree: LocalTree, rules: "Rules", changed: Collection[str] | None = Non
     return Gate(find_ruff()).check(files, open_content, rules)
 
 
-def broken(verdict: "Verdict") -> DagsBroken:
-    """Return the error for a verdict with problems."""
+def broken(verdict: "Verdict", hint: str | None = None) -> DagsBroken:
+    """Return the error for a verdict with problems; ``hint`` says what to do, if that is not about a deploy."""
     count = verdict.problem_count
     things = "1 error" if count == 1 else f"{count} errors"
-    return DagsBroken(f"DAG files do not parse: {things}.", [problem._asdict() for problem in verdict.problems])
+    return DagsBroken(f"DAG files do not parse: {things}.", [problem._asdict() for problem in verdict.problems], hint)
 
 
 def _is_ignore_file(path: str) -> bool:

@@ -260,13 +260,12 @@ class Deployer:
 async def _in_turn(deploy: Callable[[Turn], Awaitable[DeployResult]]) -> DeployResult:
     """Return the result of ``deploy``, which takes the turn if its content turns out to have very many files."""
     with Turn() as turn:
-        try:
+        with suppress(TurnTaken):
             return await deploy(turn)
-        except TurnTaken:
-            # Only now is it known that it needs a turn. While it waits for one, it holds nothing else, so small
-            # bundles are not delayed.
-            await turn.wait()
-            return await deploy(turn)
+        # Only now is it known that it needs a turn. While it waits for one, it holds nothing else, so small bundles are
+        # not delayed. In an except block it would hold the error, and so all that was in memory where it was raised.
+        await turn.wait()
+        return await deploy(turn)
 
 
 def _result(deployment: Deployment, current: Deploy | None, committed: Committed, new: New) -> DeployResult:

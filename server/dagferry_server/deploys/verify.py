@@ -14,6 +14,7 @@ from dagferry_core.deploy_details import decode_details
 from dagferry_core.deploylog import Deploy, decode, entry_sha256
 from dagferry_core.errors import FormatError
 from dagferry_core.names import make_version
+from dagferry_server.deploys.lifecycle import DELETED, read_lifecycle
 from dagferry_server.errors import BundleGone, StoreAway, StoreDamaged
 from dagferry_server.store.base import BundleSource, Store
 
@@ -112,7 +113,7 @@ class Verification:
             yield from _found(problem)
             return
         newest = self._newest
-        if newest and newest.digest not in stored and not self._has_newer(sequences):
+        if newest and newest.digest not in stored and not self._is_history(newest) and not self._has_newer(sequences):
             yield Problem(f"bundle {newest.digest}, of the newest deploy, is missing", passes=False)
         for digest in stored:
             yield from _found(_tried(f"bundle {digest}{self._names(digest)}", self._check, digest)[1])
@@ -124,6 +125,14 @@ class Verification:
         except StoreAway:  # for example because a file was just deleted
             time.sleep(SECOND_LOOK_SECONDS)
             return sorted(self._store.bundles(self._deployment))
+
+    def _is_history(self, newest: Deploy) -> bool:
+        """Return whether the deployment was deleted after its newest deploy: its bundles are removed then."""
+        try:
+            lifecycle = read_lifecycle(self._store, self._deployment)
+        except (StoreAway, StoreDamaged):
+            return False
+        return lifecycle is not None and (lifecycle.change == DELETED or newest.sequence <= lifecycle.floor)
 
     def _has_newer(self, sequences: Sequence[int]) -> bool:
         """Return whether there is a newer deploy by now: retention may have deleted the bundle of the previous one."""

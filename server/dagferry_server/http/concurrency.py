@@ -11,8 +11,9 @@ MAX_UPLOADS = 250
 """Concurrent uploads to one deployment, slow ones included; each uses up to 1 MiB of memory, and its size on disk."""
 MAX_UPLOADS_OF_CALLER = 50
 """So that one caller cannot block a deployment."""
-MAX_COPIES = 50
-"""Concurrent rollbacks and promotes of one deployment. They do not count as uploads: undoing works at any load."""
+MAX_COPIES, MAX_COPIES_OF_CALLER = 50, 10
+"""Concurrent rollbacks and promotes: of one deployment, and by one caller. They do not count as uploads: undoing works
+at any load, whatever another caller does."""
 MAX_BUNDLES = 250
 """Bundles and large patches of one deployment being sent; sidecars over the limit try again. Each uses 10 kB of memory
 and two open files; over TLS 0.5 MiB if the client does not read."""
@@ -75,7 +76,11 @@ def uploads() -> ConcurrencyLimit:
 def copies() -> ConcurrencyLimit:
     """Return the limits on rollbacks and promotes."""
     return ConcurrencyLimit(
-        TooManyUploads, "rollbacks and promotes", in_all=UNLIMITED, for_deployment=MAX_COPIES, for_caller=MAX_COPIES
+        TooManyUploads,
+        "rollbacks and promotes",
+        in_all=UNLIMITED,
+        for_deployment=MAX_COPIES,
+        for_caller=MAX_COPIES_OF_CALLER,
     )
 
 

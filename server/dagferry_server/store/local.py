@@ -206,8 +206,12 @@ class LocalStore(Store):
     def bundles(self, deployment: str) -> dict[str, int]:
         """Return the digest of every stored bundle and the bytes it takes, its index included."""
         found = {}
+        sizes: dict[str, int] = {}
         with storage_errors(f"Listing the bundles of {deployment}"), os.scandir(self._bundles(deployment)) as entries:
-            sizes = {entry.name: entry.stat().st_size for entry in paced(entries)}
+            for entry in paced(entries):
+                # A commit renames or removes its temporary files meanwhile, and retention deletes bundles.
+                with contextlib.suppress(FileNotFoundError):
+                    sizes[entry.name] = entry.stat().st_size
         for name, size in paced(sizes.items()):
             if match := _BUNDLE.fullmatch(name):
                 found[f"sha256:{match[1]}"] = size + sizes.get(f"{match[1]}.index", 0)

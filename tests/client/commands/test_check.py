@@ -31,6 +31,7 @@ def test_dag_files_that_do_not_parse_are_listed_with_their_places(dagferry, proj
     done = dagferry("check")
     assert done.code == 3
     assert "a.py:2:5: Expected an identifier" in done.err
+    assert "sent" not in done.err  # it never sends anything
 
 
 @pytest.mark.parametrize("how", ["option", "target", "default", "branch"])

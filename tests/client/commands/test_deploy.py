@@ -418,6 +418,14 @@ def test_an_undo_that_fails_is_said_and_is_no_success(at, server, waiting, code,
     assert says in done.err
 
 
+def test_nothing_is_undone_unless_a_pod_is_known_to_lack_it(at, waiting, server) -> None:
+    waiting({})
+    done = at("deploy", "--wait", "--undo-on-failure", "--json")
+    assert (done.code, done.json["undone_by"]) == (7, None)
+    assert "Whether a pod lacks the deploy is not known, so nothing is undone." in done.err
+    assert all(request.path != "/prod/dags/rollback" for request in server.requests)
+
+
 def test_the_first_deploy_cannot_be_undone(at, server, waiting) -> None:
     waiting(superseded(LIVE))
     server.answer(BEFORE, {"deploys": [], "next": None})

@@ -95,10 +95,11 @@ async def test_without_a_python_it_is_a_warning(server) -> None:
     assert many["warnings"][-1] == "20 more problems in DAG files."
 
 
-async def test_off_says_nothing_and_starts_nothing(start, tmp_path) -> None:
+async def test_off_says_nothing_and_starts_nothing(start, caplog) -> None:
     server = await start("--gate", "off", *PYTHON)
     use_ruff(server, Ruff("/nonexistent"))
     assert (await server.deploy({"a.py": BAD}))["warnings"] == []
+    assert "could not be checked" not in caplog.text
 
 
 async def test_a_broken_airflowignore_is_a_problem(start) -> None:

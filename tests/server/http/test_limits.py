@@ -10,7 +10,7 @@ from dagferry_server.fleet import waiters
 from dagferry_server.http import concurrency, listeners, upload_body
 from dagferry_server.http.listeners import MAX_FIELD_BYTES, MAX_HEADERS, MAX_LINE_BYTES
 from harness import pack
-from running import A, eventually
+from running import A, B, eventually
 
 HEAD = "POST /default/dags/upload HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n"
 
@@ -90,6 +90,33 @@ async def test_one_caller_cannot_keep_a_deployment_closed(start, tmp_path) -> No
     for writer in writers:
         writer.close()
     await eventually("the slow ones to be gone", lambda: not len(server.state.upload_slots))
+
+
+async def test_one_caller_cannot_keep_others_from_rolling_back(start, tmp_path) -> None:
+    tokens = TokensFile(tmp_path / "tokens.toml")
+    slow, healthy = tokens.add("slow", ["deploy"], prefixes=["team-a/"]), tokens.add("ci", ["deploy"])
+    server = await start("--tokens-file", str(tokens.path))
+    headers = {"Authorization": healthy}
+    old, _ = [
+        (await server.call("POST", "/default/dags/upload", headers=headers, data=pack(files))).json for files in (A, B)
+    ]
+    head = HEAD.replace("upload", "rollback").replace("Host:", f"Authorization: {slow}\r\nHost:")
+    writers = []
+    for number in range(1, concurrency.MAX_COPIES + 1):
+        _, writer = await asyncio.open_connection(server.host, server.port)
+        writer.write(head.replace("Host:", "Content-Type: application/json\r\nHost:").encode() + b"{")
+        writers.append(writer)
+        most = min(number, concurrency.MAX_COPIES_OF_CALLER)
+        await eventually("the rollback to begin", lambda most=most: len(server.state.copy_slots) == most)
+    body = {"version": old["version"]}
+    refused = await server.call("POST", "/default/dags/rollback", headers={"Authorization": slow}, json=body)
+    assert (refused.status, refused.json["code"]) == (503, "too_many_uploads")
+    assert "token:slow" in refused.json["message"]
+    undone = await server.call("POST", "/default/dags/rollback", headers=headers, json=body)
+    assert (undone.status, undone.json["digest"]) == (200, old["digest"])
+    for writer in writers:
+        writer.close()
+    await eventually("the slow ones to be gone", lambda: not len(server.state.copy_slots))
 
 
 async def test_a_request_beyond_the_limit_of_waiters_is_answered_at_once(server, monkeypatch) -> None:

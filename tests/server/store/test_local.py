@@ -90,6 +90,21 @@ def test_a_leftover_is_never_listed(store, tmp_path) -> None:
     assert store.bundles("prod") == {}
 
 
+def test_what_is_gone_before_it_is_measured_does_not_fail_the_list(store, tmp_path, monkeypatch) -> None:
+    put(store)
+    temporary = tmp_path / "prod/bundles" / (files.TEMPORARY + "0123")
+    temporary.write_text("half")
+
+    def listed_before_a_commit_ends(entries):
+        listed = list(entries)
+        temporary.unlink(missing_ok=True)
+        return listed
+
+    monkeypatch.setattr("dagferry_server.store.local.paced", listed_before_a_commit_ends)
+    assert store.bundles("prod") == {DIGEST: len(b"bundle" + b"index")}
+    assert not temporary.exists()
+
+
 @pytest.mark.parametrize("damage", [b"", b"{}", b"[]", b'{"log_id": 7}', b'{"log_id": "../x"}', b"\xff"])
 def test_a_damaged_log_id_is_replaced_and_reported_if_there_are_deploys(store, tmp_path, damage, caplog) -> None:
     first = store.log_id("prod")
