@@ -21,8 +21,8 @@ B = {**A, "shop.py": b"rate = 2\n", "new/dag.py": b"pass\n"}
 KEEP_ONE = ("--keep-deploys", "1", "--keep-days", "0")
 """So that each deploy is followed by a deletion."""
 NO_GATE = ("--gate", "off", "--max-removed-percent", "100")
-"""The gate's ruff is a process of its own, and only ever touches a folder that the next start removes: calls are counted
-for one thread."""
+"""Calls are counted for one thread, and the gate's ruff is a process of its own. It only touches a folder that the next
+start removes."""
 REFUSED = {503, 507}
 
 
