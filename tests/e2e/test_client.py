@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from authorities import make_plain_authority
+from authorities import make_plain_authority, make_strict_authority
 from credentials import TokensFile
 from dagferry_core import __version__, protocol
 from dagferry_server.http.routes import ROUTES
@@ -40,7 +40,7 @@ class Done(NamedTuple):
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     folder = tmp_path_factory.mktemp("site")
-    ca_file, _ = make_plain_authority(folder)
+    ca_file = make_strict_authority(folder, "cluster")
     pair = str(folder / "cluster.pem")
     tokens = TokensFile(folder / "tokens.toml")
     secrets = {

@@ -133,7 +133,8 @@ def test_the_commands_of_the_docs_deploy_with_the_tar_of_macos_too(serve, tmp_pa
         line.replace("http://127.0.0.1:8000", f"http://127.0.0.1:{server.port}")
         for page in ("README.md", "docs/reference/protocol.md")
         for line in re.sub(r"\\\n *", "", (HOME / page).read_text()).splitlines()
-        if re.match(" {4}(tar|curl) .*(dags.tar.gz|upload)", line)
+        # A change needs a version and a digest that only a program knows: tests/client has one.
+        if re.match(" {4}(tar|curl) .*(dags.tar.gz|upload)", line) and "change" not in line
     ]
     assert len(commands) >= 4
     environment = os.environ | {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", "NO_PROXY": "*"}

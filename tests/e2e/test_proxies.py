@@ -195,7 +195,7 @@ def _answering(answer: str) -> Iterator[str]:
 def _script(url: str, folder: Path) -> str:
     """The lines of the page on CI that deploy, for this URL."""
     text = (HOME / "docs" / "how-to" / "deploy-from-ci.md").read_text()
-    text = text.partition("## Any CI\n")[2].partition("\n## ")[0]
+    text = text.partition("## With curl\n")[2].partition("\n### ")[0]
     lines = [line[4:] for line in text.splitlines() if line.startswith("    ")]
     script = "\n".join(lines).replace("https://dags.example.com/prod/dags/upload", url)
     assert url in script

@@ -26,9 +26,9 @@ def proxy(tmp_path: Path) -> Proxy:
 
 def test_a_name_gets_what_the_tokens_file_lists(proxy: Proxy) -> None:
     ann = proxy_caller(proxy, USERS, CIMultiDict(GOOD))
-    assert ann == ("proxy:ann@example.com", (READ, DEPLOY), None, True)
+    assert ann == ("proxy:ann@example.com", (READ, DEPLOY), None, True, None)
     bob = proxy_caller(proxy, USERS, CIMultiDict({**GOOD, "X-User": "bob@example.com"}))
-    assert bob == ("proxy:bob@example.com", (READ,), None, True)
+    assert bob == ("proxy:bob@example.com", (READ,), None, True, None)
 
 
 def test_a_name_that_no_entry_knows_gets_nothing(proxy: Proxy) -> None:
@@ -37,6 +37,7 @@ def test_a_name_that_no_entry_knows_gets_nothing(proxy: Proxy) -> None:
         (),
         None,
         True,
+        None,
     )
 
 
