@@ -7,7 +7,6 @@ otherwise. Commands run in turn, A B C A B C …, on the same tree.
 
 import itertools
 import os
-import random
 import shlex
 import shutil
 import subprocess
@@ -60,7 +59,6 @@ class Pushes(list[Push]):
         """Return the rows; the goals are for the time until it is live, and for the bytes."""
         return [
             (f"{what}: push → live", goals[0], ms([push.live for push in self])),
-            (f"{what}: the whole command", "report", ms([push.ended for push in self])),
             (f"{what}: bytes on the wire, both ways, with headers", goals[1], size([push.wire for push in self])),
         ]
 
@@ -148,7 +146,6 @@ def push_leaf(shape: tree.Shape) -> list[Row]:
     """One changed line."""
     ours, waited, curl = Pushes(), Pushes(), Pushes()
     theirs = {period: Pushes() for period in PERIODS}
-    pause = random.Random(tree.SEED).uniform
     with ExitStack() as stack:
         project = stack.enter_context(closing(Project(shape)))
         server = _server(stack, project)
@@ -159,19 +156,22 @@ def push_leaf(shape: tree.Shape) -> list[Row]:
         project.push(project.curl(relay.url, CURL), relay, lives[CURL])
         syncs: dict[str, GitSync] = {}
         if is_there():
-            git_relay = stack.enter_context(closing(Relay(stack.enter_context(git_serving(WORK / "git")))))
-            syncs = {period: _git_sync(stack, git_relay.port, period) for period in PERIODS}
+            port = stack.enter_context(git_serving(WORK / "git"))
+            git_relay = stack.enter_context(closing(Relay(port)))
+            syncs = {period: _git_sync(stack, port, period) for period in PERIODS}
             project.push(project.git(git_relay.port), git_relay, lambda: syncs["10s"].live)
         numbers = itertools.count()
-        for _ in range(RUNS):
+        for run in range(RUNS):
             project.change(next(numbers))
             ours.append(project.push(project.deploy(relay.url, DEPLOY), relay, lives[DEPLOY]))
             curl.append(project.push(project.curl(relay.url, CURL), relay, lives[CURL]))
             project.change(next(numbers))
             waited.append(project.push(project.deploy(relay.url, DEPLOY, "--wait"), relay, lives[DEPLOY]))
+            if syncs:  # so that each push below is one commit
+                project.push(project.git(git_relay.port), git_relay, partial(getattr, syncs["1s"], "live"))
             for period, sync in syncs.items():
                 project.change(next(numbers))
-                time.sleep(pause(0, PERIODS[period]))
+                time.sleep(PERIODS[period] * run / RUNS)  # at all moments of a period
                 theirs[period].append(
                     project.push(project.git(git_relay.port), git_relay, partial(getattr, sync, "live"))
                 )
@@ -201,8 +201,9 @@ def push_first(shape: tree.Shape) -> list[Row]:
                 time.sleep(START_SECONDS)
                 pushes.append(project.push(command, relay, partial(getattr, pod, "live")))
             if is_there():
-                git_relay = stack.enter_context(closing(Relay(stack.enter_context(git_serving(WORK / "git")))))
-                sync = _git_sync(stack, git_relay.port, "1s")
+                port = stack.enter_context(git_serving(WORK / "git"))
+                git_relay = stack.enter_context(closing(Relay(port)))
+                sync = _git_sync(stack, port, "1s")
                 time.sleep(START_SECONDS)
                 theirs.append(project.push(project.git(git_relay.port), git_relay, partial(getattr, sync, "live")))
     what = f"first deploy, {size_of(shape)}"

@@ -48,6 +48,11 @@ class DagFiles(NamedTuple):
     problems: list[Problem]
     none_found: bool = False
 
+    @property
+    def unknown(self) -> bool:
+        """Whether all files are listed because the patterns are too many to find out which ones Airflow finds."""
+        return bool(self.problems) and not self.none_found
+
 
 class Gate:
     """Checks trees; each content once. May be shared by threads."""

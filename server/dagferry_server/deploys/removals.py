@@ -46,7 +46,10 @@ def find_removals(gate: Gate, old: Tree, new: Tree, rules: Rules, under: str = "
     left = set() if found.none_found else set(found.paths)
     if not hides and left.issuperset(suspects):
         return none
-    dags = _dag_files(gate, old, rules).paths
+    known = _dag_files(gate, old, rules)
+    dags = known.paths
+    if hides and found.unknown and not known.unknown:
+        left = set()  # its ``.airflowignore`` files may hide all of them
     before = [path for path in dags if path.startswith(under)]
     moved = Counter(new.manifest.files[path].sha256 for path in left.difference(dags))
     gone = []

@@ -142,14 +142,21 @@ def judge(facts: Facts, sidecars: Iterable[Sidecar], now: float) -> Status:
 def _state_of(sidecar: Sidecar, facts: Facts, current: Offer | None, now: float) -> PodState:
     if sidecar.is_lost(now):
         return PodState.LOST
-    # Until the first deploy, pods say that they wait for it; that does not count as a failure.
-    if sidecar.error and not sidecar.error.startswith(AwaitingFirstDeploy.code):
+    if sidecar.error and not _awaits_first(sidecar):
         return PodState.FAILING
     if current and sidecar.confirmed == current:
         return PodState.LIVE
     if current and sidecar.live == current.version:
         return PodState.CLAIMS_UNKNOWN
     return PodState.BEHIND if _is_in_log(sidecar, facts) else PodState.CLAIMS_UNKNOWN
+
+
+def _awaits_first(sidecar: Sidecar) -> bool:
+    """Return whether a pod only says that it waits for the first deploy, which does not count as a failure.
+
+    One that has a deploy live waits for no first one, whatever it says.
+    """
+    return sidecar.live in _NO_DEPLOY and sidecar.error.partition(":")[0] == AwaitingFirstDeploy.code
 
 
 def _is_in_log(sidecar: Sidecar, facts: Facts) -> bool:

@@ -67,6 +67,24 @@ async def test_with_a_python_a_dag_file_that_does_not_parse_is_refused_and_nothi
     assert await refusals(server, "gate_refused") == 1
 
 
+async def test_the_log_says_who_was_refused_where_and_what_was_checked(start, caplog) -> None:
+    caplog.set_level("INFO")
+    server = await start(*PYTHON)
+    await server.upload(pack({"a.py": BAD}))
+    said = {record.message: record.fields for record in caplog.records if hasattr(record, "fields")}
+    refused = said["Deploy refused"]
+    assert refused == {
+        "deployment": "default",
+        "actor": "anonymous",
+        "kind": "upload",
+        "dry_run": False,
+        "code": "gate_refused",
+        "problems": 1,
+        "first": "a.py:3:1: unexpected EOF while parsing",
+    }
+    assert said["DAG files checked"].keys() == {"deployment", "digest", "seconds", "problems"}
+
+
 async def test_of_many_problems_the_first_are_listed_and_all_are_counted(start) -> None:
     server = await start(*PYTHON)
     answer = await server.upload(pack({f"{number:02}.py": BAD for number in range(30)}))

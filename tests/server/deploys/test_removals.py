@@ -57,6 +57,15 @@ def test_helpers_and_other_files_do_not_count() -> None:
     assert found({**FIVE, **others}, without(FIVE, "a.py")) == (["a.py"], 5, 4)
 
 
+@pytest.mark.parametrize("end", ["z\n" * 1000, "#" * 70_000, "z" * 1001])
+def test_what_an_airflowignore_may_hide_that_is_too_much_to_read_is_gone(end) -> None:
+    too_much = {".airflowignore": "*\n" + end}
+    assert found(FIVE, {**FIVE, **too_much}) == (sorted(FIVE), 5, 0)
+    # Where that was so before, it cannot be told.
+    assert found({**FIVE, **too_much}, {**FIVE, ".airflowignore": "*.sql\n" + end}) == NONE
+    assert found({**FIVE, **too_much}, {**without(FIVE, "a.py"), **too_much}) == (["a.py"], 5, 4)
+
+
 def test_what_an_airflowignore_hides_is_gone() -> None:
     assert found(FIVE, {**FIVE, ".airflowignore": "[a-d].py\n"}) == (["a.py", "b.py", "c.py", "d.py"], 5, 1)
     assert found({**FIVE, ".airflowignore": "a.py\n"}, {**FIVE, ".airflowignore": "b.py\n"}) == (["b.py"], 4, 4)

@@ -305,6 +305,8 @@ def test_the_worst_is_said_before_what_is_unknown_for_lack_of_room() -> None:
         (sidecar(live=V2, error="e: 1"), PodState.FAILING),
         (sidecar(live=ABOVE, error="sequence_regressed: no"), PodState.FAILING),
         (sidecar(live="", error="awaiting_first_deploy: Nothing is deployed yet"), PodState.BEHIND),
+        (sidecar(live="", error="awaiting_first_deployment: no"), PodState.FAILING),
+        (sidecar(error="awaiting_first_deploy: Nothing is deployed yet"), PodState.FAILING),
         (sidecar(seen=NOW - LOST_AFTER_SECONDS), PodState.LOST),
         (sidecar(seen=NOW - LOST_AFTER_SECONDS, error="e: 1"), PodState.LOST),
         (sidecar(seen=NOW - LOST_AFTER_SECONDS + 0.1), PodState.LIVE),
