@@ -21,7 +21,7 @@ from dagferry_server.deploys.bundles import open_bundle, tree_of
 from dagferry_server.deploys.deployment import Deployment
 from dagferry_server.deploys.tree import Tree
 from dagferry_server.errors import BundleGone, StoreDamaged
-from dagferry_server.store.base import Store
+from dagferry_server.store.base import Store, storage_errors
 
 
 class Head(NamedTuple):
@@ -97,8 +97,13 @@ class UploadedContent(Content):
 
         def open_content(entry: Entry) -> RangeRead:
             start = offsets[entry.path]
-            # The next file's content follows in the spool.
-            return lambda offset, size: os.pread(fd, max(0, min(size, entry.size - offset)), start + offset)
+
+            def read(offset: int, size: int) -> bytes:
+                # The next file's content follows in the spool.
+                with storage_errors("Reading the unpacked upload"):
+                    return os.pread(fd, max(0, min(size, entry.size - offset)), start + offset)
+
+            return read
 
         yield Tree("The unpacked upload", self._checked.manifest, open_content)
 

@@ -1,6 +1,7 @@
 """The contents that a commit can make current, and the trees they come to."""
 
 import io
+import os
 
 import pytest
 
@@ -11,7 +12,7 @@ from dagferry_server.deploys.contents import Head, StoredContent, StoredPart, Up
 from dagferry_server.deploys.deployment import Deployment, read_log
 from dagferry_server.deploys.deployments_file import common_settings
 from dagferry_server.deploys.tree import Tree
-from dagferry_server.errors import BundleGone, StoreDamaged
+from dagferry_server.errors import BundleGone, StoreAway, StoreDamaged
 from dagferry_server.settings import read_settings
 from dagferry_server.store.local import LocalStore
 from harness import pack
@@ -118,3 +119,13 @@ def test_a_part_of_a_stored_bundle_is_what_it_has_below_a_folder(store, tmp_path
     store.delete_bundle("prod", whole.digest())
     with pytest.raises(BundleGone, match="removed by retention"), part.tree(HEAD):
         raise AssertionError
+
+
+def test_an_upload_that_cannot_be_read_any_more_is_an_error_of_the_store(uploaded, monkeypatch) -> None:
+    def broken(*_: object) -> bytes:
+        raise OSError(5, "Input/output error")
+
+    with uploaded.tree(HEAD) as tree:
+        monkeypatch.setattr(os, "pread", broken)
+        with pytest.raises(StoreAway, match="Reading the unpacked upload failed: Input/output error"):
+            contents(tree)
