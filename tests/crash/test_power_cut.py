@@ -36,9 +36,7 @@ class Machine:
             server.stop()
 
     def start(self):
-        return self.fork_server(
-            self.data, "--gate", "off", "--max-removed-percent", "100", log=self.folder / "server.log"
-        ).ready()
+        return self.fork_server(self.data, log=self.folder / "server.log").ready()
 
     def copy(self, name: str) -> Disk:
         return self.disk.after_power_cut(self.folder / name)

@@ -20,9 +20,6 @@ A = {"etl.py": b"import shop\n", "shop.py": b"rate = 1\n", "sql/load.sql": b"sel
 B = {**A, "shop.py": b"rate = 2\n", "new/dag.py": b"pass\n"}
 KEEP_ONE = ("--keep-deploys", "1", "--keep-days", "0")
 """So that each deploy is followed by a deletion."""
-NO_GATE = ("--gate", "off", "--max-removed-percent", "100")
-"""Calls are counted for one thread, and the gate's ruff is a process of its own. It only touches a folder that the next
-start removes."""
 REFUSED = {503, 507}
 
 
@@ -30,7 +27,7 @@ class Run:
     """The data folders of one test: each attempt starts from the same one."""
 
     def __init__(self, fork_server, folder: Path) -> None:
-        self.start = lambda data, **options: fork_server(data, *KEEP_ONE, *NO_GATE, **options)
+        self.start = lambda data, **options: fork_server(data, *KEEP_ONE, **options)
         self.folder = folder
         self.prepared = folder / "prepared"
         self.trace = folder / "trace"

@@ -95,19 +95,28 @@ class Run:
         check_log(again.log)
 
 
+def missed_at_most(tried: int, what: str) -> float:
+    """Return how many faults may not come to be: after a deletion, retention runs in the order of its threads."""
+    return tried / 4 if what == "delete" else 0
+
+
 @pytest.mark.parametrize("what", REQUESTS)
 def test_a_change_may_be_killed_at_any_call(fork_server, tmp_path, what) -> None:
     run = Run(fork_server, tmp_path, what)
+    missed: list[SystemCall] = []
 
     def attempt(call, fault) -> None:
         server = run.prepared(what)
         with injecting(server.process.pid, run.trace, call, fault):
             answered = ask(server, run.request)
             server.stop(expected=None)
-        assert struck(run.trace)
         run.holds(server, answered)
+        if not struck(run.trace):
+            missed.append(call)
 
-    assert try_each(kill_points(run.recorded(what)), attempt) > 1
+    tried = try_each(kill_points(run.recorded(what)), attempt)
+    assert tried > 1
+    assert len(missed) <= missed_at_most(tried, what)
 
 
 @pytest.mark.parametrize("what", ["create again", "freeze", "delete"])
@@ -123,9 +132,9 @@ def test_a_change_survives_an_error_at_any_call(fork_server, tmp_path, what) -> 
             server.stop()
         check_log(server.log)
         run.holds(server, answered)
-        if not struck(run.trace):  # the pass of retention that follows may make its calls in another order
+        if not struck(run.trace):
             missed.append(call)
 
     tried = try_each(error_points(run.recorded(what)), attempt)
     assert tried > 5
-    assert len(missed) <= (tried / 4 if what == "delete" else 0)
+    assert len(missed) <= missed_at_most(tried, what)
