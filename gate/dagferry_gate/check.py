@@ -84,11 +84,16 @@ class Gate:
             none_found,
         )
 
-    def check(self, files: Mapping[str, Entry], open_content: OpenContent, rules: Rules) -> Verdict:
-        """Judge a tree. Raises ``CheckFailed`` if ruff fails, and what ``open_content`` raises."""
+    def check(
+        self, files: Mapping[str, Entry], open_content: OpenContent, rules: Rules, *, only_known: bool = False
+    ) -> Verdict:
+        """Judge a tree. Raises ``CheckFailed`` if ruff fails, and what ``open_content`` raises.
+
+        With ``only_known`` ruff does not run: ``CheckFailed`` if a source was not checked before.
+        """
         dags = self.dag_files(files, open_content, rules)
         sources = [path for path in files if _is_source(path, rules)]
-        reports = self._contents.reports((files[path] for path in sources), open_content, rules)
+        reports = self._contents.reports([files[path] for path in sources], open_content, rules, only_known=only_known)
         are_dags = set(dags.paths)
         problems, count = list(dags.problems), len(dags.problems)
         helpers: list[Problem] = []

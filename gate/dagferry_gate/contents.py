@@ -5,7 +5,7 @@ Each content is looked at once: what was found is kept by its sha256, up to ``MA
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from enum import IntFlag
 from typing import Generic, TypeVar
 
@@ -13,6 +13,7 @@ from dagferry_core.bundle.frames import RangeRead
 from dagferry_core.bundle.manifest import Entry
 from dagferry_core.limits import MIB, PIECE_BYTES
 from dagferry_gate.encoding import Undecodable, to_utf8
+from dagferry_gate.errors import CheckFailed
 from dagferry_gate.ruff import Report, Ruff, error_report
 from dagferry_gate.rules import Airflow, Rules
 
@@ -93,11 +94,19 @@ class Contents:
                 found[entry.sha256] = words
         return found
 
-    def reports(self, entries: Iterable[Entry], open_content: OpenContent, rules: Rules) -> dict[str, Report]:
-        """Return the report of each of ``entries``, Python sources, by their sha256; ``CheckFailed`` if ruff fails."""
+    def reports(
+        self, entries: Collection[Entry], open_content: OpenContent, rules: Rules, *, only_known: bool = False
+    ) -> dict[str, Report]:
+        """Return the report of each of ``entries``, Python sources, by their sha256.
+
+        Raises ``CheckFailed`` if ruff fails, but what it found until then is known the next time; with ``only_known``
+        also if ruff would be needed.
+        """
         found: dict[str, Report] = {}
         sent: list[str] = []
         suffix = f"{rules.python}{rules.removals}".encode()
+        if only_known and any(self._reports.get(bytes.fromhex(entry.sha256) + suffix) is None for entry in entries):
+            raise CheckFailed("Not all of them were checked before.")
         # ruff takes them one by one. What it need not see is found on the way.
         sources = self._sources(entries, open_content, suffix, found, sent)
         checked = self._ruff.check(sources, rules.python, removals=rules.removals, scratch=self._scratch)

@@ -4,8 +4,9 @@ ruff sees nothing of an upload but the text of its sources: they are in a new fo
 are all on its command line, and its environment is empty. Comments that silence ruff do not count, because they do not
 silence Python. It is a process of its own, in a group of its own, whose time, memory and output are limited.
 
-ruff crashes when a source is nested too deeply, and needs much memory for some. To find out which of many it was, the
-halves are checked, and so on; a source that it cannot check even alone has that as its error.
+ruff crashes when a source is nested too deeply, and needs much memory or time for some. To find out which of many it
+was, the halves are checked, and so on; a source that it cannot check even alone has that as its error. Its time is
+counted in seconds of a processor: how busy the machine is must not decide what is wrong with a source.
 """
 
 import json
@@ -18,10 +19,12 @@ import sys
 import tempfile
 import threading
 import time
+from bisect import bisect
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from enum import Enum
-from itertools import chain
+from itertools import accumulate, chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,7 +34,11 @@ from dagferry_gate.findings import printable
 OLDEST = (0, 14)
 """The oldest ruff that knows every Python in ``rules.PYTHONS``, and the errors that depend on it."""
 MAX_CHECK_SECONDS = 30.0
-"""How long ruff may take for all the sources of one check."""
+"""How long ruff may take for all the sources of one check. What was found until then is not lost."""
+MAX_SOURCE_SECONDS = 5
+MAX_BATCH_SECONDS = 2
+"""Processor time (Linux) for one source alone, and for several before their halves are checked: ruff needs 0.15 s for
+1 MB of usual Python, and 1.4 s for 10 MB."""
 MAX_START_SECONDS = 30.0
 """How long ruff may take to print its version: it may have to be read from a slow disk."""
 MAX_MEMORY_BYTES = 768 * 1024 * 1024
@@ -39,7 +46,7 @@ MAX_MEMORY_BYTES = 768 * 1024 * 1024
 MAX_OUTPUT_BYTES = 64 * 1024 * 1024
 MAX_STDERR_BYTES = 4096
 MAX_BATCH_FILES = 4000
-MAX_BATCH_BYTES = 64 * 1024 * 1024
+MAX_BATCH_BYTES = 4 * 1024 * 1024
 """How much ruff may print in one run, and how many sources are checked in one: it ends at the one that exceeds it."""
 MAX_KEPT = 5
 """How many errors, and warnings, of one source are kept; the others are counted."""
@@ -55,6 +62,7 @@ ERRORS = (
 REMOVALS = "AIR30"
 """What Airflow 3 removed or moved away."""
 UNCHECKED = "cannot be checked: it is nested too deeply, or too large"
+TOO_SLOW = f"cannot be checked: it takes more than {MAX_SOURCE_SECONDS} s"
 
 EMPTY = "empty.py"
 FOLDER_PREFIX = ".check-"
@@ -90,17 +98,17 @@ CLEAN = Report()
 
 
 class Ruff:
-    """ruff at ``path``. One process runs at a time, whichever threads call."""
+    """ruff at ``path``. One process runs at a time, whichever threads call; they take turns."""
 
     def __init__(self, path: str, *, max_seconds: float = MAX_CHECK_SECONDS) -> None:
         self.path = path
         self._max_seconds = max_seconds
-        self._running = threading.Lock()
+        self._turns = _Turns()
 
     def check(
         self, sources: Iterable[bytes], python: str, *, removals: bool, scratch: str | None = None
     ) -> Iterator[Report]:
-        """Yield the report of each source, which is UTF-8, for a version of Python such as ``3.11``.
+        """Yield the report of each source, which is UTF-8, for a version of Python such as ``3.11``, once it is known.
 
         ``removals``: also warn of what Airflow 3 removed. The sources are written to a folder in ``scratch``, by
         default where temporary files go. Raises ``CheckFailed``, and ``OSError`` if they cannot be written.
@@ -111,12 +119,10 @@ class Ruff:
         sources = iter(sources)
         while (first := next(sources, None)) is not None:
             with tempfile.TemporaryDirectory(prefix=FOLDER_PREFIX, dir=scratch) as folder:
-                count = _write_batch(chain((first,), sources), folder)
-                with self._running:
-                    started = time.monotonic()
-                    reports = _Batch(self.path, settings, folder, started + seconds).check(count)
-                    seconds -= time.monotonic() - started
-            yield from reports
+                sizes = _write_batch(chain((first,), sources), folder)
+                batch = _Batch(self.path, settings, folder, self._turns, seconds)
+                yield from batch.check(sizes)
+                seconds = batch.seconds
 
 
 def find_ruff() -> Ruff:
@@ -150,51 +156,81 @@ def _path() -> str:
     raise RuffMissing("The gate needs ruff, which is not installed.")
 
 
-def _write_batch(sources: Iterator[bytes], folder: str) -> int:
-    """Write the next sources to ``0.py``, ``1.py``, …; return how many. Only one of them is in memory at a time."""
+def _write_batch(sources: Iterator[bytes], folder: str) -> list[int]:
+    """Write the next sources to ``0.py``, ``1.py``, …; return their sizes. Only one of them is in memory at a time."""
     Path(folder, EMPTY).touch()
-    count = size = 0
-    while count < MAX_BATCH_FILES and size < MAX_BATCH_BYTES and (source := next(sources, None)) is not None:
-        Path(folder, f"{count}.py").write_bytes(source)
-        count += 1
-        size += len(source)
-    return count
+    sizes: list[int] = []
+    total = 0
+    while len(sizes) < MAX_BATCH_FILES and total < MAX_BATCH_BYTES and (source := next(sources, None)) is not None:
+        Path(folder, f"{len(sizes)}.py").write_bytes(source)
+        sizes.append(len(source))
+        total += len(source)
+    return sizes
+
+
+def _half(numbers: Sequence[int], sizes: Sequence[int]) -> int:
+    """Return how many of ``numbers``, two or more, are half of their bytes: slow sources are large, and soon alone."""
+    ends = list(accumulate(sizes[number] + 1 for number in numbers))
+    return min(max(bisect(ends, ends[-1] // 2), 1), len(numbers) - 1)
+
+
+class _Turns:
+    """A lock that goes to who waited longest: a check of many sources leaves room for others between its processes."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._waiting: deque[object] = deque()
+
+    def __enter__(self) -> None:
+        turn = object()
+        with self._changed:
+            self._waiting.append(turn)
+            self._changed.wait_for(lambda: self._waiting[0] is turn)
+
+    def __exit__(self, *_: object) -> None:
+        with self._changed:
+            self._waiting.popleft()
+            self._changed.notify_all()
 
 
 class _Outcome(Enum):
     DONE = 1
     CRASHED = 2
     TOO_MUCH = 3
+    TOO_SLOW = 4
 
 
 class _Batch:
-    """The sources in a folder, and what is found in them."""
+    """The sources in a folder. ``seconds`` is how long ruff may still run for them."""
 
-    def __init__(self, ruff: str, settings: list[str], folder: str, ends: float) -> None:
+    def __init__(self, ruff: str, settings: list[str], folder: str, turns: _Turns, seconds: float) -> None:
         self._command = [ruff, "check", "--isolated", "--no-cache", "--ignore-noqa", "--unfixable", "ALL", "--quiet"]
         self._command += ["--output-format", "json-lines", *settings]
         self._folder = folder
-        self._ends = ends
+        self._turns = turns
+        self.seconds = seconds
+        self._ends = 0.0
 
-    def check(self, count: int) -> list[Report]:
-        """Return a report for each of the sources ``0.py`` to ``<count - 1>.py``."""
-        reports = [CLEAN] * count
-        pending: list[Sequence[int]] = [range(count)]
+    def check(self, sizes: Sequence[int]) -> Iterator[Report]:
+        """Yield a report for each of the sources ``0.py``, ``1.py``, …, which have these ``sizes``."""
+        pending: list[Sequence[int]] = [range(len(sizes))]
         while pending:
             numbers = pending.pop()
-            parser, outcome = self._run(numbers)
-            if outcome is not _Outcome.DONE and len(numbers) > 1:
-                half = len(numbers) // 2
+            with self._turns:
+                started = time.monotonic()
+                self._ends = started + self.seconds
+                parser, outcome = self._run(numbers)
+                self.seconds -= time.monotonic() - started
+            if len(numbers) > 1 and (outcome is not _Outcome.DONE or parser.failed):
+                half = _half(numbers, sizes)
                 pending += [numbers[half:], numbers[:half]]
-                continue
-            failed = {*numbers} if outcome is _Outcome.CRASHED else parser.failed
-            if len(numbers) > 1:
-                pending += [[number] for number in failed]
-            for number, report in parser.reports.items():
-                reports[number] = report
-            for number in failed:
-                reports[number] = error_report(1, 1, UNCHECKED)
-        return reports
+            elif outcome is _Outcome.TOO_SLOW:
+                yield error_report(1, 1, TOO_SLOW)
+            elif outcome is _Outcome.CRASHED or parser.failed:
+                yield error_report(1, 1, UNCHECKED)
+            else:
+                for number in numbers:
+                    yield parser.reports.get(number, CLEAN)
 
     def _run(self, numbers: Sequence[int]) -> tuple["_Parser", _Outcome]:
         """Check some of the sources; the parser has what was read of the output."""
@@ -210,7 +246,7 @@ class _Batch:
             start_new_session=True,
         ) as process:
             try:
-                _limit(process.pid, self._ends - time.monotonic())
+                _limit(process.pid, MAX_BATCH_SECONDS if len(numbers) > 1 else MAX_SOURCE_SECONDS)
                 errors = self._read(process, parser)
                 code = process.wait(max(self._ends - time.monotonic(), 0.001))
             except BaseException as error:
@@ -222,6 +258,8 @@ class _Batch:
                 if not isinstance(error, _TooMuch):
                     raise
                 return parser, _Outcome.TOO_MUCH
+        if -code == signal.SIGXCPU:
+            return _Parser(), _Outcome.TOO_SLOW
         if -code in _CRASHES:
             return _Parser(), _Outcome.CRASHED
         if code not in (0, 1) and not parser.failed:
@@ -258,15 +296,14 @@ class _TooMuch(Exception):
     """ruff printed more than ``MAX_OUTPUT_BYTES``."""
 
 
-def _limit(pid: int, seconds: float) -> None:
-    """Limit a process: Linux can do that from outside, other systems have the limit of time only."""
+def _limit(pid: int, cpu: int) -> None:
+    """Limit a process: Linux can do that from outside, other systems have ``MAX_CHECK_SECONDS`` only."""
     if sys.platform == "linux":
         import resource  # noqa: PLC0415 - there is none on Windows
 
-        cpu = int(max(seconds, 0) * THREADS) + 2
         with suppress(ProcessLookupError):  # it has ended already
             resource.prlimit(pid, resource.RLIMIT_AS, (MAX_MEMORY_BYTES, MAX_MEMORY_BYTES))
-            resource.prlimit(pid, resource.RLIMIT_CPU, (cpu, cpu))
+            resource.prlimit(pid, resource.RLIMIT_CPU, (cpu, cpu + 1))  # SIGXCPU, then SIGKILL
             resource.prlimit(pid, resource.RLIMIT_CORE, (0, 0))
 
 

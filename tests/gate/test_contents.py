@@ -1,14 +1,16 @@
 """Each content is looked at once, in pieces, and what is known of it is bounded."""
 
+import sys
 import threading
 
 import pytest
 
 from dagferry_core.limits import PIECE_BYTES
 from dagferry_gate import contents as contents_module
+from dagferry_gate import ruff as ruff_module
 from dagferry_gate.contents import MAX_SOURCE_BYTES, Contents, Words
 from dagferry_gate.errors import CheckFailed
-from dagferry_gate.ruff import find_ruff
+from dagferry_gate.ruff import Ruff, find_ruff
 from dagferry_gate.rules import Rules
 from trees import Tree, tree
 
@@ -116,6 +118,41 @@ def test_nothing_is_known_of_what_could_not_be_checked(tmp_path, monkeypatch) ->
         report_counts(contents, made)
     monkeypatch.undo()
     assert report_counts(contents, made) == [1]
+
+
+def test_what_was_found_before_ruff_failed_is_known(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(ruff_module, "MAX_BATCH_FILES", 1)
+    path = tmp_path / "ruff"
+    path.write_text(f"#!{sys.executable}\nimport time\nif open('0.py').read() == 'slow': time.sleep(60)\n")
+    path.chmod(0o755)
+    contents, made = Contents(Ruff(str(path), max_seconds=2)), tree({"a.py": "x", "b.py": "slow", "c.py": "y"})
+    for opened in (["a.py", "b.py"], ["b.py"]):
+        made.opened.clear()
+        with pytest.raises(CheckFailed, match="took too long"):
+            report_counts(contents, made)
+        assert made.opened == opened
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits from outside are Linux's")
+def test_a_source_that_takes_too_long_costs_time_once(monkeypatch) -> None:
+    monkeypatch.setattr(ruff_module, "MAX_SOURCE_SECONDS", 1)
+    contents = Contents(RUFF)
+    bomb = "# airflow dag\n" + "lambda:" * 2000 + "[" + "x," * 400_000 + "]"
+    assert report_counts(contents, tree({"team-a/bomb.py": bomb})) == [1]
+    made = tree({"team-a/bomb.py": bomb, "team-b/a.py": "(\n", "team-b/b.py": "x = 1\n"})
+    assert report_counts(contents, made) == [1, 1, 0]
+    assert made.opened == ["team-b/a.py", "team-b/b.py"]
+
+
+def test_only_what_is_known_is_reported_without_ruff_if_that_is_asked() -> None:
+    contents, made = Contents(RUFF), tree({"a.py": "(", "b.py": "x = 1\n"})
+    report_counts(contents, tree({"a.py": "("}))
+    with pytest.raises(CheckFailed, match="Not all of them were checked before"):
+        contents.reports(made.files.values(), made.open_content, RULES, only_known=True)
+    assert made.opened == []
+    counts = report_counts(contents, made)
+    reports = contents.reports(made.files.values(), made.open_content, RULES, only_known=True)
+    assert [reports[entry.sha256].error_count for entry in made.files.values()] == counts == [1, 0]
 
 
 def test_threads_may_share_it() -> None:

@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -182,6 +183,61 @@ def test_a_source_that_ruff_crashes_on_is_an_error_and_the_others_are_checked(na
     reports = check("x = 1\n", "(\n", DEEP[name], "x = 2\n")
     assert [report.error_count > 0 for report in reports] == [False, True, True, False]
     assert check(DEEP[name]) == [reports[2]]
+
+
+BOMBS = {
+    "lambdas": "# airflow dag\n" + "lambda:" * 2000 + "[" + "x," * 400_000 + "]",
+    "strings": "# airflow dag\n" + "f'{a}'" * 150_000,
+}
+
+
+@pytest.fixture
+def hasty(monkeypatch) -> None:
+    """A source may take 1 s."""
+    monkeypatch.setattr(ruff_module, "MAX_SOURCE_SECONDS", 1)
+    monkeypatch.setattr(ruff_module, "MAX_BATCH_SECONDS", 1)
+
+
+@pytest.mark.usefixtures("hasty")
+@pytest.mark.skipif(sys.platform != "linux", reason="limits from outside are Linux's")
+@pytest.mark.parametrize("name", BOMBS)
+def test_a_source_that_takes_too_long_is_an_error_and_the_others_are_checked(name) -> None:
+    reports = check("x = 1\n", "(\n", BOMBS[name], *["x = 2\n"] * 500)
+    assert [report.error_count for report in reports] == [0, 1, 1, *[0] * 500]
+    assert reports[2].errors == ((1, 1, "cannot be checked: it takes more than 5 s"),)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits from outside are Linux's")
+def test_sources_that_only_together_take_long_are_no_errors(tmp_path) -> None:
+    script = "import sys\nwhile sum(name[0].isdigit() for name in sys.argv) > 1: pass"
+    assert check("x", "x", ruff=fake(tmp_path, script)) == [CLEAN] * 2
+
+
+def test_waiting_is_not_the_fault_of_a_source(tmp_path) -> None:
+    with pytest.raises(CheckFailed, match="took too long"):
+        check("x", ruff=fake(tmp_path, "import time; time.sleep(60)", max_seconds=0.5))
+
+
+def test_what_was_found_before_the_time_is_over_is_reported(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(ruff_module, "MAX_BATCH_FILES", 1)
+    script = "import time\nif open('0.py').read() == 'slow': time.sleep(60)"
+    reports = fake(tmp_path, script, max_seconds=3).check([b"x", b"y", b"slow"], "3.11", removals=False)
+    assert [next(reports), next(reports)] == [CLEAN] * 2
+    with pytest.raises(CheckFailed, match="took too long"):
+        next(reports)
+
+
+def test_a_check_of_many_sources_leaves_room_for_others(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(ruff_module, "MAX_BATCH_FILES", 1)
+    order = tmp_path / "order"
+    script = f"import time; print(open('0.py').read(), file=open({str(order)!r}, 'a')); time.sleep(0.5)"
+    ruff = fake(tmp_path, script)
+    with ThreadPoolExecutor() as threads:
+        many = threads.submit(check, *["many"] * 6, ruff=ruff)
+        eventually("the first to run", order.exists)
+        check("other", ruff=ruff)
+        assert many.result() == [CLEAN] * 6
+    assert order.read_text().split().index("other") < 6
 
 
 def test_what_python_nests_as_deep_as_it_can_is_no_crash() -> None:

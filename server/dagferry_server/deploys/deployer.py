@@ -253,7 +253,7 @@ class Deployer:
             return None
         with suppress(DagferryError), content.early() as tree:
             if deployment.current is None or deployment.current.digest != tree.manifest.digest:
-                return self._gate.check_early(deployment, tree)
+                return self._gate.check_early(deployment, tree, request)
         return None
 
 

@@ -4,8 +4,9 @@
 before. The judgement itself comes under the deployment's lock, and by then has little to do: the contents are known,
 and for a whole upload even the verdict.
 
-What a level makes of a problem: nothing (off), a warning (warn), a refusal (enforce). A rollback is never refused,
-because undoing must work in an emergency. If ruff fails, that is a refusal too at enforce, and a warning at warn.
+What a level makes of a problem: nothing (off), a warning (warn), a refusal (enforce). If ruff fails, that is a refusal
+too at enforce, and a warning at warn. A rollback is never refused, because undoing must work in an emergency, and does
+not wait for ruff: it is warned of what is known.
 """
 
 import logging
@@ -54,11 +55,11 @@ class DeployGate:
         """Return whether ``check_early`` is needed."""
         return _level(deployment, request) != "off"
 
-    def check_early(self, deployment: Deployment, tree: Tree) -> Checked:
+    def check_early(self, deployment: Deployment, tree: Tree, request: DeployRequest) -> Checked:
         """Look at the contents of ``tree``, which is part of what will be judged. Raises what reading it raises."""
         rules = deployment.settings.gate_rules
         started = time.monotonic()
-        found = self._check(tree, rules)
+        found = self._check(tree, rules, request)
         seconds = time.monotonic() - started
         self._metrics.gate_seconds.labels(deployment.name).observe(seconds)
         if isinstance(found, CheckFailed):
@@ -90,7 +91,7 @@ class DeployGate:
         if level == "off":
             return []
         rules = deployment.settings.gate_rules
-        found = self._verdict(tree, rules, request.checked)
+        found = self._verdict(tree, rules, request)
         if isinstance(found, CheckFailed):
             if level == "enforce":
                 self._note(deployment, request, GateUnavailable)
@@ -101,17 +102,18 @@ class DeployGate:
             raise _gate_refused(deployment.name, found, rules)
         return [*_problem_warnings(found, rules), *found.warnings]
 
-    def _verdict(self, tree: Tree, rules: Rules, checked: Checked | None) -> Verdict | CheckFailed:
+    def _verdict(self, tree: Tree, rules: Rules, request: DeployRequest) -> Verdict | CheckFailed:
+        checked = request.checked
         if checked and checked.rules == rules:
             # After a failure the rest is not tried under the lock, where others would wait for it.
             is_known = isinstance(checked.found, CheckFailed) or checked.digest == tree.manifest.digest
             if is_known:
                 return checked.found
-        return self._check(tree, rules)
+        return self._check(tree, rules, request)
 
-    def _check(self, tree: Tree, rules: Rules) -> Verdict | CheckFailed:
+    def _check(self, tree: Tree, rules: Rules, request: DeployRequest) -> Verdict | CheckFailed:
         try:
-            return self._gate.check(tree.manifest.files, tree.open_content, rules)
+            return self._gate.check(tree.manifest.files, tree.open_content, rules, only_known=request.kind == ROLLBACK)
         except CheckFailed as error:
             return error
         except OSError as error:  # a full disk, or no process can be started

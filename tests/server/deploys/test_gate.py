@@ -213,6 +213,28 @@ async def test_at_warn_it_is_a_warning_and_it_is_not_tried_twice(server, tmp_pat
     assert (tmp_path / "runs").read_text() == "x"
 
 
+async def test_a_rollback_does_not_wait_for_ruff(server, tmp_path) -> None:
+    one = await server.deploy({"a.py": GOOD})
+    await server.deploy({"a.py": GOOD, "b.py": GOOD + b"x = 1\n"})
+    runs = tmp_path / "runs"
+    use_ruff(server, fake_ruff(tmp_path, f"open({str(runs)!r}, 'a').write('x')"))
+    answer = await server.rollback(one["version"])
+    assert answer.json["warnings"] == ["Whether the DAG files parse is not known. Not all of them were checked before."]
+    assert not runs.exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits from outside are Linux's")
+async def test_a_file_that_takes_too_long_does_not_hide_the_mistake_of_another_team(server, monkeypatch) -> None:
+    monkeypatch.setattr("dagferry_gate.ruff.MAX_SOURCE_SECONDS", 1)
+    bomb = GOOD + b"lambda:" * 2000 + b"[" + b"x," * 400_000 + b"]"
+    answer = await server.upload(pack({"bomb.py": bomb}), UPLOAD + "?under=team-a")
+    (slow,) = answer.json["warnings"]
+    assert slow.startswith("team-a/bomb.py:1:1: cannot be checked: it takes more than")
+    answer = await server.upload(pack({"b.py": BAD}), UPLOAD + "?under=team-b")
+    assert answer.json["warnings"][0] == slow
+    assert "team-b/b.py:3:1: unexpected EOF" in answer.json["warnings"][1]
+
+
 async def test_a_disk_that_cannot_hold_the_files_is_the_same(start, monkeypatch) -> None:
     server = await start(*PYTHON)
     use_ruff(server, find_ruff())
@@ -245,9 +267,9 @@ async def test_a_whole_upload_is_checked_once_and_before_the_lock(server) -> Non
     seen = []
     real = gate._gate.check
 
-    def check(*arguments):
+    def check(*arguments, **options):
         seen.append(deployment.lock.locked())
-        return real(*arguments)
+        return real(*arguments, **options)
 
     gate._gate.check = check
     await server.deploy(FIVE)
@@ -262,9 +284,9 @@ async def test_a_change_is_checked_as_the_whole_tree_that_it_leads_to_and_before
     seen = []
     real = gate._gate.check
 
-    def check(files, *arguments):
+    def check(files, *arguments, **options):
         seen.append((len(files), deployment.lock.locked()))
-        return real(files, *arguments)
+        return real(files, *arguments, **options)
 
     gate._gate.check = check
     for files, status in (({"new.py": BAD}, 200), ({"late.py": BAD}, 422)):

@@ -435,7 +435,9 @@ async def test_before_the_commit_only_the_folder_is_looked_at(start, monkeypatch
     looked = []
     real = DeployGate.check_early
     monkeypatch.setattr(
-        DeployGate, "check_early", lambda gate, on, tree: looked.append([*tree.manifest.files]) or real(gate, on, tree)
+        DeployGate,
+        "check_early",
+        lambda gate, on, tree, new: looked.append([*tree.manifest.files]) or real(gate, on, tree, new),
     )
     await put(server, {"new.py": b"x = 2\n"})
     body = {"version": first, "under": "team-a/"}
