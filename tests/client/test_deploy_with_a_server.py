@@ -200,7 +200,7 @@ def test_wait_fails_without_a_pod_and_the_first_deploy_stays(run, dags) -> None:
     done = run("deploy", "--wait=1s", "--undo-on-failure")
     assert done.code == 7
     assert "no pod is known" in done.err
-    assert "It was the first deploy" in done.err
+    assert "Whether a pod lacks the deploy is not known, so nothing is undone." in done.err
     assert run.server.current()["sequence"] == 1
 
 
