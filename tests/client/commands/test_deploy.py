@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from dagferry_client import converge, upload
+from dagferry_client.errors import NotConverged
 from dagferry_client.local.manifest_cache import ManifestCache
 from localtrees import read, write
 from recorded_answers import DEPLOYED, LISTED, STATUS, deployed, logged
@@ -424,6 +425,18 @@ def test_nothing_is_undone_unless_a_pod_is_known_to_lack_it(at, waiting, server)
     assert (done.code, done.json["undone_by"]) == (7, None)
     assert "Whether a pod lacks the deploy is not known, so nothing is undone." in done.err
     assert all(request.path != "/prod/dags/rollback" for request in server.requests)
+
+
+def test_nothing_is_undone_while_the_server_does_not_know_its_pods(at, server, digest, monkeypatch) -> None:
+    def unknown(*_: object) -> None:
+        raise NotConverged("No pod is known.", is_known=False)
+
+    monkeypatch.setattr("dagferry_client.commands.deploy.wait_until_live", unknown)
+    empty(server)
+    accept(server, digest)
+    done = at("deploy", "--wait", "--undo-on-failure", "--json")
+    assert (done.code, done.json["undone_by"]) == (7, None)
+    assert "Whether a pod lacks the deploy is not known, so nothing is undone." in done.err
 
 
 def test_the_first_deploy_cannot_be_undone(at, server, waiting) -> None:

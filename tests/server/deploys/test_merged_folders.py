@@ -1,4 +1,4 @@
-"""Deploys of one folder of the tree: all else stays, whoever deploys it."""
+"""Deploys of one folder of the tree: all else stays, no matter who deploys it."""
 
 import asyncio
 import json
