@@ -57,7 +57,13 @@ async def test_large_uploads_wait_for_their_turn_and_hold_up_no_small_one(server
     assert not memory._one_at_a_time.locked()
 
 
+def bundles_in_memory() -> set[int]:
+    gc.collect()  # an error and its traceback refer to each other
+    return {id(found) for found in gc.get_objects() if isinstance(found, BundleFile)}
+
+
 async def test_who_waits_for_the_turn_holds_no_bundle(server: Running, monkeypatch) -> None:
+    earlier = bundles_in_memory()  # of other tests
     assert (await server.upload(many(0))).status == 200
     waiting: list[Turn] = []
     wait = Turn.wait
@@ -74,8 +80,8 @@ async def test_who_waits_for_the_turn_holds_no_bundle(server: Running, monkeypat
             for number in range(3)
         ]
         await eventually("all to wait", lambda: len(waiting) == 3)
-        gc.collect()  # an error and its traceback refer to each other
-        assert [found for found in gc.get_objects() if isinstance(found, BundleFile)] == []
+        # The thread that raised the error may hold it, and with it the bundle, for a moment longer.
+        await eventually("no bundle to be in memory", lambda: bundles_in_memory() <= earlier)
     assert [(await task).status for task in folders] == [200] * 3
 
 
