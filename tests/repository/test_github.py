@@ -73,7 +73,7 @@ def test_a_release_is_built_by_make_dist_and_published_without_a_token() -> None
 def test_dependabot_looks_where_versions_are() -> None:
     updates = yaml.safe_load((FOLDER / "dependabot.yml").read_text())["updates"]
     found = {update["package-ecosystem"]: update["directory"] for update in updates}
-    assert found == {"pip": "/requirements", "github-actions": "/", "docker": "/"}
+    assert found == {"pip": "/requirements", "github-actions": "/", "docker": "/", "gomod": "/tests/deploy/actionlint"}
     assert list(HOME.glob("requirements/*.txt"))
 
 
