@@ -1,6 +1,9 @@
 """The issuers file: what it may say, and what ends the command before anybody could use it."""
 
+import base64
+import json
 import re
+from pathlib import Path
 
 import pytest
 
@@ -59,6 +62,52 @@ def test_keys_from_a_file_need_no_url() -> None:
         "[[issuers.rules]]", 'jwks_file = "/keys.json"\n[[issuers.rules]]'
     )
     assert parse_issuers(text.encode())[0].source == KeySource(None, None, "/keys.json", None, None)
+
+
+ISSUER_LINE = 'issuer = "https://kubernetes.default.svc.cluster.local"\n'
+
+
+def own_token(folder: Path, claims: object) -> str:
+    """A file with a token like a pod's own, and the issuers file that leaves the issuer to it."""
+    payload = base64.urlsafe_b64encode(json.dumps(claims).encode()).rstrip(b"=")
+    (folder / "token").write_bytes(b"e30." + payload + b".c2lnbmF0dXJl")
+    return KUBERNETES.replace(ISSUER_LINE, "").replace("/token", str(folder / "token"))
+
+
+@pytest.mark.parametrize("issuer", ["https://oidc.example.com/id/1", "kubernetes/serviceaccount", "a", "ab", "abc"])
+def test_a_cluster_without_an_issuer_has_that_of_the_pod_s_own_token(tmp_path: Path, issuer: str) -> None:
+    [cluster] = parse_issuers(own_token(tmp_path, {"iss": issuer}).encode())
+    assert cluster.issuer == issuer
+    assert cluster.source.jwks_url == "https://kubernetes.default.svc/openid/v1/jwks"
+
+
+@pytest.mark.parametrize("claims", [{}, {"iss": ""}, {"iss": 1}, ["iss"]], ids=str)
+def test_a_token_without_an_issuer_is_an_error_that_names_the_setting(tmp_path: Path, claims: object) -> None:
+    with pytest.raises(SetupError, match="token is not a token that names its issuer: set issuer"):
+        parse_issuers(own_token(tmp_path, claims).encode())
+
+
+@pytest.mark.parametrize("content", [b"", b"dgf_secret", b"a.b.c", b"a.\xff\xff\xff\xff.c"], ids=str)
+def test_and_so_is_a_file_without_such_a_token(tmp_path: Path, content: bytes) -> None:
+    text = own_token(tmp_path, {})
+    (tmp_path / "token").write_bytes(content)
+    with pytest.raises(SetupError, match="token is not a token that names its issuer"):
+        parse_issuers(text.encode())
+
+
+def test_the_cluster_s_own_issuer_named_twice_is_noticed(tmp_path: Path) -> None:
+    text = own_token(tmp_path, {"iss": "https://kubernetes.default.svc.cluster.local"})
+    with pytest.raises(SetupError, match="two entries with the same issuer"):
+        parse_issuers((text + KUBERNETES.replace('"cluster"', '"second"')).encode())
+
+
+@pytest.mark.parametrize("gone", ["jwks_url", "bearer_token_file"])
+def test_only_a_cluster_with_its_keys_and_a_token_may_leave_the_issuer_to_it(tmp_path: Path, gone: str) -> None:
+    text = re.sub(f"{gone} = .*\n", "", own_token(tmp_path, {"iss": "https://a"}))
+    with pytest.raises(SetupError, match="issuer is missing"):
+        parse_issuers(text.encode())
+    with pytest.raises(SetupError, match="issuer is missing"):
+        parse_issuers(re.sub("issuer = .*\n", "", GITHUB).encode())
 
 
 @pytest.mark.parametrize(
