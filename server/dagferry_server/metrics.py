@@ -150,6 +150,15 @@ class Metrics:
         self.frozen = make(Gauge, "deployment_frozen", "1 while the deployment is frozen: nothing can be deployed.", of)
         self.stored_bytes = make(Gauge, "stored_bytes", "Bytes of stored bundles.", of)
         self.stored_bundles = make(Gauge, "stored_bundles", "Stored bundles.", of)
+        self.store_limit = make(
+            Gauge,
+            "store_limit_bytes",
+            "How many bytes all stored bundles may have: above that, only those of the newest deploys are kept.",
+        )
+        self.volume_bytes = make(Gauge, "volume_bytes", "Size of the volume of --data-dir; NaN: it cannot be read.")
+        self.volume_free_bytes = make(
+            Gauge, "volume_free_bytes", "What is free on the volume of --data-dir; NaN: it cannot be read."
+        )
         self.reload_successful = make(
             Gauge,
             "config_last_reload_successful",
@@ -168,6 +177,11 @@ class Metrics:
             Gauge,
             "token_expiry_timestamp_seconds",
             "When the next token expires whose name has no later one; 0: no token expires.",
+        )
+        self.certificate_expiry = make(
+            Gauge,
+            "certificate_expiry_timestamp_seconds",
+            "When the certificate of --tls-cert or one of its chain expires; 0: there is none.",
         )
         make(
             Gauge,

@@ -66,6 +66,7 @@ class Service:
 
         self.background = Background()
         self.metrics = Metrics(settings.upload_limit)
+        self.metrics.store_limit.set(self.max_store_bytes)
         self.deployments = Deployments(
             store, folder, self.metrics, self.background, show_names=not authenticator.auth_required
         )

@@ -1,7 +1,6 @@
 """What the applications of all listeners share besides the service: limits, senders, cached responses, counters."""
 
 import asyncio
-import ssl
 
 from dagferry_server.config.watched import Reload, WatchedFile
 from dagferry_server.http.busy import Busy
@@ -10,7 +9,7 @@ from dagferry_server.http.current_answers import CurrentAnswers
 from dagferry_server.http.rejected_reads import RejectedReads
 from dagferry_server.http.sending import PACKERS, Sender
 from dagferry_server.http.status_answers import StatusAnswers
-from dagferry_server.http.tls import watched_certificate
+from dagferry_server.http.tls import Certificate, watched_certificate
 from dagferry_server.settings import Settings
 
 CERTIFICATE = "certificate"
@@ -20,7 +19,7 @@ CERTIFICATE = "certificate"
 class AppState:
     """Made on the event loop, with ``open``. ``certificate`` is that of the public listener; ``None``: it has none."""
 
-    def __init__(self, certificate: WatchedFile[ssl.SSLContext] | None) -> None:
+    def __init__(self, certificate: WatchedFile[Certificate] | None) -> None:
         self.certificate = certificate
         self.sender, self.packer = Sender("send"), Sender("pack", PACKERS)
         self.upload_slots, self.bundle_slots, self.download_slots = uploads(), bundles(), downloads()
@@ -43,6 +42,11 @@ class AppState:
     def reloads(self) -> dict[str, Reload]:
         """The result of the last reload of the certificate, if there is one."""
         return {CERTIFICATE: self.certificate.reload} if self.certificate else {}
+
+    @property
+    def certificate_expiry(self) -> float:
+        """When the certificate expires, in seconds since the epoch; 0 if there is none."""
+        return self.certificate.value.expires if self.certificate else 0.0
 
     def close(self) -> None:
         """Log the pending summaries, and end the threads."""

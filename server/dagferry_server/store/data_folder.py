@@ -12,6 +12,7 @@ Everything else in it belongs to the local store: see ``dagferry_server.store.lo
 import contextlib
 import errno
 import fcntl
+import math
 import os
 import shutil
 import tempfile
@@ -68,6 +69,14 @@ class DataFolder:
     def close(self) -> None:
         """Release the lock."""
         os.close(self._lock)
+
+    def volume_bytes(self) -> tuple[float, float]:
+        """Return the size of the volume and what is free on it, in bytes; NaN if it cannot be read. Blocks."""
+        try:
+            volume = os.statvfs(self.root)
+        except OSError:
+            return math.nan, math.nan
+        return volume.f_frsize * volume.f_blocks, volume.f_frsize * volume.f_bavail
 
     def remove_checks(self) -> None:
         """Remove the DAG files that an earlier run was checking when it was killed."""

@@ -1,5 +1,8 @@
 """The certificate: read with its key, and again when both are renewed."""
 
+import time
+from pathlib import Path
+
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -29,6 +32,17 @@ def test_what_cannot_be_used_ends_the_command_with_an_explanation(tmp_path) -> N
     ):
         with pytest.raises(SetupError, match=why):
             watched_certificate(bad_certificate, bad_key)
+
+
+@pytest.mark.parametrize("days", [[1, 9], [9, 1]], ids=str)
+def test_it_expires_with_the_first_certificate_of_its_chain(tmp_path, days) -> None:
+    chain = []
+    for number in days:
+        certificate, key = make_certificate(tmp_path, days=number)
+        chain.insert(0, Path(certificate).read_bytes())
+    Path(certificate).write_bytes(b"".join(chain))
+    left = watched_certificate(certificate, key).value.expires - time.time()
+    assert 22.9 < left / 3600 <= 23  # they began an hour ago
 
 
 def test_a_renewed_pair_is_taken_and_a_broken_one_is_not(tmp_path) -> None:

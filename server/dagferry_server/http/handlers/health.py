@@ -38,7 +38,12 @@ async def metrics(context: RequestContext) -> web.StreamResponse:
     deployments = list(service.deployments.values())
     for deployment in deployments:
         deployment.fleet.status()
-    service.metrics.token_expiry.set(service.authenticator.token_expiry)
+    shown = service.metrics
+    shown.token_expiry.set(service.authenticator.token_expiry)
+    shown.certificate_expiry.set(context.state.certificate_expiry)
+    size_bytes, free_bytes = await asyncio.to_thread(service.folder.volume_bytes)
+    shown.volume_bytes.set(size_bytes)
+    shown.volume_free_bytes.set(free_bytes)
     reloads = {**service.reloads, **context.state.reloads}
-    text = await asyncio.to_thread(service.metrics.render, deployments, reloads, service.clock())
+    text = await asyncio.to_thread(shown.render, deployments, reloads, service.clock())
     return web.Response(body=text, headers={**FIXED_HEADERS, "Content-Type": CONTENT_TYPE_LATEST})

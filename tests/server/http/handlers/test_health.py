@@ -1,8 +1,12 @@
 """Liveness, readiness, metrics, the description; and which listener has which."""
 
 import errno
+import math
+import re
+import time
 
 from dagferry_server.metrics import documented
+from issuer import make_certificate
 from running import A
 
 
@@ -39,6 +43,29 @@ async def test_the_gauges_show_the_state(server) -> None:
     assert await server.metric('current_sequence{deployment="default"}') == 1
     assert await server.metric('current_deploy_timestamp_seconds{deployment="default"}') == current.time
     assert await server.metric("upload_limit_bytes") == 15 * 1024 * 1024
+
+
+async def test_the_gauges_show_the_volume_and_how_much_of_it_may_be_stored(server, monkeypatch) -> None:
+    size, free = await server.metric("volume_bytes"), await server.metric("volume_free_bytes")
+    assert 0 < free < size
+    assert await server.metric("store_limit_bytes") == int(size * 0.8)
+
+    def fail(*arguments: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("os.statvfs", fail)
+    assert math.isnan(await server.metric("volume_free_bytes"))
+
+
+async def test_the_gauge_shows_when_the_certificate_expires(start, server, tmp_path) -> None:
+    name = "dagferry_server_certificate_expiry_timestamp_seconds"
+    assert await server.metric(name.removeprefix("dagferry_server_")) == 0
+    certificate, key = make_certificate(tmp_path, days=3)
+    flags = ("--tls-cert", certificate, "--tls-key", key, "--admin-listen", "127.0.0.1:0")
+    secured = await start(*flags, "--data-dir", str(tmp_path / "other"))
+    async with secured.session.get(f"http://{secured.host}:{secured.admin_port}/metrics") as answer:
+        [shown] = re.findall(rf"^{name} (.*)$", await answer.text(), re.MULTILINE)
+    assert 70.9 < (float(shown) - time.time()) / 3600 <= 71  # it began an hour ago
 
 
 async def test_a_deployment_that_is_not_there_makes_no_label(server) -> None:
