@@ -28,7 +28,7 @@ check: $(VENV)/.check ## check formatting, lint, types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-docs: $(VENV)/.run ## write the tables of settings, metrics, errors and endpoints, and the pages about dagferry
+docs: $(VENV)/.test ## write the tables of settings, metrics, errors, endpoints and chart values, and the pages about dagferry
 	$(BIN)/python scripts/reference.py
 
 bench: $(VENV)/.test ## measure speed and memory

@@ -1,4 +1,4 @@
-"""Write what docs/reference/ takes from the code that defines it: tables, the commands of ``dagferry``, its schemas.
+"""Write what the docs take from the code that defines it: tables, the commands of ``dagferry``, its schemas.
 
 ``make docs`` writes it; ``python scripts/reference.py --check`` only checks that it is up to date.
 """
@@ -9,6 +9,8 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+import alerts_reference
+import chart_reference
 import client_reference
 from docs_tables import table
 
@@ -111,6 +113,8 @@ TABLES = {
     "bundle arguments": lambda: table(["argument", "default", "what"], dagferry_airflow.arguments.documented()),
     **{f"errors for {audience.value}": functools.partial(errors, audience) for audience in Audience},
     "server metrics": lambda: table(["metric", "type", "labels", "what"], dagferry_server.metrics.documented()),
+    "alerts": lambda: table(["alert", "severity", "what happened"], alerts_reference.documented()),
+    "chart values": lambda: table(["value", "default", "what"], chart_reference.documented()),
     "sidecar metrics": lambda: table(["metric", "type", "labels", "what"], dagferry_sidecar.metrics.documented()),
     "request headers": lambda: _described("header", protocol.REQUEST_HEADERS),
     "answer headers": lambda: _described("header", protocol.ANSWER_HEADERS),
@@ -134,11 +138,13 @@ def written(text: str) -> str:
 
 def main(arguments: Sequence[str]) -> int:
     """Write the tables, or with ``--check`` name the pages that are out of date; every table must be in some page."""
-    pages = {page: page.read_text() for page in sorted(DOCS.rglob("*.md"))}
+    pages = {page: page.read_text() for page in [*sorted(DOCS.rglob("*.md")), chart_reference.README]}
     new = {page: written(text) for page, text in pages.items()}
     new |= {SCHEMAS / name: text for name, text in client_reference.schemas().items()}
-    old = {**pages, **{path: path.read_text() for path in SCHEMAS.glob("*.json")}}
-    stale = [str(path.relative_to(DOCS)) for path in sorted({*new, *old}) if new.get(path) != old.get(path)]
+    new |= {copy: source.read_text() for copy, source in chart_reference.COPIES.items()}
+    others = [*SCHEMAS.glob("*.json"), *filter(Path.exists, chart_reference.COPIES)]
+    old = {**pages, **{path: path.read_text() for path in others}}
+    stale = [str(path.relative_to(DOCS.parent)) for path in sorted({*new, *old}) if new.get(path) != old.get(path)]
     absent = [name for name in TABLES if not any(f"<!-- reference: {name} -->" in text for text in pages.values())]
     if "--check" in arguments:
         if stale or absent:

@@ -13,7 +13,9 @@ import yaml
 HOME = Path(__file__).parent.parent
 COMPOSE = HOME / "deploy" / "compose.yaml"
 KUBERNETES = HOME / "deploy" / "kubernetes"
-FILES = sorted((HOME / "deploy").rglob("*.yaml"))
+CHART = HOME / "deploy" / "chart"
+FILES = sorted(path for path in (HOME / "deploy").rglob("*.yaml") if CHART not in path.parents)
+"""All but the Helm chart's: those become YAML when they are rendered (``charts``)."""
 
 
 def documents(path: Path) -> list[Any]:

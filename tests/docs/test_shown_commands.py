@@ -46,4 +46,7 @@ def test_so_does_what_a_hint_names(error) -> None:
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(HOME)))
 def test_what_is_done_in_a_cluster_is_done_in_airflow_s_namespace(path: Path) -> None:
     for command in commands(KUBERNETES, path.read_text()):
-        assert " -n airflow " in command + " ", command
+        if len(command.split()) == 2:
+            continue  # the name of a command in a sentence
+        # Helm's notes name the namespace of the release.
+        assert " -n airflow " in command.replace("{{ .Release.Namespace }}", "airflow") + " ", command

@@ -42,7 +42,10 @@ def make_app(service: Service, state: AppState, routes: Iterable[Route], *, loop
     app[SERVICE] = service
     app[STATE] = state
     app[LOOPBACK_ONLY] = loopback_only
-    add_routes(app, routes, _endpoint, _no_route)
+    served = tuple(routes)
+    for route in served:  # shown from the start, so that the first failure is seen as an increase
+        service.metrics.requests.labels(route.path, "5xx")
+    add_routes(app, served, _endpoint, _no_route)
     return app
 
 

@@ -68,6 +68,11 @@ async def test_the_gauge_shows_when_the_certificate_expires(start, server, tmp_p
     assert 70.9 < (float(shown) - time.time()) / 3600 <= 71  # it began an hour ago
 
 
+async def test_failures_of_every_endpoint_are_counted_from_zero(server) -> None:
+    for path in ("/{deployment}/dags/upload", "/{deployment}/dags/rollback", "/healthz"):
+        assert await server.metric(f'requests_total{{route="{path}",status="5xx"}}') == 0
+
+
 async def test_a_deployment_that_is_not_there_makes_no_label(server) -> None:
     await server.upload(b"x", "/other/dags/upload")
     assert b'"other"' not in (await server.get("/metrics")).body

@@ -1,0 +1,170 @@
+{{/* The first part of all names. Short enough for the StatefulSet's pods, whose labels contain it and a hash. */}}
+{{- define "dagferry.base" -}}
+{{- $name := .Values.fullnameOverride | default (contains .Chart.Name .Release.Name | ternary .Release.Name (printf "%s-%s" .Release.Name .Chart.Name)) -}}
+{{- $name | trunc 40 | trimSuffix "-" -}}
+{{- end }}
+
+{{- define "dagferry.server" -}}
+{{ include "dagferry.base" . }}-server
+{{- end }}
+
+{{- define "dagferry.serviceAccount" -}}
+{{- .Values.serviceAccount.name | default (.Values.serviceAccount.create | ternary (include "dagferry.server" .) "default") -}}
+{{- end }}
+
+{{- define "dagferry.testAccount" -}}
+{{ include "dagferry.base" . }}-test
+{{- end }}
+
+{{/* The labels of a component's pods that its Service and its NetworkPolicy select. They can never change. */}}
+{{- define "dagferry.selector" -}}
+app.kubernetes.io/name: dagferry-{{ index . 1 }}
+app.kubernetes.io/instance: {{ (index . 0).Release.Name }}
+{{- end }}
+
+{{/* The metadata of an object: (dict "root" ROOT "name" NAME), and if wanted "component", "labels", "annotations". */}}
+{{- define "dagferry.metadata" -}}
+{{- $chart := .root.Chart -}}
+{{- $own := include "dagferry.selector" (list .root (.component | default "server")) | fromYaml -}}
+{{- $common := dict "app.kubernetes.io/version" $chart.AppVersion "app.kubernetes.io/part-of" "dagferry" "app.kubernetes.io/managed-by" .root.Release.Service "helm.sh/chart" (printf "%s-%s" $chart.Name $chart.Version | replace "+" "_") -}}
+name: {{ .name }}
+namespace: {{ .root.Release.Namespace }}
+labels:
+  {{- merge $own $common (.labels | default dict) .root.Values.labels | toYaml | nindent 2 }}
+{{- with merge (dict) (.annotations | default dict) .root.Values.annotations }}
+annotations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{- define "dagferry.image" -}}
+{{- with .Values.image -}}
+{{- with .registry }}{{ . }}/{{ end }}{{ .repository }}{{ if .digest }}@{{ .digest }}{{ else }}:{{ .tag | default $.Chart.AppVersion }}{{ end }}
+{{- end -}}
+{{- end }}
+
+{{/* A value in TOML, on one line: a mapping becomes an inline table. */}}
+{{- define "dagferry.toml" -}}
+{{- $parts := list -}}
+{{- if kindIs "map" . -}}
+  {{- range $key, $value := . -}}
+    {{- $parts = append $parts (printf "%s = %s" (regexMatch "^[A-Za-z0-9_-]+$" $key | ternary $key (toJson $key)) (include "dagferry.toml" $value)) -}}
+  {{- end -}}
+  {{- print "{ " (join ", " $parts) " }" -}}
+{{- else if kindIs "slice" . -}}
+  {{- range . -}}{{- $parts = append $parts (include "dagferry.toml" .) -}}{{- end -}}
+  {{- print "[" (join ", " $parts) "]" -}}
+{{- else -}}
+  {{- toJson . -}}
+{{- end -}}
+{{- end }}
+
+{{- define "dagferry.deploymentNames" -}}
+{{- $names := list -}}
+{{- range .Values.deployments -}}{{- $names = append $names .name -}}{{- end -}}
+{{- toJson $names -}}
+{{- end }}
+
+{{- define "dagferry.deploymentsFile" -}}
+{{- with .Values.deploymentDefaults }}
+defaults = {{ include "dagferry.toml" . }}
+{{- end }}
+deployments = [
+{{- range .Values.deployments }}
+    {{ include "dagferry.toml" . }},
+{{- end }}
+]
+{{- end }}
+
+{{/* The cluster as an issuer, in the form of `issuers`. */}}
+{{- define "dagferry.clusterIssuer" -}}
+{{- $account := "/var/run/secrets/kubernetes.io/serviceaccount" -}}
+name: cluster
+kind: kubernetes
+audience: {{ .Values.clusterIssuer.audience | quote }}
+{{- with .Values.clusterIssuer.issuer }}
+issuer: {{ . | quote }}
+{{- end }}
+jwks_url: https://kubernetes.default.svc/openid/v1/jwks
+ca_file: {{ $account }}/ca.crt
+bearer_token_file: {{ $account }}/token
+rules:
+{{- with .Values.clusterIssuer.rules }}
+  {{- toYaml . | nindent 2 }}
+{{- else }}
+  - claims: {sub: "system:serviceaccount:{{ .Release.Namespace }}:*"}
+    scopes: [sync]
+    deployments: {{ include "dagferry.deploymentNames" . }}
+{{- end }}
+  # For `helm test`, which makes a deployment of its own and deletes it.
+  - claims: {sub: "system:serviceaccount:{{ .Release.Namespace }}:{{ include "dagferry.testAccount" . }}"}
+    scopes: [admin, deploy]
+    deployments: [{{ include "dagferry.testDeployment" . }}]
+{{- end }}
+
+{{- define "dagferry.testDeployment" -}}
+helm-test
+{{- end }}
+
+{{- define "dagferry.issuersFile" -}}
+{{- $issuers := .Values.issuers -}}
+{{- if .Values.clusterIssuer.enabled -}}
+  {{- $issuers = prepend $issuers (include "dagferry.clusterIssuer" . | fromYaml) -}}
+{{- end -}}
+{{- if $issuers -}}
+issuers = [
+{{- range $issuers }}
+    {{ include "dagferry.toml" . }},
+{{- end }}
+]
+{{- end -}}
+{{- end }}
+
+{{/* The Secret with tokens.toml; empty if there are no tokens. */}}
+{{- define "dagferry.tokensSecret" -}}
+{{- if .Values.tokens.existingSecret -}}
+{{ .Values.tokens.existingSecret }}
+{{- else if .Values.tokens.create -}}
+{{ include "dagferry.base" . }}-tokens
+{{- end -}}
+{{- end }}
+
+{{/* The Secret with the token that the chart makes. */}}
+{{- define "dagferry.deployTokenSecret" -}}
+{{ include "dagferry.base" . }}-deploy-token
+{{- end }}
+
+{{- define "dagferry.scheme" -}}
+{{- empty .Values.server.tlsSecret | ternary "http" "https" -}}
+{{- end }}
+
+{{- define "dagferry.publicUrl" -}}
+{{- if .Values.publicUrl -}}
+{{ .Values.publicUrl }}
+{{- else if .Values.ingress.enabled -}}
+{{ empty .Values.ingress.tls.secretName | ternary "http" "https" }}://{{ .Values.ingress.host }}
+{{- end -}}
+{{- end }}
+
+{{- define "dagferry.tierResources" -}}
+{{- $tiers := .Values.tiers | default 1 | int -}}
+{{- $amount := dict "cpu" (toString $tiers) "memory" (printf "%dMi" (mul $tiers 1536)) -}}
+{{- toYaml (dict "requests" $amount "limits" $amount) -}}
+{{- end }}
+
+{{- define "dagferry.containerSecurity" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities:
+  drop: [ALL]
+{{- end }}
+
+{{/* The restricted standard of pod security. OpenShift chooses user and group by itself, and refuses fixed ones. */}}
+{{- define "dagferry.podSecurity" -}}
+runAsNonRoot: true
+seccompProfile:
+  type: RuntimeDefault
+{{- if not .Values.openshift }}
+runAsUser: 50000
+{{- end }}
+{{- end }}

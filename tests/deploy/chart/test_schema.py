@@ -1,0 +1,119 @@
+"""Values that the chart does not have, or that could not work, are refused before anything is installed."""
+
+import copy
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pytest
+import yaml
+
+from charts import CHART, refusal, render
+from dagferry_core.tokens import SCOPES
+from dagferry_server.auth.issuers import _IssuerEntry, _RuleEntry
+from dagferry_server.deploys.deployments_file import DeploymentSettings
+
+SCHEMA = json.loads((CHART / "values.schema.json").read_text())
+VALUES = yaml.safe_load((CHART / "values.yaml").read_text())
+FOR_PARENTS = {"global", "enabled"}
+"""What Helm itself and charts that depend on this one add."""
+PEER = [{"podSelector": {}}]
+SUBJECT = {"sub": "system:serviceaccount:ci:job"}
+
+
+def mappings(schema: Any) -> Iterator[dict[str, Any]]:
+    """All parts of the schema that say which keys a mapping of ours has."""
+    if isinstance(schema, dict):
+        if "properties" in schema and schema.get("type") == "object":
+            yield schema
+        for part in schema.values():
+            yield from mappings(part)
+    elif isinstance(schema, list):
+        for part in schema:
+            yield from mappings(part)
+
+
+def known(values: Mapping[str, Any], schema: Mapping[str, Any], path: str = "") -> None:
+    """Assert that ``schema`` has exactly the keys of ``values``, at every depth."""
+    assert set(schema["properties"]) - (set() if path else FOR_PARENTS) == set(values), path
+    for key, value in values.items():
+        if "properties" in schema["properties"][key] and isinstance(value, dict) and value:
+            known(value, schema["properties"][key], f"{path}.{key}")
+
+
+def test_it_has_every_value_and_no_other() -> None:
+    known(VALUES, SCHEMA)
+
+
+def test_a_misspelled_value_is_refused_wherever_we_know_the_values() -> None:
+    for part in mappings(SCHEMA):
+        assert part.get("additionalProperties") is False or "name" in part.get("required", []), part
+
+
+def test_a_deployment_has_the_settings_of_the_server() -> None:
+    settings = {field.alias for field in DeploymentSettings.model_fields.values()}
+    assert set(SCHEMA["definitions"]["deployment"]["properties"]) == settings | {"name"}
+    assert set(SCHEMA["properties"]["deploymentDefaults"]["properties"]) == settings
+
+
+def test_an_issuer_and_a_rule_have_the_keys_of_the_server() -> None:
+    issuer, rule = SCHEMA["properties"]["issuers"]["items"], SCHEMA["definitions"]["rule"]
+    assert set(issuer["properties"]) == set(_IssuerEntry.model_fields)
+    assert set(rule["properties"]) == set(_RuleEntry.model_fields)
+    assert set(rule["properties"]["scopes"]["items"]["enum"]) == set(SCOPES)
+
+
+@pytest.mark.parametrize(
+    ("values", "why"),
+    [
+        ({"replicaCount": 2}, "replicaCount"),
+        ({"image": {"tags": "1"}}, "tags"),
+        ({"image": {"digest": "abc"}}, "digest"),
+        ({"replicas": 2}, "/replicas"),
+        ({"deployments": []}, "/deployments"),
+        ({"deployments": [{"name": "Prod"}]}, "/deployments/0/name"),
+        ({"deployments": [{"tiers": 4}]}, "name"),
+        ({"deployments": [{"name": "prod", "keep_days": 1}]}, "keep_days"),
+        ({"deploymentDefaults": {"name": "prod"}}, "name"),
+        ({"clusterIssuer": {"rules": [{"claims": SUBJECT, "scopes": ["all"], "deployments": ["*"]}]}}, "scopes"),
+        ({"clusterIssuer": {"rules": [{"scopes": ["sync"], "deployments": ["*"]}]}}, "claims"),
+        ({"persistence": {"size": "10GiB"}}, "/persistence/size"),
+        ({"ingress": {"enabled": True}}, "/ingress/host"),
+        ({"ingress": {"timeoutSeconds": 30}}, "/ingress/timeoutSeconds"),
+        ({"httpRoute": {"enabled": True}}, "/httpRoute/parentRefs"),
+        ({"networkPolicy": {"uploadFrom": [{}]}}, "/networkPolicy/uploadFrom/0"),
+        ({"networkPolicy": {"syncFrom": [{"podSelectors": {}}]}}, "podSelectors"),
+        ({"extraArgs": ["-v"]}, "/extraArgs/0"),
+        ({"tiers": 0}, "/tiers"),
+        ({"openshift": "true"}, "/openshift"),
+        ({"annotations": {"a": 1}}, "/annotations/a"),
+    ],
+    ids=str,
+)
+def test_a_wrong_value_is_refused_and_named(values: dict[str, Any], why: str) -> None:
+    assert why in refusal(values)
+
+
+@pytest.mark.parametrize(
+    ("values", "why"),
+    [
+        ({"tokens": {"create": False}, "clusterIssuer": {"enabled": False}}, "Nobody could deploy: set tokens.create"),
+        ({"server": {"proxySecret": "a"}, "tokens": {"existingSecret": "b"}}, "must be set together"),
+        ({"server": {"proxySecret": "a", "proxyUserHeader": "X-User"}}, "needs tokens.existingSecret"),
+        ({"ingress": {"enabled": True, "host": "a"}}, "With ingress.enabled the NetworkPolicy must say where"),
+        ({"httpRoute": {"enabled": True, "parentRefs": [{"name": "a"}]}}, "With httpRoute.enabled the NetworkPolicy"),
+        ({"service": {"type": "NodePort"}}, "With service.type=NodePort the NetworkPolicy must say where requests"),
+        ({"astroCli": {"path": "/astro"}}, "astroCli.path needs publicUrl, or ingress.host"),
+    ],
+    ids=str,
+)
+def test_values_that_do_not_go_together_are_refused_with_what_to_set(values: dict[str, Any], why: str) -> None:
+    assert why in refusal(values)
+
+
+def test_it_may_be_a_dependency_of_another_chart() -> None:
+    assert render({"global": {"imageRegistry": "r"}, "enabled": True}) != {}
+
+
+def test_the_default_values_are_valid_as_a_whole() -> None:
+    assert render(copy.deepcopy(VALUES)).keys() == render().keys()
