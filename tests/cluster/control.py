@@ -3,16 +3,11 @@
 Nobody runs pods here, and there are no controllers: what it answers to is admission, dry runs, tokens and keys.
 """
 
-import json
-import os
-import ssl
 import subprocess
-import urllib.error
-import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
+from cluster.api import Api
 from cluster.pki import Authority, write_signing_key
 from cluster.programs import find, version
 from harness import eventually, free_port
@@ -24,7 +19,6 @@ SERVICE_ADDRESS = "10.96.0.1"
 """The address of the Service ``kubernetes``: the first of the range."""
 START_SECONDS = 120
 STOP_SECONDS = 30
-ANSWER_SECONDS = 30
 BOUND_TO_STARTER = ("setpriv", "--pdeathsig", "KILL")
 """Runs a command that dies with the process that started it, however that ends."""
 
@@ -40,7 +34,7 @@ def etcd_command(folder: Path, port: int, peer_port: int) -> list[str]:
 
 
 def api_server_command(
-    authority: Authority,
+    pki: Path,
     etcd_port: int,
     address: str,
     port: int,
@@ -49,33 +43,32 @@ def api_server_command(
     other_keys: Sequence[Path] = (),
     issuer: str = ISSUER,
 ) -> list[str]:
-    """The command of a kube-apiserver. Tokens are signed with one key, and accepted when another has signed them."""
-    ours = authority.folder
+    """The command of a kube-apiserver, with its certificates in ``pki``.
+
+    Tokens are signed with one key, and accepted when another has signed them.
+    """
     accepted = [f"--service-account-key-file={key.with_suffix('.pub')}" for key in (signing_key, *other_keys)]
     return [
         str(find("kube-apiserver")), f"--etcd-servers=http://127.0.0.1:{etcd_port}",
         f"--bind-address={address}", f"--advertise-address={address}", f"--secure-port={port}",
-        f"--tls-cert-file={ours}/api-server.crt", f"--tls-private-key-file={ours}/api-server.key",
-        f"--client-ca-file={authority.certificate}", "--authorization-mode=Node,RBAC",
+        f"--tls-cert-file={pki}/api-server.crt", f"--tls-private-key-file={pki}/api-server.key",
+        f"--client-ca-file={pki}/ca.crt", "--authorization-mode=Node,RBAC",
         "--enable-admission-plugins=NodeRestriction", f"--service-cluster-ip-range={SERVICE_RANGE}",
         f"--service-account-issuer={issuer}", f"--service-account-signing-key-file={signing_key}", *accepted,
         "--profiling=false",
     ]  # fmt: skip
 
 
-class ApiServer:
+class ApiServer(Api):
     """An API server on a free port of loopback, with its data, keys and logs in ``folder``."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
         self.version = version("kube-apiserver")
         self.port, self._etcd_port = free_port(), free_port()
-        self.url = f"https://127.0.0.1:{self.port}"
-        self.authority = Authority(folder / "pki")
+        super().__init__(folder, f"https://127.0.0.1:{self.port}", Authority(folder / "pki"))
         self.authority.issue(
             "api-server", "kube-apiserver", addresses=["127.0.0.1", SERVICE_ADDRESS], hosts=["kubernetes.default.svc"]
         )
-        self.kubeconfig = self.authority.kubeconfig("admin", self.url, "admin", "system:masters")
         self.signing_key = write_signing_key(folder / "pki" / "tokens.key")
         self._etcd = self._start("etcd", etcd_command(folder / "etcd", self._etcd_port, free_port()))
         try:
@@ -92,7 +85,7 @@ class ApiServer:
 
     def _start_server(self, other_keys: Sequence[Path] = (), issuer: str = ISSUER) -> "subprocess.Popen[bytes]":
         command = api_server_command(
-            self.authority, self._etcd_port, "127.0.0.1", self.port,
+            self.authority.folder, self._etcd_port, "127.0.0.1", self.port,
             signing_key=self.signing_key, other_keys=other_keys, issuer=issuer,
         )  # fmt: skip
         # Its own address cannot be loopback in the endpoints of the Service `kubernetes`, which nobody uses here.
@@ -132,51 +125,3 @@ class ApiServer:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-
-    def request(
-        self, method: str, path: str, body: object = None, *, token: str | None = None, **headers: str
-    ) -> tuple[int, dict[str, Any]]:
-        """Status and body of a call as the administrator, or with this bearer token ("" for none)."""
-        context = ssl.create_default_context(cafile=self.authority.certificate)
-        if token is None:
-            context.load_cert_chain(self.authority.folder / "admin.crt", self.authority.folder / "admin.key")
-        sent = {"Accept": "application/json", "Content-Type": "application/json"}
-        sent |= {name.replace("_", "-"): value for name, value in headers.items()}
-        if token:
-            sent["Authorization"] = f"Bearer {token}"
-        data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(self.url + path, data, sent, method=method)
-        try:
-            with urllib.request.urlopen(request, timeout=ANSWER_SECONDS, context=context) as answer:
-                return answer.status, _decoded(answer.read())
-        except urllib.error.HTTPError as error:
-            with error:
-                return error.code, _decoded(error.read())
-
-    def token(self, namespace: str, account: str, audience: str = "") -> str:
-        """A token of a service account, as the kubelet asks for it (TokenRequest); for the API server by default."""
-        spec: Mapping[str, Any] = {"audiences": [audience] if audience else None, "expirationSeconds": 3600}
-        path = f"/api/v1/namespaces/{namespace}/serviceaccounts/{account}/token"
-        status, body = self.request("POST", path, {"spec": spec})
-        assert status == 201, body
-        return str(body["status"]["token"])
-
-    def kubectl(self, *arguments: str | Path, stdin: str = "", fails: bool = False) -> str:
-        """What kubectl prints; its complaint is the failure, or what is returned if it is to fail."""
-        done = subprocess.run(
-            [find("kubectl"), f"--kubeconfig={self.kubeconfig}", f"--cache-dir={self.folder / 'kubectl'}", *arguments],
-            check=False,
-            capture_output=True,
-            text=True,
-            input=stdin,
-            env={**os.environ, "KUBECTL_KUBERC": "false"},
-        )
-        assert (done.returncode != 0) == fails, done.stdout + done.stderr
-        return done.stderr if fails else done.stdout
-
-
-def _decoded(body: bytes) -> dict[str, Any]:
-    try:
-        return dict(json.loads(body))
-    except ValueError:
-        return {"text": body.decode(errors="replace")}

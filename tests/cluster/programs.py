@@ -72,6 +72,7 @@ class Program:
 
 CONTROL = ("kube-apiserver", "etcd", "kubectl")
 NODE = ("kubelet", "kube-controller-manager", "kube-scheduler", "kube-proxy")
+ADDONS = ("dns", "kube-network-policies")
 PROGRAMS = (
     Program(
         "helm",
@@ -115,8 +116,12 @@ def find(name: str) -> Path:
 
 
 def build(names: Sequence[str]) -> list[Path]:
-    """Build what is not in the cache of these, and return their paths. Needs Go."""
+    """Build what is not in the cache of these, and return their paths; raise ``NotBuilt`` without Go."""
     missing = {program.names[0]: program for program in map(_program, names) if not program.folder.exists()}
+    if missing and not shutil.which("go"):
+        raise NotBuilt(
+            "there is no Go here to build with: install it (https://go.dev/doc/install), and put it into PATH"
+        )
     if missing:
         CACHE.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=CACHE, prefix="building-") as scratch:
@@ -152,8 +157,6 @@ def main(names: Sequence[str]) -> str | None:
     """Build the programs of these names and print their paths; return what went wrong."""
     if not names:
         return f"which of: {' '.join(name for program in PROGRAMS for name in program.names)}"
-    if not shutil.which("go"):
-        return "there is no Go here: install it (https://go.dev/doc/install), and put it into PATH"
     try:
         sys.stdout.write("".join(f"{path}\n" for path in build(names)))
     except NotBuilt as error:

@@ -10,6 +10,7 @@ import yaml
 
 from cluster.control import ApiServer
 from cluster.namespaces import restricted_namespace
+from cluster.workloads import airflow_pod
 from deployfiles import KUBERNETES, documents
 
 SERVER = documents(KUBERNETES / "server.yaml")
@@ -23,16 +24,6 @@ COMPONENTS = {
 }
 COMPONENTS |= {f"worker-{executor}": worker for executor, worker in VALUES["workers"].items()}
 DRY_RUN = ("apply", "--dry-run=server", "--validate=strict", "--filename")
-
-
-def airflow_pod(component: str, init: list[Any], volumes: list[Any], mounts: list[Any]) -> dict[str, Any]:
-    """A pod of Airflow, secured as the official chart allows it, with what we add to it."""
-    labels = {"tier": "airflow", "component": component}
-    security = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
-    container = {"name": component, "image": "airflow", "securityContext": security, "env": [], "volumeMounts": mounts}
-    pod_security = {"runAsUser": 50000, "runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
-    spec = {"securityContext": pod_security, "initContainers": init, "containers": [container], "volumes": volumes}
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": component, "labels": labels}, "spec": spec}
 
 
 @pytest.fixture

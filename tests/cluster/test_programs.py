@@ -82,7 +82,7 @@ def test_without_go_the_script_says_what_is_missing(tmp_path: Path) -> None:
     environment = {**os.environ, "PATH": str(tmp_path), "DAGFERRY_CLUSTER_CACHE": str(tmp_path)}
     ran = subprocess.run([sys.executable, SCRIPT, "helm"], env=environment, capture_output=True, text=True, check=False)
     assert (ran.returncode, ran.stdout) == (1, "")
-    assert "there is no Go here" in ran.stderr
+    assert "there is no Go here to build with" in ran.stderr
 
 
 def test_the_script_names_the_programs_there_are() -> None:
