@@ -9,10 +9,10 @@ BIN = $(VENV)/bin
 WORKERS ?= auto
 PYTEST = $(BIN)/python -m pytest --numprocesses $(WORKERS)
 
-.PHONY: help run test quick check bench docs changelog dist mutations coverage pins clean
+.PHONY: help run test quick check bench docs changelog dist mutations coverage cluster cluster-down pins clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## /\1	/p' $(firstword $(MAKEFILE_LIST)) | while IFS='	' read -r name what; do printf '  make %-11s%s\n' "$$name" "$$what"; done
+	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(firstword $(MAKEFILE_LIST)) | while IFS='	' read -r name what; do printf '  make %-13s%s\n' "$$name" "$$what"; done
 
 run: $(VENV)/.run ## show the main job: a server, three sidecars, a deploy, the swap
 	@$(BIN)/python scripts/demo.py
@@ -45,6 +45,12 @@ mutations: $(VENV)/.test ## break the code on purpose, one small change at a tim
 
 coverage: $(VENV)/.test ## measure what each module's own tests cover, and hold the floors
 	$(BIN)/python scripts/branch_coverage.py $(WORDS)
+
+cluster: $(VENV)/.test ## bring up a real Kubernetes of one node, with our images, and say how to use it; needs root
+	@PYTHONPATH=tests $(BIN)/python -m cluster up
+
+cluster-down: $(VENV)/.test ## take that Kubernetes down
+	@PYTHONPATH=tests $(BIN)/python -m cluster down
 
 $(VENV)/bin/python:
 	@$(PYTHON) scripts/check_python.py

@@ -1,0 +1,137 @@
+"""What deploy/kubernetes ships, in a real cluster: a deploy is live in a running pod, which is not restarted."""
+
+import contextlib
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster.api import Api
+from cluster.images import AIRFLOW
+from cluster.namespaces import restricted_namespace
+from cluster.outside import Cluster
+from cluster.programs import find
+from cluster.workloads import airflow_pod
+from credentials import TokensFile
+from deployfiles import KUBERNETES, documents
+from harness import eventually
+
+NAMESPACE = "airflow"
+"""The one that the shipped issuers file names."""
+WAIT = "--timeout=180s"
+[VALUES] = documents(KUBERNETES / "values-airflow.yaml")
+[TASK] = documents(KUBERNETES / "task-pod-template.yaml")
+READ = """
+import os, time
+last = None
+while True:
+    tree = os.path.realpath("/dags/current")
+    a, b = (open(os.path.join(tree, name)).read() for name in ("a.py", "b.py"))
+    if a != b:
+        print("torn:", a, b)
+    if a != last:
+        print("reads", a)
+    last = a
+    time.sleep(0.002)
+"""
+
+
+@contextlib.contextmanager
+def forwarded(cluster: Api, target: str) -> Iterator[str]:
+    """The URL of a port of a pod or Service, on this machine."""
+    command = [find("kubectl"), f"--kubeconfig={cluster.kubeconfig}", "-n", NAMESPACE, "port-forward", target, ":8000"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        found = re.search(r"127\.0\.0\.1:(\d+)", process.stdout.readline())
+        assert found
+        yield f"http://127.0.0.1:{found[1]}"
+        process.terminate()
+
+
+class Airflow:
+    """The shipped server in a cluster, and who deploys to it."""
+
+    def __init__(self, cluster: Cluster, folder: Path) -> None:
+        self.cluster, self._folder = cluster, folder
+        tokens = TokensFile(folder / "tokens.toml")
+        self._secret = tokens.add("ci", ["deploy", "read"], ["prod"])
+        restricted_namespace(cluster, name=NAMESPACE)
+        self.kubectl("create", "secret", "generic", "dagferry-tokens", f"--from-file={tokens.path}")
+        self.kubectl("apply", "-f", KUBERNETES / "server.yaml")
+        self.kubectl("rollout", "status", "statefulset/dagferry-server", WAIT)
+
+    def kubectl(self, *arguments: Any, **options: Any) -> str:
+        return self.cluster.kubectl("-n", NAMESPACE, *arguments, **options)
+
+    def deploy(self, content: str, *flags: str) -> None:
+        """Deploy two files of this content with ``dagferry deploy``."""
+        dags = self._folder / "project" / "dags"
+        dags.mkdir(parents=True, exist_ok=True)
+        for name in ("a.py", "b.py"):
+            (dags / name).write_text(content)
+        with forwarded(self.cluster, "service/dagferry-server") as url:
+            done = subprocess.run(
+                [sys.executable, "-m", "dagferry_client", "deploy", dags, *flags],
+                env={
+                    **os.environ,
+                    "DAGFERRY_SERVER": url,
+                    "DAGFERRY_DEPLOYMENT": "prod",
+                    "DAGFERRY_TOKEN": self._secret,
+                },
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    def run(self, pod: dict[str, Any]) -> None:
+        self.kubectl("apply", "-f", "-", stdin=json.dumps(pod))
+
+    def reads(self, pod: str, content: str) -> list[str]:
+        """Wait until a pod's reader has read this; return the lines of its log."""
+        self.kubectl("wait", "--for=condition=Ready", f"pod/{pod}", WAIT)
+        container = f"--container={pod}"
+        return eventually(
+            f"{pod} to read {content}",
+            lambda: (
+                lines if f"reads {content}" in (lines := self.kubectl("logs", pod, container).splitlines()) else None
+            ),
+        )
+
+
+@pytest.fixture(scope="module")
+def airflow(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Airflow:
+    return Airflow(cluster, tmp_path_factory.mktemp("airflow"))
+
+
+def test_a_deploy_is_live_in_a_running_pod_that_is_not_restarted(airflow: Airflow) -> None:
+    airflow.deploy("# one")
+    init = VALUES["dagProcessor"]["extraInitContainers"]
+    airflow.run(airflow_pod("dag-processor", init, VALUES["volumes"], VALUES["volumeMounts"], READ))
+    airflow.reads("dag-processor", "# one")
+    airflow.deploy("# two", "--wait")
+    assert airflow.reads("dag-processor", "# two") == ["reads # one", "reads # two"]
+    pod = json.loads(airflow.kubectl("get", "pod", "dag-processor", "-o=json"))["status"]
+    assert [status["restartCount"] for status in (*pod["initContainerStatuses"], *pod["containerStatuses"])] == [
+        0,
+        0,
+        0,
+    ]
+
+
+def test_a_task_s_pod_has_the_newest_deploy_and_ends(airflow: Airflow) -> None:
+    airflow.deploy("# for a task")
+    pod = json.loads(json.dumps(TASK))
+    pod["spec"]["containers"][0] |= {
+        "image": AIRFLOW,
+        "command": ["python3", "-c", "print(open('/dags/current/a.py').read())"],
+    }
+    airflow.run(pod)
+    airflow.kubectl("wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/task", WAIT)
+    assert airflow.kubectl("logs", "task") == "# for a task\n"
