@@ -22,6 +22,11 @@ from chart_paths import (
 TOLERATION = {"key": "dags", "operator": "Exists"}
 SPREAD = {"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway"}
 AFFINITY = {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [{"topologyKey": "zone"}]}}
+CONTAINER = {
+    "name": "logs",
+    "image": "logs:1",
+    "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+}
 BIG = {"limits": {"cpu": "2", "memory": "6Gi"}}
 GITHUB = {
     "name": "github",
@@ -284,8 +289,8 @@ ROWS = [
     ),
     Row(
         "containers",
-        {"extraContainers": [{"name": "logs", "image": "logs:1"}]},
-        {f"{POD}.containers[logs]": {"name": "logs", "image": "logs:1"}},
+        {"extraContainers": [CONTAINER]},
+        {f"{POD}.containers[logs]": CONTAINER},
     ),
     Row(
         "scheduling",

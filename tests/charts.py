@@ -1,7 +1,7 @@
 """Renders the Helm chart.
 
-Helm is the program in HELM, or the one in PATH; without any the test is skipped, or fails in CI. No cluster is asked:
-what Helm takes from one (its version and APIs) is given.
+Helm is the program in HELM, the one that ``tests/cluster`` has built, or the one in PATH; without any the test is
+skipped, or fails in CI. No cluster is asked: what Helm takes from one (its version and APIs) is given.
 """
 
 import functools
@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 import yaml
 
+from cluster.programs import NotBuilt, find
+
 HOME = Path(__file__).parent.parent
 CHART = HOME / "deploy" / "chart" / "dagferry"
 RELEASE, NAMESPACE, KUBERNETES = "dagferry", "airflow", "1.29.0"
@@ -24,23 +26,28 @@ Document = dict[str, Any]
 
 def helm() -> str:
     """The path of Helm."""
-    found = os.environ.get("HELM") or shutil.which("helm")
-    if found:
-        return found
-    if os.environ.get("CI"):
-        pytest.fail("CI needs Helm, in PATH or in HELM")
-    pytest.skip("needs Helm, in PATH or in HELM")
+    if given := os.environ.get("HELM"):
+        return given
+    try:
+        return str(find("helm"))
+    except NotBuilt as reason:
+        if found := shutil.which("helm"):
+            return found
+        if os.environ.get("CI"):
+            pytest.fail(f"CI needs Helm: {reason}")
+        pytest.skip(f"needs Helm, in PATH or in HELM: {reason}")
 
 
 def template(
     values: object,
     *arguments: str,
     release: str = RELEASE,
+    namespace: str = NAMESPACE,
     kubernetes: str = KUBERNETES,
     chart: Path = CHART,
 ) -> subprocess.CompletedProcess[str]:
     """What ``helm template`` says to ``values``."""
-    command = [helm(), "template", release, chart, "-n", NAMESPACE, "--kube-version", kubernetes, "-f", "-", *arguments]
+    command = [helm(), "template", release, chart, "-n", namespace, "--kube-version", kubernetes, "-f", "-", *arguments]
     return subprocess.run(command, check=False, capture_output=True, text=True, input=json.dumps(values))
 
 
