@@ -212,9 +212,10 @@ class Output:
             self._talk(text)
 
     def warn(self, text: str) -> None:
-        """Print a warning, also with ``--quiet``."""
-        self.warnings.append(clean(text))
-        self._talk(f" {text}", Styled("Warning:", "bold yellow"))
+        """Print a warning, also with ``--quiet``; one that was printed already is not repeated."""
+        if clean(text) not in self.warnings:
+            self.warnings.append(clean(text))
+            self._talk(f" {text}", Styled("Warning:", "bold yellow"))
 
     def complain(self, message: str, hint: str, details: Iterable[str] = ()) -> None:
         """Print what went wrong, its details, and in a last line what to do about it."""
