@@ -68,7 +68,10 @@ class DeploymentNotFound(RequestError):
     audience = Audience.DEPLOYERS
     status = 404
     exit_code = EXIT_NOT_ALLOWED
-    default_hint = "Check the name in the URL against the server's --deployments or --deployments-file."
+    default_hint = (
+        "The name is wrong, or your token does not cover it: the server's operator knows its deployments "
+        "(--deployments, --deployments-file), and what each token covers."
+    )
 
 
 class DeploymentDisabled(RequestError):
