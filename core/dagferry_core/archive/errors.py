@@ -99,8 +99,8 @@ class LinkRefused(BundleError):
 
     code = "link_refused"
     default_hint = (
-        "Replace the link with the file it points at, or remove it. To do so for all links, pack with tar -h, for "
-        "example: tar -chzf dags.tar.gz dags"
+        "Replace the link with the file it points at, or remove it. To do so for all links, deploy with dagferry "
+        "deploy, or pack with tar -h, for example: tar -chzf dags.tar.gz dags"
     )
 
 
