@@ -67,7 +67,7 @@ class BundleError(DagferryError):
     audience = Audience.DEPLOYERS
     status = 422
     exit_code = EXIT_REFUSED
-    default_hint = "Remove or rename the file in the dags folder and deploy again."
+    default_hint = "Remove or rename the file that the message names, and deploy again."
 
 
 class MemberTypeRefused(BundleError):
