@@ -14,6 +14,7 @@ from multidict import CIMultiDict
 from pydantic import ConfigDict
 
 from dagferry_core.errors import DagferryError
+from dagferry_core.names import is_deployment
 from dagferry_core.protocol import UPLOAD_PATH
 from dagferry_server.auth.access import MAX_NAME_CHARACTERS, no_deployment
 from dagferry_server.auth.browser import names_loopback
@@ -69,7 +70,7 @@ async def astro(context: RequestContext) -> web.StreamResponse:
         answer: dict[str, object] = {"data": await _data(context, body)}
     except DagferryError as error:
         context.refused(error)
-        answer = {"errors": [{"message": f"{error.message} {error.hint or ''}".strip()}]}
+        answer = {"errors": [{"message": f"{error.message} {error.hint}".strip()}]}
     return json_response(json.dumps(answer).encode())
 
 
@@ -77,10 +78,12 @@ async def _data(context: RequestContext, body: AstroBody) -> dict[str, object]:
     key, name = root_field(body.query, body.operationName)
     answer = _OPEN.get(name) or _ANSWERS.get(name)
     if answer is None:
-        raise RequestError(
-            _INSTEAD.get(name) or f"Dagferry does not have {name[:MAX_NAME_CHARACTERS]!r}, which this command needs:",
-            "" if name in _INSTEAD else "type dagferry --help for what it has, or astro deploy --dags to deploy.",
+        shown = name[:MAX_NAME_CHARACTERS]
+        unknown = (
+            f"Dagferry does not have {shown!r}, which this command needs: type astro deploy --dags to deploy, or "
+            "dagferry --help for what else there is."
         )
+        raise RequestError(_INSTEAD.get(name, unknown), "")
     if name not in _OPEN:
         context = await _identified(context)
     return {key: await answer(context, body.variables or {})}
@@ -134,7 +137,7 @@ async def _deployments(context: RequestContext, _: Variables) -> object:
 
 async def _deployment(context: RequestContext, variables: Variables) -> object:
     name = str(variables.get("id") or "")
-    if not context.caller.scopes(name):
+    if not is_deployment(name) or not context.caller.scopes(name):
         raise no_deployment(name)
     context.service.deployments.find(name)
     url = _own_url(context) + UPLOAD_PATH.format(deployment=name)

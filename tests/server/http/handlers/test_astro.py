@@ -11,7 +11,7 @@ from credentials import SCOPES, TokensFile
 from dagferry_server.errors import StoreFull
 from dagferry_server.http.handlers.astro import WHAT_TO_PASTE
 from dagferry_server.http.json_body import MAX_JSON_BYTES
-from running import A, Answer, Running
+from running import A, Answer, B, Running
 
 WORKSPACE = {"id": "dagferry", "label": "Dagferry"}
 APP_CONFIG = "query AppConfig($clusterId: Uuid) { appConfig(clusterId: $clusterId) { version featureFlags } }"
@@ -278,9 +278,10 @@ async def test_a_deployment_that_takes_no_deploys_is_listed_and_its_upload_says_
 
 async def test_a_deployment_whose_newest_deploy_is_not_known_shows_no_older_one(start, tmp_path) -> None:
     server = await start("--astro-cli", "/astro")
-    await server.deploy(A)
+    for files in (A, B):
+        await server.deploy(files)
     await server.close()
-    (tmp_path / "data/default/deploys/000000000001.json").write_bytes(b"{")
+    (tmp_path / "data/default/deploys/000000000002.json").write_bytes(b"{")
     server = await start("--astro-cli", "/astro")
     (row,) = await told(server, DEPLOYMENTS)
     assert row["deployInfo"] == {"current": ""}
