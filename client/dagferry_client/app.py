@@ -19,7 +19,7 @@ COMMANDS = {
     "deploy": "Deploy a dags folder.",
     "check": "Check what deploy would refuse, without a server.",
     "status": "Show whether every pod has the newest deploy.",
-    "deployments": "List the deployments of the server.",
+    "deployments": "List, create and delete the deployments of the server.",
     "history": "Show who deployed what, when and why.",
     "show": "Show one deploy: what it changed, and its warnings.",
     "diff": "Show which files differ between two versions.",
