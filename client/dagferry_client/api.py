@@ -24,7 +24,7 @@ WAIT_SLACK_SECONDS = 20.0
 MAX_PAGE_DEPLOYS = 200
 """How many deploys the server sends at once."""
 REPEAT_SECONDS = 60.0
-"""How long a deploy is sent again after a lost answer: the second one finds that nothing is to be done."""
+"""How long a change is sent again after a lost answer: the second one finds that nothing is to be done."""
 DEPLOY_SILENCE_SECONDS = 180.0
 """How long the server may work on a deploy without an answer: one with very many files waits for its turn."""
 _NOT_MODIFIED = 304
@@ -153,6 +153,19 @@ class Deployments(NamedTuple):
     deployments: list[Listed]
 
 
+class WasCreated(NamedTuple):
+    """Whether the request created it; false if it was there."""
+
+    created: bool
+
+
+class Deleted(NamedTuple):
+    """The deployment that there is no longer; ``deleted`` is false if there was none."""
+
+    name: str
+    deleted: bool
+
+
 class Api:
     """The endpoints of one server."""
 
@@ -166,6 +179,17 @@ class Api:
     def deployments(self) -> list[Listed]:
         """Return the deployments that the caller may see."""
         return decoded(Deployments, self.http.request("GET", protocol.DEPLOYMENTS_PATH)).deployments
+
+    def create(self, deployment: str) -> tuple[bool, Listed]:
+        """Create the deployment unless it is there. Return whether this created it, and what it is."""
+        path = path_of(protocol.DEPLOYMENT_PATH, name=deployment)
+        answer = self.http.request("POST", path, repeat_seconds=REPEAT_SECONDS)
+        return decoded(WasCreated, answer).created, decoded(Listed, answer)
+
+    def delete(self, deployment: str) -> Deleted:
+        """Delete the deployment, unless it is gone."""
+        path = path_of(protocol.DEPLOYMENT_PATH, name=deployment)
+        return decoded(Deleted, self.http.request("DELETE", path, repeat_seconds=REPEAT_SECONDS))
 
     def status(
         self, deployment: str, *, tag: str = "", wait: int = 0, repeat_seconds: float | None = None

@@ -42,6 +42,14 @@ PRINTED = {
     "status": (["status"], {"GET /prod/dags/status": FROZEN}),
     "status of all": (["status", "--all"], {**LIST, "GET /prod/dags/status": STATUS}),
     "deployments": (["deployments"], LIST),
+    "deployments create": (
+        ["deployments", "create", "prod"],
+        {"POST /-/deployments/prod": {**LISTED, "created": True}},
+    ),
+    "deployments delete": (
+        ["deployments", "delete", "prod"],
+        {"DELETE /-/deployments/prod": {"name": "prod", "deleted": True}},
+    ),
     "doctor": (["doctor"], {"GET /healthz": {"status": "ok"}, "GET /-/whoami": ME, **LIST}),
     "doctor that fails": (["doctor"], {"GET /healthz": []}),
     "whoami": (["whoami"], {"GET /-/whoami": ME}),

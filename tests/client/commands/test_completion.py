@@ -60,6 +60,7 @@ def test_bash_completes_commands_options_and_values(words_of_bash) -> None:
     assert words_of_bash("dagferry", "who") == ["whoami"]
     assert words_of_bash("dagferry", "status", "--w") == ["--watch"]
     assert words_of_bash("dagferry", "completion", "f") == ["fish"]
+    assert words_of_bash("dagferry", "deployments", "") == ["create", "delete"]
     assert words_of_bash("dagferry", "nothing-like-this") == []
 
 
