@@ -53,13 +53,19 @@ class Api:
 
     def kubectl(self, *arguments: str | Path, stdin: str = "", fails: bool = False) -> str:
         """What kubectl prints; its complaint is the failure, or what is returned if it is to fail."""
+        return self._run("kubectl", *arguments, stdin=stdin, fails=fails)
+
+    def helm(self, *arguments: str | Path, stdin: str = "", fails: bool = False) -> str:
+        """What Helm prints; its complaint is the failure, or what is returned if it is to fail."""
+        return self._run("helm", *arguments, stdin=stdin, fails=fails)
+
+    def _run(self, program: str, *arguments: str | Path, stdin: str, fails: bool) -> str:
+        # Nothing of the user who runs the tests is read or written.
+        own = {"KUBECONFIG": str(self.kubeconfig), "HOME": str(self.folder / "home"), "KUBECTL_KUBERC": "false"}
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(("HELM_", "XDG_"))}
+        command = [find(program), *arguments]
         done = subprocess.run(
-            [find("kubectl"), f"--kubeconfig={self.kubeconfig}", f"--cache-dir={self.folder / 'kubectl'}", *arguments],
-            check=False,
-            capture_output=True,
-            text=True,
-            input=stdin,
-            env={**os.environ, "KUBECTL_KUBERC": "false"},
+            command, check=False, capture_output=True, text=True, input=stdin, env={**inherited, **own}
         )
         assert (done.returncode != 0) == fails, done.stdout + done.stderr
         return done.stderr if fails else done.stdout

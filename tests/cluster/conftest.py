@@ -6,10 +6,11 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
-from cluster import images
+from cluster import crds, images
 from cluster.control import ApiServer
 from cluster.outside import Cluster, obstacle
 from cluster.programs import CONTROL, NotBuilt, find
@@ -21,16 +22,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.cluster)
 
 
+def unavailable(reason: NotBuilt) -> NoReturn:
+    """Skip what needs a program that is not built; .ci/run builds them."""
+    if os.environ.get("CI"):
+        pytest.fail(str(reason))
+    pytest.skip(str(reason))
+
+
 @pytest.fixture(scope="session")
 def own_api_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], ApiServer]]:
     """Start an API server for one file of tests alone."""
     try:
-        for name in CONTROL:
+        for name in (*CONTROL, "helm"):
             find(name)
     except NotBuilt as reason:
-        if os.environ.get("CI"):
-            pytest.fail(f"CI builds it: {reason}")
-        pytest.skip(str(reason))
+        unavailable(reason)
     servers: list[ApiServer] = []
 
     def start() -> ApiServer:
@@ -46,6 +52,17 @@ def own_api_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callabl
 def api_server(own_api_server: Callable[[], ApiServer]) -> ApiServer:
     """A real API server for all tests of this process. Each makes its own namespaces."""
     return own_api_server()
+
+
+@pytest.fixture(scope="session")
+def custom_resources(api_server: ApiServer) -> None:
+    """The API server knows the custom resources that our chart may make."""
+    try:
+        files = crds.find()
+    except NotBuilt as reason:
+        unavailable(reason)
+    api_server.kubectl("apply", "--server-side", *(f"--filename={path}" for path in files))
+    api_server.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
 
 
 @pytest.fixture(scope="session")

@@ -67,6 +67,7 @@ class Cluster(Api):
         (folder / "images").mkdir()
         for archive in archives:
             (folder / "images" / archive.name).symlink_to(archive)
+        _sweep()
         _make_cgroups(cgroup)
         bound = () if detached else BOUND_TO_STARTER
         namespaces = (
@@ -171,6 +172,15 @@ def _make_cgroups(name: str) -> None:
         for file in ("cpuset.cpus", "cpuset.mems"):
             if (path / file).exists() and not (path / file).read_text().strip():
                 (path / file).write_text((path.parent / file).read_text())
+
+
+def _sweep() -> None:
+    """Remove the cgroups of clusters that were killed together with who started them."""
+    for path in _cgroups(""):
+        for old in path.glob("dagferry-*"):
+            starter, used = old.name.split("-")[1], [*old.rglob("cgroup.procs")]
+            if not Path(f"/proc/{starter}").exists() and not any(procs.read_text() for procs in used):
+                _removed(old)
 
 
 def _removed(path: Path) -> bool:
