@@ -37,10 +37,18 @@ GITHUB = {
 }
 
 ROWS = [
-    Row("registry", {"image": {"registry": "r.example.com:5000"}}, image("r.example.com:5000/dagferry-server:0.1.0")),
-    Row("repository", {"image": {"repository": "team/server"}}, image("team/server:0.1.0")),
-    Row("tag", {"image": {"tag": "9"}}, image("dagferry-server:9")),
-    Row("digest", {"image": {"tag": "9", "digest": "sha256:" + "a" * 64}}, image("dagferry-server@sha256:" + "a" * 64)),
+    Row(
+        "registry",
+        {"image": {"registry": "r.example.com:5000"}},
+        image("r.example.com:5000/dagferry/dagferry-server:0.1.0"),
+    ),
+    Row("repository", {"image": {"repository": "team/server"}}, image("ghcr.io/team/server:0.1.0")),
+    Row("tag", {"image": {"tag": "9"}}, image("ghcr.io/dagferry/dagferry-server:9")),
+    Row(
+        "digest",
+        {"image": {"tag": "9", "digest": "sha256:" + "a" * 64}},
+        image("ghcr.io/dagferry/dagferry-server@sha256:" + "a" * 64),
+    ),
     Row(
         "pull-policy",
         {"image": {"pullPolicy": "Always"}},
@@ -153,7 +161,11 @@ ROWS = [
         },
     ),
     Row("store-size", {"server": {"maxStoreBytes": "8GiB"}}, argument("--max-store-bytes=8GiB")),
-    Row("public-url", {"publicUrl": "https://dags.example.com"}, argument("--public-url=https://dags.example.com")),
+    Row(
+        "public-url",
+        {"publicUrl": "https://dags.example.com", "astroCli": {"path": "/astro"}},
+        argument("--astro-cli=/astro", "--public-url=https://dags.example.com"),
+    ),
     Row(
         "tiers",
         {"tiers": 4},

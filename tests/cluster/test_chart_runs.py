@@ -56,7 +56,8 @@ class Release:
         return done.stdout
 
     def install(self, values: object = None) -> str:
-        return self.helm("upgrade", "--install", RELEASE, str(CHART), "--wait", TIMEOUT, values=values)
+        image = "--set=image.registry=docker.io,image.repository=library/dagferry-server"
+        return self.helm("upgrade", "--install", RELEASE, str(CHART), image, "--wait", TIMEOUT, values=values)
 
     def kubectl(self, *arguments: Any, **options: Any) -> str:
         return self.cluster.kubectl("-n", NAMESPACE, *arguments, **options)

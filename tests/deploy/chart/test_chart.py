@@ -61,7 +61,7 @@ def test_an_upgrade_of_the_chart_changes_nothing_that_can_never_change(chart: Pa
     """Kubernetes refuses any other selector, governing Service and volume claim of a StatefulSet."""
     (chart / "Chart.yaml").write_text((chart / "Chart.yaml").read_text().replace(__version__, "9.9.9"))
     before, after = (found["StatefulSet/dagferry-server"]["spec"] for found in (default(), render(chart=chart)))
-    assert after["template"]["spec"]["containers"][0]["image"] == "dagferry-server:9.9.9"
+    assert after["template"]["spec"]["containers"][0]["image"] == "ghcr.io/dagferry/dagferry-server:9.9.9"
     for field in ("selector", "serviceName", "volumeClaimTemplates"):
         assert before[field] == after[field]
     labelled = render({"labels": {"a": "b"}, "annotations": {"a": "b"}, "podLabels": {"c": "d"}})

@@ -85,6 +85,7 @@ def test_an_issuer_and_a_rule_have_the_keys_of_the_server() -> None:
         ({"networkPolicy": {"syncFrom": [{"podSelectors": {}}]}}, "podSelectors"),
         ({"extraArgs": ["-v"]}, "/extraArgs/0"),
         ({"tiers": 0}, "/tiers"),
+        ({"astroCli": {"path": "astro"}}, "/astroCli/path"),
         ({"openshift": "true"}, "/openshift"),
         ({"annotations": {"a": 1}}, "/annotations/a"),
     ],

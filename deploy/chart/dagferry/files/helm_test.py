@@ -4,7 +4,6 @@ It has nothing but Python's standard library. The URL of the server is in SERVER
 DEPLOYMENT, and the path of the pod's token in TOKEN_FILE. Ends with 1 and one line that says why if anything fails.
 Run by tests/deploy/chart/test_helm_test.py.
 """
-# ruff: noqa: INP001 - no module: its text is an argument of python
 
 import io
 import os
