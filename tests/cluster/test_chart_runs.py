@@ -25,9 +25,21 @@ from harness import eventually
 
 NAMESPACE = "airflow"
 TIMEOUT = "--timeout=300s"
+HERE = (str(CHART), "--set=image.registry=docker.io,image.repository=library/dagferry-server", "--wait", TIMEOUT)
+"""The chart, with the image that the cluster has."""
 POD = f"pod/{RELEASE}-server-0"
 KUBELET_SECONDS = 180
 """How long the kubelet may take to show a changed ConfigMap in a pod."""
+ANY_USER = 1000650000
+ADMISSION = f"""#!{sys.executable}
+import sys, yaml
+found = [document for document in yaml.safe_load_all(sys.stdin) if document]
+for document in found:
+    if document["kind"] == "StatefulSet":
+        document["spec"]["template"]["spec"]["securityContext"].update(runAsUser={ANY_USER}, fsGroup={ANY_USER})
+yaml.safe_dump_all(found, sys.stdout)
+"""
+"""What OpenShift's security context constraints do to a pod that names no user."""
 [VALUES] = documents(KUBERNETES / "values-airflow.yaml")
 READ = "import time\nwhile True: print(open('/dags/current/dag.py').read().strip()); time.sleep(1)"
 CONNECT = f"""
@@ -40,6 +52,15 @@ except OSError:
 """
 
 
+def run_helm(cluster: Cluster, namespace: str, *arguments: str, values: object = None) -> str:
+    """What Helm prints."""
+    command = [helm(), *arguments, "-n", namespace, "--kubeconfig", cluster.kubeconfig]
+    command += ["-f", "-"] if values else []
+    done = subprocess.run(command, check=False, capture_output=True, text=True, input=json.dumps(values))
+    assert done.returncode == 0, done.stdout + done.stderr + cluster.kubectl("-n", namespace, "describe", "pods")
+    return done.stdout
+
+
 class Release:
     """The chart, installed in a namespace that enforces the standard "restricted"."""
 
@@ -49,15 +70,10 @@ class Release:
         self.notes = self.install()
 
     def helm(self, *arguments: str, values: object = None) -> str:
-        command = [helm(), *arguments, "-n", NAMESPACE, "--kubeconfig", self.cluster.kubeconfig]
-        command += ["-f", "-"] if values else []
-        done = subprocess.run(command, check=False, capture_output=True, text=True, input=json.dumps(values))
-        assert done.returncode == 0, done.stdout + done.stderr + self.kubectl("describe", "pods")
-        return done.stdout
+        return run_helm(self.cluster, NAMESPACE, *arguments, values=values)
 
     def install(self, values: object = None) -> str:
-        image = "--set=image.registry=docker.io,image.repository=library/dagferry-server"
-        return self.helm("upgrade", "--install", RELEASE, str(CHART), image, "--wait", TIMEOUT, values=values)
+        return self.helm("upgrade", "--install", RELEASE, *HERE, values=values)
 
     def kubectl(self, *arguments: Any, **options: Any) -> str:
         return self.cluster.kubectl("-n", NAMESPACE, *arguments, **options)
@@ -182,3 +198,16 @@ def test_the_volume_s_size_is_changed_as_the_readme_says_without_a_restart(relea
     release.kubectl("delete", "statefulset", f"{RELEASE}-server", "--cascade=orphan")
     release.install({"persistence": {"size": "20Gi"}})
     assert release.kubectl("get", POD, started) == before
+
+
+def test_it_runs_as_any_user_that_the_cluster_chooses(cluster: Cluster, tmp_path: Path) -> None:
+    namespace = restricted_namespace(cluster)
+    admission = tmp_path / "admission"
+    admission.write_text(ADMISSION)
+    admission.chmod(0o755)
+    values = {"openshift": True, "resources": {"requests": {"cpu": "10m"}}}
+    run_helm(cluster, namespace, "install", "any", *HERE, f"--post-renderer={admission}", values=values)
+    user = cluster.kubectl("-n", namespace, "exec", "any-dagferry-server-0", "--", "/opt/dagferry/bin/python", "-c",
+                           "import os; print(os.getuid(), os.getgid())")  # fmt: skip
+    assert user == f"{ANY_USER} 0\n"
+    assert re.search(r"Phase:\s+Succeeded", run_helm(cluster, namespace, "test", "any"))
