@@ -184,6 +184,12 @@ NOTHING = {
     "preview-by-pull-request-target": claims("preview.yml", "pull_request_target"),
     "preview-by-a-tag": claims("preview.yml", ref="refs/tags/x"),
     "preview-by-another-workflow": claims("lint.yml", ref="refs/heads/x"),
+    "cleanup-by-a-push": claims("preview-cleanup.yml"),
+    "staging-by-another-workflow": claims("lint.yml", ref=DEVELOP, environment="staging"),
+    "staging-by-pull-request-target": claims("deploy-dags.yml", "pull_request_target", DEVELOP, "staging"),
+    "promote-by-pull-request-target-to-staging": claims("promote.yml", "pull_request_target", environment="staging"),
+    "promote-by-pull-request-target-to-prod": claims("promote.yml", "pull_request_target", environment="prod"),
+    "promote-without-an-environment": claims("promote.yml"),
     "cleanup-on-a-branch": claims("preview-cleanup.yml", "workflow_dispatch", "refs/heads/x"),
 }  # fmt: skip
 

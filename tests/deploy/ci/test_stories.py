@@ -13,8 +13,9 @@ import yaml
 
 from credentials import TokensFile
 from deployfiles import HOME, run, tool
+from github_runner import Runner, clean_environment
 from harness import Server
-from workflows import EXPRESSION, Done, read, run_step, search_path, shell_steps, stand_in, steps
+from workflows import EXPRESSION, Done, filled, read, run_step, search_path, shell_steps, stand_in, steps
 
 STORIES = HOME / "deploy" / "ci" / "github" / "stories"
 ALL = sorted(STORIES.glob("*.yml"))
@@ -111,8 +112,6 @@ def test_the_first_lines_say_how_it_was_tested_and_where_it_is_explained(path) -
 
 @pytest.mark.parametrize("path", ALL, **IDS)
 def test_the_action_has_every_input_and_output_that_is_used(path) -> None:
-    if not ACTION.exists():
-        pytest.skip("the action is not in this tree")
     action = yaml.safe_load(ACTION.read_text())
     workflow = read(path)
     for job in workflow["jobs"]:
@@ -154,8 +153,11 @@ printf '%s\\n' "$*" >> "$CALLS"
 case $1 in
   login) cat > /dev/null ;;
   build) [ ! -e "$CALLS.build-fails" ] ;;
-  push) [ ! -e "$CALLS.push-fails" ] ;;
-  inspect) [ -e "$CALLS.no-digest" ] || echo "ghcr.io/acme/airflow@sha256:$(printf 'a%.0s' {1..64})" ;;
+  push) [ ! -e "$CALLS.push-fails" ] && touch "$CALLS.pushed" ;;
+  buildx)
+    [ -e "$CALLS.pushed" ] || exit 1
+    [ -e "$CALLS.no-digest" ] || echo "{\\"digest\\": \\"sha256:$(printf 'a%.0s' {1..64})\\"}"
+    ;;
   run) [ ! -e "$CALLS.run-fails" ] ;;
   *) exit 2 ;;
 esac
@@ -173,15 +175,12 @@ def project(tmp_path) -> Path:
     """A checkout that has deploy/ci and a dags folder."""
     folder = tmp_path / "project"
     (folder / "dags").mkdir(parents=True)
+    (folder / "requirements.txt").touch()
+    (folder / "packages.txt").touch()
     (folder / "dags" / "a.py").write_text("a = 1\n")
     (folder / "deploy").mkdir()
     (folder / "deploy" / "ci").symlink_to(HOME / "deploy" / "ci")
     return folder
-
-
-def needs_deploy_script() -> None:
-    if not (HOME / "deploy" / "ci" / "deploy.sh").exists():
-        pytest.skip("deploy.sh is not in this tree")
 
 
 @pytest.fixture
@@ -220,7 +219,6 @@ def job(project, tmp_path) -> Callable[..., Done]:
 @pytest.mark.slow
 @pytest.mark.parametrize("branch", HOSTILE, ids=range(len(HOSTILE)))
 def test_a_preview_is_made_for_each_branch_and_deleted_with_it(job, project, previews, branch) -> None:
-    needs_deploy_script()
     server, variables = previews
     create, delete = "Create the deployment, if it is not there", "Delete the deployment"
     made = job("preview", "deploy", create, {"github.ref_name": branch}, **variables)
@@ -233,13 +231,12 @@ def test_a_preview_is_made_for_each_branch_and_deleted_with_it(job, project, pre
     assert gone.code == 0, gone.err
     assert deployments(server) == {"prod"}
     assert job("preview", "delete", delete, {"github.event.ref": branch}, **variables).code == 0
-    assert sorted(path.name for path in project.iterdir()) == ["dags", "deploy"]
+    assert sorted(path.name for path in project.iterdir()) == ["dags", "deploy", "packages.txt", "requirements.txt"]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("wrong", ["token", "server"])
 def test_a_preview_that_cannot_be_made_or_deleted_is_red_and_has_no_name(job, previews, wrong) -> None:
-    needs_deploy_script()
     _, variables = previews
     variables |= {"DAGFERRY_TOKEN": "dgf_wrong"} if wrong == "token" else {"DAGFERRY_SERVER": "http://127.0.0.1:9"}
     done = job("preview", "deploy", "Create the deployment, if it is not there", {"github.ref_name": "a"}, **variables)
@@ -249,7 +246,6 @@ def test_a_preview_that_cannot_be_made_or_deleted_is_red_and_has_no_name(job, pr
 
 @pytest.mark.slow
 def test_previews_without_a_branch_are_cleaned_up(job, tmp_path, previews) -> None:
-    needs_deploy_script()
     server, variables = previews
     names = {}
     for branch in ("main", "feature/a", "feature/gone"):
@@ -278,7 +274,6 @@ def test_previews_without_a_branch_are_cleaned_up(job, tmp_path, previews) -> No
 
 @pytest.mark.slow
 def test_the_tested_version_is_promoted_and_a_failed_promotion_is_red(job, serve) -> None:
-    needs_deploy_script()
     server = serve("--deployments", "staging,prod")
     tested = server.deploy({"a.py": b"a = 1\n"}, "staging")
     server.deploy({"a.py": b"a = 2\n"}, "staging")
@@ -292,6 +287,43 @@ def test_the_tested_version_is_promoted_and_a_failed_promotion_is_red(job, serve
     nothing = dict.fromkeys(values, "")
     assert job(*promote, nothing, DAGFERRY_SERVER=server.url).code == 2
     assert job(*promote, values, DAGFERRY_SERVER="http://127.0.0.1:9").code == 5
+
+
+def uses_of_the_action() -> list[tuple[str, str]]:
+    return [
+        (path.stem, job)
+        for path in ALL
+        for job in read(path)["jobs"]
+        if any(step.uses.startswith(NAME_OF_ACTION) for step in steps(read(path), job))
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("story", "name"), uses_of_the_action())
+def test_the_action_deploys_where_each_story_says(project, tmp_path, serve, story, name) -> None:
+    server = serve("--deployments", "prod,staging,preview-a-0123456789ab")
+    [step] = [one for one in steps(read(STORIES / f"{story}.yml"), name) if one.uses.startswith(NAME_OF_ACTION)]
+    values = {"steps.preview.outputs.name": "preview-a-0123456789ab"}
+    inputs = {key: filled(value, values) for key, value in step.inputs.items()}
+    # No pod follows the test's server, so that there is nothing to wait for.
+    inputs["wait"] = ""
+    where = [(inputs.get("deployment"), "main")]
+    if story == "branches":
+        text = (STORIES / "branches.yml").read_text().partition("\nname:")[0]
+        shown = "\n".join(line[6:] for line in text.splitlines() if line.startswith("#     "))
+        (project / "dagferry.toml").write_text(shown.replace("https://dags.example.com", server.url))
+        where = [("prod", "main"), ("staging", "develop")]
+    else:
+        assert inputs["server"] == "https://dags.example.com"
+        inputs["server"] = server.url
+    for deployment, branch in where:
+        environment = clean_environment(tmp_path / "home", BINARIES)
+        environment |= {"GITHUB_REF_TYPE": "branch", "GITHUB_REF_NAME": branch}
+        done = Runner(ACTION.parent, project, environment).run(inputs)
+        assert done.is_green, done.log
+        assert done.outputs["digest"] == server.current(deployment)["digest"]
+    deployed = {one["name"] for one in json.loads(server.get("/-/deployments")[1])["deployments"] if one["version"]}
+    assert deployed == {deployment for deployment, _ in where}
 
 
 def test_what_staging_s_own_tests_say_decides(job, project) -> None:
@@ -314,7 +346,7 @@ def test_the_image_is_built_with_a_secret_pushed_and_rolled_out_by_its_digest(jo
     stand_in(tmp_path / "bin", "docker", DOCKER)
     stand_in(tmp_path / "bin", "helm", HELM)
     roll_out = next(step for step in shell_steps(STORIES / f"{story}.yml", name) if step.startswith("Roll out"))
-    variables = {"GITHUB_SHA": "abc", "GITHUB_ACTOR": "ann"}
+    variables = {"GITHUB_ACTOR": "ann"}
     built = job(story, name, "Build and push", BUILD_VALUES, **variables)
     assert built.code == 0, built.err
     digest = "sha256:" + "a" * 64
@@ -322,14 +354,15 @@ def test_the_image_is_built_with_a_secret_pushed_and_rolled_out_by_its_digest(jo
     values = {"github.repository": "acme/airflow", "steps.build.outputs.digest": digest}
     assert job(story, name, roll_out, values).code == 0
     calls = (tmp_path / "calls").read_text().splitlines()
-    assert [call.split()[0] for call in calls] == ["login", "build", "push", "inspect", "helm"]
-    assert "--secret id=pip_conf,env=PIP_CONF" in calls[1]
+    assert [call.split()[0] for call in calls] == ["login", "buildx", "build", "push", "buildx", "helm"]
+    assert "--secret id=pip_conf,env=PIP_CONF" in calls[2]
     assert "ghs_token" not in str(calls)
-    assert calls[4].endswith(
+    assert calls[5].endswith(
         f"images.airflow.repository=ghcr.io/acme/airflow --set-string images.airflow.digest={digest}"
     )
     for failure in ("build-fails", "push-fails", "no-digest"):
         (tmp_path / f"calls.{failure}").touch()
+        (tmp_path / "calls.pushed").unlink(missing_ok=True)
         failed = job(story, name, "Build and push", BUILD_VALUES, **variables)
         assert (failed.code != 0, failed.outputs) == (True, {}), failure
         (tmp_path / f"calls.{failure}").unlink()
@@ -420,7 +453,6 @@ def gitlab_script(page: str, job: str) -> str:
 
 @pytest.mark.slow
 def test_gitlab_s_preview_is_made_deployed_and_deleted(project, previews, tmp_path) -> None:
-    needs_deploy_script()
     server, variables = previews
     step = next(iter(steps(read(STORIES / "preview.yml"), "deploy")))
     path = search_path(BINARIES)
@@ -429,12 +461,11 @@ def test_gitlab_s_preview_is_made_deployed_and_deleted(project, previews, tmp_pa
         done = run_step(script, project, {}, path, CI_COMMIT_BRANCH="'; touch stolen; '", **variables)
         assert done.code == 0, done.err
         assert len(deployments(server)) == expected
-    assert sorted(one.name for one in project.iterdir()) == ["dags", "deploy"]
+    assert sorted(one.name for one in project.iterdir()) == ["dags", "deploy", "packages.txt", "requirements.txt"]
 
 
 @pytest.mark.slow
 def test_gitlab_s_version_for_prod_is_the_one_that_staging_tested(project, serve) -> None:
-    needs_deploy_script()
     server = serve("--deployments", "staging,prod")
     (project / "tests").mkdir()
     (project / "tests" / "staging.sh").write_text("#!/bin/sh\n")
