@@ -1,11 +1,13 @@
 """Build the source distribution and the wheel, and check that they are what a release may publish.
 
-``make dist`` writes them to dist/; a tag as argument must be that of the version. Both are built twice, from the clone
-and from the unpacked source distribution: the same bytes show that they are reproducible and that nothing is missing.
+``make dist`` writes them to dist/; a tag as argument must be that of the version, and deploy/ci/requirements.txt must
+name the wheel then. Both are built twice, from the clone and from the unpacked source distribution: the same bytes show
+that they are reproducible and that nothing is missing.
 """
 
 import argparse
 import configparser
+import os
 import subprocess
 import sys
 import tempfile
@@ -13,6 +15,8 @@ import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from pin_client import CLIENT_PINS, REQUIREMENTS, pinned
 
 try:
     import tomllib
@@ -26,11 +30,26 @@ BUILD_SECONDS = 120
 def build(target: str, source: Path, into: Path) -> Path:
     """Build ``target`` (``sdist`` or ``wheel``) of the project at ``source``, and return the file."""
     command = [sys.executable, "-m", "hatchling", "build", "--target", target, "--directory", str(into)]
-    done = subprocess.run(command, cwd=source, capture_output=True, text=True, timeout=BUILD_SECONDS, check=False)  # noqa: S603
+    # Some machines set the date of builds. The files have that of hatchling, so that the bytes are the same everywhere.
+    environment = {name: value for name, value in os.environ.items() if name != "SOURCE_DATE_EPOCH"}
+    done = subprocess.run(  # noqa: S603
+        command, cwd=source, env=environment, capture_output=True, text=True, timeout=BUILD_SECONDS, check=False
+    )
     if done.returncode:
         sys.exit(f"The {target} of {source} cannot be built:\n{done.stdout}{done.stderr}")
     [file] = into.glob("*.whl" if target == "wheel" else "*.tar.gz")
+    if target == "wheel":
+        store(file)
     return file
+
+
+def store(wheel: Path) -> None:
+    """Write a wheel again, without compression: its hash is pinned, and each zlib compresses to other bytes."""
+    with zipfile.ZipFile(wheel) as archive:
+        files = [(info, archive.read(info)) for info in archive.infolist()]
+    with zipfile.ZipFile(wheel, "w") as archive:
+        for info, content in files:
+            archive.writestr(info, content, zipfile.ZIP_STORED)
 
 
 def packages(project: Mapping[str, Any]) -> list[Path]:
@@ -67,6 +86,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("tag", nargs="?", help="the tag that is released: v and the version")
     parser.add_argument("--into", type=Path, default=HOME / "dist", help="the folder for the two files")
+    parser.add_argument("--requirements", type=Path, default=REQUIREMENTS, help="what must name the wheel of a tag")
     options = parser.parse_args()
     project = tomllib.loads((HOME / "pyproject.toml").read_text())
     for old in (*options.into.glob("dagferry-*.whl"), *options.into.glob("dagferry-*.tar.gz")):
@@ -78,6 +98,8 @@ def main() -> None:
         sys.exit(f"The tag is {options.tag}, but the version is {version}: core/dagferry_core/__init__.py.")
     if found := complaints(wheel, project):
         sys.exit(f"{wheel}:\n" + "\n".join(found))
+    if options.tag and options.requirements.read_text() != pinned(wheel, CLIENT_PINS.read_text()):
+        sys.exit(f"{options.requirements} does not name this wheel. Run scripts/pin_client.py {wheel} and commit it.")
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run(["tar", "-xf", sdist, "-C", folder], check=True)  # noqa: S603, S607 - we made it just now
         again = Path(folder, "again")

@@ -12,7 +12,7 @@ from dagferry_client.output import Output
 from dagferry_client.run import HELP_OPTIONS
 from dagferry_core import __version__
 from dagferry_core.documentation import DOCUMENTATION
-from dagferry_core.errors import EXIT_USAGE, DagferryError
+from dagferry_core.errors import EXIT_USAGE, DagferryError, SetupError
 
 PROGRAM = "dagferry"
 COMMANDS = {
@@ -103,15 +103,12 @@ def main(arguments: Sequence[str]) -> int:
         return int(cli.main(list(arguments), prog_name=PROGRAM, standalone_mode=False) or 0)
     except click.UsageError as error:
         path = error.ctx.command_path if error.ctx else PROGRAM
-        Output().complain(" ".join(error.format_message().split()), f"See {path} --help.")
-        return EXIT_USAGE
+        said = SetupError(" ".join(error.format_message().split()), f"See {path} --help.")
+        return _fail(said, arguments)
     except click.ClickException as error:
-        Output().complain(error.format_message(), "")
-        return EXIT_USAGE
+        return _fail(SetupError(error.format_message(), ""), arguments)
     except DagferryError as error:
-        # A command that got as far as its options has an Output that knows --json.
-        Output(json_wanted="--json" in arguments).error(error)
-        return error.exit_code
+        return _fail(error, arguments)
     except (click.Abort, KeyboardInterrupt):
         # Objects that were interrupted while they were made may complain when they are freed.
         sys.unraisablehook = lambda _: None
@@ -120,3 +117,9 @@ def main(arguments: Sequence[str]) -> int:
         # As with head. Python would complain when it flushes what is left at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_PIPE_CLOSED
+
+
+def _fail(error: DagferryError, arguments: Sequence[str]) -> int:
+    """Print ``error`` as the last line of stderr, or its last lines without ``--json``; return the exit code."""
+    Output(json_wanted="--json" in arguments).error(error)
+    return error.exit_code

@@ -22,6 +22,7 @@ from dagferry_client.local.tree import LocalTree
 from dagferry_client.output import Output
 from dagferry_client.reading import read_folder
 from dagferry_client.upload import Content, Sent, Uploader
+from dagferry_core.deploylog import MAX_DESCRIPTION_CHARACTERS
 from dagferry_follow.errors import AnswerInvalid
 from dagferry_gate.rules import Rules
 
@@ -65,7 +66,9 @@ def deploy(api: Api, deployment: str, output: Output, wanted: Wanted) -> Sent:
         output.say(f"The token has no scope {OVERRIDE} on {deployment}, so the server's own gate decides.")
         options = options._replace(skip_gate=False)
     image = image_record(folder, tree.outside)
-    content = Content(tree, known.base, wanted.under, wanted.message or source.description(), _origin(source, image))
+    # The server keeps less, and says so; it would refuse a form with a commit's whole message of 64 KiB.
+    description = (wanted.message or source.description())[: MAX_DESCRIPTION_CHARACTERS + 1]
+    content = Content(tree, known.base, wanted.under, description, _origin(source, image))
     sent = Uploader(api, deployment, output, yes=wanted.yes).send(content, options)
     _check(tree, wanted, sent)
     if sent.deployed.digest == tree.manifest.digest:

@@ -80,11 +80,15 @@ def size(number: int) -> str:
 
 
 class Output:
-    """Prints what a command has to say. ``json_wanted`` and ``quiet`` are ``--json`` and ``--quiet``."""
+    """Prints what a command has to say. ``json_wanted`` and ``quiet`` are ``--json`` and ``--quiet``.
+
+    ``warnings`` are those that were printed, each in one line.
+    """
 
     def __init__(self, *, json_wanted: bool = False, quiet: bool = False) -> None:
         self.json_wanted = json_wanted
         self._quiet = quiet
+        self.warnings: list[str] = []
 
     @property
     def is_watched(self) -> bool:
@@ -208,26 +212,29 @@ class Output:
             self._talk(text)
 
     def warn(self, text: str) -> None:
-        """Print a warning, also with ``--quiet``."""
-        self._talk(f" {text}", Styled("Warning:", "bold yellow"))
+        """Print a warning, also with ``--quiet``; one that was printed already is not repeated."""
+        if clean(text) not in self.warnings:
+            self.warnings.append(clean(text))
+            self._talk(f" {text}", Styled("Warning:", "bold yellow"))
 
-    def complain(self, message: str, hint: str) -> None:
-        """Print what went wrong, and in a second line what to do about it."""
+    def complain(self, message: str, hint: str, details: Iterable[str] = ()) -> None:
+        """Print what went wrong, its details, and in a last line what to do about it."""
         self._talk(f" {message}", _ERROR)
+        for line in details:
+            self._talk(f"  {line}")
         if hint:
             self._talk(hint)
 
     def error(self, error: DagferryError) -> None:
-        """Print ``error``; as one JSON object with ``--json``, so that a script need not read sentences."""
+        """Print ``error``; as one JSON object with ``--json``, so that a script need not read sentences.
+
+        That object is one line, the last one of stderr: nothing is printed after an error.
+        """
         said: Mapping[str, Any] = error.as_dict()
         if self.json_wanted:
             sys.stderr.write(json.dumps(said) + "\n")
             return
-        self._talk(f" {error.message}", _ERROR)
-        for line in _listed(said):
-            self._talk(f"  {line}")
-        if error.hint:
-            self._talk(error.hint)
+        self.complain(error.message, error.hint, _listed(said))
 
     @staticmethod
     def _talk(text: str, first: Styled = _NOTHING) -> None:

@@ -113,6 +113,33 @@ def test_an_error_is_json_if_the_data_would_be(dagferry) -> None:
     assert json.loads(done.err).keys() == {"code", "message", "hint"}
 
 
+@pytest.mark.parametrize(
+    "words",
+    [("deploy", "--bogus"), ("deploy", "--wait=soon"), ("deploy", "a", "b"), ("whoami", "--ca-file")],
+)
+def test_so_is_a_mistake_on_the_command_line(dagferry, words) -> None:
+    import json
+
+    done = dagferry(words[0], "--json", *words[1:])
+    assert (done.code, done.out) == (2, "")
+    said = json.loads(done.err)
+    assert said["code"] == "setting_invalid"
+    assert re.fullmatch("See dagferry.* --help.", said["hint"])
+
+
+def test_the_error_is_the_last_line_of_stderr(dagferry, project) -> None:
+    import json
+
+    from localtrees import write
+
+    write(project, {"dags/a.py": b"from airflow import DAG\ndef (\n", "dags/key.pem": b"-----BEGIN PRIVATE KEY-----\n"})
+    done = dagferry("check", "--json")
+    assert (done.code, done.out) == (3, "")
+    *before, last = done.err.splitlines()
+    assert before
+    assert json.loads(last)["problems"][0]["path"] == "a.py"
+
+
 def run(code: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
 

@@ -108,6 +108,14 @@ def test_quiet_silences_talk_and_neither_warnings_nor_errors(capsys) -> None:
     assert capsys.readouterr() == ("", "Warning: careful\nError: It failed.\nDo this.\n")
 
 
+def test_a_warning_is_printed_once_and_kept(capsys) -> None:
+    output = Output(quiet=True)
+    for text in ("One\nline.", "Another.", "One\nline."):
+        output.warn(text)
+    assert capsys.readouterr().err == "Warning: One line.\nWarning: Another.\n"
+    assert output.warnings == ["One line.", "Another."]
+
+
 def test_an_error_lists_problems_and_paths(capsys) -> None:
     details = {
         "problems": [{"path": "dags/a.py", "line": 3, "column": 1, "message": "bad"}, {"path": "b.py", "message": "x"}],

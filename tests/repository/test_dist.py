@@ -1,5 +1,6 @@
 """``make dist`` builds what a release publishes, and notices when something is missing or too much."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -7,7 +8,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from make_dist import complaints
+from make_dist import build, complaints
+from pin_client import CLIENT_PINS, pinned
 
 from dagferry_core import __version__
 from deployfiles import HOME
@@ -29,7 +31,7 @@ def run_script(*arguments: str | Path) -> "subprocess.CompletedProcess[str]":
 @pytest.fixture(scope="module")
 def built(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("dist")
-    done = run_script(f"v{__version__}", "--into", folder)
+    done = run_script("--into", folder)
     assert done.returncode == 0, done.stderr
     return folder
 
@@ -83,6 +85,35 @@ def test_another_command_is_noticed(built) -> None:
     changed = {**PROJECT, "project": {**PROJECT["project"], "scripts": {"dagferry": "dagferry_client:main"}}}
     [complaint] = complaints(built / WHEEL, changed)
     assert "console_scripts" in complaint
+
+
+def test_the_wheel_is_the_same_with_another_zlib_umask_and_date(built, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
+    before = os.umask(0o077)
+    try:
+        again = build("wheel", HOME, tmp_path)
+    finally:
+        os.umask(before)
+    assert again.read_bytes() == (built / WHEEL).read_bytes()
+    with zipfile.ZipFile(again) as wheel:
+        assert {info.compress_type for info in wheel.infolist()} == {zipfile.ZIP_STORED}
+
+
+def test_a_tag_is_refused_until_the_requirements_of_ci_name_its_wheel(built, tmp_path) -> None:
+    pins = tmp_path / "requirements.txt"
+    pins.write_text(pinned(built / WHEEL, CLIENT_PINS.read_text()).replace("sha256:", "sha256:0", 1))
+    arguments = (f"v{__version__}", "--into", tmp_path / "dist", "--requirements", pins)
+    done = run_script(*arguments)
+    assert done.returncode == 1
+    assert "Run scripts/pin_client.py" in done.stderr
+    subprocess.run([sys.executable, SCRIPT.with_name("pin_client.py"), built / WHEEL, "--into", pins], check=True)
+    done = run_script(*arguments)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_requirements_of_ci_are_not_in_the_wheel_so_that_they_can_name_its_hash(built) -> None:
+    with zipfile.ZipFile(built / WHEEL) as wheel:
+        assert not [name for name in wheel.namelist() if "requirements" in name]
 
 
 def test_a_tag_of_another_version_is_refused(tmp_path) -> None:

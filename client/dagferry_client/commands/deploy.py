@@ -1,5 +1,6 @@
 """``dagferry deploy``: makes a dags folder the newest deploy, and waits until it is live if asked to."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import click
@@ -23,7 +24,8 @@ class Answer(NamedTuple):
     """What was deployed, or with ``deployed.dry_run`` what would be.
 
     ``sent_bytes`` is the size of the archive that was sent. ``live``: whether it is live in every pod; null without
-    --wait. ``undone_by`` is the version of the rollback, if --undo-on-failure made one.
+    --wait. ``undone_by`` is the version of the rollback, if --undo-on-failure made one. ``warnings`` are those that
+    this machine and the server had, as they were printed.
     """
 
     deployment: str
@@ -31,6 +33,7 @@ class Answer(NamedTuple):
     sent_bytes: int
     live: bool | None = None
     undone_by: str | None = None
+    warnings: Sequence[str] = ()
 
 
 @sub_command(
@@ -169,7 +172,7 @@ def _show(output: Output, answer: Answer) -> None:
 
 def _print_json(output: Output, answer: Answer) -> None:
     if output.json_wanted:
-        output.json(answer)
+        output.json(answer._replace(warnings=output.warnings))
 
 
 def _undo(run: Run, answer: Answer, error: DagferryError) -> str | None:

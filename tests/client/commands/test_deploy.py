@@ -13,6 +13,7 @@ import pytest
 from dagferry_client import converge, upload
 from dagferry_client.errors import NotConverged
 from dagferry_client.local.manifest_cache import ManifestCache
+from dagferry_core.deploylog import MAX_DESCRIPTION_CHARACTERS
 from localtrees import read, write
 from recorded_answers import DEPLOYED, LISTED, STATUS, deployed, logged
 from scripted_deploys import HEAD, UPLOAD, accept, empty, newest, refuse, uploads
@@ -75,7 +76,26 @@ def test_json_has_everything_and_nothing_else_is_on_stdout(at, server, digest) -
         "sent_bytes": done.json["sent_bytes"],
         "live": None,
         "undone_by": None,
+        "warnings": [],
     }
+
+
+def test_json_has_the_warnings_of_this_machine_and_of_the_server(at, server, dags) -> None:
+    write(dags, {"helper.py": b"def (\n"})
+    empty(server)
+    accept(server, read(dags).manifest.digest, warnings=["a.py has no tags."])
+    done = at("deploy", "--json")
+    assert len(done.json["warnings"]) == 2
+    assert done.err.count("Warning: ") == 2
+    assert all(f"Warning: {warning}\n" in done.err for warning in done.json["warnings"])
+
+
+def test_a_message_of_any_length_is_sent_as_long_as_it_is_kept(at, server, digest) -> None:
+    empty(server)
+    accept(server, digest)
+    assert at("deploy", "-m", "€" * 30_000).code == 0
+    [one] = uploads(server)
+    assert one.fields["description"] == "€" * (MAX_DESCRIPTION_CHARACTERS + 1)
 
 
 def test_a_dry_run_has_what_would_change_as_its_data(at, server, digest) -> None:
