@@ -3,7 +3,7 @@
     python -m cluster.inside FOLDER LISTENING
 
 ``FOLDER`` is prepared by ``outside``; ``LISTENING`` is the descriptor of a socket on the machine's loopback, of which
-each connection goes to the API server in here. ``FOLDER/started`` appears when the node's processes run.
+each connection goes to the API server in here. When the node runs and has its images, ``FOLDER/started`` appears.
 """
 
 import asyncio
@@ -172,10 +172,11 @@ def main(folder: Path, listening: int) -> None:
     processes.start("containerd", commands.pop("containerd"))
     containerd = ["ctr", f"--address={folder}/containerd.sock", "--namespace=k8s.io"]
     wait_for("containerd", [*containerd, "version"], processes)
-    for archive in sorted((folder / "images").iterdir()):
-        run(*containerd, "images", "import", archive.resolve())
     for name, command in commands.items():
         processes.start(name, command)
+    # Meanwhile the node becomes ready; there are no pods yet.
+    for archive in sorted((folder / "images").iterdir()):
+        run(*containerd, "images", "import", archive.resolve())
     (folder / "started").touch()
     while not (ended := processes.collect(block=True)):
         pass

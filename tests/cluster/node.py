@@ -153,6 +153,7 @@ def _kubelet(folder: Path, cgroup: str) -> object:
         "enforceNodeAllocatable": ["none"],
         "evictionHard": {"memory.available": "100Mi", "nodefs.available": "2%", "imagefs.available": "2%"},
         "imageGCHighThresholdPercent": 100,
+        "volumeStatsAggPeriod": "5s",  # how soon a full emptyDir is noticed
         "podLogsDir": f"{folder}/pods",
         "volumePluginDir": f"{folder}/plugins",
     }

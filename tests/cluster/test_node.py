@@ -8,7 +8,6 @@ import pytest
 from cluster.namespaces import restricted_namespace
 from cluster.outside import Cluster
 from cluster.workloads import python_pod
-from harness import eventually
 
 WAIT = "--timeout=120s"
 SERVE = """
@@ -113,6 +112,23 @@ def test_a_claimed_volume_outlives_its_pod_and_belongs_to_the_pod_s_group(cluste
         cluster.kubectl("-n", namespace, "delete", "pod", name)
 
 
+def test_a_container_that_takes_more_memory_than_its_limit_is_killed(cluster: Cluster, namespace: str) -> None:
+    pod = python_pod("greedy", "b'x' * 2**28")
+    pod["spec"]["containers"][0]["resources"] = {"limits": {"memory": "64Mi"}}
+    apply(cluster, namespace, pod)
+    cluster.kubectl("-n", namespace, "wait", "--for=jsonpath={.status.phase}=Failed", "pod/greedy", WAIT)
+    why = "-o=jsonpath={.status.containerStatuses[0].state.terminated.reason}"
+    assert cluster.kubectl("-n", namespace, "get", "pod", "greedy", why) == "OOMKilled"
+
+
+def test_a_pod_whose_volume_passes_its_limit_is_evicted(cluster: Cluster, namespace: str) -> None:
+    pod = python_pod("hoarder", "import time; open('/data/a', 'wb').write(bytes(2**25)); time.sleep(1000)")
+    pod["spec"]["volumes"] = [{"name": "data", "emptyDir": {"sizeLimit": "1Mi"}}]
+    pod["spec"]["containers"][0]["volumeMounts"] = [{"name": "data", "mountPath": "/data"}]
+    apply(cluster, namespace, pod)
+    cluster.kubectl("-n", namespace, "wait", "--for=jsonpath={.status.reason}=Evicted", "pod/hoarder", WAIT)
+
+
 def test_a_command_runs_in_a_pod(cluster: Cluster, namespace: str) -> None:
     apply(cluster, namespace, python_pod("sleeper", "import time; time.sleep(1000)"))
     cluster.kubectl("-n", namespace, "wait", "--for=condition=Ready", "pod/sleeper", WAIT)
@@ -130,7 +146,6 @@ def test_a_pod_that_restricted_does_not_allow_is_refused(cluster: Cluster, names
 
 def test_the_machine_s_network_does_not_see_the_cluster_s(cluster: Cluster) -> None:
     """Only the API is forwarded, on loopback."""
-    addresses = eventually("addresses of pods", lambda: cluster.kubectl("get", "pods", "-A", "-o=jsonpath={..podIP}"))
-    assert "10.78.0." in addresses
+    assert "10.78.0." in cluster.kubectl("get", "pods", "-A", "-o=jsonpath={..podIP}")
     with open("/proc/net/fib_trie") as routes:
         assert "10.78.0." not in routes.read()
