@@ -1,9 +1,10 @@
 """Reads what lies in deploy/, and finds the outside tools that judge it."""
 
+import json
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import yaml
 HOME = Path(__file__).parent.parent
 COMPOSE = HOME / "deploy" / "compose.yaml"
 KUBERNETES = HOME / "deploy" / "kubernetes"
+AIRFLOW = HOME / "deploy" / "airflow"
 TEMPLATES = {HOME / "deploy" / "chart", HOME / "deploy" / "ci"}
 """Folders with files that are not plain YAML; they have tests of their own."""
 FILES = sorted(path for path in (HOME / "deploy").rglob("*.yaml") if not TEMPLATES & set(path.parents))
@@ -20,6 +22,42 @@ FILES = sorted(path for path in (HOME / "deploy").rglob("*.yaml") if not TEMPLAT
 
 def documents(path: Path) -> list[Any]:
     return list(yaml.safe_load_all(path.read_text()))
+
+
+IMAGES = ("airflow_image", "pod_template_image")
+"""The templates of Airflow's chart that our values use."""
+
+
+def airflow_values(*names: str, **ours: str) -> Any:
+    """Values for Airflow's chart, merged as Helm does, with their templates filled in; ``ours`` replace dagferry's.
+
+    Only what these files use of templates is known here; tests with the chart itself have Helm do it.
+    """
+    merged: Any = {}
+    for name in names:
+        merged = _merge(merged, yaml.safe_load((AIRFLOW / name).read_text()))
+    known = {f"{{{{ .Values.dagferry.{key} }}}}": value for key, value in {**merged.pop("dagferry"), **ours}.items()}
+    known |= {text.replace(" }}", " | toJson }}"): json.dumps(value) for text, value in known.items()}
+    known |= {f'{{{{ template "{name}" . }}}}': "apache/airflow:3.2.1" for name in IMAGES}
+    return _filled(merged, known)
+
+
+def _merge(below: Any, above: Any) -> Any:
+    if not (isinstance(below, dict) and isinstance(above, dict)):
+        return above
+    return {**below, **{key: _merge(below.get(key), value) for key, value in above.items()}}
+
+
+def _filled(part: Any, known: Mapping[str, str]) -> Any:
+    if isinstance(part, dict):
+        return {key: _filled(value, known) for key, value in part.items()}
+    if isinstance(part, list):
+        return [_filled(value, known) for value in part]
+    if isinstance(part, str):
+        for template, value in known.items():
+            part = part.replace(template, value)
+        assert "{{" not in part, part
+    return part
 
 
 def containers(part: Any) -> Iterator[dict[str, Any]]:

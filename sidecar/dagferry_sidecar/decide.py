@@ -92,7 +92,9 @@ def _next(state: State, now: float) -> tuple[State, Action]:
         may_repair = now >= repair_at and not (state.rules.once and state.apply_failures)
         if state.live and state.condition is Condition.UNEXPECTED and may_repair:
             return state, Apply(state.live, How.SAME)
-        if state.pending and not state.poll_failures:
+        # With --once nothing else asks whether there is a newer deploy by now, so that comes before another attempt.
+        asks_first = state.rules.once and state.apply_failures
+        if state.pending and not state.poll_failures and not asks_first:
             return state, _apply(state, state.pending)
     damaged = state.condition is not Condition.INTACT
     moments = [due for due, _ in state.touches]

@@ -9,7 +9,7 @@ from dagferry_core.errors import DagferryError
 from dagferry_follow.choose import Condition, How, condition_of
 from dagferry_follow.defaults import TOUCH_AGAIN_SECONDS
 from dagferry_follow.deploy_ref import DeployRef
-from dagferry_follow.errors import RootUnusable, ServerUnreachable, VolumeFailed
+from dagferry_follow.errors import AwaitingFirstDeploy, RootUnusable, ServerUnreachable, VolumeFailed
 from dagferry_follow.log import Log
 from dagferry_follow.remote.download import open_download
 from dagferry_follow.remote.server import CONNECT_SECONDS, SILENCE_SECONDS, Report, Server
@@ -203,6 +203,12 @@ class Loop:
             from dagferry_sidecar.seed import Seed  # noqa: PLC0415 - hardly any run needs it
 
             seed = Seed(self._settings.seed)
+            if self._settings.seed and not seed.manifest.files:
+                # To Airflow an empty tree means that all DAGs are gone; --when-empty empty is the way to say that.
+                raise AwaitingFirstDeploy(
+                    f"Nothing is deployed yet, and the seed {self._settings.seed} has no files. Nothing is published.",
+                    "Deploy something: the sidecar publishes it immediately. Or correct --seed.",
+                )
             deploy = deploy._replace(version=seed.version, digest=seed.manifest.digest)
             return deploy, str(How.SEED), 0, self._stage_and_swap(deploy, seed.manifest, seed.files())
         if action.how is How.SAME and live:

@@ -81,7 +81,14 @@ SETTINGS: tuple[Setting, ...] = (
         "What to do while nothing is deployed and nothing is published: publish nothing and not be ready, publish "
         "the folder --seed, or publish an empty tree.",
     ),
-    Setting("--seed", _folder, None, "DIR", "The folder for --when-empty seed, such as the image's own DAGs."),
+    Setting(
+        "--seed",
+        _folder,
+        None,
+        "DIR",
+        "The folder for --when-empty seed, such as the image's own DAGs. One without files is not published: then the "
+        "sidecar waits.",
+    ),
     Setting("--listen", address, ("127.0.0.1", 8001), "HOST:PORT", "Where /healthz, /readyz and /metrics are served."),
     Setting(
         "--poll-wait",

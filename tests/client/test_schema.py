@@ -12,6 +12,7 @@ import pytest
 from dagferry_client.app import COMMANDS
 from dagferry_client.schema import json_schema
 from dagferry_core.bundle.manifest import Entry, Manifest
+from deployfiles import AIRFLOW
 from harness import pack
 from localtrees import write
 from recorded_answers import DEPLOYED, DETAILS, LISTED, STATUS, VERSION, logged
@@ -52,6 +53,7 @@ PRINTED = {
     ),
     "doctor": (["doctor"], {"GET /healthz": {"status": "ok"}, "GET /-/whoami": ME, **LIST}),
     "doctor that fails": (["doctor"], {"GET /healthz": []}),
+    "doctor for values": (["doctor", "--values", str(AIRFLOW / "sidecar.yaml")], {}),
     "whoami": (["whoami"], {"GET /-/whoami": ME}),
     "history": (["history"], {"GET /prod/dags/deploys?limit=21": {"deploys": [ENTRY, logged(41)], "next": None}}),
     "show": (["show", VERSION], {f"GET /prod/dags/deploys/{VERSION}": {**ENTRY, "details": DETAILS}}),

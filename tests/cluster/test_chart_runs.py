@@ -20,7 +20,7 @@ from cluster.namespaces import restricted_namespace
 from cluster.outside import Cluster
 from cluster.programs import find
 from cluster.workloads import airflow_pod, python_pod
-from deployfiles import KUBERNETES, documents
+from deployfiles import airflow_values
 from harness import eventually
 
 NAMESPACE = "airflow"
@@ -40,7 +40,7 @@ for document in found:
 yaml.safe_dump_all(found, sys.stdout)
 """
 """What OpenShift's security context constraints do to a pod that names no user."""
-[VALUES] = documents(KUBERNETES / "values-airflow.yaml")
+VALUES = airflow_values("sidecar.yaml")
 READ = "import time\nwhile True: print(open('/dags/current/dag.py').read().strip()); time.sleep(1)"
 CONNECT = f"""
 import socket

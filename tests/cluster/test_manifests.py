@@ -11,12 +11,12 @@ import yaml
 from cluster.control import ApiServer
 from cluster.namespaces import restricted_namespace
 from cluster.workloads import airflow_pod
-from deployfiles import KUBERNETES, documents
+from deployfiles import KUBERNETES, airflow_values, documents
 
 SERVER = documents(KUBERNETES / "server.yaml")
 [STATEFUL_SET] = [document for document in SERVER if document["kind"] == "StatefulSet"]
 [TASK] = documents(KUBERNETES / "task-pod-template.yaml")
-[VALUES] = documents(KUBERNETES / "values-airflow.yaml")
+VALUES = airflow_values("sidecar.yaml")
 COMPONENTS = {
     "dag-processor": VALUES["dagProcessor"],
     "triggerer": VALUES["triggerer"],

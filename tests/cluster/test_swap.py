@@ -19,13 +19,13 @@ from cluster.outside import Cluster
 from cluster.programs import find
 from cluster.workloads import airflow_pod
 from credentials import TokensFile
-from deployfiles import KUBERNETES, documents
+from deployfiles import KUBERNETES, airflow_values, documents
 from harness import eventually
 
 NAMESPACE = "airflow"
 """The one that the shipped issuers file names."""
 WAIT = "--timeout=180s"
-[VALUES] = documents(KUBERNETES / "values-airflow.yaml")
+VALUES = airflow_values("sidecar.yaml")
 [TASK] = documents(KUBERNETES / "task-pod-template.yaml")
 READ = """
 import os, time

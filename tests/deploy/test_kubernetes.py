@@ -10,13 +10,13 @@ import pytest
 import yaml
 
 from dagferry_server.auth.issuers import parse_issuers
-from deployfiles import KUBERNETES, containers, documents, run, tool
+from deployfiles import AIRFLOW, KUBERNETES, airflow_values, containers, documents, run, tool
 
 VERSIONS = ("1.29", kubernetes_validate.latest_version())
 SERVER = {document["kind"]: document for document in documents(KUBERNETES / "server.yaml")}
 [PATCH] = documents(KUBERNETES / "airflow-pod-patch.yaml")
 [TASK] = documents(KUBERNETES / "task-pod-template.yaml")
-[VALUES] = documents(KUBERNETES / "values-airflow.yaml")
+VALUES = airflow_values("sidecar.yaml")
 READERS = {"dag-processor", "scheduler", "triggerer", "worker"}
 MOUNT = {"name": "dagferry", "mountPath": "/dags", "readOnly": True}
 FOLDER = {"name": "AIRFLOW__CORE__DAGS_FOLDER", "value": "/dags/current"}
@@ -101,9 +101,11 @@ def test_a_task_s_pod_is_admitted_where_the_restricted_standard_is_enforced() ->
 
 
 def test_the_values_say_what_charts_before_1_21_need() -> None:
-    text = (KUBERNETES / "values-airflow.yaml").read_text()
+    text = (AIRFLOW / "sidecar.yaml").read_text()
     older = yaml.safe_load(text.replace("  # extraInitContainers: [*once]", "  extraInitContainers: [*once]"))
-    assert older["workers"] == {**VALUES["workers"], "extraInitContainers": TASK["spec"]["initContainers"]}
+    once = older["workers"]["kubernetes"]["extraInitContainers"]
+    assert older["workers"].pop("extraInitContainers") == once
+    assert older["workers"].keys() == VALUES["workers"].keys()
 
 
 def test_our_containers_keep_to_the_restricted_standard() -> None:

@@ -28,7 +28,7 @@ def test_the_patterns_find_commands() -> None:
     found = [path.name for path in PAGES if commands(CURL, path.read_text())]
     assert {"README.md", "deploy-from-ci.md", "protocol.md", "errors.md", "compose.yaml", "demo.py"} <= set(found)
     found = [path.name for path in PAGES if commands(KUBERNETES, path.read_text())]
-    assert {"values-airflow.yaml", "kustomization.yaml", "server.yaml"} <= set(found)
+    assert {"sidecar.yaml", "kustomization.yaml", "server.yaml"} <= set(found)
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(HOME)))

@@ -60,6 +60,26 @@ def test_once_applies_the_first_deploy_it_waited_for() -> None:
     assert sidecar.handle(Published(deploy(1), ())) == Exit(0)
 
 
+@pytest.mark.parametrize("error", [AwaitingFirstDeploy("the seed has no files"), VolumeFailed("unreadable")])
+def test_once_asks_again_before_it_tries_a_seed_again(error) -> None:
+    sidecar = SimulatedSidecar(once=True, when_empty=WhenEmpty.SEED)
+    sidecar.start()
+    pause = sidecar.fail(sidecar.handle(Changed(NOTHING)), error)
+    assert isinstance(pause, Sleep)
+    assert sidecar.handle(Done(), after=pause.seconds) == Poll("", 0)
+    assert sidecar.handle(Changed(deploy(1))) == Apply(deploy(1), How.WHOLE)
+    assert sidecar.handle(Published(deploy(1), ())) == Exit(0)
+
+
+def test_once_takes_a_newer_deploy_after_one_that_cannot_be_applied() -> None:
+    sidecar = SimulatedSidecar(once=True)
+    sidecar.start()
+    pause = sidecar.fail(sidecar.handle(Changed(deploy(1))), VolumeFailed("full"))
+    assert isinstance(pause, Sleep)
+    assert sidecar.handle(Done(), after=pause.seconds) == Poll("", 0)
+    assert sidecar.handle(Changed(deploy(2))) == Apply(deploy(2), How.WHOLE)
+
+
 def test_once_exits_with_0_with_a_warning_when_the_server_is_unreachable_and_an_intact_tree_is_there() -> None:
     sidecar = SimulatedSidecar(once=True)
     sidecar.start(deploy(3))

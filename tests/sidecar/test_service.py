@@ -110,6 +110,33 @@ def test_the_seed_is_published_until_something_is_deployed(fake, pod, tmp_path) 
     assert sidecar.tree() == A
 
 
+def test_a_seed_without_files_is_never_published_because_airflow_would_be_empty(fake, pod, tmp_path) -> None:
+    seed = tmp_path / "image"
+    (seed / "__pycache__").mkdir(parents=True)
+    (seed / "__pycache__" / "builtin.pyc").write_bytes(b"")
+    sidecar = pod("--when-empty", "seed", "--seed", str(seed), "--poll-wait", "30")
+    eventually("the reason", lambda: (ready(sidecar)["error"] or {}).get("code") == "awaiting_first_deploy")
+    assert f"the seed {seed} has no files" in ready(sidecar)["error"]["message"]
+    assert sidecar.probe("/readyz")[0] == 503
+    assert not (tmp_path / "pod" / "current").is_symlink()
+    sidecar.runs(fake.deploy(A))
+    eventually("readiness", lambda: ready(sidecar)["ready"] and ready(sidecar)["error"] is None)
+
+
+def test_an_init_container_waits_with_a_seed_without_files_and_takes_the_first_deploy(fake, pod, tmp_path) -> None:
+    seed = tmp_path / "image"
+    seed.mkdir()
+    flags = ("--when-empty", "seed", "--seed", str(seed), "--once")
+    assert ended(pod(*flags, "--once-timeout", "1")) == 5
+    assert not (tmp_path / "pod" / "current").is_symlink()
+    sidecar = pod(*flags, "--once-timeout", "60")
+    eventually("a request", lambda: len(fake.requests) > 3)
+    assert sidecar.process.poll() is None
+    fake.deploy(A)
+    assert ended(sidecar) == 0
+    assert sidecar.tree() == A
+
+
 def test_no_seed_is_published_while_the_server_is_unreachable(fake, pod, tmp_path) -> None:
     fake.stop()
     sidecar = pod("--when-empty", "empty")

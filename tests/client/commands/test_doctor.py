@@ -1,5 +1,6 @@
 """``dagferry doctor`` names what is wrong between this machine and a deployment, and how to mend it."""
 
+import io
 import json
 import os
 import socket
@@ -10,7 +11,9 @@ from email.utils import formatdate
 import pytest
 
 from authorities import make_plain_authority
+from dagferry_client.airflow_doctor import NAMES as VALUES_NAMES
 from dagferry_client.doctor import NAMES
+from deployfiles import AIRFLOW
 from harness import free_port
 from recorded_answers import LISTED
 from scripted_server import ScriptedServer
@@ -327,3 +330,51 @@ def test_a_token_file_that_others_may_read_is_said(at, server, project) -> None:
     done = at("doctor", "--token-file", "token")
     assert "chmod 600 token" in done.err
     assert done.code == 0
+
+
+# --- values for Airflow's chart ---------------------------------------------------------------------------------------
+
+
+def test_values_are_checked_without_any_server(dagferry, project) -> None:
+    (project / "mine.yaml").write_text("executor: KubernetesExecutor\n")
+    files = ("--values", str(AIRFLOW / "sidecar.yaml"), "--values", "mine.yaml")
+    done = dagferry("doctor", *files, "--chart-version", "1.22.0")
+    assert (done.code, done.err) == (0, "")
+    found = {name: state for state, name, *_ in map(str.split, done.out.splitlines())}
+    assert tuple(found) == VALUES_NAMES
+    assert found["task-pods"] == "ok"
+
+
+def test_a_chart_that_fails_silently_is_named_and_decides_the_exit_code(dagferry, project) -> None:
+    (project / "mine.yaml").write_text("executor: KubernetesExecutor\n")
+    files = ("--values", str(AIRFLOW / "sidecar.yaml"), "--values", "mine.yaml")
+    done = dagferry("doctor", *files, "--chart-version=1.19.0", "--json")
+    [failing] = [check for check in done.json["checks"] if check["state"] == "failed"]
+    assert (failing["name"], done.json["ok"], done.code) == ("task-pods", False, 3)
+    assert "This chart does not use workers.kubernetes.extraInitContainers" in failing["message"]
+
+
+def test_values_are_read_from_stdin_too(dagferry, monkeypatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("executor: LocalExecutor\n"))
+    done = dagferry("doctor", "--values", "-")
+    assert done.code == 3
+    assert "neither a sidecar nor the DAG bundle" in done.out
+
+
+def test_a_values_file_that_is_none_is_an_error_of_usage(dagferry) -> None:
+    done = dagferry("doctor", "--values", "absent.yaml")
+    assert (done.code, done.out) == (2, "")
+    assert "absent.yaml cannot be read" in done.err
+
+
+@pytest.mark.parametrize("version", ["new", "airflow-1.22.0"])
+def test_a_chart_version_that_is_none_is_an_error_of_usage(dagferry, version) -> None:
+    done = dagferry("doctor", "--values", "absent.yaml", "--chart-version", version)
+    assert done.code == 2
+    assert f"--chart-version={version}" in done.err
+
+
+def test_a_chart_version_alone_checks_nothing(dagferry) -> None:
+    done = dagferry("doctor", "--chart-version", "1.22.0")
+    assert done.code == 2
+    assert "--values FILE" in done.err
