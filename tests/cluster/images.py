@@ -28,7 +28,9 @@ AUTHORITIES = Path("/etc/ssl/certs/ca-certificates.crt")
 SERVER, SIDECAR = (f"docker.io/library/dagferry-{name}:{__version__}" for name in ("server", "sidecar"))
 PAUSE, ADDONS = "localhost/pause:1", "localhost/addons:1"
 AIRFLOW = "docker.io/apache/airflow:3.3.2"
-"""A stand-in for Airflow's image: its user, and Python."""
+"""A stand-in for Airflow's image: its user, Python, and two files in its DAG folder."""
+IMAGE_DAG = "# of the image"
+"""What is in them."""
 MAX_LAYERS = 100
 """Of earlier builds too, so that what has not changed is not built again; beyond that all unused ones go."""
 _FOLDER = CACHE / "images"
@@ -89,10 +91,15 @@ def _addons() -> None:
     _small(ADDONS, "FROM scratch", *copied)
 
 
+def _airflow() -> None:
+    write = " && ".join(f"printf '{IMAGE_DAG}' > /opt/airflow/dags/{name}.py" for name in "ab")
+    _small(AIRFLOW, "FROM ${BASE}", f"RUN mkdir -p /opt/airflow/dags && {write}", "USER 50000:0")
+
+
 IMAGES: dict[str, Callable[[], None]] = {
     PAUSE: lambda: _small(PAUSE, "FROM ${BASE}", "USER 65535:65535", 'ENTRYPOINT ["sleep", "infinity"]'),
     ADDONS: _addons,
-    AIRFLOW: lambda: _small(AIRFLOW, "FROM ${BASE}", "USER 50000:0"),
+    AIRFLOW: _airflow,
     SERVER: lambda: _made(SERVER, HOME / "Dockerfile.server", HOME),
     SIDECAR: lambda: _made(SIDECAR, HOME / "Dockerfile.sidecar", HOME),
 }

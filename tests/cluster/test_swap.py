@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from cluster.api import Api
-from cluster.images import AIRFLOW
+from cluster.images import AIRFLOW, IMAGE_DAG
 from cluster.namespaces import restricted_namespace
 from cluster.outside import Cluster
 from cluster.programs import find
@@ -108,6 +108,31 @@ class Airflow:
 @pytest.fixture(scope="module")
 def airflow(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Airflow:
     return Airflow(cluster, tmp_path_factory.mktemp("airflow"))
+
+
+def test_a_pod_has_the_dags_of_its_image_until_the_first_deploy_and_one_with_an_empty_seed_waits(
+    airflow: Airflow,
+) -> None:
+    # It is the first of this file: nothing is deployed yet.
+    pods = {"seeded": {}, "unseeded": {"imageDags": "/absent"}}
+    for name, ours in pods.items():
+        values = airflow_values("sidecar.yaml", "image-dags.yaml", **ours)
+        init = values["dagProcessor"]["extraInitContainers"]
+        init[0]["image"] = AIRFLOW  # the seed's
+        airflow.run(airflow_pod(name, init, values["volumes"], values["volumeMounts"], READ))
+    airflow.reads("seeded", IMAGE_DAG)
+    log = "--container=dagferry-once"
+    eventually("the reason", lambda: "has no files" in airflow.kubectl("logs", "unseeded", log))
+    assert airflow.kubectl("get", "pod", "unseeded", "-o=jsonpath={.status.phase}") == "Pending"
+    airflow.deploy("# first")
+    assert airflow.reads("seeded", "# first") == [f"reads {IMAGE_DAG}", "reads # first"]
+    assert airflow.reads("unseeded", "# first") == ["reads # first"]
+    for name in pods:
+        status = json.loads(airflow.kubectl("get", "pod", name, "-o=json"))["status"]
+        assert {each["restartCount"] for each in (*status["initContainerStatuses"], *status["containerStatuses"])} == {
+            0
+        }
+        airflow.kubectl("delete", "pod", name, "--wait=false")
 
 
 def test_a_deploy_is_live_in_a_running_pod_that_is_not_restarted(airflow: Airflow) -> None:
