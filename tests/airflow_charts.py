@@ -14,14 +14,9 @@ import pytest
 import yaml
 
 from charts import Document, render, template
-from deployfiles import AIRFLOW, HOME
+from deployfiles import AIRFLOW, HOME, WAYS
 
 PAGE = HOME / "docs" / "how-to" / "connect-the-airflow-chart.md"
-WAYS = {
-    "sidecar": ("sidecar.yaml",),
-    "seeded": ("sidecar.yaml", "image-dags.yaml"),
-    "bundle": ("bundle.yaml",),
-}
 EXECUTORS = ("CeleryExecutor", "LocalExecutor", "KubernetesExecutor", "CeleryExecutor,KubernetesExecutor")
 DATABASE = {
     "postgresql": {"enabled": False},

@@ -24,6 +24,12 @@ def documents(path: Path) -> list[Any]:
     return list(yaml.safe_load_all(path.read_text()))
 
 
+WAYS = {
+    "sidecar": ("sidecar.yaml",),
+    "seeded": ("sidecar.yaml", "image-dags.yaml"),
+    "bundle": ("bundle.yaml",),
+}
+"""Which of the values for Airflow's chart are given together, in this order."""
 IMAGES = ("airflow_image", "pod_template_image")
 """The templates of Airflow's chart that our values use."""
 

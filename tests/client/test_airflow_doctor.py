@@ -8,11 +8,10 @@ import pytest
 
 from dagferry_client.airflow_chart import Setup, read_values
 from dagferry_client.airflow_doctor import NAMES, examine
-from deployfiles import AIRFLOW
+from deployfiles import AIRFLOW, WAYS
 
 Values = dict[str, Any]
 EXECUTORS = ("CeleryExecutor", "LocalExecutor", "KubernetesExecutor", "CeleryKubernetesExecutor")
-WAYS = {"sidecar": ["sidecar.yaml"], "seeded": ["sidecar.yaml", "image-dags.yaml"], "bundle": ["bundle.yaml"]}
 
 
 def shipped(*names: str, **more: Any) -> Values:

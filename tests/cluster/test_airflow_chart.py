@@ -5,11 +5,11 @@ from typing import Any
 import pytest
 import yaml
 
-from airflow_charts import EXECUTORS, READERS, WAYS, pods, rendered
+from airflow_charts import EXECUTORS, READERS, pods, rendered
 from cluster.control import ApiServer
 from cluster.namespaces import restricted_namespace
 from cluster.workloads import airflow_pod
-from deployfiles import airflow_values
+from deployfiles import WAYS, airflow_values
 
 DRY_RUN = ("apply", "--dry-run=server", "--validate=strict", "--filename", "-")
 

@@ -9,7 +9,6 @@ import yaml
 from airflow_charts import (
     EXECUTORS,
     READERS,
-    WAYS,
     airflow_chart,
     ours,
     page_values,
@@ -21,7 +20,7 @@ from airflow_charts import (
 from charts import render
 from dagferry_client.airflow_chart import Setup, read_values
 from dagferry_client.airflow_doctor import examine
-from deployfiles import AIRFLOW
+from deployfiles import AIRFLOW, WAYS
 
 MAX_LINES = 6
 FOLLOWING, ONCE = ["dagferry-once", "dagferry-sidecar"], ["dagferry-once"]

@@ -17,7 +17,7 @@ SEEDED = airflow_values("sidecar.yaml", "image-dags.yaml")
 PLACES = (("dagProcessor",), ("scheduler",), ("triggerer",), ("workers", "celery"), ("workers", "kubernetes"))
 SEED = ["--when-empty=seed", "--seed=/seed/dags"]
 SEED_MOUNT = {"name": "dagferry-seed", "mountPath": "/seed", "readOnly": True}
-WAYS = {"sidecar": SIDECAR, "seeded": SEEDED, "bundle": BUNDLE}
+VALUES = {"sidecar": SIDECAR, "seeded": SEEDED, "bundle": BUNDLE}
 
 
 def init(values: Any, place: tuple[str, ...]) -> list[dict[str, Any]]:
@@ -32,9 +32,9 @@ def everything(values: Any) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("version", ["1.29", kubernetes_validate.latest_version()])
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", VALUES)
 def test_what_they_add_to_pods_is_valid(way: str, version: str) -> None:
-    values = WAYS[way]
+    values = VALUES[way]
     volumes = [*values["volumes"], *values["triggerer"].get("extraVolumes", [])]
     for place in PLACES:
         airflow = {"name": "a", "image": "a", "volumeMounts": values["volumeMounts"]}
@@ -43,9 +43,9 @@ def test_what_they_add_to_pods_is_valid(way: str, version: str) -> None:
         kubernetes_validate.validate(pod, version, strict=True)
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", VALUES)
 def test_every_container_keeps_to_the_restricted_standard(way: str) -> None:
-    for container in everything(WAYS[way]):
+    for container in everything(VALUES[way]):
         assert container["securityContext"] == {
             "runAsNonRoot": True,
             "allowPrivilegeEscalation": False,

@@ -17,14 +17,21 @@ from dagferry_core import __version__
 from dagferry_core.errors import SetupError
 from dagferry_runtime.settings import parse
 from dagferry_server.http.listeners import SHUTDOWN_SECONDS
-from deployfiles import FILES, HOME, containers, documents
+from deployfiles import AIRFLOW, FILES, HOME, WAYS, airflow_values, containers, documents
 from harness import pack
 
 COMMANDS = {
     "dagferry-server": dagferry_server.settings.SETTINGS,
     "dagferry-sidecar": dagferry_sidecar.settings.SETTINGS,
 }
-FOUND = [(path, container) for path in FILES for document in documents(path) for container in containers(document)]
+FOUND = [
+    (path, container)
+    for path in FILES
+    if path.parent != AIRFLOW  # which has templates
+    for document in documents(path)
+    for container in containers(document)
+]
+FOUND += [(AIRFLOW / names[-1], found) for names in WAYS.values() for found in containers(airflow_values(*names))]
 
 
 def name(value: object) -> str:
