@@ -8,7 +8,7 @@ from pathlib import Path
 from cluster import images, programs
 from cluster.outside import Cluster, down, obstacle
 
-FOLDER = Path(__file__).parent.parent.parent / ".run" / "cluster"
+FOLDER = Path(__file__).parent.parent.parent / ".cluster"
 ALL = (*programs.CONTROL, *programs.NODE, *programs.ADDONS, "helm")
 
 
