@@ -120,7 +120,7 @@ def test_a_failure_stays_one_whatever_was_answered(report, code) -> None:
     [
         "", "{", "[]", "null", "[{}]", {}, {"deployed": None}, {"deployed": []}, {"deployed": {}}, "<html>",
         answer(digest=""), answer(version=""), {"deployed": {"version": "1"}}, answer() | {"deployed": "x"},
-        json.dumps(answer()) * 2,
+        answer(live=False), json.dumps(answer()) * 2,
     ],
     ids=str,
 )  # fmt: skip
