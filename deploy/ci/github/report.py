@@ -90,7 +90,7 @@ def _object(text: str) -> dict[str, Any]:
 
 
 def _list(value: object) -> list[Any]:
-    """Return a list that somebody else wrote; empty if it is none."""
+    """Return a list that somebody else wrote; empty if it is not a list."""
     return value if isinstance(value, list) else []
 
 
@@ -405,7 +405,7 @@ def _append(environment: Mapping[str, str], name: str, lines: str) -> list[str]:
             with open(path, "ab") as file:
                 file.write(lines.encode(errors="replace"))
     except OSError as error:
-        return [f"What became of the deploy cannot be written to {name}: {error.strerror}. Later steps do not know it."]
+        return [f"The outcome of the deploy cannot be written to {name}: {error.strerror}. Later steps do not know it."]
     return []
 
 

@@ -329,7 +329,7 @@ def test_what_cannot_be_written_is_red_and_named(report, name, file, code) -> No
     said = report(code, answer(), error() if code else "", **{name: file})
     assert said.code == (code or 1)
     assert name in said.lines[-1]
-    assert said.lines[-1].startswith("::error title=Dagferry::What became of the deploy cannot be written")
+    assert said.lines[-1].startswith("::error title=Dagferry::The outcome of the deploy cannot be written")
 
 
 # --- the comment ------------------------------------------------------------------------------------------------------
