@@ -77,6 +77,8 @@ pins: $(VENV)/bin/python ## renew the pinned requirements
 	$(COMPILE) --extra sidecar -c requirements/check.txt -o requirements/sidecar.txt
 	$(COMPILE) --extra client -c requirements/check.txt -o requirements/client.txt
 	$(COMPILE) --group build -c requirements/check.txt -o requirements/build.txt
+	$(COMPILE) --group bucket-aws -c requirements/check.txt -o deploy/ci/bucket/requirements-aws.txt
+	$(COMPILE) --group bucket-gcp -c requirements/check.txt -o deploy/ci/bucket/requirements-gcp.txt
 	$(COMPILE) --group fuzz -o requirements/fuzz.txt
 	$(COMPILE) --group proxies -o requirements/proxies.txt
 

@@ -168,10 +168,11 @@ def _aligned(rows: list[list[str]]) -> list[str]:
     return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
 
 
-def run_page(page: str, free_port: Callable[[], int]) -> str:
+def run_page(page: str, free_port: Callable[[], int], *, clean: Callable[[str], str] = str, programs: str = "") -> str:
     """Run what ``page`` shows in a new folder; return the page with what was printed.
 
-    Raises ``PageFailed`` if something failed whose output shows no error, or the other way round.
+    ``clean`` prepares an output before it is normalized; ``programs`` is a folder with more commands. Raises
+    ``PageFailed`` if something failed whose output shows no error, or the other way round.
     """
     blocks = blocks_of(page)
     ports = {shown: str(free_port()) for shown in sorted({_SERVER_PORT, *_PORT.findall(page)})}
@@ -179,7 +180,9 @@ def run_page(page: str, free_port: Callable[[], int]) -> str:
     script = "exec 2>&1\n" + "".join(f"{block.code}printf '{_MARK}%s{_MARK}' $?\n" for block in blocks)
     script = _INSTALLATION.sub("", script).replace(_PUBLIC, f"http://{server}")
     script = _PORT.sub(lambda found: f"127.0.0.1:{ports[found[1]]}", script)
-    printed = _run(script, server).replace(f"http://{server}", _PUBLIC if _PUBLIC in page else f"http://{_SERVER}")
+    printed = _run(script, server, programs).replace(
+        f"http://{server}", _PUBLIC if _PUBLIC in page else f"http://{_SERVER}"
+    )
     for shown, used in ports.items():
         printed = printed.replace(f"127.0.0.1:{used}", f"127.0.0.1:{shown}")
     ran = printed.split(_MARK)[:-1]
@@ -190,17 +193,18 @@ def run_page(page: str, free_port: Callable[[], int]) -> str:
     for block, output, code in zip(blocks, ran[::2], ran[1::2], strict=True):
         if (code != "0") != bool(_ERROR.search(output)):
             raise PageFailed(f"Exit code {code}:\n{block.code}\n{output}")
-        shown = normalize(output)
+        shown = normalize(clean(output))
         if block.output is not None:
             made, done = made + page[done : block.start] + shown, block.end
     return made + page[done:]
 
 
-def _run(script: str, server: str) -> str:
+def _run(script: str, server: str, programs: str = "") -> str:
     """Return what a shell prints that runs ``script`` in a new folder, with nothing of this machine's settings."""
+    folders = [str(Path(sys.executable).parent), os.environ["PATH"]]
     with tempfile.TemporaryDirectory(prefix="dagferry-page-") as folder:
         environment = {
-            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "PATH": ":".join([programs, *folders] if programs else folders),
             "HOME": folder,
             "LANG": "C.UTF-8",
             "NO_PROXY": "*",
@@ -259,7 +263,8 @@ def _colored(line: str) -> Text:
     return text
 
 
-def _any_port() -> int:
+def any_port() -> int:
+    """Return a port on loopback that is free now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -268,7 +273,7 @@ def _any_port() -> int:
 def main() -> int:
     """Write every page that is out of date, and the picture."""
     for path in PAGES:
-        path.write_text(run_page(path.read_text(), _any_port))
+        path.write_text(run_page(path.read_text(), any_port))
     PICTURE.write_text(draw(pictured(TUTORIAL.read_text())))
     return 0
 

@@ -68,7 +68,10 @@ class DeploymentNotFound(RequestError):
     audience = Audience.DEPLOYERS
     status = 404
     exit_code = EXIT_NOT_ALLOWED
-    default_hint = "Check the name in the URL against the server's --deployments or --deployments-file."
+    default_hint = (
+        "The name is wrong, or your token does not cover it: the server's operator knows its deployments "
+        "(--deployments, --deployments-file), and what each token covers."
+    )
 
 
 class DeploymentDisabled(RequestError):
@@ -178,8 +181,8 @@ class RemovalsRefused(RequestError):
     audience = Audience.DEPLOYERS
     status = 422
     default_hint = (
-        "Nothing was deployed. Upload the whole dags folder, not only what has changed. If these DAGs are meant to go, "
-        "a caller with the scope override may add ?allow_removals=1."
+        "Nothing was deployed. Upload the whole dags folder, not only what has changed. If the missing DAGs are meant "
+        "to go, a caller with the scope override may add ?allow_removals=1."
     )
     detail_fields: ClassVar[Mapping[str, str]] = {
         "removed_paths": "The first 200 DAG files that would be gone.",
@@ -254,7 +257,7 @@ class Forbidden(RequestError):
     audience = Audience.DEPLOYERS
     status = 403
     exit_code = EXIT_NOT_ALLOWED
-    default_hint = "Ask the server's operator for a token or a rule with this scope."
+    default_hint = "Ask the server's operator for a token or a rule with the scope that the message names."
 
 
 class OriginRefused(RequestError):

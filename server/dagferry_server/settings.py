@@ -29,6 +29,7 @@ from dagferry_gate.airflowignore import Syntax
 from dagferry_gate.rules import NEWEST_PYTHON, PYTHONS, Airflow
 from dagferry_runtime.logs import fields
 from dagferry_runtime.settings import Setting, address, parse, size, whole
+from dagferry_server.astro_settings import astro_path, public_url
 from dagferry_server.auth.access import GATE_LEVELS, GateLevel
 from dagferry_server.auth.proxy import PROXY_SECRET_HEADER
 from dagferry_server.cgroup import available
@@ -225,6 +226,21 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting("--tls-cert", _path, None, "FILE", "Serve --listen over TLS: the certificate and its chain, in PEM."),
     Setting("--tls-key", _path, None, "FILE", "The certificate's key; both are read again when they are renewed."),
+    Setting(
+        "--astro-cli",
+        astro_path,
+        None,
+        "PATH",
+        "Answer the astro CLI at this path, such as /astro, so that astro deploy --dags finds the server.",
+    ),
+    Setting(
+        "--public-url",
+        public_url,
+        None,
+        "URL",
+        "Where clients reach the server, with the path of a proxy if it has one. --astro-cli needs it, unless the "
+        "server listens on loopback.",
+    ),
     _switch("--insecure-no-auth", "Listen on any address without authentication."),
 )
 
@@ -259,6 +275,8 @@ class Settings(BaseModel):
     proxy_secret_file: str | None
     tls_cert: str | None
     tls_key: str | None
+    astro_cli: str | None
+    public_url: str | None
     insecure_no_auth: bool
 
     @model_validator(mode="after")
@@ -276,6 +294,14 @@ class Settings(BaseModel):
             )
         if self.auth_required and self.insecure_no_auth:
             raise SetupError("--insecure-no-auth conflicts with the credentials that are configured.")
+        if self.public_url and not self.astro_cli:
+            raise SetupError("--public-url is for --astro-cli, which is not given.", "Add --astro-cli /astro.")
+        if self.astro_cli and not self.public_url and not is_loopback(self.listen[0]):
+            raise SetupError(
+                f"--astro-cli needs --public-url on a server that listens on {shown_address(self.listen)}: the astro "
+                "CLI sends its token to the URL that it gets from here, so that must not come from the request.",
+                "Add --public-url with the URL that clients use, such as https://dags.example.com.",
+            )
         return self
 
     @model_validator(mode="after")

@@ -23,6 +23,8 @@ ASKED = {
     "sidecar": EXTRAS["sidecar"],
     "client": EXTRAS["client"],
     "test": EXTRAS["server"] + EXTRAS["sidecar"] + EXTRAS["client"] + GROUPS["test"],
+    "bucket-aws": GROUPS["bucket-aws"],
+    "bucket-gcp": GROUPS["bucket-gcp"],
     "fuzz": GROUPS["fuzz"],
     "proxies": GROUPS["proxies"],
     "check": EXTRAS["server"] + EXTRAS["sidecar"] + EXTRAS["client"] + GROUPS["test"] + GROUPS["check"],
@@ -30,8 +32,14 @@ ASKED = {
 PYTHONS = ("3.10", "3.11", "3.12", "3.13")
 
 
+FILES = {
+    **{path.stem: path for path in Path(HOME, "requirements").glob("*.txt")},
+    **{f"bucket-{cloud}": HOME / "deploy" / "ci" / "bucket" / f"requirements-{cloud}.txt" for cloud in ("aws", "gcp")},
+}
+
+
 def pins(name: str) -> list[Requirement]:
-    text = (HOME / "requirements" / f"{name}.txt").read_text()
+    text = FILES[name].read_text()
     return [Requirement(line.rstrip(" \\")) for line in re.findall(r"^[a-z].*", text, re.MULTILINE)]
 
 
@@ -48,7 +56,7 @@ def pinned(name: str, python: str) -> dict[str, str]:
 
 
 def test_each_file_has_a_source() -> None:
-    assert {path.stem for path in Path(HOME, "requirements").glob("*.txt")} == set(ASKED)
+    assert set(FILES) == set(ASKED)
 
 
 @pytest.mark.parametrize("name", ASKED)
@@ -68,6 +76,6 @@ def test_one_version_of_a_package_serves_every_purpose(name: str, python: str) -
 
 @pytest.mark.parametrize("name", ASKED)
 def test_a_file_has_nothing_but_exact_versions_with_their_hashes(name: str) -> None:
-    for line in (HOME / "requirements" / f"{name}.txt").read_text().splitlines():
+    for line in FILES[name].read_text().splitlines():
         assert re.fullmatch(r"#.*|[a-z0-9-]+==[0-9][^/]* \\|    --hash=sha256:[0-9a-f]{64}( \\)?", line)
         assert not re.search(r"https?:|\s/", line)

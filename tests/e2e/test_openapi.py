@@ -36,14 +36,15 @@ def schemathesis() -> str:
 def test_no_answer_is_undocumented(serve, tmp_path, schemathesis, caller) -> None:
     described = server = None
     flags: list[str] = []
+    astro = ("--astro-cli", "/astro")
     if caller == "anybody":
-        server = serve()
+        server = serve(*astro)
         described = server.url
     else:
         tokens = TokensFile(tmp_path / "tokens.toml")
         good = tokens.add("fuzzer", ["deploy", "sync"])
         admin = f"127.0.0.1:{free_port()}"
-        server = serve("--tokens-file", str(tokens.path), "--admin-listen", admin)
+        server = serve("--tokens-file", str(tokens.path), "--admin-listen", admin, *astro)
         described = f"http://{admin}"
         server.headers = {"Authorization": good}
         flags = ["--header", f"Authorization: {good if caller == 'a token' else 'no good'}"]

@@ -189,3 +189,41 @@ def test_no_protection_is_switched_off_by_an_empty_setting(flag) -> None:
         settings(*together, "--tokens-file=t", f"{flag}=")
     with pytest.raises(SetupError, match=f"{name}='': a path is expected"):
         settings(**{name: ""})
+
+
+# --- the astro CLI ----------------------------------------------------------------------------------------------------
+
+
+def test_the_astro_cli_is_not_answered_unless_a_path_is_given() -> None:
+    assert (settings().astro_cli, settings().public_url) == (None, None)
+    found = settings(DAGFERRY_ASTRO_CLI="/astro", DAGFERRY_PUBLIC_URL="https://dags.example.com/")
+    assert (found.astro_cli, found.public_url) == ("/astro", "https://dags.example.com")
+
+
+@pytest.mark.parametrize("listen", ["127.0.0.1:8000", "[::1]:8000", "localhost:8000"])
+def test_on_loopback_the_astro_cli_needs_no_public_url(listen: str) -> None:
+    assert settings("--astro-cli", "/astro", "--listen", listen).public_url is None
+
+
+@pytest.mark.parametrize("listen", ["0.0.0.0:8000", ":8000", "[::]:8000", "10.0.0.1:8000", "dags:8000"])
+def test_elsewhere_it_does_because_the_cli_sends_its_token_to_what_it_is_told(listen: str) -> None:
+    flags = ("--astro-cli", "/astro", "--listen", listen, "--tokens-file", "f")
+    with pytest.raises(SetupError, match="--astro-cli needs --public-url") as refused:
+        settings(*flags)
+    assert "https://dags.example.com" in refused.value.hint
+    assert settings(*flags, "--public-url", "http://dags:8000").public_url == "http://dags:8000"
+
+
+def test_a_public_url_that_nothing_uses_is_refused() -> None:
+    with pytest.raises(SetupError, match="--public-url is for --astro-cli"):
+        settings("--public-url", "https://dags.example.com")
+
+
+def test_an_invalid_value_is_named_without_a_secret_in_it() -> None:
+    with pytest.raises(SetupError, match=r"--astro-cli='/-/x': a path such as /astro is expected"):
+        settings("--astro-cli", "/-/x")
+    with pytest.raises(SetupError, match="DAGFERRY_ASTRO_CLI=''"):
+        settings(DAGFERRY_ASTRO_CLI="")
+    with pytest.raises(SetupError, match="--public-url") as refused:
+        settings("--astro-cli", "/astro", "--public-url", "https://me:hunter2@dags.example.com")
+    assert "hunter2" not in str(refused.value)

@@ -67,7 +67,7 @@ class BundleError(DagferryError):
     audience = Audience.DEPLOYERS
     status = 422
     exit_code = EXIT_REFUSED
-    default_hint = "Remove or rename the file in the dags folder and deploy again."
+    default_hint = "Remove or rename the file that the message names, and deploy again."
 
 
 class MemberTypeRefused(BundleError):
@@ -99,8 +99,8 @@ class LinkRefused(BundleError):
 
     code = "link_refused"
     default_hint = (
-        "Replace the link with the file it points at, or remove it. To do so for all links, pack with tar -h, for "
-        "example: tar -chzf dags.tar.gz dags"
+        "Replace the link with the file it points at, or remove it. To do so for all links, deploy with dagferry "
+        "deploy, or pack with tar -h, for example: tar -chzf dags.tar.gz dags"
     )
 
 

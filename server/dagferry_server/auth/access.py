@@ -140,5 +140,6 @@ def authorize_write(deployment: str, under: str, caller: Caller) -> None:
     asked = repr(under[:MAX_PREFIX_CHARACTERS]) if under else "all of it"
     raise Forbidden(
         f"{caller.actor!r} may deploy to {deployment!r} only below {shown}; this request is for {asked}.",
-        "Name the folder in the request, for example: ?under=team-a/. For other folders, ask the server's operator.",
+        "Name the folder in the request: ?under=team-a/, or dagferry deploy --under team-a/. For other folders, ask "
+        "the server's operator.",
     )

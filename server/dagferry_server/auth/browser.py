@@ -31,7 +31,7 @@ def refuse_web_pages(headers: Mapping[str, str], *, loopback_only: bool) -> None
     if origin is not None and origin not in {f"http://{host}", f"https://{host}"}:
         raise OriginRefused(f"A web page of another origin sent this request: {origin[:200]!r}.")
     # Every browser sends Host; HTTP/1.0 health checks do not.
-    if loopback_only and host and not _names_loopback(host):
+    if loopback_only and host and not names_loopback(host):
         raise OriginRefused(
             f"Host header {host[:200]!r} rejected: a server without credentials only accepts requests to itself.",
             "Use 127.0.0.1 or localhost. To use a proxy or another name, configure credentials, such as "
@@ -39,6 +39,7 @@ def refuse_web_pages(headers: Mapping[str, str], *, loopback_only: bool) -> None
         )
 
 
-def _names_loopback(host: str) -> bool:
+def names_loopback(host: str) -> bool:
+    """Return whether a Host header names this machine as it sees itself; such a name leads to nobody else."""
     match = _HOST.fullmatch(host)
     return match is not None and is_loopback((match[1] or match[2]).lower())

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from aiohttp import web
 
-from dagferry_server.auth.access import authorize
+from dagferry_server.auth.access import Caller, authorize
 from dagferry_server.auth.browser import refuse_web_pages
 from dagferry_server.errors import RequestError
 from dagferry_server.http.request_context import CALLER, SERVICE, STATE, RequestContext, named_deployment
@@ -28,15 +28,24 @@ async def admit(route: Route, request: web.Request) -> RequestContext:
     caller = None
     # A web page may not use a server that lets in everybody on this machine, not even endpoints without a scope.
     if route.scope or not service.authenticator.auth_required:
-        caller = await service.authenticator.authenticate(request.headers)
-        if caller:
-            request[CALLER] = caller
-            if caller.by_browser:
-                refuse_web_pages(request.headers, loopback_only=request.app[LOOPBACK_ONLY])
+        caller = await identify(request)
     authorize(route.scope, name or "", caller, creates=route.creates)
     refuse_unknown_parameters(route, request.query)
     target = service.deployments.find(name) if name is not None and "deployment" in request.match_info else None
     return RequestContext(request, service, request.app[STATE], target, caller)
+
+
+async def identify(request: web.Request) -> Caller | None:
+    """Return who sent a request, ``None`` if it has no credentials although the server requires them.
+
+    Raises what ``Authenticator.authenticate`` raises, and ``OriginRefused``.
+    """
+    caller = await request.app[SERVICE].authenticator.authenticate(request.headers)
+    if caller:
+        request[CALLER] = caller
+        if caller.by_browser:
+            refuse_web_pages(request.headers, loopback_only=request.app[LOOPBACK_ONLY])
+    return caller
 
 
 def refuse_unknown_parameters(route: Route, query: Iterable[str]) -> None:

@@ -19,7 +19,7 @@ from dagferry_server.http.app_state import AppState
 from dagferry_server.http.audit import audit
 from dagferry_server.http.models import FIXED_HEADERS, error_response
 from dagferry_server.http.request_body import Body
-from dagferry_server.http.request_context import CALLER, SERVICE, STATE
+from dagferry_server.http.request_context import CALLER, REFUSAL, SERVICE, STATE
 from dagferry_server.http.routing import ROUTE, RawHandler, Route, add_routes, allowed_methods, find_route
 from dagferry_server.metrics import CLIENT_DISCONNECTED, OUTCOME_OK
 from dagferry_server.service import Service
@@ -53,7 +53,7 @@ async def finish_changes(request: web.Request, handler: RawHandler) -> web.Strea
     if route:
         request[ROUTE] = route
     with request.app[STATE].busy:
-        if route is None or route.method == hdrs.METH_GET:
+        if route is None or route.is_read:
             return await handler(request)
 
         async def finish() -> web.StreamResponse:
@@ -101,7 +101,8 @@ async def answer_errors(request: web.Request, handler: RawHandler) -> web.Stream
         return await _reject(
             request, DagferryError("The server could not answer this request because of an internal error.")
         )
-    audit(request, route, OUTCOME_OK)
+    refusal = request.get(REFUSAL)
+    audit(request, route, *((refusal.code, refusal.message) if refusal else (OUTCOME_OK,)))
     return _last(request, response)
 
 

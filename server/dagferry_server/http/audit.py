@@ -27,7 +27,7 @@ def audit(request: web.Request, route: Route | None, outcome: str, error: str = 
 
     ``outcome`` is ``ok``, ``client_disconnected``, or an error's code; ``error`` is its text.
     """
-    reads = request.method in _READS
+    reads = request.method in _READS or (route is not None and route.is_read)
     succeeded = outcome == OUTCOME_OK
     refused_read = reads and not succeeded and outcome != CLIENT_DISCONNECTED
     if reads and not refused_read and not (route and route.sends_content):

@@ -18,6 +18,7 @@ from dagferry_server.config.watched import running, watch
 from dagferry_server.errors import RequestError
 from dagferry_server.http.app import make_app
 from dagferry_server.http.app_state import AppState
+from dagferry_server.http.astro_routes import astro_routes
 from dagferry_server.http.half_closed import AnsweringConnection
 from dagferry_server.http.models import error_response
 from dagferry_server.http.routes import ROUTES
@@ -118,6 +119,7 @@ class Listeners:
         # an admin listener they are not served.
         with_admin = settings.admin_listen is None and not settings.auth_required
         public = [route for route in ROUTES if route.public or with_admin]
+        public += astro_routes(settings.astro_cli)
         addresses = [await self._listen("--listen", settings.listen, public, context)]
         if settings.admin_listen:
             admin = [route for route in ROUTES if route.admin]

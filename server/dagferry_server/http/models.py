@@ -235,6 +235,19 @@ class WhoamiAnswer(Answer):
     deployments: list[PermissionAnswer] = Field(description="The deployments that the caller may see, by name.")
 
 
+class AstroErrorAnswer(Answer):
+    """Why a request of the astro CLI failed."""
+
+    message: str = Field(description="What happened, and what to type instead.")
+
+
+class AstroAnswer(Answer):
+    """A GraphQL response: one of the two keys, never both."""
+
+    data: dict[str, Any] = Field(default={}, description="The value of the query's root field, by its name or alias.")
+    errors: list[AstroErrorAnswer] = Field(default=[], description="One error; the key is absent on success.")
+
+
 class StatusAnswer(Answer):
     """The health of the server."""
 

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from aiohttp import web
 
+from dagferry_core.errors import DagferryError
 from dagferry_server.auth.access import Caller
 from dagferry_server.deploys.deployment import Deployment
 from dagferry_server.errors import RequestError
@@ -21,6 +22,8 @@ CALLER = web.RequestKey("CALLER", Caller)
 """Who sent a request, as soon as that is known."""
 NOTES = web.RequestKey("NOTES", dict[str, object])
 """What the audit log says of a request beside its outcome, by field."""
+REFUSAL = web.RequestKey("REFUSAL", DagferryError)
+"""Why a request was refused whose response has the status 200."""
 
 
 def named_deployment(request: web.Request) -> str | None:
@@ -63,6 +66,10 @@ class RequestContext(NamedTuple):
         """Add to what the audit log says about the request, whatever its outcome. Empty values are skipped."""
         known = {name: value for name, value in notes.items() if value}
         self.request[NOTES] = {**self.request.get(NOTES, {}), **known}
+
+    def refused(self, error: DagferryError) -> None:
+        """Log the request as one that ``error`` refused, although its response has the status 200."""
+        self.request[REFUSAL] = error
 
     def waiting(self) -> AbstractContextManager[None]:
         """Return a block in which a client that closes its half of the connection counts as disconnected."""

@@ -49,6 +49,7 @@ from dagferry_server.errors import (
     UploadTooSlow,
     VersionNotFound,
 )
+from dagferry_server.http.astro_routes import astro_routes
 from dagferry_server.http.deploy_routes import DEPLOY_ROUTES
 from dagferry_server.http.handlers.current import current
 from dagferry_server.http.handlers.deployments import create, delete, deployments
@@ -90,13 +91,13 @@ _READ_ERRORS: tuple[type[DagferryError], ...] = (
 )
 
 
-async def _openapi(context: RequestContext) -> web.StreamResponse:  # noqa: ARG001 - every handler takes it
-    return json_response(_described())
+async def _openapi(context: RequestContext) -> web.StreamResponse:
+    return json_response(_described(context.service.settings.astro_cli))
 
 
 @functools.cache
-def _described() -> bytes:
-    return json.dumps(describe(ROUTES)).encode()
+def _described(astro_cli: str | None) -> bytes:
+    return json.dumps(describe((*ROUTES, *astro_routes(astro_cli)))).encode()
 
 
 ROUTES: tuple[Route, ...] = (
@@ -315,7 +316,7 @@ ROUTES: tuple[Route, ...] = (
         public=False,
     ),
 )
-"""Every endpoint."""
+"""Every endpoint, but those of ``--astro-cli``."""
 
 
 def documented() -> list[tuple[str, str, str, str]]:
@@ -327,5 +328,5 @@ def documented() -> list[tuple[str, str, str, str]]:
             " and ".join(name for name, has in (("public", route.public), ("admin", route.admin)) if has),
             route.summary,
         )
-        for route in ROUTES
+        for route in (*ROUTES, *astro_routes("/astro"))
     ]

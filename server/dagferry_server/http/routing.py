@@ -31,7 +31,7 @@ class Route(NamedTuple):
     have a deployment that their path does not name. ``admin`` routes are on the admin listener, ``public`` routes on
     the public one. ``not_modified`` routes may answer 304. ``takes_file`` routes receive an upload; ``sends_content``
     routes send deployed content. ``body`` is the model of a JSON body. The deployment of a route that ``creates`` it
-    need not exist. ``kind`` is that of the deploys that a route makes.
+    need not exist. ``kind`` is that of the deploys that a route makes. A POST that ``only_reads`` changes nothing.
     """
 
     method: Literal["GET", "POST", "DELETE"]
@@ -51,6 +51,12 @@ class Route(NamedTuple):
     body: type[BaseModel] | None = None
     creates: bool = False
     kind: str = ""
+    only_reads: bool = False
+
+    @property
+    def is_read(self) -> bool:
+        """Whether its requests change nothing: they may be cut off, and the audit log has only those refused."""
+        return self.only_reads or self.method == hdrs.METH_GET
 
 
 Routes = Mapping[tuple[str, str], Route]

@@ -290,7 +290,7 @@ def test_memory_does_not_grow_with_sizes(pack):
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert peak < 12 * PIECE_BYTES
+    assert peak < 13 * PIECE_BYTES  # 11 of them, and a twelfth if the thread that reads ahead is faster
 
 
 def test_the_caller_is_notified_when_there_are_many_files():
