@@ -57,7 +57,7 @@ sys.exit(not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or foun
 }
 
 # isolate COMMAND: has it start without the modules of PYTHONPATH, and without the path of Python that pip wrote into it: in
-# a path with a blank, the shell would evaluate what else is in there.
+# a path with a blank, the shell would run what else is in there.
 isolate() {
   # shellcheck disable=SC2016 # the shell of that file expands them
   "$python" -I -c 'import os, sys
