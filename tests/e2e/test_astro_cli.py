@@ -148,6 +148,14 @@ def test_a_deployment_can_be_chosen_from_a_menu(server, held, tmp_path) -> None:
     assert b'"sequence":1' in server.get("/staging/dags/deploys", Authorization=held[1])[1]
 
 
+def test_what_the_docs_have_ci_run_needs_no_login(server, held, tmp_path) -> None:
+    astro = AstroCli(tmp_path)
+    astro.write({"shop.py": DAG})
+    done = astro.job(f"{server.url}/astro", held[1])
+    assert (done.code, "upload successful" in done.text) == (0, True), done.text
+    assert b'"sequence":1' in server.get("/prod/dags/deploys", Authorization=held[1])[1]
+
+
 def test_a_token_that_is_no_good_is_refused_at_login_and_at_a_deploy(server, tmp_path) -> None:
     astro = AstroCli(tmp_path)
     astro.point_to(f"{server.url}/astro")
