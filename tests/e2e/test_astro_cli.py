@@ -47,7 +47,7 @@ def ask(server: Server, query: str, token: str, **variables: str) -> Any:
 def form(files: dict[str, bytes]) -> tuple[bytes, str]:
     """The multipart body of an upload as the CLI sends it, and its content type."""
     sent = io.BytesIO()
-    sent.write(b'--b\r\nContent-Disposition: form-data; name="file"; filename="/work/project/dags.tar.gz"\r\n')
+    sent.write(b'--b\r\nContent-Disposition: form-data; name="file"; filename="/builds/project/dags.tar.gz"\r\n')
     sent.write(b"Content-Type: application/octet-stream\r\n\r\n" + pack(files) + b"\r\n")
     sent.write(b'--b\r\nContent-Disposition: form-data; name="description"\r\n\r\n<astro deploy --dags>\r\n--b--\r\n')
     return sent.getvalue(), "multipart/form-data; boundary=b"
