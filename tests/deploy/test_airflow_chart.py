@@ -102,6 +102,17 @@ def test_the_doctor_finds_nothing_wrong_with_what_the_page_shows(tmp_path) -> No
         assert {check.state for check in checks} <= {"ok", "skipped"}
 
 
+@pytest.mark.parametrize("executor", EXECUTORS)
+@pytest.mark.parametrize("way", WAYS)
+def test_the_doctor_judges_all_values_of_a_release_as_it_judges_ours(way: str, executor: str) -> None:
+    ours_alone = [str(AIRFLOW / name) for name in WAYS[way]]
+    found = [
+        list(examine(Setup({**read_values(files), "executor": executor}, (1, 22))))
+        for files in (ours_alone, [str(airflow_chart() / "values.yaml"), *ours_alone])
+    ]
+    assert found[0] == found[1]
+
+
 def test_a_set_of_workers_follows_too_unless_it_has_init_containers_of_its_own() -> None:
     sets = [
         {"name": "heavy", "extraInitContainers": []},
