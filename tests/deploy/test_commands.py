@@ -24,7 +24,13 @@ COMMANDS = {
     "dagferry-server": dagferry_server.settings.SETTINGS,
     "dagferry-sidecar": dagferry_sidecar.settings.SETTINGS,
 }
-FOUND = [(path, container) for path in FILES for document in documents(path) for container in containers(document)]
+FOUND = [
+    (path, container)
+    for path in FILES
+    for document in documents(path)
+    for container in containers(document)
+    if container.get("command", [""])[0] != "sh"  # test_backup.py runs what these do
+]
 
 
 def name(value: object) -> str:
