@@ -5,9 +5,8 @@ from typing import Any
 
 import pytest
 
-from deployfiles import COMPOSE, documents, run, tool
+from deployfiles import COMPOSE, COMPOSE_LOADER, documents, run, tool
 
-LOADER = "github.com/compose-spec/compose-go/v2/cmd@v2.16.2"
 [PROJECT] = documents(COMPOSE)
 SERVICES: dict[str, Any] = PROJECT["services"]
 
@@ -16,7 +15,7 @@ def test_it_is_a_valid_compose_file() -> None:
     if subprocess.run(["docker", "compose", "version"], check=False, capture_output=True).returncode == 0:
         run("docker", "compose", "-f", COMPOSE, "--profile", "airflow", "config", "--quiet")
     else:
-        run(*tool(["go", "run", LOADER]), COMPOSE)  # the same code that `docker compose` loads files with
+        run(*tool(["go", "run", COMPOSE_LOADER]), COMPOSE)
 
 
 def test_no_port_is_published_beyond_this_machine() -> None:
