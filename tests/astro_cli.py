@@ -50,10 +50,13 @@ class AstroCli:
 
     def __call__(self, *arguments: str, typed: str = "") -> Done:
         """Run ``astro ARGUMENTS`` in the project; ``typed`` is its standard input."""
+        return self._run([self._program, *arguments], typed)
+
+    def _run(self, command: list[str], typed: str = "", **environment: str) -> Done:
         done = subprocess.run(
-            [self._program, *arguments],
+            command,
             cwd=self.project,
-            env=self._environment,
+            env={**self._environment, **environment},
             input=typed.encode(),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -69,15 +72,28 @@ class AstroCli:
     def is_configured_for(self, url: str, token: str) -> None:
         """Write what the docs have CI write instead of logging in."""
         (self.home / ".astro").mkdir(exist_ok=True)
-        text = documented_configuration().replace("https://dags.example.com/astro", url).replace("dgf_…", token)
-        (self.home / ".astro" / "config.yaml").write_text(text)
+        text = documented_configuration().replace("https://dags.example.com/astro", url)
+        (self.home / ".astro" / "config.yaml").write_text(text.replace("$DAGFERRY_TOKEN", token))
+
+    def job(self, url: str, token: str) -> Done:
+        """Run in the project what the docs have CI run instead of logging in."""
+        (self.home / "bin").mkdir()
+        (self.home / "bin" / "astro").symlink_to(self._program)
+        path = f"{self.home / 'bin'}:{os.environ['PATH']}"
+        script = documented_job().replace("https://dags.example.com/astro", url)
+        return self._run(["sh", "-euc", script], PATH=path, TMPDIR=str(self.home), DAGFERRY_TOKEN=token)
+
+
+def documented_job() -> str:
+    """What docs/how-to/astro-cli.md has CI run instead of logging in."""
+    [found] = re.findall(r"```sh\n(export ASTRO_HOME=.*?)```", PAGE.read_text(), re.DOTALL)
+    return str(found)
 
 
 def documented_configuration() -> str:
-    """What docs/how-to/astro-cli.md has CI write instead of logging in."""
-    found = re.search(r"```yaml\n(.*?)```", PAGE.read_text(), re.DOTALL)
-    assert found
-    return found[1]
+    """The CLI's configuration that it writes."""
+    [found] = re.findall(r"<<END\n(.*?)^END$", documented_job(), re.DOTALL | re.MULTILINE)
+    return str(found)
 
 
 def program() -> str:

@@ -294,7 +294,15 @@ class Api:
             silence_seconds=DEPLOY_SILENCE_SECONDS,
             repeat_seconds=REPEAT_SECONDS,
         )
-        return decoded(Deployed, answer)
+        deployed = decoded(Deployed, answer)
+        # A job that wants a deploy must not be green with what one would change.
+        if deployed.dry_run != options.dry_run:
+            said, wanted = ("a dry run", "a deploy") if deployed.dry_run else ("a deploy", "a dry run")
+            raise AnswerInvalid(
+                f"The server answered with {said}, and {wanted} was asked for.",
+                "Look at what is deployed now: dagferry history, dagferry diff.",
+            )
+        return deployed
 
 
 def _json_of(**given: str) -> bytes:

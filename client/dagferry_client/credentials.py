@@ -23,7 +23,8 @@ GITLAB_VARIABLE = "DAGFERRY_ID_TOKEN"
 """Where a GitLab job has its token, by the convention of the library ``id``: the audience and ``_ID_TOKEN``."""
 CI_TOKEN_SECONDS = 120.0
 """How long a token of GitHub is used before a new one is asked for. They live five minutes."""
-_PAGE = f"{DOCUMENTATION}/how-to/deploy-from-ci.md"
+_GITHUB = f"See {DOCUMENTATION}/how-to/deploy-from-github-actions.md#the-smallest-workflow"
+_GITLAB = f"See {DOCUMENTATION}/how-to/deploy-from-gitlab.md#set-it-up"
 
 
 class TokenSource(NamedTuple):
@@ -60,10 +61,10 @@ class Credentials:
         if self._environment.get("GITHUB_ACTIONS"):
             if not self._is_private:
                 return "The job's own token is only sent over https: use an https:// server."
-            return f"Let the job ask for a token: permissions: {{ id-token: write }}. See {_PAGE}#github-actions"
+            return f"Let the job ask for a token: permissions: {{ id-token: write }}. {_GITHUB}"
         if self._environment.get("GITLAB_CI"):
             keyword = f"id_tokens: {{ {GITLAB_VARIABLE}: {{ aud: {OIDC_AUDIENCE} }} }}"
-            return f"Give the job a token: {keyword}. See {_PAGE}#gitlab-ci"
+            return f"Give the job a token: {keyword}. {_GITLAB}"
         return (
             "Give a token: in the variable DAGFERRY_TOKEN, or in a file with --token-file. "
             f"See {DOCUMENTATION}/how-to/set-up-credentials.md"
@@ -99,7 +100,7 @@ class Credentials:
             try:
                 self._ci_token = ambient.detect_credential(OIDC_AUDIENCE) or ""
             except ambient.IdentityError as error:
-                raise SetupError(f"GitHub gave this job no token: {error}.", f"See {_PAGE}#github-actions") from error
+                raise SetupError(f"GitHub gave this job no token: {error}.", _GITHUB) from error
             self._ci_token_time = now
         return self._ci_token
 

@@ -56,6 +56,18 @@ sys.exit(not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or foun
   folder=$(CDPATH='' cd -- "$folder" && pwd)
 }
 
+# isolate COMMAND: has it start without the modules of PYTHONPATH, and without the path of Python that pip wrote into it: in
+# a path with a blank, the shell would run what else is in there.
+isolate() {
+  # shellcheck disable=SC2016 # the shell of that file expands them
+  "$python" -I -c 'import os, sys
+command = sys.argv[1]
+os.rename(command, os.path.join(os.path.dirname(command), os.pardir, "dagferry"))
+with open(command, "x") as file:
+    file.write("#!/bin/sh\nexec \"${0%/*}/python\" -I \"${0%/*}/../dagferry\" \"$@\"\n")
+os.chmod(command, 0o755)' "$1" 2>/dev/null
+}
+
 # Sets dagferry: the command, installed if it is not yet. Each installation has a folder of its own, and is used once it
 # is marked as complete: jobs at once do not disturb each other, and one that is killed leaves nothing that is used.
 install() {
@@ -79,8 +91,9 @@ print(tempfile.mkdtemp(prefix=sys.argv[1] + ".", dir=sys.argv[2]))' "$key" "$fol
   printf 'Installing dagferry %s in %s\n' "$version" "$environment" >&2
   "$python" -I -m venv "$environment" >&2 || fail 6 "No Python environment could be made in $environment."
   log=$environment/pip.log
+  # Only wheels: what builds another kind of package is downloaded without a hash, and run.
   if ! "$environment/bin/python" -I -m pip --log "$log" install --quiet --progress-bar off --no-input \
-    --disable-pip-version-check --require-hashes -r "$requirements" >&2; then
+    --disable-pip-version-check --require-hashes --only-binary=:all: -r "$requirements" >&2; then
     if grep -q 'DO NOT MATCH THE HASHES' "$log"; then
       fail 6 "Nothing was installed: a file that pip got is not the one that $requirements names. See above which."
     elif grep -q -e 'connection broken by' -e 'Could not fetch URL' -e 'Max retries exceeded' "$log"; then
@@ -88,6 +101,7 @@ print(tempfile.mkdtemp(prefix=sys.argv[1] + ".", dir=sys.argv[2]))' "$key" "$fol
     fi
     fail 6 "pip could not install dagferry $version. See above what it says."
   fi
+  isolate "$dagferry" || fail 6 "dagferry $version was not installed in $environment, but somewhere else: see PIP_TARGET."
   works "$dagferry" || fail 6 "dagferry $version was installed in $environment, but does not start."
   : >"$environment/complete"
   trap - EXIT HUP INT TERM

@@ -2,7 +2,7 @@
 # Prints the name of the preview deployment of a branch: preview-name.sh PREFIX BRANCH
 #
 #   $ preview-name.sh preview- feature/Load_orders
-#   preview-feature-load-orders-3fb9be1d7c0d
+#   preview-feature-load-orders-54a7ce1fa243
 #
 # PREFIX begins the names of all previews of a repository, ends with a hyphen, and is what the token's pattern covers
 # ("preview-*"). The rest is the readable part of the branch, and a hash of all of it, so that two branches do not share a

@@ -91,7 +91,7 @@ def test_a_token_that_github_does_not_give_is_an_error_that_says_why(github, ser
     with pytest.raises(SetupError, match=said) as caught:
         Credentials(TokenSource(), HTTPS, github).headers()
     assert "GitHub gave this job no token" in caught.value.message
-    assert "deploy-from-ci.md#github-actions" in caught.value.hint
+    assert "deploy-from-github-actions.md#the-smallest-workflow" in caught.value.hint
 
 
 def test_github_s_token_never_leaves_over_plain_http(github, server) -> None:

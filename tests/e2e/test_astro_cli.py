@@ -47,7 +47,7 @@ def ask(server: Server, query: str, token: str, **variables: str) -> Any:
 def form(files: dict[str, bytes]) -> tuple[bytes, str]:
     """The multipart body of an upload as the CLI sends it, and its content type."""
     sent = io.BytesIO()
-    sent.write(b'--b\r\nContent-Disposition: form-data; name="file"; filename="/work/project/dags.tar.gz"\r\n')
+    sent.write(b'--b\r\nContent-Disposition: form-data; name="file"; filename="/builds/project/dags.tar.gz"\r\n')
     sent.write(b"Content-Type: application/octet-stream\r\n\r\n" + pack(files) + b"\r\n")
     sent.write(b'--b\r\nContent-Disposition: form-data; name="description"\r\n\r\n<astro deploy --dags>\r\n--b--\r\n')
     return sent.getvalue(), "multipart/form-data; boundary=b"
@@ -146,6 +146,14 @@ def test_a_deployment_can_be_chosen_from_a_menu(server, held, tmp_path) -> None:
     done = astro("deploy", "--dags", "-f", typed="2\n")
     assert (done.code, "upload successful" in done.text) == (0, True), done.text
     assert b'"sequence":1' in server.get("/staging/dags/deploys", Authorization=held[1])[1]
+
+
+def test_what_the_docs_have_ci_run_needs_no_login(server, held, tmp_path) -> None:
+    astro = AstroCli(tmp_path)
+    astro.write({"shop.py": DAG})
+    done = astro.job(f"{server.url}/astro", held[1])
+    assert (done.code, "upload successful" in done.text) == (0, True), done.text
+    assert b'"sequence":1' in server.get("/prod/dags/deploys", Authorization=held[1])[1]
 
 
 def test_a_token_that_is_no_good_is_refused_at_login_and_at_a_deploy(server, tmp_path) -> None:

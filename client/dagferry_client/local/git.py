@@ -23,6 +23,8 @@ SHORT_COMMIT = 7
 _HARDENED = (
     *("--no-pager", "--no-optional-locks", "--literal-pathspecs"),
     *("-c", "core.fsmonitor=false", "-c", "log.showSignature=false"),
+    # A dags folder may contain what Git takes for a repository: HEAD, objects/, refs/, and a config that runs a filter.
+    *("-c", "safe.bareRepository=explicit"),
 )
 _DROPPED = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_OBJECT_DIRECTORY", "GIT_NAMESPACE",
             "GIT_PREFIX", "GIT_EXTERNAL_DIFF")  # fmt: skip

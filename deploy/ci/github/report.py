@@ -6,7 +6,7 @@ Run by tests/deploy/ci/test_report.py and test_action.py. ``run.sh`` starts it a
 
 STAGE is what ran last: ``install``, ``check`` or ``deploy``; CODE is how that ended; FOLDER has what it printed, in the
 files ``answer`` (stdout) and ``said`` (stderr). It ends with CODE; with 1 if that is 0 and there is no answer which
-shows that the server has the content. It needs Python 3.10 and nothing else.
+shows that the server has the content, or if the outputs cannot be written. It needs Python 3.10 and nothing else.
 
 Every text may be hostile: names of files, warnings, names of pods. None of them becomes a command for the runner,
 another output, Markdown or HTML, or a mention of somebody.
@@ -41,7 +41,7 @@ MAX_API_BYTES = 16 << 20
 MAX_PAGES = 20
 COMMENTS_PER_PAGE = 100
 """How long a request to GitHub may take, how large its answer may be, and how many comments are searched for ours."""
-API_ERRORS = (OSError, ValueError, LookupError, TypeError, AttributeError, http.client.HTTPException)
+API_ERRORS = (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, http.client.HTTPException)
 """What may go wrong: the connection, the status, and an answer that is not GitHub's."""
 OUTPUTS = ("version", "digest", "sequence", "unchanged", "added", "changed", "removed", "warnings", "live")
 CHANGES = (("A", "added_paths"), ("M", "changed_paths"), ("D", "removed_paths"))
@@ -84,9 +84,14 @@ def read_result(stage: str, code: int, folder: Path) -> Result:
 def _object(text: str) -> dict[str, Any]:
     try:
         found = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def _list(value: object) -> list[Any]:
+    """Return a list that somebody else wrote; empty if it is not a list."""
+    return value if isinstance(value, list) else []
 
 
 def _is_complete(result: Result) -> bool:
@@ -94,23 +99,23 @@ def _is_complete(result: Result) -> bool:
     if result.stage == "check":
         return bool(result.answer.get("digest"))
     deployed = result.deployed
-    return bool(deployed.get("digest") and (deployed.get("version") or deployed.get("dry_run")))
+    is_live = result.answer.get("live") is not False
+    return bool(is_live and deployed.get("digest") and (deployed.get("version") or deployed.get("dry_run")))
 
 
 def problems_of(result: Result) -> list[Mapping[str, Any]]:
     """Return what the gate refused, that of this machine or that of the server."""
-    found = result.error.get("problems")
-    return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
+    return [one for one in _list(result.error.get("problems")) if isinstance(one, dict)]
 
 
 def warnings_of(result: Result) -> list[str]:
     """Return the warnings, each in one line."""
-    return [clean(one) for one in result.answer.get("warnings") or []][:MAX_WARNINGS]
+    return [clean(one) for one in _list(result.answer.get("warnings"))][:MAX_WARNINGS]
 
 
 def changes_of(deployed: Mapping[str, Any]) -> list[str]:
     """Return a line for each file that changed: ``A  path``, ``M  path`` or ``D  path``."""
-    lines = [f"{letter}  {path}" for letter, name in CHANGES for path in deployed.get(name) or []]
+    lines = [f"{letter}  {path}" for letter, name in CHANGES for path in _list(deployed.get(name))]
     return [*lines, "and more: the list is cut."] if deployed.get("cut") else lines
 
 
@@ -213,7 +218,10 @@ def dags_folder(given: str) -> str:
 
 def repository_path(dags: str, path: str) -> str:
     """Return where a file of the dags folder is in the repository, as a diff names it; empty if it is not in there."""
-    real = os.path.realpath(os.path.join(dags, path))
+    try:
+        real = os.path.realpath(os.path.join(dags, path))
+    except ValueError:  # no file has such a name
+        return ""
     top = dags
     while not os.path.lexists(os.path.join(top, ".git")) and top != os.path.dirname(top):
         top = os.path.dirname(top)
@@ -270,7 +278,7 @@ def _facts(result: Result) -> list[str]:
 def _lists(result: Result) -> list[str]:
     found = {
         "Refused files": [_problem(one) for one in problems_of(result)],
-        "DAG files that would be removed": [str(one) for one in result.error.get("removed_paths") or []],
+        "DAG files that would be removed": [str(one) for one in _list(result.error.get("removed_paths"))],
         "Warnings": warnings_of(result),
         "Changes": changes_of(result.deployed),
     }
@@ -309,7 +317,10 @@ class Comments:
         self._number = int(pull_request["number"])
         self._repository = f"{environment['GITHUB_API_URL']}/repos/{environment['GITHUB_REPOSITORY']}"
         self._user = f"{environment['GITHUB_API_URL']}/user"
-        self._token = environment.get("INPUT_GITHUB_TOKEN", "")
+        self._token = environment.get("INPUT_GITHUB_TOKEN", "").strip()
+        # Python names a header that it does not send, with all that is in it.
+        if not (self._token.isascii() and self._token.isprintable()):
+            raise ValueError("github-token is not a token: it has more than one line, or characters that no token has")
         self._opener = urllib.request.build_opener(_NoRedirects)
 
     def write(self, marker: str, body: str) -> None:
@@ -374,21 +385,28 @@ def main(stage: str, code: int, folder: Path, environment: Mapping[str, str]) ->
     """Say everything everywhere; return the exit code of the step."""
     result = read_result(stage, code, folder)
     under = environment.get("INPUT_UNDER", "")
-    _append(environment, "GITHUB_OUTPUT", output_lines(outputs(result)))
+    failed = _append(environment, "GITHUB_OUTPUT", output_lines(outputs(result)))
     dags = dags_folder(environment.get("INPUT_PATH", ""))
     for line in annotations(result, dags, under.rstrip("/") + "/" if under else ""):
         _print(line)
     said = summary(result, environment.get("DAGFERRY_DEPLOYMENT", ""), under)
-    _append(environment, "GITHUB_STEP_SUMMARY", said)
+    failed += _append(environment, "GITHUB_STEP_SUMMARY", said)
+    for one in failed:
+        _print(command("error", one, title="Dagferry"))
     if environment.get("INPUT_COMMENT") == "true" and (warning := comment(environment, said)):
         _print(command("warning", warning, title="Dagferry"))
-    return result.code
+    return result.code or int(bool(failed))
 
 
-def _append(environment: Mapping[str, str], name: str, lines: str) -> None:
-    if path := environment.get(name):
-        with open(path, "ab") as file:
-            file.write(lines.encode(errors="replace"))
+def _append(environment: Mapping[str, str], name: str, lines: str) -> list[str]:
+    """Append lines to the file that a variable names, if there is one; return an error for each that is lost."""
+    try:
+        if path := environment.get(name):
+            with open(path, "ab") as file:
+                file.write(lines.encode(errors="replace"))
+    except OSError as error:
+        return [f"The outcome of the deploy cannot be written to {name}: {error.strerror}. Later steps do not know it."]
+    return []
 
 
 def _print(line: str) -> None:

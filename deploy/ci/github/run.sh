@@ -11,7 +11,9 @@ trap 'rm -rf "$work"' EXIT
 : >"$work/answer"
 : >"$work/said"
 
-# Neither pip nor dagferry needs the token that may write comments.
+# Neither pip nor dagferry needs the token that may write comments. A variable of the job that has the name of one of ours
+# would hand it on.
+unset github_token
 github_token=$INPUT_GITHUB_TOKEN
 unset INPUT_GITHUB_TOKEN
 if [ -n "$INPUT_TOKEN" ]; then
@@ -31,7 +33,7 @@ dagferry=
 # a line of JSON, which report.py puts into words.
 run() {
   code=0
-  "$@" 2>&1 >"$work/answer" | tee "$work/said" | grep --line-buffered -v '^{' || code=${PIPESTATUS[0]}
+  "$@" 2>&1 >"$work/answer" | tee "$work/said" | grep --text --line-buffered -v '^{' || code=${PIPESTATUS[0]}
 }
 
 # Ends with an error about the input $1; $2 says what it has to be.

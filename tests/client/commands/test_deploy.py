@@ -108,6 +108,20 @@ def test_a_dry_run_has_what_would_change_as_its_data(at, server, digest) -> None
         assert done.json["deployed"]["dry_run"] if arguments else done.out == "A  new.py\nM  etl.py\nD  old.py\n"
 
 
+def test_an_answer_to_something_else_is_no_success(at, server, digest) -> None:
+    """Nothing is deployed if the server only says what it would do, and the other way round."""
+    empty(server)
+    accept(server, digest, dry_run=True, version="", sequence=0)
+    done = at("deploy")
+    assert (done.code != 0, done.out) == (True, "")
+    assert "The server answered with a dry run, and a deploy was asked for." in done.err
+    empty(server)
+    accept(server, digest, "?dry_run=1")
+    done = at("deploy", "--dry-run")
+    assert done.code != 0
+    assert "The server answered with a deploy, and a dry run was asked for." in done.err
+
+
 @pytest.mark.parametrize(
     "arguments",
     [("--dry-run", "--wait"), ("--undo-on-failure",), ("--under", ""), ("--under", "../x"), ("--include", "x")],

@@ -133,6 +133,23 @@ def test_no_program_that_the_repository_names_is_run(dags: Path, tmp_path: Path,
     assert not (tmp_path / "ran").exists()
 
 
+def test_a_dags_folder_that_looks_like_a_repository_is_not_taken_for_one(dags: Path, tmp_path: Path) -> None:
+    run(dags, "init", "-q", "--bare", ".")
+    own = ("--git-dir=.", "--work-tree=.")
+    for line in ("core.bare=false", "core.worktree=.", f"filter.x.clean=touch {tmp_path}/ran; cat"):
+        run(dags, *own, "config", *line.split("=", 1))
+    (dags / ".gitattributes").write_text("*.py filter=x\n")
+    run(dags, *own, "-c", "filter.x.clean=cat", "add", "a.py")
+    os.utime(dags / "a.py", (1, 1))
+    run(dags, "status")
+    assert (tmp_path / "ran").exists(), "Git itself runs it"
+    (tmp_path / "ran").unlink()
+    found, note = read_source(str(dags), {})
+    assert not (tmp_path / "ran").exists()
+    assert found == Source()
+    assert "bare repository" in note
+
+
 def test_the_index_is_not_written(dags: Path) -> None:
     before = (dags.parent / ".git" / "index").read_bytes()
     os.utime(dags / "a.py", (1, 1))

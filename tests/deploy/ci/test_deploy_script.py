@@ -302,11 +302,15 @@ def test_an_environment_that_was_moved_is_made_anew(job, tmp_path) -> None:
     assert again.name == first.name
 
 
-@pytest.mark.parametrize("name", ["a b", "-x", "deep/er"])
+@pytest.mark.parametrize(
+    "name", ["a b", "-x", "deep/er", "a $(touch ran)", "a 'b' \"$(touch ran)", "a `touch ran`", "ü $HOME;"]
+)
 def test_environments_are_kept_where_dagferry_venv_says(job, name) -> None:
     command = job.installs(DAGFERRY_VENV=name)  # relative to the checkout
     assert command.is_relative_to(job.checkout / name)
     assert job.kept() == []
+    assert job.run("x", DAGFERRY_VENV=name).stdout == '["deploy", "x"]\n'
+    assert not (job.checkout / "ran").exists()
 
 
 @pytest.mark.parametrize("variable", ["RUNNER_TEMP", "AGENT_TEMPDIRECTORY", "WORKSPACE_TMP", "TMPDIR"])
@@ -321,6 +325,13 @@ def test_files_of_the_checkout_replace_no_modules(job) -> None:
     for name in ("venv.py", "ensurepip.py", "pip.py", "hashlib.py", "tempfile.py"):
         (job.checkout / name).write_text("raise SystemExit('ran a file of the checkout')\n")
     job.installs()
+
+
+def test_nor_does_pythonpath(job) -> None:
+    for name in ("json.py", "small_client.py", "sitecustomize.py"):
+        (job.checkout / name).write_text("raise SystemExit('ran a file of the checkout')\n")
+    done = job.run("a b", "", PYTHONPATH=str(job.checkout))
+    assert (done.returncode, done.stdout) == (7, '["deploy", "a b", ""]\n'), done.stderr
 
 
 # --- What goes wrong.
@@ -340,6 +351,43 @@ def refused(job: Job, code: int, sentence: str, *arguments: str, **environment: 
 def test_a_wheel_with_another_hash_is_not_installed(job) -> None:
     small_wheel(job.wheel.parent, SMALL_CLIENT + "# another build\n")
     assert "dagferry" in refused(job, 6, "is not the one that")
+    assert job.kept() == []
+
+
+@pytest.mark.parametrize("value", [":all:", "dagferry"])
+def test_what_has_to_be_built_is_not_installed(job, value, tmp_path) -> None:
+    """The hashes of requirements.txt do not cover the tools that build a source distribution, which pip would run."""
+    index, backend = job.wheel.parent, tmp_path / "build_tool.py"
+    backend.write_text(f"open({str(tmp_path / 'ran')!r}, 'x')\n")
+    with zipfile.ZipFile(index / "build_tool-1-py3-none-any.whl", "w") as archive:
+        archive.write(backend, backend.name)
+        archive.writestr("build_tool-1.dist-info/METADATA", "Metadata-Version: 2.1\nName: build_tool\nVersion: 1\n")
+        archive.writestr(
+            "build_tool-1.dist-info/WHEEL",
+            "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        )
+        archive.writestr("build_tool-1.dist-info/RECORD", "")
+    source = index / f"dagferry-{__version__}.zip"
+    with zipfile.ZipFile(source, "w") as archive:
+        archive.writestr(
+            f"dagferry-{__version__}/pyproject.toml",
+            '[build-system]\nrequires = ["build_tool"]\nbuild-backend = "build_tool"\n',
+        )
+    digest = hashlib.sha256(source.read_bytes()).hexdigest()
+    given = job.requirements.read_text()
+    job.requirements.write_text(f"{given.rstrip()} \\\n    --hash=sha256:{digest}\n")
+    # Only wheels are taken although a variable says otherwise.
+    job.installs(PIP_NO_BINARY=value)
+    job.wheel.unlink()
+    job.requirements.write_text(f"{given.rstrip()} --hash=sha256:{digest} # alone\n")
+    refused(job, 6, "pip could not install", PIP_NO_BINARY=value)
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("variable", ["PIP_TARGET", "PIP_PREFIX", "PIP_DRY_RUN"])
+def test_what_is_installed_somewhere_else_is_not_used(job, variable, tmp_path) -> None:
+    value = "1" if variable == "PIP_DRY_RUN" else str(tmp_path / "elsewhere")
+    refused(job, 6, "somewhere else", **{variable: value})
     assert job.kept() == []
 
 

@@ -57,7 +57,9 @@ def test_each_branch_has_a_valid_name_of_its_own_and_none_is_run(tmp_path) -> No
 
 
 def test_the_name_can_be_read_and_stays_the_same(tmp_path) -> None:
-    assert name_of("preview-", "feature/Load_orders", tmp_path) == "preview-feature-load-orders-54a7ce1fa243"
+    name = name_of("preview-", "feature/Load_orders", tmp_path)
+    assert name == "preview-feature-load-orders-54a7ce1fa243"
+    assert f"#   {name}\n" in SCRIPT.read_text()
 
 
 @pytest.mark.parametrize("shell", SHELLS, ids=lambda shell: shell[0])

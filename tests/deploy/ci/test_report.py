@@ -120,7 +120,7 @@ def test_a_failure_stays_one_whatever_was_answered(report, code) -> None:
     [
         "", "{", "[]", "null", "[{}]", {}, {"deployed": None}, {"deployed": []}, {"deployed": {}}, "<html>",
         answer(digest=""), answer(version=""), {"deployed": {"version": "1"}}, answer() | {"deployed": "x"},
-        json.dumps(answer()) * 2,
+        answer(live=False), json.dumps(answer()) * 2,
     ],
     ids=str,
 )  # fmt: skip
@@ -293,11 +293,43 @@ def test_the_summary_is_bounded(report) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"problems": 5}, {"problems": [1, None]}, {"message": None}, {"removed_paths": None}]
-)
+    "wrong",
+    [
+        {"problems": 5}, {"problems": [1, None]}, {"message": None}, {"removed_paths": None}, {"removed_paths": 5},
+        {"problems": [{"path": "a\0b", "message": "m"}]}, {"problems": [{"path": "\ud800", "message": "m"}]},
+        {"problems": [{"path": "a/" * 5000, "line": {}, "column": [1], "message": {"a": 1}}]},
+    ],
+)  # fmt: skip
 def test_an_error_that_is_strange_is_still_reported(report, wrong) -> None:
-    assert report(3, "", error(**wrong)).code == 3
+    said = report(3, "", error(**wrong))
+    assert said.code == 3
+    assert said.lines
+    assert "failed" in said.summary
     assert report(3, "", {"x": "\ud800"}).lines
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"a":' * 100_000, '{"a":' + "1" * 5000 + "}"], ids=len)
+def test_json_that_python_does_not_read_is_no_answer(report, text) -> None:
+    assert (said := report(0, text)).code == 1
+    assert "without its answer" in said.lines[0]
+    assert report(3, answer(), text).code == 3
+
+
+@pytest.mark.parametrize("wrong", [{"warnings": 5}, {"added_paths": 5}, {"warnings": "abc"}], ids=str)
+def test_an_answer_that_is_strange_is_still_reported(report, wrong) -> None:
+    said = report(0, answer(**wrong))
+    assert (said.code, said.lines) == (0, [])
+    assert said.summary.startswith("### Deployed")
+
+
+@pytest.mark.parametrize("file", ["/dev/full", "/nowhere/file"])
+@pytest.mark.parametrize("name", ["GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY"])
+@pytest.mark.parametrize("code", [0, 3])
+def test_what_cannot_be_written_is_red_and_named(report, name, file, code) -> None:
+    said = report(code, answer(), error() if code else "", **{name: file})
+    assert said.code == (code or 1)
+    assert name in said.lines[-1]
+    assert said.lines[-1].startswith("::error title=Dagferry::The outcome of the deploy cannot be written")
 
 
 # --- the comment ------------------------------------------------------------------------------------------------------
@@ -409,6 +441,17 @@ def test_a_job_that_cannot_comment_gets_a_warning(commented, environment) -> Non
     said = commented(0, answer(), **environment)
     assert said.code == 0
     assert said.lines[-1].startswith("::warning title=Dagferry::The comment could not be written: ")
+
+
+@pytest.mark.parametrize(
+    "token", ["ghp_secret\n", " ghp_secret", "ghp_secret\nghp_secret", "ghp_secret\x7f", "ghp_secreté"]
+)
+def test_the_token_of_the_comment_is_never_shown(commented, api, token) -> None:
+    """Python shows a header that it refuses to send."""
+    api.tokens["ghp_secret"] = JOB
+    said = commented(0, answer(), INPUT_GITHUB_TOKEN=token)
+    assert "ghp_secret" not in "".join(said.lines) + said.summary
+    assert len(api.comments) == (token.strip() == "ghp_secret")
 
 
 def test_a_comment_of_the_longest_summary_is_accepted(commented, api) -> None:

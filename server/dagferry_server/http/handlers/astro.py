@@ -28,6 +28,8 @@ from dagferry_server.http.root_field import root_field
 
 PLATFORM_VERSION = "1.0.1"
 """The version of a control plane that the CLI gets to know: it decides which queries it sends."""
+MAX_QUERY_CHARACTERS = 16_384
+"""The size of a query: the CLI's have a few hundred. Anybody may send one, and everybody waits while it is read."""
 WHAT_TO_PASTE = (
     "Paste a Dagferry token into the terminal where astro login waits; the server's operator makes one with: "
     "dagferry-server token new\n"
@@ -75,6 +77,8 @@ async def astro(context: RequestContext) -> web.StreamResponse:
 
 
 async def _data(context: RequestContext, body: AstroBody) -> dict[str, object]:
+    if len(body.query) > MAX_QUERY_CHARACTERS:
+        raise RequestError(f"The query is not a GraphQL document of at most {MAX_QUERY_CHARACTERS:,} characters.")
     key, name = root_field(body.query, body.operationName)
     answer = _OPEN.get(name) or _ANSWERS.get(name)
     if answer is None:

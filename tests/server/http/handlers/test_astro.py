@@ -9,7 +9,7 @@ import pytest
 
 from credentials import SCOPES, TokensFile
 from dagferry_server.errors import StoreFull
-from dagferry_server.http.handlers.astro import WHAT_TO_PASTE
+from dagferry_server.http.handlers.astro import MAX_QUERY_CHARACTERS, WHAT_TO_PASTE
 from dagferry_server.http.json_body import MAX_JSON_BYTES
 from running import A, Answer, B, Running
 
@@ -343,6 +343,11 @@ async def test_what_is_not_such_json_is_a_400_as_everywhere(guarded, body, text)
 )
 async def test_what_is_not_graphql_gets_an_error_that_the_cli_prints(guarded, query) -> None:
     assert "not a GraphQL document" in await refused(guarded, query)
+
+
+async def test_a_query_has_a_maximum_because_all_wait_while_it_is_read(guarded) -> None:
+    assert await told(guarded, APP_CONFIG.ljust(MAX_QUERY_CHARACTERS))
+    assert "at most 16,384 characters" in await refused(guarded, APP_CONFIG.ljust(MAX_QUERY_CHARACTERS + 1))
 
 
 async def test_other_keys_of_graphql_are_accepted(guarded) -> None:
