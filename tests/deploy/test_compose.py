@@ -1,11 +1,13 @@
 """The compose file is valid, keeps the open port to this machine, and gives Airflow the whole volume."""
 
+import re
 import subprocess
 from typing import Any
 
 import pytest
+import yaml
 
-from deployfiles import COMPOSE, COMPOSE_LOADER, documents, run, tool
+from deployfiles import COMPOSE, COMPOSE_LOADER, HOME, documents, run, tool
 
 [PROJECT] = documents(COMPOSE)
 SERVICES: dict[str, Any] = PROJECT["services"]
@@ -36,6 +38,16 @@ def test_the_sidecar_publishes_into_the_volume_that_airflow_mounts_whole_and_rea
     assert "--root=/dags" in SERVICES["sidecar"]["command"]
     assert SERVICES["airflow"]["volumes"] == ["dags:/dags:ro"]
     assert SERVICES["airflow"]["environment"]["AIRFLOW__CORE__DAGS_FOLDER"] == "/dags/current"
+
+
+def test_the_docs_give_each_service_of_another_airflow_what_ours_has() -> None:
+    page = (HOME / "docs" / "how-to" / "run-without-kubernetes.md").read_text()
+    [shown] = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)]
+    ours = SERVICES["airflow"]
+    assert shown["environment"].items() <= ours["environment"].items()
+    assert {name: shown[name] for name in ("volumes", "depends_on")} == {
+        name: ours[name] for name in ("volumes", "depends_on")
+    }
 
 
 def test_airflow_starts_only_when_asked_for() -> None:

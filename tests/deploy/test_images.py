@@ -1,10 +1,12 @@
 """The Dockerfiles copy what exists, use nothing that is not pinned, and run as nobody in particular."""
 
 import re
+import sys
+from pathlib import Path
 
 import pytest
 
-from deployfiles import HOME
+from deployfiles import HOME, run, tool
 
 try:
     import tomllib
@@ -58,13 +60,24 @@ def test_pip_downloads_only_what_is_pinned_by_hash(any_dockerfile: str) -> None:
         assert "--require-hashes" in call or "--no-index" in call or call.startswith("pip /opt"), call
 
 
-def test_the_base_is_pinned_by_digest_the_same_everywhere_and_another_one_can_be_given(any_dockerfile: str) -> None:
-    bases = re.findall(r"^FROM (\S+) AS pinned$", any_dockerfile, re.MULTILINE)
+def test_the_base_is_pinned_by_digest_the_same_in_both_and_another_one_can_be_given(dockerfile: str) -> None:
+    bases = re.findall(r"^FROM (\S+) AS pinned$", dockerfile, re.MULTILINE)
     assert len(bases) == 1
     assert re.fullmatch(r"docker\.io/library/python:3\.\d+-slim-\w+@sha256:[0-9a-f]{64}", bases[0])
     assert bases[0] in code(OURS[0])
-    assert any_dockerfile.startswith("ARG BASE=pinned\n")  # before the first stage: only there FROM knows it
-    assert set(re.findall(r"^FROM (\S+)", any_dockerfile, re.MULTILINE)) <= {bases[0], "${BASE}", "${AIRFLOW}"}
+    assert dockerfile.startswith("ARG BASE=pinned\n")  # before the first stage: only there FROM knows it
+    assert set(re.findall(r"^FROM (\S+)", dockerfile, re.MULTILINE)) <= {bases[0], "${BASE}"}
+
+
+def test_the_example_starts_from_the_airflow_that_is_given_and_ends_as_its_user() -> None:
+    stages = re.split(r"^(?=FROM )", code(AIRFLOW), flags=re.MULTILINE)[1:]
+    assert [stage.split()[1] for stage in stages] == ["${AIRFLOW}"] * 2
+    assert "\nUSER" not in stages[-1]
+
+
+@pytest.mark.parametrize("name", [*OURS, AIRFLOW])
+def test_hadolint_finds_nothing(name: str) -> None:
+    run(*tool([str(Path(sys.executable).parent / "hadolint")], ["hadolint"]), "--no-color", HOME / name)
 
 
 def test_an_image_says_what_it_is_and_what_it_was_built_from(any_dockerfile: str) -> None:
