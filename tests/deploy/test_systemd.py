@@ -15,9 +15,10 @@ import dagferry_sidecar.settings
 from dagferry_runtime.settings import parse
 from dagferry_server.http.listeners import SHUTDOWN_SECONDS
 from deployfiles import HOME, documents, run, tool
-from harness import free_port, tree
+from harness import free_port, pack, tree
 
 FOLDER = HOME / "deploy" / "systemd"
+PAGE = (HOME / "docs" / "how-to" / "run-without-kubernetes.md").read_text()
 COMMANDS = {"server": dagferry_server.settings.SETTINGS, "sidecar": dagferry_sidecar.settings.SETTINGS}
 ANSWER_SECONDS = 60
 
@@ -111,23 +112,37 @@ def test_the_sidecar_s_start_may_take_as_long_as_it_waits() -> None:
 
 @pytest.mark.slow
 def test_the_sidecar_counts_as_started_when_the_dags_are_there(serve: Any, tmp_path: Path) -> None:
-    """What systemd runs first ends with the deploy in the folder, with the unit's settings; also without the server."""
-    server = serve("--deployments", "prod")
-    server.deploy({"dag.py": b"1"}, "prod")
+    """What systemd runs first ends with the deploy in the folder, with the page's tokens; also without the server."""
+    secrets = {}
+    for words in re.findall(r"dagferry-server (token new .*)", PAGE):
+        made = subprocess.run(
+            [sys.executable, "-m", "dagferry_server", *shlex.split(words)],
+            cwd=tmp_path,
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=ANSWER_SECONDS,
+        )
+        secrets[re.findall(r"--name (\w+)", words)[0]] = made.stdout.split()[0]
+    (tmp_path / "sidecar-token").write_text(secrets["sidecars"])
+    (tmp_path / "sidecar-token").chmod(0o600)
+    server = serve("--deployments", "prod", "--tokens-file", str(tmp_path / "tokens.toml"))
+    assert server.request("/prod/dags/upload", pack({"dag.py": b"1"}), Authorization=secrets["ci"])[0] == 200
     settings = environment("sidecar") | {
         "DAGFERRY_SERVER": server.url,
         "DAGFERRY_ROOT": str(tmp_path / "dags"),
+        "DAGFERRY_TOKEN_FILE": str(tmp_path / "sidecar-token"),
         "DAGFERRY_LISTEN": f"127.0.0.1:{free_port()}",
     }
-    del settings["DAGFERRY_TOKEN_FILE"]
     [before] = values("dagferry-sidecar.service", "ExecStartPre")
     [command] = values("dagferry-sidecar.service", "ExecStart")
     assert before == f"{command} --once"
     arguments = shlex.split(before.replace("/opt/dagferry/bin", str(Path(sys.executable).parent)))
     for _ in range(2):
-        subprocess.run(
-            arguments, env={**os.environ, **settings}, check=True, timeout=ANSWER_SECONDS, capture_output=True
+        done = subprocess.run(
+            arguments, env={**os.environ, **settings}, check=False, timeout=ANSWER_SECONDS, capture_output=True
         )
+        assert done.returncode == 0, done.stderr
         assert tree(tmp_path / "dags" / "current") == {"dag.py": b"1"}
         if server.process.poll() is None:
             server.stop()
