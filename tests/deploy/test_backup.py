@@ -14,7 +14,7 @@ import kubernetes_validate
 import pytest
 
 from deployfiles import HOME, KUBERNETES, documents, run, tool
-from harness import Server
+from harness import Server, pack
 
 VERSIONS = ("1.29", kubernetes_validate.latest_version())
 CLAIM, CRON = documents(KUBERNETES / "backup.yaml")
@@ -28,6 +28,13 @@ SERVER = next(d for d in documents(KUBERNETES / "server.yaml") if d["kind"] == "
 ANSWER_SECONDS = 60
 WHILE_BUSY = 3
 """Backups of a server that gets deploys all the time."""
+DEPLOYING_TAR = """#!/bin/sh
+# Deploys once, after the first part was copied.
+{tar} "$@" || exit 1
+if [ "$1" = -x ] && [ ! -e {folder}/deployed ]; then
+  curl --fail-with-body -sS -F dags.tar.gz=@{folder}/dags.tar.gz {url}/prod/dags/upload >{folder}/deployed || exit 9
+fi
+"""
 KEPT = 12
 """Deploys whose bundles retention leaves: more than a server takes while the entries are copied."""
 
@@ -147,6 +154,23 @@ def test_a_copy_of_a_busy_server_is_complete(serve: Any, backup: Path) -> None:
     [copy] = copies(backup)
     bundles = len(list((copy / "prod" / "bundles").glob("*.zst")))
     assert 0 < bundles < len(list((copy / "prod" / "deploys").glob("*.json")))
+
+
+@pytest.mark.slow
+def test_a_deploy_between_entries_and_bundles_does_no_harm(serve: Any, backup: Path, tmp_path: Path) -> None:
+    server: Server = serve("--deployments", "prod")
+    server.deploy({"dag.py": b"1"}, "prod")
+    (tmp_path / "dags.tar.gz").write_bytes(pack({"dag.py": b"2"}))
+    (tmp_path / "bin").mkdir()
+    path = tmp_path / "bin" / "tar"
+    path.write_text(DEPLOYING_TAR.format(tar=shutil.which("tar"), folder=tmp_path, url=server.url))
+    path.chmod(0o755)
+    ended = start("backup", server.data, backup, PATH=f"{path.parent}:{os.environ['PATH']}")
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert server.current("prod")["sequence"] == 2
+    [copy] = copies(backup)
+    assert len(list((copy / "prod" / "deploys").glob("*.json"))) == 1
+    assert len(list((copy / "prod" / "bundles").glob("*.zst"))) == 2
 
 
 @pytest.mark.slow
