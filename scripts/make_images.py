@@ -9,6 +9,7 @@ for each. With the program syft in ``SYFT`` an SBOM of each local image is writt
 import argparse
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -39,11 +40,9 @@ def output_of(*command: str | Path, seconds: int = ANSWER_SECONDS) -> str | None
 
 def version() -> str:
     """Return the version that the code has."""
-    scope: dict[str, str] = {}
-    for line in (HOME / "core" / "dagferry_core" / "__init__.py").read_text().splitlines():
-        if line.startswith("__version__"):
-            scope["version"] = line.partition("=")[2].strip(" \"'")
-    return scope["version"]
+    text = (HOME / "core" / "dagferry_core" / "__init__.py").read_text()
+    [found] = re.findall(r'^__version__ = "(.+)"$', text, re.MULTILINE)
+    return str(found)
 
 
 def revision() -> str:
