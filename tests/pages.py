@@ -6,14 +6,16 @@ from pathlib import Path
 
 HOME = Path(__file__).parents[1]
 DOCS = HOME / "docs"
-TRACKED = subprocess.run(
-    ["git", "ls-files", "--cached", "--others", "--exclude-standard", "*.md"],
-    cwd=HOME,
-    check=True,
-    capture_output=True,
-    text=True,
-).stdout.split()
-PAGES = sorted(HOME / name for name in TRACKED if (HOME / name).exists())
+
+
+def files_of(where: str) -> list[Path]:
+    """The files below a folder, or with a pattern, but those that Git ignores: secrets, what Python caches."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", where]
+    names = subprocess.run(command, cwd=HOME, check=True, capture_output=True, text=True).stdout.split("\0")
+    return sorted(HOME / name for name in set(names) if (HOME / name).is_file())
+
+
+PAGES = files_of("*.md")
 CODE = re.compile(r"^( *)```.*?^\1```|`[^`\n]*`", re.DOTALL | re.MULTILINE)
 
 

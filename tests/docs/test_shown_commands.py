@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from errortable import ALL_ERRORS
+from pages import HOME, files_of
 
-HOME = Path(__file__).parents[2]
 PAGES = [
     *(HOME / name for name in ("README.md", "SECURITY.md", "CONTRIBUTING.md", "scripts/demo.py")),
     *sorted((HOME / "docs").rglob("*.md")),
-    *sorted(path for path in (HOME / "deploy").rglob("*") if path.is_file() and "secrets" not in path.parts),
+    *files_of("deploy"),
 ]
 CURL = re.compile(r"""\bcurl +(?=[-"'$h{])[^\n|`]*""")
 KUBERNETES = re.compile(r"\b(?:kubectl|helm) +(?!get --raw)[a-z][^\n|`]*")

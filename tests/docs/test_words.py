@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from pages import DOCS, HOME
+from pages import DOCS, HOME, files_of
 
 PACKAGES = (
     "core",
@@ -37,7 +37,7 @@ PAGES = [
 CONFIGURATION = [
     HOME / "Makefile",
     *sorted(HOME.glob("Dockerfile*")),
-    *sorted(path for folder in ("deploy", ".github", ".ci") for path in (HOME / folder).rglob("*") if path.is_file()),
+    *(path for folder in ("deploy", ".github", ".ci") for path in files_of(folder)),
 ]
 CHANGELOG = HOME / "CHANGELOG.md"
 UNRELEASED = re.compile(r"^## Unreleased\n.*?(?=^## |\Z)", re.DOTALL | re.MULTILINE)
