@@ -12,6 +12,7 @@ from pathlib import Path
 import alerts_reference
 import chart_reference
 import client_reference
+import images_reference
 from docs_tables import table
 
 import dagferry_airflow.arguments
@@ -116,6 +117,12 @@ TABLES = {
     "alerts": lambda: table(["alert", "severity", "what happened"], alerts_reference.documented()),
     "chart values": lambda: table(["value", "default", "what"], chart_reference.documented()),
     "sidecar metrics": lambda: table(["metric", "type", "labels", "what"], dagferry_sidecar.metrics.documented()),
+    **{
+        f"packages of the {command} image": functools.partial(
+            lambda command: table(["package", "version"], images_reference.documented(command)), command
+        )
+        for command in ("server", "sidecar")
+    },
     "request headers": lambda: _described("header", protocol.REQUEST_HEADERS),
     "answer headers": lambda: _described("header", protocol.ANSWER_HEADERS),
     "media types": lambda: _described("media type", protocol.MEDIA_TYPES),

@@ -13,6 +13,8 @@ import yaml
 
 HOME = Path(__file__).parent.parent
 COMPOSE = HOME / "deploy" / "compose.yaml"
+COMPOSE_LOADER = "github.com/compose-spec/compose-go/v2/cmd@v2.16.2"
+"""The same code that ``docker compose`` loads files with, for ``go run``."""
 KUBERNETES = HOME / "deploy" / "kubernetes"
 AIRFLOW = HOME / "deploy" / "airflow"
 TEMPLATES = {HOME / "deploy" / "chart", HOME / "deploy" / "ci"}

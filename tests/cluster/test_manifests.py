@@ -71,6 +71,15 @@ def test_the_server_s_pod_is_admitted(api_server: ApiServer, namespace: str) -> 
     admit(api_server, namespace, as_pod(STATEFUL_SET))
 
 
+@pytest.mark.parametrize("name", ["backup", "restore"])
+def test_a_job_for_backups_is_taken_and_its_pod_admitted(api_server: ApiServer, namespace: str, name: str) -> None:
+    found = documents(KUBERNETES / f"{name}.yaml")
+    admit(api_server, namespace, *found)
+    job = found[-1]["spec"].get("jobTemplate", found[-1])
+    pod = {**job["spec"]["template"], "apiVersion": "v1", "kind": "Pod"}
+    admit(api_server, namespace, {**pod, "metadata": {**pod["metadata"], "name": name}})
+
+
 def test_a_task_s_pod_is_admitted(api_server: ApiServer, namespace: str) -> None:
     admit(api_server, namespace, TASK)
 

@@ -30,6 +30,7 @@ FOUND = [
     if path.parent != AIRFLOW  # which has templates
     for document in documents(path)
     for container in containers(document)
+    if container.get("command", [""])[0] != "sh"  # test_backup.py runs what these do
 ]
 FOUND += [(AIRFLOW / names[-1], found) for names in WAYS.values() for found in containers(airflow_values(*names))]
 

@@ -1,13 +1,14 @@
 """The compose file is valid, keeps the open port to this machine, and gives Airflow the whole volume."""
 
+import re
 import subprocess
 from typing import Any
 
 import pytest
+import yaml
 
-from deployfiles import COMPOSE, documents, run, tool
+from deployfiles import COMPOSE, COMPOSE_LOADER, HOME, documents, run, tool
 
-LOADER = "github.com/compose-spec/compose-go/v2/cmd@v2.16.2"
 [PROJECT] = documents(COMPOSE)
 SERVICES: dict[str, Any] = PROJECT["services"]
 
@@ -16,7 +17,7 @@ def test_it_is_a_valid_compose_file() -> None:
     if subprocess.run(["docker", "compose", "version"], check=False, capture_output=True).returncode == 0:
         run("docker", "compose", "-f", COMPOSE, "--profile", "airflow", "config", "--quiet")
     else:
-        run(*tool(["go", "run", LOADER]), COMPOSE)  # the same code that `docker compose` loads files with
+        run(*tool(["go", "run", COMPOSE_LOADER]), COMPOSE)
 
 
 def test_no_port_is_published_beyond_this_machine() -> None:
@@ -37,6 +38,16 @@ def test_the_sidecar_publishes_into_the_volume_that_airflow_mounts_whole_and_rea
     assert "--root=/dags" in SERVICES["sidecar"]["command"]
     assert SERVICES["airflow"]["volumes"] == ["dags:/dags:ro"]
     assert SERVICES["airflow"]["environment"]["AIRFLOW__CORE__DAGS_FOLDER"] == "/dags/current"
+
+
+def test_the_docs_give_each_service_of_another_airflow_what_ours_has() -> None:
+    page = (HOME / "docs" / "how-to" / "run-without-kubernetes.md").read_text()
+    [shown] = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)]
+    ours = SERVICES["airflow"]
+    assert shown["environment"].items() <= ours["environment"].items()
+    assert {name: shown[name] for name in ("volumes", "depends_on")} == {
+        name: ours[name] for name in ("volumes", "depends_on")
+    }
 
 
 def test_airflow_starts_only_when_asked_for() -> None:

@@ -68,6 +68,8 @@ def test_a_release_is_built_by_make_dist_and_published_without_a_token() -> None
     assert "password" not in str(release["publish"])
     for dockerfile in HOME.glob("Dockerfile.*"):
         assert dockerfile.suffix[1:] in release["images"]["strategy"]["matrix"]["command"]
+    assert "scripts/make_images.py --engine docker" in commands("release.yml")
+    assert "--platforms linux/amd64,linux/arm64" in commands("release.yml")
 
 
 def test_dependabot_looks_where_versions_are() -> None:

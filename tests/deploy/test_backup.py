@@ -1,0 +1,234 @@
+"""The jobs that back up and restore are valid and locked down, and what they run does it, beside a busy server too."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+
+from deployfiles import HOME, KUBERNETES, documents, run, tool
+from harness import Server, pack
+
+VERSIONS = ("1.29", kubernetes_validate.latest_version())
+CLAIM, CRON = documents(KUBERNETES / "backup.yaml")
+[RESTORE] = documents(KUBERNETES / "restore.yaml")
+PODS = {
+    "backup": CRON["spec"]["jobTemplate"]["spec"]["template"]["spec"],
+    "restore": RESTORE["spec"]["template"]["spec"],
+}
+PAGE = (HOME / "docs" / "how-to" / "back-up-and-restore.md").read_text()
+SERVER = next(d for d in documents(KUBERNETES / "server.yaml") if d["kind"] == "StatefulSet")
+ANSWER_SECONDS = 60
+WHILE_BUSY = 3
+"""Backups of a server that gets deploys all the time."""
+DEPLOYING_TAR = """#!/bin/sh
+# Deploys once, after the first part was copied.
+{tar} "$@" || exit 1
+if [ "$1" = -x ] && [ ! -e {folder}/deployed ]; then
+  curl --fail-with-body -sS -F dags.tar.gz=@{folder}/dags.tar.gz {url}/prod/dags/upload >{folder}/deployed || exit 9
+fi
+"""
+KEPT = 12
+"""Deploys whose bundles retention leaves: more than a server takes while the entries are copied."""
+
+
+@pytest.fixture
+def backup(tmp_path: Path) -> Path:
+    """The folder that stands in for the backup volume."""
+    folder = tmp_path / "backup"
+    folder.mkdir()
+    return folder
+
+
+def script(name: str, data: Path, backup: Path) -> str:
+    """What a job runs, with the folders and the program of this machine."""
+    [container] = PODS[name]["containers"]
+    shell, flags, text = container["command"]
+    assert (shell, flags) == ("sh", "-euc")
+    text = text.replace("/opt/dagferry/bin/", f"{Path(sys.executable).parent}/").replace("/var/lib/dagferry", str(data))
+    return str(re.sub(r"(?<![\w/.-])/backup\b", str(backup), text))
+
+
+def start(name: str, data: Path, backup: Path, **environment: str) -> "subprocess.CompletedProcess[str]":
+    defaults = {entry["name"]: entry["value"] for entry in PODS[name]["containers"][0]["env"]}
+    return subprocess.run(
+        ["sh", "-euc", script(name, data, backup)],
+        env={**os.environ, **defaults, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=ANSWER_SECONDS,
+    )
+
+
+def copies(backup: Path) -> list[Path]:
+    return sorted(path for path in backup.iterdir() if re.fullmatch(r"\d{8}T\d{6}Z", path.name))
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("document", [CLAIM, CRON, RESTORE], ids=lambda found: found["kind"])
+def test_each_manifest_is_valid(document: dict[str, Any], version: str) -> None:
+    kubernetes_validate.validate(document, version, strict=True)
+
+
+@pytest.mark.parametrize("name", PODS)
+def test_a_job_is_locked_down_and_mounts_what_the_server_has(name: str) -> None:
+    pod = PODS[name]
+    [container] = pod["containers"]
+    server = SERVER["spec"]["template"]["spec"]
+    assert pod["securityContext"] == server["securityContext"]
+    assert container["securityContext"] == server["containers"][0]["securityContext"]
+    assert container["image"] == server["containers"][0]["image"]
+    assert pod["automountServiceAccountToken"] is False
+    claims = {volume["name"]: volume["persistentVolumeClaim"]["claimName"] for volume in pod["volumes"]}
+    [data] = SERVER["spec"]["volumeClaimTemplates"]
+    assert claims == {
+        "data": f"{data['metadata']['name']}-{SERVER['metadata']['name']}-0",
+        "backup": CLAIM["metadata"]["name"],
+    }
+    assert container["volumeMounts"][0]["mountPath"] == server["containers"][0]["volumeMounts"][0]["mountPath"]
+
+
+def test_a_backup_runs_where_the_server_s_volume_is_and_cannot_write_it() -> None:
+    [rule] = PODS["backup"]["affinity"]["podAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+    labels = SERVER["spec"]["template"]["metadata"]["labels"]
+    assert rule["labelSelector"]["matchLabels"].items() <= labels.items()
+    assert PODS["backup"]["containers"][0]["volumeMounts"][0]["readOnly"] is True
+
+
+def test_the_pod_that_the_page_starts_is_valid_and_restricted() -> None:
+    [overrides] = re.findall(r"--overrides='(.*?)'", PAGE, re.DOTALL)
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "new-log-id"}, **json.loads(overrides)}
+    kubernetes_validate.validate(pod, VERSIONS[0], strict=True)
+    [container] = pod["spec"]["containers"]
+    assert container["image"] == SERVER["spec"]["template"]["spec"]["containers"][0]["image"]
+    assert container["securityContext"] == {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+    assert pod["spec"]["securityContext"].items() >= {"runAsNonRoot": True, "runAsUser": 50000}.items()
+    assert pod["spec"]["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+
+
+@pytest.mark.parametrize("name", PODS)
+def test_shellcheck_finds_nothing(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "script.sh"
+    path.write_text("#!/bin/sh -eu\n" + PODS[name]["containers"][0]["command"][2])
+    run(*tool(["shellcheck"]), "--exclude=SC2010,SC2012", path)  # the names are dates
+
+
+@pytest.mark.slow
+def test_a_copy_of_a_busy_server_is_complete(serve: Any, backup: Path) -> None:
+    """``verify`` in the job checks every byte; here deploys go on, and old bundles are removed meanwhile."""
+    server: Server = serve("--deployments", "prod", "--keep-deploys", str(KEPT), "--keep-days", "0")
+    for number in range(KEPT + 1):
+        server.deploy({"dag.py": b"old %d" % number}, "prod")
+    done = threading.Event()
+    failures: list[BaseException] = []
+
+    def go_on() -> None:
+        number = 0
+        try:
+            while not done.is_set():
+                number += 1
+                server.deploy({"dag.py": b"%d" % number}, "prod")
+        except BaseException as failure:  # noqa: BLE001 - it is raised in the test
+            failures.append(failure)
+
+    deploying = threading.Thread(target=go_on)
+    deploying.start()
+    try:
+        for _ in range(WHILE_BUSY):
+            for old in copies(backup):  # two within a second would have the same name
+                shutil.rmtree(old)
+            ended = start("backup", server.data, backup)
+            assert ended.returncode == 0, ended.stdout + ended.stderr
+    finally:
+        done.set()
+        deploying.join()
+    assert failures == []
+    [copy] = copies(backup)
+    bundles = len(list((copy / "prod" / "bundles").glob("*.zst")))
+    assert 0 < bundles < len(list((copy / "prod" / "deploys").glob("*.json")))
+
+
+@pytest.mark.slow
+def test_a_deploy_between_entries_and_bundles_does_no_harm(serve: Any, backup: Path, tmp_path: Path) -> None:
+    server: Server = serve("--deployments", "prod")
+    server.deploy({"dag.py": b"1"}, "prod")
+    (tmp_path / "dags.tar.gz").write_bytes(pack({"dag.py": b"2"}))
+    (tmp_path / "bin").mkdir()
+    path = tmp_path / "bin" / "tar"
+    path.write_text(DEPLOYING_TAR.format(tar=shutil.which("tar"), folder=tmp_path, url=server.url))
+    path.chmod(0o755)
+    ended = start("backup", server.data, backup, PATH=f"{path.parent}:{os.environ['PATH']}")
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert server.current("prod")["sequence"] == 2
+    [copy] = copies(backup)
+    assert len(list((copy / "prod" / "deploys").glob("*.json"))) == 1
+    assert len(list((copy / "prod" / "bundles").glob("*.zst"))) == 2
+
+
+@pytest.mark.slow
+def test_the_newest_copies_stay_and_what_an_aborted_run_left_goes(serve: Any, backup: Path) -> None:
+    server: Server = serve("--deployments", "prod")
+    server.deploy({"dag.py": b"1"}, "prod")
+    for name in ("20260101T000000Z", "20260102T000000Z", "20260103T000000Z", "20260104T000000Z.part", "replaced-1"):
+        (backup / name).mkdir()
+    ended = start("backup", server.data, backup)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "0 problems" in ended.stdout
+    assert [path.name for path in copies(backup)][:2] == ["20260102T000000Z", "20260103T000000Z"]
+    assert len(copies(backup)) == 3
+    assert {path.name for path in backup.iterdir()} - {path.name for path in copies(backup)} == {"replaced-1"}
+
+
+@pytest.mark.slow
+def test_a_damaged_folder_gives_no_copy_and_old_copies_stay(serve: Any, backup: Path) -> None:
+    server: Server = serve("--deployments", "prod")
+    server.deploy({"dag.py": b"1"}, "prod")
+    [bundle] = (server.data / "prod" / "bundles").glob("*.zst")
+    bundle.write_bytes(b"x" * bundle.stat().st_size)
+    (backup / "20260101T000000Z").mkdir()
+    ended = start("backup", server.data, backup, KEEP="1")
+    assert ended.returncode == 6
+    assert [path.name for path in copies(backup)] == ["20260101T000000Z"]
+
+
+@pytest.mark.slow
+def test_a_restored_folder_is_followed_on(serve: Any, backup: Path, follow: Any) -> None:
+    server: Server = serve("--deployments", "prod")
+    first = server.deploy({"dag.py": b"1"}, "prod")["version"]
+    assert start("backup", server.data, backup).returncode == 0
+    second = server.deploy({"dag.py": b"2"}, "prod")["version"]
+    sidecar = follow(server, "pod-0", "--deployment", "prod").runs(second)
+    log_id = server.current("prod")["log_id"]
+    server.stop()
+    ended = start("restore", server.data, backup)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    again: Server = serve("--deployments", "prod", port=server.port)
+    assert again.current("prod")["version"] == first
+    assert again.current("prod")["log_id"] != log_id
+    third = again.deploy({"dag.py": b"3"}, "prod")["version"]
+    assert sidecar.runs(third).tree() == {"dag.py": b"3"}
+    [replaced] = backup.glob("replaced-*")
+    assert (replaced / "prod" / "log.json").is_file()
+
+
+@pytest.mark.slow
+def test_nothing_is_touched_when_there_is_no_copy_or_a_damaged_one(serve: Any, backup: Path) -> None:
+    server: Server = serve("--deployments", "prod")
+    server.deploy({"dag.py": b"1"}, "prod")
+    server.stop()
+    before = sorted(server.data.rglob("*"))
+    assert start("restore", server.data, backup).returncode == 1
+    shutil.copytree(server.data, backup / "20260101T000000Z")
+    [entry] = (backup / "20260101T000000Z" / "prod" / "deploys").glob("*.json")
+    entry.write_text("{}")
+    assert start("restore", server.data, backup).returncode == 6
+    assert start("restore", server.data, backup, COPY="20260102T000000Z").returncode == 1
+    assert sorted(server.data.rglob("*")) == before
