@@ -14,7 +14,7 @@ import dagferry_server.settings
 import dagferry_sidecar.settings
 from dagferry_runtime.settings import parse
 from dagferry_server.http.listeners import SHUTDOWN_SECONDS
-from deployfiles import HOME, documents, run, tool
+from deployfiles import HOME, airflow_values, run, tool
 from harness import free_port, pack, tree
 
 FOLDER = HOME / "deploy" / "systemd"
