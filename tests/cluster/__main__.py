@@ -1,4 +1,4 @@
-"""Bring up a real cluster and take it down: ``make cluster`` and ``make cluster-down``."""
+"""Bring up a real cluster, take it down, build Airflow for it: ``make cluster``, ``cluster-down``, ``real-airflow``."""
 
 import sys
 import time
@@ -48,7 +48,15 @@ def end() -> str | None:
     return None
 
 
-COMMANDS: dict[str, Callable[[], str | None]] = {"up": up, "down": end}
+def airflow() -> str | None:
+    """Build the images of Airflow, for the tests that run it."""
+    if reason := obstacle():
+        return reason
+    images.build(*images.MORE)
+    return None
+
+
+COMMANDS: dict[str, Callable[[], str | None]] = {"up": up, "down": end, "airflow": airflow}
 
 if __name__ == "__main__":
     sys.exit(COMMANDS[sys.argv[1]]())
