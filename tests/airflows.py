@@ -100,6 +100,8 @@ class Airflow:
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
             "AIRFLOW__CORE__FERNET_KEY": "",
             "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{self.api}/execution/",
+            # A task fails whose first request takes longer: 5 s by default.
+            "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": str(START_SECONDS),
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
             "AIRFLOW__CORE__PARALLELISM": "4",
             "AIRFLOW__API__BASE_URL": f"http://127.0.0.1:{self.api}",
