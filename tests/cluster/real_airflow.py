@@ -49,7 +49,7 @@ def commands(way: str) -> list[str]:
 
 def environment(version: str, image: str) -> dict[str, Any]:
     """What is different here from a cluster that reaches registries, and has cores of its own."""
-    probes = {"startupProbe": PATIENT, "livenessProbe": PATIENT}
+    probes = {"startupProbe": {**PATIENT, "failureThreshold": 100, "periodSeconds": 10}, "livenessProbe": PATIENT}
     quiet: dict[str, Any] = {"logGroomerSidecar": {"enabled": False}, **probes}
     server = {**probes, "readinessProbe": {"failureThreshold": 60}}
     connection = {
