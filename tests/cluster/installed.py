@@ -90,10 +90,22 @@ class Installed:
 
     @contextlib.contextmanager
     def service(self) -> Iterator["Service"]:
-        """The Service, for a client in the cluster that has the token."""
+        """The Service, for a client in the cluster that has the token, when it answers.
+
+        A moment after its pod is ready it may not yet: the proxy has to learn of it.
+        """
         address = self.get(f"service/{RELEASE}-server")["spec"]["clusterIP"]
         with self.cluster.forwarded(address, 8000) as port:
-            yield Service(port, self.token)
+            service = Service(port, self.token)
+
+            def answers() -> bool:
+                try:
+                    return bool(service.get("/healthz"))
+                except OSError:
+                    return bool(time.sleep(LOOK_SECONDS))
+
+            eventually("the Service to answer", answers)
+            yield service
 
     def follow(self, *names: str, user: int = 50000, restart: str = "Never", ca: str = "", **ours: str) -> None:
         """Start pods as our values for Airflow's chart make them, which read what their sidecar publishes.
