@@ -114,7 +114,7 @@ async def test_who_claims_what_it_was_not_offered_must_be_offered_it() -> None:
     anybody.offer(deployed.offer)
 
 
-async def test_a_pod_that_ends_may_be_replaced_for_a_while_and_one_of_a_deleted_deployment_is_no_longer_awaited() -> None:
+async def test_a_pod_that_ends_may_be_replaced_for_a_while_unless_its_deployment_was_deleted() -> None:
     deployed = Deployed(1, expected={"worker": 2})
     deployed.follow("pod-0")
     assert deployed.state is State.DEGRADED, "the other one never came"
