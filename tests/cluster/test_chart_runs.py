@@ -130,8 +130,11 @@ class Release:
 
 
 @pytest.fixture(scope="module")
-def release(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Release:
-    return Release(cluster, tmp_path_factory.mktemp("release"))
+def release(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Release]:
+    release = Release(cluster, tmp_path_factory.mktemp("release"))
+    yield release
+    # It has a CPU of its own, and others need one too.
+    cluster.kubectl("delete", "namespace", release.namespace, "--wait=false")
 
 
 def test_helm_s_own_test_deploys_with_the_pod_s_identity_and_reads_back(release: Release) -> None:

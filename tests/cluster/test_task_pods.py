@@ -1,6 +1,7 @@
 """Pods of single tasks (KubernetesExecutor) in a real cluster: what they start with, with a server and without."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,10 @@ INIT_LOG = "--container=dagferry-once"
 
 
 @pytest.fixture(scope="module")
-def pods(cluster: Cluster) -> TaskPods:
-    return TaskPods(cluster, {"resources": {"requests": {"cpu": "10m"}}, "tiers": 1})
+def pods(cluster: Cluster) -> Iterator[TaskPods]:
+    pods = TaskPods(cluster, {"resources": {"requests": {"cpu": "10m"}}, "tiers": 1})
+    yield pods
+    cluster.kubectl("delete", "namespace", pods.namespace, "--wait=false")
 
 
 @pytest.fixture
