@@ -4,10 +4,12 @@ import contextlib
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
 import urllib.request
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,12 @@ from harness import PATIENCE_SECONDS, eventually, free_port
 
 HOME = Path(__file__).parents[1]
 ENVIRONMENTS = Path(os.environ.get("AIRFLOW_ENVIRONMENTS", HOME))
-START_SECONDS = 120
+START_SECONDS = 300
+"""For what takes up to 20 s on two idle cores: making the tables, the first answer of the API server."""
+PARSED_SECONDS = 180
+"""For all parses of a test's DAGs to end, which takes 10 s on two idle cores."""
+QUIET_SECONDS = 2
+"""The dag processor starts parses once a second: when it has started none for longer, none is waiting for its turn."""
 
 RECOMMENDED = {
     "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "10",
@@ -93,6 +100,8 @@ class Airflow:
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
             "AIRFLOW__CORE__FERNET_KEY": "",
             "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{self.api}/execution/",
+            # A task fails whose first request takes longer: 5 s by default.
+            "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": str(START_SECONDS),
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
             "AIRFLOW__CORE__PARALLELISM": "4",
             "AIRFLOW__API__BASE_URL": f"http://127.0.0.1:{self.api}",
@@ -161,6 +170,50 @@ class Airflow:
     def log(self, name: str) -> str:
         return (self.home / f"{name}.log").read_text(errors="replace")
 
+    def parses_now(self) -> bool:
+        """Whether there is a parse whose end the dag processor has not noted yet: it hides a change made before that.
+
+        The process of a parse is a child of the dag processor until that has noted the end. Airflow 3 lets go of the
+        child first, but closes the parse's log afterwards.
+        """
+        processor = Path("/proc", str(self.processes["dag-processor"].pid))
+        if any(children.read_text() for children in processor.glob("task/*/children")):
+            return True
+        for descriptor in processor.glob("fd/*"):
+            with contextlib.suppress(FileNotFoundError):
+                if os.readlink(descriptor).endswith(".py.log"):
+                    return True
+        return False
+
+    @contextlib.contextmanager
+    def between_parses(self, when: Callable[[], object] = lambda: True) -> Iterator[None]:
+        """Let the dag processor stand still for the block, which begins when it parses nothing and ``when`` is true.
+
+        So no parse is under way when something is swapped in the block, however slow the machine is.
+        """
+        processor = self.processes["dag-processor"]
+        busy = time.monotonic()
+
+        def stands_still() -> bool:
+            nonlocal busy
+            self.check_alive()
+            if self.parses_now():
+                busy = time.monotonic()
+            if time.monotonic() - busy < QUIET_SECONDS or not when():
+                return False
+            processor.send_signal(signal.SIGSTOP)
+            os.waitid(os.P_PID, processor.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+            if not self.parses_now():
+                return True
+            processor.send_signal(signal.SIGCONT)
+            return False
+
+        eventually("a moment without a parse", stands_still, PARSED_SECONDS)
+        try:
+            yield
+        finally:
+            processor.send_signal(signal.SIGCONT)
+
     def stop(self) -> None:
         """End the processes, and all that they have started."""
         for process in self.processes.values():
@@ -199,9 +252,9 @@ class Airflow:
         lines = [line.split() for line in self.parses.read_text().splitlines()]
         return [(float(moment), name, version) for moment, name, version in lines if dag in {"", name}]
 
-    def last_parsed(self) -> float:
-        """When the last parse began; 0: never."""
-        return max((at for at, _, _ in self.parsed()), default=0.0)
+    def last_parsed(self, dag: str) -> float:
+        """When the last parse of a DAG's file began; 0: never."""
+        return max((at for at, _, _ in self.parsed(dag)), default=0.0)
 
 
 DAG = """

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from airflows import HOME, environment_of
+from airflows import HOME, START_SECONDS, environment_of
 from harness import Server
 
 A = {"etl.py": b"import shop\n", "shop.py": b"rate = 1\n"}
@@ -54,7 +54,7 @@ def run_in(folder: Path, code: str, during: Callable[[], None] = lambda: None) -
             first = process.stdout.readline()
             assert first, process.communicate()
         during()
-        out, errors = process.communicate("go on\n", timeout=60)
+        out, errors = process.communicate("go on\n", timeout=START_SECONDS)
         assert process.returncode == 0, errors
         return json.loads((first + out).strip().splitlines()[-1])
 

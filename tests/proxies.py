@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import pytest
 
-from harness import Server, eventually, free_port
+from harness import PATIENCE_SECONDS, Server, eventually, free_port
 from nginx import HOME, around
 
 CONFIGURATION = "proxy.yaml"  # Envoy tells what it is by its name; the others do not look
@@ -188,4 +188,4 @@ def fronted(
             process.wait(5)
         except subprocess.TimeoutExpired:  # Apache in the foreground waits for its connections
             process.kill()
-            process.wait(5)
+            process.wait(PATIENCE_SECONDS)

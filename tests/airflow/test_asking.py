@@ -4,12 +4,13 @@ import json
 
 import pytest
 
-from airflows import dag_file
-from harness import eventually
+from airflows import START_SECONDS, dag_file
+from harness import PATIENCE_SECONDS, eventually
 
 pytestmark = pytest.mark.airflow
 
-LISTED_SECONDS = 3
+LISTED_SECONDS = 90
+"""Unasked, Airflow lists the folder every 300 s."""
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +28,7 @@ def site(make_site):
     site.deploy({"first.py": dag_file("first", "1")})
     site.airflow.start("dag-processor")
     site.airflow.start_api()
-    eventually("the first DAG to be listed", lambda: site.airflow.dags() == {"first"}, 60)
+    eventually("the first DAG to be listed", lambda: site.airflow.dags() == {"first"}, START_SECONDS)
     return site
 
 
@@ -44,7 +45,7 @@ def test_new_and_removed_dags_show(site, measured) -> None:
 def test_an_airflow_that_is_away_hinders_no_swap_and_is_asked_when_it_is_back(site) -> None:
     api = site.airflow.processes.pop("api-server")
     api.terminate()
-    api.wait(30)
+    api.wait(PATIENCE_SECONDS)
     site.deploy({"first.py": dag_file("first", "3")})
     site.deploy({"later.py": dag_file("later", "1")})
     assert site.sidecar.probe("/readyz")[0] == 200
@@ -53,5 +54,5 @@ def test_an_airflow_that_is_away_hinders_no_swap_and_is_asked_when_it_is_back(si
         lambda: site.sidecar.metric('dagferry_sidecar_hooks_total{hook="airflow",outcome="hook_failed"}'),
     )
     site.airflow.start_api()
-    eventually("the DAG to be listed", lambda: "later" in site.airflow.dags(), 40)
+    eventually("the DAG to be listed", lambda: "later" in site.airflow.dags(), LISTED_SECONDS)
     assert "a-canary" not in site.sidecar.log.read_text()

@@ -14,9 +14,10 @@ from harness import Server, eventually
 pytestmark = pytest.mark.airflow
 
 REFRESH_SECONDS = 5
-RETRY_SECONDS = 15
+RETRY_SECONDS = 30
 """Airflow 3.3 fails a task that is tried again before its executor has told of the last try, up to 5 s later."""
-RUN_SECONDS = 90
+RUN_SECONDS = 300
+"""For what takes up to 60 s on two idle cores."""
 TASKS = ("first", "second", "third")
 
 DAG = """
@@ -96,7 +97,7 @@ class BundleSite:
     def has_parsed(self, dag: str, version: str) -> None:
         """Wait until new runs of the DAG are made on this version."""
         query = f"select bundle_version from dag where dag_id = '{dag}'"
-        eventually(f"{dag} to be at {version}", lambda: self.airflow.sql(query) == [[version]], 60)
+        eventually(f"{dag} to be at {version}", lambda: self.airflow.sql(query) == [[version]], RUN_SECONDS)
 
     def run(self, run: str) -> None:
         self.go_on(run)
@@ -132,7 +133,7 @@ class BundleSite:
         running = [
             subprocess.Popen(command, env=self.airflow.variables, stdout=-1, stderr=-1, text=True) for _ in range(count)
         ]
-        ended = [(process.communicate(timeout=120), process.returncode) for process in running]
+        ended = [(process.communicate(timeout=RUN_SECONDS), process.returncode) for process in running]
         for (_, said), code_ in ended:
             assert code_ == 0, said
         return [out.splitlines()[-1] for (out, _), _ in ended]
@@ -210,7 +211,7 @@ def test_a_task_waits_for_a_version_that_is_not_here_and_gets_it_though_it_is_no
     site.forget_trees(site.versions[2])
     site.go_on("waiting")
     query = "select state from task_instance where run_id = 'waiting' and task_id = 'second'"
-    eventually("a reschedule", lambda: site.airflow.sql(query) == [["up_for_reschedule"]], 60)
+    eventually("a reschedule", lambda: site.airflow.sql(query) == [["up_for_reschedule"]], RUN_SECONDS)
     site.restart_server()
     assert site.ended("waiting") == site.versions[2]
     assert site.saw("waiting") == ["222"] * 3
@@ -256,10 +257,12 @@ def test_airflows_own_clean_up_finds_every_version_and_what_it_removed_comes_bac
 def test_a_parse_that_ends_after_the_swap_is_put_right_by_the_next(site, measured) -> None:
     """Airflow gives a parse's result the version it knows when the parse ends, though the code was the one before."""
     site.versions[4] = site.deploy(4)
-    eventually("the slow parse to begin", lambda: [1 for _, _, v in site.airflow.parsed("slow") if v == "4"], 60)
+    eventually(
+        "the slow parse to begin", lambda: [1 for _, _, v in site.airflow.parsed("slow") if v == "4"], RUN_SECONDS
+    )
     site.versions[5], published = site.deploy(5), time.time()
     site.has_parsed("slow", site.versions[5])
-    eventually("the new code to be parsed", lambda: site.airflow.tags("slow") == {"v5"}, 60)
+    eventually("the new code to be parsed", lambda: site.airflow.tags("slow") == {"v5"}, RUN_SECONDS)
     measured("late attribution put right", time.time() - published)
 
 

@@ -51,7 +51,7 @@ def test_as_long_as_nothing_is_deployed_the_bundle_is_not_initialized_so_no_dag_
 bundle = made(name="early", server={server.url!r})
 kind, text = raised(bundle.initialize)
 deploy()
-for _ in range(100):  # as Airflow's loop does; a pause follows what failed
+for _ in range(600):  # as Airflow's loop does; a pause follows what failed
     if not raised(bundle.initialize)[0]:
         break
     time.sleep(0.1)

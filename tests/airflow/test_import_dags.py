@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from airflows import HOME, environment_of
+from airflows import HOME, START_SECONDS, environment_of
 
 pytestmark = [pytest.mark.airflow, pytest.mark.parametrize("major", [2, 3])]
 
@@ -54,7 +54,7 @@ def check(
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=START_SECONDS,
     )
 
 
@@ -108,10 +108,10 @@ def test_a_slow_file_ends_at_its_limit_also_if_it_ignores_it_and_with_what_it_st
         "signal.signal(signal.SIGALRM, signal.SIG_IGN)\n"
         "open('pid', 'w').write(str(subprocess.Popen(['sleep', '600']).pid))\ntime.sleep(600)\n",
     }
-    done = check(tmp_path, major, files, "--timeout", "2")
+    done = check(tmp_path, major, files, "--timeout", "6")
     assert done.returncode == 1
     [deaf, slow] = done.stdout.splitlines()
-    assert deaf == "dags/deaf.py: The import takes more than 2 seconds and was ended."
+    assert deaf == "dags/deaf.py: The import takes more than 6 seconds and was ended."
     assert slow.startswith("dags/slow.py:3: ")
     assert "imeout" in slow
     started = Path("/proc", (tmp_path / "pid").read_text(), "stat")

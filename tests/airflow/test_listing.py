@@ -10,8 +10,13 @@ from harness import eventually
 
 pytestmark = pytest.mark.airflow
 
-LISTED_SECONDS = 15
-SEEN_SECONDS = 15
+START_SECONDS = 180
+LISTED_SECONDS = 90
+"""Without the settings Airflow lists the folder every 300 s, with them every 10 s."""
+SERIALIZED_SECONDS = 25
+"""Without the settings the next version is serialized 30 s after the one before at the earliest."""
+SEEN_SECONDS = 50
+"""What a parse hides is read after the second touch, at 10 s, and not only after the third, at 60 s."""
 DEPLOYS = 50
 PARSE_SECONDS = 3
 PAUSES_SECONDS = (0.0, PARSE_SECONDS + 1.0)
@@ -25,7 +30,7 @@ def sites(make_site):
         site.deploy({"always.py": dag_file("always", "1"), "busy.py": busy(0)})
         site.airflow.start("dag-processor")
     for site in sites.values():
-        eventually("the DAGs to be listed", lambda site=site: {"always", "busy"} <= site.airflow.dags(), 90)
+        eventually("the DAGs to be listed", lambda site=site: {"always", "busy"} <= site.airflow.dags(), START_SECONDS)
     return sites
 
 
@@ -51,7 +56,7 @@ def test_the_serialized_dag_keeps_up(sites, major) -> None:
     site = sites[major]
     for version in ("2", "3"):
         swap = site.deploy({"always.py": dag_file("always", version)})
-        site.known_after(swap, version, lambda v=version: site.airflow.serialized_as("always", v), 5)
+        site.known_after(swap, version, lambda v=version: site.airflow.serialized_as("always", v), SERIALIZED_SECONDS)
 
 
 def test_each_of_many_deploys_is_seen(sites, measured) -> None:

@@ -8,7 +8,7 @@ import random
 import pytest
 
 from faults import most_attempts
-from harness import Server, eventually, pack, tree
+from harness import PATIENCE_SECONDS, Server, eventually, pack, tree
 from invariants import check_log, check_no_root_leftovers, check_root, check_server
 from volumes import fill, free_again, needs_mounts, small_volume
 
@@ -102,14 +102,14 @@ def test_with_one_page_more_each_time_a_sync_fails_whole_until_it_passes(
     published = {server.deploy(A)["version"]: A}
     once = ("--once", "--once-timeout", "0")
     if not first:
-        assert fork_sidecar(server.url, root, *once, log=tmp_path / "pod.log").process.wait(10) == 0
+        assert fork_sidecar(server.url, root, *once, log=tmp_path / "pod.log").process.wait(PATIENCE_SECONDS) == 0
         longer = {**A, "shop.py": b"rate = 2\n" * 1000}
         published[server.deploy(longer)["version"]] = longer
     before = check_root(root, published)
     for pages in itertools.count(1):
         fill(volume, leave_bytes=pages * PAGE_BYTES)
         log = tmp_path / f"{pages}.log"
-        code = fork_sidecar(server.url, root, *once, log=log).process.wait(10)
+        code = fork_sidecar(server.url, root, *once, log=log).process.wait(PATIENCE_SECONDS)
         free_again(volume)
         check_log(log)
         if code == 0:

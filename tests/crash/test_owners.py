@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from faults import most_attempts
-from harness import eventually
+from harness import PATIENCE_SECONDS, eventually
 from invariants import check_log, check_root, check_server
 from volumes import only_root
 
@@ -27,7 +27,7 @@ def test_a_second_sidecar_on_a_root_ends_and_says_so_and_the_first_goes_on(fork_
     for flags in ((), ("--once",)):
         log = tmp_path / f"second{len(flags)}.log"
         second = fork_sidecar(server.url, tmp_path / "root", *flags, log=log)
-        assert second.process.wait(10) == 6
+        assert second.process.wait(PATIENCE_SECONDS) == 6
         assert log.read_text().splitlines()[-1].startswith("dagferry-sidecar: Another sidecar owns ")
     newest = server.deploy(B)["version"]
     first.runs(newest)
@@ -48,7 +48,7 @@ def test_a_second_server_on_a_data_folder_ends_and_says_so_and_takes_nothing_fro
     (tmp_path / "data/default/incoming/.new-upload").write_bytes(b"half")
     log = tmp_path / "second.log"
     second = fork_server(tmp_path / "data", log=log)
-    assert second.process.wait(10) == 5
+    assert second.process.wait(PATIENCE_SECONDS) == 5
     assert re.search("^dagferry-server: Another server uses the data folder ", log.read_text(), re.MULTILINE)
     assert under_way.exists()
     assert (tmp_path / "data/default/incoming/.new-upload").exists()
@@ -77,7 +77,7 @@ def synced_by_another_user(fork_server, fork_sidecar, folder, root):
     server = fork_server(folder / "data").ready()
     version = server.deploy(A)["version"]
     once = fork_sidecar(server.url, root, "--once", uid=BEFORE)
-    assert once.process.wait(10) == 0, once.log.read_text()
+    assert once.process.wait(PATIENCE_SECONDS) == 0, once.log.read_text()
     assert (root / "current" / "etl.py").stat().st_uid == BEFORE
     return server, version
 
@@ -109,7 +109,7 @@ def test_another_users_files_are_copied_where_the_system_refuses_to_link_them(
     assert (common / "current/sql/load.sql").stat().st_nlink == 2, "its own files it can link"
     # What it may not remove stays, and keeps nobody from starting.
     pod.kill()
-    assert fork_sidecar(server.url, common, "--once", uid=AFTER).process.wait(10) == 0
+    assert fork_sidecar(server.url, common, "--once", uid=AFTER).process.wait(PATIENCE_SECONDS) == 0
     check_log(pod.log)
 
 
@@ -120,7 +120,7 @@ def test_a_root_that_belongs_to_another_user_is_refused_by_name_and_not_changed(
     server, old = synced_by_another_user(fork_server, fork_sidecar, tmp_path, common)
     server.deploy(B)
     log = tmp_path / "other.log"
-    assert fork_sidecar(server.url, common, "--once", uid=AFTER, log=log).process.wait(10) == 6
+    assert fork_sidecar(server.url, common, "--once", uid=AFTER, log=log).process.wait(PATIENCE_SECONDS) == 6
     said = log.read_text().splitlines()[-1]
     assert f"{common}/.trees/lock cannot be used: Permission denied." in said
     assert check_root(common, {old: A}) == old

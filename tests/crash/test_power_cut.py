@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from faults import calls, injecting, kill_points, needs_strace, recording, try_each
-from harness import pack
+from harness import PATIENCE_SECONDS, pack
 from invariants import check_log, check_root, check_server
 from volumes import Disk, needs_mounts
 
@@ -110,7 +110,7 @@ def test_a_sidecar_finds_what_a_power_cut_tore_and_builds_it_again(fork_server, 
 
     def sync(root: Path):
         sidecar = fork_sidecar(server.url, root, "--once", log=tmp_path / "sidecar.log")
-        assert sidecar.process.wait(10) == 0, sidecar.log.read_text()
+        assert sidecar.process.wait(PATIENCE_SECONDS) == 0, sidecar.log.read_text()
         check_log(sidecar.log)
 
     with disk.mounted(mount):

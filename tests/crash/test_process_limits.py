@@ -15,12 +15,12 @@ from pathlib import Path
 import pytest
 
 from forked_commands import POLL_SECONDS
-from harness import eventually, pack
+from harness import PATIENCE_SECONDS, eventually, pack
 from invariants import check_log, check_no_root_leftovers, check_root, check_server
 
 A = {"etl.py": b"import shop\n", "shop.py": b"rate = 1\n", "sql/load.sql": b"select 1\n"}
 B = {**A, "shop.py": b"rate = 2\n" * 100, "new/dag.py": b"pass\n" * 300}
-SETTLED_SECONDS = 0.3
+SETTLED_SECONDS = 1.0
 NOTHING = Path(os.devnull)  # the log is a file too, and must not be cut
 
 
@@ -62,7 +62,7 @@ def test_a_sync_whose_writes_stop_at_any_byte_fails_whole_until_they_do_not(
     once = ("--once", "--once-timeout", "0")
     published = {server.deploy(A)["version"]: A}
     if start == "old tree":
-        assert fork_sidecar(server.url, root, *once).process.wait(10) == 0
+        assert fork_sidecar(server.url, root, *once).process.wait(PATIENCE_SECONDS) == 0
     published[server.deploy(B)["version"]] = B
     before = check_root(root, published)
     failed = 0
@@ -70,7 +70,7 @@ def test_a_sync_whose_writes_stop_at_any_byte_fails_whole_until_they_do_not(
         sidecar = fork_sidecar(server.url, root, *once, log=NOTHING, stopped=True)
         limit_file_size(sidecar.process, size_bytes)
         sidecar.process.send_signal(signal.SIGCONT)
-        code = sidecar.process.wait(10)
+        code = sidecar.process.wait(PATIENCE_SECONDS)
         if code == 0:
             break
         failed += 1

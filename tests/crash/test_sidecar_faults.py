@@ -26,7 +26,7 @@ from faults import (
     traced,
     try_each,
 )
-from harness import eventually, tree
+from harness import PATIENCE_SECONDS, eventually, tree
 from invariants import check_log, check_no_root_leftovers, check_root
 
 pytestmark = needs_strace
@@ -73,14 +73,14 @@ class Scenario:
         sidecar = self.start(root, stopped=True)
         with recording(sidecar.process.pid, self.trace):
             sidecar.process.send_signal(signal.SIGCONT)
-            assert sidecar.process.wait(10) == 0
+            assert sidecar.process.wait(PATIENCE_SECONDS) == 0
         assert check_root(root, self.server.published) == self.server.newest
         check_no_root_leftovers(root, 1)
         return calls(self.trace, root)
 
     def heals(self, root: Path) -> None:
         sidecar = self.start(root)
-        assert sidecar.process.wait(10) == 0, sidecar.log.read_text()
+        assert sidecar.process.wait(PATIENCE_SECONDS) == 0, sidecar.log.read_text()
         assert check_root(root, self.server.published) == self.server.newest
         # A kill between a swap and the removal of an old tree leaves that to the next swap, or the next check.
         check_no_root_leftovers(root, 2)
@@ -92,7 +92,7 @@ class Scenario:
         sidecar = self.start(root, stopped=True)
         with injecting(sidecar.process.pid, self.trace, call, what):
             sidecar.process.send_signal(signal.SIGCONT)
-            assert sidecar.process.wait(10) == -signal.SIGKILL
+            assert sidecar.process.wait(PATIENCE_SECONDS) == -signal.SIGKILL
         self.is_as_before_or_newest(root, before)
         self.heals(root)
 
@@ -102,7 +102,7 @@ class Scenario:
         sidecar = self.start(root, stopped=True)
         with injecting(sidecar.process.pid, self.trace, call, what):
             sidecar.process.send_signal(signal.SIGCONT)
-            code = sidecar.process.wait(10)
+            code = sidecar.process.wait(PATIENCE_SECONDS)
         assert struck(self.trace)
         check_log(sidecar.log)
         # Once it is at work it tries again by itself; before that it ends, and says why.
@@ -132,7 +132,7 @@ def roots(fork_server, fork_sidecar, tmp_path):
     for files in (A, B, C):
         version = server.deploy(files)["version"]
         published[version] = files
-        assert fork_sidecar(server.url, prepared, *ONCE).process.wait(10) == 0
+        assert fork_sidecar(server.url, prepared, *ONCE).process.wait(PATIENCE_SECONDS) == 0
         subprocess.run(["cp", "-a", prepared, tmp_path / f"synced-{len(published)}"], check=True)
     told = Server(server.url, published, version)
 

@@ -10,7 +10,7 @@ import pytest
 from dagferry_follow.deploy_ref import DeployRef
 from dagferry_follow.errors import HookFailed
 from dagferry_sidecar.hook_command import HookCommand
-from harness import eventually
+from harness import PATIENCE_SECONDS, eventually
 from volumes import only_root
 
 DEPLOY = DeployRef("log", 42, "20261120T064501Z-000042", "sha256:" + "0" * 64)
@@ -69,7 +69,7 @@ def test_a_command_at_work_is_stopped(tmp_path) -> None:
     threading.Thread(target=run).start()
     eventually("the command to begin", (tmp_path / "began").exists)
     hook.stop()
-    assert failed.wait(10)
+    assert failed.wait(PATIENCE_SECONDS)
 
 
 @only_root

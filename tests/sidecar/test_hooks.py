@@ -10,7 +10,7 @@ from dagferry_sidecar.hooks import AfterSwap
 from harness import eventually
 
 ONE, TWO, THREE = (DeployRef("log", number, f"v-{number}", "sha256:0") for number in (1, 2, 3))
-WAIT_SECONDS = 10
+WAIT_SECONDS = 30
 
 
 class Recorded:

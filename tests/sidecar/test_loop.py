@@ -12,7 +12,7 @@ import pytest
 from dagferry_core.errors import DagferryError
 from dagferry_follow.choose import Condition
 from dagferry_follow.remote import inflate
-from dagferry_follow.remote.server import Server
+from dagferry_follow.remote.server import SILENCE_SECONDS, Server
 from dagferry_follow.volume.volume import Volume
 from dagferry_sidecar import decide, loop, pace
 from dagferry_sidecar.loop import Loop
@@ -177,7 +177,7 @@ def test_files_are_touched_in_time_though_the_server_says_nothing(fake, watched,
     over = threading.Event()
     fake.intercept = lambda *_: over.wait(PATIENCE_SECONDS)
     looping.until(lambda action, _: isinstance(action, Touch))
-    assert time.monotonic() - swapped < 10, "long before a silence is too long"
+    assert time.monotonic() - swapped < SILENCE_SECONDS, "before a silence is too long"
     over.set()
 
 

@@ -19,6 +19,7 @@ from dagferry_server.auth.trust import Trust
 from dagferry_server.config import watched
 from dagferry_server.config.watched import WatchedFile
 from dagferry_server.errors import CredentialsRefused
+from harness import PATIENCE_SECONDS
 from issuer import LocalIssuer
 
 SECRET, ENTRY = new_token("ci", ["deploy"], ["prod"])
@@ -47,7 +48,7 @@ class Setup:
 
 
 async def until(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while not true():
         assert time.monotonic() < deadline
         await asyncio.sleep(0.001)

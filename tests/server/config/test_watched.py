@@ -13,6 +13,7 @@ from dagferry_core.errors import SetupError
 from dagferry_runtime.regular import read_regular
 from dagferry_server.config import watched
 from dagferry_server.config.watched import MAX_WATCHED_BYTES, WatchedFile, running, watch
+from harness import PATIENCE_SECONDS
 from running import eventually
 
 
@@ -131,7 +132,7 @@ async def test_files_are_looked_at_in_the_background(file: WatchedFile[int], mon
     monkeypatch.setattr(watched, "LOOK_EVERY_SECONDS", 0.001)
     write(file, "5")
     watching = asyncio.create_task(watch([file]))
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while file.value != 5 and time.monotonic() < deadline:  # noqa: ASYNC110 - a file tells nobody that it changed
         await asyncio.sleep(0.001)
     assert file.value == 5

@@ -11,7 +11,7 @@ import pytest
 from dagferry_server.errors import StoreAway
 from dagferry_server.store.base import storage_errors
 from dagferry_server.store.local import LocalStore
-from harness import pack
+from harness import PATIENCE_SECONDS, pack
 from running import A, B, Running, eventually
 
 C = {**A, "shop.py": b"rate = 3\n"}
@@ -250,7 +250,7 @@ async def test_a_bundle_that_can_never_be_read_ends_no_deploys(start, store, mon
 async def test_a_server_ends_while_its_store_is_away(start, store) -> None:
     store.fail(lists=False)
     server = await start(store=store)
-    await asyncio.wait_for(server.close(), 10)
+    await asyncio.wait_for(server.close(), PATIENCE_SECONDS)
 
 
 async def test_an_old_bundle_that_an_entry_names_anew_stays_while_that_entry_cannot_be_read(start, store) -> None:

@@ -38,7 +38,7 @@ async def test_an_upload_that_comes_drop_by_drop_is_given_up(server, monkeypatch
 
 async def test_the_pace_asks_no_more_than_a_bad_line_has(server, monkeypatch) -> None:
     monkeypatch.setattr(upload_body, "UPLOAD_GRACE_SECONDS", 0.2)
-    monkeypatch.setattr(upload_body, "MIN_UPLOAD_BYTES_PER_SECOND", 100)
+    monkeypatch.setattr(upload_body, "MIN_UPLOAD_BYTES_PER_SECOND", 10)
     body = pack(A)
 
     async def slowly():

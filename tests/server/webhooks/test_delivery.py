@@ -136,7 +136,7 @@ async def test_a_receiver_that_is_dead_for_a_while_gets_its_messages_in_order(se
 
 
 async def test_a_receiver_that_hangs_is_given_up_and_holds_up_no_other(sender, receiver, monkeypatch, caplog) -> None:
-    monkeypatch.setattr(delivery, "ATTEMPT_SECONDS", 0.2)
+    monkeypatch.setattr(delivery, "ATTEMPT_SECONDS", 2)
     monkeypatch.setattr(delivery, "GIVE_UP_SECONDS", 0)
     async with Receiver().served() as hanging:
         hanging.hangs = True
@@ -144,7 +144,7 @@ async def test_a_receiver_that_hangs_is_given_up_and_holds_up_no_other(sender, r
         await eventually("the other", lambda: receiver.received)
         await eventually("the end", lambda: sender.count("dropped") == 1)
     (line,) = messages(caplog, "Webhook dropped")
-    assert line["error"] == "no answer within 0.2 s"
+    assert line["error"] == "no answer within 2 s"
 
 
 async def test_an_endless_answer_is_not_read(sender, receiver) -> None:
@@ -262,7 +262,7 @@ async def test_a_name_server_that_hangs_takes_no_thread_of_the_deploys(sender, r
     for number in range(10):  # more than there are shared threads
         sender.send(sender.hook(f"https://host-{number}.example/x"))
     await eventually("attempts", lambda: sender.count("failed") >= 10)
-    assert await asyncio.wait_for(asyncio.to_thread(int), 5) == 0
+    assert await asyncio.wait_for(asyncio.to_thread(int), 10) == 0
     monkeypatch.undo()
     sender.send(sender.hook(receiver.url))
     await eventually("the message", lambda: sender.count("delivered") == 1)
