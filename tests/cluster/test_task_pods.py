@@ -81,13 +81,13 @@ def test_without_a_server_they_wait_with_a_seed_too_and_start_with_the_newest_ve
 def test_one_that_gives_up_before_airflow_does_is_a_task_that_failed(pods: TaskPods, newest: str) -> None:
     """What --once-timeout in our values is for: pods of tasks have ``restartPolicy: Never``."""
     pods.server_is_away()
-    pod = pods.pod("impatient")
+    pod = pods.pod("gives-up")
     [once] = json.loads(json.dumps(pod["spec"]["initContainers"]))
     once["args"] = [*(word for word in once["args"] if "timeout" not in word), "--once-timeout=2"]
     pod["spec"]["initContainers"] = [once]
     pods.start(pod)
-    pods.kubectl("wait", "--for=jsonpath={.status.phase}=Failed", "pod/impatient", "--timeout=120s")
-    assert "Gave up after 2 s (--once-timeout)" in pods.kubectl("logs", "impatient", INIT_LOG)
+    pods.kubectl("wait", "--for=jsonpath={.status.phase}=Failed", "pod/gives-up", "--timeout=120s")
+    assert "Gave up after 2 s (--once-timeout)" in pods.kubectl("logs", "gives-up", INIT_LOG)
     pods.server_is_back()
 
 
