@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from charts import CHART, KUBERNETES, arguments, default, helm, pod, render, server, template
+from charts import CHART, KUBERNETES, arguments, default, helm, pod, refusal, render, server, template
 from dagferry_core import __version__
 from dagferry_server.auth.tokens import parse_tokens
 from dagferry_server.http.listeners import SHUTDOWN_SECONDS
@@ -71,13 +71,19 @@ def test_an_upgrade_of_the_chart_changes_nothing_that_can_never_change(chart: Pa
 
 @pytest.mark.parametrize(
     ("release", "name"),
-    [("dagferry", "dagferry"), ("a", "a-dagferry"), ("my-dagferry-2", "my-dagferry-2"), (LONGEST_RELEASE, "r" * 40)],
-)
+    [("dagferry", "dagferry"), ("a", "a-dagferry"), ("my-dagferry-2", "my-dagferry-2"), (LONGEST_RELEASE, "r" * 40),
+     ("my.dags", "my-dags-dagferry"), ("r" * 39 + ".a", "r" * 39)],
+)  # fmt: skip
 def test_names_are_made_of_the_release_s_name_and_are_never_too_long(release: str, name: str) -> None:
     found = render(release=release)
     assert {f"StatefulSet/{name}-server", f"Service/{name}-server", f"Service/{name}-server-admin"} <= found.keys()
     assert max(len(key.partition("/")[2]) for key in found) <= MAX_NAME
     assert len(f"{name}-server") + len(HASH) <= MAX_NAME  # a label of the pods
+
+
+def test_a_name_that_a_service_cannot_have_is_refused_with_what_to_set() -> None:
+    assert 'and "1a-dagferry-server" does not. Set fullnameOverride' in refusal({}, release="1a")
+    assert "Service/dags-server" in render({"fullnameOverride": "dags"}, release="1a")
 
 
 def test_two_releases_in_one_namespace_have_nothing_in_common() -> None:
@@ -108,7 +114,7 @@ def test_the_token_is_as_strong_as_the_server_s_own_and_only_its_hash_is_mounted
 
 
 def test_hostile_texts_stay_texts_in_the_files() -> None:
-    text = "a\"b\\c\n[x]\t<&>'\u2028é{{ .Release.Name }}"
+    text = "a\"b\\c\n[x]\t<&>'\u2028\x7f\x85é{{ .Release.Name }}"
     found = render({"deployments": [{"name": "prod", "webhooks": [{"url": text, text: 1}]}]})
     data = found["ConfigMap/dagferry-server-config"]["data"]["deployments.toml"]
     try:
@@ -116,6 +122,45 @@ def test_hostile_texts_stay_texts_in_the_files() -> None:
     except ModuleNotFoundError:  # Python 3.10
         import tomli as tomllib  # type: ignore[no-redef]
     assert tomllib.loads(data)["deployments"][0]["webhooks"] == [{"url": text, text: 1}]
+
+
+def test_texts_that_yaml_could_take_for_something_else_stay_texts() -> None:
+    values = {
+        "tokens": {"existingSecret": "1"}, "server": {"tlsSecret": "2"}, "serviceAccount": {"name": "3"},
+        "priorityClassName": "4", "persistence": {"storageClass": "5"}, "networkPolicy": {"uploadFrom": PEER},
+        "clusterIssuer": {"audience": "6: x #y"}, "rbac": {"create": True}, "astroCli": {"path": "/astro"},
+        "ingress": {"enabled": True, "host": "*.example.com", "className": "7", "tls": {"secretName": "8"}},
+        "publicUrl": "https://a.example.com/{b}", "route": {"enabled": True, "host": "9"},
+    }  # fmt: skip
+    found = render(values, release="true", namespace="10")
+    spec = pod(found, "StatefulSet/true-dagferry-server")
+    secrets = {volume["name"]: volume["secret"]["secretName"] for volume in spec["volumes"] if "secret" in volume}
+    assert secrets == {"tokens": "1", "tls": "2"}
+    assert (spec["serviceAccountName"], spec["priorityClassName"]) == ("3", "4")
+    assert found["ClusterRoleBinding/10-true-dagferry-server"]["subjects"][0]["name"] == "3"
+    claim = found["StatefulSet/true-dagferry-server"]["spec"]["volumeClaimTemplates"][0]
+    assert claim["spec"]["storageClassName"] == "5"
+    [source] = found["Pod/true-dagferry-test"]["spec"]["volumes"][0]["projected"]["sources"]
+    assert source["serviceAccountToken"]["audience"] == "6: x #y"
+    ingress = found["Ingress/true-dagferry-server"]["spec"]
+    assert ingress["ingressClassName"] == "7"
+    assert ingress["tls"] == [{"hosts": ["*.example.com"], "secretName": "8"}]
+    assert ingress["rules"][0]["host"] == "*.example.com"
+    assert found["Route/true-dagferry-server"]["spec"]["host"] == "9"
+    assert "--public-url=https://a.example.com/{b}" in spec["containers"][0]["args"]
+    assert {document["metadata"].get("namespace") for document in found.values()} == {"10", None}
+    for document in found.values():
+        assert document["metadata"]["labels"]["app.kubernetes.io/instance"] == "true"
+
+
+def test_a_number_of_bytes_is_written_in_full() -> None:
+    assert "--max-store-bytes=10737418240" in arguments(render({"server": {"maxStoreBytes": 10737418240}}))
+
+
+def test_null_in_a_deployment_is_a_setting_that_is_not_there() -> None:
+    found = render({"deployments": [{"name": "prod", "tiers": None}]})
+    data = found["ConfigMap/dagferry-server-config"]["data"]["deployments.toml"]
+    assert data == default()["ConfigMap/dagferry-server-config"]["data"]["deployments.toml"]
 
 
 def test_the_server_has_time_to_finish_what_it_receives_and_to_start() -> None:

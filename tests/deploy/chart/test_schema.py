@@ -17,8 +17,16 @@ SCHEMA = json.loads((CHART / "values.schema.json").read_text())
 VALUES = yaml.safe_load((CHART / "values.yaml").read_text())
 FOR_PARENTS = {"global", "enabled"}
 """What Helm itself and charts that depend on this one add."""
+EMPTY: tuple[object, ...] = ("", [], {}, None)
 PEER = [{"podSelector": {}}]
 SUBJECT = {"sub": "system:serviceaccount:ci:job"}
+ISSUER = {
+    "name": "cluster",
+    "kind": "generic",
+    "issuer": "https://a.example.com",
+    "audience": "dagferry",
+    "rules": [{"claims": SUBJECT, "scopes": ["deploy"], "deployments": ["prod"]}],
+}
 
 
 def mappings(schema: Any) -> Iterator[dict[str, Any]]:
@@ -31,6 +39,16 @@ def mappings(schema: Any) -> Iterator[dict[str, Any]]:
     elif isinstance(schema, list):
         for part in schema:
             yield from mappings(part)
+
+
+def sections(
+    values: Mapping[str, Any], schema: Mapping[str, Any], path: str = ""
+) -> Iterator[tuple[str, Mapping[str, Any], Mapping[str, Any]]]:
+    """All mappings of the default values whose keys the schema knows, with their part of the schema."""
+    yield path, values, schema
+    for key, value in values.items():
+        if "properties" in schema["properties"][key] and isinstance(value, dict) and value:
+            yield from sections(value, schema["properties"][key], f"{path}.{key}")
 
 
 def known(values: Mapping[str, Any], schema: Mapping[str, Any], path: str = "") -> None:
@@ -48,6 +66,17 @@ def test_it_has_every_value_and_no_other() -> None:
 def test_a_misspelled_value_is_refused_wherever_we_know_the_values() -> None:
     for part in mappings(SCHEMA):
         assert part.get("additionalProperties") is False or "name" in part.get("required", []), part
+
+
+def test_a_value_that_is_set_by_default_cannot_be_taken_away() -> None:
+    """A value of null takes one away: without ``networkPolicy.enabled`` there would silently be no NetworkPolicy."""
+    for path, values, schema in sections(VALUES, SCHEMA):
+        assert set(schema.get("required", [])) == {key for key, value in values.items() if value not in EMPTY}, path
+
+
+def test_a_name_that_the_chart_keeps_for_itself_is_free_where_it_does_not_use_it() -> None:
+    values = {"deployments": [{"name": "helm-test"}], "issuers": [ISSUER], "clusterIssuer": {"enabled": False}}
+    assert "Pod/dagferry-test" not in render(values)
 
 
 def test_a_deployment_has_the_settings_of_the_server() -> None:
@@ -88,6 +117,20 @@ def test_an_issuer_and_a_rule_have_the_keys_of_the_server() -> None:
         ({"astroCli": {"path": "astro"}}, "/astroCli/path"),
         ({"openshift": "true"}, "/openshift"),
         ({"annotations": {"a": 1}}, "/annotations/a"),
+        ({"image": {"registry": "a: b"}}, "/image/registry"),
+        ({"image": {"tag": "-a"}}, "/image/tag"),
+        ({"fullnameOverride": "a.b"}, "/fullnameOverride"),
+        ({"fullnameOverride": "1a"}, "/fullnameOverride"),
+        ({"publicUrl": "https://a #b"}, "/publicUrl"),
+        ({"extraEnv": [{"name": "A", "value": 1}]}, "/extraEnv/0/value"),
+        ({"deployments": [{"name": "prod", "max-expanded-bytes": ""}]}, "max-expanded-bytes"),
+        ({"deploymentDefaults": {"max-expanded-bytes": "1.5"}}, "max-expanded-bytes"),
+        ({"server": {"maxStoreBytes": "1.5"}}, "maxStoreBytes"),
+        ({"deployments": [{"name": "prod", "max-files": 400001}]}, "max-files"),
+        ({"deployments": [{"name": "prod", "disabled": ""}]}, "disabled"),
+        ({"networkPolicy": {"enabled": None}}, "/networkPolicy': missing property 'enabled'"),
+        ({"persistence": {"retain": None}}, "/persistence': missing property 'retain'"),
+        ({"server": None}, "missing property 'server'"),
     ],
     ids=str,
 )
@@ -105,6 +148,9 @@ def test_a_wrong_value_is_refused_and_named(values: dict[str, Any], why: str) ->
         ({"httpRoute": {"enabled": True, "parentRefs": [{"name": "a"}]}}, "With httpRoute.enabled the NetworkPolicy"),
         ({"service": {"type": "NodePort"}}, "With service.type=NodePort the NetworkPolicy must say where requests"),
         ({"astroCli": {"path": "/astro"}}, "astroCli.path needs publicUrl, or ingress.host"),
+        ({"deployments": [{"name": "a"}, {"name": "b"}, {"name": "a"}]}, 'deployments has "a" twice'),
+        ({"deployments": [{"name": "helm-test"}]}, "`helm test` deploys to it and deletes it"),
+        ({"issuers": [ISSUER]}, 'issuers must not have the name "cluster"'),
     ],
     ids=str,
 )

@@ -1,7 +1,7 @@
 {{/* The first part of all names. Short enough for the StatefulSet's pods, whose labels contain it and a hash. */}}
 {{- define "dagferry.base" -}}
 {{- $name := .Values.fullnameOverride | default (contains .Chart.Name .Release.Name | ternary .Release.Name (printf "%s-%s" .Release.Name .Chart.Name)) -}}
-{{- $name | trunc 40 | trimSuffix "-" -}}
+{{- $name | replace "." "-" | trunc 40 | trimSuffix "-" -}}
 {{- end }}
 
 {{- define "dagferry.server" -}}
@@ -19,7 +19,7 @@
 {{/* The labels of a component's pods that its Service and its NetworkPolicy select. They can never change. */}}
 {{- define "dagferry.selector" -}}
 app.kubernetes.io/name: dagferry-{{ index . 1 }}
-app.kubernetes.io/instance: {{ (index . 0).Release.Name }}
+app.kubernetes.io/instance: {{ (index . 0).Release.Name | quote }}
 {{- end }}
 
 {{/* The metadata of an object: (dict "root" ROOT "name" NAME), and if wanted "component", "labels", "annotations". */}}
@@ -27,8 +27,8 @@ app.kubernetes.io/instance: {{ (index . 0).Release.Name }}
 {{- $chart := .root.Chart -}}
 {{- $own := include "dagferry.selector" (list .root (.component | default "server")) | fromYaml -}}
 {{- $common := dict "app.kubernetes.io/version" $chart.AppVersion "app.kubernetes.io/part-of" "dagferry" "app.kubernetes.io/managed-by" .root.Release.Service "helm.sh/chart" (printf "%s-%s" $chart.Name $chart.Version | replace "+" "_") -}}
-name: {{ .name }}
-namespace: {{ .root.Release.Namespace }}
+name: {{ .name | quote }}
+namespace: {{ .root.Release.Namespace | quote }}
 labels:
   {{- merge $own $common (.labels | default dict) .root.Values.labels | toYaml | nindent 2 }}
 {{- with merge (dict) (.annotations | default dict) .root.Values.annotations }}
@@ -43,19 +43,22 @@ annotations:
 {{- end -}}
 {{- end }}
 
-{{/* A value in TOML, on one line: a mapping becomes an inline table. */}}
+{{/* A value in TOML, on one line: a mapping becomes an inline table, without what is null. */}}
 {{- define "dagferry.toml" -}}
 {{- $parts := list -}}
 {{- if kindIs "map" . -}}
   {{- range $key, $value := . -}}
-    {{- $parts = append $parts (printf "%s = %s" (regexMatch "^[A-Za-z0-9_-]+$" $key | ternary $key (toJson $key)) (include "dagferry.toml" $value)) -}}
+    {{- if not (kindIs "invalid" $value) -}}
+      {{- $parts = append $parts (printf "%s = %s" (regexMatch "^[A-Za-z0-9_-]+$" $key | ternary $key (include "dagferry.toml" $key)) (include "dagferry.toml" $value)) -}}
+    {{- end -}}
   {{- end -}}
   {{- print "{ " (join ", " $parts) " }" -}}
 {{- else if kindIs "slice" . -}}
   {{- range . -}}{{- $parts = append $parts (include "dagferry.toml" .) -}}{{- end -}}
   {{- print "[" (join ", " $parts) "]" -}}
 {{- else -}}
-  {{- toJson . -}}
+  {{- /* JSON, but for two characters that TOML or YAML do not take as they are. */ -}}
+  {{- toJson . | replace "\u007f" "\\u007f" | replace "\u0085" "\\u0085" -}}
 {{- end -}}
 {{- end }}
 
