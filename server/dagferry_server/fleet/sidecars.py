@@ -5,6 +5,7 @@ are two. Ages are on a monotonic clock, so a wrong clock makes no pod older or y
 """
 
 import logging
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -52,10 +53,11 @@ class Offer(NamedTuple):
 
 
 class Ended(NamedTuple):
-    """A sidecar that deregistered: its component, and when, on the monotonic clock."""
+    """A sidecar that deregistered: its component, when, and when it had come, on the monotonic clock."""
 
     component: str
     at: float
+    came: float = -math.inf
 
 
 class Sidecar:
@@ -126,7 +128,7 @@ class Sidecars:
         if report.deregister:
             self._log(logging.INFO, "Sidecar deregistered", report)
             if sidecar:
-                self.ended = (*self.ended[-MAX_ENDED + 1 :], Ended(sidecar.component, now))
+                self.ended = (*self.ended[-MAX_ENDED + 1 :], Ended(sidecar.component, now, sidecar.first_seen))
                 self._changed(now)
             return None
         before = _shown(sidecar) if sidecar else None

@@ -7,7 +7,7 @@ this version of this log, and afterwards it reported it as live, without an erro
 - ``UNKNOWN``: the newest deploy cannot be read, not every pod can have been heard yet, or no pod is known.
 - ``DEGRADED``: a pod reports an error, vanished, claims a version that this log does not have, or lacks a deploy for
   longer than ``converge_seconds``; or there are fewer pods of a component than expected, with those that deregistered
-  within ``converge_seconds`` and are probably being replaced.
+  within ``converge_seconds`` and were not replaced since.
 - ``DEPLOYING``: some pods lack the newest deploy, or are being replaced, none for longer than that.
 
 Ages are on a monotonic clock. What changes because time passes, changes at ``valid_until``.
@@ -117,9 +117,10 @@ def judge(facts: Facts, sidecars: Iterable[Sidecar], now: float) -> Status:
     ended = [one for one in facts.ended if one.at + facts.converge_seconds > now]
     if facts.expected:
         moments += [one.at + facts.converge_seconds for one in ended]
-    replaced = Counter(one.component for one in ended)
+    known = list(sidecars)
+    replaced = _replaced(known, ended)
     pods, late = [], []
-    for sidecar in sidecars:
+    for sidecar in known:
         state = _state_of(sidecar, facts, current, now)
         lacks_since = _lacks_since(sidecar, facts, current)
         pod = Pod(
@@ -144,6 +145,21 @@ def judge(facts: Facts, sidecars: Iterable[Sidecar], now: float) -> Status:
     late.sort()
     valid_until = min((moment for moment in moments if moment > now), default=math.inf)
     return Status(*_judged(facts, pods, late, replaced, now), tuple(pods), valid_until)
+
+
+def _replaced(known: Sequence[Sidecar], ended: Sequence[Ended]) -> Mapping[str, int]:
+    """Return how many pods of each component are probably on their way, because as many have ``ended``.
+
+    Each that came since the first of them ended is a replacement that is here, also if it has ended again: else one
+    container that restarts would hide that another pod never comes.
+    """
+    began: dict[str, float] = {}
+    for one in ended:
+        began.setdefault(one.component, one.at)
+    came = [(pod.component, pod.first_seen) for pod in known] + [(one.component, one.came) for one in ended]
+    return Counter(one.component for one in ended) - Counter(
+        component for component, at in came if at > began.get(component, math.inf)
+    )
 
 
 def _state_of(sidecar: Sidecar, facts: Facts, current: Offer | None, now: float) -> PodState:

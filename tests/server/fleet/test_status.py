@@ -239,6 +239,30 @@ BROKEN: Mapping[str, tuple[list[Sidecar], Mapping[str, object], State, str]] = {
         State.DEGRADED,
         "1 of 2 expected pods of worker is there.",
     ),
+    "fewer than expected, of which one never came, while the container of another restarted": (
+        [sidecar(first_seen=NOW - 5)],
+        {"expected": {"worker": 2}, "ended": (Ended("worker", NOW - 10),)},
+        State.DEGRADED,
+        "1 of 2 expected pods of worker is there.",
+    ),
+    "fewer than expected, of which one never came, while another ends again and again": (
+        [sidecar()],
+        {"expected": {"worker": 3}, "ended": (Ended("worker", NOW - 30), Ended("worker", NOW - 10, NOW - 20))},
+        State.DEGRADED,
+        "1 of 3 expected pods of worker is there.",
+    ),
+    "fewer than expected, because one ended after another was replaced": (
+        [sidecar(first_seen=NOW - 20)],
+        {"expected": {"worker": 2}, "ended": (Ended("worker", NOW - 30), Ended("worker", NOW - 10))},
+        State.DEPLOYING,
+        "1 of 2 expected pods of worker is there; others have ended only just.",
+    ),
+    "fewer than expected, because one ended while a pod of another component came": (
+        [sidecar(), sidecar("scheduler", component="scheduler", first_seen=NOW - 5)],
+        {"expected": {"worker": 2}, "ended": (Ended("worker", NOW - 10),)},
+        State.DEPLOYING,
+        "1 of 2 expected pods of worker is there; others have ended only just.",
+    ),
     "a pod behind for too long, while another is replaced": (
         [sidecar(live=V2)],
         {**late, "expected": {"worker": 2}, "ended": (Ended("worker", NOW - 1),)},
