@@ -3,6 +3,7 @@
 Only what concerns Dagferry. Helm is not needed, and nothing is rendered: templates in the values stay as they are.
 """
 
+import json
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,6 +13,8 @@ from dagferry_core.errors import SetupError
 
 MAX_VALUES_BYTES = 2_000_000
 """The size of a values file; the chart's own has 150 KB."""
+MAX_NODES = 200_000
+"""How many mappings, lists and scalars values may have with every alias written out; the chart's own have 1,300."""
 OWN_INIT_CONTAINERS = {"workers": (1, 19), "task-pods": (1, 21)}
 """The first chart in which these have init containers of their own, in ``workers.celery`` and ``workers.kubernetes``.
 1.19 and 1.20 take both keys without a word, and use the first only."""
@@ -68,7 +71,7 @@ def _read(path: str) -> dict[str, Any]:
         if len(text) > MAX_VALUES_BYTES:
             raise SetupError(f"--values={path}: it is larger than {MAX_VALUES_BYTES} bytes.", "Give a values file.")
         found = yaml.safe_load(text)
-    except (OSError, UnicodeError, RecursionError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:  # ValueError: no UTF-8, no date, no number
         reason = " ".join(str(error).split())
         raise SetupError(f"--values={path} cannot be read: {reason}.", "Give a values file, as for helm -f.") from error
     if found is None:
@@ -77,7 +80,23 @@ def _read(path: str) -> dict[str, Any]:
         raise SetupError(
             f"--values={path} has no values for a chart.", "Give what you give to helm -f, not what Helm renders."
         )
+    if not _is_bounded(found):
+        message = f"--values={path}: with all aliases written out it has more than {MAX_NODES} parts."
+        raise SetupError(message, "Give a values file.")
     return found
+
+
+def _is_bounded(values: Any) -> bool:
+    """Return whether values are small, although an alias may contain itself, or many others."""
+    left, nodes = [values], 0
+    while left and nodes <= MAX_NODES:
+        part = left.pop()
+        nodes += 1
+        if isinstance(part, dict):
+            left.extend(part.values())
+        elif isinstance(part, list):
+            left.extend(part)
+    return nodes <= MAX_NODES
 
 
 def _merge(below: Any, above: Any) -> Any:
@@ -107,13 +126,12 @@ class Setup:
         self._values = values
         self.version = version
         self.executor = str(self.get("executor") or "CeleryExecutor")
-        airflow = re.match(r"\d+", str(self.get("airflowVersion") or self.get("defaultAirflowTag") or ""))
+        airflow = re.match(r"\d{1,2}(?!\d)", str(self.get("airflowVersion") or self.get("defaultAirflowTag") or ""))
         is_3 = int(airflow[0]) >= 3 if airflow else version is None or version >= FIRST_WITH_AIRFLOW_3  # noqa: PLR2004
         self.airflow = 3 if is_3 else 2
         enabled = self.get("dagProcessor.enabled")
         self.has_processor = is_3 if enabled is None else bool(enabled)
-        bundles = self.get("config.dag_processor.dag_bundle_config_list"), self.get("dagProcessor.dagBundleConfigList")
-        self.has_bundle = _BUNDLE in f"{bundles}"
+        self.has_bundle = _BUNDLE in str(self._bundles())
 
     def get(self, path: str) -> Any:
         """Return the value at a path such as ``config.core``; ``None`` if there is none."""
@@ -121,6 +139,36 @@ class Setup:
         for key in path.split("."):
             found = found.get(key) if isinstance(found, Mapping) else None
         return found
+
+    def variable(self, name: str) -> dict[str, str]:
+        """Return the values of one of Airflow's environment variables, which win over ``config``, by where each is.
+
+        The first is that of every component, if there is one.
+        """
+        parts = (*_KEYS.values(), "workers", *(f"workers.{part}" for part in _PARTS.values()))
+        keys = ("env", *(f"{part}.env" for part in parts))
+        found = {key: value for key in keys if (value := _env(_listed(self.get(key))).get(name))}
+        # A text, and maybe a template.
+        extra = re.search(rf"name:\s*[\"']?{name}[\"']?\s+value:\s*[\"']?([^\s\"']+)", str(self.get("extraEnv")))
+        return {"extraEnv": extra[1], **found} if extra else found
+
+    def bundles(self) -> list[Mapping[str, Any]]:
+        """Return the DAG bundles that Airflow 3 is told to use; none if it is not, or by a template."""
+        given = self._bundles()
+        if isinstance(given, str):
+            try:
+                given = json.loads(given)
+            except ValueError:
+                return []
+        return [each for each in _listed(given) if isinstance(each, Mapping)]
+
+    def _bundles(self) -> Any:
+        name = "dag_bundle_config_list"
+        if found := self.variable(f"AIRFLOW__DAG_PROCESSOR__{name.upper()}"):
+            return next(iter(found.values()))
+        configured = self.get(f"config.dag_processor.{name}")
+        by_chart = not configured or f'"{name}"' in str(configured)  # the chart's own default, a template
+        return self.get("dagProcessor.dagBundleConfigList") if by_chart else configured
 
     def mounts(self) -> list[Mapping[str, Any]]:
         """Return what Airflow's own containers mount, in every component or in one."""

@@ -4,7 +4,7 @@ Each check looks at one thing and depends on no other, so all faults are found a
 sidecar refuse themselves is not checked here.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from dagferry_client.airflow_chart import COMPONENTS, OWN_INIT_CONTAINERS, Ours, Pod, Setup
@@ -13,6 +13,7 @@ from dagferry_client.doctor import Check
 NAMES = ("chart", "folder", *COMPONENTS)
 """Every check, in its order."""
 _CURRENT = "current"
+_FOLDER = "AIRFLOW__CORE__DAGS_FOLDER"
 _SAME = ("--server", "--deployment", "--root", "--when-empty", "--seed")
 """The settings that the init container and the sidecar of a pod must share."""
 _ONCE_SECONDS, _QUEUED_SECONDS = 300, 600
@@ -55,14 +56,36 @@ def _folder(setup: Setup) -> Check:
         message = "These values have neither a sidecar nor the DAG bundle."
         return Check("folder", "failed", message, "Give deploy/airflow/sidecar.yaml or bundle.yaml first, with -f.")
     root = _root(followers[0])
-    folder = str(setup.get("config.core.dags_folder") or "").rstrip("/")
     published = f"{root}/{_CURRENT}"
-    if not f"{folder}/".startswith(f"{published}/"):
+    variables = setup.variable(_FOLDER)
+    for key, value in variables.items():
+        if not _is_in(value, published):
+            message = f"{key} sets {_FOLDER} to {value}, but the sidecar publishes to {published}."
+            return Check("folder", "failed", message, "Leave it out: config.core.dags_folder is enough.")
+    everywhere = variables.get("env") or variables.get("extraEnv")
+    folder = str(everywhere or setup.get("config.core.dags_folder") or "").rstrip("/")
+    if not _is_in(folder, published):
         reads = folder or "the chart's default folder"
         message = f"Airflow reads {reads}, but the sidecar publishes to {published}."
         return Check("folder", "failed", message, f"Set config.core.dags_folder to {published}.")
+    bundles = setup.bundles() if setup.airflow >= 3 else []  # noqa: PLR2004
+    if bundles and not any(_is_of_folder(bundle, published) for bundle in bundles):
+        names = ", ".join(str(bundle.get("name")) for bundle in bundles)
+        message = f"Airflow reads nothing but its DAG bundles ({names}), and none of them is {published}."
+        return Check("folder", "failed", message, "Leave dag_bundle_config_list and dagBundleConfigList out.")
     fine = Check("folder", "ok", f"Airflow reads {folder}, which the sidecar publishes.", "")
     return next(_mounting(setup, followers, root, folder), fine)
+
+
+def _is_in(folder: str, published: str) -> bool:
+    return f"{folder}/".startswith(f"{published}/")
+
+
+def _is_of_folder(bundle: Mapping[str, Any], published: str) -> bool:
+    """Return whether a DAG bundle is of the folder that the sidecar publishes: without a path it is dags_folder."""
+    given = bundle.get("kwargs")
+    path = given.get("path") if isinstance(given, Mapping) else None
+    return "LocalDagBundle" in str(bundle.get("classpath")) and (path is None or _is_in(str(path), published))
 
 
 def _mounting(setup: Setup, followers: list[Ours], root: str, folder: str) -> Iterator[Check]:

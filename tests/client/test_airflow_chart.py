@@ -11,6 +11,11 @@ ONCE = {"name": "dagferry-once", "image": "x", "args": ["--root=/dags", "--once"
 FOLLOWER = {"name": "dagferry-sidecar", "image": "x", "restartPolicy": "Always", "args": ["--root", "/dags"]}
 
 
+BOMB = "a0: &a0 {x: y}\n" + "".join(
+    f"a{level}: &a{level} [{', '.join([f'*a{level - 1}'] * 10)}]\n" for level in range(1, 30)
+)
+
+
 def names(setup: Setup, component: str) -> list[list[str]]:
     return [[ours.name for ours in pod.init] for pod in setup.pods(component)]
 
@@ -36,6 +41,10 @@ def test_files_are_merged_as_helm_merges_them(tmp_path) -> None:
         ("apiVersion: v1\nkind: Pod", "not what Helm renders"),
         ("a: !!python/name:os.system ''", "cannot be read: could not determine a constructor"),
         ("\udcff", "cannot be read"),
+        ("a: 2024-99-99", "cannot be read: month must be"),
+        ("a: !!int x", "cannot be read: invalid literal"),
+        ("a: &a {b: *a}", "more than 200000 parts"),
+        (BOMB, "more than 200000 parts"),
     ],
 )
 def test_a_file_that_has_no_values_is_named(tmp_path, text, said) -> None:
@@ -69,6 +78,7 @@ def test_versions_are_read_as_helm_prints_them() -> None:
         ({}, None, 3, True),
         ({}, (1, 22), 3, True),
         ({}, (1, 16), 2, False),
+        ({"defaultAirflowTag": "20240101-abc"}, (1, 16), 2, False),
         ({"airflowVersion": "2.11.2"}, (1, 21), 2, False),
         ({"defaultAirflowTag": "2.11.2-python3.11"}, (1, 21), 2, False),
         ({"airflowVersion": "2.11.2", "dagProcessor": {"enabled": True}}, (1, 21), 2, True),

@@ -73,6 +73,32 @@ def no_folder(values: Values) -> None:
     del values["config"]["core"]["dags_folder"]
 
 
+def folder_by_variable(values: Values) -> None:
+    values["env"] = [{"name": "AIRFLOW__CORE__DAGS_FOLDER", "value": "/opt/airflow/dags"}]
+
+
+def folder_by_variable_of_one(values: Values) -> None:
+    values["workers"]["env"] = [{"name": "AIRFLOW__CORE__DAGS_FOLDER", "value": "/opt/airflow/dags"}]
+
+
+def folder_by_text(values: Values) -> None:
+    values["extraEnv"] = "- name: 'AIRFLOW__CORE__DAGS_FOLDER'\n  value: \"/opt/airflow/dags\"\n"
+
+
+def bundle_of_git(values: Values) -> None:
+    values["dagProcessor"]["dagBundleConfigList"] = [{"name": "git", "classpath": "a.GitDagBundle", "kwargs": {}}]
+
+
+def bundle_of_another_folder(values: Values) -> None:
+    text = '[{"name": "local", "classpath": "a.LocalDagBundle", "kwargs": {"path": "/opt/airflow/dags"}}]'
+    values["config"]["dag_processor"]["dag_bundle_config_list"] = text
+
+
+def bundle_by_variable(values: Values) -> None:
+    text = '[{"name": "git", "classpath": "a.GitDagBundle"}]'
+    values["env"] = [{"name": "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST", "value": text}]
+
+
 def root_itself(values: Values) -> None:
     values["config"]["core"]["dags_folder"] = "/dags"
 
@@ -185,6 +211,12 @@ FAULTS: list[tuple[Callable[[Values], None], str, str, str]] = [
         "failed",
         "Airflow reads the chart's default folder, but the sidecar publishes to /dags/current",
     ),
+    (folder_by_variable, "folder", "failed", "env sets AIRFLOW__CORE__DAGS_FOLDER to /opt/airflow/dags, but"),
+    (folder_by_variable_of_one, "folder", "failed", "workers.env sets AIRFLOW__CORE__DAGS_FOLDER to"),
+    (folder_by_text, "folder", "failed", "extraEnv sets AIRFLOW__CORE__DAGS_FOLDER to /opt/airflow/dags, but"),
+    (bundle_of_git, "folder", "failed", "its DAG bundles (git), and none of them is /dags/current"),
+    (bundle_of_another_folder, "folder", "failed", "its DAG bundles (local), and none of them is /dags/current"),
+    (bundle_by_variable, "folder", "failed", "its DAG bundles (git), and none of them is /dags/current"),
     (root_itself, "folder", "failed", "Airflow reads /dags, but"),
     (no_mount, "folder", "failed", "does not mount the volume at /dags"),
     (sub_path, "folder", "failed", "subPath, so it never sees a deploy"),
@@ -243,6 +275,19 @@ def unshared(part: Any) -> Any:
     if isinstance(part, dict):
         return {key: unshared(value) for key, value in part.items()}
     return [unshared(value) for value in part] if isinstance(part, list) else copy.copy(part)
+
+
+def test_a_variable_and_bundles_that_are_of_the_published_folder_are_fine() -> None:
+    local = {"name": "dags-folder", "classpath": "airflow.dag_processing.bundles.local.LocalDagBundle", "kwargs": {}}
+    values = unshared(shipped("sidecar.yaml", executor="CeleryExecutor"))
+    values["dagProcessor"]["dagBundleConfigList"] = [local]  # the chart's own, as `helm get values --all` has them
+    values["config"]["dag_processor"]["dag_bundle_config_list"] = '{{ include "dag_bundle_config_list" . }}'
+    assert states(values)["folder"][0] == "ok"
+    below = {**local, "kwargs": {"path": "/dags/current/team"}}
+    values["dagProcessor"]["dagBundleConfigList"] = [{"name": "git", "classpath": "a.GitDagBundle"}, below]
+    del values["config"]["core"]["dags_folder"]
+    values["env"] = [{"name": "AIRFLOW__CORE__DAGS_FOLDER", "value": "/dags/current"}]
+    assert states(values)["folder"] == ("ok", "Airflow reads /dags/current, which the sidecar publishes.")
 
 
 def test_values_that_have_nothing_of_ours() -> None:
