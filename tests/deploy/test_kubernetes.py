@@ -127,6 +127,11 @@ def test_the_servers_pieces_find_each_other() -> None:
         assert f"--server=http://dagferry-server:{ports['http']}" in container["args"]
 
 
+def test_a_server_that_does_not_start_is_replaced_when_its_manifest_is_mended() -> None:
+    """With ``OrderedReady`` the controller would wait for the broken pod to get ready, for ever."""
+    assert SERVER["StatefulSet"]["spec"]["podManagementPolicy"] == "Parallel"
+
+
 def test_only_pods_of_the_namespace_with_a_label_reach_the_upload() -> None:
     assert set(SERVER["NetworkPolicy"]["spec"]["policyTypes"]) == {"Ingress", "Egress"}
     [admitted] = [

@@ -163,6 +163,11 @@ def test_null_in_a_deployment_is_a_setting_that_is_not_there() -> None:
     assert data == default()["ConfigMap/dagferry-server-config"]["data"]["deployments.toml"]
 
 
+def test_a_pod_that_does_not_start_is_replaced_by_the_upgrade_that_mends_it() -> None:
+    """With ``OrderedReady`` the controller would wait for the broken pod to get ready, for ever."""
+    assert default()["StatefulSet/dagferry-server"]["spec"]["podManagementPolicy"] == "Parallel"
+
+
 def test_the_server_has_time_to_finish_what_it_receives_and_to_start() -> None:
     assert pod(default())["terminationGracePeriodSeconds"] > SHUTDOWN_SECONDS
     probe = server(default())["startupProbe"]
