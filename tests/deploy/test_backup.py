@@ -26,6 +26,8 @@ PODS = {
 PAGE = (HOME / "docs" / "how-to" / "back-up-and-restore.md").read_text()
 SERVER = next(d for d in documents(KUBERNETES / "server.yaml") if d["kind"] == "StatefulSet")
 ANSWER_SECONDS = 60
+REPLACED = "replaced-20260104T000000Z"
+"""What restore.yaml leaves, which is newer than any copy by its name."""
 WHILE_BUSY = 3
 """Backups of a server that gets deploys all the time."""
 DEPLOYING_TAR = """#!/bin/sh
@@ -34,6 +36,17 @@ DEPLOYING_TAR = """#!/bin/sh
 if [ "$1" = -x ] && [ ! -e {folder}/deployed ]; then
   curl --fail-with-body -sS -F dags.tar.gz=@{folder}/dags.tar.gz {url}/prod/dags/upload >{folder}/deployed || exit 9
 fi
+"""
+FAILING_TAR = """#!/bin/sh
+# Reports, as for a file that cannot be read, that not all is in the archive.
+{tar} "$@" || exit
+if [ "$1" = -c ]; then exit 2; fi
+"""
+FAILING_MV = """#!/bin/sh
+# Moves one of all that it is given, and then has no room.
+{mv} "$1" "$2" "$3" || exit
+echo "mv: No space left on device" >&2
+exit 1
 """
 KEPT = 12
 """Deploys whose bundles retention leaves: more than a server takes while the entries are copied."""
@@ -66,6 +79,15 @@ def start(name: str, data: Path, backup: Path, **environment: str) -> "subproces
         check=False,
         timeout=ANSWER_SECONDS,
     )
+
+
+def instead_of(program: str, text: str, folder: Path) -> str:
+    """A PATH in which a script stands in for a program."""
+    path = folder / "bin" / program
+    path.parent.mkdir()
+    path.write_text(text.format(**{program: shutil.which(program)}))
+    path.chmod(0o755)
+    return f"{path.parent}:{os.environ['PATH']}"
 
 
 def copies(backup: Path) -> list[Path]:
@@ -177,14 +199,30 @@ def test_a_deploy_between_entries_and_bundles_does_no_harm(serve: Any, backup: P
 def test_the_newest_copies_stay_and_what_an_aborted_run_left_goes(serve: Any, backup: Path) -> None:
     server: Server = serve("--deployments", "prod")
     server.deploy({"dag.py": b"1"}, "prod")
-    for name in ("20260101T000000Z", "20260102T000000Z", "20260103T000000Z", "20260104T000000Z.part", "replaced-1"):
+    for name in ("20260101T000000Z", "20260102T000000Z", "20260103T000000Z", "20260104T000000Z.part", REPLACED):
         (backup / name).mkdir()
     ended = start("backup", server.data, backup)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert "0 problems" in ended.stdout
     assert [path.name for path in copies(backup)][:2] == ["20260102T000000Z", "20260103T000000Z"]
     assert len(copies(backup)) == 3
-    assert {path.name for path in backup.iterdir()} - {path.name for path in copies(backup)} == {"replaced-1"}
+    assert {path.name for path in backup.iterdir()} - {path.name for path in copies(backup)} == {REPLACED}
+
+
+@pytest.mark.slow
+def test_a_copy_for_which_not_all_could_be_read_is_none_and_old_copies_stay(
+    serve: Any, backup: Path, tmp_path: Path
+) -> None:
+    server: Server = serve("--deployments", "prod")
+    server.deploy({"dag.py": b"1"}, "prod")
+    (backup / "20260101T000000Z").mkdir()
+    ended = start("backup", server.data, backup, KEEP="1", PATH=instead_of("tar", FAILING_TAR, tmp_path))
+    assert ended.returncode == 1
+    assert "Not all files could be read." in ended.stderr
+    assert [path.name for path in copies(backup)] == ["20260101T000000Z"]
+    ended = start("backup", server.data, backup, KEEP="1")
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert list(backup.iterdir()) == copies(backup)
 
 
 @pytest.mark.slow
@@ -232,3 +270,37 @@ def test_nothing_is_touched_when_there_is_no_copy_or_a_damaged_one(serve: Any, b
     assert start("restore", server.data, backup).returncode == 6
     assert start("restore", server.data, backup, COPY="20260102T000000Z").returncode == 1
     assert sorted(server.data.rglob("*")) == before
+
+
+@pytest.mark.slow
+def test_nothing_is_restored_over_what_could_not_be_moved_away(serve: Any, backup: Path, tmp_path: Path) -> None:
+    """Else the store would be a mixture of both. Again with room, it is what was backed up, and nothing is lost."""
+    server: Server = serve("--deployments", "prod")
+    server.deploy({"dag.py": b"1"}, "prod")
+    assert start("backup", server.data, backup).returncode == 0
+    server.stop()
+    (server.data / "newer").mkdir()
+    there = sorted(path.name for path in server.data.iterdir())
+    ended = start("restore", server.data, backup, PATH=instead_of("mv", FAILING_MV, tmp_path))
+    assert ended.returncode == 1
+    assert "No space left on device" in ended.stderr
+    [replaced] = backup.glob("replaced-*")
+    [moved] = [path.name for path in replaced.iterdir()]
+    assert sorted([moved, *(path.name for path in server.data.iterdir())]) == there
+    replaced.rename(backup / "replaced-1")  # two within a second would have the same name
+    ended = start("restore", server.data, backup)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert not (server.data / "newer").exists()
+    assert sorted(path.name for each in backup.glob("replaced-*") for path in each.iterdir()) == there
+
+
+@pytest.mark.slow
+def test_nothing_is_restored_while_the_server_runs(serve: Any, backup: Path) -> None:
+    server: Server = serve("--deployments", "prod")
+    version = server.deploy({"dag.py": b"1"}, "prod")["version"]
+    assert start("backup", server.data, backup).returncode == 0
+    ended = start("restore", server.data, backup)
+    assert ended.returncode == 1
+    assert "The server runs: stop it first." in ended.stderr
+    assert list(backup.glob("replaced-*")) == []
+    assert server.current("prod")["version"] == version
