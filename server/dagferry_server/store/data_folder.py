@@ -23,7 +23,15 @@ from dagferry_core.limits import PIECE_BYTES
 from dagferry_gate.ruff import FOLDER_PREFIX
 from dagferry_server.errors import StoreAway, StoreInUse
 from dagferry_server.store.base import storage_errors
-from dagferry_server.store.files import TEMPORARY, make_folder, make_private, open_private, sweep, sync_folder
+from dagferry_server.store.files import (
+    PRIVATE_FOLDER,
+    TEMPORARY,
+    make_folder,
+    make_private,
+    open_private,
+    sweep,
+    sync_folder,
+)
 
 LOCK_NAME = ".lock"
 _NO_RIGHTS = {errno.EACCES, errno.EPERM}
@@ -41,7 +49,11 @@ class DataFolder:
         self.root = os.path.abspath(root)
         with storage_errors(f"Making the data folder {self.root}"):
             try:
+                is_ours = not os.path.isdir(self.root)
                 make_folder(self.root)
+                if is_ours:  # whoever shares the folder above it has not shared this one: without its setgid bit
+                    with contextlib.suppress(OSError):
+                        os.chmod(self.root, PRIVATE_FOLDER)
                 make_private(self.root)
                 self._lock = self._open_lock()
             except FileExistsError as error:
@@ -90,6 +102,7 @@ class DataFolder:
         with storage_errors(f"Preparing the scratch folder of {deployment}"):
             sweep(self.root)
             sync_folder(self.root)  # a run that was killed may not have done that
+            make_folder(os.path.join(self.root, deployment))
             make_folder(self._incoming(deployment))
             make_private(self._incoming(deployment))
             sweep(self._incoming(deployment))

@@ -71,8 +71,9 @@ def make_folder(path: str, mode: int = PRIVATE_FOLDER) -> None:
     parent = os.path.dirname(path)
     make_folder(parent, 0o777)
     os.mkdir(path, mode)
-    if _is_shared(parent):
-        os.chmod(path, stat.S_IMODE(os.stat(path).st_mode) | FOR_GROUP)
+    if mode == PRIVATE_FOLDER and _is_shared(parent):  # a parent is not ours to share
+        with contextlib.suppress(OSError):  # a volume with fixed modes, or systemd's RestrictSUIDSGID
+            os.chmod(path, stat.S_IMODE(os.stat(path).st_mode) | FOR_GROUP)
     sync_folder(parent)
 
 

@@ -130,14 +130,30 @@ def test_what_a_server_makes_in_a_setgid_folder_is_for_every_user_of_the_group(t
         assert path.stat().st_mode & 0o7777 == (0o2770 if path.is_dir() else 0o660), path
 
 
+@pytest.mark.usefixtures("_umask")
+def test_a_data_folder_that_a_server_makes_is_private_also_below_a_setgid_folder(tmp_path) -> None:
+    """Shared folders of people are setgid too, such as Debian's /var/local: their group is not to write the store."""
+    tmp_path.chmod(0o2775)
+    root = tmp_path / "parent" / "data"
+    for path in filled(root):
+        assert path.stat().st_mode & 0o7777 == (0o700 if path.is_dir() else 0o600), path
+    os.umask(umask := os.umask(0))
+    assert mode(root.parent) & 0o777 == 0o777 & ~umask, "a parent is as any other folder"
+
+
 def test_a_volume_that_refuses_modes_is_used_as_it_is(tmp_path, monkeypatch) -> None:
     def refuse(*_: object) -> None:
         raise PermissionError(1, "Operation not permitted")
 
-    tmp_path.chmod(0o777)
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open").chmod(0o777)
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared").chmod(0o2777)
     monkeypatch.setattr(os, "chmod", refuse)
-    assert filled(tmp_path)
-    assert mode(tmp_path) == 0o777
+    assert filled(tmp_path / "open")
+    assert mode(tmp_path / "open") == 0o777
+    assert filled(tmp_path / "shared")
+    assert filled(tmp_path / "shared" / "of-its-own")
 
 
 SHARED = (("--regid=0", "--groups=5000"), ("--regid=5000", "--clear-groups"))
