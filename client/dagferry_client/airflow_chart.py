@@ -153,7 +153,7 @@ class Setup:
         return {"extraEnv": extra[1], **found} if extra else found
 
     def bundles(self) -> list[Mapping[str, Any]]:
-        """Return the DAG bundles that Airflow 3 is told to use; none if it is not, or by a template."""
+        """Return the DAG bundles that Airflow 3 is to use; none if that is not said, or by a template."""
         given = self._bundles()
         if isinstance(given, str):
             try:

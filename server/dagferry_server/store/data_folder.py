@@ -51,7 +51,7 @@ class DataFolder:
             try:
                 is_ours = not os.path.isdir(self.root)
                 make_folder(self.root)
-                if is_ours:  # whoever shares the folder above it has not shared this one: without its setgid bit
+                if is_ours:  # a group that shares the folder above it does not share this one
                     with contextlib.suppress(OSError):
                         os.chmod(self.root, PRIVATE_FOLDER)
                 make_private(self.root)
