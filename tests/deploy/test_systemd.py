@@ -101,6 +101,14 @@ def test_airflow_has_the_settings_that_it_has_in_kubernetes() -> None:
     assert sorted(found) == sorted(expected)
 
 
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_that_cannot_start_yet_is_tried_again_and_again(name: str) -> None:
+    """By default systemd gives up after 5 starts within 10 s, which a command that ends at once has done in 6."""
+    unit_section, _, service_section = unit(f"dagferry-{name}.service").partition("[Service]")
+    assert "\nStartLimitIntervalSec=0\n" in unit_section, "systemd takes it from [Unit] alone"
+    assert "\nRestart=always\n" in service_section
+
+
 def test_the_server_has_time_to_finish_what_it_receives() -> None:
     assert int(values("dagferry-server.service", "TimeoutStopSec")[0]) > SHUTDOWN_SECONDS
 
