@@ -18,6 +18,7 @@ import deploys  # noqa: F401
 import fleet  # noqa: F401
 import pushes  # noqa: F401
 import starts  # noqa: F401
+import task_pods  # noqa: F401
 import uploads  # noqa: F401
 import waiting  # noqa: F401
 from measure import ROWS, WORK, machine

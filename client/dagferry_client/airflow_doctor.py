@@ -5,6 +5,7 @@ sidecar refuse themselves is not checked here.
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 from dagferry_client.airflow_chart import COMPONENTS, OWN_INIT_CONTAINERS, Ours, Pod, Setup
 from dagferry_client.doctor import Check
@@ -14,6 +15,9 @@ NAMES = ("chart", "folder", *COMPONENTS)
 _CURRENT = "current"
 _SAME = ("--server", "--deployment", "--root", "--when-empty", "--seed")
 """The settings that the init container and the sidecar of a pod must share."""
+_ONCE_SECONDS, _QUEUED_SECONDS = 300, 600
+"""How long --once tries and a task may be queued, where the values do not say: ``--once-timeout`` of the sidecar, and
+``scheduler.task_queued_timeout`` of Airflow, which then starts the task's pod anew, twice before the task fails."""
 _BESIDE = "Take it from deploy/airflow/sidecar.yaml: give that file first, with -f."
 
 
@@ -102,7 +106,8 @@ def _component(setup: Setup, name: str) -> Check:
         return _own_template(str(setup.get("podTemplate")))
     problems = (found for pod in setup.pods(name) for found in _problems(setup, name, pod))
     found = min(problems, key=lambda check: ("failed", "warning").index(check.state), default=None)
-    fine = "It starts with the newest version" + (", and keeps it." if name == "task-pods" else ", and follows.")
+    kept = ", and keeps it. Each asks the server at its start." if name == "task-pods" else ", and follows."
+    fine = f"It starts with the newest version{kept}"
     return found or Check(name, "ok", fine, "")
 
 
@@ -127,6 +132,7 @@ def _problems(setup: Setup, name: str, pod: Pod) -> Iterator[Check]:
         yield Check(name, "failed", message, "Set restartPolicy: Always, which makes it a sidecar.")
     if name == "task-pods":
         yield from _task_pod(name, pod, once, followers)
+        yield from _patience(setup, name, once)
         return
     if name == "triggerer":
         yield from _imports(setup, pod, followers)
@@ -148,6 +154,23 @@ def _task_pod(name: str, pod: Pod, once: list[Ours], followers: list[Ours]) -> I
     elif followers:
         message = f"{followers[0].name} swaps files under a task that runs."
         yield Check(name, "warning", message, "An init container with --once is enough: a task keeps its version.")
+
+
+def _patience(setup: Setup, name: str, once: list[Ours]) -> Iterator[Check]:
+    """Check that Airflow gives up first: the pod of a task is not restarted, so a failed init container fails it."""
+    queued = _seconds(setup.get("config.scheduler.task_queued_timeout"), _QUEUED_SECONDS)
+    for ours in once:
+        if (tries := _seconds(ours.flags.get("--once-timeout"), _ONCE_SECONDS)) <= queued:
+            message = f"A task fails while the server is away: {ours.name} gives up after {tries:g} s, before Airflow, "
+            message += f"which starts a pod that waits for {queued:g} s anew (task_queued_timeout)."
+            yield Check(name, "warning", message, "Give it --once-timeout=3600.")
+
+
+def _seconds(given: Any, otherwise: float) -> float:
+    try:
+        return float(given)
+    except (TypeError, ValueError):  # not given, or a template
+        return otherwise
 
 
 def _imports(setup: Setup, pod: Pod, followers: list[Ours]) -> Iterator[Check]:

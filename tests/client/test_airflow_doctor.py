@@ -160,6 +160,15 @@ def task_with_one_beside(values: Values) -> None:
     values["workers"]["kubernetes"]["extraContainers"] = [init(values)[1]]
 
 
+def task_that_gives_up(values: Values) -> None:
+    [once] = values["workers"]["kubernetes"]["extraInitContainers"]
+    once["args"] = [word for word in once["args"] if not word.startswith("--once-timeout")]
+
+
+def task_that_gives_up_before_a_patient_airflow(values: Values) -> None:
+    values["config"]["scheduler"]["task_queued_timeout"] = "3600.0"
+
+
 def own_template(values: Values) -> None:
     values["podTemplate"] = "apiVersion: v1\nkind: Pod\n"
 
@@ -208,6 +217,13 @@ FAULTS: list[tuple[Callable[[Values], None], str, str, str]] = [
     (task_without, "task-pods", "failed", "has no init container with --once"),
     (task_followed, "task-pods", "warning", "swaps files under a task that runs"),
     (task_with_one_beside, "task-pods", "failed", "the pod of a finished task stays"),
+    (
+        task_that_gives_up,
+        "task-pods",
+        "warning",
+        "gives up after 300 s, before Airflow, which starts a pod that waits for 600",
+    ),
+    (task_that_gives_up_before_a_patient_airflow, "task-pods", "warning", "after 3600 s, before Airflow"),
     (own_template, "task-pods", "failed", "The chart uses podTemplate as it is"),
 ]
 

@@ -1,25 +1,30 @@
 """Process 1 of a cluster's namespaces: it starts everything, collects what ends, and when it ends, all of it ends.
 
     python -m cluster.inside FOLDER LISTENING
+    python -m cluster.inside forward LISTENING HOST PORT
 
 ``FOLDER`` is prepared by ``outside``; ``LISTENING`` is the descriptor of a socket on the machine's loopback, of which
-each connection goes to the API server in here. When the node runs and has its images, ``FOLDER/started`` appears.
+each connection goes to the API server in here, or to the given address. When the node runs and has its images,
+``FOLDER/started`` appears. On SIGUSR1, what ``FOLDER/order`` names is done (see ``ORDERS``), and the file removed.
 """
 
 import asyncio
+import contextlib
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from cluster.control import START_SECONDS
 from cluster.node import (
     API_PORT,
     GATEWAY,
+    MACHINE,
     NODE,
     NODE_ADDRESS,
     NODE_PREFIX,
@@ -109,6 +114,15 @@ class Processes:
         self._names[process.pid] = name
         process.returncode = 0  # ``collect`` waits for it, not its object
 
+    def pid(self, name: str) -> int:
+        """The pid of a process."""
+        return next(pid for pid, found in self._names.items() if found == name)
+
+    def forget(self, names: Collection[str]) -> list[int]:
+        """These may end now; return the pids of all others."""
+        self._names = {pid: name for pid, name in self._names.items() if name not in names}
+        return [*self._names]
+
     def collect(self, *, block: bool = False) -> str | None:
         """Collect processes that have ended; return the name of one of ours, without which there is no cluster."""
         while True:
@@ -131,8 +145,8 @@ def wait_for(what: str, command: Sequence[str | Path], processes: Processes) -> 
         time.sleep(PAUSE_SECONDS)
 
 
-async def forward(listening: socket.socket) -> None:
-    """Carry each connection of a socket to the API server, until cancelled."""
+async def forward(listening: socket.socket, host: str, port: int) -> None:
+    """Carry each connection of a socket to an address in here, until cancelled."""
 
     async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -145,7 +159,7 @@ async def forward(listening: socket.socket) -> None:
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            inner_reader, inner_writer = await asyncio.open_connection(NODE_ADDRESS, API_PORT)
+            inner_reader, inner_writer = await asyncio.open_connection(host, port)
         except OSError:
             writer.close()
             return
@@ -157,6 +171,69 @@ async def forward(listening: socket.socket) -> None:
     await server.serve_forever()
 
 
+def containerd_client(folder: Path) -> list[str]:
+    """How to ask containerd."""
+    return ["ctr", f"--address={folder}/containerd.sock", "--namespace=k8s.io"]
+
+
+def wait_for_api(folder: Path, processes: Processes) -> None:
+    """Wait until the API server is ready."""
+    kubectl = [find("kubectl"), f"--kubeconfig={folder}/pki/inside.kubeconfig"]
+    wait_for("the API server", [*kubectl, "get", "--raw=/readyz"], processes)
+
+
+def start_containerd(folder: Path, processes: Processes) -> None:
+    """Start containerd and wait for it."""
+    processes.start("containerd", node_commands(folder)["containerd"])
+    wait_for("containerd", [*containerd_client(folder), "version"], processes)
+
+
+def power_off(folder: Path, processes: Processes) -> None:
+    """The machine of the node is without power: its processes are gone at once, and all that a restart would clear.
+
+    The processes of the control plane are not on that machine. What was written to disk stays.
+    """
+    kept = {os.getpid(), *processes.forget(MACHINE)}
+    while others := [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if pid not in kept]:
+        for pid in others:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        processes.collect()
+        time.sleep(PAUSE_SECONDS)
+    lost = ("/run/netns/", f"{folder}/containerd-state/", f"{folder}/kubelet/")
+    for line in reversed(Path("/proc/self/mountinfo").read_text().splitlines()):
+        if (mounted := line.split()[4]).startswith(lost):
+            run("umount", "--lazy", mounted)
+    shutil.rmtree(folder / "containerd-state")
+
+
+def power_on(folder: Path, processes: Processes) -> None:
+    """The machine of the node starts again."""
+    start_containerd(folder, processes)
+    for name in MACHINE:
+        if name != "containerd":
+            processes.start(name, node_commands(folder)[name])
+
+
+def restart_api_server(folder: Path, processes: Processes) -> None:
+    """Start the API server anew, with the keys that there are now."""
+    pid = processes.pid("api-server")
+    processes.forget(["api-server"])
+    os.kill(pid, signal.SIGTERM)
+    while Path(f"/proc/{pid}").exists():
+        processes.collect()
+        time.sleep(PAUSE_SECONDS)
+    processes.start("api-server", control_commands(folder)["api-server"])
+    wait_for_api(folder, processes)
+
+
+ORDERS: dict[str, Callable[[Path, Processes], None]] = {
+    "power-off": power_off,
+    "power-on": power_on,
+    "restart-api-server": restart_api_server,
+}
+
+
 def main(folder: Path, listening: int) -> None:
     """Start everything, then collect what ends until a process of the cluster has."""
     make_mounts(folder)
@@ -164,19 +241,23 @@ def main(folder: Path, listening: int) -> None:
     processes = Processes(folder)
     for name, command in control_commands(folder).items():
         processes.start(name, command)
-    itself = [sys.executable, "-m", "cluster.inside"]
-    processes.start("forward", [*itself, "forward", str(listening)], pass_fds=[listening])
-    kubectl = [find("kubectl"), f"--kubeconfig={folder}/pki/inside.kubeconfig"]
-    wait_for("the API server", [*kubectl, "get", "--raw=/readyz"], processes)
-    commands = node_commands(folder)
-    processes.start("containerd", commands.pop("containerd"))
-    containerd = ["ctr", f"--address={folder}/containerd.sock", "--namespace=k8s.io"]
-    wait_for("containerd", [*containerd, "version"], processes)
-    for name, command in commands.items():
-        processes.start(name, command)
+    itself = [sys.executable, "-m", "cluster.inside", "forward", str(listening), NODE_ADDRESS, str(API_PORT)]
+    processes.start("forward", itself, pass_fds=[listening])
+    wait_for_api(folder, processes)
+    start_containerd(folder, processes)
+    for name, command in node_commands(folder).items():
+        if name != "containerd":
+            processes.start(name, command)
     # Meanwhile the node becomes ready; there are no pods yet.
     for archive in sorted((folder / "images").iterdir()):
-        run(*containerd, "images", "import", archive.resolve())
+        run(*containerd_client(folder), "images", "import", archive.resolve())
+
+    def ordered(*_: object) -> None:
+        order = folder / "order"
+        ORDERS[order.read_text()](folder, processes)
+        order.unlink()
+
+    signal.signal(signal.SIGUSR1, ordered)
     (folder / "started").touch()
     while not (ended := processes.collect(block=True)):
         pass
@@ -185,7 +266,7 @@ def main(folder: Path, listening: int) -> None:
 
 if __name__ == "__main__":
     if sys.argv[1] == "forward":
-        asyncio.run(forward(socket.socket(fileno=int(sys.argv[2]))))
+        asyncio.run(forward(socket.socket(fileno=int(sys.argv[2])), sys.argv[3], int(sys.argv[4])))
     else:
         signal.signal(signal.SIGTERM, lambda *_: sys.exit())
         main(Path(sys.argv[1]), int(sys.argv[2]))

@@ -24,9 +24,13 @@ DOMAIN = "cluster.local"
 QUEUE = 100
 """The number of the queue in which packets of pods wait for what the network policies say."""
 MAX_PODS = 200
-VOLUMES = 16
+VOLUMES = 48
 VOLUME_SIZE = "20Gi"
 ETCD_PORT, ETCD_PEER_PORT = 2379, 2380
+MACHINE = ("containerd", "kubelet", "proxy")
+"""The processes of the node itself. The others make the control plane, which is elsewhere as far as can be told."""
+OLD_KEYS = "tokens-*.key"
+"""Keys in ``pki`` that no longer sign service account tokens: what they have signed is still accepted."""
 
 
 def make_authority(folder: Path) -> Authority:
@@ -68,7 +72,8 @@ def control_commands(folder: Path) -> dict[str, list[str]]:
     pki = folder / "pki"
     kubelet = [f"--kubelet-client-certificate={pki}/inside.crt", f"--kubelet-client-key={pki}/inside.key"]
     kubelet += ["--kubelet-preferred-address-types=InternalIP"]  # no host knows the node's name
-    server = api_server_command(pki, ETCD_PORT, NODE_ADDRESS, API_PORT, signing_key=pki / "tokens.key")
+    keys = {"signing_key": pki / "tokens.key", "other_keys": sorted(pki.glob(OLD_KEYS))}
+    server = api_server_command(pki, ETCD_PORT, NODE_ADDRESS, API_PORT, **keys)
     return {
         "etcd": etcd_command(folder / "etcd", ETCD_PORT, ETCD_PEER_PORT),
         "api-server": [*server, *kubelet, "--allow-privileged=true"],

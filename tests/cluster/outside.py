@@ -16,6 +16,7 @@ from cluster import programs
 from cluster.api import Api
 from cluster.control import BOUND_TO_STARTER, START_SECONDS
 from cluster.node import NODE, make_authority, volumes, write_files
+from cluster.pki import write_signing_key
 from harness import eventually
 
 HERE = Path(__file__).parent
@@ -116,16 +117,67 @@ class Cluster(Api):
             "-",
             stdin=json.dumps({"kind": "List", "apiVersion": "v1", "items": volumes(self.folder)}),
         )
-        for what in ("daemonset/network-policies", "deployment/dns"):
-            self.kubectl("-n", "kube-system", "rollout", "status", what, f"--timeout={READY_SECONDS}s")
-        self.kubectl("wait", "--for=condition=Ready", f"node/{NODE}", f"--timeout={READY_SECONDS}s")
+        self.wait_for_node()
         eventually(
             "the default service account", lambda: "default" in self.kubectl("get", "serviceaccounts", "--output=name")
         )
 
+    def wait_for_node(self) -> None:
+        """Wait until the node runs pods, with DNS and network policies."""
+        self.kubectl("wait", "--for=condition=Ready", f"node/{NODE}", f"--timeout={READY_SECONDS}s")
+        for what in ("daemonset/network-policies", "deployment/dns"):
+            self.kubectl("-n", "kube-system", "rollout", "status", what, f"--timeout={READY_SECONDS}s")
+
     def cgroups(self) -> list[Path]:
         """The folders of the cgroup that the pods are in."""
         return [*_cgroups((self.folder / "cgroup").read_text())]
+
+    @property
+    def inside(self) -> int:
+        """The pid, out here, of process 1 in there."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        return int(children.read_text().split()[0])
+
+    def on_node(self) -> tuple[str, ...]:
+        """What runs a command of this machine in the node's network; network policies do not hold for it."""
+        return "nsenter", f"--net=/proc/{self.inside}/ns/net"
+
+    def order(self, order: str) -> None:
+        """Have process 1 do one of its ``ORDERS``, and wait until it is done."""
+        (self.folder / "order").write_text(order)
+        os.kill(self.inside, signal.SIGUSR1)
+
+        def done() -> bool:
+            assert self.process.poll() is None, f"the cluster has ended: {self.log()}"
+            return not (self.folder / "order").exists()
+
+        eventually(order, done, START_SECONDS)
+
+    def rotate_signing_key(self) -> None:
+        """From now on another key signs service account tokens; those of the old one are accepted too."""
+        pki = self.folder / "pki"
+        old = f"tokens-{time.monotonic_ns()}"
+        for suffix in (".key", ".pub"):
+            (pki / f"tokens{suffix}").rename(pki / f"{old}{suffix}")
+        write_signing_key(pki / "tokens.key")
+        self.order("restart-api-server")
+
+    @contextlib.contextmanager
+    def forwarded(self, host: str, port: int) -> Iterator[int]:
+        """A port on this machine's loopback from which each connection goes to an address in there.
+
+        They come from the node. Unlike kubectl's, it is not bound to a pod.
+        """
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            number = str(listening.fileno())
+            command = [*BOUND_TO_STARTER, *self.on_node(), sys.executable, "-m"]
+            command += ["cluster.inside", "forward", number, host, str(port)]
+            environment = {**os.environ, "PYTHONPATH": str(HERE.parent)}
+            with subprocess.Popen(command, env=environment, pass_fds=[listening.fileno()]) as process:
+                try:
+                    yield listening.getsockname()[1]
+                finally:
+                    process.kill()
 
     def stop(self) -> None:
         """End everything and remove what it kept."""

@@ -23,7 +23,6 @@ from cluster.workloads import airflow_pod, python_pod
 from deployfiles import airflow_values
 from harness import eventually
 
-NAMESPACE = "airflow"
 TIMEOUT = "--timeout=300s"
 HERE = (str(CHART), "--set=image.registry=docker.io,image.repository=library/dagferry-server", "--wait", TIMEOUT)
 """The chart, with the image that the cluster has."""
@@ -66,17 +65,17 @@ class Release:
 
     def __init__(self, cluster: Cluster, folder: Path) -> None:
         self.cluster, self.folder = cluster, folder
-        restricted_namespace(cluster, name=NAMESPACE)
+        self.namespace = restricted_namespace(cluster)
         self.notes = self.install()
 
     def helm(self, *arguments: str, values: object = None) -> str:
-        return run_helm(self.cluster, NAMESPACE, *arguments, values=values)
+        return run_helm(self.cluster, self.namespace, *arguments, values=values)
 
     def install(self, values: object = None) -> str:
         return self.helm("upgrade", "--install", RELEASE, *HERE, values=values)
 
     def kubectl(self, *arguments: Any, **options: Any) -> str:
-        return self.cluster.kubectl("-n", NAMESPACE, *arguments, **options)
+        return self.cluster.kubectl("-n", self.namespace, *arguments, **options)
 
     def run(self, pod: dict[str, Any]) -> str:
         """What a pod that ends has printed."""
@@ -97,7 +96,7 @@ class Release:
     @contextlib.contextmanager
     def forwarded(self) -> Iterator[str]:
         """The URL of the Service on this machine."""
-        command = [find("kubectl"), f"--kubeconfig={self.cluster.kubeconfig}", "-n", NAMESPACE, "port-forward"]
+        command = [find("kubectl"), f"--kubeconfig={self.cluster.kubeconfig}", "-n", self.namespace, "port-forward"]
         command += [f"service/{RELEASE}-server", ":8000"]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout
@@ -131,8 +130,11 @@ class Release:
 
 
 @pytest.fixture(scope="module")
-def release(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Release:
-    return Release(cluster, tmp_path_factory.mktemp("release"))
+def release(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Release]:
+    release = Release(cluster, tmp_path_factory.mktemp("release"))
+    yield release
+    # It has a CPU of its own, and others need one too.
+    cluster.kubectl("delete", "namespace", release.namespace, "--wait=false")
 
 
 def test_helm_s_own_test_deploys_with_the_pod_s_identity_and_reads_back(release: Release) -> None:

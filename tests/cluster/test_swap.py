@@ -106,8 +106,9 @@ class Airflow:
 
 
 @pytest.fixture(scope="module")
-def airflow(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Airflow:
-    return Airflow(cluster, tmp_path_factory.mktemp("airflow"))
+def airflow(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
+    yield Airflow(cluster, tmp_path_factory.mktemp("airflow"))
+    cluster.kubectl("delete", "namespace", NAMESPACE, "--wait=false")  # its server has a CPU of its own
 
 
 def test_a_pod_has_the_dags_of_its_image_until_the_first_deploy_and_one_with_an_empty_seed_waits(

@@ -56,6 +56,14 @@ def test_every_container_keeps_to_the_restricted_standard(way: str) -> None:
         assert "memory" in container["resources"]["limits"]
 
 
+@pytest.mark.parametrize("way", ["sidecar", "seeded"])
+def test_airflow_and_not_an_init_container_decides_how_long_a_task_may_wait(way: str) -> None:
+    """A pod of a task is not restarted. Airflow starts it anew after its ``task_queued_timeout``, 600 s by default."""
+    for container in everything(VALUES[way]):
+        if "--once" in container["args"]:
+            assert "--once-timeout=3600" in container["args"]
+
+
 def test_they_need_nothing_but_what_the_user_gives_under_dagferry() -> None:
     for name in ("sidecar.yaml", "bundle.yaml"):
         assert yaml.safe_load((AIRFLOW / name).read_text())["dagferry"].keys() == {"server", "deployment", "image"}

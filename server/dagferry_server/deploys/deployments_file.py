@@ -109,7 +109,8 @@ class DeploymentSettings(Entry):
         Field(
             max_length=MAX_COMPONENTS,
             description="How many pods of each component there should be, such as `{ scheduler = 1, worker = 2 }`: "
-            "with fewer, the [status](fleet-status.md) is `DEGRADED`.",
+            "with fewer, the [status](fleet-status.md) is `DEGRADED`. A pod that is replaced may be missing for "
+            "`converge-seconds`.",
         ),
     ] = {}  # noqa: RUF012 - pydantic copies it
     converge_seconds: Annotated[

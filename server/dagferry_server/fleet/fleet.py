@@ -97,6 +97,7 @@ class Fleet:
     def forget(self) -> None:
         """Forget all sidecars, because the deployment was deleted, and answer all that wait for another status."""
         self.sidecars.known.clear()
+        self.sidecars.ended = ()
         self.waiters.notify_all()
         self.mark()
 
@@ -138,7 +139,10 @@ class Fleet:
         """Return the status now."""
         now = self.clock()
         facts = self._facts()._replace(
-            became=self.became, all_heard_at=self.all_heard_at, crowded_until=self.sidecars.crowded_until
+            became=self.became,
+            all_heard_at=self.all_heard_at,
+            crowded_until=self.sidecars.crowded_until,
+            ended=self.sidecars.ended,
         )
         status, stale = self._status, self._stale or facts != self._known
         if status is None or stale or now >= min(status.valid_until, self._judged_at + FRESH_SECONDS):

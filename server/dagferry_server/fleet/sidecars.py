@@ -20,6 +20,8 @@ A client with a token can make up any number of names: 15,000 of them wrote 18 M
 LOST_AFTER_SECONDS = MAX_PAUSE_SECONDS + 15.0
 """A sidecar that sent nothing for so long, and has no request that waits, is lost: no pause between its requests is
 longer. So after this time the server has also heard every pod there is."""
+MAX_ENDED = 1000
+"""How many sidecars that deregistered are remembered, with the time."""
 LOST_SHOWN_SECONDS = 900.0
 """How long a lost sidecar is remembered."""
 
@@ -47,6 +49,13 @@ class Offer(NamedTuple):
 
     log_id: str
     version: str
+
+
+class Ended(NamedTuple):
+    """A sidecar that deregistered: its component, and when, on the monotonic clock."""
+
+    component: str
+    at: float
 
 
 class Sidecar:
@@ -95,7 +104,7 @@ class Sidecars:
     ``changed`` is called when something is different that the status depends on, with the time.
     """
 
-    __slots__ = ("_changed", "_deployment", "_limit", "crowded_until", "known")
+    __slots__ = ("_changed", "_deployment", "_limit", "crowded_until", "ended", "known")
 
     def __init__(self, deployment: str, changed: Callable[[float], None] = lambda _: None) -> None:
         self._deployment = deployment
@@ -104,6 +113,8 @@ class Sidecars:
         self.known: dict[tuple[str, str], Sidecar] = {}
         self.crowded_until = 0.0
         """Until then one that was forgotten for lack of room may still be there."""
+        self.ended: tuple[Ended, ...] = ()
+        """Those that deregistered last, in this order."""
 
     def record(self, report: Report, now: float) -> Sidecar | None:
         """Remember a report and return its sender, or forget it if it deregisters; log what is new.
@@ -115,6 +126,7 @@ class Sidecars:
         if report.deregister:
             self._log(logging.INFO, "Sidecar deregistered", report)
             if sidecar:
+                self.ended = (*self.ended[-MAX_ENDED + 1 :], Ended(sidecar.component, now))
                 self._changed(now)
             return None
         before = _shown(sidecar) if sidecar else None

@@ -6,8 +6,9 @@ this version of this log, and afterwards it reported it as live, without an erro
 - ``EMPTY``: nothing is deployed.
 - ``UNKNOWN``: the newest deploy cannot be read, not every pod can have been heard yet, or no pod is known.
 - ``DEGRADED``: a pod reports an error, vanished, claims a version that this log does not have, or lacks a deploy for
-  longer than ``converge_seconds``; or there are fewer pods of a component than expected.
-- ``DEPLOYING``: some pods lack the newest deploy, none for longer than that.
+  longer than ``converge_seconds``; or there are fewer pods of a component than expected, with those that deregistered
+  within ``converge_seconds`` and are probably being replaced.
+- ``DEPLOYING``: some pods lack the newest deploy, or are being replaced, none for longer than that.
 
 Ages are on a monotonic clock. What changes because time passes, changes at ``valid_until``.
 """
@@ -21,7 +22,7 @@ from typing import NamedTuple
 
 from dagferry_core.names import version_sequence
 from dagferry_follow.errors import AwaitingFirstDeploy
-from dagferry_server.fleet.sidecars import LOST_AFTER_SECONDS, LOST_SHOWN_SECONDS, MAX_SIDECARS, Offer, Sidecar
+from dagferry_server.fleet.sidecars import LOST_AFTER_SECONDS, LOST_SHOWN_SECONDS, MAX_SIDECARS, Ended, Offer, Sidecar
 
 MAX_NAMED = 3
 """How many pods a reason names."""
@@ -56,7 +57,7 @@ class PodState(str, Enum):
 
 
 class Facts(NamedTuple):
-    """What is known of a deployment, and, in the last three, since when.
+    """What is known of a deployment, and, in the last four, since when.
 
     ``version`` and ``sequence`` are those of the current deploy, empty and 0 if there is none; ``head`` is the highest
     sequence of the log. ``version_of`` returns the version of a sequence, if it is known. ``fault`` says why the newest
@@ -78,6 +79,8 @@ class Facts(NamedTuple):
     """When every pod there is has been heard: one full wait after the server opened the log."""
     crowded_until: float = 0.0
     """Until then a pod that was forgotten for lack of room may still be there."""
+    ended: Sequence[Ended] = ()
+    """The pods that deregistered last."""
 
 
 class Pod(NamedTuple):
@@ -111,6 +114,10 @@ def judge(facts: Facts, sidecars: Iterable[Sidecar], now: float) -> Status:
     """Return the status of a deployment's fleet at ``now``, on the clock of the sidecars."""
     current = Offer(facts.log_id, facts.version) if facts.version else None
     moments = [facts.all_heard_at, facts.crowded_until]
+    ended = [one for one in facts.ended if one.at + facts.converge_seconds > now]
+    if facts.expected:
+        moments += [one.at + facts.converge_seconds for one in ended]
+    replaced = Counter(one.component for one in ended)
     pods, late = [], []
     for sidecar in sidecars:
         state = _state_of(sidecar, facts, current, now)
@@ -136,7 +143,7 @@ def judge(facts: Facts, sidecars: Iterable[Sidecar], now: float) -> Status:
     pods.sort()
     late.sort()
     valid_until = min((moment for moment in moments if moment > now), default=math.inf)
-    return Status(*_judged(facts, pods, late, now), tuple(pods), valid_until)
+    return Status(*_judged(facts, pods, late, replaced, now), tuple(pods), valid_until)
 
 
 def _state_of(sidecar: Sidecar, facts: Facts, current: Offer | None, now: float) -> PodState:
@@ -199,17 +206,21 @@ def _awaits_confirmation(pod: Pod, current: Offer | None) -> bool:
     return pod.state is PodState.CLAIMS_UNKNOWN and current is not None and pod.live == current.version
 
 
-def _judged(facts: Facts, pods: Sequence[Pod], late: Sequence[Pod], now: float) -> tuple[State, str]:
+def _judged(
+    facts: Facts, pods: Sequence[Pod], late: Sequence[Pod], replaced: Mapping[str, int], now: float
+) -> tuple[State, str]:
     """Return the first state for which there is a reason: ``HEALTHY`` is what is left."""
     name, version = facts.deployment, facts.version
     behind = [pod for pod in pods if pod.state is not PodState.LIVE]
+    missing = _missing(facts, pods)
     every = "The only pod has" if len(pods) == 1 else f"All {len(pods)} pods have"
     reasons = (
         (State.UNKNOWN, f"Which deploy of {name} is the newest is not known. {facts.fault}" if facts.fault else ""),
         (State.EMPTY, "" if version else f"Nothing was deployed to {name} yet."),
         (State.UNKNOWN, _TOO_EARLY if now < facts.all_heard_at else ""),
-        (State.DEGRADED, _wrong(facts, pods, late)),
+        (State.DEGRADED, _wrong(facts, pods, late, replaced)),
         (State.UNKNOWN, f"More than {MAX_SIDECARS} pods follow {name}." if now < facts.crowded_until else ""),
+        (State.DEPLOYING, f"{missing}; others have ended only just." if missing else ""),
         (State.UNKNOWN, "" if pods else f"No pod follows {name}, as far as this server knows."),
         (State.DEPLOYING, f"{_Names(pods).of(behind, *_HAS)} not reported {version} as live yet." if behind else ""),
         (State.HEALTHY, f"{every} {version} live."),
@@ -217,7 +228,7 @@ def _judged(facts: Facts, pods: Sequence[Pod], late: Sequence[Pod], now: float) 
     return next((state, reason) for state, reason in reasons if reason)
 
 
-def _wrong(facts: Facts, pods: Sequence[Pod], late: Sequence[Pod]) -> str:
+def _wrong(facts: Facts, pods: Sequence[Pod], late: Sequence[Pod], replaced: Mapping[str, int]) -> str:
     """Return what is wrong with the fleet, the worst first; empty if nothing is."""
     current = Offer(facts.log_id, facts.version)
     names = _Names(pods)
@@ -233,11 +244,17 @@ def _wrong(facts: Facts, pods: Sequence[Pod], late: Sequence[Pod]) -> str:
         return f"{names.of(lost, *_HAS)} vanished without deregistering."
     if late:
         return f"{names.of(late, *_HAS)} lacked the newest deploy for more than {facts.converge_seconds} s."
+    missing = _missing(facts, pods, replaced)
+    return f"{missing}." if missing else ""
+
+
+def _missing(facts: Facts, pods: Sequence[Pod], replaced: Mapping[str, int] | None = None) -> str:
+    """Return of which component there are too few pods, even if the ``replaced`` are counted; empty if of none."""
     there = Counter(pod.component for pod in pods)
     for component, number in facts.expected.items():
-        if there[component] < number:
+        if there[component] + (replaced or {}).get(component, 0) < number:
             are = "is" if there[component] == 1 else "are"
-            return f"{there[component]} of {number} expected pods of {component} {are} there."
+            return f"{there[component]} of {number} expected pods of {component} {are} there"
     return ""
 
 

@@ -23,7 +23,7 @@ from dagferry_core.limits import PIECE_BYTES
 from dagferry_gate.ruff import FOLDER_PREFIX
 from dagferry_server.errors import StoreAway, StoreInUse
 from dagferry_server.store.base import storage_errors
-from dagferry_server.store.files import PRIVATE_FILE, TEMPORARY, make_folder, make_private, sweep, sync_folder
+from dagferry_server.store.files import TEMPORARY, make_folder, make_private, open_private, sweep, sync_folder
 
 LOCK_NAME = ".lock"
 _NO_RIGHTS = {errno.EACCES, errno.EPERM}
@@ -64,7 +64,7 @@ class DataFolder:
                 raise StoreInUse(f"Another server uses the data folder {self.root}.") from error
 
     def _open_lock(self) -> int:
-        return os.open(os.path.join(self.root, LOCK_NAME), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE_FILE)
+        return open_private(os.path.join(self.root, LOCK_NAME), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
 
     def close(self) -> None:
         """Release the lock."""

@@ -15,6 +15,8 @@ BUFFER_BYTES = 1 << 20
 
 PRIVATE_FILE = 0o600
 PRIVATE_FOLDER = 0o700
+SHARED_FILE, FOR_GROUP = 0o660, 0o070
+"""In a folder that its setgid bit shares with a group, whatever the umask: the next server may be another of them."""
 
 
 def publish(folder: str, name: str, write: Callable[[BinaryIO], object], *, exclusive: bool = False) -> bool:
@@ -26,7 +28,7 @@ def publish(folder: str, name: str, write: Callable[[BinaryIO], object], *, excl
     temporary = os.path.join(folder, TEMPORARY + secrets.token_hex(8))
     final = os.path.join(folder, name)
     try:
-        with open(temporary, "xb", buffering=BUFFER_BYTES, opener=_privately) as file:
+        with open(temporary, "xb", buffering=BUFFER_BYTES, opener=open_private) as file:
             _give_to_owner(file.fileno(), folder)
             write(file)
             file.flush()
@@ -69,6 +71,8 @@ def make_folder(path: str, mode: int = PRIVATE_FOLDER) -> None:
     parent = os.path.dirname(path)
     make_folder(parent, 0o777)
     os.mkdir(path, mode)
+    if _is_shared(parent):
+        os.chmod(path, stat.S_IMODE(os.stat(path).st_mode) | FOR_GROUP)
     sync_folder(parent)
 
 
@@ -78,7 +82,7 @@ def make_private(folder: str, names: Iterable[str] = ()) -> None:
     The group keeps its permissions if the folder is setgid: that is how Kubernetes (fsGroup) shares a volume with the
     users it runs a pod as. What belongs to another user, or is on a volume with fixed modes, stays as it is.
     """
-    from_others = 0o007 if os.stat(folder).st_mode & stat.S_ISGID else 0o077
+    from_others = 0o007 if _is_shared(folder) else 0o077
     for path in (folder, *(os.path.join(folder, name) for name in names)):
         mode = stat.S_IMODE(os.stat(path).st_mode)
         if mode & from_others:
@@ -96,8 +100,17 @@ def _give_to_owner(descriptor: int, folder: str) -> None:
             os.fchown(descriptor, owner.st_uid, owner.st_gid)
 
 
-def _privately(path: str, flags: int) -> int:
-    return os.open(path, flags, PRIVATE_FILE)
+def _is_shared(folder: str) -> bool:
+    return bool(os.stat(folder).st_mode & stat.S_ISGID)
+
+
+def open_private(path: str, flags: int) -> int:
+    """Open a file, and create it for the owner alone, or for the group too where its folder is shared with it."""
+    descriptor = os.open(path, flags, PRIVATE_FILE)
+    if flags & os.O_CREAT and _is_shared(os.path.dirname(path)):
+        with contextlib.suppress(OSError):  # it was there, and belongs to another user of the group
+            os.fchmod(descriptor, SHARED_FILE)
+    return descriptor
 
 
 def sweep(folder: str, prefix: str = TEMPORARY) -> int:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 from dagferry_server.errors import StoreAway
 from dagferry_server.store.base import COMMIT_WAIT_SECONDS, storage_errors
+from dagferry_server.store.files import open_private
 
 LOCK_POLL_SECONDS = 0.01
 
@@ -37,7 +38,7 @@ def deleting(path: str, deployment: str) -> Iterator[bool]:
 @contextmanager
 def _open(path: str, deployment: str) -> Iterator[int]:
     with storage_errors(f"Locking the bundles of {deployment}"):
-        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        lock = open_private(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
     try:
         yield lock
     finally:

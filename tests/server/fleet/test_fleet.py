@@ -114,6 +114,31 @@ async def test_who_claims_what_it_was_not_offered_must_be_offered_it() -> None:
     anybody.offer(deployed.offer)
 
 
+async def test_a_pod_that_ends_may_be_replaced_for_a_while_unless_its_deployment_was_deleted() -> None:
+    deployed = Deployed(1, expected={"worker": 2})
+    deployed.follow("pod-0")
+    assert deployed.state is State.DEGRADED, "the other one never came"
+    deployed.follow("pod-1")
+    assert deployed.state is State.HEALTHY
+    with deployed.fleet.visit(report("pod-1", 1, deregister=True)):
+        pass
+    assert deployed.state is State.DEPLOYING
+    deployed.now += 59
+    deployed.ask(live=1)
+    assert deployed.state is State.DEPLOYING
+    deployed.follow("pod-1", volume="b")
+    assert deployed.state is State.HEALTHY
+    with deployed.fleet.visit(report("pod-1", 1, "b", deregister=True)):
+        pass
+    deployed.now += 60
+    deployed.ask(live=1)
+    assert deployed.state is State.DEGRADED
+    with deployed.fleet.visit(report("pod-0", 1, deregister=True)):
+        pass
+    deployed.fleet.forget()
+    assert deployed.fleet.status().reason == "0 of 2 expected pods of worker are there."
+
+
 async def test_a_pod_is_present_while_it_waits_and_lost_a_while_after_it_has_gone() -> None:
     deployed = Deployed(1)
     deployed.follow()

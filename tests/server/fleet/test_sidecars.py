@@ -5,7 +5,7 @@ import logging
 import pytest
 
 from dagferry_server.fleet import sidecars
-from dagferry_server.fleet.sidecars import LOST_AFTER_SECONDS, LOST_SHOWN_SECONDS, Offer, Report, Sidecars
+from dagferry_server.fleet.sidecars import LOST_AFTER_SECONDS, LOST_SHOWN_SECONDS, Ended, Offer, Report, Sidecars
 
 V1, V2 = Offer("log", "v1"), Offer("log", "v2")
 
@@ -31,6 +31,16 @@ async def test_a_deregistered_sidecar_is_forgotten() -> None:
     known.record(report(), 1.0)
     assert known.record(report(deregister=True), 2.0) is None
     assert known.known == {}
+
+
+async def test_it_is_remembered_which_sidecars_ended_last_and_when(monkeypatch) -> None:
+    monkeypatch.setattr(sidecars, "MAX_ENDED", 2)
+    known = Sidecars("prod")
+    for second, name in enumerate(["a", "b", "c"]):
+        known.record(report(name), second)
+        known.record(report(name, deregister=True), second + 0.5)
+    known.record(report("d", deregister=True), 9.0)
+    assert known.ended == (Ended("worker", 1.5), Ended("worker", 2.5)), "nobody knew the last"
 
 
 async def test_two_pods_of_one_name_are_two_and_a_restarted_container_is_the_same() -> None:

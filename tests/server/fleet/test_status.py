@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 
 import pytest
 
-from dagferry_server.fleet.sidecars import LOST_AFTER_SECONDS, LOST_SHOWN_SECONDS, Offer, Report, Sidecar
+from dagferry_server.fleet.sidecars import LOST_AFTER_SECONDS, LOST_SHOWN_SECONDS, Ended, Offer, Report, Sidecar
 from dagferry_server.fleet.status import Facts, Pod, PodState, State, Status, judge
 
 V1, V2, V3 = ("20261120T064501Z-000001", "20261120T064601Z-000002", "20261120T064701Z-000003")
@@ -209,6 +209,42 @@ BROKEN: Mapping[str, tuple[list[Sidecar], Mapping[str, object], State, str]] = {
         State.DEGRADED,
         "0 of 1 expected pods of scheduler are there.",
     ),
+    "fewer than expected, because one ended a moment ago": (
+        [sidecar()],
+        {"expected": {"worker": 2}, "ended": (Ended("worker", NOW - CONVERGE + 0.1),)},
+        State.DEPLOYING,
+        "1 of 2 expected pods of worker is there; others have ended only just.",
+    ),
+    "no pod of those expected, because all ended a moment ago": (
+        [],
+        {"expected": {"worker": 2}, "ended": (Ended("worker", NOW - 2), Ended("worker", NOW - 1))},
+        State.DEPLOYING,
+        "0 of 2 expected pods of worker are there; others have ended only just.",
+    ),
+    "fewer than expected, because one ended long ago": (
+        [sidecar()],
+        {"expected": {"worker": 2}, "ended": (Ended("worker", NOW - CONVERGE),)},
+        State.DEGRADED,
+        "1 of 2 expected pods of worker is there.",
+    ),
+    "fewer than expected, of which one never came": (
+        [sidecar()],
+        {"expected": {"worker": 3}, "ended": (Ended("worker", NOW - 1),)},
+        State.DEGRADED,
+        "1 of 3 expected pods of worker is there.",
+    ),
+    "fewer than expected, while others end": (
+        [sidecar()],
+        {"expected": {"worker": 2}, "ended": (Ended("scheduler", NOW - 1),)},
+        State.DEGRADED,
+        "1 of 2 expected pods of worker is there.",
+    ),
+    "a pod behind for too long, while another is replaced": (
+        [sidecar(live=V2)],
+        {**late, "expected": {"worker": 2}, "ended": (Ended("worker", NOW - 1),)},
+        State.DEGRADED,
+        "worker-0 has lacked the newest deploy for more than 60 s.",
+    ),
     "fewer than expected, because one is lost": (
         [sidecar(), sidecar("worker-1", seen=NOW - 100)],
         {"expected": {"worker": 2}},
@@ -369,6 +405,7 @@ def test_a_deploy_before_the_start_counts_from_the_start() -> None:
         (sidecar(confirmed=False), {}, NOW - 10 + CONVERGE),
         (sidecar(), {"all_heard_at": NOW + 3}, NOW + 3),
         (sidecar(), {"crowded_until": NOW + 4}, NOW + 4),
+        (sidecar(), {"expected": {"worker": 2}, "ended": (Ended("worker", NOW - 20),)}, NOW - 20 + CONVERGE),
     ],
 )
 def test_a_status_says_until_when_it_holds_if_nothing_happens(found, changes, moment) -> None:

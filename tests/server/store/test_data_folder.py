@@ -123,6 +123,13 @@ def test_the_group_of_a_setgid_folder_keeps_its_share(tmp_path) -> None:
     assert mode(tmp_path / "prod" / "bundles" / f"{DIGEST[7:]}.tar.zst") == 0o660
 
 
+@pytest.mark.usefixtures("_umask")
+def test_what_a_server_makes_in_a_setgid_folder_is_for_every_user_of_the_group(tmp_path) -> None:
+    tmp_path.chmod(0o2770)
+    for path in filled(tmp_path):
+        assert path.stat().st_mode & 0o7777 == (0o2770 if path.is_dir() else 0o660), path
+
+
 def test_a_volume_that_refuses_modes_is_used_as_it_is(tmp_path, monkeypatch) -> None:
     def refuse(*_: object) -> None:
         raise PermissionError(1, "Operation not permitted")
