@@ -9,10 +9,10 @@ BIN = $(VENV)/bin
 WORKERS ?= auto
 PYTEST = $(BIN)/python -m pytest --numprocesses $(WORKERS)
 
-.PHONY: help run test quick check bench docs changelog dist mutations coverage cluster cluster-down images pins clean
+.PHONY: help run test quick check bench docs changelog dist mutations coverage cluster cluster-down cluster-tests real-airflow images pins clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(firstword $(MAKEFILE_LIST)) | while IFS='	' read -r name what; do printf '  make %-13s%s\n' "$$name" "$$what"; done
+	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(firstword $(MAKEFILE_LIST)) | while IFS='	' read -r name what; do printf '  make %-14s%s\n' "$$name" "$$what"; done
 
 run: $(VENV)/.run ## show the main job: a server, three sidecars, a deploy, the swap
 	@$(BIN)/python scripts/demo.py
@@ -51,6 +51,14 @@ cluster: $(VENV)/.test ## bring up a real Kubernetes of one node, with our image
 
 cluster-down: $(VENV)/.test ## take that Kubernetes down
 	@PYTHONPATH=tests $(BIN)/python -m cluster down
+
+cluster-tests: $(VENV)/.test ## run all tests in a real Kubernetes, also the long ones; needs root
+	@PYTHONPATH=tests $(BIN)/python -m cluster build
+	$(BIN)/python -m pytest -m cluster $(PYTEST_ARGUMENTS)
+
+real-airflow: $(VENV)/.test ## build Airflow 3 and 2.11, and run both in a real Kubernetes with the charts in AIRFLOW_CHART
+	@PYTHONPATH=tests $(BIN)/python -m cluster airflow
+	$(BIN)/python -m pytest -q -s tests/cluster/test_real_airflow.py
 
 images: ## build the images with docker or buildah; IMAGES=airflow for the example of Airflow with the plugin
 	@$(PYTHON) scripts/make_images.py $(IMAGES)

@@ -1,6 +1,7 @@
 """Renders Airflow's official chart, which is in no registry.
 
-``AIRFLOW_CHART`` names its folder. Without it the tests are skipped, in CI too.
+``AIRFLOW_CHART`` names its folder, or several with ``:`` between them: one of each version, the newest first. Without
+it the tests are skipped, in CI too.
 """
 
 import functools
@@ -30,11 +31,27 @@ READERS = {"dag-processor", "scheduler", "triggerer", "worker"}
 RELEASE = "airflow"
 
 
-def airflow_chart() -> Path:
-    """The folder of the chart; without one the test is skipped."""
-    if folder := os.environ.get("AIRFLOW_CHART"):
-        return Path(folder)
-    pytest.skip("needs Airflow's official chart: AIRFLOW_CHART names its folder")
+@functools.cache
+def airflow_charts() -> dict[tuple[int, int], Path]:
+    """The folders of the chart that are here, by its version."""
+    folders = [Path(folder) for folder in os.environ.get("AIRFLOW_CHART", "").split(os.pathsep) if folder]
+    found = {}
+    for folder in folders:
+        major, minor = yaml.safe_load((folder / "Chart.yaml").read_text())["version"].split(".")[:2]
+        found[int(major), int(minor)] = folder
+    return found
+
+
+def airflow_chart(version: str = "") -> Path:
+    """The folder of the first chart, or of the first that takes this version of Airflow; or the test is skipped."""
+    if not (charts := airflow_charts()):
+        pytest.skip("needs Airflow's official chart: AIRFLOW_CHART names its folder")
+    for folder in charts.values():
+        if not (version and refuses_airflow(version, folder)):
+            return folder
+    pytest.skip(
+        f"needs a chart that takes Airflow {version}: AIRFLOW_CHART names its folder, after the others and a colon"
+    )
 
 
 def page_values() -> dict[str, str]:
@@ -54,9 +71,9 @@ def rendered(way: str, executor: str) -> dict[str, Document]:
         return render({}, *files, "-f", file.name, release=RELEASE, chart=airflow_chart())
 
 
-def refuses_airflow(version: str) -> str:
-    """Why the chart takes no such version of Airflow, if so."""
-    done = template({**DATABASE, "airflowVersion": version}, release=RELEASE, chart=airflow_chart())
+def refuses_airflow(version: str, chart: Path) -> str:
+    """Why a chart takes no such version of Airflow, if so."""
+    done = template({**DATABASE, "airflowVersion": version}, release=RELEASE, chart=chart)
     return "" if done.returncode == 0 else done.stderr
 
 

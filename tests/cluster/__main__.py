@@ -1,4 +1,4 @@
-"""Bring up a real cluster and take it down: ``make cluster`` and ``make cluster-down``."""
+"""Bring up a real cluster and take it down, or build what tests in one need: the ``make`` targets of those names."""
 
 import sys
 import time
@@ -12,15 +12,20 @@ FOLDER = Path(__file__).parent.parent.parent / ".cluster"
 ALL = (*programs.CONTROL, *programs.NODE, *programs.ADDONS, "helm")
 
 
-def up() -> str | None:
-    """Build what is missing, bring the cluster up, and say how to use it; return what went wrong."""
-    if FOLDER.exists():
-        return "there is a cluster already, or what is left of one: make cluster-down"
+def build() -> str | None:
+    """Build the programs that are missing; return why there can be no cluster all the same."""
     try:
         programs.build(ALL)
     except programs.NotBuilt as reason:
         return str(reason)
-    if reason := obstacle():
+    return obstacle()
+
+
+def up() -> str | None:
+    """Build what is missing, bring the cluster up, and say how to use it; return what went wrong."""
+    if FOLDER.exists():
+        return "there is a cluster already, or what is left of one: make cluster-down"
+    if reason := build():
         return reason
     started = time.monotonic()
     archives = images.build()
@@ -48,7 +53,15 @@ def end() -> str | None:
     return None
 
 
-COMMANDS: dict[str, Callable[[], str | None]] = {"up": up, "down": end}
+def airflow() -> str | None:
+    """Build the images of Airflow, for the tests that run it."""
+    if reason := obstacle():
+        return reason
+    images.build(*images.MORE)
+    return None
+
+
+COMMANDS: dict[str, Callable[[], str | None]] = {"build": build, "up": up, "down": end, "airflow": airflow}
 
 if __name__ == "__main__":
     sys.exit(COMMANDS[sys.argv[1]]())

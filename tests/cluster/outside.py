@@ -100,6 +100,21 @@ class Cluster(Api):
             down(folder)
             raise
 
+    def take(self, archive: Path) -> None:
+        """Take an image into the running cluster."""
+        self._containerd("import", str(archive))
+
+    def tag(self, image: str, name: str) -> None:
+        """Give an image that the cluster has another name too."""
+        self._containerd("tag", "--force", image, name)
+
+    def _containerd(self, *command: str) -> None:
+        address = f"--address={self.folder}/containerd.sock"
+        done = subprocess.run(
+            ["ctr", address, "--namespace=k8s.io", "images", *command], check=False, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+
     def log(self, name: str = "inside") -> str:
         """The end of the log of a process."""
         return (self.folder / "log" / f"{name}.log").read_text(errors="replace")[-5000:]

@@ -24,6 +24,8 @@ from cluster.images import PAUSE
 from cluster.installed import TIMEOUT, Installed, Service, files
 from cluster.outside import Cluster
 
+pytestmark = pytest.mark.slow
+
 NEW_IMAGE = PAUSE
 """Another one with the same Python: a newer image of Airflow."""
 ROLLED = ("deployment", "statefulset")

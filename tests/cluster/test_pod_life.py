@@ -29,6 +29,8 @@ from cluster.followers import (
 from cluster.installed import TIMEOUT, Installed, Service, files
 from cluster.outside import Cluster
 
+pytestmark = pytest.mark.slow
+
 DEPLOYMENTS = ("killed", "greedy", "full", "evicted", "tasks", "renewed", "empty", "away")
 MANY_BYTES = b"#" * 12_000_000
 FILL = "file = open('/dags/filler', 'wb')\nwhile True: file.write(bytes(65536)); file.flush()"

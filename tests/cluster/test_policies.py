@@ -14,6 +14,8 @@ from cluster.outside import Cluster
 from cluster.workloads import python_pod
 from harness import eventually
 
+pytestmark = pytest.mark.slow
+
 PUBLIC, ADMIN = 8000, 8001
 APPLIED_SECONDS = 120
 """How long it may take until a changed policy is enforced."""

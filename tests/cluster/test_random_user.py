@@ -4,8 +4,12 @@ import json
 import sys
 from pathlib import Path
 
+import pytest
+
 from cluster.installed import SERVER_POD, Installed, files
 from cluster.outside import Cluster
+
+pytestmark = pytest.mark.slow
 
 FIRST, SECOND = 1000660000, 1000790000
 ADMISSION = f"""#!{sys.executable}

@@ -1,7 +1,11 @@
 """Helm upgrades, rolls back and removes the chart's server in a real cluster: what is kept, and what is not."""
 
+import pytest
+
 from cluster.installed import SERVER_POD, TIMEOUT, Installed, files
 from cluster.outside import Cluster
+
+pytestmark = pytest.mark.slow
 
 CLAIM = f"persistentvolumeclaim/data-{SERVER_POD}"
 UNAUTHORIZED = 401

@@ -7,10 +7,14 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from cluster.installed import LOOK_SECONDS, Installed, Service, files
 from cluster.outside import Cluster
 from cluster.pki import Authority
 from harness import eventually
+
+pytestmark = pytest.mark.slow
 
 KUBELET_SECONDS = 180
 """How long the kubelet may take to show a changed Secret in a pod."""

@@ -17,6 +17,8 @@ from cluster.node import NODE
 from cluster.outside import Cluster
 from harness import eventually, pack
 
+pytestmark = pytest.mark.slow
+
 FOLLOWERS = ("scheduler", "worker", "triggerer")
 VALUES = {"deployments": [{"name": "prod"}, {"name": "other"}]}
 ANSWER_SECONDS = 60

@@ -13,6 +13,8 @@ from cluster.task_pods import TASK, TaskPods
 from deployfiles import KUBERNETES, airflow_values, documents
 from harness import eventually
 
+pytestmark = pytest.mark.slow
+
 AT_ONCE = 20
 ANY_USER = 1000650000
 """As OpenShift chooses one; it is in group 0."""

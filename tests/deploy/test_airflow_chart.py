@@ -137,5 +137,5 @@ def test_a_pod_template_of_one_s_own_is_taken_as_it_is() -> None:
 
 
 def test_the_page_says_whether_the_chart_takes_airflow_2() -> None:
-    refused = refuses_airflow("2.11.2")
+    refused = refuses_airflow("2.11.2", airflow_chart())
     assert not refused or "Airflow version 3.1.0 and above" in refused
