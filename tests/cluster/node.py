@@ -25,7 +25,7 @@ QUEUE = 100
 """The number of the queue in which packets of pods wait for what the network policies say."""
 MAX_PODS = 200
 VOLUMES = 48
-VOLUME_SIZE = "20Gi"
+VOLUME_SIZE = "50Gi"
 ETCD_PORT, ETCD_PEER_PORT = 2379, 2380
 MACHINE = ("containerd", "kubelet", "proxy")
 """The processes of the node itself. The others make the control plane, which is elsewhere as far as can be told."""

@@ -14,7 +14,7 @@ import kubernetes_validate
 import pytest
 
 from deployfiles import HOME, KUBERNETES, documents, run, tool
-from harness import Server, pack
+from harness import OTHER_USER, Server, pack
 
 VERSIONS = ("1.29", kubernetes_validate.latest_version())
 CLAIM, CRON = documents(KUBERNETES / "backup.yaml")
@@ -304,3 +304,31 @@ def test_nothing_is_restored_while_the_server_runs(serve: Any, backup: Path) -> 
     assert "The server runs: stop it first." in ended.stderr
     assert list(backup.glob("replaced-*")) == []
     assert server.current("prod")["version"] == version
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to run a job as another user")
+def test_a_restore_works_in_volumes_whose_roots_are_root_s(backup: Path, tmp_path: Path) -> None:
+    """As the kubelet has a volume: its root is root's, its group is the job's, and what is in it is the job's own."""
+    data, group = tmp_path / "data", int(OTHER_USER[2].partition("=")[2])
+    for folder in (data, backup / "20260101T000000Z"):
+        (folder / "prod").mkdir(parents=True)
+        (folder / "prod" / "name").write_text(folder.name)
+    for root in (data, backup):
+        for path in (root, *root.rglob("*")):
+            os.chown(path, 0 if path == root else group, group)
+        root.chmod(0o2770)
+    for parent in (tmp_path, *tmp_path.parents):  # pytest's own folders are closed to others
+        if not parent.stat().st_mode & 0o001:
+            parent.chmod(parent.stat().st_mode | 0o001)
+    (tmp_path / "dagferry-server").write_text("#!/bin/sh\n")
+    (tmp_path / "dagferry-server").chmod(0o755)
+    text = script("restore", data, backup).replace(f"{Path(sys.executable).parent}/", f"{tmp_path}/")
+    command = [*OTHER_USER, "sh", "-euc", text]
+    done = subprocess.run(
+        command, env={**os.environ, "COPY": ""}, check=False, capture_output=True, text=True, timeout=ANSWER_SECONDS
+    )
+    assert done.returncode == 0, done.stderr
+    assert (data / "prod" / "name").read_text() == "20260101T000000Z"
+    [replaced] = backup.glob("replaced-*")
+    assert (replaced / "prod" / "name").read_text() == "data"

@@ -155,7 +155,7 @@ def test_a_pod_that_reads_dags_syncs_once_then_follows(customized: dict[str, Any
     images = {
         container["image"].partition(":")[0] for container in pod["initContainers"] if "dagferry" in container["name"]
     }
-    assert images == {"registry.example.com/dagferry-sidecar"}
+    assert images == {"registry.example.com/dagferry/dagferry-sidecar"}
     airflow, groomer = pod["containers"]
     assert MOUNT in airflow["volumeMounts"]
     assert FOLDER in airflow["env"]

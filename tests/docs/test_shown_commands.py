@@ -14,7 +14,7 @@ PAGES = [
     *files_of("deploy"),
 ]
 CURL = re.compile(r"""\bcurl +(?=[-"'$h{])[^\n|`]*""")
-KUBERNETES = re.compile(r"\b(?:kubectl|helm) +(?!get --raw)[a-z][^\n|`]*")
+KUBERNETES = re.compile(r"\b(?:kubectl|helm) +(?!get --raw|create namespace|repo add)[a-z][^\n|`]*")
 
 
 def commands(pattern: re.Pattern[str], text: str) -> list[str]:

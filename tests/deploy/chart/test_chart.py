@@ -211,26 +211,38 @@ def test_the_notes_have_the_next_command_to_type(chart: Path) -> None:
     printed = notes(chart)
     assert "kubectl get secret -n airflow dagferry-deploy-token -o jsonpath='{.data.token}' | base64 -d" in printed
     assert "kubectl port-forward -n airflow service/dagferry-server 8000:8000 &" in printed
-    assert "dagferry deploy dags --server http://127.0.0.1:8000 --deployment prod" in printed
+    assert "export DAGFERRY_SERVER=http://127.0.0.1:8000\n    dagferry deploy dags --deployment prod\n" in printed
     assert "helm test -n airflow dagferry" in printed
-    assert "http://dagferry-server.airflow:8000" in printed
+    [shown] = re.findall(r"^    dagferry:\n(?:      .*\n)+", printed, re.MULTILINE)
+    assert yaml.safe_load(shown)["dagferry"] == {
+        "server": "http://dagferry-server.airflow:8000",
+        "deployment": "prod",
+        "image": f"ghcr.io/dagferry/dagferry-sidecar:{__version__}",
+    }
+    assert "helm upgrade -n airflow --install airflow apache-airflow/airflow -f deploy/airflow/sidecar.yaml" in printed
 
 
 @pytest.mark.parametrize(
     ("values", "there", "absent"),
     [
         ({"tokens": {"existingSecret": "mine"}}, "DAGFERRY_TOKEN=…", "deploy-token"),
-        ({"publicUrl": "https://dags.example.com"}, "--server https://dags.example.com --deployment prod", "forward"),
+        ({"publicUrl": "https://dags.example.com"}, "DAGFERRY_SERVER=https://dags.example.com\n", "forward"),
         (
             {
                 "ingress": {"enabled": True, "host": "a.b", "tls": {"secretName": "c"}},
                 "networkPolicy": {"uploadFrom": PEER},
             },
-            "--server https://a.b --deployment",
+            "DAGFERRY_SERVER=https://a.b\n",
+            "port-forward",
+        ),
+        (
+            {"ingress": {"enabled": True, "host": "a.b"}, "networkPolicy": {"uploadFrom": PEER}},
+            "DAGFERRY_SERVER=http://a.b    # no token is sent without TLS",
             "port-forward",
         ),
         ({"deployments": [{"name": "dev"}]}, "--deployment dev", "prod"),
         ({"server": {"tlsSecret": "a"}, "service": {"port": 443}}, "https://dagferry-server.airflow:443", "http://"),
+        ({"server": {"tlsSecret": "a"}}, "DAGFERRY_SERVER=https://…:8000", "//127.0.0.1"),
         ({"replicas": 0}, "The server is stopped", "dagferry deploy"),
         ({"clusterIssuer": {"enabled": False}}, "dagferry deploy", "helm test"),
     ],
