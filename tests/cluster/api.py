@@ -1,12 +1,14 @@
 """Ask a cluster as its administrator, or as anybody else: by HTTP and by kubectl."""
 
+import contextlib
 import json
 import os
+import re
 import ssl
 import subprocess
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +60,17 @@ class Api:
     def helm(self, *arguments: str | Path, stdin: str = "", fails: bool = False) -> str:
         """What Helm prints; its complaint is the failure, or what is returned if it is to fail."""
         return self._run("helm", *arguments, stdin=stdin, fails=fails)
+
+    @contextlib.contextmanager
+    def port_forward(self, namespace: str, service: str) -> Iterator[str]:
+        """The URL, on this machine, of port 8000 of a pod of a Service."""
+        command = [find("kubectl"), f"--kubeconfig={self.kubeconfig}", "-n", namespace, "port-forward"]
+        with subprocess.Popen([*command, f"service/{service}", ":8000"], stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout
+            found = re.search(r"127\.0\.0\.1:(\d+)", process.stdout.readline())
+            assert found
+            yield f"http://127.0.0.1:{found[1]}"
+            process.terminate()
 
     def _run(self, program: str, *arguments: str | Path, stdin: str, fails: bool) -> str:
         # Nothing of the user who runs the tests is read or written.

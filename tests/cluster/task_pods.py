@@ -1,20 +1,17 @@
 """Task pods as KubernetesExecutor starts them with our values for Airflow's chart, and the server of our chart."""
 
-import contextlib
 import json
 import os
-import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from charts import CHART, RELEASE
 from cluster.api import Api
 from cluster.namespaces import restricted_namespace
-from cluster.programs import find
 from cluster.workloads import python_pod
 from deployfiles import airflow_values
 from harness import eventually
@@ -70,22 +67,11 @@ class TaskPods:
         """What Python code prints in the server's container, whose process 1 is the server."""
         return self.kubectl("exec", f"{SERVER}-0", "--", "/opt/dagferry/bin/python", "-c", code)
 
-    @contextlib.contextmanager
-    def forwarded(self) -> Iterator[str]:
-        """The URL of the server on this machine."""
-        command = [find("kubectl"), f"--kubeconfig={self.cluster.kubeconfig}", "-n", self.namespace, "port-forward"]
-        with subprocess.Popen([*command, f"service/{SERVER}", ":8000"], stdout=subprocess.PIPE, text=True) as process:
-            assert process.stdout
-            found = re.search(r"127\.0\.0\.1:(\d+)", process.stdout.readline())
-            assert found
-            yield f"http://127.0.0.1:{found[1]}"
-            process.terminate()
-
     def deploy(self, dags: Path) -> str:
         """Deploy a folder with ``dagferry deploy``; return its version."""
         secret = f"secret/{RELEASE}-deploy-token"
         token = self.kubectl("get", secret, "-o=go-template={{.data.token | base64decode}}")
-        with self.forwarded() as url:
+        with self.cluster.port_forward(self.namespace, SERVER) as url:
             command = [sys.executable, "-m", "dagferry_client", "deploy", str(dags), "--server", url]
             environment = {**os.environ, "DAGFERRY_TOKEN": token, "DAGFERRY_DEPLOYMENT": "prod"}
             done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)

@@ -1,6 +1,5 @@
 """The Helm chart in a real cluster: installed, tested, deployed to, followed by a pod, changed, removed, and back."""
 
-import contextlib
 import json
 import os
 import re
@@ -93,24 +92,12 @@ class Release:
         read = subprocess.run(command, shell=True, check=True, capture_output=True, text=True, env=environment)
         return read.stdout
 
-    @contextlib.contextmanager
-    def forwarded(self) -> Iterator[str]:
-        """The URL of the Service on this machine."""
-        command = [find("kubectl"), f"--kubeconfig={self.cluster.kubeconfig}", "-n", self.namespace, "port-forward"]
-        command += [f"service/{RELEASE}-server", ":8000"]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-            assert process.stdout
-            found = re.search(r"127\.0\.0\.1:(\d+)", process.stdout.readline())
-            assert found
-            yield f"http://127.0.0.1:{found[1]}"
-            process.terminate()
-
     def deploy(self, content: str) -> str:
         """Deploy a file with ``dagferry deploy``, as the notes say; return its version."""
         dags = self.folder / "dags"
         dags.mkdir(exist_ok=True)
         (dags / "dag.py").write_text(content)
-        with self.forwarded() as url:
+        with self.cluster.port_forward(self.namespace, f"{RELEASE}-server") as url:
             command = [sys.executable, "-m", "dagferry_client", "deploy", dags, "--server", url, "--deployment", "prod"]
             environment = {**os.environ, "DAGFERRY_TOKEN": self.token}
             done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
@@ -119,7 +106,7 @@ class Release:
 
     def status(self, path: str) -> int:
         """The status of the answer to a GET, with the token."""
-        with self.forwarded() as url:
+        with self.cluster.port_forward(self.namespace, f"{RELEASE}-server") as url:
             request = urllib.request.Request(url + path, headers={"Authorization": f"Bearer {self.token}"})
             try:
                 with urllib.request.urlopen(request, timeout=30) as answer:

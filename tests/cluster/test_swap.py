@@ -1,9 +1,7 @@
 """What deploy/kubernetes ships, in a real cluster: a deploy is live in a running pod, which is not restarted."""
 
-import contextlib
 import json
 import os
-import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,11 +10,10 @@ from typing import Any
 
 import pytest
 
-from cluster.api import Api
 from cluster.images import AIRFLOW, IMAGE_DAG
+from cluster.installed import READ
 from cluster.namespaces import restricted_namespace
 from cluster.outside import Cluster
-from cluster.programs import find
 from cluster.workloads import airflow_pod
 from credentials import TokensFile
 from deployfiles import KUBERNETES, airflow_values, documents
@@ -27,31 +24,6 @@ NAMESPACE = "airflow"
 WAIT = "--timeout=180s"
 VALUES = airflow_values("sidecar.yaml")
 [TASK] = documents(KUBERNETES / "task-pod-template.yaml")
-READ = """
-import os, time
-last = None
-while True:
-    tree = os.path.realpath("/dags/current")
-    a, b = (open(os.path.join(tree, name)).read() for name in ("a.py", "b.py"))
-    if a != b:
-        print("torn:", a, b)
-    if a != last:
-        print("reads", a)
-    last = a
-    time.sleep(0.002)
-"""
-
-
-@contextlib.contextmanager
-def forwarded(cluster: Api, target: str) -> Iterator[str]:
-    """The URL of a port of a pod or Service, on this machine."""
-    command = [find("kubectl"), f"--kubeconfig={cluster.kubeconfig}", "-n", NAMESPACE, "port-forward", target, ":8000"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout
-        found = re.search(r"127\.0\.0\.1:(\d+)", process.stdout.readline())
-        assert found
-        yield f"http://127.0.0.1:{found[1]}"
-        process.terminate()
 
 
 class Airflow:
@@ -75,7 +47,7 @@ class Airflow:
         dags.mkdir(parents=True, exist_ok=True)
         for name in ("a.py", "b.py"):
             (dags / name).write_text(content)
-        with forwarded(self.cluster, "service/dagferry-server") as url:
+        with self.cluster.port_forward(NAMESPACE, "dagferry-server") as url:
             done = subprocess.run(
                 [sys.executable, "-m", "dagferry_client", "deploy", dags, *flags],
                 env={
