@@ -2,8 +2,10 @@
 
 import pytest
 
-from cluster.installed import SERVER_POD, TIMEOUT, Installed, files
+from charts import RELEASE
+from cluster.installed import HERE, SERVER_POD, SMALL, TIMEOUT, WAIT_SECONDS, Installed, files
 from cluster.outside import Cluster
+from harness import eventually
 
 pytestmark = pytest.mark.slow
 
@@ -47,3 +49,20 @@ def test_a_volume_that_is_not_to_be_retained_goes_with_the_release(cluster: Clus
     installed.install({"persistence": {"retain": False}})
     installed.helm("uninstall", "dagferry", "--wait", TIMEOUT)
     installed.kubectl("wait", "--for=delete", CLAIM, TIMEOUT)
+
+
+def test_a_pod_that_never_gets_ready_is_replaced_by_the_next_upgrade(cluster: Cluster) -> None:
+    installed = Installed(cluster)
+    installed.install()
+    token = installed.token
+    first = deployed(installed, token, "# first")
+    good = installed.started()[0]
+    installed.helm("upgrade", RELEASE, *HERE, values={**SMALL, "image": {"tag": "absent"}})
+
+    def cannot_be_pulled() -> bool:
+        found = installed.kubectl("get", "pods", "-o=json")
+        return good not in found and any(reason in found for reason in ("ErrImagePull", "ImagePullBackOff"))
+
+    eventually("the new pod to lack its image", cannot_be_pulled, WAIT_SECONDS)
+    installed.install()
+    assert deployed(installed, token, "# second")[:1] == first
