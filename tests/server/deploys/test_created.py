@@ -1,6 +1,7 @@
 """Deployments that requests create and delete: what they are like, and what survives what."""
 
 import asyncio
+import contextlib
 import json
 import logging
 from pathlib import Path
@@ -189,7 +190,8 @@ async def test_retention_waits_for_a_commit_of_another_server_and_spares_one_tha
         patched.setattr(server.service.retention, "request", lambda: None)
         await delete(server)
     other = LocalStore(server.service.folder.root)
-    with other.committing("preview-1"):
+    with contextlib.ExitStack() as held:
+        await asyncio.to_thread(held.enter_context, other.committing("preview-1"))
         await server.service.retention.run()
         assert await stored_bundles(server) == 1
     # Another server created it again, and this one does not know of that yet.
