@@ -1,6 +1,6 @@
 """The images of a cluster that reaches no registry: a base of Debian's packages, the project's own, and what they need.
 
-Debian's Python stands in for the base that the Dockerfiles name, which lies in a registry. Everything is kept in the
+Debian's Python replaces the base that the Dockerfiles name, which lies in a registry. Everything is kept in the
 cache of ``programs``: the base, buildah's layers, and each image as an archive that is named after its content.
 """
 

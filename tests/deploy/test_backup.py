@@ -54,7 +54,7 @@ KEPT = 12
 
 @pytest.fixture
 def backup(tmp_path: Path) -> Path:
-    """The folder that stands in for the backup volume."""
+    """The folder that is used as the backup volume."""
     folder = tmp_path / "backup"
     folder.mkdir()
     return folder
@@ -82,7 +82,7 @@ def start(name: str, data: Path, backup: Path, **environment: str) -> "subproces
 
 
 def instead_of(program: str, text: str, folder: Path) -> str:
-    """A PATH in which a script stands in for a program."""
+    """A PATH in which a script replaces a program."""
     path = folder / "bin" / program
     path.parent.mkdir()
     path.write_text(text.format(**{program: shutil.which(program)}))
