@@ -176,7 +176,7 @@ class Stored(NamedTuple):
 
 def kept_bundles(
     stored: Mapping[str, Stored],
-    max_store_bytes: int,
+    max_store_bytes: float,
     now: float,
     paced: Callable[[Iterable[Any]], Iterable[Any]] = iter,
 ) -> dict[str, set[str]]:

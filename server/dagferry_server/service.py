@@ -52,7 +52,7 @@ class Service:
         authenticator: Authenticator,
         *,
         gate: Gate,
-        capacity_bytes: int,
+        capacity_bytes: int | None,
         deployments_file: WatchedDeployments | None,
         clock: Callable[[], float],
     ) -> None:

@@ -1,6 +1,7 @@
 """The server's settings: every flag, and the checked values that the rest of the server sees."""
 
 import logging
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, get_args
@@ -327,11 +328,13 @@ class Settings(BaseModel):
         """The most bytes of a compressed upload, and why."""
         return upload_limit(self.tiers, third_party_ingress=self.third_party_ingress)
 
-    def store_bytes(self, capacity_bytes: int) -> int:
-        """Return what the store may take, if its volume holds ``capacity_bytes``."""
-        return int(capacity_bytes * STORE_SHARE) if self.max_store_bytes is None else self.max_store_bytes
+    def store_bytes(self, capacity_bytes: int | None) -> float:
+        """Return what the store may take, if the storage holds ``capacity_bytes``; ``None``: there is no limit."""
+        if self.max_store_bytes is not None:
+            return self.max_store_bytes
+        return math.inf if capacity_bytes is None else int(capacity_bytes * STORE_SHARE)
 
-    def log(self, max_store_bytes: int) -> None:
+    def log(self, max_store_bytes: float) -> None:
         """Log every effective limit, and a warning if callers need no credentials."""
         log.info(
             "Effective limits",

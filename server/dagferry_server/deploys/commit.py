@@ -42,7 +42,7 @@ from dagferry_server.deploys.preconditions import (
 from dagferry_server.deploys.request import DeployRequest
 from dagferry_server.deploys.tree import Tree
 from dagferry_server.errors import BundleGone, DeployContended, StoreAway, StoreDamaged, StoreError
-from dagferry_server.store.base import Store
+from dagferry_server.store.base import MAX_COMMIT_SECONDS, Store
 
 MAX_RACES = 10
 RACE_PAUSE_SECONDS = 0.05
@@ -178,7 +178,7 @@ class Committer:
         in between, because a commit holds ``store.committing``. On a store that cannot prevent deletions, each attempt
         checks again that the bundle exists.
         """
-        request = new.request
+        request, started = new.request, time.monotonic()
         with self._store.committing(head.deployment), ExitStack() as stack:
             old = self._open_current(stack, head, content.known)
             head = head._replace(bundle=old)
@@ -205,6 +205,8 @@ class Committer:
                 log_failure("A bundle was deleted before it had a deploy", error, deployment=head.deployment)
                 return None, None
             stack.close()  # the old bundle's memory and file, before the entry is written
+            if time.monotonic() - started > MAX_COMMIT_SECONDS:
+                raise StoreAway(f"The commit took longer than {MAX_COMMIT_SECONDS:.0f} s; its bundle may be deleted.")
             flags = [*request.flags, *([REPEATED] if repeated else [])]
             deploy = self._append(head, committed, flags, new)
             return (committed._replace(deploy=deploy), patch) if deploy else (None, None)
@@ -249,18 +251,20 @@ class Committer:
 
     def _store_bundle(self, head: Head, tree: Tree) -> None:
         """Store the bundle of a tree, unless an intact one is stored."""
-        if tree.stored_in != head.deployment and not self._has_intact_bundle(head.deployment, tree.manifest):
+        if not self._has_intact_bundle(head.deployment, tree):
             put_bundle(self._store, head.deployment, tree, head.bundle)
         for bundle in (head.bundle, *tree.bundles):
             if bundle:
                 bundle.forget_sources()
 
-    def _has_intact_bundle(self, deployment: str, manifest: Manifest) -> bool:
-        digest = manifest.digest
-        if not self._store.has_bundle(deployment, digest):
+    def _has_intact_bundle(self, deployment: str, tree: Tree) -> bool:
+        digest = tree.manifest.digest
+        if not self._store.keeps_bundle(deployment, digest):
             return False
+        if tree.stored_in == deployment:
+            return True
         try:
-            with open_bundle(self._store, deployment, digest, manifest) as bundle:
+            with open_bundle(self._store, deployment, digest, tree.manifest) as bundle:
                 bundle.verify()
         except (BundleGone, StoreDamaged, StoreAway) as error:
             # This upload can replace it, even after a bad block, where reads fail and writes do not.

@@ -9,7 +9,7 @@ is damaged. See docs/adr/0006.
 """
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, NoReturn, TypeAlias
 
 from dagferry_core.deploy_details import DeployDetails, decode_details
@@ -90,7 +90,7 @@ def read_log(store: Store, deployment: str, *, is_new: bool = False) -> Log:
     What is damaged is logged and skipped.
     """
     sequences = store.sequences(deployment)
-    read = [_read_stored(store, deployment, sequence) for sequence in sequences[-MEMORY_DEPLOYS:]]
+    read = _read_all(store, deployment, sequences[-MEMORY_DEPLOYS:])
     for each in read:
         each.log_damage(deployment)
     return Log(
@@ -123,12 +123,16 @@ def _read_freeze(store: Store, deployment: str) -> Freeze | None:
         return None
 
 
-def _read_stored(store: Store, deployment: str, sequence: int) -> _Read:
-    try:
-        data = store.read_entry(deployment, sequence)
-    except (StoreAway, StoreDamaged) as error:
-        return _Read(sequence, None, error, "")
-    return _decoded(sequence, data)
+def _read_all(store: Store, deployment: str, sequences: Sequence[int]) -> list[_Read]:
+    read = []
+    for sequence, data in zip(sequences, store.read_entries(deployment, sequences), strict=True):
+        if isinstance(data, StoreAway | StoreDamaged):
+            read.append(_Read(sequence, None, data, ""))
+        elif isinstance(data, StoreError):
+            raise data
+        else:
+            read.append(_decoded(sequence, data))
+    return read
 
 
 def _decoded(sequence: int, data: bytes) -> _Read:
@@ -152,7 +156,7 @@ def _read_details(store: Store, deployment: str, deploy: Deploy) -> DeployDetail
 
 def _look(store: Store, deployment: str, highest: int, again: Iterable[int]) -> list[_Read]:
     """Read the entries ``again``, and those above ``highest``, in ascending order."""
-    read = [_read_stored(store, deployment, sequence) for sequence in sorted(again)]
+    read = _read_all(store, deployment, sorted(again))
     newer = store.newer(deployment, highest)
     return [*read, *(_decoded(sequence, data) for sequence, data in enumerate(newer, highest + 1))]
 
@@ -399,7 +403,7 @@ class Deployment:
         in_memory = sequence in self.unreadable or next(iter(self.recent), 0) < sequence
         if in_memory and sequence not in self._away:
             return None
-        read = await asyncio.to_thread(_read_stored, self._store, self.name, sequence)
+        [read] = await asyncio.to_thread(_read_all, self._store, self.name, [sequence])
         if isinstance(read.error, StoreAway):
             raise read.error
         read.log_damage(self.name)

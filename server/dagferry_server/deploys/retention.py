@@ -62,7 +62,7 @@ class RetentionRunner:
         background: Background,
         *,
         deleted: set[str],
-        max_store_bytes: int,
+        max_store_bytes: float,
         clock: Callable[[], float],
     ) -> None:
         self._store = store
@@ -135,6 +135,8 @@ class RetentionRunner:
         deployment = seen.deployment
         deleted: set[str] = set()
         try:
+            allowed = await asyncio.to_thread(self._store.may_delete, deployment.name, digests)
+            digests = [digest for digest in digests if digest in allowed]
             for start in range(0, len(digests), BATCH_BUNDLES):
                 if (start and self._background.stopping) or self._deployments.get(deployment.name) is not deployment:
                     break
@@ -147,7 +149,7 @@ class RetentionRunner:
 
 
 def _look(
-    seen: Mapping[str, _Seen], stored: Mapping[str, Stored], max_store_bytes: int, now: float
+    seen: Mapping[str, _Seen], stored: Mapping[str, Stored], max_store_bytes: float, now: float
 ) -> dict[str, _Found]:
     """Return what may be deleted, by deployment; called in a thread."""
     kept = kept_bundles(stored, max_store_bytes, now, paced)
@@ -182,8 +184,8 @@ def _delete_batch(store: Store, seen: _Seen, digests: set[str]) -> set[str]:
 def _delete_all(store: Store, name: str) -> int | None:
     """Delete the bundles and the details of a deleted deployment and return how many bundles there were; in a thread.
 
-    ``None`` if nothing was deleted now, because a commit is in progress. If the deployment exists again, nothing is
-    deleted: a commit to it waits until this ends.
+    ``None`` if some are left, because a commit is in progress, or a shared store waits. If the deployment exists again,
+    nothing is deleted: a commit to it waits until this ends.
     """
     with store.deleting(name) as alone:
         if not alone:
@@ -192,8 +194,11 @@ def _delete_all(store: Store, name: str) -> int | None:
         if lifecycle is None or lifecycle.change != DELETED:
             return 0
         digests = store.bundles(name)
-        for digest in paced(digests):
+        allowed = store.may_delete(name, digests)
+        for digest in paced(allowed):
             store.delete_bundle(name, digest)
+        if len(allowed) < len(digests):
+            return None
         for sequence in paced(store.sequences(name) if digests else ()):
             with suppress(FormatError, StoreDamaged):  # an entry that names no details that could be found
                 if nonce := decode(store.read_entry(name, sequence), sequence).nonce:

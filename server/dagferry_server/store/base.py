@@ -6,8 +6,12 @@ An implementation is synchronous; the server calls it from several threads at on
 the call returns. One test suite runs against every implementation: ``tests/server/store/test_contract.py``.
 
 The caller keeps the rules that make it a log. A bundle is stored before an entry names it. The entry after the newest
-is created with ``create_entry``: the sequence is the lock. No entry is ever edited. A bundle is deleted only while no
-commit to its deployment is in progress: a commit holds ``committing``, a deletion holds ``deleting``.
+is created with ``create_entry``: the sequence is the lock. No entry is ever edited.
+
+No bundle is deleted that a commit in progress relies on. A commit holds ``committing`` and a deletion ``deleting``: on
+a local disk they exclude each other. A store that several servers use at once cannot do that. There, a deletion has two
+steps that are ``DELETION_PAUSE_SECONDS`` apart, see ``may_delete``; a commit asks ``keeps_bundle``, and creates its
+entry within ``MAX_COMMIT_SECONDS``. See docs/adr/0038.
 
 A method that fails raises one of three errors, all of them ``StoreError``. ``StoreFull``: there is no space left.
 ``StoreAway``: the storage cannot be asked now; that may pass. ``StoreDamaged``: the storage answered, and what it has
@@ -18,19 +22,25 @@ invalid digest, nonce, sequence or name of a record is a ``ValueError``, and an 
 
 import errno
 import re
+import secrets
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from io import FileIO
 from typing import BinaryIO
 
 from dagferry_core.errors import DagferryError, FormatError
-from dagferry_server.errors import StoreAway, StoreDamaged, StoreFull
+from dagferry_server.errors import StoreAway, StoreDamaged, StoreError, StoreFull
 
 COMMIT_WAIT_SECONDS = 30.0
 """How long a commit waits for another server that deletes bundles; a batch takes milliseconds."""
+MAX_COMMIT_SECONDS = 600.0
+"""How old a bundle that a commit has stored or found may be when its entry is created; a commit takes seconds."""
+DELETION_PAUSE_SECONDS = 3600.0
+"""How long a bundle of a shared store is marked before it is deleted, and how old it is when it is marked."""
 MAX_STATE_BYTES = 64 * 1024
 """The maximum size of a record of a deployment's state; they have a few hundred bytes."""
+LOG_ID_BYTES = 16
 _STATE_KEY = re.compile(r"[a-z]{1,20}")
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
 
@@ -66,6 +76,9 @@ class BundleSource(AbstractContextManager["BundleSource"]):
 class Store(ABC):
     """Where deploy logs and bundles are kept. A deployment is known by its name, a bundle by its digest."""
 
+    shared: bool = False
+    """Whether other servers may use it at the same time, so that their changes have to be looked for."""
+
     @abstractmethod
     def deployments(self) -> list[str]:
         """Return the names of all deployments that the store has data of, in ascending order.
@@ -85,8 +98,14 @@ class Store(ABC):
         """Return the random name of the deployment's log."""
 
     @abstractmethod
+    def write_log_id(self, deployment: str, log_id: str) -> None:
+        """Give the log this name, 32 hex digits: of a copy of the log, the name that the original has."""
+
     def new_log_id(self, deployment: str) -> str:
         """Give the log a new name and return it: after a restore from a backup, it is not the log that it was."""
+        log_id = secrets.token_hex(LOG_ID_BYTES)
+        self.write_log_id(deployment, log_id)
+        return log_id
 
     @abstractmethod
     def sequences(self, deployment: str) -> list[int]:
@@ -95,6 +114,16 @@ class Store(ABC):
     @abstractmethod
     def read_entry(self, deployment: str, sequence: int) -> bytes:
         """Return an entry as it was stored; ``StoreDamaged`` if there is none."""
+
+    def read_entries(self, deployment: str, sequences: Sequence[int]) -> list[bytes | StoreError]:
+        """Return each of the entries as ``read_entry`` does, or the error that it raises."""
+        return [self._entry_or_error(deployment, sequence) for sequence in sequences]
+
+    def _entry_or_error(self, deployment: str, sequence: int) -> bytes | StoreError:
+        try:
+            return self.read_entry(deployment, sequence)
+        except StoreError as error:
+            return error
 
     @abstractmethod
     def newer(self, deployment: str, after: int) -> list[bytes]:
@@ -131,6 +160,13 @@ class Store(ABC):
     def has_bundle(self, deployment: str, digest: str) -> bool:
         """Return whether the bundle is stored."""
 
+    def keeps_bundle(self, deployment: str, digest: str) -> bool:
+        """Return whether the bundle is stored, and stays for the rest of a commit, though no entry names it yet.
+
+        If not, the commit stores it again.
+        """
+        return self.has_bundle(deployment, digest)
+
     @abstractmethod
     def put_bundle(self, deployment: str, digest: str, write: Callable[[BinaryIO], bytes]) -> None:
         """Store a bundle: ``write`` writes it to a file and returns its index. It appears whole or not at all."""
@@ -140,8 +176,27 @@ class Store(ABC):
         """Open a bundle; ``BundleGone`` if it is not there. The caller closes it."""
 
     @abstractmethod
+    def may_delete(self, deployment: str, digests: Collection[str]) -> set[str]:
+        """Note that no deploy that is kept names these bundles, and return those that may be deleted now.
+
+        The caller then reads the entries again that are newer than what it knows, and deletes what they do not name.
+        Also removes what no bundle will ever need, such as the rest of an upload whose server was killed.
+        """
+
+    @abstractmethod
     def delete_bundle(self, deployment: str, digest: str) -> None:
-        """Delete a bundle, if it is there. A source that is open stays readable."""
+        """Delete a bundle, if it is there, and ``may_delete`` allows it. A source that is open stays readable."""
+
+    @abstractmethod
+    def put_patch(self, deployment: str, old: str, new: str, data: bytes) -> None:
+        """Store the patch between two bundles, by their digests, for other servers; where there are none, do nothing.
+
+        It is deleted within a few days.
+        """
+
+    @abstractmethod
+    def read_patch(self, deployment: str, old: str, new: str) -> bytes | None:
+        """Return the patch between two bundles that another server stored; ``None`` if there is none."""
 
     @abstractmethod
     def read_state(self, deployment: str, key: str) -> bytes | None:
@@ -159,6 +214,13 @@ class Store(ABC):
         """Delete a record, if it is there."""
 
     @abstractmethod
+    def state_tag(self) -> str:
+        """Return what becomes another text when other servers create or delete a deployment, or change its records.
+
+        A new log id does so too. Cheap enough to be asked every second.
+        """
+
+    @abstractmethod
     def committing(self, deployment: str) -> AbstractContextManager[None]:
         """Keep everyone, other servers too, from deleting bundles until the block ends.
 
@@ -174,12 +236,12 @@ class Store(ABC):
         """
 
     @abstractmethod
-    def capacity_bytes(self) -> int:
-        """Return how many bytes the storage can hold in total."""
+    def capacity_bytes(self) -> int | None:
+        """Return how many bytes the storage can hold in total; ``None`` if there is no such limit."""
 
     @abstractmethod
     def check_writable(self) -> None:
-        """Write something small and remove it again; raise ``StoreError`` if that fails."""
+        """Raise ``StoreError`` unless the storage can be written. Leaves nothing behind."""
 
 
 def check_state_key(key: str) -> str:

@@ -20,8 +20,7 @@ import contextlib
 import json
 import os
 import re
-import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager
 from io import FileIO
 from typing import BinaryIO, NamedTuple
@@ -132,14 +131,12 @@ class LocalStore(Store):
             raise StoreDamaged(f"{action} failed: {log_id[:40]!r} is not a log id.")
         return log_id
 
-    def new_log_id(self, deployment: str) -> str:
-        """Give the log a new name and return it."""
-        log_id = secrets.token_hex(16)
+    def write_log_id(self, deployment: str, log_id: str) -> None:
+        """Give the log this name."""
         folder = self._folder(deployment)
         with storage_errors(f"Writing the log id of {deployment}"):
             publish(folder, LOG_NAME, lambda file: file.write(json.dumps(_LogFile(log_id)._asdict()).encode() + b"\n"))
             sync_folder(folder)
-        return log_id
 
     def sequences(self, deployment: str) -> list[int]:
         """Return the sequences of all entries in ascending order."""
@@ -256,12 +253,27 @@ class LocalStore(Store):
                 encoded = file.read()
             return LocalBundle(FileIO(bundle), encoded, f"bundle {digest} of {deployment}")
 
+    def may_delete(self, deployment: str, digests: Collection[str]) -> set[str]:  # noqa: ARG002 - a lock protects them
+        """Return the bundles: they may all be deleted, under the lock."""
+        return set(digests)
+
     def delete_bundle(self, deployment: str, digest: str) -> None:
         """Delete a bundle, if it is there."""
         with storage_errors(f"Deleting a bundle of {deployment}"):
             # The bundle first: an index without one is removed at the next start.
             for path in self._bundle(deployment, digest):
                 remove(path)
+
+    def put_patch(self, deployment: str, old: str, new: str, data: bytes) -> None:
+        """Do nothing: the only server has the patch in memory."""
+
+    def read_patch(self, deployment: str, old: str, new: str) -> bytes | None:  # noqa: ARG002 - see above
+        """Return ``None``: there are none."""
+        return None
+
+    def state_tag(self) -> str:
+        """Return an empty text: no other server changes anything."""
+        return ""
 
     def read_state(self, deployment: str, key: str) -> bytes | None:
         """Return a record of the deployment's state; ``None`` if there is none."""
