@@ -21,6 +21,8 @@ from dagferry_server.store.local import LocalStore
 
 THREADS = 8
 """Blocking work runs in these: checks, syncs, reads. More would only compete for the same disk."""
+SHARED_THREADS = 32
+"""The same for a store that other servers use too: there, a thread waits for the network."""
 
 
 def _main(values: Mapping[str, Any]) -> int:
@@ -35,12 +37,19 @@ def _main(values: Mapping[str, Any]) -> int:
 
 
 async def _serve(settings: Settings, folder: DataFolder, authenticator: Authenticator) -> None:
-    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS, "blocking"))
+    store = LocalStore(folder.root)
+    threads = ThreadPoolExecutor(SHARED_THREADS if store.shared else THREADS, "blocking")
+    loop = asyncio.get_running_loop()
+    loop.set_default_executor(threads)
     state = await AppState.open(settings)
-    service = await Service.open(settings, folder, LocalStore(folder.root), authenticator)
+    service = await Service.open(settings, folder, store, authenticator)
     leave_aside()
     service.retention.request()
     await serve(settings, service, state)
+    if store.shared:
+        # All uploads have ended. What still waits for the store only reads, and must not hold up the end.
+        loop.set_default_executor(ThreadPoolExecutor(1))
+        threads.shutdown(wait=False, cancel_futures=True)
 
 
 SERVE = Command(

@@ -29,7 +29,7 @@ from dagferry_core.names import DEFAULT_DEPLOYMENT, check_deployment
 from dagferry_gate.airflowignore import Syntax
 from dagferry_gate.rules import NEWEST_PYTHON, PYTHONS, Airflow
 from dagferry_runtime.logs import fields
-from dagferry_runtime.settings import Setting, address, parse, size, whole
+from dagferry_runtime.settings import Setting, address, parse, seconds, size, whole
 from dagferry_server.astro_settings import astro_path, public_url
 from dagferry_server.auth.access import GATE_LEVELS, GateLevel
 from dagferry_server.auth.proxy import PROXY_SECRET_HEADER
@@ -113,6 +113,13 @@ SETTINGS: tuple[Setting, ...] = (
         "--listen if no credentials are configured, and not served otherwise.",
     ),
     Setting("--data-dir", _path, "/var/lib/dagferry", "DIR", "The data folder; it belongs to this server alone."),
+    Setting(
+        "--store-poll",
+        seconds(0.1, 60),
+        1.0,
+        "SECONDS",
+        "How often an object store is asked for what other servers deployed and changed.",
+    ),
     Setting(
         "--deployments",
         names,
@@ -254,6 +261,7 @@ class Settings(BaseModel):
     listen: tuple[str, int]
     admin_listen: tuple[str, int] | None
     data_dir: str
+    store_poll: float
     deployments: tuple[str, ...] | None
     deployments_file: str | None
     tiers: int
