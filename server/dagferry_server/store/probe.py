@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from dagferry_core.errors import SetupError
 from dagferry_server.errors import StoreAway
-from dagferry_server.store.objects import Objects, answer, is_unknown
+from dagferry_server.store.objects import Objects, is_unknown
 
 PROBE_FOLDER = ".dagferry/probe"
 WRITABLE = ".dagferry/writable"
@@ -58,7 +58,7 @@ def _twice(objects: Objects, key: str) -> None:
     if failure is not None and is_unknown(failure):
         raise SetupError(
             f"The store {objects.url} cannot be used: it does not know conditional writes; to one of {key}, "
-            f"{answer(failure)}.",
+            f"{objects.answer(failure)}.",
             _HINT,
         )
     if failure is not None and not objects.create(key, first):
