@@ -376,7 +376,7 @@ class Settings(BaseModel):
                 allow_empty=self.allow_empty,
                 keep_deploys=self.keep_deploys,
                 keep_days=self.keep_days,
-                max_store_bytes=max_store_bytes,
+                max_store_bytes=max_store_bytes if math.isfinite(max_store_bytes) else None,
                 max_removed_percent=self.max_removed_percent,
             ),
         )
