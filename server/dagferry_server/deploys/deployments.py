@@ -186,14 +186,24 @@ class Deployments(Mapping[str, Deployment]):
         news = {name: now for name, now in found.items() if now and not self.created.knows(name, now)}
         for name, lifecycle in news.items():
             deployment = self._by_name.get(name)
-            was_deleted = lifecycle.change == DELETED or (deployment and lifecycle.floor > deployment.floor)
             self.created.note(name, lifecycle)
-            if deployment and was_deleted:
+            if deployment and lifecycle.change == DELETED and name not in self._configured:
                 self._take_out(deployment)
+            elif deployment and (lifecycle.change == DELETED or lifecycle.floor > deployment.floor):
+                await self._begin_anew(deployment)
             change = {"change": lifecycle.change, "actor": lifecycle.actor}
             log.warning("Another server changed a deployment", extra=fields(deployment=name, **change))
         if news:
             await self._apply(log_settings=False)
+
+    async def _begin_anew(self, deployment: Deployment) -> None:
+        """Read the log of a deployment that was deleted and exists again: what was deployed before is history."""
+        async with deployment.lock:
+            deployment.fleet.forget()
+            deployment.load_or_fail(await self._read_or_error(deployment.name))
+        deployment.fleet.open()
+        self._note_restored(deployment)
+        self.retry(deployment)
 
     async def configure(self, wanted: Configured, *, log_settings: bool) -> None:
         """Replace the configured deployments by those in ``wanted``, with its settings; all at once.
@@ -303,10 +313,7 @@ class Deployments(Mapping[str, Deployment]):
             self._metrics.start(name)
 
     async def _open(self, name: str, settings: DeploymentSettings) -> Deployment:
-        try:
-            found = await self._run(lambda: self._read(name), FIRST_READ_SECONDS)
-        except StoreError as error:
-            found = error
+        found = await self._read_or_error(name)
         if deployment := self._deleted.pop(name, None):
             # The same object, with the same lock: an upload to it may still be coming in.
             async with deployment.lock:
@@ -316,12 +323,22 @@ class Deployments(Mapping[str, Deployment]):
             deployment = Deployment(name, self._store, settings, found)
             deployment.look = lambda: self.look(name)
             deployment.fleet.listen(partial(self._fleet_changed, deployment))
-        if deployment.loaded and name in self.created.deleted:
-            self.created.note(name, self.created.deleted[name]._replace(change=CONFIGURED))
+        self._note_restored(deployment)
         if deployment.loaded:
             _log_loaded(deployment)
         self.retry(deployment)
         return deployment
+
+    def _note_restored(self, deployment: Deployment) -> None:
+        deleted = self.created.deleted.get(deployment.name)
+        if deployment.loaded and deleted:
+            self.created.note(deployment.name, deleted._replace(change=CONFIGURED))
+
+    async def _read_or_error(self, name: str) -> Log | Fault:
+        try:
+            return await self._run(lambda: self._read(name), FIRST_READ_SECONDS)
+        except StoreError as error:
+            return error
 
     def _fleet_changed(self, deployment: Deployment, change: Change) -> None:
         """Count a deploy that has converged, and tell ``on_state`` if the state is another one."""
