@@ -235,7 +235,6 @@ def _judged(
     reasons = (
         (State.UNKNOWN, f"Which deploy of {name} is the newest is not known. {facts.fault}" if facts.fault else ""),
         (State.EMPTY, "" if version else f"Nothing was deployed to {name} yet."),
-        (State.DEGRADED, facts.lost_bundle),
         (State.UNKNOWN, _TOO_EARLY if now < facts.all_heard_at else ""),
         (State.DEGRADED, _wrong(facts, pods, late, replaced)),
         (State.UNKNOWN, f"More than {MAX_SIDECARS} pods follow {name}." if now < facts.crowded_until else ""),
@@ -249,6 +248,8 @@ def _judged(
 
 def _wrong(facts: Facts, pods: Sequence[Pod], late: Sequence[Pod], replaced: Mapping[str, int]) -> str:
     """Return what is wrong with the fleet, the worst first; empty if nothing is."""
+    if facts.lost_bundle:
+        return facts.lost_bundle
     current = Offer(facts.log_id, facts.version)
     names = _Names(pods)
     unknown = [pod for pod in _those(pods, PodState.CLAIMS_UNKNOWN) if not _awaits_confirmation(pod, current)]
