@@ -4,7 +4,7 @@ An object is known by its key, a path below the prefix of the store's URL. A fai
 object and what the storage answered. No message has a credential in it: neither a request's query, which may be signed,
 nor the body of an answer is quoted.
 
-A conditional write is not repeated by obstore, because it cannot tell its own earlier write, whose answer was lost,
+A conditional write is not repeated by obstore, because it cannot distinguish its own earlier write, whose answer was lost,
 from that of another server. ``create`` repeats it and reads back what is stored.
 """
 
@@ -55,7 +55,9 @@ _MISSING = (FileNotFoundError, NotFoundError)
 _STATUS = re.compile(r"non-2xx status code: (\d{3}[^:\n]*)")
 _CODE = re.compile(r"<Code>([A-Za-z0-9_.]{1,80})</Code>")
 _ASKED = re.compile(r"Error performing [A-Z]+ (\S+) in [^-\n]*- ")
-_REASON = re.compile(r'(?:message|error): "([^"\n]{2,120})"|(InvalidCertificate\(\s*\w+)|\b(TimedOut|BadScheme|InvalidMessage)\b')
+_REASON = re.compile(
+    r'(?:message|error): "([^"\n]{2,120})"|(InvalidCertificate\(\s*\w+)|\b(TimedOut|BadScheme|InvalidMessage)\b'
+)
 _NO_BUCKET = {"NoSuchBucket", "ContainerNotFound", "ContainerBeingDeleted", "AccountIsDisabled"}
 _FULL = {"QuotaExceeded", "EntityTooLarge", "XMinioStorageFull", "InsufficientCapacity"}
 _UNKNOWN = {"NotImplemented", "InvalidArgument", "UnsupportedHeader"}
@@ -64,7 +66,7 @@ _DENIED_HINT = "Check the credentials of the server, and what they may do in the
 _REASONS = {
     "TimedOut": "it did not answer in time",
     "BadScheme": "http:// is not allowed",
-    "InvalidMessage": "it does not speak TLS",
+    "InvalidMessage": "its answer is not TLS",
 }
 _BUCKET_HINT = "Create the bucket, or correct --store."
 
