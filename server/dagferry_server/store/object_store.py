@@ -25,6 +25,7 @@ import contextlib
 import json
 import re
 import secrets
+import threading
 from collections import defaultdict
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
@@ -96,6 +97,7 @@ class ObjectStore(Store):
         self._cache = cache
         self._pause = pause_seconds
         self._blobs: dict[str, Blob] = {}
+        self._turns = [threading.Lock() for _ in range(256)]
         self.probed = False
 
     @property
@@ -231,8 +233,11 @@ class ObjectStore(Store):
     def open_bundle(self, deployment: str, digest: str) -> BundleSource:
         """Open a bundle; ``BundleGone`` if it is not there."""
         hex_digest = self._hex(deployment, digest)
-        if cached := self._cache.open(deployment, digest):
-            return cached
+        with self._turns[int(hex_digest[:2], 16)]:  # one fetches, and the others find it in the cache
+            return self._cache.open(deployment, digest) or self._open(deployment, digest)
+
+    def _open(self, deployment: str, digest: str) -> BundleSource:
+        hex_digest = self._hex(deployment, digest)
         damaged: StoreDamaged | None = None
         copies = self._complete(deployment, digest)
         # The copy that is deleted last, and then the one that was stored last.
