@@ -460,3 +460,9 @@ def test_time_alone_changes_a_status_only_at_the_moment_that_it_says() -> None:
                 assert (fresh.state, fresh.reason) == (status.state, status.reason)
             else:
                 status = fresh
+
+
+def test_a_lost_bundle_degrades_the_fleet_though_every_pod_has_the_deploy() -> None:
+    status = judged(sidecar(), lost_bundle="The store has lost the bundle of v3.")
+    assert (status.state, status.reason) == (State.DEGRADED, "The store has lost the bundle of v3.")
+    assert judged(sidecar(), lost_bundle="").state is State.HEALTHY
