@@ -193,7 +193,7 @@ def _changed(state: State, deploy: DeployRef, told: Told | None, now: float) -> 
     error = choice.error if isinstance(choice, Refuse) else None
     if how and now < state.repairs.not_before and _is_live(state, deploy):
         state = state._replace(pending=deploy, retry_at=max(state.retry_at, state.repairs.not_before))
-    too_early = deploy == state.pending and now < state.retry_at
+    too_early = deploy == state.pending and now < state.retry_at and not isinstance(choice, Refuse)
     applies = how is not None and not too_early
     # Servers that contradict each other, or ignore If-None-Match, must cause no hot loop of polls or swaps.
     other_log = state.live is not None and state.live.log_id != deploy.log_id
