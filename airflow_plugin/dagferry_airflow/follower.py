@@ -120,6 +120,7 @@ class Follower:
             if known and (error := rewritten(known, server.told)):
                 raise error
             if not newest:
+                self._behind_since = None
                 return
             paused = None if for_task or self._clock() >= self._repairs.not_before else self._live
             lock_seconds = DOWNLOAD_SECONDS if for_task else LOCK_SECONDS
@@ -129,7 +130,8 @@ class Follower:
         finally:
             server.close()
         self._note(applied)
-        if applied.error and not self._waits_for_server(applied):
+        waits = self._waits_for_server(applied)
+        if applied.error and not waits:
             raise applied.error
         self._intact_until = self._clock() + CHECK_SECONDS
 

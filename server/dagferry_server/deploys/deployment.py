@@ -326,16 +326,17 @@ class Deployment:
     async def entry_at(self, sequence: int) -> Head | None:
         """Return the entry number ``sequence``, or the newest one if the log ends before it.
 
-        ``None`` if its hash is not known. Only an entry that is older than memory is read from the store.
+        ``None`` if it cannot be read: what is damaged is not taken for what somebody wrote. Only an entry that is older
+        than memory is read from the store.
         """
-        if sequence >= self.highest:
-            head = Head(self.highest, self.head_sha256)
-            return head if head.sha256 or not head.sequence else None
-        sha256 = self._sha256.get(sequence, "")
+        sequence = min(sequence, self.highest)
+        if sequence == 0:
+            return Head(0, "")
+        sha256 = self._sha256.get(sequence, "") if sequence in self.recent else ""
         if not sha256 and sequence < next(iter(self.recent), 0):
             with contextlib.suppress(StoreError):
                 [read] = await asyncio.to_thread(_read_all, self._store, self.name, [sequence])
-                sha256 = read.sha256
+                sha256 = read.sha256 if read.deploy else ""
         return Head(sequence, sha256) if sha256 else None
 
     @property

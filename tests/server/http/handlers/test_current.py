@@ -8,6 +8,7 @@ from dagferry_core.deploylog import entry_sha256
 from dagferry_server.deploys import deployment as deployments
 from dagferry_server.errors import StoreAway
 from dagferry_server.fleet.sidecars import Offer
+from rewriting import entry_file
 from running import A, B, Running, eventually
 
 
@@ -273,3 +274,15 @@ async def test_who_has_nothing_of_this_log_live_is_told_nothing(server, headers)
     answer = await asked(server, **{"live": newest, **headers})
     assert "Dagferry-Entry" not in answer.headers
     assert "Dagferry-Entry" not in (await server.get("/default/dags/current")).headers
+
+
+async def test_a_damaged_entry_is_not_told_so_pods_that_have_it_follow_what_is_deployed_next(start, tmp_path) -> None:
+    server = await start()
+    [_, _, newest] = await three_deploys(server)
+    await server.close()
+    entry_file(tmp_path / "data", 3).write_bytes(b"{damaged")
+    again = await start()
+    assert (await asked(again, newest)).status == 503
+    await again.deploy(B)
+    answer = await asked(again, newest)
+    assert (answer.status, answer.json["sequence"], answer.headers.get("Dagferry-Entry")) == (200, 4, None)
