@@ -117,7 +117,7 @@ class Follower:
         try:
             known = live_deploy(self._root)
             newest = server.current(self._seen(), 0, report_of(known))
-            if known and (error := rewritten(known, server.told)):
+            if known and (error := rewritten(known, server.stated)):
                 raise error
             if not newest:
                 self._behind_since = None

@@ -58,7 +58,7 @@ def live_deploy(root: str) -> DeployRef | None:
 
 
 def report_of(live: DeployRef | None) -> Report | None:
-    """Return what to tell the server, so that it tells whether its log still has the ``live`` deploy."""
+    """Return what to tell the server, so that its answer has the entry of the ``live`` deploy."""
     return Report(live.version, None, live.log_id) if live and live.sequence else None
 
 
@@ -139,12 +139,12 @@ class LiveTree:
     def apply(self, newest: DeployRef, server: Server, *, paused: DeployRef | None = None) -> Applied:
         """Make ``newest`` live unless it is or must not be, and repair a damaged tree; but do not publish ``paused``.
 
-        ``newest`` is what ``server`` has just answered, with what it told of the live deploy.
+        ``newest`` is what ``server`` has just answered, with what it stated about the live deploy.
         Raises ``DagferryError`` if that fails; then what was live is live.
         """
         live = self._volume.live.record.deploy if self._volume.live else None
         newest = newest.known_as(live)
-        choice = choose(live, self._condition, newest, told=server.told)
+        choice = choose(live, self._condition, newest, stated=server.stated)
         warning = "" if isinstance(choice, Nothing) else choice.warning
         error = choice.error if isinstance(choice, Refuse) else None
         deploy, how = None, How.SAME

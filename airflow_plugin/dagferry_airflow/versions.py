@@ -109,7 +109,7 @@ class Versions:
         """Return the newest deploy; raise ``LogRewritten`` if the server's log is not the one that was followed."""
         live = live_deploy(self._live)
         newest = server.current("", 0, report_of(live))
-        if live and (error := rewritten(live, server.told)):
+        if live and (error := rewritten(live, server.stated)):
             raise error
         return newest
 

@@ -23,7 +23,7 @@ from dagferry_follow.errors import (
     TreeDamaged,
 )
 from dagferry_follow.volume.tree import Damage
-from dagferry_follow.witness import Told, is_another, may_be_behind, rewritten
+from dagferry_follow.witness import Stated, is_another, may_be_behind, rewritten
 
 
 class Condition(Enum):
@@ -104,20 +104,20 @@ def choose(
     when_empty: WhenEmpty = WhenEmpty.WAIT,
     *,
     whole: bool = False,
-    told: Told | None = None,
+    stated: Stated | None = None,
 ) -> Choice:
     """Return what to do with the deploy that the server offers as its newest; sequence 0: nothing is deployed.
 
     ``live`` is what is published, in ``condition``. ``live`` is ``None`` if nothing is published or, with a corrupt
-    tree, if it is not known what is. ``whole``: a patch to ``offered`` has failed already. ``told`` is what the server
-    says of its entry of ``live``.
+    tree, if it is not known what is. ``whole``: a patch to ``offered`` has failed already. ``stated`` is what the
+    server says of its entry of ``live``.
     """
     offered = offered.known_as(live)
     if offered.sequence == 0 and (refusal := _refuse_nothing(live, condition, offered, when_empty)):
         return refusal
     is_other_log = _is_other_log(live, offered)
-    if live and live.sequence and not is_other_log and (error := rewritten(live, told) or _regression(live, offered)):
-        return Refuse(error, behind=offered.sequence < live.sequence and may_be_behind(live, told))
+    if live and live.sequence and not is_other_log and (error := rewritten(live, stated) or _regression(live, offered)):
+        return Refuse(error, behind=offered.sequence < live.sequence and may_be_behind(live, stated))
     if live and condition is not Condition.CORRUPT and (offered.sequence == 0 or offered == live):
         return Nothing()
     warning = f"The server has another log id, {offered.log_id}, with deploys. They are followed."

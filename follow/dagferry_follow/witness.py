@@ -1,8 +1,9 @@
 """Whether a server's deploy log is the one that was followed so far. Pure: no I/O.
 
 Each entry has the hash of the entry before it. So a follower that keeps the hash of one entry is a witness for all that
-came before: nobody can change, remove or put in an entry without changing this hash. A server tells the hash of its
-entry for the deploy that the follower reports as live, with each answer about the current deploy. See docs/adr/0040.
+came before: nobody can change, remove or put in an entry without changing this hash. Each answer about
+the current deploy states the hash of the server's entry for the deploy that the follower reports as live. See
+docs/adr/0040.
 """
 
 import re
@@ -14,13 +15,13 @@ from dagferry_follow.errors import AnswerInvalid, LogRewritten
 MAX_BEHIND_SECONDS = 60.0
 """How long a server may lack the live deploy, if it shares its store with others, before that is an error.
 
-It looks for their deploys every second, or every few seconds where it is told of them."""
+It looks for their deploys every second, or every few seconds where peers notify it."""
 
-_TOLD = re.compile(r"([0-9]{1,12})(?: ([0-9a-f]{64}))?((?: [a-z]{1,20})*)")
+_STATED = re.compile(r"([0-9]{1,12})(?: ([0-9a-f]{64}))?((?: [a-z]{1,20})*)")
 _SHARED = "shared"
 
 
-class Told(NamedTuple):
+class Stated(NamedTuple):
     """What a server says of its log: the hash of an entry, in hex; empty if it has none.
 
     It is the entry of the deploy that the follower reported. If the server's log ends before that, it is its newest
@@ -32,20 +33,25 @@ class Told(NamedTuple):
     shared: bool = False
 
 
-def read_told(text: str | None) -> Told | None:
+def read_stated(text: str | None) -> Stated | None:
     """Return what a header says; ``None`` if there is none, as from older servers. Raises ``AnswerInvalid``."""
     if text is None:
         return None
-    found = _TOLD.fullmatch(text)
+    found = _STATED.fullmatch(text)
     if not found:
         raise AnswerInvalid(f"The answer says of its deploy log: {text[:80]!r}.")
-    return Told(int(found[1]), found[2] or "", _SHARED in found[3].split())
+    return Stated(int(found[1]), found[2] or "", _SHARED in found[3].split())
 
 
-def rewritten(live: DeployRef, told: Told | None) -> LogRewritten | None:
+def rewritten(live: DeployRef, stated: Stated | None) -> LogRewritten | None:
     """Return the error if the server's entry of the ``live`` deploy is not the one that was followed."""
-    if told and told.sequence == live.sequence and live.entry_sha256 and told.sha256 not in {"", live.entry_sha256}:
-        return is_another(live, told.sha256)
+    if (
+        stated
+        and stated.sequence == live.sequence
+        and live.entry_sha256
+        and stated.sha256 not in {"", live.entry_sha256}
+    ):
+        return is_another(live, stated.sha256)
     return None
 
 
@@ -57,6 +63,6 @@ def is_another(live: DeployRef, sha256: str) -> LogRewritten:
     )
 
 
-def may_be_behind(live: DeployRef, told: Told | None) -> bool:
+def may_be_behind(live: DeployRef, stated: Stated | None) -> bool:
     """Return whether the server may only lack the ``live`` deploy because another server made it just now."""
-    return told is not None and told.shared and told.sequence < live.sequence
+    return stated is not None and stated.shared and stated.sequence < live.sequence

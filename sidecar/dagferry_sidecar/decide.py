@@ -30,7 +30,7 @@ from dagferry_follow.errors import (
     ServerUnreachable,
     TreeDamaged,
 )
-from dagferry_follow.witness import MAX_BEHIND_SECONDS, Told, rewritten
+from dagferry_follow.witness import MAX_BEHIND_SECONDS, Stated, rewritten
 from dagferry_sidecar.pace import backoff, touch_due
 from dagferry_sidecar.state import (
     Action,
@@ -69,9 +69,9 @@ def decide(  # noqa: PLR0911 - one way out for each event
         case Started():
             return _next(_started(state, event, now), now)
         case Changed():
-            return _changed(state, event.deploy, event.told, now)
+            return _changed(state, event.deploy, event.stated, now)
         case NotModified():
-            state = _not_modified(after_not_modified(state, now, jitter), event.told)
+            state = _not_modified(after_not_modified(state, now, jitter), event.stated)
             return (state, Exit(0)) if state.rules.once else (state._replace(checked_at=now), Check())
         case Checked():
             return _next(_checked(state, event, now), now)
@@ -162,8 +162,8 @@ def _is_live(state: State, deploy: DeployRef) -> bool:
 # --- what the server answered ----------------------------------------------------------------------------------------
 
 
-def _not_modified(state: State, told: Told | None) -> State:
-    error = rewritten(state.live, told) if state.live else None
+def _not_modified(state: State, stated: Stated | None) -> State:
+    error = rewritten(state.live, stated) if state.live else None
     if error:
         state = state._replace(deploy_error=error, pending=None, pending_whole=False, apply_failures=0)
         state = state._replace(warning=error.message if state.rules.once else "")
@@ -184,10 +184,10 @@ def _wait_if_behind(state: State, choice: Choice, now: float) -> tuple[State, Ch
     return state, Refuse(None, f"{choice.error.message} It shares its store with others and may be behind.")
 
 
-def _changed(state: State, deploy: DeployRef, told: Told | None, now: float) -> tuple[State, Action]:
+def _changed(state: State, deploy: DeployRef, stated: Stated | None, now: float) -> tuple[State, Action]:
     deploy = deploy.known_as(state.live)
     whole = state.pending_whole and deploy == state.pending
-    choice = choose(state.live, state.condition, deploy, state.rules.when_empty, whole=whole, told=told)
+    choice = choose(state.live, state.condition, deploy, state.rules.when_empty, whole=whole, stated=stated)
     state, choice = _wait_if_behind(state, choice, now)
     how = None if isinstance(choice, (Refuse, Nothing)) else choice.how
     error = choice.error if isinstance(choice, Refuse) else None

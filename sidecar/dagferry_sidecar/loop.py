@@ -146,10 +146,10 @@ class Loop:
             return PollFailed(error)
         self._stats.last_contact = time.time()
         if deploy is None:
-            return NotModified(self._server.told)
+            return NotModified(self._server.stated)
         if deploy.sequence and deploy.known_as(self._state.live) != self._state.live:
             log.info("New deploy available", extra=fields(**self._log_fields(deploy), sequence=deploy.sequence))
-        return Changed(deploy, self._server.told)
+        return Changed(deploy, self._server.stated)
 
     def _report(self) -> Report:
         # Not that the server was out of reach: when it hears that, it no longer is. With --once the request names no

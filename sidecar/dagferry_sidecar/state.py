@@ -8,7 +8,7 @@ from dagferry_follow.choose import Condition, How, WhenEmpty
 from dagferry_follow.deploy_ref import DeployRef
 from dagferry_follow.errors import AwaitingFirstDeploy
 from dagferry_follow.pauses import Repairs
-from dagferry_follow.witness import Told
+from dagferry_follow.witness import Stated
 
 
 class Rules(NamedTuple):
@@ -96,17 +96,17 @@ class Started(NamedTuple):
 class Changed(NamedTuple):
     """The server's newest deploy is another one than the version last seen; sequence 0: nothing is deployed.
 
-    ``told`` is what the server says of its entry of the live deploy.
+    ``stated`` is what the server says of its entry of the live deploy.
     """
 
     deploy: DeployRef
-    told: Told | None = None
+    stated: Stated | None = None
 
 
 class NotModified(NamedTuple):
-    """The server's newest deploy still is the version last seen; ``told`` as in ``Changed``."""
+    """The server's newest deploy still is the version last seen; ``stated`` as in ``Changed``."""
 
-    told: Told | None = None
+    stated: Stated | None = None
 
 
 class PollFailed(NamedTuple):

@@ -10,7 +10,7 @@ from dagferry_airflow.live import LiveTree, live_deploy
 from dagferry_airflow.versions import Versions
 from dagferry_follow.errors import LogRewritten, SequenceRegressed
 from dagferry_follow.remote.server import Server
-from dagferry_follow.witness import MAX_BEHIND_SECONDS, Told
+from dagferry_follow.witness import MAX_BEHIND_SECONDS, Stated
 from harness import tree
 from rewriting import digest_of, entry_file, rewrite
 
@@ -115,7 +115,7 @@ class Behind(Server):
     def current(self, *arguments, **named):
         newest = super().current(*arguments, **named)
         if self.older:
-            self.told = Told(self.older.sequence, self.older.entry_sha256, shared=True)
+            self.stated = Stated(self.older.sequence, self.older.entry_sha256, shared=True)
             return self.older
         return newest
 

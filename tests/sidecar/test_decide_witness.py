@@ -5,7 +5,7 @@ import pytest
 from dagferry_follow.choose import Condition, How
 from dagferry_follow.deploy_ref import DeployRef
 from dagferry_follow.errors import LogRewritten, SequenceRegressed, VolumeFailed
-from dagferry_follow.witness import MAX_BEHIND_SECONDS, Told
+from dagferry_follow.witness import MAX_BEHIND_SECONDS, Stated
 from dagferry_sidecar.state import Apply, Changed, Check, Checked, Exit, NotModified, Poll, Published, Sleep
 from simulated_sidecar import SimulatedSidecar
 from simulated_sidecar import deploy as without_hash
@@ -19,8 +19,8 @@ def deploy(sequence: int, log: str = "") -> DeployRef:
     return without_hash(sequence)._replace(entry_sha256=hash_of(sequence, log))
 
 
-OURS, THEIRS = Told(3, hash_of(3)), Told(3, hash_of(3, "x"))
-BEHIND = Told(2, hash_of(2), shared=True)
+OURS, THEIRS = Stated(3, hash_of(3)), Stated(3, hash_of(3, "x"))
+BEHIND = Stated(2, hash_of(2), shared=True)
 CHECKED = Checked(Condition.INTACT, "")
 
 
@@ -89,7 +89,7 @@ def test_a_server_that_is_behind_for_a_moment_causes_no_error_and_no_hot_loop() 
     assert sidecar.handle(Changed(deploy(2), BEHIND)) == Sleep(5.0)
     assert sidecar.state.error is None
     assert "may be behind" in sidecar.state.warning
-    assert sidecar.handle(CHECKED, after=5) == Poll("v-2", 30), "it is told as soon as the server has caught up"
+    assert sidecar.handle(CHECKED, after=5) == Poll("v-2", 30), "it is stated as soon as the server has caught up"
     sidecar.handle(Changed(deploy(3), OURS), after=1)
     assert (sidecar.state.error, sidecar.state.behind_since) == (None, None)
 

@@ -24,7 +24,7 @@ from dagferry_follow.deploy_ref import DeployRef, read_deploy_ref
 from dagferry_follow.errors import AnswerInvalid, ServerRefused, ServerUnreachable
 from dagferry_follow.remote.connection import ConnectionOptions, Timeouts
 from dagferry_follow.remote.transport import MAX_SHOWN_CHARACTERS, Request, Transport, reason
-from dagferry_follow.witness import Told, read_told
+from dagferry_follow.witness import Stated, read_stated
 
 CONNECT_SECONDS = 10.0
 SILENCE_SECONDS = 20.0
@@ -132,7 +132,7 @@ class Server:
             **({protocol.ONCE: "1"} if once else {}),
         }
         self._access = access
-        self.told: Told | None = None
+        self.stated: Stated | None = None
         """What the last answer of ``current`` says of the entry of the deploy that was reported as live."""
 
     def close(self) -> None:
@@ -145,7 +145,7 @@ class Server:
         """Return the newest deploy (sequence 0: none yet), or ``None`` if it is still the version ``seen``.
 
         The server waits up to ``wait`` seconds for another one. Without a ``report`` it does not count this sidecar.
-        Afterwards ``told`` has what it says of the entry of the deploy that the report names.
+        Afterwards ``stated`` has what it says of the entry of the deploy that the report names.
         ``timeout`` is how many seconds the whole request may take, if that is less than the usual timeouts.
         """
         headers = self._report(report)
@@ -159,10 +159,10 @@ class Server:
         said = response.headers.get(protocol.ENTRY)
         if response.status == http.client.NOT_MODIFIED:
             response.read()
-            self.told = read_told(said)
+            self.stated = read_stated(said)
             return None
         deploy = read_deploy_ref(self._read_answer(response))
-        self.told = read_told(said)
+        self.stated = read_stated(said)
         return deploy
 
     def download(self, version: str, have: str, *, retained: str = "", timeout: float = math.inf) -> Download:
