@@ -160,16 +160,21 @@ class Verification:
 
     def _check_once(self, digest: str) -> None:
         with self._store.open_bundle(self._deployment, digest) as source:
-            BundleFile(source.read, Index.decode(source.encoded_index)).verify()
-            manifest, files = read_tar(decompressed(_from_start(source)))
-            if manifest.digest != digest:
-                raise StoreDamaged(f"Its manifest is that of {manifest.digest}.")
-            for entry, pieces in files:
-                content = hashlib.sha256()
-                for piece in pieces:
-                    content.update(piece)
-                if content.hexdigest() != entry.sha256:
-                    raise StoreDamaged(f"The content of {entry.path!r} is not what the manifest says.")
+            check_bundle(source, digest)
+
+
+def check_bundle(source: BundleSource, digest: str) -> None:
+    """Read all of a bundle; raise ``StoreDamaged`` or ``FormatError`` unless it is intact, and that of ``digest``."""
+    BundleFile(source.read, Index.decode(source.encoded_index)).verify()
+    manifest, files = read_tar(decompressed(_from_start(source)))
+    if manifest.digest != digest:
+        raise StoreDamaged(f"Its manifest is that of {manifest.digest}.")
+    for entry, pieces in files:
+        content = hashlib.sha256()
+        for piece in pieces:
+            content.update(piece)
+        if content.hexdigest() != entry.sha256:
+            raise StoreDamaged(f"The content of {entry.path!r} is not what the manifest says.")
 
 
 def _from_start(source: BundleSource) -> Read:
