@@ -83,8 +83,8 @@ class StoreCopy:
         more = sorted(set(there) - set(sequences))
         if more:
             raise StoresDiffer(f"the target has a deploy {more[-1]}, which the original does not have")
-        both = zip(_entries(self._origin, self._deployment, there), _entries(self._target, self._deployment, there))
-        for (sequence, original), (_, copy) in both:
+        originals, copies = (_entries(store, self._deployment, there) for store in (self._origin, self._target))
+        for (sequence, original), (_, copy) in zip(originals, copies, strict=True):
             for entry in (original, copy):
                 if isinstance(entry, StoreAway):
                     raise entry
@@ -174,8 +174,7 @@ def _pieces(source: BundleSource) -> Iterator[bytes]:
 
 
 def _write(source: BundleSource, out: BinaryIO) -> bytes:
-    for piece in _pieces(source):
-        out.write(piece)
+    out.writelines(_pieces(source))
     return source.encoded_index
 
 

@@ -1,5 +1,6 @@
 """Patches where several servers share a store: the one that commits makes it, and the others read it."""
 
+import asyncio
 import random
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from dagferry_server.deploys import commit
 from dagferry_server.errors import StoreAway
 from dagferry_server.store.base import MAX_COMMIT_SECONDS
 from running import A, Answer, B, Running
-from sharedstore import Bucket, SharedStore
+from sharedstore import Bucket, shared_store
 
 PATCH = "application/vnd.dagferry.patch"
 
@@ -23,7 +24,8 @@ def bucket() -> Bucket:
 @pytest.fixture
 async def two(start, tmp_path: Path, bucket: Bucket) -> tuple[Running, Running]:
     first, second = [
-        await start("--data-dir", str(tmp_path / name), store=SharedStore(bucket)) for name in ("first", "second")
+        await start("--data-dir", str(tmp_path / name), store=await asyncio.to_thread(shared_store, bucket))
+        for name in ("first", "second")
     ]
     return first, second
 

@@ -1,8 +1,8 @@
 """Two servers sweep one store and commit to it, each paused for hours at any of their requests: nothing kept is lost.
 
-The requests of each server are those that the real code makes; the store is ``sharedstore``, which keeps the promises
-of the contract. A schedule says who makes how many requests, and how much time passes then. After each of them, the
-bundle of the newest entry must be stored: it is the one that is always kept.
+The requests of each server are those that the real code makes, to a bucket in memory. A schedule says who makes how
+many requests, and how much time passes then. After each of them, the bundle of the newest entry must be stored: it is
+the one that is always kept.
 
 A commit may take ``MAX_COMMIT_SECONDS``, and then its last request may be late, by less than a deletion waits.
 """
@@ -20,7 +20,8 @@ from dagferry_core.bundle.manifest import Changes
 from dagferry_core.deploylog import Deploy, decode, entry_sha256, next_deploy
 from dagferry_server.deploys.retention import _delete_batch, _Seen
 from dagferry_server.store.base import DELETION_PAUSE_SECONDS, MAX_COMMIT_SECONDS, Store
-from sharedstore import Bucket, SharedStore
+from dagferry_server.store.object_store import ObjectStore
+from sharedstore import Bucket, shared_store
 
 PROD = "prod"
 OLD, NEW = ("sha256:" + letter * 64 for letter in "ab")
@@ -78,9 +79,9 @@ _current = threading.local()
 class World:
     """A bucket with two deploys, ``OLD`` and ``NEW``, and what a server does with it."""
 
-    def __init__(self, kind: type[SharedStore], *, marked: bool) -> None:
+    def __init__(self, kind: type[ObjectStore], *, marked: bool) -> None:
         self.bucket = Bucket()
-        self.store = kind(self.bucket)
+        self.store = shared_store(self.bucket, kind)
         self.kind = kind
         self.store.prepare(PROD)
         for digest in (OLD, NEW):
@@ -144,7 +145,7 @@ class World:
             raise Lost(f"{digest} of {newest} is gone")
 
     def start(self, what: str) -> Actor:
-        store = self.kind(self.bucket)
+        store = shared_store(self.bucket, self.kind)
         work = {
             "sweep": lambda: self.sweep(store),
             "old": lambda: self.commit(store, OLD),
@@ -157,7 +158,7 @@ Step = tuple[int, int | None, float]
 """An actor, how many requests it makes (``None``: all that are left), and how many seconds pass then."""
 
 
-def play(kind: type[SharedStore], actors: Sequence[str], schedule: Sequence[Step], *, marked: bool) -> list[int]:
+def play(kind: type[ObjectStore], actors: Sequence[str], schedule: Sequence[Step], *, marked: bool) -> list[int]:
     """Let the actors act by a schedule, then to their ends; return how many requests each has made."""
     world = World(kind, marked=marked)
     acting = [world.start(what) for what in actors]
@@ -186,7 +187,7 @@ JUMPS = (0.0, LONG)
 
 def schedules(actors: Sequence[str], *, marked: bool) -> list[list[Step]]:
     """Each way to pause the first two actors once, anywhere, while the others act; with and without time in between."""
-    most = play(SharedStore, actors, [], marked=marked)
+    most = play(ObjectStore, actors, [], marked=marked)
     found: list[list[Step]] = []
     for first, second in itertools.product(range(most[0] + 1), range(most[1] + 1)):
         found += [
@@ -196,7 +197,7 @@ def schedules(actors: Sequence[str], *, marked: bool) -> list[list[Step]]:
     return found
 
 
-def loses(kind: type[SharedStore], actors: Sequence[str], schedule: Sequence[Step], marked: bool) -> bool:
+def loses(kind: type[ObjectStore], actors: Sequence[str], schedule: Sequence[Step], marked: bool) -> bool:
     """Whether a bundle that is kept is gone at some point of a schedule."""
     try:
         play(kind, actors, schedule, marked=marked)
@@ -221,7 +222,7 @@ CASES = [
 )
 def test_whoever_is_paused_wherever_what_the_newest_deploy_names_is_stored(actors, marked) -> None:
     assert [
-        schedule for schedule in schedules(actors, marked=marked) if loses(SharedStore, actors, schedule, marked)
+        schedule for schedule in schedules(actors, marked=marked) if loses(ObjectStore, actors, schedule, marked)
     ] == []
 
 
@@ -235,29 +236,29 @@ def test_whoever_is_paused_wherever_what_the_newest_deploy_names_is_stored(actor
     marked=st.booleans(),
 )
 def test_nor_is_it_lost_among_more_servers_that_are_paused_again_and_again(actors, schedule, marked) -> None:
-    play(SharedStore, actors, [step for step in schedule if step[0] < len(actors)], marked=marked)
+    play(ObjectStore, actors, [step for step in schedule if step[0] < len(actors)], marked=marked)
 
 
-class TrustsWhatIsMarked(SharedStore):
+class TrustsWhatIsMarked(ObjectStore):
     """A commit relies on a bundle that is marked."""
 
     def keeps_bundle(self, deployment: str, digest: str) -> bool:
         return self.has_bundle(deployment, digest)
 
 
-class DoesNotWait(SharedStore):
+class DoesNotWait(ObjectStore):
     """What is marked may be deleted at once."""
 
     def may_delete(self, deployment: str, digests: Collection[str]) -> set[str]:
         super().may_delete(deployment, digests)
-        now, self._bucket.now = self._bucket.now, self._bucket.now + LONG
+        self._pause = 0
         try:
             return super().may_delete(deployment, digests)
         finally:
-            self._bucket.now = now
+            self._pause = DELETION_PAUSE_SECONDS
 
 
-class DeletesWhatIsMarkedByThen(SharedStore):
+class DeletesWhatIsMarkedByThen(ObjectStore):
     """A deletion takes what was marked long enough ago by then, and not what was allowed before the log was read."""
 
     def delete_bundle(self, deployment: str, digest: str) -> None:
@@ -265,13 +266,13 @@ class DeletesWhatIsMarkedByThen(SharedStore):
             super().delete_bundle(deployment, digest)
 
 
-class DeletesAllThatIsThere(SharedStore):
+class DeletesAllThatIsThere(ObjectStore):
     """A deletion takes what is there by then, and not what was allowed."""
 
     def delete_bundle(self, deployment: str, digest: str) -> None:
-        folder = f"{deployment}/bundles/{digest.removeprefix('sha256:')}/"
-        for name in self._bucket.list(folder):
-            self._bucket.delete(name)
+        folder = f"{deployment}/bundles/{digest.removeprefix('sha256:')}"
+        for meta in self._objects.list(folder):
+            self._objects.delete(meta.key)
 
 
 @pytest.mark.slow
