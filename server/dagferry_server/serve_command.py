@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -16,8 +17,10 @@ from dagferry_server.http.listeners import serve
 from dagferry_server.memory import leave_aside, return_large_blocks
 from dagferry_server.service import Service
 from dagferry_server.settings import SETTINGS, Settings, checked_settings
+from dagferry_server.store.address import open_store
+from dagferry_server.store.base import Store
 from dagferry_server.store.data_folder import DataFolder
-from dagferry_server.store.local import LocalStore
+from dagferry_server.store.probing import probed
 
 THREADS = 8
 """Blocking work runs in these: checks, syncs, reads. More would only compete for the same disk."""
@@ -30,17 +33,19 @@ def _main(values: Mapping[str, Any]) -> int:
     return_large_blocks()
     authenticator = make_authenticator(settings)
     with closing(DataFolder(settings.data_dir)) as folder:
-        asyncio.run(_serve(settings, folder, authenticator))
+        store = open_store(settings.store, folder.root, settings.max_cache_bytes, os.environ)
+        asyncio.run(_serve(settings, folder, store, authenticator))
     return 0
 
 
-async def _serve(settings: Settings, folder: DataFolder, authenticator: Authenticator) -> None:
+async def _serve(settings: Settings, folder: DataFolder, store: Store, authenticator: Authenticator) -> None:
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS, "blocking"))
     state = await AppState.open(settings)
-    service = await Service.open(settings, folder, LocalStore(folder.root), authenticator)
-    leave_aside()
-    service.retention.request()
-    await serve(settings, service, state)
+    async with probed(store):
+        service = await Service.open(settings, folder, store, authenticator)
+        leave_aside()
+        service.retention.request()
+        await serve(settings, service, state)
 
 
 SERVE = Command(

@@ -290,7 +290,7 @@ class ObjectStore(Store):
     def read_patch(self, deployment: str, old: str, new: str) -> bytes | None:
         """Return the patch between two bundles; ``None`` if there is none."""
         for meta in list(self._objects.list(self._patches(deployment, old, new))):
-            if (data := self._objects.get(meta.key)) is not None:
+            if (data := self._objects.get(meta.key, large=True)) is not None:
                 return data
         return None
 
@@ -381,7 +381,7 @@ class ObjectStore(Store):
     def _fetch(self, name: Name) -> BundleSource | None:
         """Fetch a copy of a bundle and open it; ``None`` if it was deleted meanwhile."""
         stem = self._stem(name)
-        data = self._objects.get(f"{stem}.index")
+        data = self._objects.get(f"{stem}.index", large=True)
         if data is None:
             return None
         with decoding(self._shown(f"{stem}.index")):

@@ -34,13 +34,12 @@ PART_BYTES = 8 * 1024 * 1024
 PARTS_AT_ONCE = 3
 """How many parts of a file are sent or fetched at once, and held in memory."""
 CONNECT_SECONDS = 3
-REQUEST_SECONDS = 20
+REQUEST_SECONDS = 10
 """How long a request for a small object may take."""
 PART_SECONDS = 120
 """How long a request for a part may take, its body included."""
 MAX_RETRIES = 3
-RETRY_SECONDS = 20
-"""How often obstore repeats a request that may be repeated, and how long after the first one at most."""
+"""How often obstore repeats a request that may be repeated, within the time that the first one has."""
 CREATE_ATTEMPTS = 5
 CREATE_PAUSE_SECONDS = 0.1
 """How often ``create`` tries, and by how much the pause before another attempt grows."""
@@ -55,12 +54,18 @@ _MISSING = (FileNotFoundError, NotFoundError)
 """What it raises where there is no object, or no bucket."""
 _STATUS = re.compile(r"non-2xx status code: (\d{3}[^:\n]*)")
 _CODE = re.compile(r"<Code>([A-Za-z0-9_.]{1,80})</Code>")
-_REASON = re.compile(r'(?:message|error|kind): "?([A-Z][A-Za-z ]{2,80})\b|\b(TimedOut|BadScheme|Timeout)\b')
+_ASKED = re.compile(r"Error performing [A-Z]+ (\S+) in [^-\n]*- ")
+_REASON = re.compile(r'(?:message|error): "([^"\n]{2,120})"|(InvalidCertificate\(\s*\w+)|\b(TimedOut|BadScheme|InvalidMessage)\b')
 _NO_BUCKET = {"NoSuchBucket", "ContainerNotFound", "ContainerBeingDeleted", "AccountIsDisabled"}
 _FULL = {"QuotaExceeded", "EntityTooLarge", "XMinioStorageFull", "InsufficientCapacity"}
 _UNKNOWN = {"NotImplemented", "InvalidArgument", "UnsupportedHeader"}
 _UNKNOWN_STATUS = ("400", "405", "501")
 _DENIED_HINT = "Check the credentials of the server, and what they may do in the bucket."
+_REASONS = {
+    "TimedOut": "it did not answer in time",
+    "BadScheme": "http:// is not allowed",
+    "InvalidMessage": "it does not speak TLS",
+}
 _BUCKET_HINT = "Create the bucket, or correct --store."
 
 
@@ -82,12 +87,13 @@ class Objects:
     def __init__(
         self, scheme: str, bucket: str, prefix: str, config: Mapping[str, Any], client: Mapping[str, Any]
     ) -> None:
+        self._bucket = bucket
         self.url = f"{scheme}://{bucket}" + (f"/{prefix}" if prefix else "")
 
         def connect(seconds: float, retries: int) -> _Cloud:
             options = {"connect_timeout": f"{CONNECT_SECONDS}s", "timeout": f"{seconds}s", **client}
             backoff = {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=2), "base": 2}
-            retry = {"max_retries": retries, "retry_timeout": timedelta(seconds=RETRY_SECONDS), "backoff": backoff}
+            retry = {"max_retries": retries, "retry_timeout": timedelta(seconds=seconds), "backoff": backoff}
             kind: Any = _CLOUDS[scheme]
             try:
                 store: _Cloud = kind(
@@ -138,13 +144,16 @@ class Objects:
         with self._asking("Writing", key):
             obstore.put(self._parts, key, file, chunk_size=PART_BYTES, max_concurrency=PARTS_AT_ONCE)
 
-    def get(self, key: str, max_bytes: int | None = None) -> bytes | None:
-        """Return an object, or its first ``max_bytes`` bytes, if it is not empty; ``None`` if there is none."""
+    def get(self, key: str, max_bytes: int | None = None, *, large: bool = False) -> bytes | None:
+        """Return an object, or its first ``max_bytes`` bytes, if it is not empty; ``None`` if there is none.
+
+        One that may have megabytes is ``large``: it gets more time.
+        """
         with self._asking("Reading", key):
             try:
                 if max_bytes is not None:
                     return bytes(obstore.get_range(self._small, key, start=0, length=max_bytes))
-                return bytes(obstore.get(self._parts, key).bytes())
+                return bytes(obstore.get(self._parts if large else self._small, key).bytes())
             except _MISSING as error:
                 if self._has_no_bucket(error):
                     raise
@@ -195,33 +204,39 @@ class Objects:
             raise self._failed(action, key, error) from error
 
     def _failed(self, action: str, key: str, error: Exception) -> StoreAway | StoreFull:
-        text = f"{action} {self.url}/{key} failed: {answer(error)}."
+        text = f"{action} {self.url}/{key} failed: {self.answer(error)}."
         code = _CODE.search(str(error))
         if code and code[1] in _FULL:
             return StoreFull(text)
         if self._has_no_bucket(error):
             return StoreAway(text, _BUCKET_HINT)
-        if isinstance(error, PermissionDeniedError | UnauthenticatedError):
+        if isinstance(error, PermissionDeniedError | UnauthenticatedError) or self._elsewhere(error):
             return StoreAway(text, _DENIED_HINT)
         return StoreAway(text)
+
+    def answer(self, error: BaseException) -> str:
+        """Return what the storage answered, or why it could not be asked: a few words, without anything secret."""
+        text = str(error)
+        who = f"for credentials, {url} was asked, and it" if (url := self._elsewhere(error)) else "it"
+        if status := _STATUS.search(text):
+            code = _CODE.search(text)
+            return f"{who} answered {status[1].strip()}" + (f" ({code[1]})" if code else "")
+        said = _first_line(error)
+        reasons = [next(filter(None, match.groups())) for match in _REASON.finditer(text)]
+        if reasons:
+            said += f" ({_REASONS.get(reasons[-1], reasons[-1])})"
+        return f"for credentials, {url} was asked: {said}" if url else said
+
+    def _elsewhere(self, error: BaseException) -> str:
+        """Return the URL that was asked, without its query, if that is not one of the bucket: it gives credentials."""
+        asked = _ASKED.search(str(error))
+        url = asked[1].partition("?")[0] if asked else ""
+        return "" if self._bucket in url or "://" not in url else url
 
     @staticmethod
     def _has_no_bucket(error: BaseException) -> bool:
         code = _CODE.search(str(error))
         return code is not None and code[1] in _NO_BUCKET
-
-
-def answer(error: BaseException) -> str:
-    """Return what the storage answered, or why it could not be asked: a few words, without anything secret."""
-    text = str(error)
-    if status := _STATUS.search(text):
-        code = _CODE.search(text)
-        return f"it answered {status[1].strip()}" + (f" ({code[1]})" if code else "")
-    reasons = [next(filter(None, match.groups())) for match in _REASON.finditer(text)]
-    said = _first_line(error)
-    if reasons and reasons[-1] not in said:
-        said += f" ({reasons[-1]})"
-    return said
 
 
 def is_unknown(error: BaseException) -> bool:
@@ -237,9 +252,9 @@ def is_unknown(error: BaseException) -> bool:
 
 def _first_line(error: BaseException) -> str:
     line = str(error).partition("\n")[0].strip().rstrip(".")
-    line = re.sub(r"\?[^\s\"')]+", "", line)  # the query of a URL may have a signature
-    line = re.sub(r"^Generic \w+ error: ", "", line)
-    return line[:MAX_ANSWER_CHARACTERS]
+    line = re.sub(r"^Generic \w+ error: |Error performing (token|list) request: ", "", line)
+    line = _ASKED.sub("", line)
+    return re.sub(r"\?[^\s\"')]+", "", line)[:MAX_ANSWER_CHARACTERS]  # the query of a URL may have a signature
 
 
 def in_threads(count: int, work: Callable[[Any], Any], items: list[Any]) -> list[Any]:

@@ -4,12 +4,14 @@ Some stores ignore the condition of a write, some answer that they do not know i
 servers win that write at the same time. On each of these, a deploy that was answered with success could be lost.
 """
 
+import contextlib
 import secrets
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 from dagferry_core.errors import SetupError
-from dagferry_server.errors import StoreAway
-from dagferry_server.store.objects import Objects, answer, is_unknown
+from dagferry_server.errors import StoreAway, StoreError
+from dagferry_server.store.objects import Objects, is_unknown
 
 PROBE_FOLDER = ".dagferry/probe"
 WRITABLE = ".dagferry/writable"
@@ -28,18 +30,12 @@ def probe(objects: Objects) -> None:
 
     Leaves nothing behind, unless it is away at the end.
     """
-    key = f"{PROBE_FOLDER}/{_nonce()}"
-    try:
+    with _scratch(objects) as key:
         _twice(objects, key)
-    finally:
-        objects.delete(key)
     with ThreadPoolExecutor(RACERS) as pool:
         for _ in range(ROUNDS):
-            key = f"{PROBE_FOLDER}/{_nonce()}"
-            try:
+            with _scratch(objects) as key:
                 _race(objects, key, pool)
-            finally:
-                objects.delete(key)
     check_refuses(objects)
 
 
@@ -52,13 +48,24 @@ def check_refuses(objects: Objects) -> None:
     raise StoreAway(f"The store {objects.url} accepted two writes to {WRITABLE}, and only one may win.", _HINT)
 
 
+@contextlib.contextmanager
+def _scratch(objects: Objects) -> Iterator[str]:
+    """Return a key that nobody uses, and delete its object after the block."""
+    key = f"{PROBE_FOLDER}/{_nonce()}"
+    try:
+        yield key
+    finally:
+        with contextlib.suppress(StoreError):  # another server deletes it, a day later
+            objects.delete(key)
+
+
 def _twice(objects: Objects, key: str) -> None:
     first, second = _nonce().encode(), _nonce().encode()
     failure = objects.try_create(key, first)
     if failure is not None and is_unknown(failure):
         raise SetupError(
             f"The store {objects.url} cannot be used: it does not know conditional writes; to one of {key}, "
-            f"{answer(failure)}.",
+            f"{objects.answer(failure)}.",
             _HINT,
         )
     if failure is not None and not objects.create(key, first):

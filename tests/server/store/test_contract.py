@@ -2,7 +2,7 @@
 
 import concurrent.futures
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import BinaryIO
@@ -11,7 +11,7 @@ import pytest
 
 from dagferry_server.errors import BundleGone, DeploymentNotFound, StoreAway, StoreDamaged, StoreError
 from dagferry_server.store.base import MAX_STATE_BYTES, Store
-from stores import NAMES, LocalUnderTest, StoreUnderTest, store_under_test
+from stores import PARAMETERS, LocalUnderTest, StoreUnderTest, store_under_test
 
 DIGEST = "sha256:" + "a" * 64
 NONCE = "0123456789abcdef"
@@ -20,9 +20,11 @@ MAX_OVERHEAD_BYTES = 1024
 """What a store may count for a bundle beside what was written: its names, and what it knows of it."""
 
 
-@pytest.fixture(params=NAMES)
-def under_test(request: pytest.FixtureRequest, tmp_path: Path) -> StoreUnderTest:
-    return store_under_test(request.param, tmp_path)
+@pytest.fixture(params=PARAMETERS)
+def under_test(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[StoreUnderTest]:
+    made = store_under_test(request.param, tmp_path)
+    yield made
+    made.close()
 
 
 @pytest.fixture
