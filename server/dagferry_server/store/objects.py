@@ -55,7 +55,9 @@ _MISSING = (FileNotFoundError, NotFoundError)
 _STATUS = re.compile(r"non-2xx status code: (\d{3}[^:\n]*)")
 _CODE = re.compile(r"<Code>([A-Za-z0-9_.]{1,80})</Code>")
 _ASKED = re.compile(r"Error performing [A-Z]+ (\S+) in [^-\n]*- ")
-_REASON = re.compile(r'(?:message|error): "([^"\n]{2,120})"|(InvalidCertificate\(\s*\w+)|\b(TimedOut|BadScheme|InvalidMessage)\b')
+_REASON = re.compile(
+    r'(?:message|error): "([^"\n]{2,120})"|(InvalidCertificate\(\s*\w+)|\b(TimedOut|BadScheme|InvalidMessage)\b'
+)
 _NO_BUCKET = {"NoSuchBucket", "ContainerNotFound", "ContainerBeingDeleted", "AccountIsDisabled"}
 _FULL = {"QuotaExceeded", "EntityTooLarge", "XMinioStorageFull", "InsufficientCapacity"}
 _UNKNOWN = {"NotImplemented", "InvalidArgument", "UnsupportedHeader"}
