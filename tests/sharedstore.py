@@ -59,7 +59,7 @@ class Bucket:
         file.seek(0)
         self.put(key, file.read())
 
-    def get(self, key: str, max_bytes: int | None = None) -> bytes | None:
+    def get(self, key: str, max_bytes: int | None = None, *, large: bool = False) -> bytes | None:  # noqa: ARG002
         self._begin("get", key)
         found = self.objects.get(key)
         return None if found is None else found.data[:max_bytes]
