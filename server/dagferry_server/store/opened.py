@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
+from dagferry_core.errors import SetupError
 from dagferry_server.store.address import Address, open_store
 from dagferry_server.store.base import Store
 from dagferry_server.store.data_folder import DataFolder
@@ -39,6 +40,8 @@ def opened(address: Address, *, write: bool = False) -> Iterator[Store]:
         with closing(DataFolder(address.path)):
             yield open_store(None, address.path, None, os.environ)
     elif address.scheme == "file":
+        if not os.path.isdir(address.path):
+            raise SetupError(f"{address.path} is not a folder.", "Check the path.")
         yield open_store(None, address.path, None, os.environ)
     else:
         with tempfile.TemporaryDirectory(prefix="dagferry-") as folder:
