@@ -87,6 +87,8 @@ class FaultyStore:
         """How fast bodies pass, in each direction, those of all connections together."""
         self.unavailable: Callable[[Request], bool] = lambda _request: False
         """For which requests the answer is 503."""
+        self.guard: Callable[[Message], Message | None] = lambda message: message
+        """What is forwarded of a request; if that is ``None``, the answer is 403."""
         self.late_seconds = LATE_SECONDS
         self.requests: list[Request] = []
         self.struck: list[Fault] = []
@@ -187,6 +189,11 @@ class FaultyStore:
                 stop[1](request)
             _reset(client)
             return False
+        guarded = self.guard(message)
+        if guarded is None:
+            client.sendall(_plain(403, "AccessDenied"))
+            return True
+        message = guarded
         if self.unavailable(request):
             client.sendall(_plain(503, "SlowDown"))
             return True

@@ -16,6 +16,7 @@ import itertools
 import json
 import os
 import socket
+import ssl
 import subprocess
 import tempfile
 from abc import ABC, abstractmethod
@@ -34,6 +35,8 @@ KEY, SECRET, REGION, BUCKET = "testkey", "testsecret12", "us-east-1", "dagferry"
 AZURE_ACCOUNT = "devstoreaccount1"
 AZURE_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 """The account that azurite has, and documents: https://learn.microsoft.com/azure/storage/common/storage-connect-azurite"""
+_AZURE_VERSION = "2021-12-02"
+_CONTAINER = f"/{AZURE_ACCOUNT}/{BUCKET}"
 START_SECONDS = 60.0
 """How long a store in Java or Node may take to start on a busy machine."""
 _ENDS_WITH_US = '"$@" & pid=$!; read -r _; kill -9 "$pid"'
@@ -56,6 +59,20 @@ class Service(ABC):
     def sign(self, message: Message) -> Message:
         """Return a request whose headers were changed with a valid signature."""
         return message
+
+
+def sign_s3(message: Message) -> Message:
+    """Sign a request to S3 whose headers were changed."""
+    from botocore.auth import S3SigV4Auth
+    from botocore.awsrequest import AWSRequest
+    from botocore.credentials import Credentials
+
+    message = message.without("authorization", "x-amz-date")
+    headers = {name: value for name, value in message.headers if name.lower() != "content-length"}
+    url = f"http://{message.header('host')}{message.target}"
+    request = AWSRequest(message.method, url, headers=headers, data=message.body)
+    S3SigV4Auth(Credentials(KEY, SECRET), "s3", REGION).add_auth(request)
+    return message._replace(headers=list(request.headers.items()))
 
 
 class S3(Service):
@@ -87,17 +104,7 @@ class S3(Service):
         }
 
     def sign(self, message: Message) -> Message:
-        from botocore.auth import S3SigV4Auth
-        from botocore.awsrequest import AWSRequest
-        from botocore.credentials import Credentials
-
-        message = message.without("authorization", "x-amz-date")
-        headers = {name: value for name, value in message.headers if name.lower() != "content-length"}
-        request = AWSRequest(
-            message.method, f"http://{message.header('host')}{message.target}", headers=headers, data=message.body
-        )
-        S3SigV4Auth(Credentials(KEY, SECRET), "s3", REGION).add_auth(request)
-        return message._replace(headers=list(request.headers.items()))
+        return sign_s3(message)
 
 
 class Azure(Service):
@@ -109,17 +116,12 @@ class Azure(Service):
     def __init__(self, port: int) -> None:
         self.ports = (port,)
         moment = email.utils.formatdate(usegmt=True)
-        version = "2021-12-02"
-        resource = f"/{AZURE_ACCOUNT}/{AZURE_ACCOUNT}/{BUCKET}\nrestype:container"
-        signed = "PUT" + "\n" * 12 + f"x-ms-date:{moment}\nx-ms-version:{version}\n{resource}"
+        resource = f"/{AZURE_ACCOUNT}{_CONTAINER}\nrestype:container"
+        signed = "PUT" + "\n" * 12 + f"x-ms-date:{moment}\nx-ms-version:{_AZURE_VERSION}\n{resource}"
         digest = hmac.new(base64.b64decode(AZURE_KEY), signed.encode(), hashlib.sha256).digest()
-        headers = {
-            "x-ms-date": moment,
-            "x-ms-version": version,
-            "Authorization": f"SharedKey {AZURE_ACCOUNT}:{base64.b64encode(digest).decode()}",
-            "Content-Length": "0",
-        }
-        _ask(port, "PUT", f"/{AZURE_ACCOUNT}/{BUCKET}?restype=container", headers, expected=201)
+        signature = f"SharedKey {AZURE_ACCOUNT}:{base64.b64encode(digest).decode()}"
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=START_SECONDS)
+        _make_container(connection, {"x-ms-date": moment, "Authorization": signature})
 
     def variables(self, port: int) -> dict[str, str]:
         return {
@@ -130,6 +132,30 @@ class Azure(Service):
         }
 
 
+class AzureWithTokens(Service):
+    """Azurite with TLS, for clients that have an access token instead of the account's key."""
+
+    scheme = "az"
+    segments = 2
+
+    def __init__(self, port: int, token: str) -> None:
+        self.ports = (port,)
+        anyone = ssl.create_default_context()
+        anyone.check_hostname = False
+        anyone.verify_mode = ssl.CERT_NONE
+        connection = http.client.HTTPSConnection("127.0.0.1", port, timeout=START_SECONDS, context=anyone)
+        _make_container(connection, {"Authorization": f"Bearer {token}"})
+
+    def variables(self, port: int) -> dict[str, str]:
+        endpoint = f"https://127.0.0.1:{port}/{AZURE_ACCOUNT}"
+        return {"AZURE_STORAGE_ACCOUNT_NAME": AZURE_ACCOUNT, "AZURE_STORAGE_ENDPOINT": endpoint}
+
+
+def _make_container(connection: http.client.HTTPConnection, headers: Mapping[str, str]) -> None:
+    headers = {"x-ms-version": _AZURE_VERSION, "Content-Length": "0", **headers}
+    _ask(connection, "PUT", f"{_CONTAINER}?restype=container", headers, expected=201)
+
+
 class Gcs(Service):
     """fake-gcs-server, behind the XML API."""
 
@@ -137,7 +163,8 @@ class Gcs(Service):
 
     def __init__(self, port: int) -> None:
         body = json.dumps({"name": BUCKET}).encode()
-        _ask(port, "POST", "/storage/v1/b?project=p", {"Content-Type": "application/json"}, body, expected=200)
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=START_SECONDS)
+        _ask(connection, "POST", "/storage/v1/b?project=p", {"Content-Type": "application/json"}, body, expected=200)
         self.ports = (XmlApi(port).port,)
 
     def variables(self, port: int) -> dict[str, str]:
@@ -197,6 +224,24 @@ def azurite() -> Service:
     command = ("node", str(_program("azurite")), *flags, "--blobHost", "127.0.0.1", "--blobPort", str(port))
     _start(_folder(), port, *command)
     return Azure(port)
+
+
+def azurite_with_tokens(certificate: Path, token: str) -> Service:
+    """Another azurite, with TLS, that checks the claims of access tokens. ``certificate`` has the key too."""
+    port = free_port()
+    flags = ("--silent", "--inMemoryPersistence", "--skipApiVersionCheck", "--disableTelemetry", "--oauth", "basic")
+    address = (
+        "--blobHost",
+        "127.0.0.1",
+        "--blobPort",
+        str(port),
+        "--cert",
+        str(certificate),
+        "--key",
+        str(certificate),
+    )
+    _start(_folder(), port, "node", str(_program("azurite")), *flags, *address)
+    return AzureWithTokens(port, token)
 
 
 @functools.cache
@@ -317,8 +362,16 @@ def _answers(port: int) -> bool:
     return False
 
 
-def _ask(port: int, method: str, target: str, headers: Mapping[str, str], body: bytes = b"", *, expected: int) -> None:
-    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=START_SECONDS)) as connection:
+def _ask(
+    connection: http.client.HTTPConnection,
+    method: str,
+    target: str,
+    headers: Mapping[str, str],
+    body: bytes = b"",
+    *,
+    expected: int,
+) -> None:
+    with contextlib.closing(connection):
         connection.request(method, target, body, dict(headers))
         response = connection.getresponse()
         assert response.status == expected, response.read()

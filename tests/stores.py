@@ -106,7 +106,7 @@ class ObjectStoreUnderTest(StoreUnderTest):
 
     def open(self, proxy: FaultyStore | None = None) -> Store:
         """Open the store through a proxy, with an empty cache, and without the pause before a deletion."""
-        store: Any = self._opened(self.variables(proxy or next(self._next)))
+        store: Any = self._opened(self.variables(proxy or next(self._next, None)))
         store.probed = True
         store._pause = 0.0
         return store

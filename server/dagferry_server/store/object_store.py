@@ -106,7 +106,7 @@ class ObjectStore(Store):
         return self._objects.url
 
     def probe(self) -> None:
-        """Find out whether the storage creates an object only once, whoever tries; ``SetupError`` if it does not."""
+        """Find out whether the storage creates an object only once; ``SetupError`` if it does not."""
         if not self.probed:
             probe(self._objects)
             self.probed = True
@@ -357,7 +357,7 @@ class ObjectStore(Store):
         complete = []
         for copy in copies:
             if copy.blob and copy.beside:
-                with contextlib.suppress(StoreDamaged):  # then it is none
+                with contextlib.suppress(StoreDamaged):  # then it is not stored
                     blob = self._described(Name(deployment, hex_digest, copy.nonce))
                     if blob and blob.size == copy.blob.size:
                         complete.append(copy)
@@ -397,7 +397,7 @@ class ObjectStore(Store):
         return copy.mark is not None and now - copy.mark.modified >= self._pause
 
     def _delete(self, copy: _Stored) -> None:
-        # The index first: without one, the rest is no bundle.
+        # The index first: without it, the bundle is not stored.
         for meta in copy.metas:
             self._objects.delete(meta.key)
 

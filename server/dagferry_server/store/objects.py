@@ -4,7 +4,7 @@ An object is known by its key, a path below the prefix of the store's URL. A fai
 object and what the storage answered. No message has a credential in it: neither a request's query, which may be signed,
 nor the body of an answer is quoted.
 
-A conditional write is not repeated by obstore, because it cannot tell its own earlier write, whose answer was lost,
+A conditional write is not repeated by obstore, because it cannot distinguish its own earlier write, whose answer was lost,
 from that of another server. ``create`` repeats it and reads back what is stored.
 """
 
@@ -66,7 +66,7 @@ _DENIED_HINT = "Check the credentials of the server, and what they may do in the
 _REASONS = {
     "TimedOut": "it did not answer in time",
     "BadScheme": "http:// is not allowed",
-    "InvalidMessage": "it does not speak TLS",
+    "InvalidMessage": "its answer is not TLS",
 }
 _BUCKET_HINT = "Create the bucket, or correct --store."
 

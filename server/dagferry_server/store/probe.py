@@ -1,4 +1,4 @@
-"""What is asked of a bucket before a server relies on it: an object is created once, whoever tries.
+"""What is asked of a bucket before a server relies on it: an object is created only once.
 
 Some stores ignore the condition of a write, some answer that they do not know it, and some check it and still let two
 servers win that write at the same time. On each of these, a deploy that was answered with success could be lost.
