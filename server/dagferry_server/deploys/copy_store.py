@@ -17,6 +17,7 @@ from typing import BinaryIO, NamedTuple
 from dagferry_core.deploylog import decode
 from dagferry_core.errors import FormatError
 from dagferry_core.limits import PIECE_BYTES
+from dagferry_server.deploys.entries import stored_entries
 from dagferry_server.deploys.freeze import FREEZE_KEY
 from dagferry_server.deploys.lifecycle import LIFECYCLE_KEY
 from dagferry_server.deploys.verify import check_bundle
@@ -25,8 +26,6 @@ from dagferry_server.store.base import BundleSource, Store
 
 STATE_KEYS = (LIFECYCLE_KEY, FREEZE_KEY)
 """All records of a deployment's state."""
-BATCH_ENTRIES = 500
-"""How many entries are read at a time; an object store reads several at once."""
 
 
 class StoresDiffer(Exception):
@@ -83,7 +82,7 @@ class StoreCopy:
         more = sorted(set(there) - set(sequences))
         if more:
             raise StoresDiffer(f"the target has a deploy {more[-1]}, which the original does not have")
-        originals, copies = (_entries(store, self._deployment, there) for store in (self._origin, self._target))
+        originals, copies = (stored_entries(store, self._deployment, there) for store in (self._origin, self._target))
         for (sequence, original), (_, copy) in zip(originals, copies, strict=True):
             for entry in (original, copy):
                 if isinstance(entry, StoreAway):
@@ -134,7 +133,7 @@ class StoreCopy:
 
     def _copy_entries(self, sequences: Sequence[int]) -> None:
         name = self._deployment
-        for sequence, data in _entries(self._origin, name, sequences):
+        for sequence, data in stored_entries(self._origin, name, sequences):
             if isinstance(data, StoreDamaged):
                 self.problems.append(f"entry {sequence} is missing, and was not copied: {data.message}")
                 continue
@@ -158,12 +157,6 @@ class StoreCopy:
     def _count(self, **numbers: int) -> None:
         self.result = self.result._replace(**numbers)
         self._tell(self.result)
-
-
-def _entries(store: Store, deployment: str, sequences: Sequence[int]) -> Iterator[tuple[int, bytes | StoreError]]:
-    for start in range(0, len(sequences), BATCH_ENTRIES):
-        batch = sequences[start : start + BATCH_ENTRIES]
-        yield from zip(batch, store.read_entries(deployment, batch), strict=True)
 
 
 def _pieces(source: BundleSource) -> Iterator[bytes]:

@@ -14,8 +14,9 @@ from dagferry_core.deploy_details import decode_details
 from dagferry_core.deploylog import Deploy, decode, entry_sha256
 from dagferry_core.errors import FormatError
 from dagferry_core.names import make_version
+from dagferry_server.deploys.entries import stored_entries
 from dagferry_server.deploys.lifecycle import DELETED, read_lifecycle
-from dagferry_server.errors import BundleGone, StoreAway, StoreDamaged
+from dagferry_server.errors import BundleGone, StoreAway, StoreDamaged, StoreError
 from dagferry_server.store.base import BundleSource, Store
 
 SECOND_LOOK_SECONDS = 0.5
@@ -72,9 +73,9 @@ class Verification:
 
     def _entries(self, sequences: Sequence[int]) -> Iterator[Problem]:
         before, before_sha256, moment, chained = 0, "", 0, 0
-        for sequence in sequences:
+        for sequence, stored in stored_entries(self._store, self._deployment, sequences):
             what = f"entry {sequence}"
-            data, problem = _tried(what, self._store.read_entry, self._deployment, sequence)
+            data, problem = _tried(what, _returned, stored)
             if data is None:
                 yield from _found(problem)
                 continue
@@ -188,6 +189,12 @@ def _from_start(source: BundleSource) -> Read:
         return piece
 
     return read
+
+
+def _returned(stored: bytes | StoreError) -> bytes:
+    if isinstance(stored, StoreError):
+        raise stored
+    return stored
 
 
 def _tried(
