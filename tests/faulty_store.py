@@ -265,7 +265,8 @@ class FaultyStore:
             return (CREATE if any(message.header(name) for name in CONDITIONS) else PUT), key
         if message.method in ("GET", "HEAD"):
             return (GET, key) if key else (LIST, (query.get("prefix") or [""])[0])
-        return (DELETE if message.method == "DELETE" or "delete" in query else message.method.lower()), key
+        bulk = "delete" in query or query.get("comp") == ["batch"] or parts.path.startswith("/batch/")
+        return (DELETE if message.method == "DELETE" or bulk else message.method.lower()), key
 
     def _passing(self, direction: int) -> Callable[[int], None] | None:
         rate = self.bytes_per_second

@@ -200,20 +200,13 @@ def versitygw() -> Service:
 
 @functools.cache
 def versitygw_versioned() -> Service:
-    """A bucket that keeps each version of an object."""
-    service = _versitygw("--versioning-dir", "{folder}/versions")
-    status = {"Status": "Enabled"}
-    service.client().put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration=status)
-    return service
-
-
-@functools.cache
-def versitygw_locked() -> Service:
-    """A bucket with object lock: each version is retained for a day."""
+    """A bucket that keeps each version of an object, and retains it for a day (object lock)."""
     service = _versitygw("--versioning-dir", "{folder}/versions", ObjectLockEnabledForBucket=True)
+    client = service.client()
+    assert client.get_bucket_versioning(Bucket=BUCKET)["Status"] == "Enabled"
     rule = {"DefaultRetention": {"Mode": "COMPLIANCE", "Days": 1}}
     configuration = {"ObjectLockEnabled": "Enabled", "Rule": rule}
-    service.client().put_object_lock_configuration(Bucket=BUCKET, ObjectLockConfiguration=configuration)
+    client.put_object_lock_configuration(Bucket=BUCKET, ObjectLockConfiguration=configuration)
     return service
 
 
@@ -304,7 +297,6 @@ def seaweedfs() -> Service:
 SERVICES = {
     "versitygw": versitygw,
     "versitygw-versioned": versitygw_versioned,
-    "versitygw-locked": versitygw_locked,
     "azurite": azurite,
     "gcs": gcs,
     "s3proxy": s3proxy,
@@ -317,9 +309,15 @@ def _program(name: str) -> Path:
     try:
         return store_programs.find(name)
     except store_programs.NotInstalled as reason:
-        if name in os.environ.get("DAGFERRY_NEEDED_STORES", "").split(","):
+        if name in _needed():
             pytest.fail(str(reason))
         pytest.skip(str(reason))
+
+
+def _needed() -> set[str]:
+    """The programs of the stores that this run names."""
+    named = os.environ.get("DAGFERRY_TEST_STORES", "").split(",")
+    return {"fake-gcs-server" if name == "gcs" else name.partition("-")[0] for name in named}
 
 
 def _folder() -> Path:

@@ -103,7 +103,7 @@ def _folder(name: str) -> Path:
     for path in sources:
         digest.update(f"{path.name}\0".encode() + path.read_bytes())
     text = PROGRAMS[name].source + "".join(path.read_text() for path in sources if path.suffix in (".mod", ".json"))
-    version = re.search(rf"{name}(?:@v|:|\S* v|\": \")(\d[\w.]*)", text)
+    version = re.search(rf"{name}(?:@v|:|\S* v|\": \")(\d[\w.-]*)", text)
     return CACHE / "-".join(filter(None, (name, version and version[1], digest.hexdigest()[:12])))
 
 

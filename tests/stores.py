@@ -23,9 +23,13 @@ from dagferry_server.store.local import LocalStore
 from faulty_store import FaultyStore
 from object_stores import BUCKET, SERVICES, Service
 
-DEFAULT = "local,versitygw,versitygw-versioned,versitygw-locked,azurite"
+DEFAULT = "local,versitygw,versitygw-versioned,azurite"
+REFUSED = "s3mock"
+"""May be named too: a store that no server may use."""
 NAMES = tuple(os.environ.get("DAGFERRY_TEST_STORES", DEFAULT).split(","))
-PARAMETERS = [pytest.param(name, marks=[pytest.mark.slow] if name != "local" else []) for name in NAMES]
+PARAMETERS = [
+    pytest.param(name, marks=[pytest.mark.slow] if name != "local" else []) for name in NAMES if name != REFUSED
+]
 """The names as parameters of a fixture: those that start a process are slow."""
 MAX_CACHE_BYTES = 1 << 30
 _NUMBERS = itertools.count(1)
