@@ -378,6 +378,7 @@ class Settings(BaseModel):
                 keep_days=self.keep_days,
                 max_store_bytes=max_store_bytes if math.isfinite(max_store_bytes) else None,
                 max_removed_percent=self.max_removed_percent,
+                **({"store": self.store.url} if self.store else {}),
             ),
         )
         if self.insecure_no_auth:

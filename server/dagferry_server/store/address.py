@@ -35,6 +35,11 @@ class Address(NamedTuple):
     bucket: str
     path: str
 
+    @property
+    def url(self) -> str:
+        """The address as ``parse_store`` reads it."""
+        return f"{self.scheme}://{self.bucket}{'/' if self.bucket and self.path else ''}{self.path}"
+
 
 def parse_store(url: str) -> Address:
     """Return the address that a URL names; ``ValueError`` if it is invalid. The message does not quote a password."""
@@ -79,9 +84,7 @@ def open_store(
     try:
         objects = Objects(*address, *obstore_settings(address.scheme, environment))
     except ValueError as error:
-        raise SetupError(
-            f"--store {address.scheme}://{address.bucket} cannot be used: {error}.", f"See {REFERENCE}."
-        ) from error
+        raise SetupError(f"--store {address.url} cannot be used: {error}.", f"See {REFERENCE}.") from error
     if max_cache_bytes is None:
         volume = os.statvfs(data_folder)
         max_cache_bytes = int(volume.f_frsize * volume.f_blocks * CACHE_SHARE)

@@ -25,6 +25,7 @@ import contextlib
 import json
 import re
 import secrets
+import threading
 from collections import defaultdict
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
@@ -98,6 +99,7 @@ class ObjectStore(Store):
         self._blobs: dict[str, Blob] = {}
         self._allowed: dict[tuple[str, str], list[_Stored]] = {}
         """The copies that ``may_delete`` has allowed to delete, by deployment and hex of their digest."""
+        self._turns = [threading.Lock() for _ in range(256)]
         self.probed = False
 
     @property
@@ -233,8 +235,11 @@ class ObjectStore(Store):
     def open_bundle(self, deployment: str, digest: str) -> BundleSource:
         """Open a bundle; ``BundleGone`` if it is not there."""
         hex_digest = self._hex(deployment, digest)
-        if cached := self._cache.open(deployment, digest):
-            return cached
+        with self._turns[int(hex_digest[:2], 16)]:  # one fetches, and the others find it in the cache
+            return self._cache.open(deployment, digest) or self._open(deployment, digest)
+
+    def _open(self, deployment: str, digest: str) -> BundleSource:
+        hex_digest = self._hex(deployment, digest)
         damaged: StoreDamaged | None = None
         copies = self._complete(deployment, digest)
         # The copy that is deleted last, and then the one that was stored last.

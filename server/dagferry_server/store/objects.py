@@ -4,8 +4,8 @@ An object is known by its key, a path below the prefix of the store's URL. A fai
 object and what the storage answered. No message has a credential in it: neither a request's query, which may be signed,
 nor the body of an answer is quoted.
 
-A conditional write is not repeated by obstore, because it cannot distinguish its own earlier write, whose answer was lost,
-from that of another server. ``create`` repeats it and reads back what is stored.
+A conditional write is not repeated by obstore, because it cannot distinguish its own earlier write, whose answer was
+lost, from that of another server. ``create`` repeats it and reads back what is stored.
 """
 
 import contextlib
@@ -20,9 +20,11 @@ from typing import IO, Any, NamedTuple
 
 import obstore
 from obstore.exceptions import (
+    AlreadyExistsError,
     BaseError,
     NotFoundError,
     PermissionDeniedError,
+    PreconditionError,
     UnauthenticatedError,
 )
 from obstore.store import AzureStore, GCSStore, S3Store
@@ -52,6 +54,7 @@ _FAILURES = (BaseError, OSError, NotImplementedError, ValueError)
 """What obstore raises; some of its errors are subclasses of Python's."""
 _MISSING = (FileNotFoundError, NotFoundError)
 """What it raises where there is no object, or no bucket."""
+_TAKEN = (AlreadyExistsError, PreconditionError)
 _STATUS = re.compile(r"non-2xx status code: (\d{3}[^:\n]*)")
 _CODE = re.compile(r"<Code>([A-Za-z0-9_.]{1,80})</Code>")
 _ASKED = re.compile(r"Error performing [A-Z]+ (\S+) in [^-\n]*- ")
@@ -134,6 +137,18 @@ class Objects:
         except _FAILURES as error:
             return error
         return None
+
+    def refuses(self, key: str, data: bytes) -> bool:
+        """Try to create an object; return whether the storage refused because the key is taken.
+
+        If it accepted, the object is stored.
+        """
+        failure = self.try_create(key, data)
+        if failure is not None and not isinstance(failure, _TAKEN):
+            failure = self.try_create(key, data)  # one failure may pass
+        if failure is not None and not isinstance(failure, _TAKEN):
+            raise self._failed("Writing", key, failure)
+        return failure is not None
 
     def put(self, key: str, data: bytes) -> None:
         """Store an object of at most a few megabytes; what has the key is replaced."""

@@ -41,9 +41,8 @@ def probe(objects: Objects) -> None:
 
 def check_refuses(objects: Objects) -> None:
     """Ask for an object to be created that there is; ``StoreAway`` unless that is refused. Usually writes nothing."""
-    for _ in range(2):  # the first time, there is none
-        data = _nonce().encode()
-        if not objects.create(WRITABLE, data):
+    for _ in range(2):  # the first one creates it
+        if objects.refuses(WRITABLE, _nonce().encode()):
             return
     raise StoreAway(f"The store {objects.url} accepted two writes to {WRITABLE}, and only one may win.", _HINT)
 

@@ -25,6 +25,7 @@ KEYS = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret"}
 )
 def test_a_url_names_a_store(url, address) -> None:
     assert parse_store(url) == address
+    assert parse_store(address.url.replace(" ", "%20")) == address
 
 
 @pytest.mark.parametrize(
@@ -73,7 +74,7 @@ def test_a_bucket_is_not_asked_when_it_is_opened(tmp_path, monkeypatch) -> None:
 
 
 def test_what_obstore_does_not_accept_is_an_error_of_the_settings(tmp_path) -> None:
-    with pytest.raises(SetupError, match=r"--store az://container cannot be used: .*[Aa]ccount"):
+    with pytest.raises(SetupError, match=r"--store az://container/a cannot be used: .*[Aa]ccount"):
         open_store(parse_store("az://container/a"), str(tmp_path), None, {})
 
 
