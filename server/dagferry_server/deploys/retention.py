@@ -94,7 +94,7 @@ class RetentionRunner:
         """Start a run on a shared store every ``PASS_SECONDS``, until cancelled; on any other store, return."""
         while self._store.shared:
             await asyncio.sleep(PASS_SECONDS * random.uniform(1 - PASS_JITTER, 1 + PASS_JITTER))  # noqa: S311
-            await asyncio.shield(self._background.spawn(self.run()))
+            await asyncio.wait({self._background.spawn(self.run())})  # one that fails is logged, and not the last
 
     async def run(self) -> None:
         """Delete what is not kept, in every deployment; a failure is logged, and the next run tries again."""

@@ -12,6 +12,7 @@ from dagferry_server.errors import StoreAway
 from dagferry_server.store.base import MAX_COMMIT_SECONDS
 from running import A, Answer, B, Running
 from sharedstore import Bucket, shared_store
+from stores import ObjectStoreUnderTest, store_under_test
 
 PATCH = "application/vnd.dagferry.patch"
 
@@ -142,3 +143,25 @@ async def test_a_commit_that_a_suspended_machine_made_too_long_is_not_completed(
     with pytest.raises(AssertionError, match="took longer than 600 s"):
         await first.deploy(A)
     assert first.service.deployments["default"].highest == 0
+
+
+@pytest.mark.slow
+async def test_in_a_real_store_no_bundle_is_downloaded_for_it_either(start, tmp_path) -> None:
+    store = await asyncio.to_thread(store_under_test, "versitygw", tmp_path)
+    assert isinstance(store, ObjectStoreUnderTest)
+    try:
+        stores = [await asyncio.to_thread(store.open, proxy) for proxy in store.proxies]
+        first, second = [
+            await start("--data-dir", str(tmp_path / f"server-{number}"), store=one)
+            for number, one in enumerate(stores)
+        ]
+        old, new = await first.deploy(A), await first.deploy(B)
+        await second.service.settled()
+        store.proxies[1].resume()
+        answer = await follow(second, old, new)
+        assert Patch.parse(answer.body).digest == new["digest"]
+        asked = [request.key for request in store.proxies[1].requests]
+        assert sum("/patches/" in key for key in asked) == 2  # a list, and what it has
+        assert not [key for key in asked if "/bundles/" in key]
+    finally:
+        store.close()

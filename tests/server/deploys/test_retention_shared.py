@@ -163,6 +163,20 @@ async def test_a_deploy_starts_no_pass_and_the_timer_starts_the_next_one(two, bu
     assert len(passes) == ended
 
 
+async def test_a_pass_that_fails_is_not_the_last(two, monkeypatch) -> None:
+    first, _ = two
+    passes: list[int] = []
+
+    async def fail() -> None:
+        passes.append(1)
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(first.service.retention, "_pass", fail)
+    monkeypatch.setattr(retention, "PASS_SECONDS", 0.01)
+    async with first.service.kept_fresh():
+        await eventually("the timer", lambda: len(passes) >= 2)
+
+
 async def test_on_a_local_disk_there_is_no_timer(server, monkeypatch) -> None:
     monkeypatch.setattr(retention, "PASS_SECONDS", 0.0)
     await asyncio.wait_for(server.service.retention.run_regularly(), 5)
