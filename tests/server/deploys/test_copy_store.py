@@ -288,6 +288,22 @@ def test_a_storage_that_changes_what_is_written_is_noticed(origin, bucket, monke
     assert store.sequences(PROD) == []
 
 
+def test_so_is_one_that_does_not_know_the_hash_of_what_is_written(origin, tmp_path, monkeypatch) -> None:
+    (tmp_path / "copy").mkdir()
+    store = LocalStore(str(tmp_path / "copy"))
+    put = store.put_bundle
+
+    def lossy(deployment: str, digest: str, write: Any) -> None:
+        put(deployment, digest, write)
+        path = tmp_path / "copy" / deployment / "bundles" / f"{digest.removeprefix('sha256:')}.tar.zst"
+        path.write_bytes(bytes(path.stat().st_size))
+
+    monkeypatch.setattr(store, "put_bundle", lossy)
+    with pytest.raises(copy_store.StoreDamaged, match="is not what was written"):
+        copy(origin, store)
+    assert store.sequences(PROD) == []
+
+
 def test_every_record_of_the_state_is_copied() -> None:
     sources = (path.read_text() for path in Path(dagferry_server.__file__).parent.rglob("*.py"))
     written = {key for source in sources for key in re.findall(r"store\.write_state\(\w+, ([A-Z_]+),", source)}
