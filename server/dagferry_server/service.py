@@ -27,8 +27,10 @@ from dagferry_server.deploys.deployments_file import (
     common_settings,
     watched_deployments,
 )
+from dagferry_server.deploys.following import Following
 from dagferry_server.deploys.gate import DeployGate
 from dagferry_server.deploys.patches import Patches
+from dagferry_server.deploys.readiness import Readiness
 from dagferry_server.deploys.reload import apply_changes
 from dagferry_server.deploys.retention import RetentionRunner
 from dagferry_server.metrics import Metrics
@@ -70,6 +72,10 @@ class Service:
         self.deployments = Deployments(
             store, folder, self.metrics, self.background, show_names=not authenticator.auth_required
         )
+        self.following = Following(
+            store, self.deployments, self.metrics, self.background, poll_seconds=settings.store_poll
+        )
+        self.readiness = Readiness(store, self.deployments, self.following, self.background)
         self.webhooks = Webhooks(self.metrics)
         self.deployments.on_state.append(Announcer(self.webhooks, clock).changed)
         self.patches = Patches(store)
@@ -136,6 +142,7 @@ class Service:
             if file := self.deployments_file:
                 changes = apply_changes(file, self.deployments, self.retention, self.background)
                 await stack.enter_async_context(running(watch([file]), changes))
+            await stack.enter_async_context(running(self.following.run()))
             yield
 
     @property
@@ -172,6 +179,7 @@ class Service:
         """Wait for all work in progress, and end the threads."""
         await self.settled()
         await self.webhooks.close()
+        await self.following.close()
         await self.deployments.close()
         self.patches.close()
 

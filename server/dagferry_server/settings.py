@@ -29,7 +29,7 @@ from dagferry_core.names import DEFAULT_DEPLOYMENT, check_deployment
 from dagferry_gate.airflowignore import Syntax
 from dagferry_gate.rules import NEWEST_PYTHON, PYTHONS, Airflow
 from dagferry_runtime.logs import fields
-from dagferry_runtime.settings import Setting, address, parse, size, whole
+from dagferry_runtime.settings import Setting, address, parse, seconds, size, whole
 from dagferry_server.astro_settings import astro_path, public_url
 from dagferry_server.auth.access import GATE_LEVELS, GateLevel
 from dagferry_server.auth.proxy import PROXY_SECRET_HEADER
@@ -129,6 +129,13 @@ SETTINGS: tuple[Setting, ...] = (
         "BYTES",
         "With a --store in a bucket, how many bytes of bundles are cached in --data-dir; by default half of its "
         "volume.",
+    ),
+    Setting(
+        "--store-poll",
+        seconds(0.1, 60),
+        1.0,
+        "SECONDS",
+        "With a --store in a bucket, how often it is asked for what other servers deployed and changed.",
     ),
     Setting(
         "--deployments",
@@ -274,6 +281,7 @@ class Settings(BaseModel):
     data_dir: str
     store: Address | None
     max_cache_bytes: int | None
+    store_poll: float
     deployments: tuple[str, ...] | None
     deployments_file: str | None
     tiers: int

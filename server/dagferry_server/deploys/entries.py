@@ -14,11 +14,18 @@ BATCH_ENTRIES = 500
 """How many entries are read at a time: in a bucket, several at once, and not all in memory."""
 
 
-def create_entry(store: Store, deployment: str, deploy: Deploy, details: bytes) -> bool:
+class Attempt:
+    """An attempt to add an entry. ``began``: the store was asked to create it, so after an error it may exist."""
+
+    began = False
+
+
+def create_entry(store: Store, deployment: str, deploy: Deploy, details: bytes, attempt: Attempt) -> bool:
     """Create the entry's details, then the entry; return ``False`` if another deploy has the sequence."""
     created = False
     try:
         store.put_details(deployment, deploy.sequence, deploy.nonce, details)
+        attempt.began = True
         created = store.create_entry(deployment, deploy.sequence, deploy.encode())
     finally:
         if not created:

@@ -7,7 +7,7 @@ this version of this log, and afterwards it reported it as live, without an erro
 - ``UNKNOWN``: the newest deploy cannot be read, not every pod can have been heard yet, or no pod is known.
 - ``DEGRADED``: a pod reports an error, vanished, claims a version that this log does not have, or lacks a deploy for
   longer than ``converge_seconds``; or there are fewer pods of a component than expected, with those that deregistered
-  within ``converge_seconds`` and were not replaced since.
+  within ``converge_seconds`` and were not replaced since; or the store has lost the bundle of the newest deploy.
 - ``DEPLOYING``: some pods lack the newest deploy, or are being replaced, none for longer than that.
 
 Ages are on a monotonic clock. What changes because time passes, changes at ``valid_until``.
@@ -74,6 +74,8 @@ class Facts(NamedTuple):
     fault: str
     expected: Mapping[str, int]
     converge_seconds: int
+    lost_bundle: str = ""
+    """Which bundle the store has lost, if it has lost that of the current deploy."""
     became: Sequence[tuple[int, float]] = ()
     all_heard_at: float = 0.0
     """When every pod there is has been heard: one full wait after the server opened the log."""
@@ -246,6 +248,8 @@ def _judged(
 
 def _wrong(facts: Facts, pods: Sequence[Pod], late: Sequence[Pod], replaced: Mapping[str, int]) -> str:
     """Return what is wrong with the fleet, the worst first; empty if nothing is."""
+    if facts.lost_bundle:
+        return facts.lost_bundle
     current = Offer(facts.log_id, facts.version)
     names = _Names(pods)
     unknown = [pod for pod in _those(pods, PodState.CLAIMS_UNKNOWN) if not _awaits_confirmation(pod, current)]

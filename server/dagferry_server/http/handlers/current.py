@@ -6,7 +6,7 @@ from dagferry_server.fleet.fleet import Visit
 from dagferry_server.fleet.sidecars import Offer
 from dagferry_server.http.long_poll import may_wait
 from dagferry_server.http.models import json_response
-from dagferry_server.http.negotiation import has_seen, not_modified
+from dagferry_server.http.negotiation import has_seen, newest_seen, not_modified
 from dagferry_server.http.reports import report_of
 from dagferry_server.http.request_context import RequestContext
 
@@ -16,6 +16,8 @@ async def current(context: RequestContext) -> web.StreamResponse:
     deployment, headers = context.deployment, context.request.headers
     report = report_of(headers, context.caller.pod)
     with deployment.fleet.visit(report) as visit:
+        # It may have it from another server: an older one would be a step back.
+        await deployment.catch_up(newest_seen(headers.get("If-None-Match", "")))
         # Before and after the wait: while there may be a newer deploy, neither an older one nor 304 is correct.
         deployment.check_newest()
         tag = deployment.tag
