@@ -141,9 +141,12 @@ class RetentionRunner:
         stored once more by the next commit that needs it.
         """
         if self._store.shared and not deployment.away:
-            with suppress(StoreError):
+            try:
                 async with deployment.lock:
                     await deployment.refresh()
+            except StoreError as error:
+                _log_failure(error, deployment)
+                return False
         return deployment.away is None
 
     async def _empty_deleted(self) -> None:

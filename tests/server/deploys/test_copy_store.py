@@ -262,6 +262,16 @@ def test_a_bundle_that_is_damaged_in_the_target_is_stored_again(origin, target, 
     assert contents(shared_store(bucket)) == contents(origin)
 
 
+def test_in_a_folder_too(origin, tmp_path) -> None:
+    (tmp_path / "copy").mkdir()
+    store = LocalStore(str(tmp_path / "copy"))
+    copy(origin, store)
+    path = next((tmp_path / "copy" / PROD / "bundles").glob("*.tar.zst"))
+    path.write_bytes(bytes(path.stat().st_size))
+    assert copy(origin, store).result.bundles == 1
+    assert contents(store) == contents(origin)
+
+
 def test_a_bundle_that_is_marked_in_the_target_is_stored_again(origin, target, bucket) -> None:
     copy(origin, target)
     bucket.now += DELETION_PAUSE_SECONDS
