@@ -34,6 +34,9 @@ NAME_HINT = "Use 1 to 63 characters: a-z, 0-9 and inner hyphens."
 OnState: TypeAlias = Callable[[Deployment, State, State, str], None]
 """Takes a deployment, the state of its fleet before and now, and the reason."""
 
+OnChange: TypeAlias = Callable[[str, int | None], None]
+"""Takes the name of a deployment and the sequence of its new deploy; ``None`` if another record changed."""
+
 log = logging.getLogger(__name__)
 
 
@@ -64,6 +67,10 @@ class Deployments(Mapping[str, Deployment]):
         self.created = CreatedDeployments(store)
         self.on_state: list[OnState] = []
         """Called on the event loop when the state of a deployment's fleet has become another one; must not block."""
+        self.on_opened: list[Callable[[Deployment], None]] = []
+        """Called with each deployment before its fleet is judged for the first time."""
+        self.on_change: list[OnChange] = []
+        """Called when this server has changed what is in the store, so that other servers have to look."""
 
     def __getitem__(self, name: str) -> Deployment:
         return self._by_name[name]
@@ -73,6 +80,11 @@ class Deployments(Mapping[str, Deployment]):
 
     def __len__(self) -> int:
         return len(self._by_name)
+
+    def changed(self, name: str, sequence: int | None = None) -> None:
+        """Note that this server made a deploy, or changed another record of a deployment."""
+        for listener in self.on_change:
+            listener(name, sequence)
 
     @property
     def implied(self) -> str:
@@ -142,6 +154,7 @@ class Deployments(Mapping[str, Deployment]):
             lifecycle = await asyncio.to_thread(self._create, name, actor, now)
             self.created.note(name, lifecycle)
             await self._apply(log_settings=False)
+        self.changed(name)
         log.info("Deployment created", extra=fields(deployment=name, actor=actor))
         return True
 
@@ -176,6 +189,7 @@ class Deployments(Mapping[str, Deployment]):
                 # Waiting followers send another request, and learn that it is gone.
                 deployment.waiters.notify_all()
                 deployment.fleet.forget()
+        self.changed(name)
         log.warning("Deployment deleted; its log is kept", extra=fields(deployment=name, actor=actor))
         return True
 
@@ -221,6 +235,8 @@ class Deployments(Mapping[str, Deployment]):
             deployment.fleet.open()
         else:
             deployment = Deployment(name, self._store, settings, found)
+            for listener in self.on_opened:
+                listener(deployment)
             deployment.fleet.listen(partial(self._fleet_changed, deployment))
         if deployment.loaded and name in self.created.deleted:
             self.created.note(name, self.created.deleted[name]._replace(change=CONFIGURED))
