@@ -19,8 +19,6 @@ FREEZE_PATH = "/{deployment}/dags/freeze"
 DEPLOYMENTS_PATH = "/-/deployments"
 DEPLOYMENT_PATH = "/-/deployments/{name}"
 WHOAMI_PATH = "/-/whoami"
-PEERS_FLEET_PATH = "/-/peers/fleet"
-PEERS_POKE_PATH = "/-/peers/poke"
 """Replace what is in braces; ``{path}`` keeps its slashes. A server's URL may have a path of its own before these. What
 is under ``/-/`` belongs to no deployment: none can have this name."""
 IMPLIED_UPLOAD_PATH = "/upload"

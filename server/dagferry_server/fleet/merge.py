@@ -98,7 +98,7 @@ def merged(own: Sidecars, heard: Iterable[Heard], now: float) -> tuple[list[Side
             ended[one.id] = one if known is None or one.came < known.came else known
     for one in ended.values():
         ends[one.key] = max(one.at, ends.get(one.key, -math.inf))
-    # Whoever did not know a pod that deregistered with it cannot say when it came; another server may.
+    # A server that did not know a pod that deregistered cannot say when it came; another one may.
     came: dict[PodKey, tuple[float, str]] = {}
     best: dict[PodKey, Sidecar] = {}
     for known_pods in (own.known, *(other.known for other in others)):

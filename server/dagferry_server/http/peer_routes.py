@@ -1,10 +1,9 @@
 """The routes for other servers, which exist only with ``--peers``; see ``routes`` for the others."""
 
-from dagferry_core.protocol import PEERS_FLEET_PATH, PEERS_POKE_PATH
 from dagferry_server.errors import PeerRefused, RequestError, UploadIncomplete, UploadTooSlow
 from dagferry_server.http.handlers.peers import fleet, poke
 from dagferry_server.http.routing import Route
-from dagferry_server.peers.wire import FleetRequest, News, Poke, PokeAnswer
+from dagferry_server.peers.wire import PEERS_FLEET_PATH, PEERS_POKE_PATH, FleetRequest, News, Poke, PokeAnswer
 
 _ERRORS = (PeerRefused, RequestError, UploadIncomplete, UploadTooSlow)
 

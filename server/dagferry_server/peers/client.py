@@ -12,11 +12,20 @@ from pydantic import BaseModel
 
 from dagferry_core import __version__
 from dagferry_core.errors import DagferryError, FormatError
-from dagferry_core.protocol import JSON_TYPE, PEERS_FLEET_PATH, PEERS_POKE_PATH
+from dagferry_core.protocol import JSON_TYPE
 from dagferry_follow.remote.connection import tls_context
 from dagferry_server.peers.addresses import Place
 from dagferry_server.peers.signing import is_signed_answer, new_nonce, request_headers
-from dagferry_server.peers.wire import MAX_ANSWER_BYTES, FleetRequest, News, Poke, PokeAnswer, decode
+from dagferry_server.peers.wire import (
+    MAX_ANSWER_BYTES,
+    PEERS_FLEET_PATH,
+    PEERS_POKE_PATH,
+    FleetRequest,
+    News,
+    Poke,
+    PokeAnswer,
+    decode,
+)
 
 CONNECT_SECONDS = 2.0
 SILENT_SECONDS = 7.0
@@ -134,6 +143,6 @@ async def _read(response: aiohttp.ClientResponse) -> bytes:
 
 
 def _code(answer: bytes) -> str:
-    """Return the code of an error as a server answers it, in brackets; empty if it is none. It is only for the log."""
+    """Return the code of an error as a server answers it, in brackets; else an empty text. It is only for the log."""
     match = _CODE.search(answer[:MAX_ERROR_BYTES])
     return f" ({match[1].decode()})" if match else ""

@@ -1,4 +1,4 @@
-"""The other servers on the same store: who they are, what they know, and what they are told.
+"""The other servers on the same store: who they are, what they know, and what they learn from this one.
 
 Each of them is asked for news by one request at a time, which waits for the next change. After a deploy or a change of
 state, all are poked: they look into the store at once. A poke that is lost costs a second, until they look anyway.
@@ -27,7 +27,7 @@ from dagferry_server.peers.addresses import MAX_PEERS, Place, resolve
 from dagferry_server.peers.client import SILENT_SECONDS, Client, Tls, Unanswered
 from dagferry_server.peers.journal import Journal
 from dagferry_server.peers.knowledge import Knowledge, Server
-from dagferry_server.peers.wire import FleetRequest, News, Poke
+from dagferry_server.peers.wire import DeploymentNews, FleetRequest, News, Poke
 
 RESOLVE_EVERY_SECONDS = 3.0
 RESOLVE_SECONDS = 5.0
@@ -35,7 +35,7 @@ RESOLVE_SECONDS = 5.0
 WAIT_SECONDS = 5.0
 """How long a request for news waits for something new."""
 COALESCE_SECONDS = 1.0
-"""Changes within this time are told together."""
+"""Changes within this time are sent together."""
 RETRY_SECONDS = 1.0
 """The pause before a server that does not answer is asked again, up to a half shorter by chance."""
 SELF_SECONDS, DOUBLE_SECONDS = 30.0, 5.0
@@ -46,6 +46,11 @@ FORGET_EVERY_SECONDS = 30.0
 MAX_CALLERS = 1000
 
 log = logging.getLogger(__name__)
+
+
+def _is_ahead(deployment: Deployment, there: DeploymentNews) -> bool:
+    """Return whether another server knows a newer deploy, or another log."""
+    return there.head > deployment.highest or there.log_id not in {"", deployment.log_id}
 
 
 class _Peer:
@@ -158,8 +163,10 @@ class Peers:
         """Return what the sender of a request does not know yet, as soon as there is something."""
         self._note_caller(request.server)
         loop = asyncio.get_running_loop()
+        if request.server == self.id:  # it only wants to know whether this is itself
+            return News(server=self.id, sent=self._clock(), revision=0, change=0)
         since = request.since if request.since and request.since.server == self.id else None
-        if request.server == self.id or since is None:
+        if since is None:
             return self._news(None)
         end = loop.time() + min(request.wait, WAIT_SECONDS)
         while since.change == self._change and not self._stopping and (left := end - loop.time()) > 0:
@@ -283,14 +290,10 @@ class Peers:
         if changed or is_new:
             self._note_change()
         self._recount()
-        for name, told in news.deployments.items():
+        for name, changed_there in news.deployments.items():
             deployment = self._deployments.get(name)
-            if (
-                deployment
-                and deployment.loaded
-                and (told.head > deployment.highest or (told.log_id and told.log_id != deployment.log_id))
-            ):
-                self.on_poke(name if told.log_id == deployment.log_id else None)
+            if deployment and deployment.loaded and _is_ahead(deployment, changed_there):
+                self.on_poke(name if changed_there.log_id == deployment.log_id else None)
 
     def _failed(self, peer: _Peer, why: str) -> None:
         if peer.error != why:
@@ -351,7 +354,7 @@ class Peers:
     def _missing(self, missing: int, asked: int, silent: Sequence[_Peer]) -> str:
         if missing == 0:
             return ""
-        why = [f"{peer.client.place}: {peer.error or 'it has not told everything yet'}" for peer in silent]
+        why = [f"{peer.client.place}: {peer.error or 'it has not sent everything yet'}" for peer in silent]
         why += [f"{name}: {error}" for name, error in self._unresolved.items()]
         first = why[0] if why else "others hear a server that this one does not find by --peers"
         do = "does" if missing == 1 else "do"

@@ -11,6 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from dagferry_core.errors import FormatError
 
+PEERS_FLEET_PATH = "/-/peers/fleet"
+PEERS_POKE_PATH = "/-/peers/poke"
 MAX_ANSWER_BYTES = 16 * 1024 * 1024
 """The size of an answer; ``MAX_ROWS`` pods with the longest names take 3 MB."""
 MAX_ROWS = 2000

@@ -6,12 +6,12 @@ import time
 
 import pytest
 
-from dagferry_core.protocol import JSON_TYPE, PEERS_POKE_PATH
+from dagferry_core.protocol import JSON_TYPE
 from dagferry_server.fleet.sidecars import LOST_AFTER_SECONDS
 from dagferry_server.peers import client
 from dagferry_server.peers import peers as module
 from dagferry_server.peers.signing import new_nonce, request_headers
-from dagferry_server.peers.wire import Poke
+from dagferry_server.peers.wire import PEERS_POKE_PATH, Poke
 from peers_tools import INSTANCE, SECRET, VOLUME, PodOf, hears, status_of, until
 from running import A, B, eventually
 
