@@ -7,17 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from dagferry_server.peers.addresses import Place
-from dagferry_server.store.local import LocalStore
 from running import Running, eventually
+from shared_stores import SharedLocalStore
 
 SECRET = "s" * 32
 INSTANCE, VOLUME, LIVE, LOG = "Dagferry-Instance", "Dagferry-Volume", "Dagferry-Live", "Dagferry-Log"
-
-
-class SharedStore(LocalStore):
-    """A folder that several servers use at once."""
-
-    shared = True
 
 
 class Servers:
@@ -36,7 +30,7 @@ class Servers:
 
     async def start(self, *flags: str, peers: str = "peers:1", secret: Path | None = None, **options: Any) -> Running:
         self.started += 1
-        store = await asyncio.to_thread(SharedStore, str(self._folder / "shared"))
+        store = await asyncio.to_thread(SharedLocalStore, str(self._folder / "shared"))
         data = str(self._folder / f"data-{self.started}")
         more = ["--peers", peers, "--peer-secret-file", str(secret or self.secret)] if peers else []
         return await self._start("--data-dir", data, *more, *flags, store=store, **options)

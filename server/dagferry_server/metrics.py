@@ -155,6 +155,20 @@ class Metrics:
             "store_limit_bytes",
             "How many bytes all stored bundles may have: above that, only those of the newest deploys are kept.",
         )
+        self.store_reachable = make(
+            Gauge,
+            "store_reachable",
+            "1 while the object store answers and can be written, as far as this server knows; always 1 for a store on "
+            "a local disk.",
+        )
+        self.store_failures = make(
+            Counter, "store_failed_looks_total", "Looks for changes by other servers that the object store failed."
+        )
+        self.store_answer_time = make(
+            Gauge,
+            "store_last_answer_timestamp_seconds",
+            "When a look for changes by other servers last succeeded; 0: there was none.",
+        )
         self.volume_bytes = make(Gauge, "volume_bytes", "Size of the volume of --data-dir; NaN: it cannot be read.")
         self.volume_free_bytes = make(
             Gauge, "volume_free_bytes", "What is free on the volume of --data-dir; NaN: it cannot be read."
@@ -185,8 +199,6 @@ class Metrics:
             "Requests between servers to look into the store at once: sent, failed, received or rejected.",
             "outcome",
         )
-        for outcome in ("sent", "failed", "received", "rejected"):
-            self.pokes.labels(outcome)
         self.token_expiry = make(
             Gauge,
             "token_expiry_timestamp_seconds",

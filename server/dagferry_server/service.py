@@ -8,7 +8,7 @@ here depends on HTTP: the listeners in ``dagferry_server.http.listeners`` use th
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 from dagferry_core.limits import UploadLimit, upload_limit
@@ -27,11 +27,12 @@ from dagferry_server.deploys.deployments_file import (
     common_settings,
     watched_deployments,
 )
+from dagferry_server.deploys.following import Following
 from dagferry_server.deploys.gate import DeployGate
 from dagferry_server.deploys.patches import Patches
+from dagferry_server.deploys.readiness import Readiness
 from dagferry_server.deploys.reload import apply_changes
 from dagferry_server.deploys.retention import RetentionRunner
-from dagferry_server.errors import StoreError
 from dagferry_server.fleet.merge import Others
 from dagferry_server.metrics import Metrics
 from dagferry_server.peers.client import Tls
@@ -74,7 +75,6 @@ class Service:
         self.authenticator = authenticator
         self.deployments_file = deployments_file
         self.clock = clock
-        self._looking: set[Deployment] = set()
         self.max_store_bytes = settings.store_bytes(capacity_bytes)
 
         self.background = Background()
@@ -83,6 +83,10 @@ class Service:
         self.deployments = Deployments(
             store, folder, self.metrics, self.background, show_names=not authenticator.auth_required
         )
+        self.following = Following(
+            store, self.deployments, self.metrics, self.background, poll_seconds=settings.store_poll
+        )
+        self.readiness = Readiness(store, self.deployments, self.following, self.background)
         self.webhooks = Webhooks(self.metrics)
         announcer = Announcer(self.webhooks, clock)
         self.deployments.on_state.append(announcer.changed)
@@ -122,22 +126,10 @@ class Service:
         self.deployments.on_change.append(peers.poke)
         announcer.leader, announcer.own_id = peers.leader, peers.id
         peers.on_gone = announcer.sender_gone
-        peers.on_poke = self._look
+        peers.on_poke = self.following.look_soon
+        peers.reaches_store = lambda: self.following.reaches_store
+        self.readiness.peer_reaches_store = peers.any_reaches_store
         return peers
-
-    def _look(self, name: str | None) -> None:
-        """Look for deploys that another server made: of one deployment, or of all."""
-        for deployment in self.deployments.values():
-            if name in {None, deployment.name} and deployment not in self._looking:
-                self._looking.add(deployment)
-                self.spawn(self._refresh(deployment))
-
-    async def _refresh(self, deployment: Deployment) -> None:
-        async with deployment.lock:
-            self._looking.discard(deployment)
-            with suppress(StoreError):
-                await deployment.refresh()
-                await deployment.refresh_freeze()
 
     @classmethod
     async def open(
@@ -185,6 +177,7 @@ class Service:
                 await stack.enter_async_context(running(watch([file]), changes))
             if self.peer_secrets:
                 await stack.enter_async_context(running(watch([self.peer_secrets])))
+            await stack.enter_async_context(running(self.following.run()))
             yield
 
     @property
@@ -227,6 +220,7 @@ class Service:
         if self.peers:
             await self.peers.close()
         await self.webhooks.close()
+        await self.following.close()
         await self.deployments.close()
         self.patches.close()
 

@@ -29,12 +29,13 @@ from dagferry_core.names import DEFAULT_DEPLOYMENT, check_deployment
 from dagferry_gate.airflowignore import Syntax
 from dagferry_gate.rules import NEWEST_PYTHON, PYTHONS, Airflow
 from dagferry_runtime.logs import fields
-from dagferry_runtime.settings import Setting, address, parse, size, whole
+from dagferry_runtime.settings import Setting, address, parse, seconds, size, whole
 from dagferry_server.astro_settings import astro_path, public_url
 from dagferry_server.auth.access import GATE_LEVELS, GateLevel
 from dagferry_server.auth.proxy import PROXY_SECRET_HEADER
 from dagferry_server.cgroup import available
 from dagferry_server.peers.addresses import Place, places
+from dagferry_server.store.address import Address, parse_store
 
 MAX_TIERS = 10_000
 MAX_KEEP_DEPLOYS = 10_000
@@ -122,6 +123,29 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting("--data-dir", _path, "/var/lib/dagferry", "DIR", "The data folder; it belongs to this server alone."),
     Setting(
+        "--store",
+        parse_store,
+        None,
+        "URL",
+        "Where deploy logs and bundles are kept: s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or az://CONTAINER/PREFIX, for "
+        "any number of servers. By default in the data folder.",
+    ),
+    Setting(
+        "--max-cache-bytes",
+        size,
+        None,
+        "BYTES",
+        "With a --store in a bucket, how many bytes of bundles are cached in --data-dir; by default half of its "
+        "volume.",
+    ),
+    Setting(
+        "--store-poll",
+        seconds(0.1, 60),
+        1.0,
+        "SECONDS",
+        "With a --store in a bucket, how often it is asked for what other servers deployed and changed.",
+    ),
+    Setting(
         "--deployments",
         names,
         None,
@@ -172,7 +196,8 @@ SETTINGS: tuple[Setting, ...] = (
         size,
         None,
         "BYTES",
-        "Above this, only bundles of the newest deploys are kept; by default 80 % of the volume of --data-dir.",
+        "Above this, only bundles of the newest deploys are kept; by default 80 % of the volume of "
+        "--data-dir, and no limit in a bucket.",
     ),
     Setting(
         "--gate",
@@ -289,6 +314,9 @@ class Settings(BaseModel):
     listen: tuple[str, int]
     admin_listen: tuple[str, int] | None
     data_dir: str
+    store: Address | None
+    max_cache_bytes: int | None
+    store_poll: float
     deployments: tuple[str, ...] | None
     deployments_file: str | None
     tiers: int
@@ -334,6 +362,11 @@ class Settings(BaseModel):
             )
         if self.auth_required and self.insecure_no_auth:
             raise SetupError("--insecure-no-auth conflicts with the credentials that are configured.")
+        if self.max_cache_bytes is not None and (self.store is None or self.store.scheme == "file"):
+            raise SetupError(
+                "--max-cache-bytes is for a --store in a bucket; a store on this disk needs no cache.",
+                "Remove it, or add --store s3://BUCKET/PREFIX.",
+            )
         if self.public_url and not self.astro_cli:
             raise SetupError("--public-url is for --astro-cli, which is not given.", "Add --astro-cli /astro.")
         if self.astro_cli and not self.public_url and not is_loopback(self.listen[0]):
@@ -402,8 +435,9 @@ class Settings(BaseModel):
                 allow_empty=self.allow_empty,
                 keep_deploys=self.keep_deploys,
                 keep_days=self.keep_days,
-                max_store_bytes=max_store_bytes,
+                max_store_bytes=max_store_bytes if math.isfinite(max_store_bytes) else None,
                 max_removed_percent=self.max_removed_percent,
+                **({"store": self.store.url} if self.store else {}),
             ),
         )
         if self.insecure_no_auth:

@@ -6,10 +6,14 @@ Memory changes on the event loop only, in one step, and only after the store has
 What was read stays in memory when the storage fails: a failed read is transient, not damage. But while there may be a
 newer deploy than the newest known one, no client gets this one as current; the same holds if the newest entry
 is damaged. See docs/adr/0006.
+
+Where several servers share the store, there may always be a newer deploy for a moment. There, a failed read changes
+nothing, unless it is known that an entry exists, or may exist, that this server does not have. See docs/adr/0042.
 """
 
 import asyncio
-from collections.abc import Iterable, Iterator, Sequence
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple, NoReturn, TypeAlias
 
 from dagferry_core.deploy_details import DeployDetails, decode_details
@@ -18,10 +22,11 @@ from dagferry_core.errors import FormatError
 from dagferry_core.names import version_sequence
 from dagferry_core.protocol import NOTHING_TAG
 from dagferry_core.tokens import format_time
-from dagferry_runtime.logs import log_failure
+from dagferry_runtime.logs import fields, log_failure
 from dagferry_server.deploys.deployments_file import DeploymentSettings
 from dagferry_server.deploys.freeze import Freeze, read_freeze, write_freeze
-from dagferry_server.deploys.lifecycle import read_lifecycle
+from dagferry_server.deploys.lifecycle import DELETED, Lifecycle, read_lifecycle
+from dagferry_server.deploys.records import Records, changed_records
 from dagferry_server.errors import (
     BundleGone,
     DeploymentDisabled,
@@ -42,6 +47,8 @@ MEMORY_DEPLOYS = 10_000
 """About 8 MB. Also the maximum number of deploys whose bundles retention keeps."""
 
 Fault: TypeAlias = StoreError
+
+log = logging.getLogger(__name__)
 
 
 class _Read(NamedTuple):
@@ -82,6 +89,9 @@ class Log(NamedTuple):
     freeze: Freeze | None = None
     is_new: bool = False
     """Whether this process has just created it."""
+    lifecycle: Lifecycle | None = None
+    tag: str | None = None
+    """What the store's ``state_tag`` was before the rest was read; ``None`` if only this server uses the store."""
 
 
 def read_log(store: Store, deployment: str, *, is_new: bool = False) -> Log:
@@ -89,6 +99,8 @@ def read_log(store: Store, deployment: str, *, is_new: bool = False) -> Log:
 
     What is damaged is logged and skipped.
     """
+    tag = store.state_tag() if store.shared else None
+    lifecycle = _read_lifecycle(store, deployment)
     sequences = store.sequences(deployment)
     read = _read_all(store, deployment, sequences[-MEMORY_DEPLOYS:])
     for each in read:
@@ -100,19 +112,20 @@ def read_log(store: Store, deployment: str, *, is_new: bool = False) -> Log:
         unreadable={each.sequence for each in read if each.error},
         away={each.sequence: each.error for each in read if isinstance(each.error, StoreAway)},
         head_sha256=read[-1].sha256 if read else "",
-        floor=_read_floor(store, deployment),
+        floor=lifecycle.floor if lifecycle else 0,
         freeze=_read_freeze(store, deployment),
         is_new=is_new,
+        lifecycle=lifecycle,
+        tag=tag,
     )
 
 
-def _read_floor(store: Store, deployment: str) -> int:
+def _read_lifecycle(store: Store, deployment: str) -> Lifecycle | None:
     try:
-        lifecycle = read_lifecycle(store, deployment)
+        return read_lifecycle(store, deployment)
     except StoreDamaged as error:
         log_failure("The lifecycle of a deployment cannot be read", error, deployment=deployment)
-        return 0
-    return lifecycle.floor if lifecycle else 0
+        return None
 
 
 def _read_freeze(store: Store, deployment: str) -> Freeze | None:
@@ -166,7 +179,8 @@ class Deployment:
 
     ``current`` is the newest deploy that can be read. While there is a ``fault``, there is a newer entry: it is damaged
     or, if there is an ``away`` too, cannot be read now. Until the deployment is ``loaded``, not even the log's id is
-    known. ``freeze`` is what the store said last; it may have ended.
+    known. ``freeze`` is what the store said last; it may have ended. ``lost_bundle`` says so if the store
+    lost the bundle of the current deploy. ``look`` looks for deploys of other servers; it raises ``StoreError``.
     """
 
     def __init__(self, name: str, store: Store, settings: DeploymentSettings, loaded: Log | Fault) -> None:
@@ -176,6 +190,8 @@ class Deployment:
         self.waiters = Waiters()
         self.tag = ""
         self.fleet = Fleet(name, self._facts)
+        self.look: Callable[[], Awaitable[None]] | None = None
+        self.lost_bundle = ""
         self._store = store
         self._unlisted: Fault | None
         self.load_or_fail(loaded)
@@ -205,6 +221,7 @@ class Deployment:
     def _set_log(self, loaded: Log) -> None:
         self.log_id, self.highest, self.recent, self.unreadable, self._away, self.head_sha256 = loaded[:6]
         self._floor, self.freeze = loaded.floor, loaded.freeze
+        self._lifecycle, self.state_tag = loaded.lifecycle, loaded.tag
         self._unlisted = None  # the reason why newer entries cannot be read
         self._show()
 
@@ -213,6 +230,7 @@ class Deployment:
         self.current = newest if newest and newest.sequence > self._floor else None
         self.tag = self.current.version if self.current else NOTHING_TAG
         if self.tag != before:
+            self.lost_bundle = ""
             self.waiters.notify_all()
             self.fleet.deployed(self.current.sequence if self.current else 0)
 
@@ -244,6 +262,11 @@ class Deployment:
     # --- what cannot be read -----------------------------------------------------------------------------------------
 
     @property
+    def floor(self) -> int:
+        """The sequence up to which deploys are history."""
+        return self._floor
+
+    @property
     def away(self) -> Fault | None:
         """Why the newest deploy is not known now; ``None`` if it is known, or if its entry is damaged."""
         return self._unlisted or self._away.get(self.highest)
@@ -269,24 +292,57 @@ class Deployment:
         if self.fault:
             self.refuse(self.fault)
 
-    async def refresh(self) -> None:
+    async def refresh(self, beyond: Iterable[int] = ()) -> None:
         """Read from the store what is new or could not be read before, and notify waiting requests; under the lock.
 
-        Raises ``StoreError`` if it cannot be read; then nothing changes.
+        ``beyond`` are sequences of entries that exist beyond a gap. Raises ``StoreError`` if it cannot be read; then
+        nothing that is known changes.
         """
         if not self.loaded:
             self.check_newest()
-        again = {*self._away, *({self.highest} & self.unreadable)}
+        again = {*self._away, *({self.highest} & self.unreadable), *beyond}
         try:
             read = await asyncio.to_thread(_look, self._store, self.name, self.highest, again)
         except StoreError as error:
-            self._unlisted = error
-            self.fleet.mark()
+            if not self._store.shared:
+                self.doubt(error)
             raise
         self._unlisted = None
         self._keep(read)
         if self.away:
             self.refuse(self.away)
+
+    def doubt(self, error: Fault) -> None:
+        """Note that there may be a newer entry, which cannot be read now because of ``error``."""
+        self._unlisted = error
+        self.fleet.mark()
+
+    def note_newer(self, log_id: str, after: int, newer: Sequence[bytes]) -> None:
+        """Add the entries that the store has after the sequence ``after``; without the lock, in one step.
+
+        ``log_id`` was that of the log before they were read: those of another log are ignored.
+        """
+        if self.loaded and self.log_id == log_id:
+            found = [_decoded(sequence, data) for sequence, data in enumerate(newer, after + 1)]
+            self._keep([each for each in found if each.sequence > self.highest])
+
+    def note_lost_bundle(self, message: str) -> None:
+        """Note that the store has lost the bundle of the current deploy, or has it again if ``message`` is empty."""
+        if message != self.lost_bundle:
+            self.lost_bundle = message
+            self.fleet.mark()
+
+    async def catch_up(self, sequence: int) -> None:
+        """Look in the store, if other servers use it, for a deploy that somebody knows to exist.
+
+        Raises ``StoreError`` if that cannot be done now: then it is not known which deploy is the newest.
+        """
+        if sequence > self.highest and self.look and self.loaded:
+            try:
+                await self.look()
+            except StoreError as error:
+                if sequence > self.highest:
+                    self.refuse(error)
 
     def _facts(self) -> Facts:
         # While there may be a newer deploy, no pod is known to have it.
@@ -299,6 +355,7 @@ class Deployment:
             head=self.highest,
             version_of=self._version_of,
             fault=self.fault.message if self.fault else "",
+            lost_bundle=self.lost_bundle,
             expected=self.settings.expected,
             converge_seconds=self.settings.converge_seconds,
         )
@@ -338,6 +395,43 @@ class Deployment:
         if self.freeze != before:
             self.fleet.mark()
 
+    async def refresh_records(self) -> bool:
+        """Read from the store what another server may have changed beside entries and bundles; under the lock.
+
+        Return whether the deployment is deleted. Raises ``StoreError`` if it cannot be read: then nothing may be
+        deployed.
+        """
+        if not self._store.shared:
+            await self.refresh_freeze()
+            return False
+        found = await asyncio.to_thread(changed_records, self._store, self.name, self.state_tag)
+        if found and not self.note_records(found):
+            await self.reload()
+        return self._lifecycle is not None and self._lifecycle.change == DELETED
+
+    def note_records(self, records: Records) -> bool:
+        """Replace the records by those of the store. ``False``: the log has another id, and has to be read anew."""
+        if records.log_id != self.log_id:
+            return False
+        changed = (records.freeze, records.lifecycle) != (self.freeze, self._lifecycle)
+        self.freeze, self.state_tag = records.freeze, records.tag
+        self._lifecycle = records.lifecycle or self._lifecycle
+        if records.lifecycle and records.lifecycle.floor > self._floor:
+            self._floor = records.lifecycle.floor
+            self._show()
+        if changed:
+            self.fleet.mark()
+        return True
+
+    async def reload(self) -> None:
+        """Read the log anew, which has another id now, and notify waiting requests; under the lock.
+
+        Raises ``StoreError`` if it cannot be read; then nothing changes.
+        """
+        self.load(await asyncio.to_thread(read_log, self._store, self.name))
+        log.warning("The deploy log has another id, and was read again", extra=fields(deployment=self.name))
+        self.waiters.notify_all()  # the version may be the same
+
     async def recheck_freeze(self, now: float) -> None:
         """Read the freeze again if there is one at ``now``: another server may have lifted it."""
         if self.freeze_at(now):
@@ -375,6 +469,7 @@ class Deployment:
             sequence = version_sequence(version)
         except ValueError as error:
             raise RequestError(f"{error}.") from error
+        await self.catch_up(sequence)
         if self.away and sequence > self.highest:
             self.refuse(self.away)
         deploy = await self._read(sequence) if 1 <= sequence <= self.highest else None

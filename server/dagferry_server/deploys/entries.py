@@ -7,11 +7,18 @@ from dagferry_server.errors import StoreError
 from dagferry_server.store.base import Store
 
 
-def create_entry(store: Store, deployment: str, deploy: Deploy, details: bytes) -> bool:
+class Attempt:
+    """An attempt to add an entry. ``began``: the store was asked to create it, so after an error it may exist."""
+
+    began = False
+
+
+def create_entry(store: Store, deployment: str, deploy: Deploy, details: bytes, attempt: Attempt) -> bool:
     """Create the entry's details, then the entry; return ``False`` if another deploy has the sequence."""
     created = False
     try:
         store.put_details(deployment, deploy.sequence, deploy.nonce, details)
+        attempt.began = True
         created = store.create_entry(deployment, deploy.sequence, deploy.encode())
     finally:
         if not created:

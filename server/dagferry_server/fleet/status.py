@@ -8,7 +8,7 @@ this version of this log, and afterwards it reported it as live, without an erro
   that may know of more pods does not answer.
 - ``DEGRADED``: a pod reports an error, vanished, claims a version that this log does not have, or lacks a deploy for
   longer than ``converge_seconds``; or there are fewer pods of a component than expected, with those that deregistered
-  within ``converge_seconds`` and were not replaced since.
+  within ``converge_seconds`` and were not replaced since; or the store has lost the bundle of the newest deploy.
 - ``DEPLOYING``: some pods lack the newest deploy, or are being replaced, none for longer than that.
 
 Ages are on a monotonic clock. What changes because time passes, changes at ``valid_until``.
@@ -75,6 +75,8 @@ class Facts(NamedTuple):
     fault: str
     expected: Mapping[str, int]
     converge_seconds: int
+    lost_bundle: str = ""
+    """Which bundle the store has lost, if it has lost that of the current deploy."""
     became: Sequence[tuple[int, float]] = ()
     all_heard_at: float = 0.0
     """When every pod there is has been heard: one full wait after the server opened the log."""
@@ -256,18 +258,34 @@ def _judged(
 
 def _wrong(facts: Facts, pods: Sequence[Pod], late: Sequence[Pod], replaced: Mapping[str, int]) -> str:
     """Return what is wrong with the fleet, the worst first; empty if nothing is."""
-    current = Offer(facts.log_id, facts.version)
-    names = _Names(pods)
-    unknown = [pod for pod in _those(pods, PodState.CLAIMS_UNKNOWN) if not _awaits_confirmation(pod, current)]
-    if unknown and not facts.partial:
-        live = unknown[0].live
-        is_above = (_sequence_of(live) or 0) > facts.head
-        why = f"is above the head of this deploy log, {facts.head}" if is_above else "is not in this deploy log"
-        return f"{names.of(unknown, 'claims', 'claim')} to have {live} live, which {why}."
-    if failing := _those(pods, PodState.FAILING):
-        return f"{names.of(failing, 'reports', 'report')} an error: {failing[0].error.rstrip('.')}."
+    if facts.lost_bundle:
+        return facts.lost_bundle
     if facts.partial:
-        return ""  # a pod that seems to be lost, late or missing may be all right on a server that does not answer
+        # Pods that seem to be lost, late or missing may be all right on a server that does not answer.
+        return _failing(pods)
+    return _claiming(facts, pods) or _failing(pods) or _lagging(facts, pods, late, replaced)
+
+
+def _claiming(facts: Facts, pods: Sequence[Pod]) -> str:
+    current = Offer(facts.log_id, facts.version)
+    unknown = [pod for pod in _those(pods, PodState.CLAIMS_UNKNOWN) if not _awaits_confirmation(pod, current)]
+    if not unknown:
+        return ""
+    live = unknown[0].live
+    is_above = (_sequence_of(live) or 0) > facts.head
+    why = f"is above the head of this deploy log, {facts.head}" if is_above else "is not in this deploy log"
+    return f"{_Names(pods).of(unknown, 'claims', 'claim')} to have {live} live, which {why}."
+
+
+def _failing(pods: Sequence[Pod]) -> str:
+    failing = _those(pods, PodState.FAILING)
+    if not failing:
+        return ""
+    return f"{_Names(pods).of(failing, 'reports', 'report')} an error: {failing[0].error.rstrip('.')}."
+
+
+def _lagging(facts: Facts, pods: Sequence[Pod], late: Sequence[Pod], replaced: Mapping[str, int]) -> str:
+    names = _Names(pods)
     if lost := _those(pods, PodState.LOST):
         return f"{names.of(lost, *_HAS)} vanished without deregistering."
     if late:

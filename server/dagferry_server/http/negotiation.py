@@ -4,6 +4,7 @@ import re
 
 from aiohttp import web
 
+from dagferry_core.names import version_sequence
 from dagferry_server.http.models import FIXED_HEADERS
 
 _TAG = re.compile(r'(?:W/)?"([^"]*)"')
@@ -14,6 +15,18 @@ _NOT_WANTED = re.compile(r"q=0(\.0{0,3})?")
 def has_seen(if_none_match: str, tag: str) -> bool:
     """Return whether ``If-None-Match`` (RFC 9110 §13.1.2: a list of tags, weak or not, or ``*``) covers ``tag``."""
     return if_none_match.strip() == "*" or tag in _TAG.findall(if_none_match)
+
+
+def newest_seen(if_none_match: str) -> int:
+    """Return the highest sequence of the versions that ``If-None-Match`` names; 0 if it names none."""
+    return max((found for tag in _TAG.findall(if_none_match) if (found := _sequence(tag))), default=0)
+
+
+def _sequence(tag: str) -> int:
+    try:
+        return version_sequence(tag)
+    except ValueError:  # what another endpoint sends, or NOTHING_TAG
+        return 0
 
 
 def not_modified(tag: str) -> web.Response:

@@ -99,6 +99,8 @@ class Peers:
         self._tls = tls
         self._deployments = deployments
         self._metrics = metrics
+        for outcome in ("sent", "failed", "received", "rejected"):  # shown from the start
+            metrics.pokes.labels(outcome)
         self._clock = clock
         self._peers: dict[Place, _Peer] = {}
         self._unresolved: dict[Place, str] = dict.fromkeys(names, "it was not resolved yet")

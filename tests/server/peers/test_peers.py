@@ -395,6 +395,19 @@ async def test_it_is_known_whether_another_server_reaches_the_store(servers) -> 
     await eventually("known", lambda: not one.service.peers.any_reaches_store())
 
 
+async def test_a_server_that_does_not_reach_the_store_is_ready_unless_another_one_does(servers) -> None:
+    one, other = await servers.open(2)
+    assert (await one.get("/readyz")).status == (await other.get("/readyz")).status == 200
+    one.service.store.away = True
+    one.service.following.look_soon(None)
+    await eventually("away", lambda: not one.service.following.reaches_store)
+    assert (await one.get("/readyz")).status == 503
+    other.service.store.away = True
+    other.service.following.look_soon(None)
+    await eventually("known", lambda: not one.service.peers.any_reaches_store())
+    assert (await one.get("/readyz")).status == 200
+
+
 async def test_connections_that_are_older_than_a_new_server_are_closed_with_their_next_answer(servers) -> None:
     one = await servers.start()
     servers.find(one)
@@ -420,9 +433,11 @@ async def test_one_server_sends_the_webhooks(servers, tmp_path) -> None:
     await pods[1].ask(running[1])
     for server in running:
         await until(server, "DEGRADED")
+    await eventually("sent", lambda: sent)
     pods[1].error = ""
     await pods[1].follow(running[1])
     for server in running:
         await all_live(server, 3)
+    await eventually("sent", lambda: len(sent) > 1)
     leader = min(running, key=lambda server: server.service.peers.id)
     assert sent == [(leader, "degraded"), (leader, "recovered")]

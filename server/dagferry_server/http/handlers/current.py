@@ -7,7 +7,7 @@ from dagferry_server.fleet.sidecars import Offer, Report
 from dagferry_server.http.half_closed import AnsweringConnection
 from dagferry_server.http.long_poll import may_wait
 from dagferry_server.http.models import json_response
-from dagferry_server.http.negotiation import has_seen, not_modified
+from dagferry_server.http.negotiation import has_seen, newest_seen, not_modified
 from dagferry_server.http.reports import report_of
 from dagferry_server.http.request_context import RequestContext
 
@@ -29,6 +29,8 @@ def _is_older_than_a_peer(context: RequestContext) -> bool:
 async def _current(context: RequestContext, report: Report | None) -> web.Response:
     deployment, headers = context.deployment, context.request.headers
     with deployment.fleet.visit(report) as visit:
+        # It may have it from another server: an older one would be a step back.
+        await deployment.catch_up(newest_seen(headers.get("If-None-Match", "")))
         # Before and after the wait: while there may be a newer deploy, neither an older one nor 304 is correct.
         deployment.check_newest()
         tag = deployment.tag
