@@ -80,7 +80,7 @@ def report(pod, live: int, error: str, *, deregister: bool = False) -> Report:
 
 def status_of(sidecars, ended, head: int, became, *, now: float, expected):
     version = VERSIONS.get(head, "")
-    facts = Facts("prod", "log", version, head, head, VERSIONS.get, "", expected, 60, became, 0.0, 0.0, ended)
+    facts = Facts("prod", "log", version, head, head, VERSIONS.get, "", expected, 60, became=became, ended=ended)
     return judge(facts, sidecars, now)
 
 
