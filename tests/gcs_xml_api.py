@@ -57,7 +57,11 @@ class XmlApi:
         url = urlsplit(request.path)
         query = {name: values[0] for name, values in parse_qs(url.query, keep_blank_values=True).items()}
         bucket, _, key = unquote(url.path).lstrip("/").partition("/")
-        body = request.rfile.read(int(request.headers.get("Content-Length") or 0))
+        size = int(request.headers.get("Content-Length") or 0)
+        body = request.rfile.read(size)
+        if len(body) < size:  # the client went away
+            request.close_connection = True
+            return
         if bucket in ("storage", "batch", "upload"):
             target, kind = request.path, {"Content-Type": request.headers.get("Content-Type", "application/json")}
             status, _, answer = self._ask(request.command, target, body, kind)

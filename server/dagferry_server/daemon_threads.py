@@ -34,7 +34,7 @@ class DaemonThreads:
             threading.Thread(target=_work, args=(self._calls, self._idle), name=name, daemon=True).start()
         try:
             return await asyncio.wait_for(asyncio.wrap_future(future), seconds)
-        except asyncio.TimeoutError as error:  # on Python 3.10 it is no TimeoutError
+        except asyncio.TimeoutError as error:  # on Python 3.10 it is another class
             raise TimeoutError from error
 
     def close(self) -> None:

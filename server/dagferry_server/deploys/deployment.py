@@ -12,6 +12,7 @@ nothing, unless it is known that an entry exists, or may exist, that this server
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple, NoReturn, TypeAlias
@@ -70,13 +71,20 @@ class _Read(NamedTuple):
             log_failure(message, self.error, deployment=deployment, sequence=self.sequence)
 
 
+class Head(NamedTuple):
+    """An entry of a log, by its sequence and the hash of its bytes, in hex; sequence 0: there is none."""
+
+    sequence: int
+    sha256: str
+
+
 class Log(NamedTuple):
     """A deploy log as it was read: its id, the highest sequence, and the newest entries that can be read.
 
     ``unreadable`` are the sequences of the newest entries that cannot be read. ``away`` has the error of those that the
-    storage did not return: they may be intact, and may be read later. ``head_sha256`` is the hash
-    of the newest entry, in hex; empty if there is none, or its bytes are not known. Entries up to the sequence
-    ``floor`` are history, and none of them is the current deploy: see ``Lifecycle``.
+    storage did not return: they may be intact, and may be read later. ``sha256`` has the hashes, in hex, of the newest
+    entries whose bytes are known. Entries up to the sequence ``floor`` are history, and none of them is the current
+    deploy: see ``Lifecycle``.
     """
 
     log_id: str
@@ -84,7 +92,7 @@ class Log(NamedTuple):
     recent: dict[int, Deploy]
     unreadable: set[int]
     away: dict[int, StoreAway]
-    head_sha256: str
+    sha256: dict[int, str]
     floor: int = 0
     freeze: Freeze | None = None
     is_new: bool = False
@@ -111,7 +119,7 @@ def read_log(store: Store, deployment: str, *, is_new: bool = False) -> Log:
         recent={each.sequence: each.deploy for each in read if each.deploy},
         unreadable={each.sequence for each in read if each.error},
         away={each.sequence: each.error for each in read if isinstance(each.error, StoreAway)},
-        head_sha256=read[-1].sha256 if read else "",
+        sha256={each.sequence: each.sha256 for each in read if each.sha256},
         floor=lifecycle.floor if lifecycle else 0,
         freeze=_read_freeze(store, deployment),
         is_new=is_new,
@@ -207,7 +215,7 @@ class Deployment:
             self.load(loaded)
         else:
             self.loaded = False
-            self._set_log(Log("", 0, {}, set(), {}, ""))
+            self._set_log(Log("", 0, {}, set(), {}, {}))
             self._unlisted = loaded
 
     def load(self, loaded: Log) -> None:
@@ -219,7 +227,7 @@ class Deployment:
             self.fleet.first_of_all()
 
     def _set_log(self, loaded: Log) -> None:
-        self.log_id, self.highest, self.recent, self.unreadable, self._away, self.head_sha256 = loaded[:6]
+        self.log_id, self.highest, self.recent, self.unreadable, self._away, self._sha256 = loaded[:6]
         self._floor, self.freeze = loaded.floor, loaded.freeze
         self._lifecycle, self.state_tag = loaded.lifecycle, loaded.tag
         self._unlisted = None  # the reason why newer entries cannot be read
@@ -253,10 +261,12 @@ class Deployment:
                 self.unreadable.add(sequence)
                 if isinstance(each.error, StoreAway):
                     self._away[sequence] = each.error
-            if sequence >= self.highest:
-                self.highest, self.head_sha256 = sequence, each.sha256
+            self._sha256[sequence] = each.sha256
+            self.highest = max(sequence, self.highest)
         while len(self.recent) > MEMORY_DEPLOYS:
-            del self.recent[next(iter(self.recent))]
+            oldest = next(iter(self.recent))
+            del self.recent[oldest]
+            self._sha256.pop(oldest, None)
         self._show()
 
     # --- what cannot be read -----------------------------------------------------------------------------------------
@@ -354,11 +364,42 @@ class Deployment:
             sequence=current.sequence if current else 0,
             head=self.highest,
             version_of=self._version_of,
+            shared=self._store.shared,
             fault=self.fault.message if self.fault else "",
             lost_bundle=self.lost_bundle,
             expected=self.settings.expected,
             converge_seconds=self.settings.converge_seconds,
         )
+
+    @property
+    def head_sha256(self) -> str:
+        """The hash of the newest entry, in hex; empty if there is none, or its bytes are not known."""
+        return self._sha256.get(self.highest, "")
+
+    def sha256_of(self, deploy: Deploy) -> str:
+        """Return the hash of the entry of a deploy in memory, in hex; empty if it is not known."""
+        return self._sha256.get(deploy.sequence, "")
+
+    async def entry_at(self, sequence: int) -> Head | None:
+        """Return the entry number ``sequence``, or the newest one if the log ends before it.
+
+        ``None`` if it cannot be read: what is damaged is not taken for what somebody wrote. Only an entry that is older
+        than memory is read from the store.
+        """
+        sequence = min(sequence, self.highest)
+        if sequence == 0:
+            return Head(0, "")
+        sha256 = self._sha256.get(sequence, "") if sequence in self.recent else ""
+        if not sha256 and sequence < next(iter(self.recent), 0):
+            with contextlib.suppress(StoreError):
+                [read] = await asyncio.to_thread(_read_all, self._store, self.name, [sequence])
+                sha256 = read.sha256 if read.deploy else ""
+        return Head(sequence, sha256) if sha256 else None
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether other servers may have newer deploys in the store."""
+        return self._store.shared
 
     def _version_of(self, sequence: int) -> str | None:
         deploy = self.recent.get(sequence)
@@ -447,7 +488,7 @@ class Deployment:
 
     def forget_history(self) -> None:
         """Drop the log from memory, except the current deploy; it is loaded again before the deployment is used."""
-        self.recent = {}
+        self.recent, self._sha256 = {}, {self.highest: self.head_sha256}
 
     def current_deploy(self) -> Deploy:
         """Return the newest deploy; ``NothingDeployed`` if there is none, ``StoreError`` if that is not known."""

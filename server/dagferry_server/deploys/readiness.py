@@ -18,7 +18,7 @@ class Readiness:
 
     A server of a shared store that was ready once stays ready while the store is away: it serves what it knows, so that
     pods can start, and all servers would be unready at once. Only if another server reaches the store, as
-    ``peer_reaches_store`` says, is this one better left out. See docs/adr/0042.
+    ``peer_reaches_store`` says, should this one get no requests. See docs/adr/0042.
     """
 
     def __init__(self, store: Store, deployments: Deployments, following: Following, background: Background) -> None:

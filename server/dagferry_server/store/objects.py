@@ -32,14 +32,15 @@ from obstore.store import AzureStore, GCSStore, S3Store
 from dagferry_server.errors import StoreAway, StoreDamaged, StoreFull
 
 PART_BYTES = 8 * 1024 * 1024
-"""Larger files are sent and fetched in parts of this size. Each has ``PART_SECONDS``: 70 kB/s are enough."""
+SINGLE_BYTES = 2 * PART_BYTES
+"""A larger file is sent in parts of ``PART_BYTES``, in four requests or more; a smaller one in one request."""
 PARTS_AT_ONCE = 3
 """How many parts of a file are sent or fetched at once, and held in memory."""
 CONNECT_SECONDS = 3
 REQUEST_SECONDS = 10
 """How long a request for a small object may take."""
 PART_SECONDS = 120
-"""How long a request for a part may take, its body included."""
+"""How long a request for a part, or for a file of ``SINGLE_BYTES``, may take: 140 kB/s are enough."""
 MAX_RETRIES = 3
 """How often obstore repeats a request that may be repeated, within the time that the first one has."""
 CREATE_ATTEMPTS = 5
@@ -156,10 +157,18 @@ class Objects:
             obstore.put(self._small if len(data) < PART_BYTES else self._parts, key, data, use_multipart=False)
 
     def put_file(self, key: str, file: IO[bytes]) -> None:
-        """Store the content of a file, from its start, in parts."""
+        """Store the content of a file, from its start; a large one in parts."""
+        multipart = file.seek(0, os.SEEK_END) > SINGLE_BYTES
         file.seek(0)
         with self._asking("Writing", key):
-            obstore.put(self._parts, key, file, chunk_size=PART_BYTES, max_concurrency=PARTS_AT_ONCE)
+            obstore.put(
+                self._parts,
+                key,
+                file,
+                use_multipart=multipart,
+                chunk_size=PART_BYTES,
+                max_concurrency=PARTS_AT_ONCE,
+            )
 
     def get(self, key: str, max_bytes: int | None = None, *, large: bool = False) -> bytes | None:
         """Return an object, or its first ``max_bytes`` bytes, if it is not empty; ``None`` if there is none.

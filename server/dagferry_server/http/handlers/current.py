@@ -1,7 +1,16 @@
-"""``GET /{deployment}/dags/current``: the current deploy, or a long poll for the next one."""
+"""``GET /{deployment}/dags/current``: the current deploy, or a long poll for the next one.
+
+The answer also tells a follower which entry this server has for the deploy that the follower has live: it compares the
+hash with the one that it remembers (docs/adr/0040).
+"""
+
+from collections.abc import Mapping
 
 from aiohttp import web
 
+from dagferry_core.names import version_sequence
+from dagferry_core.protocol import ENTRY, LIVE, LOG
+from dagferry_server.deploys.deployment import Deployment
 from dagferry_server.fleet.fleet import Visit
 from dagferry_server.fleet.sidecars import Offer, Report
 from dagferry_server.http.half_closed import AnsweringConnection
@@ -37,18 +46,36 @@ async def _current(context: RequestContext, report: Report | None) -> web.Respon
         # What a pod claims counts only after an offer, so it is offered the version even if it has seen it.
         must_be_offered = visit.must_be_offered(Offer(deployment.log_id, tag))
         if must_be_offered or not has_seen(headers.get("If-None-Match", ""), tag):
-            return _answer(context, visit)
+            return await _answer(context, visit)
         seconds = may_wait(context)
         if seconds > 0 and not (report and report.deregister):
             with context.waiting():
                 await deployment.waiters.wait(seconds)
             deployment.check_newest()
         if deployment.tag != tag:
-            return _answer(context, visit)
-        return not_modified(tag)
+            return await _answer(context, visit)
+        return not_modified(tag, await _entry(deployment, headers))
 
 
-def _answer(context: RequestContext, visit: Visit) -> web.Response:
+async def _answer(context: RequestContext, visit: Visit) -> web.Response:
     deployment = context.deployment
+    entry = await _entry(deployment, context.request.headers)
     visit.offer(Offer(deployment.log_id, deployment.tag))
-    return json_response(context.state.current_answers.of(deployment), headers={"ETag": f'"{deployment.tag}"'})
+    headers = {"ETag": f'"{deployment.tag}"', **entry}
+    return json_response(context.state.current_answers.of(deployment), headers=headers)
+
+
+async def _entry(deployment: Deployment, headers: Mapping[str, str]) -> dict[str, str]:
+    """Return the header about the entry of the deploy that the caller has live; empty if there is nothing to say."""
+    if headers.get(LOG) != deployment.log_id:
+        return {}
+    try:
+        sequence = version_sequence(headers.get(LIVE, ""))
+    except ValueError:
+        return {}
+    entry = await deployment.entry_at(sequence)
+    if entry is None:
+        return {}
+    ends_before = deployment.is_shared and entry.sequence < sequence
+    words = (str(entry.sequence), entry.sha256, "shared" if ends_before else "")
+    return {ENTRY: " ".join(word for word in words if word)}
