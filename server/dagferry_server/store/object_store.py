@@ -183,7 +183,7 @@ class ObjectStore(Store):
                 if data is None:
                     return found
                 found.append(data)
-            batch = READ_THREADS
+            batch = min(len(found), READ_THREADS)  # most often there is one
         return found
 
     def create_entry(self, deployment: str, sequence: int, data: bytes) -> bool:
