@@ -20,9 +20,7 @@ from cluster.namespaces import restricted_namespace
 DRY_RUN = ("apply", "--dry-run=server", "--validate=strict", "--filename", "-")
 ROUTE = "Route"
 """OpenShift's kind, of which there is no definition here."""
-ROWS = {"": {}} | {
-    row.name: row.whole for row in (*chart_rows.ROWS, *chart_network_rows.ROWS, *chart_store_rows.ROWS)
-}
+ROWS = {"": {}} | {row.name: row.whole for row in (*chart_rows.ROWS, *chart_network_rows.ROWS, *chart_store_rows.ROWS)}
 SECRET = f"{RELEASE}-deploy-token"
 
 

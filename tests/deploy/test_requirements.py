@@ -27,7 +27,12 @@ ASKED = {
     "bucket-gcp": GROUPS["bucket-gcp"],
     "fuzz": GROUPS["fuzz"],
     "proxies": GROUPS["proxies"],
-    "check": EXTRAS["server"] + EXTRAS["objectstore"] + EXTRAS["sidecar"] + EXTRAS["client"] + GROUPS["test"] + GROUPS["check"],
+    "check": EXTRAS["server"]
+    + EXTRAS["objectstore"]
+    + EXTRAS["sidecar"]
+    + EXTRAS["client"]
+    + GROUPS["test"]
+    + GROUPS["check"],
 }
 PYTHONS = ("3.10", "3.11", "3.12", "3.13")
 
