@@ -131,7 +131,10 @@ def test_both_serve_what_one_has_stored_and_when_one_is_killed_the_other_goes_on
         for server in (one, two):
             server.ready()
         sidecar = Sidecar(
-            site.url, tmp_path / "dags", "--deployment=prod", f"--token-file={machine.folder}/deploy/secrets/sidecar-token"
+            site.url,
+            tmp_path / "dags",
+            "--deployment=prod",
+            f"--token-file={machine.folder}/deploy/secrets/sidecar-token",
         )
         with running(sidecar):
             first = site.deploy({"dag.py": b"a = 1\n"}, "prod")["version"]

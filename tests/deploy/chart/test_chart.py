@@ -166,7 +166,7 @@ def test_texts_that_yaml_could_take_for_something_else_stay_texts() -> None:
 
 def test_texts_about_the_store_stay_texts() -> None:
     store = {"url": "az://dags/a=1", "env": {"AWS_REGION": "1", "A": "b: c #d {{ .Values }}"}, "existingSecret": "2"}
-    found = render({"store": store, "peers": {"existingSecret": "3", "serverName": "4"}})
+    found = render({"store": store, "peers": {"existingSecret": "3"}})
     ours = server(found)
     assert "--store=az://dags/a=1" in ours["args"]
     assert {entry["name"]: entry["value"] for entry in ours["env"]} == store["env"]

@@ -165,6 +165,7 @@ def test_a_wrong_value_is_refused_and_named(values: dict[str, Any], why: str) ->
         ({"store": {"pollSeconds": 5}}, "store.pollSeconds needs store.url."),
         ({"peers": {"existingSecret": "a"}}, "peers.existingSecret needs store.url."),
         ({"peers": {"serverName": "a"}}, "peers.serverName needs store.url."),
+        ({"store": {"url": "s3://dags"}, "peers": {"serverName": "a"}}, "peers.serverName needs server.tlsSecret"),
         ({"store": {"url": "s3://dags"}, "server": {"tlsSecret": "a"}}, "store.url needs peers.serverName"),
     ],
     ids=str,
