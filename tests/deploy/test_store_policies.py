@@ -4,14 +4,19 @@ import io
 import json
 import os
 import re
+import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import boto3
 import pytest
+import yaml
+from moto import mock_aws
 
+from charts import arguments, render
 from dagferry_core.errors import DagferryError
 from dagferry_server.store.base import Store
 from deployfiles import HOME
@@ -191,3 +196,66 @@ def test_an_upload_that_fails_is_aborted_if_the_policy_allows_that(gateway: Gate
             gateway.objects().put_file("blob", Broken(os.urandom(3 * PART_BYTES)))
         left.append(len(gateway.begun()))
     assert left == [0, 1]
+
+
+@pytest.mark.slow
+def test_cfn_lint_knows_each_word_of_the_policy(tmp_path: Path) -> None:
+    command = shutil.which("cfn-lint", path=str(Path(sys.executable).parent))
+    if not command:
+        pytest.skip("there is no cfn-lint")
+    path = tmp_path / "template.json"
+    policy = {"Type": "AWS::IAM::ManagedPolicy", "Properties": {"PolicyDocument": POLICY}}
+    template = {"AWSTemplateFormatVersion": "2010-09-09", "Resources": {"Policy": policy}}
+    path.write_text(json.dumps(template))
+    assert subprocess.run([command, path], check=False, capture_output=True, text=True).stdout == ""
+    path.write_text(json.dumps(template).replace("s3:GetObject", "GetObject"))
+    assert subprocess.run([command, path], check=False, capture_output=True, text=True).stdout
+
+
+@mock_aws
+def test_s3_takes_the_lifecycle_of_the_page_and_it_expires_nothing() -> None:
+    [lifecycle] = [policy for policy in POLICIES if "Rules" in policy]
+    client: Any = boto3.client("s3", aws_access_key_id="a", aws_secret_access_key="b", region_name="us-east-1")
+    client.create_bucket(Bucket=BUCKET)
+    client.put_bucket_lifecycle_configuration(Bucket=BUCKET, LifecycleConfiguration=lifecycle)
+    [rule] = client.get_bucket_lifecycle_configuration(Bucket=BUCKET)["Rules"]
+    assert rule["AbortIncompleteMultipartUpload"] == {"DaysAfterInitiation": 1}
+    assert not {"Expiration", "Transitions", "NoncurrentVersionExpiration"} & rule.keys()
+
+
+def blocks(page: str, language: str) -> list[Any]:
+    """The blocks of a page in JSON or YAML."""
+    text = (HOME / "docs" / "how-to" / page).read_text()
+    return [yaml.safe_load(block) for block in re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)]
+
+
+def test_the_roles_of_the_other_clouds_have_the_same_and_no_more() -> None:
+    """As S3's: read, write, delete and list objects, and abort uploads, which Azure does by itself."""
+    [role] = [block for block in blocks("run-on-google-cloud-storage.md", "yaml") if "includedPermissions" in block]
+    objects = {f"storage.objects.{verb}" for verb in ("create", "delete", "get", "list")}
+    assert set(role["includedPermissions"]) == objects | {
+        f"storage.multipartUploads.{verb}" for verb in ("create", "abort")
+    }
+    [lifecycle] = [block for block in blocks("run-on-google-cloud-storage.md", "json") if "rule" in block]
+    assert [rule["action"]["type"] for rule in lifecycle["rule"]] == ["AbortIncompleteMultipartUpload"]
+    [role] = blocks("run-on-azure-blob-storage.md", "json")
+    assert role["Actions"] == []
+    blobs = "Microsoft.Storage/storageAccounts/blobServices/containers/blobs"
+    assert set(role["DataActions"]) == {f"{blobs}/{verb}" for verb in ("read", "write", "delete", "add/action")}
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        "run-on-s3.md",
+        "run-on-google-cloud-storage.md",
+        "run-on-azure-blob-storage.md",
+        "run-on-an-on-prem-store.md",
+    ],
+)
+def test_the_values_of_each_page_are_values_of_the_chart(page: str) -> None:
+    found = [block for block in blocks(page, "yaml") if "store" in block]
+    assert found
+    for values in found:
+        rendered = render(values)
+        assert f"--store={values['store']['url']}" in arguments(rendered)
