@@ -260,6 +260,18 @@ class Forbidden(RequestError):
     default_hint = "Ask the server's operator for a token or a rule with the scope that the message names."
 
 
+class PeerRefused(RequestError):
+    """A request that only another server may send is not signed with the secret that the servers share.
+
+    Or it was received before, or the clocks of the two servers differ by more than a minute.
+    """
+
+    code = "peer_refused"
+    status = 403
+    exit_code = EXIT_NOT_ALLOWED
+    default_hint = "Give all servers the same --peer-secret-file, and set their clocks. Nobody else sends this request."
+
+
 class OriginRefused(RequestError):
     """The request comes from a web page of another origin."""
 

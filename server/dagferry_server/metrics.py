@@ -112,13 +112,13 @@ class Metrics:
         self.known = make(
             Gauge,
             "known_sidecars",
-            "Sidecars that have sent a request and not deregistered; lost ones for 15 minutes.",
+            "Sidecars that have sent this server a request and not deregistered; lost ones for 15 minutes.",
             of,
         )
         self.sidecars = make(
             Gauge,
             "sidecars",
-            "Known sidecars by state: live, behind, failing, lost or claims_unknown.",
+            "Sidecars that any server knows, by state: live, behind, failing, lost or claims_unknown.",
             of,
             "state",
         )
@@ -177,8 +177,8 @@ class Metrics:
             Gauge,
             "config_last_reload_successful",
             "1 if the last reload of the file succeeded, 0 if it failed and the previous content is still in effect. "
-            "The file is tokens, issuers, issuer_keys (of all issuers together), proxy_secret, certificate or "
-            "deployments.",
+            "The file is tokens, issuers, issuer_keys (of all issuers together), proxy_secret, peer_secret, "
+            "certificate or deployments.",
             "file",
         )
         self.reload_time = make(
@@ -186,6 +186,18 @@ class Metrics:
             "config_last_reload_success_timestamp_seconds",
             "When the content in effect was read; 0: no keys were fetched yet.",
             "file",
+        )
+        self.peers_known = make(Gauge, "peers_known", "Other servers that are asked for the pods that they know.")
+        self.peers_answering = make(
+            Gauge,
+            "peers_answering",
+            "How many of them answer; with fewer than peers_known, no fleet is HEALTHY.",
+        )
+        self.pokes = make(
+            Counter,
+            "pokes_total",
+            "Requests between servers to look into the store at once: sent, failed, received or rejected.",
+            "outcome",
         )
         self.token_expiry = make(
             Gauge,

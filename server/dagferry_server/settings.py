@@ -34,6 +34,7 @@ from dagferry_server.astro_settings import astro_path, public_url
 from dagferry_server.auth.access import GATE_LEVELS, GateLevel
 from dagferry_server.auth.proxy import PROXY_SECRET_HEADER
 from dagferry_server.cgroup import available
+from dagferry_server.peers.addresses import Place, places
 from dagferry_server.store.address import Address, parse_store
 
 MAX_TIERS = 10_000
@@ -44,6 +45,7 @@ STORE_SHARE = 0.8
 """The part of its volume that the store fills by default; the rest is for what is being received."""
 
 _HEADER = re.compile(r"[A-Za-z0-9-]{1,100}")
+_NAME = re.compile(r"[A-Za-z0-9._-]{1,253}")
 _NO_NAME = {"authorization", "cookie", "host", "proxy-authorization", PROXY_SECRET_HEADER.lower()}
 """Headers that contain a secret, or anything else than a user name: it would get into the deploy log."""
 
@@ -96,6 +98,12 @@ def _path(text: str) -> str:
     # An empty variable, as compose makes of one that is not set, must not switch off what the file is for.
     if not text:
         raise ValueError("a path is expected; remove the setting if it is not needed")
+    return text
+
+
+def _peer_name(text: str) -> str:
+    if not _NAME.fullmatch(text):
+        raise ValueError("a host name such as dagferry.example.com is expected")
     return text
 
 
@@ -267,6 +275,33 @@ SETTINGS: tuple[Setting, ...] = (
         "Where clients reach the server, with the path of a proxy if it has one. --astro-cli needs it, unless the "
         "server listens on loopback.",
     ),
+    Setting(
+        "--peers",
+        places,
+        None,
+        "HOST:PORT,…",
+        "The --listen of the other servers on the same store; each name is resolved to all of its addresses every few "
+        "seconds. With --peer-secret-file.",
+    ),
+    Setting(
+        "--peer-secret-file",
+        _path,
+        None,
+        "FILE",
+        "The secret that all servers share, with at least 32 bytes; up to 4 lines are accepted, and the first one "
+        "signs. Read again when it changes.",
+    ),
+    Setting(
+        "--peer-server-name",
+        _peer_name,
+        None,
+        "NAME",
+        "With --tls-cert: the name in the certificates of the other servers, if it is not that in --peers.",
+    ),
+    _switch(
+        "--single-server",
+        "No other server uses the store. On a shared store without --peers, the fleet's status is UNKNOWN otherwise.",
+    ),
     _switch("--insecure-no-auth", "Listen on any address without authentication."),
 )
 
@@ -306,6 +341,10 @@ class Settings(BaseModel):
     tls_key: str | None
     astro_cli: str | None
     public_url: str | None
+    peers: tuple[Place, ...] | None
+    peer_secret_file: str | None
+    peer_server_name: str | None
+    single_server: bool
     insecure_no_auth: bool
 
     @model_validator(mode="after")
@@ -336,6 +375,18 @@ class Settings(BaseModel):
                 "CLI sends its token to the URL that it gets from here, so that must not come from the request.",
                 "Add --public-url with the URL that clients use, such as https://dags.example.com.",
             )
+        return self
+
+    @model_validator(mode="after")
+    def _peers_belong_together(self) -> "Settings":
+        if (self.peers is None) != (self.peer_secret_file is None):
+            raise SetupError(
+                "--peers and --peer-secret-file must be given together.", "Make a secret with: openssl rand -hex 32"
+            )
+        if self.peers and self.single_server:
+            raise SetupError("--peers and --single-server contradict each other.", "Remove one of them.")
+        if self.peer_server_name and not (self.peers and self.tls_cert):
+            raise SetupError("--peer-server-name needs --peers and --tls-cert: it is about the peers' certificates.")
         return self
 
     @model_validator(mode="after")

@@ -116,6 +116,7 @@ class Committer:
             self._patches.keep(*patch)
         if deploy := committed.deploy:
             deployment.add(deploy)
+            self._deployments.changed(deployment.name, deploy.sequence)
             log.info(
                 "Deployed",
                 extra=fields(

@@ -48,6 +48,9 @@ NAME_HINT = "Use 1 to 63 characters: a-z, 0-9 and inner hyphens."
 OnState: TypeAlias = Callable[[Deployment, State, State, str], None]
 """Takes a deployment, the state of its fleet before and now, and the reason."""
 
+OnChange: TypeAlias = Callable[[str, int | None], None]
+"""Takes the name of a deployment and the sequence of its new deploy; ``None`` if another record changed."""
+
 Value = TypeVar("Value")
 Look: TypeAlias = Callable[[str | None], Awaitable[None]]
 
@@ -88,6 +91,10 @@ class Deployments(Mapping[str, Deployment]):
         """Looks for what other servers did: to one deployment, or to all but their deploys."""
         self.on_state: list[OnState] = []
         """Called on the event loop when the state of a deployment's fleet has become another one; must not block."""
+        self.on_opened: list[Callable[[Deployment], None]] = []
+        """Called with each deployment before its fleet is judged for the first time."""
+        self.on_change: list[OnChange] = []
+        """Called when this server has changed what is in the store, so that other servers have to look."""
 
     def __getitem__(self, name: str) -> Deployment:
         return self._by_name[name]
@@ -97,6 +104,11 @@ class Deployments(Mapping[str, Deployment]):
 
     def __len__(self) -> int:
         return len(self._by_name)
+
+    def changed(self, name: str, sequence: int | None = None) -> None:
+        """Note that this server made a deploy, or changed another record of a deployment."""
+        for listener in self.on_change:
+            listener(name, sequence)
 
     @property
     def implied(self) -> str:
@@ -232,6 +244,7 @@ class Deployments(Mapping[str, Deployment]):
             self.created.note(name, lifecycle)
             await self._apply(log_settings=False)
         if is_new:
+            self.changed(name)
             log.info("Deployment created", extra=fields(deployment=name, actor=actor))
         return is_new
 
@@ -259,6 +272,7 @@ class Deployments(Mapping[str, Deployment]):
                 lifecycle = await asyncio.to_thread(self.created.delete, name, actor, now)
                 self.created.note(name, lifecycle)
                 self._take_out(deployment)
+        self.changed(name)
         log.warning("Deployment deleted; its log is kept", extra=fields(deployment=name, actor=actor))
         return True
 
@@ -322,6 +336,8 @@ class Deployments(Mapping[str, Deployment]):
         else:
             deployment = Deployment(name, self._store, settings, found)
             deployment.look = lambda: self.look(name)
+            for listener in self.on_opened:
+                listener(deployment)
             deployment.fleet.listen(partial(self._fleet_changed, deployment))
         self._note_restored(deployment)
         if deployment.loaded:

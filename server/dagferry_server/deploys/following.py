@@ -155,6 +155,11 @@ class Following:
         if looks.error:
             raise looks.error
 
+    def look_soon(self, name: str | None) -> None:
+        """Look in the background, as ``look`` does; a failure is logged."""
+        if self._store.shared:
+            self._spawn(self._look_quietly(name))
+
     async def _poll(self) -> None:
         for name in self._looks.keys() - {None, *self._deployments}:
             del self._looks[name]

@@ -4,7 +4,8 @@ It never shows a false green. ``HEALTHY`` needs evidence from each pod since the
 this version of this log, and afterwards it reported it as live, without an error. Everything else is another state:
 
 - ``EMPTY``: nothing is deployed.
-- ``UNKNOWN``: the newest deploy cannot be read, not every pod can have been heard yet, or no pod is known.
+- ``UNKNOWN``: the newest deploy cannot be read, not every pod can have been heard yet, no pod is known, or a server
+  that may know of more pods does not answer.
 - ``DEGRADED``: a pod reports an error, vanished, claims a version that this log does not have, or lacks a deploy for
   longer than ``converge_seconds``; or there are fewer pods of a component than expected, with those that deregistered
   within ``converge_seconds`` and were not replaced since; or the store has lost the bundle of the newest deploy.
@@ -57,7 +58,7 @@ class PodState(str, Enum):
 
 
 class Facts(NamedTuple):
-    """What is known of a deployment, and, in the last four, since when.
+    """What is known of a deployment, and from ``became`` on, since when and by whom.
 
     ``version`` and ``sequence`` are those of the current deploy, empty and 0 if there is none; ``head`` is the highest
     sequence of the log. ``version_of`` returns the version of a sequence, if it is known. ``fault`` says why the newest
@@ -83,6 +84,11 @@ class Facts(NamedTuple):
     """Until then a pod that was forgotten for lack of room may still be there."""
     ended: Sequence[Ended] = ()
     """The pods that deregistered last."""
+    partial: str = ""
+    """Why other servers may know of pods, or of a deploy, that is not known here; empty if none does."""
+    asked: int = 1
+    answered: int = 1
+    """How many servers were asked, this one included, and how many of them answered."""
 
 
 class Pod(NamedTuple):
@@ -105,6 +111,8 @@ class Status(NamedTuple):
     reason: str
     pods: tuple[Pod, ...]
     valid_until: float
+    asked: int = 1
+    answered: int = 1
 
     @property
     def counts(self) -> Mapping[PodState, int]:
@@ -146,7 +154,8 @@ def judge(facts: Facts, sidecars: Iterable[Sidecar], now: float) -> Status:
     pods.sort()
     late.sort()
     valid_until = min((moment for moment in moments if moment > now), default=math.inf)
-    return Status(*_judged(facts, pods, late, replaced, now), tuple(pods), valid_until)
+    judged = _judged(facts, pods, late, replaced, now)
+    return Status(*judged, tuple(pods), valid_until, facts.asked, facts.answered)
 
 
 def _replaced(known: Sequence[Sidecar], ended: Sequence[Ended]) -> Mapping[str, int]:
@@ -237,6 +246,7 @@ def _judged(
         (State.EMPTY, "" if version else f"Nothing was deployed to {name} yet."),
         (State.UNKNOWN, _TOO_EARLY if now < facts.all_heard_at else ""),
         (State.DEGRADED, _wrong(facts, pods, late, replaced)),
+        (State.UNKNOWN, facts.partial),
         (State.UNKNOWN, f"More than {MAX_SIDECARS} pods follow {name}." if now < facts.crowded_until else ""),
         (State.DEPLOYING, f"{missing}; others have ended only just." if missing else ""),
         (State.UNKNOWN, "" if pods else f"No pod follows {name}, as far as this server knows."),
@@ -250,16 +260,32 @@ def _wrong(facts: Facts, pods: Sequence[Pod], late: Sequence[Pod], replaced: Map
     """Return what is wrong with the fleet, the worst first; empty if nothing is."""
     if facts.lost_bundle:
         return facts.lost_bundle
+    if facts.partial:
+        # Pods that seem to be lost, late or missing may be all right on a server that does not answer.
+        return _failing(pods)
+    return _claiming(facts, pods) or _failing(pods) or _lagging(facts, pods, late, replaced)
+
+
+def _claiming(facts: Facts, pods: Sequence[Pod]) -> str:
     current = Offer(facts.log_id, facts.version)
-    names = _Names(pods)
     unknown = [pod for pod in _those(pods, PodState.CLAIMS_UNKNOWN) if not _awaits_confirmation(pod, current)]
-    if unknown:
-        live = unknown[0].live
-        is_above = (_sequence_of(live) or 0) > facts.head
-        why = f"is above the head of this deploy log, {facts.head}" if is_above else "is not in this deploy log"
-        return f"{names.of(unknown, 'claims', 'claim')} to have {live} live, which {why}."
-    if failing := _those(pods, PodState.FAILING):
-        return f"{names.of(failing, 'reports', 'report')} an error: {failing[0].error.rstrip('.')}."
+    if not unknown:
+        return ""
+    live = unknown[0].live
+    is_above = (_sequence_of(live) or 0) > facts.head
+    why = f"is above the head of this deploy log, {facts.head}" if is_above else "is not in this deploy log"
+    return f"{_Names(pods).of(unknown, 'claims', 'claim')} to have {live} live, which {why}."
+
+
+def _failing(pods: Sequence[Pod]) -> str:
+    failing = _those(pods, PodState.FAILING)
+    if not failing:
+        return ""
+    return f"{_Names(pods).of(failing, 'reports', 'report')} an error: {failing[0].error.rstrip('.')}."
+
+
+def _lagging(facts: Facts, pods: Sequence[Pod], late: Sequence[Pod], replaced: Mapping[str, int]) -> str:
+    names = _Names(pods)
     if lost := _those(pods, PodState.LOST):
         return f"{names.of(lost, *_HAS)} vanished without deregistering."
     if late:

@@ -42,12 +42,13 @@ async def read_json(context: RequestContext, model: type[Model]) -> Model:
         raise _too_large()
     context.body.send_continue()
     try:
-        return model.model_validate_json(await _read(context))
+        return model.model_validate_json(await read_body(context))
     except ValidationError as error:
         raise RequestError(f"The JSON body is invalid: {problems(error)}.") from None
 
 
-async def _read(context: RequestContext) -> bytes:
+async def read_body(context: RequestContext) -> bytes:
+    """Return the body of a request; raise ``RequestError``, ``UploadTooSlow`` or ``UploadIncomplete``."""
     deadline = time.monotonic() + MAX_JSON_SECONDS
     body = bytearray()
     try:

@@ -424,7 +424,7 @@ def fleet_status_answer(deployment: Deployment, status: Status, now: float) -> F
             )
             for pod in status.pods
         ],
-        servers=ServersAnswer(asked=1, answered=1),
+        servers=ServersAnswer(asked=status.asked, answered=status.answered),
     )
 
 

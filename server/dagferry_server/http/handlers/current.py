@@ -3,7 +3,8 @@
 from aiohttp import web
 
 from dagferry_server.fleet.fleet import Visit
-from dagferry_server.fleet.sidecars import Offer
+from dagferry_server.fleet.sidecars import Offer, Report
+from dagferry_server.http.half_closed import AnsweringConnection
 from dagferry_server.http.long_poll import may_wait
 from dagferry_server.http.models import json_response
 from dagferry_server.http.negotiation import has_seen, newest_seen, not_modified
@@ -13,8 +14,20 @@ from dagferry_server.http.request_context import RequestContext
 
 async def current(context: RequestContext) -> web.StreamResponse:
     """Send the current deploy, unless the caller has seen it: then wait for a change, or answer 304."""
+    report = report_of(context.request.headers, context.caller.pod)
+    answer = await _current(context, report)
+    if report and _is_older_than_a_peer(context):
+        answer.force_close()  # the next connection may lead to that server, so that each has its share again
+    return answer
+
+
+def _is_older_than_a_peer(context: RequestContext) -> bool:
+    peers, connection = context.service.peers, context.request.protocol
+    return peers is not None and isinstance(connection, AnsweringConnection) and connection.opened < peers.grown_at
+
+
+async def _current(context: RequestContext, report: Report | None) -> web.Response:
     deployment, headers = context.deployment, context.request.headers
-    report = report_of(headers, context.caller.pod)
     with deployment.fleet.visit(report) as visit:
         # It may have it from another server: an older one would be a step back.
         await deployment.catch_up(newest_seen(headers.get("If-None-Match", "")))

@@ -53,6 +53,7 @@ async def unfreeze(context: RequestContext) -> web.StreamResponse:
 async def _change(context: RequestContext, freeze: Freeze | None) -> web.StreamResponse:
     deployment = context.deployment
     await deployment.change_freeze(freeze)
+    context.service.deployments.changed(deployment.name)
     details = freeze._asdict() if freeze else {"actor": context.caller.actor}
     log.info("Frozen" if freeze else "Freeze lifted", extra=fields(deployment=deployment.name, **details))
     return json_response(FreezeAnswer(deployment=deployment.name, frozen=frozen_answer(freeze)))
