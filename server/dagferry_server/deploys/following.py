@@ -33,6 +33,8 @@ from dagferry_server.store.base import Store
 
 LOOK_SECONDS = 5.0
 """The timeout of one request to the store."""
+ALL_SECONDS = 120.0
+"""The timeout of reading which deployments there are: two requests for each, and thousands may have been deleted."""
 LOOK_PAUSE_SECONDS = 0.1
 """The pause between two looks at the same deployment, however many ask for one."""
 AUDIT_SECONDS = 600.0
@@ -229,19 +231,17 @@ class Following:
 
     async def _look_at_all(self, tag: str) -> None:
         """Read which deployments there are; what else has changed of each, the next look at it reads."""
-        created = self._deployments.created
-        names = await self._call(self._store.deployments)
-        found = await asyncio.gather(*(self._call(partial(created.stored_of, name)) for name in names))
-        await self._deployments.follow({name: now for name, now in zip(names, found, strict=True) if now})
+        await self._deployments.follow(await self._call(self._deployments.created.stored, ALL_SECONDS))
         self._tag = tag
         for name in self._deployments:
             self._spawn(self._look_quietly(name))
 
-    async def _call(self, work: Callable[[], _Value]) -> _Value:
+    async def _call(self, work: Callable[[], _Value], seconds: float | None = None) -> _Value:
+        seconds = seconds or LOOK_SECONDS
         try:
-            return await self._threads.run(work, LOOK_SECONDS)
+            return await self._threads.run(work, seconds)
         except TimeoutError as error:
-            raise StoreAway(f"The store did not answer within {LOOK_SECONDS:g} s.") from error
+            raise StoreAway(f"The store did not answer within {seconds:g} s.") from error
 
     async def check_writable(self) -> None:
         """Raise ``StoreError`` unless the store can be written now."""
