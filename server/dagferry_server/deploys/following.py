@@ -25,7 +25,6 @@ from dagferry_server.coalescing import Coalescer
 from dagferry_server.daemon_threads import DaemonThreads
 from dagferry_server.deploys.deployment import Deployment
 from dagferry_server.deploys.deployments import Deployments
-from dagferry_server.deploys.records import changed_records
 from dagferry_server.errors import StoreAway, StoreDamaged, StoreError
 from dagferry_server.log_limit import Key, LogLimit
 from dagferry_server.metrics import Metrics
@@ -217,7 +216,7 @@ class Following:
 
     async def _look_at_records(self, deployment: Deployment) -> None:
         before = deployment.state_tag, deployment.freeze
-        found = await self._call(lambda: changed_records(self._store, deployment.name, before[0]))
+        found = await self._call(lambda: deployment.read_records(before[0]))
         if found is None or (deployment.state_tag, deployment.freeze) != before:
             return  # a request of this server was faster
         if not deployment.note_records(found):
