@@ -38,6 +38,8 @@ LOOK_PAUSE_SECONDS = 0.1
 AUDIT_SECONDS = 600.0
 WRITABLE_SECONDS = 30.0
 """How often the store is asked whether it can be written."""
+UNWRITABLE_SECONDS = 5.0
+"""How often while it cannot: within less than it takes three readiness probes to fail after it is back."""
 THREADS = 16
 """How many requests to the store are open at the same time."""
 MAX_LOGGED = 3
@@ -110,6 +112,7 @@ class Following:
         await asyncio.gather(
             self._every(self._poll_seconds, self._poll),
             self._every(WRITABLE_SECONDS, self._check_writable),
+            self._every(UNWRITABLE_SECONDS, self._check_unwritable),
             self._every(AUDIT_SECONDS, self.audit),
         )
 
@@ -260,6 +263,11 @@ class Following:
     async def _check_writable(self) -> None:
         with suppress(StoreError):  # it is logged
             await self.check_writable()
+
+    async def _check_unwritable(self) -> None:
+        # A server that noticed the fault would otherwise be unready for long after one that did not is through with it.
+        if self.unwritable:
+            await self._check_writable()
 
     # --- the audit ---------------------------------------------------------------------------------------------------
 
