@@ -66,6 +66,7 @@ _NO_BUCKET = {"NoSuchBucket", "ContainerNotFound", "ContainerBeingDeleted", "Acc
 _FULL = {"QuotaExceeded", "EntityTooLarge", "XMinioStorageFull", "InsufficientCapacity"}
 _UNKNOWN = {"NotImplemented", "InvalidArgument", "UnsupportedHeader"}
 _UNKNOWN_STATUS = ("400", "405", "501")
+_DENIED_STATUS = ("401", "403")
 _DENIED_HINT = "Check the credentials of the server, and what they may do in the bucket."
 _HINTS = {
     "AuthorizationHeaderMalformed": "Set AWS_REGION to the region of the bucket, or to what the store calls it.",
@@ -253,7 +254,8 @@ class Objects:
             return StoreAway(text, _HINTS[code[1]])
         if "InvalidCertificate" in str(error):
             return StoreAway(text, _CERTIFICATE_HINT)
-        if isinstance(error, PermissionDeniedError | UnauthenticatedError) or self._elsewhere(error):
+        status = _STATUS.search(str(error))  # a list that is denied has no error of its own kind
+        if (status and status[1].startswith(_DENIED_STATUS)) or self._elsewhere(error):
             return StoreAway(text, _DENIED_HINT)
         return StoreAway(text)
 
