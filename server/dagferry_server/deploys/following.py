@@ -197,6 +197,10 @@ class Following:
             self._bringing.discard(name)
         self.brought[name] = digest
 
+    def _is_loaded(self, name: str) -> bool:
+        deployment = self._deployments.get(name)
+        return deployment is not None and deployment.loaded
+
     async def _look_quietly(self, name: str | None) -> None:
         with suppress(StoreError):  # it is logged
             await self.look(name)
@@ -204,6 +208,9 @@ class Following:
     async def _look(self, name: str | None, looks: _Looks) -> None:
         await asyncio.sleep(max(0.0, looks.began + LOOK_PAUSE_SECONDS - self._clock()))
         looks.began = self._clock()
+        if name is not None and not self._is_loaded(name):
+            looks.error = None
+            return  # it is read until it is known; nothing is asked here, so nothing is learned about the store
         looks.error = await self._failure_of(self._look_at_rest() if name is None else self._look_at(name), name)
 
     async def _failure_of(self, work: Coroutine[Any, Any, None], name: str | None) -> StoreError | None:
@@ -230,9 +237,7 @@ class Following:
                 log.info("The store answers again")
 
     async def _look_at(self, name: str) -> None:
-        deployment = self._deployments.get(name)
-        if deployment is None or not deployment.loaded:  # it is read until it is known
-            return
+        deployment = self._deployments[name]
         log_id, after = deployment.log_id, deployment.highest
         newer = await self._call(lambda: self._store.newer(name, after))
         if newer:
@@ -302,16 +307,15 @@ class Following:
         for name in list(self._deployments):
             if self._background.stopping:
                 break
-            await self._failure_of(self._audit(name), name)
+            if self._is_loaded(name):
+                await self._failure_of(self._audit(name), name)
 
     async def _audit_rest(self) -> None:
         # A server that was killed after it wrote a record may not have changed the tag.
         await self._look_at_all(await self._call(self._store.state_tag))
 
     async def _audit(self, name: str) -> None:
-        deployment = self._deployments.get(name)
-        if deployment is None or not deployment.loaded:
-            return
+        deployment = self._deployments[name]
         deployment.state_tag = None  # see above
         await self._look_at_records(deployment)
         sequences = await self._call(lambda: self._store.sequences(name))

@@ -490,6 +490,22 @@ async def test_a_start_while_the_store_is_away_is_not_ready_and_becomes_ready_by
     assert (await other.deploy(B))["sequence"] == 2
 
 
+async def test_before_the_log_is_read_nothing_is_concluded_from_a_look_that_asked_for_nothing(
+    join, folder, caplog
+) -> None:
+    caplog.set_level(logging.INFO)
+    store = await asyncio.to_thread(folder.open)
+    with folder.away():
+        server = await join(_Opened(store), *SELDOM)
+        following = server.service.following
+        with pytest.raises(StoreAway):
+            await following.look(None)
+        await following.look("default")
+        await following.audit()
+        assert not following.reaches_store
+    assert "The store answers again" not in [each.message for each in caplog.records]
+
+
 async def test_a_commit_whose_answer_was_lost_is_found_without_a_restart(join, folder, monkeypatch) -> None:
     server = await join(folder, *SELDOM)
     await server.deploy(A)
