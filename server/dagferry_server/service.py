@@ -169,8 +169,9 @@ class Service:
 
     @asynccontextmanager
     async def kept_fresh(self) -> AsyncIterator[None]:
-        """Apply changes of the files that the settings name, during the block."""
+        """Apply changes of the files that the settings name, and retention to a shared store, during the block."""
         async with AsyncExitStack() as stack:
+            await stack.enter_async_context(running(self.retention.run_regularly()))
             await stack.enter_async_context(self.authenticator.kept_fresh())
             if file := self.deployments_file:
                 changes = apply_changes(file, self.deployments, self.retention, self.background)

@@ -10,7 +10,7 @@ from dagferry_runtime.commands import Command
 from dagferry_runtime.settings import Setting
 from dagferry_server.deploys.verify import Verification
 from dagferry_server.log_id_command import SETTINGS, chosen_logs
-from dagferry_server.store.local import LocalStore
+from dagferry_server.store.opened import opened
 
 ENTRY = Setting(
     "--entry",
@@ -28,23 +28,26 @@ def _verify(values: Mapping[str, Any]) -> int:
     Return 0 if there are none, ``EXIT_LOCAL`` if something is damaged or missing, ``EXIT_UNAVAILABLE`` if something
     cannot be read, so that nothing is known about it.
     """
-    root, deployments = chosen_logs(values)
+    address, deployments = chosen_logs(values)
     if values["entry"] and len(deployments) != 1:
-        raise SetupError(f"--entry is of one log, but {root} has {len(deployments)}.", "Name one with --deployments.")
-    damaged = unread = 0
-    for deployment in deployments:
-        verification = Verification(LocalStore(root), deployment, values["entry"])
-        found = 0
-        for problem in verification.problems():
-            sys.stdout.write(f"{deployment}: {problem.what}\n")
-            found += 1
-            damaged += not problem.passes
-            unread += problem.passes
-        entries, chained, bundles, gone = verification.result
-        sys.stdout.write(
-            f"{deployment}: {entries} entries, {chained} of them chained; {bundles} bundles, {gone} no longer stored; "
-            f"{found} problem{'s' * (found != 1)}\n"
+        raise SetupError(
+            f"--entry is of one log, but {address} has {len(deployments)}.", "Name one with --deployments."
         )
+    damaged = unread = 0
+    with opened(address) as store:
+        for deployment in deployments:
+            verification = Verification(store, deployment, values["entry"])
+            found = 0
+            for problem in verification.problems():
+                sys.stdout.write(f"{deployment}: {problem.what}\n")
+                found += 1
+                damaged += not problem.passes
+                unread += problem.passes
+            entries, chained, bundles, gone = verification.result
+            sys.stdout.write(
+                f"{deployment}: {entries} entries, {chained} of them chained; {bundles} bundles, {gone} no longer "
+                f"stored; {found} problem{'s' * (found != 1)}\n"
+            )
     return EXIT_LOCAL if damaged else EXIT_UNAVAILABLE if unread else 0
 
 

@@ -31,7 +31,7 @@ from dagferry_server.deploys.deployment import Deployment
 from dagferry_server.deploys.deployments import Deployments
 from dagferry_server.deploys.entries import Attempt, create_entry
 from dagferry_server.deploys.judge import Judge
-from dagferry_server.deploys.patches import Key, Patches, patch_between
+from dagferry_server.deploys.patches import NO_PATCH, Key, Patches, patch_between
 from dagferry_server.deploys.preconditions import (
     check_match,
     last_of,
@@ -71,6 +71,17 @@ class New(NamedTuple):
 
 _Patch = tuple[Key, bytes | None]
 """A patch; ``None`` if no patch is useful."""
+
+
+class _Elapsed:
+    """How long ago something was: by two clocks, because one stands still while the machine is suspended."""
+
+    def __init__(self) -> None:
+        self._started = time.monotonic(), time.time()
+
+    def seconds(self) -> float:
+        """Return the larger of the two."""
+        return max(time.monotonic() - self._started[0], time.time() - self._started[1])
 
 
 class Committed(NamedTuple):
@@ -186,7 +197,7 @@ class Committer:
         in between, because a commit holds ``store.committing``. On a store that cannot prevent deletions, each attempt
         checks again that the bundle exists.
         """
-        request, started = new.request, time.monotonic()
+        request, started = new.request, _Elapsed()
         with self._store.committing(head.deployment), ExitStack() as stack:
             old = self._open_current(stack, head, content.known)
             head = head._replace(bundle=old)
@@ -212,8 +223,10 @@ class Committer:
                 # It was there a moment ago. The next attempt looks for it again.
                 log_failure("A bundle was deleted before it had a deploy", error, deployment=head.deployment)
                 return None, None
+            if patch:
+                self._share(patch)
             stack.close()  # the old bundle's memory and file, before the entry is written
-            if time.monotonic() - started > MAX_COMMIT_SECONDS:
+            if started.seconds() > MAX_COMMIT_SECONDS:
                 raise StoreAway(f"The commit took longer than {MAX_COMMIT_SECONDS:.0f} s; its bundle may be deleted.")
             flags = [*request.flags, *([REPEATED] if repeated else [])]
             deploy = self._append(head, committed, flags, new, attempt)
@@ -293,6 +306,14 @@ class Committer:
                 log_failure("A bundle cannot be read", error, deployment=deployment, digest=old.manifest.digest)
                 # A request for the patch later may succeed, unless the bundle is damaged.
                 return (key, None) if isinstance(error, StoreDamaged) else None
+
+    def _share(self, patch: _Patch) -> None:
+        """Store the patch for other servers, before they learn that there is a new deploy; it is not essential."""
+        key, data = patch
+        try:
+            self._store.put_patch(key.deployment, key.old, key.new, data or NO_PATCH)
+        except StoreError as error:
+            log_failure("A patch could not be stored for other servers", error, deployment=key.deployment)
 
     def _append(self, head: Head, committed: Committed, flags: list[str], new: New, attempt: Attempt) -> Deploy | None:
         """Add the entry that names a stored bundle, and return it; ``None`` if another one has its sequence.

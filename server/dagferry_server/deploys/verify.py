@@ -14,8 +14,9 @@ from dagferry_core.deploy_details import decode_details
 from dagferry_core.deploylog import Deploy, Known, decode, entry_sha256
 from dagferry_core.errors import FormatError
 from dagferry_core.names import make_version
+from dagferry_server.deploys.entries import stored_entries
 from dagferry_server.deploys.lifecycle import DELETED, read_lifecycle
-from dagferry_server.errors import BundleGone, StoreAway, StoreDamaged
+from dagferry_server.errors import BundleGone, StoreAway, StoreDamaged, StoreError
 from dagferry_server.store.base import BundleSource, Store
 
 SECOND_LOOK_SECONDS = 0.5
@@ -76,9 +77,9 @@ class Verification:
 
     def _entries(self, sequences: Sequence[int]) -> Iterator[Problem]:
         before, before_sha256, moment, chained, of_known = 0, "", 0, 0, ""
-        for sequence in sequences:
+        for sequence, stored in stored_entries(self._store, self._deployment, sequences):
             what = f"entry {sequence}"
-            data, problem = _tried(what, self._store.read_entry, self._deployment, sequence)
+            data, problem = _tried(what, _returned, stored)
             if data is None:
                 yield from _found(problem)
                 continue
@@ -168,16 +169,21 @@ class Verification:
 
     def _check_once(self, digest: str) -> None:
         with self._store.open_bundle(self._deployment, digest) as source:
-            BundleFile(source.read, Index.decode(source.encoded_index)).verify()
-            manifest, files = read_tar(decompressed(_from_start(source)))
-            if manifest.digest != digest:
-                raise StoreDamaged(f"Its manifest is that of {manifest.digest}.")
-            for entry, pieces in files:
-                content = hashlib.sha256()
-                for piece in pieces:
-                    content.update(piece)
-                if content.hexdigest() != entry.sha256:
-                    raise StoreDamaged(f"The content of {entry.path!r} is not what the manifest says.")
+            check_bundle(source, digest)
+
+
+def check_bundle(source: BundleSource, digest: str) -> None:
+    """Read all of a bundle; raise ``StoreDamaged`` or ``FormatError`` unless it is intact, and that of ``digest``."""
+    BundleFile(source.read, Index.decode(source.encoded_index)).verify()
+    manifest, files = read_tar(decompressed(_from_start(source)))
+    if manifest.digest != digest:
+        raise StoreDamaged(f"Its manifest is that of {manifest.digest}.")
+    for entry, pieces in files:
+        content = hashlib.sha256()
+        for piece in pieces:
+            content.update(piece)
+        if content.hexdigest() != entry.sha256:
+            raise StoreDamaged(f"The content of {entry.path!r} is not what the manifest says.")
 
 
 def _from_start(source: BundleSource) -> Read:
@@ -191,6 +197,12 @@ def _from_start(source: BundleSource) -> Read:
         return piece
 
     return read
+
+
+def _returned(stored: bytes | StoreError) -> bytes:
+    if isinstance(stored, StoreError):
+        raise stored
+    return stored
 
 
 def _tried(

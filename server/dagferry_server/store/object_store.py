@@ -97,6 +97,8 @@ class ObjectStore(Store):
         self._cache = cache
         self._pause = pause_seconds
         self._blobs: dict[str, Blob] = {}
+        self._allowed: dict[tuple[str, str], list[_Stored]] = {}
+        """The copies that ``may_delete`` has allowed to delete, by deployment and hex of their digest."""
         self._turns = [threading.Lock() for _ in range(256)]
         self.probed = False
 
@@ -254,6 +256,7 @@ class ObjectStore(Store):
     def may_delete(self, deployment: str, digests: Collection[str]) -> set[str]:
         """Mark the bundles, and return those of which all copies were marked long enough ago; remove leftovers."""
         wanted = {self._hex(deployment, digest) for digest in digests}
+        self._allowed = {key: copies for key, copies in self._allowed.items() if key[0] != deployment}
         now = self._now()
         allowed = set()
         for hex_digest, copies in self._copies(deployment).items():
@@ -269,21 +272,20 @@ class ObjectStore(Store):
                     self._create(key, secrets.token_hex(NONCE_BYTES).encode())
             if all(self._is_doomed(copy, now) for copy in stored):
                 allowed.add(f"sha256:{hex_digest}")
+                self._allowed[deployment, hex_digest] = stored
         for meta in list(self._objects.list(f"{deployment}/patches")):
             if now - meta.modified > LEFTOVER_SECONDS:
                 self._objects.delete(meta.key)
         return allowed
 
     def delete_bundle(self, deployment: str, digest: str) -> None:
-        """Delete the copies of a bundle that were marked long enough ago."""
-        copies = self._copies(deployment, self._hex(deployment, digest))
-        marked = [copy for found in copies.values() for copy in found if copy.mark]
-        if not marked:
-            return
-        now = self._now()
-        for copy in marked:
-            if self._is_doomed(copy, now):
-                self._delete(copy)
+        """Delete the copies of a bundle that ``may_delete`` found, and no others.
+
+        What has become old enough since is not looked for: another server may have marked what the newest deploy names,
+        before it knew that deploy. The caller has read the log after ``may_delete``, and not since.
+        """
+        for copy in self._allowed.pop((deployment, self._hex(deployment, digest)), ()):
+            self._delete(copy)
         self._cache.forget_digest(deployment, digest)
 
     def put_patch(self, deployment: str, old: str, new: str, data: bytes) -> None:
