@@ -36,7 +36,7 @@ from waiting import _wait
 from faulty_store import CREATE, DELETE, GET, LIST, PARTS, PUT
 from harness import Server
 from object_stores import SERVICES
-from several_servers import Servers, unique
+from server_processes import Servers, unique
 from stores import ObjectStoreUnderTest
 
 SERVERS = 3

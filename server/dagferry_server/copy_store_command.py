@@ -13,7 +13,7 @@ from dagferry_runtime.settings import Setting
 from dagferry_server.deploys.copy_store import Copied, StoreCopy, StoresDiffer
 from dagferry_server.settings import names
 from dagferry_server.store.address import Address, parse_store
-from dagferry_server.store.opened import opened, shown
+from dagferry_server.store.opened import opened
 
 PROGRESS_SECONDS = 5.0
 """How often a line says how far the copy of a deployment is."""
@@ -66,14 +66,14 @@ def _copy_store(values: Mapping[str, Any]) -> int:
 
 def _refuse_same(origin: Address, target: Address) -> None:
     if origin == target:
-        raise SetupError(f"FROM and TO are both {shown(origin)}.", "See dagferry-server copy-store --help.")
+        raise SetupError(f"FROM and TO are both {origin.url}.", "See dagferry-server copy-store --help.")
 
 
 def _chosen(origin: Address, there: Sequence[str], wanted: Sequence[str] | None) -> Sequence[str]:
     missing = [name for name in wanted or () if name not in there]
     if missing or not there:
         what = f"of {', '.join(missing)}" if missing else "of any deployment"
-        raise SetupError(f"{shown(origin)} has no deploy log {what}.", "Check FROM and --deployments.")
+        raise SetupError(f"{origin.url} has no deploy log {what}.", "Check FROM and --deployments.")
     return there if wanted is None else wanted
 
 

@@ -13,7 +13,7 @@ from dagferry_server.settings import SETTINGS as OF_SERVER
 from dagferry_server.settings import names
 from dagferry_server.store.address import Address
 from dagferry_server.store.local import LocalStore
-from dagferry_server.store.opened import local, opened, shown
+from dagferry_server.store.opened import local, opened
 
 SETTINGS: tuple[Setting, ...] = (
     *(setting for setting in OF_SERVER if setting.flag in {"--data-dir", "--store"}),
@@ -53,7 +53,7 @@ def chosen_logs(values: Mapping[str, Any]) -> tuple[Address, Sequence[str]]:
     missing = [name for name in deployments if name not in there]
     if missing or not there:
         what = f"of {', '.join(missing)}" if missing else "of any deployment"
-        where = address.path if address.scheme == "file" else shown(address)
+        where = address.path if address.scheme == "file" else address.url
         raise SetupError(f"{where} has no deploy log {what}.", "Check --data-dir, --store and --deployments.")
     return address, deployments
 

@@ -31,7 +31,7 @@ def _verify(values: Mapping[str, Any]) -> int:
     address, deployments = chosen_logs(values)
     if values["entry"] and len(deployments) != 1:
         raise SetupError(
-            f"--entry is of one log, but {address} has {len(deployments)}.", "Name one with --deployments."
+            f"--entry is of one log, but {address.url} has {len(deployments)}.", "Name one with --deployments."
         )
     damaged = unread = 0
     with opened(address) as store:

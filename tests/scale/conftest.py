@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from object_stores import SERVICES
-from several_servers import Servers
+from server_processes import Servers
 from stores import NAMES, ObjectStoreUnderTest
 
 BUCKETS = [name for name in NAMES if name in SERVICES]

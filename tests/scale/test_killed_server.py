@@ -8,7 +8,7 @@ import pytest
 
 from faulty_store import Request
 from harness import Server, Sidecar
-from several_servers import LONG, Servers, attempt, history, sequence, unique, until_ready
+from server_processes import LONG, Servers, attempt, history, sequence, unique, until_ready
 
 pytestmark = pytest.mark.slow
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from harness import Server, Sidecar, eventually, pack
-from several_servers import LONG, Servers, attempt, hears, sequence, status, unique
+from server_processes import LONG, Servers, attempt, hears, sequence, status, unique
 
 pytestmark = pytest.mark.slow
 

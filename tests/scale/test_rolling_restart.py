@@ -12,7 +12,7 @@ import pytest
 
 from harness import Server, Sidecar, eventually, free_port
 from nginx import nginx
-from several_servers import LONG, Servers, Wire, attempt, history, in_background, metric, sequence, unique, until_ready
+from server_processes import LONG, Servers, Wire, attempt, history, in_background, metric, sequence, unique, until_ready
 
 pytestmark = pytest.mark.slow
 

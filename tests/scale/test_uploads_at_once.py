@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from harness import Server, eventually
-from several_servers import LONG, history, sequence, unique
+from server_processes import LONG, history, sequence, unique
 
 pytestmark = pytest.mark.slow
 

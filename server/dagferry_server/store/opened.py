@@ -18,11 +18,6 @@ NO_CACHE_BYTES = 1
 """So that each bundle is read from the bucket, also one that was just written."""
 
 
-def shown(address: Address) -> str:
-    """Return the URL of a store."""
-    return f"{address.scheme}://{'/'.join(filter(None, (address.bucket, address.path)))}"
-
-
 def local(folder: str) -> Address:
     """Return the address of the store in a data folder."""
     return Address("file", "", os.path.abspath(folder))

@@ -182,3 +182,20 @@ def test_what_is_lost_for_long_is_forgotten() -> None:
     assert heard.ends
     heard.forget(1000.0 + 2 * LOST_SHOWN_SECONDS)
     assert (heard.ended, heard.ends) == ({}, {})
+
+
+def test_a_pod_that_came_to_a_server_before_the_news_of_it_is_as_old_as_it_is() -> None:
+    several = [Quiet("prod"), Quiet("prod")]
+    several[0].record(report(("worker-0", "a"), 1, ""), 1000.0)
+    several[1].record(report(("worker-0", "a"), 2, ""), 1001.0)
+    several[0].known["worker-0", "a"].open = 1  # its old connection was not closed yet
+    for mine, other in ((0, 1), (1, 0)):
+        [pod], _ = merged(several[mine], [heard_of(several[other])], 1002.0)
+        assert (pod.first_seen, pod.reported, pod.live, pod.open) == (1000.0, 1001.0, VERSIONS[2], 1)
+
+
+def test_an_end_at_the_moment_of_the_last_report_removes_the_pod() -> None:
+    several = World(2)
+    several.own[0].record(report(("worker-0", "a"), 1, ""), 1000.0)
+    several.own[1].record(report(("worker-0", "a"), 1, "", deregister=True), 1000.0)
+    assert merged(several.own[0], several.heard_by(0), 1001.0)[0] == []
