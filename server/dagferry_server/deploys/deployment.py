@@ -557,5 +557,11 @@ class Deployment:
         return await asyncio.to_thread(_read_details, self._store, self.name, deploy) if deploy.details else None
 
     def gone(self, deploy: Deploy) -> BundleGone:
-        """Return the error for a deploy whose bundle retention has removed."""
+        """Return the error for a deploy whose bundle is not stored: retention never removes that of the current one."""
+        if self.current is not None and deploy.sequence == self.current.sequence:
+            return BundleGone(
+                f"The bundle of version {deploy.version} of {self.name}, the current one, is missing: something else "
+                "than Dagferry has deleted it.",
+                "Deploy the same content again, which stores it anew.",
+            )
         return BundleGone(f"The bundle of version {deploy.version} of {self.name} was removed by retention.")

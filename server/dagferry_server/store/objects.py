@@ -63,16 +63,30 @@ _STATUS = re.compile(r"non-2xx status code: (\d{3}[^:\n]*)")
 _CODE = re.compile(r"<Code>([A-Za-z0-9_.]{1,80})</Code>")
 _ASKED = re.compile(r"Error performing [A-Z]+ (\S+) in [^-\n]*- ")
 _REASON = re.compile(
-    r'(?:message|error): "([^"\n]{2,120})"|(InvalidCertificate\(\s*\w+)|\b(TimedOut|BadScheme|InvalidMessage)\b'
+    r'(?:message|error): "([^"\n]{2,120})"|InvalidCertificate\(\s*(\w+)|\b(TimedOut|BadScheme|InvalidMessage)\b'
 )
 _NO_BUCKET = {"NoSuchBucket", "ContainerNotFound", "ContainerBeingDeleted", "AccountIsDisabled"}
 _FULL = {"QuotaExceeded", "EntityTooLarge", "XMinioStorageFull", "InsufficientCapacity"}
 _UNKNOWN = {"NotImplemented", "InvalidArgument", "UnsupportedHeader"}
 _UNKNOWN_STATUS = ("400", "405", "501")
+_DENIED_STATUS = ("401", "403")
 _DENIED_HINT = "Check the credentials of the server, and what they may do in the bucket."
+_HINTS = {
+    "AuthorizationHeaderMalformed": "Set AWS_REGION to the region of the bucket, or to what the store calls it.",
+    "PermanentRedirect": "Set AWS_REGION to the region of the bucket.",
+    "RequestTimeTooSkewed": "Set the clock of this machine, or of the store: they may differ by 15 minutes.",
+}
+"""What to do about an answer, by its code."""
+_CERTIFICATE_HINT = "If the store's certificate is from an authority of your own, set AWS_CA_BUNDLE to its file."
 _REASONS = {
     "TimedOut": "it did not answer in time",
     "BadScheme": "http:// is not allowed",
+    "UnknownIssuer": "its certificate is not trusted",
+    "CaUsedAsEndEntity": "its certificate is that of an authority",
+    "NotValidForName": "its certificate is for another name",
+    "NotValidForNameContext": "its certificate is for another name",
+    "Expired": "its certificate has expired",
+    "ExpiredContext": "its certificate has expired",
     "InvalidMessage": "its answer is not TLS",
 }
 _PROXY_HINT = "Look at what is between the server and the storage, such as a proxy or an ingress."
@@ -261,13 +275,20 @@ class Objects:
         code = _CODE.search(str(error))
         if code and code[1] in _FULL:
             return StoreFull(text)
-        if self._has_no_bucket(error):
-            return StoreAway(text, _BUCKET_HINT)
-        if isinstance(error, PermissionDeniedError | UnauthenticatedError) or self._elsewhere(error):
-            return StoreAway(text, _DENIED_HINT)
-        if isinstance(error, _MISSING):
-            return StoreAway(text, _PROXY_HINT)
-        return StoreAway(text)
+        return StoreAway(text, hint) if (hint := self._hint(error, code[1] if code else "")) else StoreAway(text)
+
+    def _hint(self, error: Exception, code: str) -> str:
+        """Return what to do about a failure, whose answer has this code; empty for what may pass by itself."""
+        status = _STATUS.search(str(error))  # a list that is denied has no error of its own kind
+        is_denied = (status is not None and status[1].startswith(_DENIED_STATUS)) or bool(self._elsewhere(error))
+        hints = (
+            (self._has_no_bucket(error), _BUCKET_HINT),
+            (code in _HINTS, _HINTS.get(code, "")),
+            ("InvalidCertificate" in str(error), _CERTIFICATE_HINT),
+            (is_denied, _DENIED_HINT),
+            (isinstance(error, _MISSING), _PROXY_HINT),
+        )
+        return next((hint for applies, hint in hints if applies), "")
 
     def answer(self, error: BaseException) -> str:
         """Return what the storage answered, or why it could not be asked: a few words, without anything secret."""

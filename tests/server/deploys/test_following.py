@@ -85,6 +85,32 @@ async def test_a_deploy_reaches_those_who_wait_at_another_server(join, shared) -
     assert (await other.get("/default/dags/download")).status == 200
 
 
+async def test_a_pod_can_start_at_a_server_that_nobody_has_asked_for_the_bundle_before_the_store_was_away(
+    join, shared
+) -> None:
+    one, other = await join(shared, *SELDOM), await join(shared, *OFTEN)
+    digest = (await one.deploy(A))["digest"]
+    await eventually("the bundle", lambda: other.service.following.brought == {"default": digest})
+    with shared.away():
+        assert (await other.get("/default/dags/download")).status == 200
+
+
+async def test_a_bundle_that_cannot_be_brought_is_tried_again_when_the_store_is_back(join, folder, monkeypatch) -> None:
+    one, other = await join(folder, *SELDOM), await join(folder, *OFTEN)
+    store = other.service.store
+    found, failed = store.open_bundle, []
+
+    def fail(*arguments: str) -> None:
+        failed.append(arguments)
+        raise StoreAway("The bucket does not answer.")
+
+    monkeypatch.setattr(store, "open_bundle", fail)
+    digest = (await one.deploy(A))["digest"]
+    await eventually("it to be tried", lambda: len(failed) > 1)
+    monkeypatch.setattr(store, "open_bundle", found)
+    await eventually("the bundle", lambda: other.service.following.brought == {"default": digest})
+
+
 async def test_the_own_current_content_is_new_again_after_another_servers_deploy(join, shared) -> None:
     one, other = await join(shared, *SELDOM), await join(shared, *SELDOM)
     await other.deploy(B)
@@ -462,6 +488,22 @@ async def test_a_start_while_the_store_is_away_is_not_ready_and_becomes_ready_by
     assert await code(other, "/readyz") == (200, "")
     assert (await other.get("/default/dags/current")).json["version"] == version
     assert (await other.deploy(B))["sequence"] == 2
+
+
+async def test_before_the_log_is_read_nothing_is_concluded_from_a_look_that_asked_for_nothing(
+    join, folder, caplog
+) -> None:
+    caplog.set_level(logging.INFO)
+    store = await asyncio.to_thread(folder.open)
+    with folder.away():
+        server = await join(_Opened(store), *SELDOM)
+        following = server.service.following
+        with pytest.raises(StoreAway):
+            await following.look(None)
+        await following.look("default")
+        await following.audit()
+        assert not following.reaches_store
+    assert "The store answers again" not in [each.message for each in caplog.records]
 
 
 async def test_a_commit_whose_answer_was_lost_is_found_without_a_restart(join, folder, monkeypatch) -> None:
