@@ -445,10 +445,14 @@ class Deployment:
         if not self._store.shared:
             await self.refresh_freeze()
             return False
-        found = await asyncio.to_thread(changed_records, self._store, self.name, self.state_tag)
+        found = await asyncio.to_thread(self.read_records, self.state_tag)
         if found and not self.note_records(found):
             await self.reload()
         return self._lifecycle is not None and self._lifecycle.change == DELETED
+
+    def read_records(self, known_tag: str | None) -> Records | None:
+        """Read from the store, in a thread, what has changed since ``known_tag``; ``None`` if nothing has."""
+        return changed_records(self._store, self.name, known_tag, self.log_id, self.highest)
 
     def note_records(self, records: Records) -> bool:
         """Replace the records by those of the store. ``False``: the log has another id, and has to be read anew."""
