@@ -72,6 +72,7 @@ ROOMS = {
     "webhooks": {"auth", "config"},
     "deploys": {"auth", "config", "fleet", "store", "webhooks"},
     "http": {"auth", "config", "deploys", "fleet", "store", "webhooks"},
+    "web": {"auth", "config", "deploys", "fleet", "http", "store", "webhooks"},
 }
 """Which rooms of the server each one may import, beside the modules that all of them share."""
 

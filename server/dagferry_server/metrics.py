@@ -163,8 +163,8 @@ class Metrics:
             Gauge,
             "config_last_reload_successful",
             "1 if the last reload of the file succeeded, 0 if it failed and the previous content is still in effect. "
-            "The file is tokens, issuers, issuer_keys (of all issuers together), proxy_secret, certificate or "
-            "deployments.",
+            "The file is tokens, issuers, issuer_keys (of all issuers together), proxy_secret, web_key, "
+            "certificate or deployments.",
             "file",
         )
         self.reload_time = make(

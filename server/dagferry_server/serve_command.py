@@ -18,6 +18,7 @@ from dagferry_server.service import Service
 from dagferry_server.settings import SETTINGS, Settings, checked_settings
 from dagferry_server.store.data_folder import DataFolder
 from dagferry_server.store.local import LocalStore
+from dagferry_server.web.opening import open_pages
 
 THREADS = 8
 """Blocking work runs in these: checks, syncs, reads. More would only compete for the same disk."""
@@ -38,9 +39,10 @@ async def _serve(settings: Settings, folder: DataFolder, authenticator: Authenti
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS, "blocking"))
     state = await AppState.open(settings)
     service = await Service.open(settings, folder, LocalStore(folder.root), authenticator)
+    pages = await open_pages(settings)
     leave_aside()
     service.retention.request()
-    await serve(settings, service, state)
+    await serve(settings, service, state, pages)
 
 
 SERVE = Command(

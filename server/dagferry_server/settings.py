@@ -242,6 +242,15 @@ SETTINGS: tuple[Setting, ...] = (
         "Where clients reach the server, with the path of a proxy if it has one. --astro-cli needs it, unless the "
         "server listens on loopback.",
     ),
+    _switch("--no-web", "Serve no web page."),
+    Setting(
+        "--web-key-file",
+        _path,
+        None,
+        "FILE",
+        "The key that signs what people sign in with on the web page, the same on all servers; read again when it "
+        "changes. Without it, a restart of the server signs everybody out.",
+    ),
     _switch("--insecure-no-auth", "Listen on any address without authentication."),
 )
 
@@ -278,6 +287,8 @@ class Settings(BaseModel):
     tls_key: str | None
     astro_cli: str | None
     public_url: str | None
+    no_web: bool
+    web_key_file: str | None
     insecure_no_auth: bool
 
     @model_validator(mode="after")

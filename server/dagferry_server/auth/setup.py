@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from dagferry_server.auth.authenticate import Authenticator
 from dagferry_server.auth.proxy import Proxy, parse_secret
+from dagferry_server.auth.sessions import parse_key
 from dagferry_server.auth.tokens import parse_tokens
 from dagferry_server.config.watched import WatchedFile
 from dagferry_server.settings import Settings
@@ -26,6 +27,7 @@ def make_authenticator(settings: Settings) -> Authenticator:
         tokens=tokens,
         trust=_trust(settings.issuers_file),
         proxy=proxy,
+        web_key=WatchedFile(settings.web_key_file, parse_key, guarded=True) if settings.web_key_file else None,
     )
 
 

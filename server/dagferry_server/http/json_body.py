@@ -38,16 +38,21 @@ async def read_json(context: RequestContext, model: type[Model]) -> Model:
             f"The body has to be JSON, with Content-Type: {JSON_TYPE}; the request has {sent}.",
             f"With curl: -H 'Content-Type: {JSON_TYPE}' -d '{{…}}'",
         )
-    if (request.content_length or 0) > MAX_JSON_BYTES:
-        raise _too_large()
-    context.body.send_continue()
+    body = await read_small(context)
     try:
-        return model.model_validate_json(await _read(context))
+        return model.model_validate_json(body)
     except ValidationError as error:
         raise RequestError(f"The JSON body is invalid: {problems(error)}.") from None
 
 
-async def _read(context: RequestContext) -> bytes:
+async def read_small(context: RequestContext) -> bytes:
+    """Return the body of a request, of any type.
+
+    Raises ``RequestError``, ``UploadTooSlow`` and ``UploadIncomplete``.
+    """
+    if (context.request.content_length or 0) > MAX_JSON_BYTES:
+        raise _too_large()
+    context.body.send_continue()
     deadline = time.monotonic() + MAX_JSON_SECONDS
     body = bytearray()
     try:
@@ -64,7 +69,7 @@ async def _read(context: RequestContext) -> bytes:
 
 
 def _too_large() -> RequestError:
-    return RequestError(f"The JSON body has more than {MAX_JSON_BYTES:,} bytes.")
+    return RequestError(f"The body has more than {MAX_JSON_BYTES:,} bytes.")
 
 
 def problems(error: ValidationError) -> str:
