@@ -99,7 +99,9 @@ def page_routes(site: "Site") -> tuple[Route, ...]:
         page("/-/ui/sign-in", None, session.sign_in_page, "The form to sign in with a token.", "next"),
         form("/-/ui/sign-in", None, session.sign_in, "Signs in."),
         form("/-/ui/sign-out", "any", session.sign_out, "Signs out."),
-        page("/-/ui/static/{name}", None, _asset, "The style and the script of the pages.", "v"),
+        page("/-/ui/static/{name}", None, _asset, "The style and the script of the pages.", "v")._replace(
+            answer=("text/css", "text/javascript", "image/svg+xml")
+        ),
         page("/-/ui/{path}", None, _missing, "Any other page: there is none."),
     )
 

@@ -1,8 +1,8 @@
 """What all pages share: their templates, headers, threads, and what stays the same for all who look at it.
 
 Every link is relative, because a proxy may have the server below a path that it does not know. Pages have no script and
-no style in them and load nothing of other sites, and a header makes the browser hold that. They are never compressed: a page has the
-word of its forms beside texts of others, and its compressed size would betray that word.
+no style in them and load nothing of other sites; a header makes browsers hold that. They are never compressed: a page
+has the word of its forms beside texts of others, and its compressed size would betray that word.
 """
 
 import hashlib

@@ -8,7 +8,7 @@ from dagferry_server.fleet.status import PodState
 from dagferry_server.http.handlers.deployments import visible
 from dagferry_server.http.models import FrozenAnswer, frozen_answer
 from dagferry_server.http.request_context import RequestContext
-from dagferry_server.web.site import UI, Site
+from dagferry_server.web.site import PAGE_HEADERS, UI, Site
 from dagferry_server.web.texts import ShownDeploy, shown_deploy
 
 
@@ -28,7 +28,7 @@ class Row(NamedTuple):
 
 async def home(site: Site, context: RequestContext) -> web.StreamResponse:  # noqa: ARG001 - as all views
     """Lead from the server's address to the first page; relative, as the server may be below a path."""
-    return web.Response(status=302, headers={"Location": UI.removeprefix("/"), "Cache-Control": "no-store"})
+    return web.Response(status=302, headers={**PAGE_HEADERS, "Location": UI.removeprefix("/")})
 
 
 async def deployments(site: Site, context: RequestContext) -> web.StreamResponse:
@@ -56,4 +56,4 @@ async def deployments(site: Site, context: RequestContext) -> web.StreamResponse
 
 async def home_from_below(site: Site, context: RequestContext) -> web.StreamResponse:  # noqa: ARG001 - as all views
     """Lead from the address without its slash to the first page."""
-    return web.Response(status=302, headers={"Location": "ui/", "Cache-Control": "no-store"})
+    return web.Response(status=302, headers={**PAGE_HEADERS, "Location": "ui/"})
