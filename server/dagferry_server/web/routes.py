@@ -96,7 +96,7 @@ def page_routes(site: "Site") -> tuple[Route, ...]:
             errors=rollback_errors, kind="rollback"
         ),
         form(f"{ONE}/freeze", "admin", freeze.freeze, "Freezes a deployment, or lifts its freeze."),
-        page("/-/ui/sign-in", None, session.sign_in_page, "The form to sign in with a token.", "next"),
+        page("/-/ui/sign-in", None, session.sign_in_page, "The form to sign in with a token."),
         form("/-/ui/sign-in", None, session.sign_in, "Signs in."),
         form("/-/ui/sign-out", "any", session.sign_out, "Signs out."),
         page("/-/ui/static/{name}", None, _asset, "The style and the script of the pages.", "v")._replace(

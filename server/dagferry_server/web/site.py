@@ -100,14 +100,17 @@ class Site:
 
     # --- pages -------------------------------------------------------------------------------------------------------
 
-    def sign_in(self, request: web.Request, status: int = 200, problem: DagferryError | None = None) -> web.Response:
-        """Return the form to sign in, which leads back to the page that was asked for."""
-        asked = request.rel_url.raw_path_qs.removeprefix(UI) if request.method == "GET" else ""
+    def sign_in(
+        self, request: web.Request, status: int = 200, problem: DagferryError | None = None, asked: str | None = None
+    ) -> web.Response:
+        """Return the form to sign in, which leads back to the page that was asked for: by default, this one."""
+        if asked is None:
+            asked = request.rel_url.raw_path_qs.removeprefix(UI) if request.method == "GET" else ""
         return self.page(
             request,
             "sign-in.html",
             status,
-            next=request.query.get("next", "") if asked.startswith("sign-in") else asked,
+            next="" if asked.startswith("sign-in") else asked,
             problem=problem,
             has_tokens=request.app[SERVICE].authenticator.has_tokens,
             ended=request.get(VISITOR, NOBODY).had_session,

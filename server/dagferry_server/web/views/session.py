@@ -37,7 +37,7 @@ async def sign_in(site: Site, context: RequestContext) -> web.StreamResponse:
         caller, cookie = authenticator.sign_in(fields.get("token", "").strip())
     except CredentialsRefused as error:
         context.refused(error)
-        return site.sign_in(request, error.status, error)
+        return site.sign_in(request, error.status, error, asked)
     request[CALLER] = caller
     response = see_other(request, asked)
     session = authenticator.session_caller(cookie)
