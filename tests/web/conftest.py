@@ -1,6 +1,7 @@
 """Fixtures for tests in a real browser."""
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,3 +29,9 @@ def visit(browser: Any) -> Iterator[Callable[..., Visit]]:
     for one in visits:
         one.context.close()
     assert problems == []
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker(pytest.mark.slow)

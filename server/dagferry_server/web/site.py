@@ -177,9 +177,9 @@ def root(request: web.Request) -> str:
     return "../" * depth(request) or "./"
 
 
-def _url(root_: str, path: str, **query: object) -> str:
+def _url(root_: str, place: str, /, **query: object) -> str:
     wanted = {name.rstrip("_"): value for name, value in query.items() if value not in {None, ""}}
-    return root_ + path + ("?" + urlencode(wanted) if wanted else "")
+    return root_ + place + ("?" + urlencode(wanted) if wanted else "")
 
 
 def see_other(request: web.Request, path: str) -> web.Response:

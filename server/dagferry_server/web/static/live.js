@@ -37,9 +37,11 @@ function replace(html) {
   for (const part of fresh.querySelectorAll("body > [id], #list")) {
     const old = document.getElementById(part.id);
     if (!old || old.isEqualNode(part)) continue;
-    const focused = old.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
+    const focused = old.contains(document.activeElement) ? document.activeElement : null;
     old.replaceWith(document.adoptNode(part));
-    if (focused) part.querySelector(`a[href="${CSS.escape(focused)}"]`)?.focus({ preventScroll: true });
+    if (!focused) continue;
+    const same = (link) => link.getAttribute("href") === focused.getAttribute("href") && link.text === focused.text;
+    [...part.querySelectorAll("a")].find(same)?.focus({ preventScroll: true });
   }
   const now = document.getElementById("reason")?.textContent;
   const announce = document.getElementById("announce");
