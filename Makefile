@@ -9,7 +9,7 @@ BIN = $(VENV)/bin
 WORKERS ?= auto
 PYTEST = $(BIN)/python -m pytest --numprocesses $(WORKERS)
 
-.PHONY: help run test quick check bench docs changelog dist mutations coverage cluster cluster-down cluster-tests real-airflow images pins clean
+.PHONY: help run test quick check bench docs changelog dist mutations coverage stores cluster cluster-down cluster-tests real-airflow images pins clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(firstword $(MAKEFILE_LIST)) | while IFS='	' read -r name what; do printf '  make %-14s%s\n' "$$name" "$$what"; done
@@ -45,6 +45,13 @@ mutations: $(VENV)/.test ## break the code on purpose, one small change at a tim
 
 coverage: $(VENV)/.test ## measure what each module's own tests cover, and hold the floors
 	$(BIN)/python scripts/branch_coverage.py $(WORDS)
+
+# The programs, and the names of the stores that they make; the last one must be refused.
+STORE_PROGRAMS = versitygw fake-gcs-server azurite s3proxy s3mock seaweedfs
+STORES = local,versitygw,versitygw-versioned,azurite,gcs,s3proxy,seaweedfs,s3mock
+stores: $(VENV)/.test ## install all object stores that tests know, and test with them
+	$(BIN)/python tests/store_programs.py $(STORE_PROGRAMS)
+	DAGFERRY_TEST_STORES=$(STORES) $(PYTEST) $(PYTEST_ARGUMENTS) tests/server/store tests/scale
 
 cluster: $(VENV)/.test ## bring up a real Kubernetes of one node, with our images, and say how to use it; needs root
 	@PYTHONPATH=tests $(BIN)/python -m cluster up
@@ -90,7 +97,7 @@ pins: $(VENV)/bin/python ## renew the pinned requirements
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	$(COMPILE) --all-extras --group build --group test --group check -o requirements/check.txt
 	$(COMPILE) --all-extras --group test -c requirements/check.txt -o requirements/test.txt
-	$(COMPILE) --extra server --extra web -c requirements/check.txt -o requirements/server.txt
+	$(COMPILE) --extra server --extra objectstore --extra web -c requirements/check.txt -o requirements/server.txt
 	$(COMPILE) --extra sidecar -c requirements/check.txt -o requirements/sidecar.txt
 	$(COMPILE) --extra client -c requirements/check.txt -o requirements/client.txt
 	$(COMPILE) --group build -c requirements/check.txt -o requirements/build.txt

@@ -18,17 +18,35 @@ GONE = "gone"
 
 
 class Row(NamedTuple):
-    """Values, and what they change: the new content of each path; GONE if there is none."""
+    """Values, and what they change: the new content of each path; GONE if there is none.
+
+    ``base`` are the values that they are compared to, and that they are added to; none by default.
+    """
 
     name: str
     values: dict[str, Any]
     changes: dict[str, Any]
+    base: dict[str, Any] = {}  # noqa: RUF012
+
+    @property
+    def whole(self) -> dict[str, Any]:
+        """The values, with those of the base."""
+        return merged(self.base, self.values)
+
+
+def merged(base: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
+    """Return the values as Helm adds them to those of a base: by key, at every depth."""
+    inside = {
+        key: merged(base[key], value) if isinstance(value, dict) and isinstance(base.get(key), dict) else value
+        for key, value in values.items()
+    }
+    return {**base, **inside}
 
 
 def leaves(value: Any, path: str) -> dict[str, Any]:
     """Return what is in ``value``, by path. A mapping whose keys are no plain words is one leaf."""
-    if isinstance(value, str):  # without a cluster, a token is a new one each time
-        value = re.sub("^[0-9a-f]{64}$", "SHA", re.sub("^dgf_[A-Za-z0-9]{43}$", "TOKEN", value))
+    if isinstance(value, str):  # without a cluster, a token is a new one each time, and so is what servers share
+        value = re.sub("^[0-9a-f]{64}$", "SHA", re.sub("^(dgf_)?[A-Za-z0-9]{43}$", "TOKEN", value))
     if isinstance(value, dict) and value and all(re.fullmatch(r"[\w-]+", key) for key in value):
         return {place: leaf for key, item in value.items() for place, leaf in leaves(item, f"{path}.{key}").items()}
     if isinstance(value, list) and value:

@@ -74,10 +74,11 @@ def default() -> dict[str, Document]:
     return render()
 
 
-def pod(rendered: dict[str, Document], name: str = f"StatefulSet/{RELEASE}-server") -> Document:
-    """The pod of a StatefulSet."""
-    found: Document = rendered[name]["spec"]["template"]["spec"]
-    return found
+def pod(rendered: dict[str, Document], name: str = f"{RELEASE}-server") -> Document:
+    """The server's pod: of a StatefulSet, or with an object store of a Deployment."""
+    [found] = [rendered[key] for kind in ("StatefulSet", "Deployment") if (key := f"{kind}/{name}") in rendered]
+    spec: Document = found["spec"]["template"]["spec"]
+    return spec
 
 
 def server(rendered: dict[str, Document]) -> Document:

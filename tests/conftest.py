@@ -13,7 +13,7 @@ from harness import Process, Server, Sidecar
 settings.register_profile("dagferry", derandomize=True, deadline=None)
 settings.load_profile("dagferry")
 
-SLOW = {"airflow", "cluster", "compat", "crash", "e2e", "hostile"}
+SLOW = {"airflow", "cluster", "compat", "crash", "e2e", "hostile", "scale"}
 """The folders whose tests start many processes or break things; elsewhere a test that starts one is slow too."""
 
 

@@ -22,7 +22,7 @@ import pytest
 import zstandard
 
 GOLDEN = Path(__file__).parent / "golden"
-FORMATS = (GOLDEN / "format2", GOLDEN / "format3", GOLDEN / "format4", GOLDEN / "format5")
+FORMATS = (GOLDEN / "format2", GOLDEN / "format3", GOLDEN / "format4", GOLDEN / "format5", GOLDEN / "format6")
 """The folders that ``golden/make.py`` made; ``format1`` is older than that, and has tests of its own."""
 WRITTEN = FORMATS[-1]
 each_format = pytest.mark.parametrize("golden", FORMATS, ids=lambda golden: golden.name)

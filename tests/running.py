@@ -12,6 +12,7 @@ import aiohttp
 from dagferry_server.http.app_state import AppState
 from dagferry_server.http.listeners import Listeners
 from dagferry_server.service import Service
+from dagferry_server.settings import shown_address
 from harness import PATIENCE_SECONDS, pack
 
 A = {"etl.py": b"import shop\n", "shop.py": b"rate = 1\n", "sql/load.sql": b"select 1\n"}
@@ -45,7 +46,9 @@ class Running:
         addresses = await self.listeners.open()
         self.host, self.port = addresses[0]
         self.admin_port = addresses[-1][1]
-        self.session = await self._open.enter_async_context(aiohttp.ClientSession(f"http://{self.host}:{self.port}"))
+        self.session = await self._open.enter_async_context(
+            aiohttp.ClientSession(f"http://{shown_address((self.host, self.port))}")
+        )
 
     async def close(self) -> None:
         """End it, once."""

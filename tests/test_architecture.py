@@ -71,7 +71,8 @@ ROOMS = {
     "auth": {"config"},
     "webhooks": {"auth", "config"},
     "deploys": {"auth", "config", "fleet", "store", "webhooks"},
-    "http": {"auth", "config", "deploys", "fleet", "store", "webhooks"},
+    "peers": {"config", "deploys", "fleet"},
+    "http": {"auth", "config", "deploys", "fleet", "peers", "store", "webhooks"},
     "web": {"auth", "config", "deploys", "fleet", "http", "store", "webhooks"},
 }
 """Which rooms of the server each one may import, beside the modules that all of them share."""
@@ -94,13 +95,13 @@ def test_the_service_and_the_other_rooms_know_no_http() -> None:
     server = PACKAGES["dagferry_server"]
     service = imported_modules(server / "service.py")
     assert not [name for name in service if name.startswith(("dagferry_server.http", "aiohttp", "ssl"))]
-    clients = {server / "auth" / "fetch.py", server / "webhooks" / "delivery.py"}
-    for room in ("deploys", "fleet", "store", "auth", "config", "webhooks"):
+    clients = {server / "auth" / "fetch.py", server / "webhooks" / "delivery.py", server / "peers" / "client.py"}
+    for room in ("deploys", "fleet", "store", "auth", "config", "webhooks", "peers"):
         for path in sorted((server / room).rglob("*.py")):
             modules = imported_modules(path)
             above = [name for name in modules if name.startswith(("dagferry_server.http", "dagferry_server.service"))]
             assert not above, f"{path.relative_to(HOME)} imports {above}"
-            # An issuer's keys come from elsewhere, and webhooks go there, so a client of HTTP is needed.
+            # An issuer's keys come from elsewhere, webhooks and peers are there, so a client of HTTP is needed.
             if path not in clients:
                 assert "aiohttp" not in imported(path), path.relative_to(HOME)
 

@@ -37,6 +37,7 @@ from dagferry_core.names import DEFAULT_DEPLOYMENT, check_deployment
 from dagferry_follow.errors import (
     AnswerInvalid,
     AwaitingFirstDeploy,
+    LogRewritten,
     RootInUse,
     ServerRefused,
     ServerUnreachable,
@@ -216,7 +217,7 @@ class DagferryBundle(base.BaseDagBundle):  # type: ignore[misc] # Airflow is not
         if isinstance(error, AwaitingFirstDeploy):
             return f" Deploy to {self.deployment} on {self.server}; the next refresh of bundle {self.name} takes it."
         if not isinstance(error, (SetupError, TokenUnreadable, ServerUnreachable, ServerRefused, AnswerInvalid)):
-            return ""
+            return f" {error.hint}" if isinstance(error, LogRewritten) else ""
         return (
             f" Check the kwargs of bundle {self.name} in [dag_processor] dag_bundle_config_list: server, deployment, "
             "token_file, ca_file, allow_plain_http; then the server's log."

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 
 from dagferry_airflow.arguments import DEFAULT_KEEP, Keep
-from dagferry_airflow.live import Applied, LiveTree, live_target, live_version, locked
+from dagferry_airflow.live import Applied, LiveTree, live_deploy, live_target, live_version, locked, report_of
 from dagferry_core.errors import DagferryError
 from dagferry_core.names import version_sequence
 from dagferry_follow.defaults import POLL_INTERVAL_SECONDS, TOUCH_AGAIN_SECONDS
@@ -23,6 +23,7 @@ from dagferry_follow.pauses import Repairs
 from dagferry_follow.remote.connection import Timeouts
 from dagferry_follow.remote.server import DOWNLOAD_SECONDS, Server
 from dagferry_follow.volume.root import CURRENT
+from dagferry_follow.witness import MAX_BEHIND_SECONDS, rewritten
 
 POLL_SECONDS = 1.5
 """The timeout for connecting, and for an answer."""
@@ -68,6 +69,7 @@ class Follower:
         self._intact_until = -math.inf  # until then the contents of the live tree need no check
         self._live: DeployRef | None = None  # the last tree that this process saw live
         self._repairs = Repairs()
+        self._behind_since: float | None = None  # since when the server lacks the live deploy
         self._warning = ""  # the last one, which is logged once
         self._known_target = ""  # where ``current`` led when it was last looked at
         self._looked_at = time.time()
@@ -113,8 +115,12 @@ class Follower:
         download = min(MAX_SECONDS, FIRST_DOWNLOAD_SECONDS * 2.0 ** min(self._failures, MAX_DOUBLINGS))
         server = self._connect(SHORT_TIMEOUTS._replace(download=DOWNLOAD_SECONDS if for_task else download))
         try:
-            newest = server.current(self._seen(), 0, None)
+            known = live_deploy(self._root)
+            newest = server.current(self._seen(), 0, report_of(known))
+            if known and (error := rewritten(known, server.stated)):
+                raise error
             if not newest:
+                self._behind_since = None
                 return
             paused = None if for_task or self._clock() >= self._repairs.not_before else self._live
             lock_seconds = DOWNLOAD_SECONDS if for_task else LOCK_SECONDS
@@ -124,9 +130,19 @@ class Follower:
         finally:
             server.close()
         self._note(applied)
-        if applied.error:
+        waits = self._waits_for_server(applied)
+        if applied.error and not waits:
             raise applied.error
         self._intact_until = self._clock() + CHECK_SECONDS
+
+    def _waits_for_server(self, applied: Applied) -> bool:
+        """Return whether the server may only be behind others that share its store, and is just asked again."""
+        if not applied.behind:
+            self._behind_since = None
+            return False
+        now = self._clock()
+        self._behind_since = now if self._behind_since is None else self._behind_since
+        return now - self._behind_since < MAX_BEHIND_SECONDS
 
     def _note(self, applied: Applied) -> None:
         if applied.published:

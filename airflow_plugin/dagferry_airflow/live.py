@@ -22,8 +22,9 @@ from dagferry_follow.choose import Apply, Condition, How, Nothing, Refuse, choos
 from dagferry_follow.deploy_ref import DeployRef
 from dagferry_follow.errors import RootInUse, RootUnusable, TreeDamaged
 from dagferry_follow.remote.download import open_download
-from dagferry_follow.remote.server import Server
+from dagferry_follow.remote.server import Report, Server
 from dagferry_follow.volume import tree as trees
+from dagferry_follow.volume.records import read_record
 from dagferry_follow.volume.root import CURRENT, LOCK_HINT
 from dagferry_follow.volume.staging import Content, StagingTree
 from dagferry_follow.volume.volume import Live, Volume
@@ -46,6 +47,19 @@ def live_target(root: str) -> str:
 def live_version(root: str) -> str:
     """Return the version that is live under ``root``; ``""`` if none is."""
     return os.path.basename(live_target(root))
+
+
+def live_deploy(root: str) -> DeployRef | None:
+    """Return the deploy that is live under ``root``, by its record; ``None`` if none is, or it cannot be read."""
+    try:
+        return read_record(os.path.dirname(f"{root}/{os.readlink(f'{root}/{CURRENT}')}")).deploy
+    except (OSError, ValueError):
+        return None
+
+
+def report_of(live: DeployRef | None) -> Report | None:
+    """Return what to tell the server, so that its answer has the entry of the ``live`` deploy."""
+    return Report(live.version, None, live.log_id) if live and live.sequence else None
 
 
 @contextlib.contextmanager
@@ -90,6 +104,8 @@ class Applied(NamedTuple):
     """A warning about the deploy; ``""`` if there is none."""
     error: DagferryError | None
     """Why the newest deploy is not live, or the live tree is still damaged."""
+    behind: bool = False
+    """Whether this is only because the server lacks the live deploy, and may know it in a moment."""
 
 
 class LiveTree:
@@ -123,10 +139,12 @@ class LiveTree:
     def apply(self, newest: DeployRef, server: Server, *, paused: DeployRef | None = None) -> Applied:
         """Make ``newest`` live unless it is or must not be, and repair a damaged tree; but do not publish ``paused``.
 
+        ``newest`` is what ``server`` has just answered, with what it stated about the live deploy.
         Raises ``DagferryError`` if that fails; then what was live is live.
         """
         live = self._volume.live.record.deploy if self._volume.live else None
-        choice = choose(live, self._condition, newest)
+        newest = newest.known_as(live)
+        choice = choose(live, self._condition, newest, stated=server.stated)
         warning = "" if isinstance(choice, Nothing) else choice.warning
         error = choice.error if isinstance(choice, Refuse) else None
         deploy, how = None, How.SAME
@@ -141,7 +159,7 @@ class LiveTree:
         elif deploy or self._condition is Condition.CORRUPT:
             error = error or TreeDamaged(f"{self._root}/{CURRENT} is not what was published. It is not repaired now.")
         self._volume.retire(self._keep.rules(self._root), time.time())
-        return Applied(live, publishes, warning, error)
+        return Applied(live, publishes, warning, error, isinstance(choice, Refuse) and choice.behind)
 
     def ages(self, since: float) -> dict[str, float]:
         """Return the files that swaps after ``since``, seconds since the epoch, made fresh, and for how long."""

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from dagferry_airflow.arguments import DEFAULT_KEEP, Keep
 from dagferry_airflow.follower import LOCK_SECONDS, SHORT_TIMEOUTS
-from dagferry_airflow.live import LiveTree, build, copy, live_version, locked
+from dagferry_airflow.live import LiveTree, build, copy, live_deploy, live_version, locked, report_of
 from dagferry_core.errors import DagferryError
 from dagferry_core.names import version_sequence
 from dagferry_follow.deploy_ref import DeployRef
@@ -32,6 +32,7 @@ from dagferry_follow.volume.attributes import set_mode
 from dagferry_follow.volume.lookup import intact_tree, trees_of
 from dagferry_follow.volume.tree import FOLDER_MODE
 from dagferry_follow.volume.volume import Live
+from dagferry_follow.witness import rewritten
 
 SHARED_MODE = 0o775
 """Of the folders of a version whose bundle a group shares: else only the user who created it could remove it."""
@@ -82,7 +83,7 @@ class Versions:
         server = self._connect(None if for_task else SHORT_TIMEOUTS)
         try:
             # Poll before locking: otherwise tasks would wait for a silent server one after the other.
-            newest = server.current("", 0, None)
+            newest = self._ask(server)
             with locked(self._live, lock_seconds):
                 if not self.path(version).is_dir():
                     self._download(version, newest, server)
@@ -96,13 +97,21 @@ class Versions:
         """
         server = self._connect(None)
         try:
-            newest = server.current("", 0, None)
+            newest = self._ask(server)
         finally:
             server.close()
         if not newest or not newest.sequence or newest.version == live_version(self._live):
             return ""
         self.make(newest.version, for_task=True)
         return newest.version
+
+    def _ask(self, server: Server) -> DeployRef | None:
+        """Return the newest deploy; raise ``LogRewritten`` if the server's log is not the one that was followed."""
+        live = live_deploy(self._live)
+        newest = server.current("", 0, report_of(live))
+        if live and (error := rewritten(live, server.stated)):
+            raise error
+        return newest
 
     def _copy_tree(self, version: str) -> bool:
         """Copy a version from a tree that was live here, without the server; return whether an intact one is there."""

@@ -1,14 +1,15 @@
 """Checks a deploy log that was read over HTTP: each entry has the hash of the previous one, as it was stored.
 
 An entry that was changed, removed or put in afterwards does not fit the next one. Nobody names the newest entry, so its
-own fields are all that can be checked of it; ``anchor`` is what a person can write down to notice later.
+own fields are all that can be checked of it; ``anchor`` is what a person can write down to notice later. If such an
+entry is known, or one that an error of a sidecar names, it is compared: that finds a chain that was made again, or cut.
 """
 
 from collections.abc import Iterable
 from typing import NamedTuple
 
 from dagferry_client.deploy_log import LoggedDeploy
-from dagferry_core.deploylog import FORMAT, decode, entry_sha256
+from dagferry_core.deploylog import FORMAT, Known, decode, entry_sha256
 from dagferry_core.errors import FormatError
 from dagferry_core.names import make_version
 
@@ -29,8 +30,12 @@ class Chain(NamedTuple):
     unknown: int
 
 
-def check_chain(newest_first: Iterable[LoggedDeploy]) -> Chain:
-    """Check the entries of a log, which come in descending order down to the first one."""
+def check_chain(newest_first: Iterable[LoggedDeploy], known: Known | None = None) -> Chain:
+    """Check the entries of a log, which come in descending order down to the first one.
+
+    ``known`` is an entry that the log had, if one is known.
+    """
+    newest, of_known = 0, ""
     entries = chained = unknown = 0
     problems: list[str] = []
     anchor = ""
@@ -41,6 +46,9 @@ def check_chain(newest_first: Iterable[LoggedDeploy]) -> Chain:
         data = deploy.entry().encode()
         sha256 = entry_sha256(data)
         anchor = anchor or sha256
+        newest = newest or deploy.sequence
+        if known and deploy.sequence == known.sequence:
+            of_known = sha256
         if later:
             problems += _order(deploy, later)
         is_known = deploy.format <= FORMAT
@@ -55,7 +63,8 @@ def check_chain(newest_first: Iterable[LoggedDeploy]) -> Chain:
         problems.append(_missing(1, later.sequence - 1))
     elif later and later.previous:
         problems.append("entry 1 names an entry before it")
-    return Chain(entries, chained, problems[::-1], anchor, unknown)
+    text = known.problem(newest, of_known) if known else ""
+    return Chain(entries, chained, [*problems[::-1], *([text] if text else [])], anchor, unknown)
 
 
 def _order(deploy: LoggedDeploy, later: LoggedDeploy) -> list[str]:

@@ -26,7 +26,7 @@ PAUSE_SECONDS = 1.0
 waiting."""
 WARM_UP_SECONDS = 80
 """How much longer the wait is while the state is unknown although pods are known: the server has just started, and must
-have heard from all of them after 75 s."""
+have heard from all of them after 75 s; or one of several servers does not answer, which may be starting."""
 HEALTHY, UNKNOWN = "HEALTHY", "UNKNOWN"
 LIVE = "live"
 _UNITS = {"": 1, "s": 1, "m": 60}
@@ -135,11 +135,13 @@ def progress(status: Status, version: str) -> str:
     """Return one sentence about how far the fleet is."""
     if status.version != version:
         return f"The server does not show {version} yet."
+    asked, answered = status.servers
+    servers = f" Only {answered} of {asked} servers answered." if answered < asked else ""
     if not status.counts.known:
-        return "No pod is known yet."
+        return f"No pod is known yet.{servers}"
     kinds = {"behind": status.counts.behind, "failing": status.counts.failing, "lost": status.counts.lost}
     more = "".join(f", {number} {name}" for name, number in kinds.items() if number)
-    return f"{status.state}: {status.counts.live} of {status.counts.known} pods live{more}."
+    return f"{status.state}: {status.counts.live} of {status.counts.known} pods live{more}.{servers}"
 
 
 def live_sentence(status: Status) -> str:
@@ -159,7 +161,7 @@ def _superseded(deployment: str, version: str, status: Status) -> NotConverged:
 
 def _not_live(deployment: str, version: str, status: Status | None, seconds: float) -> NotConverged:
     said = f"{version} was deployed to {deployment}, but is not live in every pod after {seconds:.0f} s"
-    if status is None or not status.counts.known:
+    if status is None or (not status.counts.known and status.servers.answered == status.servers.asked):
         return NotConverged(
             f"{said}: no pod is known.",
             "Does a sidecar follow this deployment of this server? See: dagferry status",

@@ -80,6 +80,37 @@ def entry_sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+class Known(NamedTuple):
+    """An entry that somebody remembers or wrote down: its sequence, and the hash of its bytes in hex."""
+
+    sequence: int
+    sha256: str
+
+    def problem(self, newest: int, sha256: str) -> str:
+        """Return what is wrong with a log that has this entry no more; empty if nothing is.
+
+        ``newest`` is the sequence of its newest entry, ``sha256`` the hash of this one there; empty if it is missing.
+        """
+        if newest < self.sequence:
+            return f"entry {self.sequence} was cut off: the log ends with entry {newest}"
+        if not sha256:
+            return f"entry {self.sequence}, which is known, is missing"
+        if sha256 != self.sha256:
+            return (
+                f"entry {self.sequence} was rewritten, or one before it: its sha256 was {self.sha256} and now is "
+                f"{sha256}"
+            )
+        return ""
+
+
+def read_known(text: str) -> Known:
+    """Return the entry that ``SEQUENCE:SHA256`` names; ``ValueError`` if the text is not such."""
+    sequence, _, sha256 = text.partition(":")
+    if not re.fullmatch("[0-9]{1,12}", sequence) or not int(sequence) or not _SHA256.fullmatch(sha256):
+        raise ValueError("it is not SEQUENCE:SHA256, with 64 hexadecimal digits")
+    return Known(int(sequence), sha256)
+
+
 def decode(data: bytes, sequence: int) -> Deploy:
     """Read the stored entry number ``sequence``; raise ``FormatError`` if it is damaged or not that entry."""
     deploy = typed_json(Deploy, data)

@@ -67,6 +67,7 @@ DEREGISTER = "Dagferry-Deregister"
 VOLUME = "Dagferry-Volume"
 ONCE = "Dagferry-Once"
 DIGEST = "Dagferry-Digest"
+ENTRY = "Dagferry-Entry"
 RETAINED = "Dagferry-Retained"
 """The header of a request for a patch: the digest of a tree that the pod still has, beside the live one."""
 
@@ -102,6 +103,10 @@ ANSWER_HEADERS = {
     "ETag": f'Of the current deploy: its version in quotes, `"{NOTHING_TAG}"` before the first deploy. Of the list of '
     "a version's files: the digest in quotes. Of a file: its sha256 in quotes.",
     DIGEST: "Of a bundle, a patch, a download or a list of files: the digest of the bundle that must come out.",
+    ENTRY: f"On 200 and 304 for a request that names `{LIVE}` and `{LOG}` of this log: `SEQUENCE SHA256` of the entry "
+    "that the server has for this version, where SHA256 is the hash of its bytes in hex. If the log ends before it, "
+    "the same of its newest entry, and the word `shared` behind it if other servers may have newer ones; `0` if it has "
+    "no entry. The header is missing if the hash is not known.",
 }
 
 MEDIA_TYPES = {

@@ -1,6 +1,7 @@
 """Which deploy a follower applies, and how. The sidecar and the DAG bundle both decide by these rules. Pure: no I/O.
 
-- Within one log id a follower never goes to a lower sequence, nor to other content under the same sequence.
+- Within one log id a follower never goes to a lower sequence, nor to other content under the same sequence, and not on
+  from a deploy whose entry, or one before it, is not what it was.
 - Another log id is followed if it has deploys, with a warning; if it has none, the live tree stays.
 - As long as nothing is deployed, nothing is published, unless the user wants a seed or an empty tree.
 - A corrupt tree is replaced by a whole bundle. An unexpected file is removed by linking the tree again, which needs no
@@ -16,11 +17,13 @@ from dagferry_follow.errors import (
     AnswerInvalid,
     AwaitingFirstDeploy,
     DigestMismatch,
+    LogRewritten,
     PatchMismatch,
     SequenceRegressed,
     TreeDamaged,
 )
 from dagferry_follow.volume.tree import Damage
+from dagferry_follow.witness import Stated, is_another, may_be_behind, rewritten
 
 
 class Condition(Enum):
@@ -63,10 +66,14 @@ class WhenEmpty(Enum):
 
 
 class Refuse(NamedTuple):
-    """The offered deploy is not applied: because of an error, or (``error`` is ``None``) with a warning only."""
+    """The offered deploy is not applied: because of an error, or (``error`` is ``None``) with a warning only.
+
+    ``behind``: the server may lack the live deploy only for a moment, because another server made it.
+    """
 
     error: DagferryError | None
     warning: str = ""
+    behind: bool = False
 
 
 class Nothing(NamedTuple):
@@ -97,17 +104,20 @@ def choose(
     when_empty: WhenEmpty = WhenEmpty.WAIT,
     *,
     whole: bool = False,
+    stated: Stated | None = None,
 ) -> Choice:
     """Return what to do with the deploy that the server offers as its newest; sequence 0: nothing is deployed.
 
     ``live`` is what is published, in ``condition``. ``live`` is ``None`` if nothing is published or, with a corrupt
-    tree, if it is not known what is. ``whole``: a patch to ``offered`` has failed already.
+    tree, if it is not known what is. ``whole``: a patch to ``offered`` has failed already. ``stated`` is what the
+    server says of its entry of ``live``.
     """
+    offered = offered.known_as(live)
     if offered.sequence == 0 and (refusal := _refuse_nothing(live, condition, offered, when_empty)):
         return refusal
     is_other_log = _is_other_log(live, offered)
-    if live and live.sequence and not is_other_log and (error := _regression(live, offered)):
-        return Refuse(error)
+    if live and live.sequence and not is_other_log and (error := rewritten(live, stated) or _regression(live, offered)):
+        return Refuse(error, behind=offered.sequence < live.sequence and may_be_behind(live, stated))
     if live and condition is not Condition.CORRUPT and (offered.sequence == 0 or offered == live):
         return Nothing()
     warning = f"The server has another log id, {offered.log_id}, with deploys. They are followed."
@@ -132,11 +142,13 @@ def _refuse_nothing(
     return None
 
 
-def _regression(live: DeployRef, offered: DeployRef) -> SequenceRegressed | None:
+def _regression(live: DeployRef, offered: DeployRef) -> LogRewritten | SequenceRegressed | None:
     """Return the error if ``offered`` cannot follow ``live`` in the same log."""
     if offered.sequence < live.sequence:
         return SequenceRegressed(f"The server offers deploy {offered.sequence}, but deploy {live.sequence} is live.")
     if offered.sequence == live.sequence and offered != live:
+        if offered.entry_sha256 and live.entry_sha256:
+            return is_another(live, offered.entry_sha256)
         return SequenceRegressed(f"The server offers a deploy {offered.sequence} that differs from the live one.")
     return None
 

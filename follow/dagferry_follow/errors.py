@@ -88,6 +88,16 @@ class SequenceRegressed(SyncError):
     )
 
 
+class LogRewritten(SyncError):
+    """The server's deploy log is not the one that was followed: the entry of the published deploy is another now."""
+
+    code = "log_rewritten"
+    default_hint = (
+        "Nothing is applied until the log is as it was. Find out who changed it: dagferry-server verify. "
+        "If its data was restored from a backup on purpose, run: dagferry-server new-log-id."
+    )
+
+
 class TreeDamaged(SyncError):
     """The published tree was modified, so it is rebuilt."""
 

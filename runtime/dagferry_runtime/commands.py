@@ -129,6 +129,8 @@ def _add_settings(parser: argparse.ArgumentParser, settings: Sequence[Setting]) 
         text = f"{setting.help}{default}{variable}".replace("%", "%%")
         if setting.parse is None:
             parser.add_argument(setting.flag, action="store_true", default=None, help=text)
+        elif not setting.flag.startswith("-"):
+            parser.add_argument(setting.flag, help=text)
         else:
             parser.add_argument(setting.flag, metavar=setting.metavar, help=text)
 

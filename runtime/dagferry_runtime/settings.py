@@ -16,6 +16,7 @@ class Setting(NamedTuple):
 
     ``parse`` turns the text of the flag or variable into the value and raises ``ValueError`` with what is expected;
     ``None`` makes a switch, which a variable sets with ``1``/``true``/``yes``/``on`` and clears with their opposites.
+    A ``flag`` without dashes is the name of a required argument, ``FROM``, for a program with sub-commands.
     ``default`` is a value, already parsed; ``metavar`` and ``help`` are what ``--help`` and the docs show. If
     ``has_variable`` is false, only the flag counts.
     """

@@ -260,6 +260,18 @@ class Forbidden(RequestError):
     default_hint = "Ask the server's operator for a token or a rule with the scope that the message names."
 
 
+class PeerRefused(RequestError):
+    """A request that only another server may send is not signed with the secret that the servers share.
+
+    Or it was received before, or the clocks of the two servers differ by more than a minute.
+    """
+
+    code = "peer_refused"
+    status = 403
+    exit_code = EXIT_NOT_ALLOWED
+    default_hint = "Give all servers the same --peer-secret-file, and set their clocks. Nobody else sends this request."
+
+
 class OriginRefused(RequestError):
     """The request comes from a web page of another origin."""
 
@@ -355,18 +367,24 @@ class StoreError(ServerError):
 
 
 class StoreFull(StoreError):
-    """The server's volume is full."""
+    """The server's volume, or the bucket of its store, is full."""
 
     code = "store_full"
     status = 507
-    default_hint = "Enlarge the server's volume, or lower --keep-deploys, --keep-days or --max-store-bytes."
+    default_hint = (
+        "Enlarge the server's volume, or the quota of its bucket, or lower --keep-deploys, --keep-days or "
+        "--max-store-bytes."
+    )
 
 
 class StoreAway(StoreError):
-    """The server's volume cannot be read or written now. That may pass: nothing is treated as damaged or missing."""
+    """The server's store, a volume or a bucket, cannot be read or written now.
+
+    That may pass: nothing is treated as damaged or missing.
+    """
 
     code = "store_unavailable"
-    default_hint = "Look at the server's log and its volume, then try again."
+    default_hint = "Look at the server's log and at its store, the volume or the bucket, then try again."
 
 
 class StoreDamaged(StoreError):

@@ -112,13 +112,13 @@ class Metrics:
         self.known = make(
             Gauge,
             "known_sidecars",
-            "Sidecars that have sent a request and not deregistered; lost ones for 15 minutes.",
+            "Sidecars that have sent this server a request and not deregistered; lost ones for 15 minutes.",
             of,
         )
         self.sidecars = make(
             Gauge,
             "sidecars",
-            "Known sidecars by state: live, behind, failing, lost or claims_unknown.",
+            "Sidecars that any server knows, by state: live, behind, failing, lost or claims_unknown.",
             of,
             "state",
         )
@@ -155,6 +155,20 @@ class Metrics:
             "store_limit_bytes",
             "How many bytes all stored bundles may have: above that, only those of the newest deploys are kept.",
         )
+        self.store_reachable = make(
+            Gauge,
+            "store_reachable",
+            "1 while the object store answers and can be written, as far as this server knows; always 1 for a store on "
+            "a local disk.",
+        )
+        self.store_failures = make(
+            Counter, "store_failed_looks_total", "Looks for changes by other servers that the object store failed."
+        )
+        self.store_answer_time = make(
+            Gauge,
+            "store_last_answer_timestamp_seconds",
+            "When a look for changes by other servers last succeeded; 0: there was none.",
+        )
         self.volume_bytes = make(Gauge, "volume_bytes", "Size of the volume of --data-dir; NaN: it cannot be read.")
         self.volume_free_bytes = make(
             Gauge, "volume_free_bytes", "What is free on the volume of --data-dir; NaN: it cannot be read."
@@ -163,7 +177,7 @@ class Metrics:
             Gauge,
             "config_last_reload_successful",
             "1 if the last reload of the file succeeded, 0 if it failed and the previous content is still in effect. "
-            "The file is tokens, issuers, issuer_keys (of all issuers together), proxy_secret, web_key, "
+            "The file is tokens, issuers, issuer_keys (of all issuers together), proxy_secret, peer_secret, web_key, "
             "certificate or deployments.",
             "file",
         )
@@ -172,6 +186,18 @@ class Metrics:
             "config_last_reload_success_timestamp_seconds",
             "When the content in effect was read; 0: no keys were fetched yet.",
             "file",
+        )
+        self.peers_known = make(Gauge, "peers_known", "Other servers that are asked for the pods that they know.")
+        self.peers_answering = make(
+            Gauge,
+            "peers_answering",
+            "How many of them answer; with fewer than peers_known, no fleet is HEALTHY.",
+        )
+        self.pokes = make(
+            Counter,
+            "pokes_total",
+            "Requests between servers to look into the store at once: sent, failed, received or rejected.",
+            "outcome",
         )
         self.token_expiry = make(
             Gauge,

@@ -29,11 +29,13 @@ from dagferry_core.names import DEFAULT_DEPLOYMENT, check_deployment
 from dagferry_gate.airflowignore import Syntax
 from dagferry_gate.rules import NEWEST_PYTHON, PYTHONS, Airflow
 from dagferry_runtime.logs import fields
-from dagferry_runtime.settings import Setting, address, parse, size, whole
+from dagferry_runtime.settings import Setting, address, parse, seconds, size, whole
 from dagferry_server.astro_settings import astro_path, public_url
 from dagferry_server.auth.access import GATE_LEVELS, GateLevel
 from dagferry_server.auth.proxy import PROXY_SECRET_HEADER
 from dagferry_server.cgroup import available
+from dagferry_server.peers.addresses import Place, places
+from dagferry_server.store.address import Address, parse_store
 
 MAX_TIERS = 10_000
 MAX_KEEP_DEPLOYS = 10_000
@@ -43,6 +45,7 @@ STORE_SHARE = 0.8
 """The part of its volume that the store fills by default; the rest is for what is being received."""
 
 _HEADER = re.compile(r"[A-Za-z0-9-]{1,100}")
+_NAME = re.compile(r"[A-Za-z0-9._-]{1,253}")
 _NO_NAME = {"authorization", "cookie", "host", "proxy-authorization", PROXY_SECRET_HEADER.lower()}
 """Headers that contain a secret, or anything else than a user name: it would get into the deploy log."""
 
@@ -98,6 +101,12 @@ def _path(text: str) -> str:
     return text
 
 
+def _peer_name(text: str) -> str:
+    if not _NAME.fullmatch(text):
+        raise ValueError("a host name such as dagferry.example.com is expected")
+    return text
+
+
 def _switch(flag: str, what: str) -> Setting:
     return Setting(flag, parse=None, default=False, metavar="", help=what)
 
@@ -113,6 +122,29 @@ SETTINGS: tuple[Setting, ...] = (
         "--listen if no credentials are configured, and not served otherwise.",
     ),
     Setting("--data-dir", _path, "/var/lib/dagferry", "DIR", "The data folder; it belongs to this server alone."),
+    Setting(
+        "--store",
+        parse_store,
+        None,
+        "URL",
+        "Where deploy logs and bundles are kept: s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or az://CONTAINER/PREFIX, for "
+        "any number of servers. By default in the data folder.",
+    ),
+    Setting(
+        "--max-cache-bytes",
+        size,
+        None,
+        "BYTES",
+        "With a --store in a bucket, how many bytes of bundles are cached in --data-dir; by default half of its "
+        "volume.",
+    ),
+    Setting(
+        "--store-poll",
+        seconds(0.1, 60),
+        1.0,
+        "SECONDS",
+        "With a --store in a bucket, how often it is asked for what other servers deployed and changed.",
+    ),
     Setting(
         "--deployments",
         names,
@@ -164,7 +196,8 @@ SETTINGS: tuple[Setting, ...] = (
         size,
         None,
         "BYTES",
-        "Above this, only bundles of the newest deploys are kept; by default 80 % of the volume of --data-dir.",
+        "Above this, only bundles of the newest deploys are kept; by default 80 % of the volume of "
+        "--data-dir, and no limit in a bucket.",
     ),
     Setting(
         "--gate",
@@ -242,6 +275,33 @@ SETTINGS: tuple[Setting, ...] = (
         "Where clients reach the server, with the path of a proxy if it has one. --astro-cli needs it, unless the "
         "server listens on loopback.",
     ),
+    Setting(
+        "--peers",
+        places,
+        None,
+        "HOST:PORT,…",
+        "The --listen of the other servers on the same store; each name is resolved to all of its addresses every few "
+        "seconds. With --peer-secret-file.",
+    ),
+    Setting(
+        "--peer-secret-file",
+        _path,
+        None,
+        "FILE",
+        "The secret that all servers share, with at least 32 bytes; up to 4 lines are accepted, and the first one "
+        "signs. Read again when it changes.",
+    ),
+    Setting(
+        "--peer-server-name",
+        _peer_name,
+        None,
+        "NAME",
+        "With --tls-cert: the name in the certificates of the other servers, if it is not that in --peers.",
+    ),
+    _switch(
+        "--single-server",
+        "No other server uses the store. On a shared store without --peers, the fleet's status is UNKNOWN otherwise.",
+    ),
     _switch("--no-web", "Serve no web page."),
     Setting(
         "--web-key-file",
@@ -249,7 +309,7 @@ SETTINGS: tuple[Setting, ...] = (
         None,
         "FILE",
         "The key that signs what people sign in with on the web page, the same on all servers; read again when it "
-        "changes. Without it, a restart of the server signs everybody out.",
+        "changes. By default that of --peer-secret-file; without either, a restart of the server signs everybody out.",
     ),
     _switch("--insecure-no-auth", "Listen on any address without authentication."),
 )
@@ -263,6 +323,9 @@ class Settings(BaseModel):
     listen: tuple[str, int]
     admin_listen: tuple[str, int] | None
     data_dir: str
+    store: Address | None
+    max_cache_bytes: int | None
+    store_poll: float
     deployments: tuple[str, ...] | None
     deployments_file: str | None
     tiers: int
@@ -287,6 +350,10 @@ class Settings(BaseModel):
     tls_key: str | None
     astro_cli: str | None
     public_url: str | None
+    peers: tuple[Place, ...] | None
+    peer_secret_file: str | None
+    peer_server_name: str | None
+    single_server: bool
     no_web: bool
     web_key_file: str | None
     insecure_no_auth: bool
@@ -306,6 +373,11 @@ class Settings(BaseModel):
             )
         if self.auth_required and self.insecure_no_auth:
             raise SetupError("--insecure-no-auth conflicts with the credentials that are configured.")
+        if self.max_cache_bytes is not None and (self.store is None or self.store.scheme == "file"):
+            raise SetupError(
+                "--max-cache-bytes is for a --store in a bucket; a store on this disk needs no cache.",
+                "Remove it, or add --store s3://BUCKET/PREFIX.",
+            )
         if self.public_url and not self.astro_cli:
             raise SetupError("--public-url is for --astro-cli, which is not given.", "Add --astro-cli /astro.")
         if self.astro_cli and not self.public_url and not is_loopback(self.listen[0]):
@@ -314,6 +386,18 @@ class Settings(BaseModel):
                 "CLI sends its token to the URL that it gets from here, so that must not come from the request.",
                 "Add --public-url with the URL that clients use, such as https://dags.example.com.",
             )
+        return self
+
+    @model_validator(mode="after")
+    def _peers_belong_together(self) -> "Settings":
+        if (self.peers is None) != (self.peer_secret_file is None):
+            raise SetupError(
+                "--peers and --peer-secret-file must be given together.", "Make a secret with: openssl rand -hex 32"
+            )
+        if self.peers and self.single_server:
+            raise SetupError("--peers and --single-server contradict each other.", "Remove one of them.")
+        if self.peer_server_name and not (self.peers and self.tls_cert):
+            raise SetupError("--peer-server-name needs --peers and --tls-cert: it is about the peers' certificates.")
         return self
 
     @model_validator(mode="after")
@@ -362,8 +446,9 @@ class Settings(BaseModel):
                 allow_empty=self.allow_empty,
                 keep_deploys=self.keep_deploys,
                 keep_days=self.keep_days,
-                max_store_bytes=max_store_bytes,
+                max_store_bytes=max_store_bytes if math.isfinite(max_store_bytes) else None,
                 max_removed_percent=self.max_removed_percent,
+                **({"store": self.store.url} if self.store else {}),
             ),
         )
         if self.insecure_no_auth:

@@ -6,6 +6,8 @@ The rules of docs/explanation/how-a-swap-works.md that are decided here:
   growing, jittered pause, or as soon as the server has a newer deploy; never in a hot loop.
 - A damaged tree is built again: by links if its files are intact, also without the server, else from the whole bundle
   of the newest deploy. If that happens again and again, the pauses between two repairs grow.
+- A server that lacks the live deploy, and shares its store with others, may just be behind. It is asked again, and that
+  is an error only after ``MAX_BEHIND_SECONDS``.
 - Fresh files are touched again 10 s and 60 s after the swap, also if another swap came between.
 - ``--once`` ends with 0 when it is done, or when the server cannot be asked and an intact tree is there; else it tries
   until the timeout, and ends with the exit code of what went wrong.
@@ -18,10 +20,17 @@ import math
 
 from dagferry_core.errors import DagferryError
 from dagferry_core.protocol import NOTHING_TAG
-from dagferry_follow.choose import Condition, How, Nothing, Refuse, choose, how_to_apply, whole_may_help
+from dagferry_follow.choose import Choice, Condition, How, Nothing, Refuse, choose, how_to_apply, whole_may_help
 from dagferry_follow.defaults import TOUCH_AGAIN_SECONDS
 from dagferry_follow.deploy_ref import DeployRef
-from dagferry_follow.errors import AwaitingFirstDeploy, SequenceRegressed, ServerUnreachable, TreeDamaged
+from dagferry_follow.errors import (
+    AwaitingFirstDeploy,
+    LogRewritten,
+    SequenceRegressed,
+    ServerUnreachable,
+    TreeDamaged,
+)
+from dagferry_follow.witness import MAX_BEHIND_SECONDS, Stated, rewritten
 from dagferry_sidecar.pace import backoff, touch_due
 from dagferry_sidecar.state import (
     Action,
@@ -60,12 +69,9 @@ def decide(  # noqa: PLR0911 - one way out for each event
         case Started():
             return _next(_started(state, event, now), now)
         case Changed():
-            return _changed(state, event.deploy, now)
+            return _changed(state, event.deploy, event.stated, now)
         case NotModified():
-            state = after_not_modified(state, now, jitter)
-            if isinstance(state.deploy_error, SequenceRegressed):
-                # The log id may have changed under the same version, as after a restore from a backup: ask for it.
-                state = state._replace(seen="")
+            state = _not_modified(after_not_modified(state, now, jitter), event.stated)
             return (state, Exit(0)) if state.rules.once else (state._replace(checked_at=now), Check())
         case Checked():
             return _next(_checked(state, event, now), now)
@@ -156,14 +162,38 @@ def _is_live(state: State, deploy: DeployRef) -> bool:
 # --- what the server answered ----------------------------------------------------------------------------------------
 
 
-def _changed(state: State, deploy: DeployRef, now: float) -> tuple[State, Action]:
+def _not_modified(state: State, stated: Stated | None) -> State:
+    error = rewritten(state.live, stated) if state.live else None
+    if error:
+        state = state._replace(deploy_error=error, pending=None, pending_whole=False, apply_failures=0)
+        state = state._replace(warning=error.message if state.rules.once else "")
+    if state.behind_since is not None or isinstance(state.deploy_error, (SequenceRegressed, LogRewritten)):
+        # The log id may have changed under the same version, as after a restore from a backup: ask for it.
+        state = state._replace(seen="")
+    return state
+
+
+def _wait_if_behind(state: State, choice: Choice, now: float) -> tuple[State, Choice]:
+    """Turn a refusal because the server is behind into a mere warning, for the first ``MAX_BEHIND_SECONDS``."""
+    if not isinstance(choice, Refuse) or not choice.behind or not choice.error:
+        return state._replace(behind_since=None), choice
+    since = now if state.behind_since is None else state.behind_since
+    state = state._replace(behind_since=since)
+    if now - since >= MAX_BEHIND_SECONDS:
+        return state, choice
+    return state, Refuse(None, f"{choice.error.message} It shares its store with others and may be behind.")
+
+
+def _changed(state: State, deploy: DeployRef, stated: Stated | None, now: float) -> tuple[State, Action]:
+    deploy = deploy.known_as(state.live)
     whole = state.pending_whole and deploy == state.pending
-    choice = choose(state.live, state.condition, deploy, state.rules.when_empty, whole=whole)
+    choice = choose(state.live, state.condition, deploy, state.rules.when_empty, whole=whole, stated=stated)
+    state, choice = _wait_if_behind(state, choice, now)
     how = None if isinstance(choice, (Refuse, Nothing)) else choice.how
     error = choice.error if isinstance(choice, Refuse) else None
     if how and now < state.repairs.not_before and _is_live(state, deploy):
         state = state._replace(pending=deploy, retry_at=max(state.retry_at, state.repairs.not_before))
-    too_early = deploy == state.pending and now < state.retry_at
+    too_early = deploy == state.pending and now < state.retry_at and not isinstance(choice, Refuse)
     applies = how is not None and not too_early
     # Servers that contradict each other, or ignore If-None-Match, must cause no hot loop of polls or swaps.
     other_log = state.live is not None and state.live.log_id != deploy.log_id
@@ -175,7 +205,7 @@ def _changed(state: State, deploy: DeployRef, now: float) -> tuple[State, Action
     state = state._replace(warning="" if isinstance(choice, Nothing) else choice.warning)
     if too_early:
         return _check_or_next(state, now)
-    if deploy != state.pending:
+    if deploy != state.pending or isinstance(choice, Refuse):
         state = state._replace(pending=None, pending_whole=False, apply_failures=0, retry_at=now)
     if how:
         return state, Apply(deploy, how)

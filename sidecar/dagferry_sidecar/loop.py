@@ -140,21 +140,20 @@ class Loop:
     def _poll(self, action: Poll) -> Event:
         self._stats.watchdog(action.wait + REQUEST_SECONDS)
         try:
-            # With --once this sidecar is gone soon, so the server must not expect it.
-            report = None if self._settings.once else self._report()
             timeout = request_timeout(self._state, time.monotonic())
-            deploy = self._server.current(action.seen, action.wait, report, timeout=timeout)
+            deploy = self._server.current(action.seen, action.wait, self._report(), timeout=timeout)
         except DagferryError as error:
             return PollFailed(error)
         self._stats.last_contact = time.time()
         if deploy is None:
-            return NotModified()
-        if deploy.sequence and deploy != self._state.live:
+            return NotModified(self._server.stated)
+        if deploy.sequence and deploy.known_as(self._state.live) != self._state.live:
             log.info("New deploy available", extra=fields(**self._log_fields(deploy), sequence=deploy.sequence))
-        return Changed(deploy)
+        return Changed(deploy, self._server.stated)
 
     def _report(self) -> Report:
-        # Not that the server was out of reach: when it hears that, it no longer is.
+        # Not that the server was out of reach: when it hears that, it no longer is. With --once the request names no
+        # instance: this sidecar is gone soon, so the server must not expect it.
         live = self._state.live
         log_id = live.log_id if live and live.sequence else ""
         return Report(live.version if live else "", self._state.deploy_error, log_id)

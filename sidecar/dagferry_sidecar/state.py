@@ -8,6 +8,7 @@ from dagferry_follow.choose import Condition, How, WhenEmpty
 from dagferry_follow.deploy_ref import DeployRef
 from dagferry_follow.errors import AwaitingFirstDeploy
 from dagferry_follow.pauses import Repairs
+from dagferry_follow.witness import Stated
 
 
 class Rules(NamedTuple):
@@ -31,6 +32,8 @@ class State(NamedTuple):
     seen: str = ""
     """The version last seen, refused ones included: the server is to answer when it has another."""
     warning: str = ""
+    behind_since: float | None = None
+    """Since when the server that answers lacks the live deploy, which other servers may have."""
 
     # Applying deploys
     pending: DeployRef | None = None
@@ -91,13 +94,19 @@ class Started(NamedTuple):
 
 
 class Changed(NamedTuple):
-    """The server's newest deploy is another one than the version last seen; sequence 0: nothing is deployed."""
+    """The server's newest deploy is another one than the version last seen; sequence 0: nothing is deployed.
+
+    ``stated`` is what the server says of its entry of the live deploy.
+    """
 
     deploy: DeployRef
+    stated: Stated | None = None
 
 
 class NotModified(NamedTuple):
-    """The server's newest deploy still is the version last seen."""
+    """The server's newest deploy still is the version last seen; ``stated`` as in ``Changed``."""
+
+    stated: Stated | None = None
 
 
 class PollFailed(NamedTuple):

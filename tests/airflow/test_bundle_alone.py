@@ -9,6 +9,7 @@ from credentials import TokensFile
 from dagferry_airflow.live import locked
 from harness import free_port, pack
 from issuer import make_certificate
+from rewriting import rewrite
 
 pytestmark = pytest.mark.airflow
 
@@ -161,3 +162,28 @@ say(raised(made({version!r}, server={server.url!r}).initialize)[0])
             assert python(code) == "AirflowRescheduleException"
     finally:
         server.process.send_signal(signal.SIGCONT)
+
+
+def test_a_rewritten_log_changes_no_dag_and_no_run_gets_a_version_of_it(python, serve) -> None:
+    server = serve()
+    version = server.deploy(A)["version"]
+    code = f"""
+bundle = made(server={server.url!r})
+bundle.initialize()
+bundle.refresh()
+pin.note_task()
+newest = NEWEST
+run = raised(made(newest, server={server.url!r}).initialize) if newest else ["", ""]
+say([bundle.get_current_version().version, (bundle.path / "shop.py").read_text(), *run])
+"""
+    files = A["shop.py"].decode()
+    assert python(code.replace("NEWEST", "None")) == [version, files, "", ""]
+    server.stop()
+    rewrite(server.data, 1, description="It was not me")
+    server = serve(port=server.port)
+    newest = server.deploy(B)["version"]
+    *live, kind, text = python(code.replace("NEWEST", repr(newest)))
+    assert live == [version, files]
+    assert kind == "AirflowException"
+    assert text.startswith("Entry 1 of the deploy log was rewritten, or one before it: its sha256 was ")
+    assert "dagferry-server verify" in text

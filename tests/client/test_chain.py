@@ -6,7 +6,7 @@ import pytest
 
 from dagferry_client.chain import check_chain
 from dagferry_client.deploy_log import LoggedDeploy
-from dagferry_core.deploylog import entry_sha256
+from dagferry_core.deploylog import Known, entry_sha256
 from goldens import GOLDEN
 from recorded_answers import logged, of_stored
 
@@ -113,3 +113,22 @@ def test_any_changed_field_of_any_entry_but_the_newest_is_noticed() -> None:
         wrong = 99 if field == "added" else f"sha256:{'e' * 64}" if field == "digest" else "e" * 64
         wrong = "e" * 16 if field == "nonce" else wrong
         assert check_chain(changed(deploys, sequence, **{field: wrong})).problems
+
+
+def test_a_chain_that_was_made_again_is_noticed_by_an_entry_that_is_known() -> None:
+    sha256 = entry_sha256(log()[0].entry().encode())
+    newest = log()[0].sequence
+    assert check_chain(log(), Known(newest, sha256)).problems == []
+    assert check_chain(log(), Known(newest, "f" * 64)).problems == [
+        f"entry {newest} was rewritten, or one before it: its sha256 was {'f' * 64} and now is {sha256}"
+    ]
+
+
+def test_a_log_that_was_cut_is_noticed_by_an_entry_that_is_known() -> None:
+    assert check_chain(log(5)[1:], Known(5, "f" * 64)).problems == ["entry 5 was cut off: the log ends with entry 4"]
+    assert check_chain([], Known(5, "f" * 64)).problems == ["entry 5 was cut off: the log ends with entry 0"]
+    kept = [deploy for deploy in log(5) if deploy.sequence != 3]
+    assert check_chain(kept, Known(3, "f" * 64)).problems == [
+        "entry 3 is missing",
+        "entry 3, which is known, is missing",
+    ]

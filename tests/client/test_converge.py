@@ -94,6 +94,27 @@ def test_any_other_state_is_no_success_and_the_pods_are_named(waited, clock, sta
     assert 70 <= clock.now < 72
 
 
+def test_servers_that_did_not_answer_are_said_and_get_more_time(waited, clock) -> None:
+    partial = {
+        "state": "UNKNOWN",
+        "reason": "1 of 3 servers does not answer, and may know of more pods.",
+        "counts": SOME,
+        "servers": {"asked": 3, "answered": 2},
+    }
+    status, said, _ = waited(partial, {})
+    assert status.version == VERSION
+    assert said == ["UNKNOWN: 1 of 3 pods live, 1 behind, 1 failing. Only 2 of 3 servers answered."]
+    with pytest.raises(NotConverged, match="1 of 3 servers does not answer"):
+        waited(partial)
+    assert clock.now >= 60 + converge.WARM_UP_SECONDS
+
+
+def test_that_no_pod_is_known_says_little_while_a_server_does_not_answer(waited) -> None:
+    partial = {"state": "UNKNOWN", "reason": "1 of 2 servers does not answer.", "counts": NONE, "sidecars": []}
+    with pytest.raises(NotConverged, match=r"1 of 2 servers does not answer\."):
+        waited({**partial, "servers": {"asked": 2, "answered": 1}})
+
+
 def test_health_with_an_older_version_is_no_success(waited) -> None:
     with pytest.raises(NotConverged):
         waited(OLD)

@@ -11,6 +11,7 @@ import yaml
 
 import chart_network_rows
 import chart_rows
+import chart_store_rows
 from charts import CHART, RELEASE, Document, helm, render
 from cluster.api import Api
 from cluster.control import ApiServer
@@ -19,7 +20,7 @@ from cluster.namespaces import restricted_namespace
 DRY_RUN = ("apply", "--dry-run=server", "--validate=strict", "--filename", "-")
 ROUTE = "Route"
 """OpenShift's kind, of which there is no definition here."""
-ROWS = {"": {}} | {row.name: row.values for row in (*chart_rows.ROWS, *chart_network_rows.ROWS)}
+ROWS = {"": {}} | {row.name: row.whole for row in (*chart_rows.ROWS, *chart_network_rows.ROWS, *chart_store_rows.ROWS)}
 SECRET = f"{RELEASE}-deploy-token"
 
 
@@ -27,10 +28,11 @@ def pods(rendered: dict[str, Document]) -> list[Document]:
     """The pods that controllers would make: admission refuses pods, and only warns of their templates."""
     found = [document for document in rendered.values() if document["kind"] == "Pod"]
     for name, document in rendered.items():
-        if document["kind"] == "StatefulSet":
+        if document["kind"] in {"StatefulSet", "Deployment"}:
             template = document["spec"]["template"]
             volume = {"name": "data", "persistentVolumeClaim": {"claimName": "data"}}
-            spec = {**template["spec"], "volumes": [*template["spec"]["volumes"], volume]}
+            claimed = [volume] if document["kind"] == "StatefulSet" else []
+            spec = {**template["spec"], "volumes": [*template["spec"]["volumes"], *claimed]}
             spec.pop("priorityClassName", None)  # it would have to exist
             metadata = {**template["metadata"], "name": f"{name.partition('/')[2]}-0"}
             found.append({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})
@@ -100,3 +102,36 @@ def test_a_release_can_be_upgraded_to_all_other_values_and_back_but_for_its_volu
     run_helm(api_server, namespace, "uninstall", RELEASE)
     left = api_server.kubectl("-n", namespace, "get", "all,secrets,configmaps,networkpolicies", "--output=name")
     assert RELEASE not in left
+
+
+STORE = {"store": {"url": "s3://dags"}, "replicas": 3}
+
+
+@pytest.mark.slow
+def test_what_the_servers_know_each_other_by_stays_until_its_secret_is_deleted(api_server: ApiServer) -> None:
+    namespace = restricted_namespace(api_server)
+    found = []
+    for command in ("install", "upgrade"):
+        run_helm(api_server, namespace, command, RELEASE, str(CHART), values=STORE)
+        found.append(secret(api_server, namespace, f"{RELEASE}-peers", "peer-secret"))
+    api_server.kubectl("-n", namespace, "delete", "secret", f"{RELEASE}-peers")
+    run_helm(api_server, namespace, "upgrade", RELEASE, str(CHART), values=STORE)
+    found.append(secret(api_server, namespace, f"{RELEASE}-peers", "peer-secret"))
+    assert found[0] == found[1] != found[2]
+
+
+@pytest.mark.slow
+def test_two_stores_are_never_served_at_once(api_server: ApiServer) -> None:
+    """A deploy to one of them would not be in the other. So the way from one to the other is by no server at all."""
+    namespace = restricted_namespace(api_server)
+    run_helm(api_server, namespace, "install", RELEASE, str(CHART))
+    for values, kind in ((STORE, "StatefulSet"), ({}, "Deployment")):
+        command = [helm(), "upgrade", RELEASE, CHART, "-n", namespace, "--kubeconfig", api_server.kubeconfig]
+        command += ["--reset-values", "-f", "-"]
+        refused = subprocess.run(command, check=False, capture_output=True, text=True, input=json.dumps(values))
+        assert refused.returncode != 0
+        assert f"The {kind} {RELEASE}-server still runs, with another store." in refused.stderr
+        run_helm(api_server, namespace, "upgrade", RELEASE, str(CHART), "--reuse-values", "--set=replicas=0")
+        run_helm(api_server, namespace, "upgrade", RELEASE, str(CHART), "--reset-values", values=values)
+        left = api_server.kubectl("-n", namespace, "get", "statefulsets,deployments", "--output=name")
+        assert kind.lower() not in left

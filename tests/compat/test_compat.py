@@ -125,6 +125,26 @@ def test_a_volume_is_taken_over_by_a_sidecar_of_the_other_release(serving, follo
     assert os.path.isdir(pod.root / ".trees")
 
 
+@BOTH
+def test_a_log_is_followed_across_the_releases_by_pods_that_remember_its_entries_and_those_that_do_not(
+    serving, following, release
+) -> None:
+    server = serving("this")
+    pod = following(release, server)
+    pod.runs(server.deploy(A)["version"])
+    pod.stop()
+    pod = following(OTHER[release], server)
+    pod.runs(server.deploy(B)["version"])
+    server.stop()
+    server = serving("previous", port=server.port)
+    pod.runs(server.deploy(C)["version"])
+    server.stop()
+    server = serving("this", port=server.port)
+    assert pod.runs(server.deploy(A)["version"]).tree() == A
+    assert pod.metric('dagferry_sidecar_syncs_total{outcome="log_rewritten"}') == 0
+    pod.stop()
+
+
 def _ready(pod: Sidecar) -> bool:
     assert pod.process.poll() is None, pod.log.read_text()
     try:

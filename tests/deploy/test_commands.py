@@ -93,7 +93,14 @@ def test_new_secrets_makes_what_the_compose_file_mounts(tmp_path: Path, serve: A
     assert server.get("/prod/dags/current", Authorization=sidecar)[0] == 200
     assert server.get("/prod/dags/deploys", Authorization=sidecar)[0] == 403
     assert server.request("/prod/dags/upload", pack({"dag.py": b""}), Authorization=deploy)[0] == 200
-    assert sorted(os.listdir(tmp_path / "secrets")) == ["deploy-token", "sidecar-token", "tokens.toml"]
+    assert sorted(os.listdir(tmp_path / "secrets")) == [
+        "deploy-token", "peer-secret", "s3-keys.env", "sidecar-token", "tokens.toml",
+    ]  # fmt: skip
+    keys = dict(line.split("=") for line in (tmp_path / "secrets" / "s3-keys.env").read_text().splitlines())
+    assert keys["ROOT_ACCESS_KEY"] == keys["AWS_ACCESS_KEY_ID"]
+    peers = (tmp_path / "secrets" / "peer-secret").read_text()
+    assert len({keys["ROOT_SECRET_KEY"], keys["AWS_SECRET_ACCESS_KEY"], peers}) == 2
+    assert all(re.fullmatch("[0-9a-f]{64}", text) for text in (keys["ROOT_SECRET_KEY"], peers))
     assert stat.S_IMODE((tmp_path / "secrets").stat().st_mode) == 0o700
     before = (tmp_path / "secrets" / "tokens.toml").read_text()
     again = subprocess.run(command, check=False, capture_output=True, text=True)

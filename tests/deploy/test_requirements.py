@@ -19,15 +19,20 @@ GROUPS = PROJECT["dependency-groups"]
 EXTRAS = PROJECT["project"]["optional-dependencies"]
 ASKED = {
     "build": PROJECT["build-system"]["requires"] + GROUPS["build"],
-    "server": EXTRAS["server"],
+    "server": EXTRAS["server"] + EXTRAS["objectstore"],
     "sidecar": EXTRAS["sidecar"],
     "client": EXTRAS["client"],
-    "test": EXTRAS["server"] + EXTRAS["sidecar"] + EXTRAS["client"] + GROUPS["test"],
+    "test": EXTRAS["server"] + EXTRAS["objectstore"] + EXTRAS["sidecar"] + EXTRAS["client"] + GROUPS["test"],
     "bucket-aws": GROUPS["bucket-aws"],
     "bucket-gcp": GROUPS["bucket-gcp"],
     "fuzz": GROUPS["fuzz"],
     "proxies": GROUPS["proxies"],
-    "check": EXTRAS["server"] + EXTRAS["sidecar"] + EXTRAS["client"] + GROUPS["test"] + GROUPS["check"],
+    "check": EXTRAS["server"]
+    + EXTRAS["objectstore"]
+    + EXTRAS["sidecar"]
+    + EXTRAS["client"]
+    + GROUPS["test"]
+    + GROUPS["check"],
 }
 PYTHONS = ("3.10", "3.11", "3.12", "3.13")
 

@@ -53,6 +53,25 @@ def test_flags_alone_or_nothing_are_the_default_command() -> None:
     assert ran("--size", "5") == ("make", {"size": 5})
 
 
+def test_an_argument_without_a_flag_is_required_and_has_its_place(capsys) -> None:
+    places = (
+        Setting("FROM", str, None, "URL", "Where from.", has_variable=False),
+        Setting("TO", whole(1), None, "N", ""),
+    )
+    program = Group("prog", "Does things.", "prog copy a 1", (command("copy", *places, SIZE),))
+    assert ran("copy", "a", "--size", "2", "1", program=program) == ("copy", {"FROM": "a", "TO": 1, "size": 2})
+    for arguments, words in (
+        (["a"], "required: TO"),
+        ([], "required: FROM, TO"),
+        (["a", "x"], "TO='x': a whole number"),
+    ):
+        with pytest.raises(SetupError, match=words):
+            ran("copy", *arguments, program=program)
+    with pytest.raises(SystemExit):
+        ran("copy", "--help", program=program)
+    assert "Where from." in capsys.readouterr().out
+
+
 def test_the_value_of_a_flag_is_no_command() -> None:
     with pytest.raises(SetupError) as failed:
         ran("--size", "box")

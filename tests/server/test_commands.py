@@ -183,7 +183,8 @@ def test_an_upload_that_is_under_way_at_the_end_is_finished(serve) -> None:
         (["token", "revoke"], ["--name NAME", "--id ID"]),
         (["new-log-id"], ["--data-dir DIR"]),
         (["serve"], ["--data-dir DIR", "[DAGFERRY_DATA_DIR]"]),
-        (["verify"], ["--data-dir DIR"]),
+        (["verify"], ["--data-dir DIR", "--store URL"]),
+        (["copy-store"], ["FROM", "TO", "--deployments NAME,…"]),
     ],
 )
 def test_every_command_has_help(arguments, words) -> None:
@@ -198,7 +199,7 @@ def test_every_command_has_help(arguments, words) -> None:
 
 def test_help_lists_every_command_in_a_line(tmp_path) -> None:
     lines = run("--help").stdout.splitlines()
-    for command in ("serve", "token", "new-log-id", "verify"):
+    for command in ("serve", "token", "new-log-id", "verify", "copy-store"):
         [line] = [line for line in lines if line.split()[:1] == [command]]
         assert line.endswith(".")
         assert len(line.split()) > 3

@@ -163,6 +163,13 @@ def test_with_credentials_it_may_listen_anywhere(flags) -> None:
         (("--proxy-user-header", "HOST"), "does not contain a user name"),
         (("--proxy-user-header", "Proxy-Authorization"), "does not contain a user name"),
         (("--proxy-user-header", "dagferry-proxy-secret"), "does not contain a user name"),
+        (("--peers", "peers:8000"), "must be given together"),
+        (("--peer-secret-file", "s"), "must be given together"),
+        (("--peers", "peers:8000", "--peer-secret-file", "s", "--single-server"), "contradict each other"),
+        (("--peers", "peers", "--peer-secret-file", "s"), "HOST:PORT is expected"),
+        (("--peers", "peers:1", "--peer-secret-file", "s", "--peer-server-name", "n"), "needs --peers and --tls-cert"),
+        (("--tls-cert", "c", "--tls-key", "k", "--peer-server-name", "n"), "needs --peers and --tls-cert"),
+        (("--peer-server-name", "a name"), "a host name"),
     ],
 )
 def test_what_does_not_go_together_is_refused(flags, words) -> None:
@@ -178,17 +185,26 @@ def test_what_does_not_go_together_is_refused(flags, words) -> None:
         "--tokens-file",
         "--issuers-file",
         "--proxy-secret-file",
+        "--peer-secret-file",
         "--tls-cert",
         "--tls-key",
     ],
 )
 def test_no_protection_is_switched_off_by_an_empty_setting(flag) -> None:
     together = ["--tls-cert=c.pem", "--tls-key=k.pem", "--proxy-user-header=X-User", "--proxy-secret-file=s"]
+    together += ["--peers=peers:8000", "--peer-secret-file=s"]
     name = "DAGFERRY_" + flag.strip("-").replace("-", "_").upper()
     with pytest.raises(SetupError, match=f"{flag}='': a path is expected"):
         settings(*together, "--tokens-file=t", f"{flag}=")
     with pytest.raises(SetupError, match=f"{name}='': a path is expected"):
         settings(**{name: ""})
+
+
+def test_peers_are_hosts_with_ports() -> None:
+    found = settings("--peers", "peers:8000,[fd00::1]:8001", "--peer-secret-file", "s")
+    assert found.peers == (("peers", 8000), ("fd00::1", 8001))
+    assert (settings().peers, settings().single_server) == (None, False)
+    assert settings("--single-server").single_server
 
 
 # --- the astro CLI ----------------------------------------------------------------------------------------------------

@@ -8,10 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from dagferry_core.deploylog import entry_sha256
+from dagferry_core.errors import SetupError
 from dagferry_server.commands import main
 from dagferry_server.deploys.verify import Verification
 from dagferry_server.store.local import LocalStore
 from harness import Server, tree
+from rewriting import rewrite
 from running import A, B, Running
 
 pytestmark = pytest.mark.slow
@@ -125,6 +128,39 @@ def test_whatever_is_damaged_is_named_and_exit_code_6(data, capsys, what) -> Non
 def test_the_newest_entry_is_vouched_for_by_nobody_yet(data, capsys) -> None:
     edit(entry(data, 3), b"anonymous", b"anonymouS")
     assert run(data, capsys)[0] == 0
+
+
+def known(data: Path, sequence: int) -> str:
+    return f"{sequence}:{entry_sha256(entry(data, sequence).read_bytes())}"
+
+
+def test_a_chain_that_was_made_again_is_noticed_by_an_entry_that_is_known(data, capsys) -> None:
+    newest = known(data, 3)
+    assert run(data, capsys, "--entry", newest)[0] == 0
+    rewrite(data, 2, description="It was not me")
+    assert run(data, capsys)[0] == 0, "the chain fits"
+    code, lines = run(data, capsys, "--entry", newest)
+    was, now = newest.partition(":")[2], known(data, 3).partition(":")[2]
+    assert code == 6
+    assert lines[0] == f"default: entry 3 was rewritten, or one before it: its sha256 was {was} and now is {now}"
+    assert run(data, capsys, "--entry", known(data, 1))[0] == 0, "which was not"
+
+
+def test_a_log_that_was_cut_is_noticed_by_an_entry_that_is_known(data, capsys) -> None:
+    newest = known(data, 3)
+    entry(data, 3).unlink()
+    assert run(data, capsys)[0] == 0
+    code, lines = run(data, capsys, "--entry", newest)
+    assert (code, lines[0]) == (6, "default: entry 3 was cut off: the log ends with entry 2")
+
+
+def test_an_entry_is_of_one_log(data, capsys) -> None:
+    shutil.copytree(data / "default", data / "other")
+    assert run(data, capsys, "--entry", known(data, 3), "--deployments", "other")[0] == 0
+    with pytest.raises(SetupError, match="--entry is of one log"):
+        run(data, capsys, "--entry", known(data, 3))
+    with pytest.raises(SetupError, match="it is not SEQUENCE:SHA256"):
+        run(data, capsys, "--entry", "3")
 
 
 def test_a_bundle_that_retention_removed_is_no_problem(data, capsys) -> None:

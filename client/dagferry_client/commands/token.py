@@ -2,11 +2,11 @@
 
 import sys
 import time
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import click
 
+from dagferry_client.checked import Checked
 from dagferry_client.output import Output
 from dagferry_client.run import Run, sub_command
 from dagferry_core.errors import SetupError
@@ -54,22 +54,6 @@ class TokensRevoked(NamedTuple):
     """The tokens that were removed from a file."""
 
     revoked: list[ShownToken]
-
-
-class Checked(click.ParamType):  # type: ignore[type-arg]  # generic only in newer clicks
-    """A text that a function of ``dagferry_core.tokens`` reads."""
-
-    name = "text"
-
-    def __init__(self, parse: Callable[[str], Any]) -> None:
-        self._parse = parse
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return what the function makes of ``value``."""
-        try:
-            return self._parse(value)
-        except ValueError as error:
-            self.fail(f"{error}.", param, ctx)
 
 
 @sub_command(

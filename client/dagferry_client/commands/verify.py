@@ -7,6 +7,7 @@ import click
 
 from dagferry_client.api import Api
 from dagferry_client.chain import check_chain
+from dagferry_client.checked import Checked
 from dagferry_client.contents import check_digest, read_download
 from dagferry_client.deploy_log import LoggedDeploy
 from dagferry_client.errors import ClientError, DownloadDamaged
@@ -15,6 +16,7 @@ from dagferry_client.run import Run, sub_command
 from dagferry_client.versions import find_version
 from dagferry_core.archive.paths import quoted
 from dagferry_core.bundle.manifest import Manifest
+from dagferry_core.deploylog import Known, read_known
 from dagferry_core.errors import EXIT_LOCAL, EXIT_UNAVAILABLE, FormatError, SetupError
 
 INTACT, DAMAGED, GONE = "intact", "damaged", "gone"
@@ -51,12 +53,18 @@ class Verified(NamedTuple):
 
 @sub_command(
     click.argument("version", metavar="[V]", required=False),
+    click.option(
+        "--entry",
+        type=Checked(read_known),
+        metavar="SEQUENCE:SHA256",
+        help="An entry that the log had: it is an error if it was rewritten or cut off.",
+    ),
     click.option("-a", "--all", "everything", is_flag=True, help="Check the content of every version that is stored."),
     examples=("dagferry verify -d prod", "dagferry verify 42", "dagferry verify --all --json"),
     prints=(Verified,),
     exits={EXIT_UNAVAILABLE: "Something could not be checked.", EXIT_LOCAL: "The log or a content is not what it was."},
 )
-def command(run: Run, *, version: str | None, everything: bool) -> int:
+def command(run: Run, *, version: str | None, everything: bool, entry: Known | None) -> int:
     """Check the deploy log and the content of versions.
 
     Reads the whole log and computes its chain of hashes again; then downloads a version (without V the current one) and
@@ -74,7 +82,7 @@ def command(run: Run, *, version: str | None, everything: bool) -> int:
             log.append(deploy)
             yield deploy
 
-    chain = check_chain(kept())
+    chain = check_chain(kept(), entry)
     if not output.json_wanted:
         output.line(f"{deployment}: {chain.entries} entries, {chain.chained} of them chained.")
         for problem in chain.problems:

@@ -111,7 +111,7 @@ def make_patch(
     if any(entry.size > MAX_FILE_BYTES for entry in written):
         return None
     batches = list(_batches(written, old.manifest))
-    text = bytearray(f"{HEADER}\nto {new.manifest.digest.removeprefix('sha256:')}".encode())
+    text = bytearray("\n".join(_head(new.manifest.digest)).encode())
     for line in _lines(changes.removed, copied, batches, touch):
         text += f"\n{line}".encode()
         if len(text) > MAX_TEXT_BYTES:
@@ -125,6 +125,10 @@ def make_patch(
         parts.append(_part(content, _dictionary(batch, old.manifest, old.read)))
     patch = b"".join(parts)
     return patch if len(patch) <= limit else None
+
+
+def _head(digest: str) -> tuple[str, str]:
+    return HEADER, f"to {digest.removeprefix('sha256:')}"
 
 
 def _lines(
@@ -207,6 +211,12 @@ class Patch(NamedTuple):
     def written(self) -> list[Entry]:
         """The files whose contents the patch carries."""
         return [entry for batch in self.batches for entry in batch]
+
+    def bare(self) -> bytes:
+        """Return the bare patch to the same bundle, see ``make_patch``: what this one writes, that one copies."""
+        copied = sorted((*self.copied, *self.written), key=lambda entry: entry.path)
+        text = "\n".join((*_head(self.digest), *_lines(self.removed, copied, [], self.touch)))
+        return _part(text.encode())
 
     def apply_to(self, old: Manifest) -> Manifest:
         """Return the resulting manifest; raise ``ValueError`` unless its digest is the expected one.

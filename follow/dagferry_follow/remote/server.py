@@ -24,6 +24,7 @@ from dagferry_follow.deploy_ref import DeployRef, read_deploy_ref
 from dagferry_follow.errors import AnswerInvalid, ServerRefused, ServerUnreachable
 from dagferry_follow.remote.connection import ConnectionOptions, Timeouts
 from dagferry_follow.remote.transport import MAX_SHOWN_CHARACTERS, Request, Transport, reason
+from dagferry_follow.witness import Stated, read_stated
 
 CONNECT_SECONDS = 10.0
 SILENCE_SECONDS = 20.0
@@ -43,7 +44,10 @@ WHOLE, PATCH = "whole", "patch"
 
 
 class Report(NamedTuple):
-    """What a sidecar reports to the server: its live version and the log it is of, and its current error, if any."""
+    """What a follower reports to the server: its live version and the log it is of, and its current error, if any.
+
+    The server counts it as a pod only if the connection names an instance.
+    """
 
     live: str
     error: DagferryError | None
@@ -128,6 +132,8 @@ class Server:
             **({protocol.ONCE: "1"} if once else {}),
         }
         self._access = access
+        self.stated: Stated | None = None
+        """What the last answer of ``current`` says of the entry of the deploy that was reported as live."""
 
     def close(self) -> None:
         """Close the connection, also under a thread that reads from it."""
@@ -139,6 +145,7 @@ class Server:
         """Return the newest deploy (sequence 0: none yet), or ``None`` if it is still the version ``seen``.
 
         The server waits up to ``wait`` seconds for another one. Without a ``report`` it does not count this sidecar.
+        Afterwards ``stated`` has what it says of the entry of the deploy that the report names.
         ``timeout`` is how many seconds the whole request may take, if that is less than the usual timeouts.
         """
         headers = self._report(report)
@@ -149,10 +156,14 @@ class Server:
         response = self._get(
             protocol.CURRENT_PATH, headers, wait + self._timeouts.answer, self._timeouts.connect, timeout
         )
+        said = response.headers.get(protocol.ENTRY)
         if response.status == http.client.NOT_MODIFIED:
             response.read()
+            self.stated = read_stated(said)
             return None
-        return read_deploy_ref(self._read_answer(response))
+        deploy = read_deploy_ref(self._read_answer(response))
+        self.stated = read_stated(said)
+        return deploy
 
     def download(self, version: str, have: str, *, retained: str = "", timeout: float = math.inf) -> Download:
         """Start the download of ``version``: a patch if the server has one from the version ``have``, else everything.

@@ -29,6 +29,7 @@ class Record(NamedTuple):
 
     ``serial`` counts the swaps on this volume, so that trees have an order whatever the clock does. ``size`` is what
     the tree takes on disk, in bytes; ``new_bytes`` is the part that it does not share with the previous tree.
+    ``entry_sha256`` is that of the deploy. Records of older releases do not have it, and older releases ignore it.
     """
 
     log_id: str
@@ -38,11 +39,12 @@ class Record(NamedTuple):
     serial: int
     size: int
     new_bytes: int
+    entry_sha256: str = ""
 
     @property
     def deploy(self) -> DeployRef:
         """The deploy that the tree belongs to."""
-        return DeployRef(*self[:4])
+        return DeployRef(*self[:4], self.entry_sha256)
 
 
 class OldTree(NamedTuple):
@@ -113,7 +115,8 @@ def write_record(folder: str, record: Record) -> None:
     """Write only the record, in place of one that cannot be read."""
     with contextlib.suppress(FileNotFoundError):
         os.unlink(f"{folder}/{RECORD}")
-    _write(f"{folder}/{RECORD}", json.dumps(record._asdict()).encode())
+    stored = {name: value for name, value in record._asdict().items() if name != "entry_sha256" or value}
+    _write(f"{folder}/{RECORD}", json.dumps(stored).encode())
 
 
 def _write(path: str, content: bytes) -> None:

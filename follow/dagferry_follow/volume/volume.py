@@ -187,7 +187,8 @@ class Volume:
         ending = self._ending()
         known = [tree.record.serial for tree in (self.live, ending, *self.old) if tree]
         size = sum(on_disk(entry.size) for entry in manifest.files.values())
-        record = Record(*deploy, 1 + max(known, default=0), size, staging.new_bytes)
+        serial = 1 + max(known, default=0)
+        record = Record(*deploy[:4], serial, size, staging.new_bytes, deploy.entry_sha256)
         record = write_records(self.root.folder_of(unique), record, manifest)
         now = clock()
         tree, fresh = staging.finalize(now)

@@ -23,11 +23,13 @@ def make_authenticator(settings: Settings) -> Authenticator:
     if settings.tokens_file:
         parse = partial(parse_tokens, with_users=proxy is not None)
         tokens = WatchedFile(settings.tokens_file, parse, guarded=True)
+    # The servers of one store share both, and each signs other texts with it.
+    web_key = settings.web_key_file or settings.peer_secret_file
     return Authenticator(
         tokens=tokens,
         trust=_trust(settings.issuers_file),
         proxy=proxy,
-        web_key=WatchedFile(settings.web_key_file, parse_key, guarded=True) if settings.web_key_file else None,
+        web_key=WatchedFile(web_key, parse_key, guarded=True) if web_key else None,
     )
 
 

@@ -29,9 +29,9 @@ from dagferry_server.deploys.bundles import open_bundle, put_bundle, tree_of
 from dagferry_server.deploys.contents import Content, Head
 from dagferry_server.deploys.deployment import Deployment
 from dagferry_server.deploys.deployments import Deployments
-from dagferry_server.deploys.entries import create_entry
+from dagferry_server.deploys.entries import Attempt, create_entry
 from dagferry_server.deploys.judge import Judge
-from dagferry_server.deploys.patches import Key, Patches, patch_between
+from dagferry_server.deploys.patches import NO_PATCH, Key, Patches, patch_between
 from dagferry_server.deploys.preconditions import (
     check_match,
     last_of,
@@ -71,6 +71,17 @@ class New(NamedTuple):
 
 _Patch = tuple[Key, bytes | None]
 """A patch; ``None`` if no patch is useful."""
+
+
+class _Elapsed:
+    """How long ago something was: by two clocks, because one stands still while the machine is suspended."""
+
+    def __init__(self) -> None:
+        self._started = time.monotonic(), time.time()
+
+    def seconds(self) -> float:
+        """Return the larger of the two."""
+        return max(time.monotonic() - self._started[0], time.time() - self._started[1])
 
 
 class Committed(NamedTuple):
@@ -116,6 +127,7 @@ class Committer:
             self._patches.keep(*patch)
         if deploy := committed.deploy:
             deployment.add(deploy)
+            self._deployments.changed(deployment.name, deploy.sequence)
             log.info(
                 "Deployed",
                 extra=fields(
@@ -143,8 +155,10 @@ class Committer:
 
         If the race for the sequence was lost, there is no result, and only the bundle was stored.
         """
+        attempt = Attempt()
         try:
-            await deployment.refresh_freeze()
+            if await deployment.refresh_records():
+                raise self._deployments.deleted_elsewhere(deployment.name)
             refuse_closed(deployment, new.request, new.now)
             await deployment.refresh()
             last, versions = last_of(deployment, new.request.under)
@@ -158,19 +172,24 @@ class Committer:
                 versions=versions,
                 own=own_newest(deployment, new.request.actor, new.now, new.request.under),
             )
-            return await asyncio.to_thread(self._write, deployment, head, content, new)
-        except StoreError:
+            committed, patch = await asyncio.to_thread(self._write, deployment, head, content, new, attempt)
+        except StoreError as error:
             # Only the store knows whether the entry exists. Until it answers, the deploy in memory is not reported as
             # current.
+            if attempt.began:
+                deployment.doubt(error)
             with contextlib.suppress(StoreError):
                 await deployment.refresh()
             self._deployments.retry(deployment)
             raise
+        if committed and committed.unchanged and not new.request.dry_run:
+            deployment.note_lost_bundle("")  # it was stored anew
+        return committed, patch
 
     # --- in a thread -------------------------------------------------------------------------------------------------
 
     def _write(
-        self, deployment: Deployment, head: Head, content: Content, new: New
+        self, deployment: Deployment, head: Head, content: Content, new: New, attempt: Attempt
     ) -> tuple[Committed | None, _Patch | None]:
         """Judge the content, then store bundle, details and entry, in this order.
 
@@ -178,7 +197,7 @@ class Committer:
         in between, because a commit holds ``store.committing``. On a store that cannot prevent deletions, each attempt
         checks again that the bundle exists.
         """
-        request, started = new.request, time.monotonic()
+        request, started = new.request, _Elapsed()
         with self._store.committing(head.deployment), ExitStack() as stack:
             old = self._open_current(stack, head, content.known)
             head = head._replace(bundle=old)
@@ -204,11 +223,13 @@ class Committer:
                 # It was there a moment ago. The next attempt looks for it again.
                 log_failure("A bundle was deleted before it had a deploy", error, deployment=head.deployment)
                 return None, None
+            if patch:
+                self._share(patch)
             stack.close()  # the old bundle's memory and file, before the entry is written
-            if time.monotonic() - started > MAX_COMMIT_SECONDS:
+            if started.seconds() > MAX_COMMIT_SECONDS:
                 raise StoreAway(f"The commit took longer than {MAX_COMMIT_SECONDS:.0f} s; its bundle may be deleted.")
             flags = [*request.flags, *([REPEATED] if repeated else [])]
-            deploy = self._append(head, committed, flags, new)
+            deploy = self._append(head, committed, flags, new, attempt)
             return (committed._replace(deploy=deploy), patch) if deploy else (None, None)
 
     def _unchanged(self, head: Head, current: Deploy, content: Content, request: DeployRequest) -> Committed:
@@ -286,7 +307,15 @@ class Committer:
                 # A request for the patch later may succeed, unless the bundle is damaged.
                 return (key, None) if isinstance(error, StoreDamaged) else None
 
-    def _append(self, head: Head, committed: Committed, flags: list[str], new: New) -> Deploy | None:
+    def _share(self, patch: _Patch) -> None:
+        """Store the patch for other servers, before they learn that there is a new deploy; it is not essential."""
+        key, data = patch
+        try:
+            self._store.put_patch(key.deployment, key.old, key.new, data or NO_PATCH)
+        except StoreError as error:
+            log_failure("A patch could not be stored for other servers", error, deployment=key.deployment)
+
+    def _append(self, head: Head, committed: Committed, flags: list[str], new: New, attempt: Attempt) -> Deploy | None:
         """Add the entry that names a stored bundle, and return it; ``None`` if another one has its sequence.
 
         This part of a commit is the same for every kind of deploy.
@@ -313,4 +342,4 @@ class Committer:
             )
         except OverflowError as error:
             raise StoreDamaged(f"The deploy log of {head.deployment} is full: {error}.") from error
-        return deploy if create_entry(self._store, head.deployment, deploy, details) else None
+        return deploy if create_entry(self._store, head.deployment, deploy, details, attempt) else None

@@ -1,5 +1,8 @@
 """Which deployments were created or deleted by requests, as the store has it: how many there may be, and who did it."""
 
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+
 from dagferry_runtime.logs import log_failure
 from dagferry_server.deploys.freeze import write_freeze
 from dagferry_server.deploys.lifecycle import (
@@ -17,6 +20,8 @@ MAX_CREATED_DEPLOYMENTS = 500
 """How many deployments that were created by requests exist at the same time."""
 MAX_DELETED_DEPLOYMENTS = 10_000
 """How many names of deleted ones are remembered, with their logs."""
+READERS = 16
+"""How many lifecycles of a shared store are read at the same time."""
 
 
 class CreatedDeployments:
@@ -41,6 +46,11 @@ class CreatedDeployments:
                 "Use the name of a deleted deployment again.",
             )
 
+    def knows(self, name: str, lifecycle: Lifecycle) -> bool:
+        """Return whether this change is known, or need not be: the configuration alone decides."""
+        known = self.living.get(name) or self.deleted.get(name)
+        return lifecycle == known or (known is None and lifecycle.change == CONFIGURED)
+
     def note(self, name: str, lifecycle: Lifecycle) -> None:
         """Remember a change that is in the store."""
         self.living.pop(name, None)
@@ -56,20 +66,30 @@ class CreatedDeployments:
 
     def stored(self) -> dict[str, Lifecycle]:
         """Return the last change of every deployment that has one. One that is damaged is logged and skipped."""
-        found = {}
-        for name in self._store.deployments():
-            try:
-                lifecycle = read_lifecycle(self._store, name)
-            except StoreDamaged as error:
-                # Neither served nor emptied: nobody knows whether it was deleted. To create it makes it known again.
-                log_failure("The lifecycle of a deployment cannot be read", error, deployment=name)
-                continue
-            if lifecycle:
-                found[name] = lifecycle
-        return found
+        names = self._store.deployments()
+        if not self._store.shared:
+            return self._of(names, map(self.stored_of, names))
+        with ThreadPoolExecutor(READERS, "lifecycle") as readers:
+            return self._of(names, readers.map(self.stored_of, names))
 
-    def create(self, name: str, actor: str, now: float) -> Lifecycle:
-        """Write that a deployment, which was prepared, exists; if it was deleted, nothing in its log is current."""
+    @staticmethod
+    def _of(names: Iterable[str], found: Iterable[Lifecycle | None]) -> dict[str, Lifecycle]:
+        return {name: lifecycle for name, lifecycle in zip(names, found, strict=True) if lifecycle}
+
+    def stored_of(self, name: str) -> Lifecycle | None:
+        """Return the last change of a deployment; ``None`` if it has none, or if that is damaged, which is logged."""
+        try:
+            return read_lifecycle(self._store, name)
+        except StoreDamaged as error:
+            # Neither served nor emptied: nobody knows whether it was deleted. To create it makes it known again.
+            log_failure("The lifecycle of a deployment cannot be read", error, deployment=name)
+            return None
+
+    def create(self, name: str, actor: str, now: float) -> tuple[Lifecycle, bool]:
+        """Write that a deployment, which was prepared, exists; if it was deleted, nothing in its log is current.
+
+        Return the lifecycle, and whether this wrote it: another server may create the deployment at the same time.
+        """
         return self._write_existing(name, CREATED, actor, now)
 
     def delete(self, name: str, actor: str, now: float) -> Lifecycle:
@@ -87,15 +107,24 @@ class CreatedDeployments:
         if before and before.change == DELETED:
             self._write_existing(name, CONFIGURED, before.actor, before.time)
 
-    def _write_existing(self, name: str, change: str, actor: str, now: float) -> Lifecycle:
-        try:
-            before = read_lifecycle(self._store, name)
-        except StoreDamaged:
-            before = Lifecycle(DELETED, "", 0)
+    def _write_existing(self, name: str, change: str, actor: str, now: float) -> tuple[Lifecycle, bool]:
+        before = self._before(name)
         floor = before.floor if before else 0
         if before and before.change == DELETED:
             floor = max(self._store.sequences(name), default=0)
+            # What another server has created since has deploys that must not become history.
+            again = self._before(name)
+            if again and again.change != DELETED:
+                return again, False
             write_freeze(self._store, name, None)
+        elif before and before.change == change:
+            return before, False
         existing = Lifecycle(change, actor, int(now), floor)
         write_lifecycle(self._store, name, existing)
-        return existing
+        return existing, True
+
+    def _before(self, name: str) -> Lifecycle | None:
+        try:
+            return read_lifecycle(self._store, name)
+        except StoreDamaged:
+            return Lifecycle(DELETED, "", 0)

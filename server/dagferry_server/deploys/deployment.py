@@ -6,10 +6,15 @@ Memory changes on the event loop only, in one step, and only after the store has
 What was read stays in memory when the storage fails: a failed read is transient, not damage. But while there may be a
 newer deploy than the newest known one, no client gets this one as current; the same holds if the newest entry
 is damaged. See docs/adr/0006.
+
+Where several servers share the store, there may always be a newer deploy for a moment. There, a failed read changes
+nothing, unless it is known that an entry exists, or may exist, that this server does not have. See docs/adr/0042.
 """
 
 import asyncio
-from collections.abc import Iterable, Iterator, Sequence
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple, NoReturn, TypeAlias
 
 from dagferry_core.deploy_details import DeployDetails, decode_details
@@ -18,10 +23,11 @@ from dagferry_core.errors import FormatError
 from dagferry_core.names import version_sequence
 from dagferry_core.protocol import NOTHING_TAG
 from dagferry_core.tokens import format_time
-from dagferry_runtime.logs import log_failure
+from dagferry_runtime.logs import fields, log_failure
 from dagferry_server.deploys.deployments_file import DeploymentSettings
 from dagferry_server.deploys.freeze import Freeze, read_freeze, write_freeze
-from dagferry_server.deploys.lifecycle import read_lifecycle
+from dagferry_server.deploys.lifecycle import DELETED, Lifecycle, read_lifecycle
+from dagferry_server.deploys.records import Records, changed_records
 from dagferry_server.errors import (
     BundleGone,
     DeploymentDisabled,
@@ -43,6 +49,8 @@ MEMORY_DEPLOYS = 10_000
 
 Fault: TypeAlias = StoreError
 
+log = logging.getLogger(__name__)
+
 
 class _Read(NamedTuple):
     """The result of reading an entry: the deploy, or the error."""
@@ -63,13 +71,20 @@ class _Read(NamedTuple):
             log_failure(message, self.error, deployment=deployment, sequence=self.sequence)
 
 
+class Head(NamedTuple):
+    """An entry of a log, by its sequence and the hash of its bytes, in hex; sequence 0: there is none."""
+
+    sequence: int
+    sha256: str
+
+
 class Log(NamedTuple):
     """A deploy log as it was read: its id, the highest sequence, and the newest entries that can be read.
 
     ``unreadable`` are the sequences of the newest entries that cannot be read. ``away`` has the error of those that the
-    storage did not return: they may be intact, and may be read later. ``head_sha256`` is the hash
-    of the newest entry, in hex; empty if there is none, or its bytes are not known. Entries up to the sequence
-    ``floor`` are history, and none of them is the current deploy: see ``Lifecycle``.
+    storage did not return: they may be intact, and may be read later. ``sha256`` has the hashes, in hex, of the newest
+    entries whose bytes are known. Entries up to the sequence ``floor`` are history, and none of them is the current
+    deploy: see ``Lifecycle``.
     """
 
     log_id: str
@@ -77,11 +92,14 @@ class Log(NamedTuple):
     recent: dict[int, Deploy]
     unreadable: set[int]
     away: dict[int, StoreAway]
-    head_sha256: str
+    sha256: dict[int, str]
     floor: int = 0
     freeze: Freeze | None = None
     is_new: bool = False
     """Whether this process has just created it."""
+    lifecycle: Lifecycle | None = None
+    tag: str | None = None
+    """What the store's ``state_tag`` was before the rest was read; ``None`` if only this server uses the store."""
 
 
 def read_log(store: Store, deployment: str, *, is_new: bool = False) -> Log:
@@ -89,6 +107,8 @@ def read_log(store: Store, deployment: str, *, is_new: bool = False) -> Log:
 
     What is damaged is logged and skipped.
     """
+    tag = store.state_tag() if store.shared else None
+    lifecycle = _read_lifecycle(store, deployment)
     sequences = store.sequences(deployment)
     read = _read_all(store, deployment, sequences[-MEMORY_DEPLOYS:])
     for each in read:
@@ -99,20 +119,21 @@ def read_log(store: Store, deployment: str, *, is_new: bool = False) -> Log:
         recent={each.sequence: each.deploy for each in read if each.deploy},
         unreadable={each.sequence for each in read if each.error},
         away={each.sequence: each.error for each in read if isinstance(each.error, StoreAway)},
-        head_sha256=read[-1].sha256 if read else "",
-        floor=_read_floor(store, deployment),
+        sha256={each.sequence: each.sha256 for each in read if each.sha256},
+        floor=lifecycle.floor if lifecycle else 0,
         freeze=_read_freeze(store, deployment),
         is_new=is_new,
+        lifecycle=lifecycle,
+        tag=tag,
     )
 
 
-def _read_floor(store: Store, deployment: str) -> int:
+def _read_lifecycle(store: Store, deployment: str) -> Lifecycle | None:
     try:
-        lifecycle = read_lifecycle(store, deployment)
+        return read_lifecycle(store, deployment)
     except StoreDamaged as error:
         log_failure("The lifecycle of a deployment cannot be read", error, deployment=deployment)
-        return 0
-    return lifecycle.floor if lifecycle else 0
+        return None
 
 
 def _read_freeze(store: Store, deployment: str) -> Freeze | None:
@@ -166,7 +187,8 @@ class Deployment:
 
     ``current`` is the newest deploy that can be read. While there is a ``fault``, there is a newer entry: it is damaged
     or, if there is an ``away`` too, cannot be read now. Until the deployment is ``loaded``, not even the log's id is
-    known. ``freeze`` is what the store said last; it may have ended.
+    known. ``freeze`` is what the store said last; it may have ended. ``lost_bundle`` says so if the store
+    lost the bundle of the current deploy. ``look`` looks for deploys of other servers; it raises ``StoreError``.
     """
 
     def __init__(self, name: str, store: Store, settings: DeploymentSettings, loaded: Log | Fault) -> None:
@@ -176,6 +198,8 @@ class Deployment:
         self.waiters = Waiters()
         self.tag = ""
         self.fleet = Fleet(name, self._facts)
+        self.look: Callable[[], Awaitable[None]] | None = None
+        self.lost_bundle = ""
         self._store = store
         self._unlisted: Fault | None
         self.load_or_fail(loaded)
@@ -191,7 +215,7 @@ class Deployment:
             self.load(loaded)
         else:
             self.loaded = False
-            self._set_log(Log("", 0, {}, set(), {}, ""))
+            self._set_log(Log("", 0, {}, set(), {}, {}))
             self._unlisted = loaded
 
     def load(self, loaded: Log) -> None:
@@ -203,8 +227,9 @@ class Deployment:
             self.fleet.first_of_all()
 
     def _set_log(self, loaded: Log) -> None:
-        self.log_id, self.highest, self.recent, self.unreadable, self._away, self.head_sha256 = loaded[:6]
+        self.log_id, self.highest, self.recent, self.unreadable, self._away, self._sha256 = loaded[:6]
         self._floor, self.freeze = loaded.floor, loaded.freeze
+        self._lifecycle, self.state_tag = loaded.lifecycle, loaded.tag
         self._unlisted = None  # the reason why newer entries cannot be read
         self._show()
 
@@ -213,6 +238,7 @@ class Deployment:
         self.current = newest if newest and newest.sequence > self._floor else None
         self.tag = self.current.version if self.current else NOTHING_TAG
         if self.tag != before:
+            self.lost_bundle = ""
             self.waiters.notify_all()
             self.fleet.deployed(self.current.sequence if self.current else 0)
 
@@ -235,13 +261,20 @@ class Deployment:
                 self.unreadable.add(sequence)
                 if isinstance(each.error, StoreAway):
                     self._away[sequence] = each.error
-            if sequence >= self.highest:
-                self.highest, self.head_sha256 = sequence, each.sha256
+            self._sha256[sequence] = each.sha256
+            self.highest = max(sequence, self.highest)
         while len(self.recent) > MEMORY_DEPLOYS:
-            del self.recent[next(iter(self.recent))]
+            oldest = next(iter(self.recent))
+            del self.recent[oldest]
+            self._sha256.pop(oldest, None)
         self._show()
 
     # --- what cannot be read -----------------------------------------------------------------------------------------
+
+    @property
+    def floor(self) -> int:
+        """The sequence up to which deploys are history."""
+        return self._floor
 
     @property
     def away(self) -> Fault | None:
@@ -269,24 +302,57 @@ class Deployment:
         if self.fault:
             self.refuse(self.fault)
 
-    async def refresh(self) -> None:
+    async def refresh(self, beyond: Iterable[int] = ()) -> None:
         """Read from the store what is new or could not be read before, and notify waiting requests; under the lock.
 
-        Raises ``StoreError`` if it cannot be read; then nothing changes.
+        ``beyond`` are sequences of entries that exist beyond a gap. Raises ``StoreError`` if it cannot be read; then
+        nothing that is known changes.
         """
         if not self.loaded:
             self.check_newest()
-        again = {*self._away, *({self.highest} & self.unreadable)}
+        again = {*self._away, *({self.highest} & self.unreadable), *beyond}
         try:
             read = await asyncio.to_thread(_look, self._store, self.name, self.highest, again)
         except StoreError as error:
-            self._unlisted = error
-            self.fleet.mark()
+            if not self._store.shared:
+                self.doubt(error)
             raise
         self._unlisted = None
         self._keep(read)
         if self.away:
             self.refuse(self.away)
+
+    def doubt(self, error: Fault) -> None:
+        """Note that there may be a newer entry, which cannot be read now because of ``error``."""
+        self._unlisted = error
+        self.fleet.mark()
+
+    def note_newer(self, log_id: str, after: int, newer: Sequence[bytes]) -> None:
+        """Add the entries that the store has after the sequence ``after``; without the lock, in one step.
+
+        ``log_id`` was that of the log before they were read: those of another log are ignored.
+        """
+        if self.loaded and self.log_id == log_id:
+            found = [_decoded(sequence, data) for sequence, data in enumerate(newer, after + 1)]
+            self._keep([each for each in found if each.sequence > self.highest])
+
+    def note_lost_bundle(self, message: str) -> None:
+        """Note that the store has lost the bundle of the current deploy, or has it again if ``message`` is empty."""
+        if message != self.lost_bundle:
+            self.lost_bundle = message
+            self.fleet.mark()
+
+    async def catch_up(self, sequence: int) -> None:
+        """Look in the store, if other servers use it, for a deploy that somebody knows to exist.
+
+        Raises ``StoreError`` if that cannot be done now: then it is not known which deploy is the newest.
+        """
+        if sequence > self.highest and self.look and self.loaded:
+            try:
+                await self.look()
+            except StoreError as error:
+                if sequence > self.highest:
+                    self.refuse(error)
 
     def _facts(self) -> Facts:
         # While there may be a newer deploy, no pod is known to have it.
@@ -298,10 +364,42 @@ class Deployment:
             sequence=current.sequence if current else 0,
             head=self.highest,
             version_of=self._version_of,
+            shared=self._store.shared,
             fault=self.fault.message if self.fault else "",
+            lost_bundle=self.lost_bundle,
             expected=self.settings.expected,
             converge_seconds=self.settings.converge_seconds,
         )
+
+    @property
+    def head_sha256(self) -> str:
+        """The hash of the newest entry, in hex; empty if there is none, or its bytes are not known."""
+        return self._sha256.get(self.highest, "")
+
+    def sha256_of(self, deploy: Deploy) -> str:
+        """Return the hash of the entry of a deploy in memory, in hex; empty if it is not known."""
+        return self._sha256.get(deploy.sequence, "")
+
+    async def entry_at(self, sequence: int) -> Head | None:
+        """Return the entry number ``sequence``, or the newest one if the log ends before it.
+
+        ``None`` if it cannot be read: what is damaged is not taken for what somebody wrote. Only an entry that is older
+        than memory is read from the store.
+        """
+        sequence = min(sequence, self.highest)
+        if sequence == 0:
+            return Head(0, "")
+        sha256 = self._sha256.get(sequence, "") if sequence in self.recent else ""
+        if not sha256 and sequence < next(iter(self.recent), 0):
+            with contextlib.suppress(StoreError):
+                [read] = await asyncio.to_thread(_read_all, self._store, self.name, [sequence])
+                sha256 = read.sha256 if read.deploy else ""
+        return Head(sequence, sha256) if sha256 else None
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether other servers may have newer deploys in the store."""
+        return self._store.shared
 
     def _version_of(self, sequence: int) -> str | None:
         deploy = self.recent.get(sequence)
@@ -338,6 +436,43 @@ class Deployment:
         if self.freeze != before:
             self.fleet.mark()
 
+    async def refresh_records(self) -> bool:
+        """Read from the store what another server may have changed beside entries and bundles; under the lock.
+
+        Return whether the deployment is deleted. Raises ``StoreError`` if it cannot be read: then nothing may be
+        deployed.
+        """
+        if not self._store.shared:
+            await self.refresh_freeze()
+            return False
+        found = await asyncio.to_thread(changed_records, self._store, self.name, self.state_tag)
+        if found and not self.note_records(found):
+            await self.reload()
+        return self._lifecycle is not None and self._lifecycle.change == DELETED
+
+    def note_records(self, records: Records) -> bool:
+        """Replace the records by those of the store. ``False``: the log has another id, and has to be read anew."""
+        if records.log_id != self.log_id:
+            return False
+        changed = (records.freeze, records.lifecycle) != (self.freeze, self._lifecycle)
+        self.freeze, self.state_tag = records.freeze, records.tag
+        self._lifecycle = records.lifecycle or self._lifecycle
+        if records.lifecycle and records.lifecycle.floor > self._floor:
+            self._floor = records.lifecycle.floor
+            self._show()
+        if changed:
+            self.fleet.mark()
+        return True
+
+    async def reload(self) -> None:
+        """Read the log anew, which has another id now, and notify waiting requests; under the lock.
+
+        Raises ``StoreError`` if it cannot be read; then nothing changes.
+        """
+        self.load(await asyncio.to_thread(read_log, self._store, self.name))
+        log.warning("The deploy log has another id, and was read again", extra=fields(deployment=self.name))
+        self.waiters.notify_all()  # the version may be the same
+
     async def recheck_freeze(self, now: float) -> None:
         """Read the freeze again if there is one at ``now``: another server may have lifted it."""
         if self.freeze_at(now):
@@ -353,7 +488,7 @@ class Deployment:
 
     def forget_history(self) -> None:
         """Drop the log from memory, except the current deploy; it is loaded again before the deployment is used."""
-        self.recent = {}
+        self.recent, self._sha256 = {}, {self.highest: self.head_sha256}
 
     def current_deploy(self) -> Deploy:
         """Return the newest deploy; ``NothingDeployed`` if there is none, ``StoreError`` if that is not known."""
@@ -375,6 +510,7 @@ class Deployment:
             sequence = version_sequence(version)
         except ValueError as error:
             raise RequestError(f"{error}.") from error
+        await self.catch_up(sequence)
         if self.away and sequence > self.highest:
             self.refuse(self.away)
         deploy = await self._read(sequence) if 1 <= sequence <= self.highest else None

@@ -4,6 +4,9 @@ No deployment can slow down the patches of another. They are made in threads of 
 deployment, and the deployments take turns. A request that would wait too long gets the whole bundle instead. If the
 cache is full, the deployment that takes most of it loses its oldest patches first; patches that were requested go
 before those that the server made because every sidecar is about to request them.
+
+Where several servers share the store, the one that commits stores its patch there, before the entry. The others read it
+when sidecars request it, instead of two bundles.
 """
 
 import asyncio
@@ -11,16 +14,17 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import NamedTuple
 
-from dagferry_core.bundle.patch import MAX_PATCH_BYTES, make_patch, worth_a_patch
+from dagferry_core.bundle.patch import MAX_PATCH_BYTES, Patch, make_patch, worth_a_patch
 from dagferry_core.bundle.reader import BundleFile
+from dagferry_core.errors import FormatError
 from dagferry_core.limits import MIB
 from dagferry_core.source.graph import touched
 from dagferry_core.source.scan import ANYTHING
 from dagferry_runtime.logs import log_failure
 from dagferry_server.deploys.bundles import open_bundle
-from dagferry_server.errors import BundleGone, StoreAway, StoreDamaged
+from dagferry_server.errors import BundleGone, StoreAway, StoreDamaged, StoreError
 from dagferry_server.memory import Turn, TurnTaken
-from dagferry_server.store.base import Store
+from dagferry_server.store.base import Store, decoding
 
 MAX_KEPT_BYTES = 16 * MIB
 """The size of the cache."""
@@ -35,6 +39,10 @@ LATE_SECONDS = 5
 
 TURN_SECONDS = 60
 """How long a patch of a large bundle waits for its turn to be made (see ``dagferry_server.memory``)."""
+
+
+NO_PATCH = b""
+"""What is stored for other servers in place of a patch that is of no use."""
 
 
 class Key(NamedTuple):
@@ -197,6 +205,9 @@ class Patches:
             self._start()
 
     def _make_now(self, key: Key) -> bytes | None:
+        stored = self._stored(key)
+        if stored is not None:
+            return stored or None
         try:
             with Turn() as turn:
                 when_large = partial(turn.take, TURN_SECONDS)
@@ -213,4 +224,23 @@ class Patches:
             log_failure("A patch could not be made; the whole bundle is sent", error, **key._asdict())
             if isinstance(error, StoreAway):  # the next request for it may succeed
                 raise _NotNow from error
+            return None
+
+    def _stored(self, key: Key) -> bytes | None:
+        """Return what the server that committed has stored; ``None`` if nothing, ``NO_PATCH`` if none is of use.
+
+        A stored patch may be lost or damaged; the server can make it itself.
+        """
+        try:
+            stored = self._store.read_patch(key.deployment, key.old, key.new)
+            if stored is None or stored == NO_PATCH:
+                # Where a patch is too large, a bare one may be of use.
+                return None if key.bare else stored
+            with decoding("A stored patch"):
+                patch = Patch.parse(stored)
+                if patch.digest != key.new:
+                    raise FormatError(f"it leads to {patch.digest}")
+            return patch.bare() if key.bare else stored
+        except StoreError as error:
+            log_failure("A stored patch cannot be read", error, **key._asdict())
             return None

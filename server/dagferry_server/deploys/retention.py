@@ -4,12 +4,18 @@ One pass looks at all deployments, in a thread that yields the interpreter to th
 share the next one. A pass works on copies of the logs. Before a bundle is deleted, the entries that are newer than the
 copy are read under the deployment's lock, and under the lock that commits of other servers hold: a commit that names an
 old bundle again comes before or after, never in between. A bundle that is open can be read to its end.
+
+On a store that several servers share there is no such lock. A pass marks, and deletes what an earlier pass of any
+server marked: ``Store.may_delete`` decides, and only then are the newer entries read. So a pass may be paused anywhere,
+for any time. Because a pass reads lists of the whole store, and one after a deploy could delete nothing yet, a timer
+starts them: see docs/adr/0043.
 """
 
 import asyncio
 import logging
+import random
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import NamedTuple
 
 from dagferry_core.deploylog import Deploy, Stored, decode, kept_bundles
@@ -26,6 +32,9 @@ from dagferry_server.store.base import Store, decoding
 
 BATCH_BUNDLES = 100
 """How many bundles are deleted at a time, while commits wait."""
+PASS_SECONDS = 1800.0
+PASS_JITTER = 0.2
+"""How often there is a pass over a shared store, and by which part of that it is earlier or later, by chance."""
 
 log = logging.getLogger(__name__)
 
@@ -73,10 +82,19 @@ class RetentionRunner:
         self._max_store_bytes = max_store_bytes
         self._clock = clock
         self._runs = Coalescer()
+        self._requested = False
 
     def request(self) -> None:
-        """Start a run soon, in the background."""
-        self._background.spawn(self.run())
+        """Start a run soon, in the background; on a shared store, only the first time: the timer starts the others."""
+        if not (self._store.shared and self._requested):
+            self._background.spawn(self.run())
+        self._requested = True
+
+    async def run_regularly(self) -> None:
+        """Start a run on a shared store every ``PASS_SECONDS``, until cancelled; on any other store, return."""
+        while self._store.shared:
+            await asyncio.sleep(PASS_SECONDS * random.uniform(1 - PASS_JITTER, 1 + PASS_JITTER))  # noqa: S311
+            await asyncio.wait({self._background.spawn(self.run())})  # one that fails is logged, and not the last
 
     async def run(self) -> None:
         """Delete what is not kept, in every deployment; a failure is logged, and the next run tries again."""
@@ -86,8 +104,8 @@ class RetentionRunner:
         seen: dict[str, _Seen] = {}
         stored: dict[str, Stored] = {}
         for name, deployment in list(self._deployments.items()):
-            if deployment.away:
-                continue  # an entry that cannot be read now may name any of the bundles
+            if not await self._is_known(deployment):
+                continue
             # One copy at a time: a long log takes a millisecond of the event loop.
             one = _Seen(deployment, deployment.highest, list(deployment.recent.values()), bool(deployment.unreadable))
             try:
@@ -116,6 +134,21 @@ class RetentionRunner:
 
         await self._empty_deleted()
 
+    async def _is_known(self, deployment: Deployment) -> bool:
+        """Return whether all entries can be read: one that cannot be read now may name any of the bundles.
+
+        On a shared store, look for those of other servers first. A bundle that only they name would be marked, and
+        stored once more by the next commit that needs it.
+        """
+        if self._store.shared and not deployment.away:
+            try:
+                async with deployment.lock:
+                    await deployment.refresh()
+            except StoreError as error:
+                _log_failure(error, deployment)
+                return False
+        return deployment.away is None
+
     async def _empty_deleted(self) -> None:
         for name in sorted(self._deleted):
             if self._background.stopping:
@@ -141,7 +174,8 @@ class RetentionRunner:
                 if (start and self._background.stopping) or self._deployments.get(deployment.name) is not deployment:
                     break
                 batch = set(digests[start : start + BATCH_BUNDLES])
-                async with deployment.lock:
+                # On a shared store the marks protect commits, and this server's would wait for a hundred requests.
+                async with nullcontext() if self._store.shared else deployment.lock:
                     deleted |= await asyncio.to_thread(_delete_batch, self._store, seen, batch)
         except StoreError as error:
             _log_failure(error, deployment)
@@ -190,11 +224,13 @@ def _delete_all(store: Store, name: str) -> int | None:
     with store.deleting(name) as alone:
         if not alone:
             return None
-        lifecycle = read_lifecycle(store, name)
-        if lifecycle is None or lifecycle.change != DELETED:
+        if not _is_deleted(store, name):
             return 0
         digests = store.bundles(name)
         allowed = store.may_delete(name, digests)
+        # Again, for a shared store: commits since then rely on nothing that is marked, and those before have ended.
+        if store.shared and not _is_deleted(store, name):
+            return 0
         for digest in paced(allowed):
             store.delete_bundle(name, digest)
         if len(allowed) < len(digests):
@@ -204,6 +240,11 @@ def _delete_all(store: Store, name: str) -> int | None:
                 if nonce := decode(store.read_entry(name, sequence), sequence).nonce:
                     store.delete_details(name, sequence, nonce)
         return len(digests)
+
+
+def _is_deleted(store: Store, name: str) -> bool:
+    lifecycle = read_lifecycle(store, name)
+    return lifecycle is not None and lifecycle.change == DELETED
 
 
 def _log_failure(error: StoreError, deployment: Deployment) -> None:

@@ -11,11 +11,12 @@ from typing import NamedTuple, ParamSpec, TypeVar
 
 from dagferry_core.bundle.reader import BundleFile, Index, Read, decompressed, read_tar
 from dagferry_core.deploy_details import decode_details
-from dagferry_core.deploylog import Deploy, decode, entry_sha256
+from dagferry_core.deploylog import Deploy, Known, decode, entry_sha256
 from dagferry_core.errors import FormatError
 from dagferry_core.names import make_version
+from dagferry_server.deploys.entries import stored_entries
 from dagferry_server.deploys.lifecycle import DELETED, read_lifecycle
-from dagferry_server.errors import BundleGone, StoreAway, StoreDamaged
+from dagferry_server.errors import BundleGone, StoreAway, StoreDamaged, StoreError
 from dagferry_server.store.base import BundleSource, Store
 
 SECOND_LOOK_SECONDS = 0.5
@@ -43,10 +44,14 @@ class Verified(NamedTuple):
 
 
 class Verification:
-    """The verification of one deployment. ``problems`` yields what it finds; afterwards ``result`` is complete."""
+    """The verification of one deployment. ``problems`` yields what it finds; afterwards ``result`` is complete.
 
-    def __init__(self, store: Store, deployment: str) -> None:
+    ``known`` is an entry that the log had, if one is known: the only way to notice that the end is not what it was.
+    """
+
+    def __init__(self, store: Store, deployment: str, known: Known | None = None) -> None:
         self._store = store
+        self._known = known
         self._deployment = deployment
         self._named: dict[str, list[int]] = {}
         self._newest: Deploy | None = None
@@ -71,15 +76,17 @@ class Verification:
                 yield Problem(f"entries {before + 1} to {after - 1} are missing", passes=False)
 
     def _entries(self, sequences: Sequence[int]) -> Iterator[Problem]:
-        before, before_sha256, moment, chained = 0, "", 0, 0
-        for sequence in sequences:
+        before, before_sha256, moment, chained, of_known = 0, "", 0, 0, ""
+        for sequence, stored in stored_entries(self._store, self._deployment, sequences):
             what = f"entry {sequence}"
-            data, problem = _tried(what, self._store.read_entry, self._deployment, sequence)
+            data, problem = _tried(what, _returned, stored)
             if data is None:
                 yield from _found(problem)
                 continue
             expected = before_sha256 if sequence == before + 1 else None
             before, before_sha256 = sequence, entry_sha256(data)
+            if self._known and sequence == self._known.sequence:
+                of_known = before_sha256
             deploy, problem = _tried(what, decode, data, sequence)
             if deploy is None:
                 yield from _found(problem)
@@ -94,6 +101,8 @@ class Verification:
             moment = max(moment, deploy.time)
             if deploy.details:
                 yield from _found(_tried(f"{what}, its details", self._check_details, deploy)[1])
+        if self._known and (text := self._known.problem(sequences[-1] if sequences else 0, of_known)):
+            yield Problem(text, passes=False)
         self.result = self.result._replace(entries=len(sequences), chained=chained)
 
     def _check_details(self, deploy: Deploy) -> None:
@@ -160,16 +169,21 @@ class Verification:
 
     def _check_once(self, digest: str) -> None:
         with self._store.open_bundle(self._deployment, digest) as source:
-            BundleFile(source.read, Index.decode(source.encoded_index)).verify()
-            manifest, files = read_tar(decompressed(_from_start(source)))
-            if manifest.digest != digest:
-                raise StoreDamaged(f"Its manifest is that of {manifest.digest}.")
-            for entry, pieces in files:
-                content = hashlib.sha256()
-                for piece in pieces:
-                    content.update(piece)
-                if content.hexdigest() != entry.sha256:
-                    raise StoreDamaged(f"The content of {entry.path!r} is not what the manifest says.")
+            check_bundle(source, digest)
+
+
+def check_bundle(source: BundleSource, digest: str) -> None:
+    """Read all of a bundle; raise ``StoreDamaged`` or ``FormatError`` unless it is intact, and that of ``digest``."""
+    BundleFile(source.read, Index.decode(source.encoded_index)).verify()
+    manifest, files = read_tar(decompressed(_from_start(source)))
+    if manifest.digest != digest:
+        raise StoreDamaged(f"Its manifest is that of {manifest.digest}.")
+    for entry, pieces in files:
+        content = hashlib.sha256()
+        for piece in pieces:
+            content.update(piece)
+        if content.hexdigest() != entry.sha256:
+            raise StoreDamaged(f"The content of {entry.path!r} is not what the manifest says.")
 
 
 def _from_start(source: BundleSource) -> Read:
@@ -183,6 +197,12 @@ def _from_start(source: BundleSource) -> Read:
         return piece
 
     return read
+
+
+def _returned(stored: bytes | StoreError) -> bytes:
+    if isinstance(stored, StoreError):
+        raise stored
+    return stored
 
 
 def _tried(

@@ -14,7 +14,8 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 from dagferry_runtime.logs import fields
-from dagferry_server.fleet.sidecars import LOST_AFTER_SECONDS, Offer, Report, Sidecar, Sidecars
+from dagferry_server.fleet.merge import ALONE, Others, merged
+from dagferry_server.fleet.sidecars import LOST_AFTER_SECONDS, Offer, Report, Sidecar, Sidecars, next_revision
 from dagferry_server.fleet.status import Facts, State, Status, judge
 from dagferry_server.fleet.waiters import Waiters
 
@@ -29,6 +30,10 @@ MAX_BECAME = 1000
 """How many deploys are remembered with the time at which they became current."""
 
 log = logging.getLogger(__name__)
+
+
+def _nothing() -> None:
+    pass
 
 
 class Change(NamedTuple):
@@ -59,6 +64,7 @@ class Visit:
         """Note that the answer to the sender names this version as the current one."""
         if self._sidecar:
             self._sidecar.offered = offer
+            self._sidecar.revision = next_revision()
 
 
 class Fleet:
@@ -72,7 +78,13 @@ class Fleet:
     ) -> None:
         self.clock = clock
         self.waiters = Waiters(MAX_STATUS_WAITERS)
-        self.sidecars = Sidecars(deployment, self._note)
+        self.sidecars = Sidecars(deployment, self._note_own)
+        self.others: Callable[[], Others] = lambda: ALONE
+        """Returns what the other servers know of this fleet."""
+        self.on_own_change: Callable[[], None] = _nothing
+        """Called when there is something new that only this server knows yet."""
+        self.generation = next_revision()
+        """Becomes another number when what was known is no longer true."""
         self.became: list[tuple[int, float]] = []
         """Deploys by sequence, with the time at which each became current; the first one also for all before it."""
         self._deployment = deployment
@@ -86,6 +98,7 @@ class Fleet:
         self.unsettled = False
         """Whether something changed that those who wait do not know yet; they will in a moment."""
         self._judged_at = 0.0
+        self._size = 0  # how many pods were judged
         self._settled: Status | None = None
         self._converged = 0  # the newest deploy of which it is known how long it took
         self.open()
@@ -98,6 +111,7 @@ class Fleet:
         """Forget all sidecars, because the deployment was deleted, and answer all that wait for another status."""
         self.sidecars.known.clear()
         self.sidecars.ended = ()
+        self.generation = next_revision()
         self.waiters.notify_all()
         self.mark()
 
@@ -109,13 +123,13 @@ class Fleet:
         """Note that a log was read whose newest deploy is ``sequence``; 0: it has none."""
         self.became = [(sequence, self.clock())]
         self._converged = sequence
-        self.mark()
+        self._note_own(self.clock())
 
     def deployed(self, sequence: int) -> None:
         """Note that this deploy has just become the current one."""
         if not self.became or sequence > self.became[-1][0]:
             self.became = [*self.became[-MAX_BECAME + 1 :], (sequence, self.clock())]
-        self.mark()
+        self._note_own(self.clock())
 
     # --- sidecars ----------------------------------------------------------------------------------------------------
 
@@ -132,22 +146,30 @@ class Fleet:
         finally:
             sidecar.open -= 1
             sidecar.seen = self.clock()
+            sidecar.revision = next_revision()
 
     # --- status ------------------------------------------------------------------------------------------------------
 
     def status(self) -> Status:
         """Return the status now."""
         now = self.clock()
+        others = self.others()
         facts = self._facts()._replace(
             became=self.became,
-            all_heard_at=self.all_heard_at,
-            crowded_until=self.sidecars.crowded_until,
+            all_heard_at=min(self.all_heard_at, others.all_heard_at),
+            crowded_until=max(self.sidecars.crowded_until, others.crowded_until),
             ended=self.sidecars.ended,
+            partial=others.missing,
+            asked=others.asked,
+            answered=others.answered,
         )
+        facts = facts._replace(partial=facts.partial or others.disagree(facts.deployment, facts.log_id, facts.head))
         status, stale = self._status, self._stale or facts != self._known
         if status is None or stale or now >= min(status.valid_until, self._judged_at + FRESH_SECONDS):
             self.sidecars.forget_lost(now)
-            status = self._status = judge(facts, self.sidecars.known.values(), now)
+            known, ended = merged(self.sidecars, others.heard, now)
+            self._size = len(known)
+            status = self._status = judge(facts._replace(ended=ended), known, now)
             self._known, self._judged_at, self._stale = facts, now, False
         return status
 
@@ -173,11 +195,15 @@ class Fleet:
         self.waiters.close()
         self.sidecars.flush()
 
+    def _note_own(self, now: float) -> None:
+        self._note(now)
+        self.on_own_change()
+
     def _note(self, now: float) -> None:
         self._changed_at = now
         self._stale = True
         self.unsettled = self._listener is not None
-        pause = COALESCE_SECONDS * max(1.0, len(self.sidecars.known) / USUAL_SIDECARS)
+        pause = COALESCE_SECONDS * max(1.0, max(self._size, len(self.sidecars.known)) / USUAL_SIDECARS)
         self._settle_in(pause)
 
     def _settle_in(self, seconds: float) -> None:

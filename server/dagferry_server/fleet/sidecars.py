@@ -4,10 +4,12 @@ A pod is an instance and the random id on its volume: a restarted container is t
 are two. Ages are on a monotonic clock, so a wrong clock makes no pod older or younger.
 """
 
+import itertools
 import logging
 import math
+import secrets
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from dagferry_follow.defaults import MAX_PAUSE_SECONDS
 from dagferry_runtime.logs import fields
@@ -52,12 +54,29 @@ class Offer(NamedTuple):
     version: str
 
 
+PodKey: TypeAlias = tuple[str, str]
+"""What identifies a pod: its instance, and the id on its volume."""
+
+_revisions = itertools.count(1)
+
+
+def next_revision() -> int:
+    """Return a number above all that it returned before in this process; other servers ask for what changed since."""
+    return next(_revisions)
+
+
 class Ended(NamedTuple):
-    """A sidecar that deregistered: its component, when, and when it had come, on the monotonic clock."""
+    """A sidecar that deregistered: its component, when, and when it had come, on the monotonic clock.
+
+    ``came`` is infinite if this server did not know it; another one may. ``id`` is the same on all servers.
+    """
 
     component: str
     at: float
     came: float = -math.inf
+    key: PodKey = ("", "")
+    id: str = ""
+    revision: int = 0
 
 
 class Sidecar:
@@ -65,7 +84,7 @@ class Sidecar:
 
     __slots__ = (
         *("component", "error", "instance", "live", "log_id", "volume"),
-        *("confirmed", "first_seen", "offered", "open", "seen"),
+        *("confirmed", "first_seen", "offered", "open", "reported", "revision", "seen"),
     )
 
     def __init__(self, report: Report, now: float) -> None:
@@ -75,11 +94,27 @@ class Sidecar:
         self.live = report.live
         self.log_id = report.log_id
         self.error = report.error
-        self.first_seen = self.seen = now
+        self.first_seen = self.seen = self.reported = now
+        """When it came, when it was last heard or answered, and when it last sent a report."""
+        self.revision = 0
+        """Becomes higher whenever anything here changes."""
         self.open = 0  # requests in progress
         self.offered: Offer | None = None
         self.confirmed: Offer | None = None
         """The offer that it reported as live afterwards. Only this is evidence: a claim alone is not."""
+
+    @classmethod
+    def copy_of(cls, other: "Sidecar") -> "Sidecar":
+        """Return another object with the same content."""
+        copy = cls.__new__(cls)
+        for name in cls.__slots__:
+            setattr(copy, name, getattr(other, name))
+        return copy
+
+    @property
+    def key(self) -> PodKey:
+        """What identifies it."""
+        return self.instance, self.volume
 
     def lost_at(self, now: float) -> float:
         """Return when it is lost if it sends nothing more."""
@@ -95,6 +130,13 @@ def _has(report: Report, offer: Offer) -> bool:
     return report.live == offer.version and report.log_id in {offer.log_id, ""}
 
 
+def _continue(sidecar: Sidecar, other: Sidecar, *, is_new: bool) -> None:
+    """Take over what another server knows of a pod that came from there: it is still the same pod."""
+    if is_new or other.reported > sidecar.reported:
+        sidecar.offered, sidecar.confirmed = other.offered, other.confirmed
+        sidecar.first_seen = min(sidecar.first_seen, other.first_seen)
+
+
 def _shown(sidecar: Sidecar) -> tuple[str, str, str, str, Offer | None]:
     """Return what the status depends on, apart from the time."""
     return sidecar.live, sidecar.error, sidecar.component, sidecar.log_id, sidecar.confirmed
@@ -106,17 +148,19 @@ class Sidecars:
     ``changed`` is called when something is different that the status depends on, with the time.
     """
 
-    __slots__ = ("_changed", "_deployment", "_limit", "crowded_until", "ended", "known")
+    __slots__ = ("_changed", "_deployment", "_limit", "crowded_until", "elsewhere", "ended", "known")
 
     def __init__(self, deployment: str, changed: Callable[[float], None] = lambda _: None) -> None:
         self._deployment = deployment
         self._changed = changed
         self._limit = LogLimit(MAX_LINES, self._summarize)
-        self.known: dict[tuple[str, str], Sidecar] = {}
+        self.known: dict[PodKey, Sidecar] = {}
         self.crowded_until = 0.0
         """Until then one that was forgotten for lack of room may still be there."""
         self.ended: tuple[Ended, ...] = ()
         """Those that deregistered last, in this order."""
+        self.elsewhere: Callable[[PodKey], Sidecar | None] | None = None
+        """Returns what another server heard of a pod, if one did; ``None``: there are no other servers."""
 
     def record(self, report: Report, now: float) -> Sidecar | None:
         """Remember a report and return its sender, or forget it if it deregisters; log what is new.
@@ -127,16 +171,17 @@ class Sidecars:
         sidecar = self.known.pop(key, None)
         if report.deregister:
             self._log(logging.INFO, "Sidecar deregistered", report)
-            if sidecar:
-                self.ended = (*self.ended[-MAX_ENDED + 1 :], Ended(sidecar.component, now, sidecar.first_seen))
-                self._changed(now)
+            self._deregister(report, sidecar, now)
             return None
         before = _shown(sidecar) if sidecar else None
         was_lost = sidecar is not None and sidecar.is_lost(now)
         if sidecar is None:
             sidecar = Sidecar(report, now)
         self.known[key] = sidecar
-        sidecar.seen = now
+        if self.elsewhere and (other := self.elsewhere(key)):
+            _continue(sidecar, other, is_new=before is None)
+        sidecar.seen = sidecar.reported = now
+        sidecar.revision = next_revision()
         sidecar.component, sidecar.error = report.component, report.error
         sidecar.live, sidecar.log_id = report.live, report.log_id
         if sidecar.offered and _has(report, sidecar.offered):
@@ -153,6 +198,24 @@ class Sidecars:
         if was_lost or before != _shown(sidecar):
             self._changed(now)
         return sidecar
+
+    def _deregister(self, report: Report, sidecar: Sidecar | None, now: float) -> None:
+        # Another server may know it, if this one does not.
+        if sidecar or self.elsewhere:
+            component, came = (sidecar.component, sidecar.first_seen) if sidecar else (report.component, math.inf)
+            key = (report.instance, report.volume)
+            self._end(Ended(component, now, came, key, secrets.token_hex(8), next_revision()))
+            self._changed(now)
+
+    def _end(self, ended: Ended) -> None:
+        self.ended = (*self.ended[-MAX_ENDED + 1 :], ended)
+
+    def end_elsewhere(self, ended: Ended) -> None:
+        """Forget a sidecar that deregistered on another server after it was last heard here."""
+        sidecar = self.known.get(ended.key)
+        if sidecar and sidecar.reported <= ended.at:
+            del self.known[ended.key]
+            self._end(ended._replace(component=sidecar.component, came=sidecar.first_seen, revision=next_revision()))
 
     def forget_lost(self, now: float) -> None:
         """Forget those that have been lost for ``LOST_SHOWN_SECONDS``."""

@@ -4,10 +4,11 @@ It never shows a false green. ``HEALTHY`` needs evidence from each pod since the
 this version of this log, and afterwards it reported it as live, without an error. Everything else is another state:
 
 - ``EMPTY``: nothing is deployed.
-- ``UNKNOWN``: the newest deploy cannot be read, not every pod can have been heard yet, or no pod is known.
+- ``UNKNOWN``: the newest deploy cannot be read, not every pod can have been heard yet, no pod is known, a server that
+  may know of more pods does not answer, or a pod has a deploy that another server may have made just now.
 - ``DEGRADED``: a pod reports an error, vanished, claims a version that this log does not have, or lacks a deploy for
   longer than ``converge_seconds``; or there are fewer pods of a component than expected, with those that deregistered
-  within ``converge_seconds`` and were not replaced since.
+  within ``converge_seconds`` and were not replaced since; or the store has lost the bundle of the newest deploy.
 - ``DEPLOYING``: some pods lack the newest deploy, or are being replaced, none for longer than that.
 
 Ages are on a monotonic clock. What changes because time passes, changes at ``valid_until``.
@@ -57,7 +58,7 @@ class PodState(str, Enum):
 
 
 class Facts(NamedTuple):
-    """What is known of a deployment, and, in the last four, since when.
+    """What is known of a deployment, and from ``became`` on, since when and by whom.
 
     ``version`` and ``sequence`` are those of the current deploy, empty and 0 if there is none; ``head`` is the highest
     sequence of the log. ``version_of`` returns the version of a sequence, if it is known. ``fault`` says why the newest
@@ -74,6 +75,8 @@ class Facts(NamedTuple):
     fault: str
     expected: Mapping[str, int]
     converge_seconds: int
+    lost_bundle: str = ""
+    """Which bundle the store has lost, if it has lost that of the current deploy."""
     became: Sequence[tuple[int, float]] = ()
     all_heard_at: float = 0.0
     """When every pod there is has been heard: one full wait after the server opened the log."""
@@ -81,6 +84,13 @@ class Facts(NamedTuple):
     """Until then a pod that was forgotten for lack of room may still be there."""
     ended: Sequence[Ended] = ()
     """The pods that deregistered last."""
+    partial: str = ""
+    """Why other servers may know of pods, or of a deploy, that is not known here; empty if none does."""
+    asked: int = 1
+    answered: int = 1
+    """How many servers were asked, this one included, and how many of them answered."""
+    shared: bool = False
+    """Whether other servers use the same store, so that there may be newer deploys that this one does not know yet."""
 
 
 class Pod(NamedTuple):
@@ -103,6 +113,8 @@ class Status(NamedTuple):
     reason: str
     pods: tuple[Pod, ...]
     valid_until: float
+    asked: int = 1
+    answered: int = 1
 
     @property
     def counts(self) -> Mapping[PodState, int]:
@@ -119,7 +131,7 @@ def judge(facts: Facts, sidecars: Iterable[Sidecar], now: float) -> Status:
         moments += [one.at + facts.converge_seconds for one in ended]
     known = list(sidecars)
     replaced = _replaced(known, ended)
-    pods, late = [], []
+    pods, late, ahead = [], [], []
     for sidecar in known:
         state = _state_of(sidecar, facts, current, now)
         lacks_since = _lacks_since(sidecar, facts, current)
@@ -134,6 +146,8 @@ def judge(facts: Facts, sidecars: Iterable[Sidecar], now: float) -> Status:
             0.0 if lacks_since is None else now - lacks_since,
         )
         pods.append(pod)
+        if state is PodState.CLAIMS_UNKNOWN and _may_be_ahead(sidecar, facts):
+            ahead.append(pod)
         lost_at = sidecar.lost_at(now)
         moments += [lost_at, lost_at + LOST_SHOWN_SECONDS]
         if lacks_since is not None and (state is PodState.BEHIND or _awaits_confirmation(pod, current)):
@@ -144,7 +158,9 @@ def judge(facts: Facts, sidecars: Iterable[Sidecar], now: float) -> Status:
     pods.sort()
     late.sort()
     valid_until = min((moment for moment in moments if moment > now), default=math.inf)
-    return Status(*_judged(facts, pods, late, replaced, now), tuple(pods), valid_until)
+    ahead.sort()
+    judged = _judged(facts, pods, late, replaced, now, ahead=ahead)
+    return Status(*judged, tuple(pods), valid_until, facts.asked, facts.answered)
 
 
 def _replaced(known: Sequence[Sidecar], ended: Sequence[Ended]) -> Mapping[str, int]:
@@ -191,6 +207,11 @@ def _is_in_log(sidecar: Sidecar, facts: Facts) -> bool:
     return facts.version_of(sequence) in {None, sidecar.live}
 
 
+def _may_be_ahead(sidecar: Sidecar, facts: Facts) -> bool:
+    """Return whether a pod may have a deploy of this log that another server made. If not, the pod reports an error."""
+    return facts.shared and sidecar.log_id == facts.log_id and (_sequence_of(sidecar.live) or 0) > facts.head
+
+
 def _sequence_of(live: str) -> int | None:
     """Return the sequence that a version carries, 0 for a pod that has no deploy live, ``None`` for anything else."""
     if live in _NO_DEPLOY:
@@ -223,7 +244,13 @@ def _awaits_confirmation(pod: Pod, current: Offer | None) -> bool:
 
 
 def _judged(
-    facts: Facts, pods: Sequence[Pod], late: Sequence[Pod], replaced: Mapping[str, int], now: float
+    facts: Facts,
+    pods: Sequence[Pod],
+    late: Sequence[Pod],
+    replaced: Mapping[str, int],
+    now: float,
+    *,
+    ahead: Sequence[Pod],
 ) -> tuple[State, str]:
     """Return the first state for which there is a reason: ``HEALTHY`` is what is left."""
     name, version = facts.deployment, facts.version
@@ -234,7 +261,9 @@ def _judged(
         (State.UNKNOWN, f"Which deploy of {name} is the newest is not known. {facts.fault}" if facts.fault else ""),
         (State.EMPTY, "" if version else f"Nothing was deployed to {name} yet."),
         (State.UNKNOWN, _TOO_EARLY if now < facts.all_heard_at else ""),
-        (State.DEGRADED, _wrong(facts, pods, late, replaced)),
+        (State.DEGRADED, _wrong(facts, pods, late, ahead, replaced)),
+        (State.UNKNOWN, facts.partial),
+        (State.UNKNOWN, _newer(facts, pods, ahead)),
         (State.UNKNOWN, f"More than {MAX_SIDECARS} pods follow {name}." if now < facts.crowded_until else ""),
         (State.DEPLOYING, f"{missing}; others have ended only just." if missing else ""),
         (State.UNKNOWN, "" if pods else f"No pod follows {name}, as far as this server knows."),
@@ -244,18 +273,47 @@ def _judged(
     return next((state, reason) for state, reason in reasons if reason)
 
 
-def _wrong(facts: Facts, pods: Sequence[Pod], late: Sequence[Pod], replaced: Mapping[str, int]) -> str:
+def _newer(facts: Facts, pods: Sequence[Pod], ahead: Sequence[Pod]) -> str:
+    """Return which pods have a deploy that this server does not know yet; empty if none has."""
+    if not ahead:
+        return ""
+    claim = _Names(pods).of(ahead, "claims", "claim")
+    return f"{claim} to have {ahead[0].live} live, which another server may have made. This one knows {facts.head}."
+
+
+def _wrong(
+    facts: Facts, pods: Sequence[Pod], late: Sequence[Pod], ahead: Sequence[Pod], replaced: Mapping[str, int]
+) -> str:
     """Return what is wrong with the fleet, the worst first; empty if nothing is."""
+    if facts.lost_bundle:
+        return facts.lost_bundle
+    if facts.partial:
+        # Pods that seem to be lost, late or missing may be all right on a server that does not answer.
+        return _failing(pods)
+    return _claiming(facts, pods, ahead) or _failing(pods) or _lagging(facts, pods, late, replaced)
+
+
+def _claiming(facts: Facts, pods: Sequence[Pod], ahead: Sequence[Pod]) -> str:
     current = Offer(facts.log_id, facts.version)
-    names = _Names(pods)
     unknown = [pod for pod in _those(pods, PodState.CLAIMS_UNKNOWN) if not _awaits_confirmation(pod, current)]
-    if unknown:
-        live = unknown[0].live
-        is_above = (_sequence_of(live) or 0) > facts.head
-        why = f"is above the head of this deploy log, {facts.head}" if is_above else "is not in this deploy log"
-        return f"{names.of(unknown, 'claims', 'claim')} to have {live} live, which {why}."
-    if failing := _those(pods, PodState.FAILING):
-        return f"{names.of(failing, 'reports', 'report')} an error: {failing[0].error.rstrip('.')}."
+    unknown = [pod for pod in unknown if pod not in ahead]
+    if not unknown:
+        return ""
+    live = unknown[0].live
+    is_above = (_sequence_of(live) or 0) > facts.head
+    why = f"is above the head of this deploy log, {facts.head}" if is_above else "is not in this deploy log"
+    return f"{_Names(pods).of(unknown, 'claims', 'claim')} to have {live} live, which {why}."
+
+
+def _failing(pods: Sequence[Pod]) -> str:
+    failing = _those(pods, PodState.FAILING)
+    if not failing:
+        return ""
+    return f"{_Names(pods).of(failing, 'reports', 'report')} an error: {failing[0].error.rstrip('.')}."
+
+
+def _lagging(facts: Facts, pods: Sequence[Pod], late: Sequence[Pod], replaced: Mapping[str, int]) -> str:
+    names = _Names(pods)
     if lost := _those(pods, PodState.LOST):
         return f"{names.of(lost, *_HAS)} vanished without deregistering."
     if late:

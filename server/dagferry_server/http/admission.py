@@ -31,7 +31,9 @@ async def admit(route: Route, request: web.Request) -> RequestContext:
         caller = await (route.pages.identify(request) if route.pages else identify(request))
     authorize(route.scope, name or "", caller, creates=route.creates)
     refuse_unknown_parameters(route, request.query)
-    target = service.deployments.find(name) if name is not None and "deployment" in request.match_info else None
+    target = None
+    if name is not None and "deployment" in request.match_info:
+        target = await service.deployments.find_or_look(name)
     return RequestContext(request, service, request.app[STATE], target, caller)
 
 

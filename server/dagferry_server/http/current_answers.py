@@ -25,6 +25,7 @@ class CurrentAnswers:
         written = self._written.get(deployment)
         log_id, current = deployment.log_id, deployment.current
         if written is None or written.log_id != log_id or written.deploy is not current:
-            body = current_answer(log_id, current).model_dump_json().encode()
+            sha256 = deployment.sha256_of(current) if current else ""
+            body = current_answer(log_id, current, sha256).model_dump_json().encode()
             written = self._written[deployment] = _Written(log_id, current, body)
         return written.body

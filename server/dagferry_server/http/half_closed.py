@@ -4,6 +4,7 @@
 change looks the same, so a long poll ends when its client closes its half. TLS connections cannot be half-closed.
 """
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,10 +15,11 @@ from aiohttp import StreamReader, web
 class AnsweringConnection(web.RequestHandler):
     """A connection that stays open, after its client closed its half, until all complete requests are answered."""
 
-    __slots__ = ("_answered", "_half_closed", "_last_body", "_waiting")
+    __slots__ = ("_answered", "_half_closed", "_last_body", "_waiting", "opened")
 
     def __init__(self, *arguments: Any, **more: Any) -> None:
         super().__init__(*arguments, **more)
+        self.opened = asyncio.get_running_loop().time()
         self._answered = 0
         self._half_closed = False
         self._waiting = False

@@ -38,18 +38,14 @@ async def read_json(context: RequestContext, model: type[Model]) -> Model:
             f"The body has to be JSON, with Content-Type: {JSON_TYPE}; the request has {sent}.",
             f"With curl: -H 'Content-Type: {JSON_TYPE}' -d '{{…}}'",
         )
-    body = await read_small(context)
     try:
-        return model.model_validate_json(body)
+        return model.model_validate_json(await read_body(context))
     except ValidationError as error:
         raise RequestError(f"The JSON body is invalid: {problems(error)}.") from None
 
 
-async def read_small(context: RequestContext) -> bytes:
-    """Return the body of a request, of any type.
-
-    Raises ``RequestError``, ``UploadTooSlow`` and ``UploadIncomplete``.
-    """
+async def read_body(context: RequestContext) -> bytes:
+    """Return the body of a request; raise ``RequestError``, ``UploadTooSlow`` or ``UploadIncomplete``."""
     if (context.request.content_length or 0) > MAX_JSON_BYTES:
         raise _too_large()
     context.body.send_continue()

@@ -21,6 +21,7 @@ from dagferry_server.http.app_state import AppState
 from dagferry_server.http.astro_routes import astro_routes
 from dagferry_server.http.half_closed import AnsweringConnection
 from dagferry_server.http.models import error_response
+from dagferry_server.http.peer_routes import PEER_ROUTES
 from dagferry_server.http.routes import ROUTES
 from dagferry_server.http.routing import Route
 from dagferry_server.http.tls import listening_context
@@ -121,10 +122,14 @@ class Listeners:
         with_admin = settings.admin_listen is None and not settings.auth_required
         public = [route for route in ROUTES if route.public or with_admin]
         public += [*astro_routes(settings.astro_cli), *self._pages]
+        if self._service.peers:
+            public += PEER_ROUTES
         addresses = [await self._listen("--listen", settings.listen, public, context)]
         if settings.admin_listen:
             admin = [route for route in ROUTES if route.admin]
             addresses.append(await self._listen("--admin-listen", settings.admin_listen, admin, None))
+        if self._service.peers:
+            await self._service.peers.open()
         log.info(
             "Listening",
             extra=fields(

@@ -72,6 +72,10 @@ class CurrentAnswer(DeployAnswer):
     """The current deploy; sequence 0 and empty fields if nothing has been deployed yet."""
 
     log_id: str = Field(description="The name of the deploy log; it changes when the store was lost or restored.")
+    entry_sha256: str = Field(
+        description="The sha256, in hex, of the entry as it is stored, which the next one has as `previous`; empty if "
+        "nothing is deployed."
+    )
 
 
 class DeploysAnswer(Answer):
@@ -359,10 +363,10 @@ def diff_answer(old: Deploy | None, new: Deploy, found: Differences) -> DiffAnsw
     )
 
 
-def current_answer(log_id: str, deploy: Deploy | None) -> CurrentAnswer:
+def current_answer(log_id: str, deploy: Deploy | None, entry_sha256: str) -> CurrentAnswer:
     """Return the current deploy as it is sent; ``None`` if nothing has been deployed yet."""
     nothing = Deploy(0, "", "", "", "", "", 0, 0, 0, 0)
-    return CurrentAnswer(log_id=log_id, **(deploy or nothing)._asdict())
+    return CurrentAnswer(log_id=log_id, entry_sha256=entry_sha256, **(deploy or nothing)._asdict())
 
 
 def frozen_answer(freeze: Freeze | None) -> FrozenAnswer | None:
@@ -424,7 +428,7 @@ def fleet_status_answer(deployment: Deployment, status: Status, now: float) -> F
             )
             for pod in status.pods
         ],
-        servers=ServersAnswer(asked=1, answered=1),
+        servers=ServersAnswer(asked=status.asked, answered=status.answered),
     )
 
 

@@ -78,6 +78,7 @@ from dagferry_server.http.models import (
     json_response,
 )
 from dagferry_server.http.openapi import describe
+from dagferry_server.http.peer_routes import PEER_ROUTES
 from dagferry_server.http.request_context import RequestContext
 from dagferry_server.http.routing import Parameter, Route
 
@@ -316,7 +317,7 @@ ROUTES: tuple[Route, ...] = (
         public=False,
     ),
 )
-"""Every endpoint, but those of ``--astro-cli``."""
+"""Every endpoint, but those of ``--astro-cli`` and ``--peers``."""
 
 
 def documented() -> list[tuple[str, str, str, str]]:
@@ -328,5 +329,5 @@ def documented() -> list[tuple[str, str, str, str]]:
             " and ".join(name for name, has in (("public", route.public), ("admin", route.admin)) if has),
             route.summary,
         )
-        for route in (*ROUTES, *astro_routes("/astro"))
+        for route in (*ROUTES, *astro_routes("/astro"), *PEER_ROUTES)
     ]

@@ -79,6 +79,12 @@ class Store(ABC):
     shared: bool = False
     """Whether other servers may use it at the same time, so that their changes have to be looked for."""
 
+    def probe(self) -> None:  # noqa: B027 - a local disk needs none
+        """Find out whether the storage keeps what a store promises; until then, a shared store creates nothing.
+
+        Raises ``SetupError`` if it does not, and ``StoreAway`` if it cannot be asked now.
+        """
+
     @abstractmethod
     def deployments(self) -> list[str]:
         """Return the names of all deployments that the store has data of, in ascending order.

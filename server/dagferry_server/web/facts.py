@@ -31,14 +31,14 @@ async def shown_deploys(site: Site, deployment: Deployment, deploys: Sequence[De
 
 async def _warnings(site: Site, deployment: Deployment, deploy: Deploy) -> int | None:
     key = "warnings", deployment.name, deploy.version, deploy.nonce
-    number: int | None = site.remembered.get(key)
+    number: int | None = site.facts.get(key)
     if number is None:
         try:
             details = await deployment.details(deploy)
         except StoreError:
             return None
         number = len(details.warnings) if details else 0
-        site.remembered.put(key, number)
+        site.facts.put(key, number)
     return number
 
 

@@ -32,8 +32,8 @@ from dagferry_server.web.visitors import NOBODY, VISITOR, form_word, identify
 UI = "/-/ui/"
 PAGE_THREADS = 2
 """Threads that compare and color files. They are not those of the API: a file that takes long delays only pages."""
-MAX_REMEMBERED = 1000
-"""Parts of pages and other facts that stay the same, the longest unused go; each takes up to 20 kB."""
+MAX_FACTS, MAX_PARTS = 10_000, 64
+"""How many small facts are remembered, and how many parts of pages, of up to 20 kB each."""
 ASSET_SECONDS = 31_536_000
 
 PAGE_HEADERS: Mapping[str, str] = {
@@ -52,7 +52,7 @@ PAGE_HEADERS: Mapping[str, str] = {
 class Remembered:
     """A few results by what they are made of; the longest unused ones are forgotten."""
 
-    def __init__(self, most: int = MAX_REMEMBERED) -> None:
+    def __init__(self, most: int) -> None:
         self._most = most
         self._kept: OrderedDict[Hashable, Any] = OrderedDict()
 
@@ -78,7 +78,7 @@ class Site:
         templates = {path.name: path.read_text() for path in (here / "templates").iterdir() if path.is_file()}
         self._assets_tag = hashlib.sha256(b"".join(self.assets[name] for name in sorted(self.assets))).hexdigest()[:12]
         self._environment = _environment(DictLoader(templates))
-        self.remembered = Remembered()
+        self.facts, self.parts = Remembered(MAX_FACTS), Remembered(MAX_PARTS)
         self.threads = Sender("page", PAGE_THREADS)
 
     def compile(self) -> None:
@@ -131,13 +131,13 @@ class Site:
     ) -> Markup:
         """Return a part of a page that is the same for all whose ``key`` is the same; it must not have forms."""
         key = (template, depth(request), key)
-        found = self.remembered.get(key)
+        found = self.parts.get(key)
         if found is None:
             url = partial(_url, root(request))
             now = request.app[SERVICE].clock()
             text = self._environment.get_template(template).render(url=url, now=now, **await values())
             found = Markup(text)  # noqa: S704 - the template has escaped it
-            self.remembered.put(key, found)
+            self.parts.put(key, found)
         return found
 
     def _common(self, request: web.Request) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from dagferry_server.auth.access import Caller
 from dagferry_server.auth.browser import names_loopback, refuse_embedding, refuse_foreign_form
 from dagferry_server.errors import OriginRefused, RequestError
 from dagferry_server.http.admission import LOOPBACK_ONLY
-from dagferry_server.http.json_body import read_small
+from dagferry_server.http.json_body import read_body
 from dagferry_server.http.request_context import CALLER, SERVICE, RequestContext
 
 COOKIE = "__Host-dagferry"
@@ -125,7 +125,7 @@ async def read_fields(context: RequestContext) -> dict[str, str]:
     request = context.request
     if request.content_type != FORM_TYPE:
         raise RequestError(f"The body has to be a form, with Content-Type: {FORM_TYPE}.")
-    body = await read_small(context)
+    body = await read_body(context)
     try:
         pairs = parse_qsl(body.decode("ascii"), keep_blank_values=True, max_num_fields=MAX_FIELDS, errors="strict")
     except ValueError as error:

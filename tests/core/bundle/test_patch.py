@@ -106,6 +106,13 @@ def test_a_patch_leads_from_the_old_tree_to_the_new_one(stored, name: str) -> No
     assert patched(old, whole(old, new)) == CHANGES[name]
 
 
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_patch_gives_the_bare_one_to_the_same_bundle(stored, name: str) -> None:
+    old, new = stored(FILES), stored(CHANGES[name])
+    touch = ["team_1/dag_1.py"]
+    assert Patch.parse(whole(old, new, touch)).bare() == make_patch(old, new, touch, MAX_PATCH_BYTES, bare=True)
+
+
 def test_a_patch_from_nothing_carries_everything(stored) -> None:
     assert patched(stored({}), whole(stored({}), stored({"a.py": b"pass\n" * 99}))) == {"a.py": b"pass\n" * 99}
 

@@ -20,6 +20,7 @@ EXAMPLES = re.findall(r"```yaml\n(.*?)```", (CHART / "README.md").read_text(), r
 LONGEST_RELEASE = "r" * 53
 MAX_NAME, HASH = 63, "-0123456789"
 PEER = [{"podSelector": {}}]
+STORE = {"store": {"url": "s3://dags/prod"}}
 
 
 @pytest.fixture
@@ -55,6 +56,16 @@ def test_it_is_refused_where_kubernetes_is_too_old() -> None:
 def test_a_provider_s_version_is_not_taken_for_an_old_one() -> None:
     for version in ("1.29.0-gke.1282000", "v1.29.0-eks-adc7111", "1.34.1+k3s1"):
         assert render(kubernetes=version).keys() == default().keys()
+
+
+def test_an_upgrade_of_the_chart_with_an_object_store_keeps_its_selector(chart: Path) -> None:
+    (chart / "Chart.yaml").write_text((chart / "Chart.yaml").read_text().replace(__version__, "9.9.9"))
+    labelled = {**STORE, "labels": {"a": "b"}, "podLabels": {"c": "d"}, "replicas": 3}
+    selectors = [
+        found["Deployment/dagferry-server"]["spec"]["selector"]
+        for found in (render(STORE), render(STORE, chart=chart), render(labelled))
+    ]
+    assert selectors[0] == selectors[1] == selectors[2]
 
 
 def test_an_upgrade_of_the_chart_changes_nothing_that_can_never_change(chart: Path) -> None:
@@ -133,7 +144,7 @@ def test_texts_that_yaml_could_take_for_something_else_stay_texts() -> None:
         "publicUrl": "https://a.example.com/{b}", "route": {"enabled": True, "host": "9"},
     }  # fmt: skip
     found = render(values, release="true", namespace="10")
-    spec = pod(found, "StatefulSet/true-dagferry-server")
+    spec = pod(found, "true-dagferry-server")
     secrets = {volume["name"]: volume["secret"]["secretName"] for volume in spec["volumes"] if "secret" in volume}
     assert secrets == {"tokens": "1", "tls": "2"}
     assert (spec["serviceAccountName"], spec["priorityClassName"]) == ("3", "4")
@@ -151,6 +162,16 @@ def test_texts_that_yaml_could_take_for_something_else_stay_texts() -> None:
     assert {document["metadata"].get("namespace") for document in found.values()} == {"10", None}
     for document in found.values():
         assert document["metadata"]["labels"]["app.kubernetes.io/instance"] == "true"
+
+
+def test_texts_about_the_store_stay_texts() -> None:
+    store = {"url": "az://dags/a=1", "env": {"AWS_REGION": "1", "A": "b: c #d {{ .Values }}"}, "existingSecret": "2"}
+    found = render({"store": store, "peers": {"existingSecret": "3"}})
+    ours = server(found)
+    assert "--store=az://dags/a=1" in ours["args"]
+    assert {entry["name"]: entry["value"] for entry in ours["env"]} == store["env"]
+    assert ours["envFrom"] == [{"secretRef": {"name": "2"}}]
+    assert [v["secret"]["secretName"] for v in pod(found)["volumes"] if v["name"] == "peers"] == ["3"]
 
 
 def test_a_number_of_bytes_is_written_in_full() -> None:
@@ -187,6 +208,42 @@ def test_the_admin_port_has_a_service_of_its_own_and_is_in_no_other() -> None:
 
 def test_with_one_server_there_is_no_disruption_budget_which_would_block_every_drain() -> None:
     assert not any(name.startswith("PodDisruptionBudget/") for name in default())
+
+
+def test_with_one_server_on_an_object_store_a_drain_is_not_blocked_either() -> None:
+    assert not any(name.startswith("PodDisruptionBudget/") for name in render(STORE))
+
+
+def test_a_server_that_others_replace_waits_until_nobody_is_sent_to_it_and_then_finishes_what_it_receives() -> None:
+    found = render(STORE)
+    [wait] = re.findall(r"sleep\((\d+)\)", str(server(found)["lifecycle"]["preStop"]))
+    assert pod(found)["terminationGracePeriodSeconds"] > SHUTDOWN_SECONDS + int(wait)
+    assert "lifecycle" not in server(default())  # nobody else is there to ask
+
+
+def test_what_servers_know_each_other_by_is_as_strong_as_they_demand() -> None:
+    secrets = [render(STORE)["Secret/dagferry-peers"]["stringData"]["peer-secret"] for _ in range(2)]
+    assert secrets[0] != secrets[1]
+    for secret in secrets:
+        assert re.fullmatch(r"[A-Za-z0-9]{43}", secret)
+
+
+def test_peers_are_found_at_the_port_that_servers_listen_on_before_they_are_ready() -> None:
+    found = render(STORE)
+    [peers] = [text.partition("=")[2] for text in arguments(found) if text.startswith("--peers=")]
+    name, _, port = peers.partition(":")
+    service = found[f"Service/{name}"]["spec"]
+    assert (service["clusterIP"], service["publishNotReadyAddresses"]) == ("None", True)
+    assert f"--listen=0.0.0.0:{port}" in arguments(found)  # a headless Service translates no port
+
+
+def test_the_cache_and_what_is_being_received_fit_into_the_volume() -> None:
+    """The free space of an ``emptyDir`` is that of the whole disk of the node, so the server cannot ask for it."""
+    for size, half in (("8Gi", 4096), ("600Mi", 300), ("3Ti", 3 * 2**19)):
+        found = render({"store": {"url": "s3://dags", "cacheSize": size}})
+        [data] = [volume for volume in pod(found)["volumes"] if volume["name"] == "data"]
+        assert data["emptyDir"] == {"sizeLimit": size}
+        assert f"--max-cache-bytes={half}MiB" in arguments(found)
 
 
 def test_the_default_is_one_tier_and_the_server_counts_it_so() -> None:
@@ -244,6 +301,7 @@ def test_the_notes_have_the_next_command_to_type(chart: Path) -> None:
         ({"server": {"tlsSecret": "a"}, "service": {"port": 443}}, "https://dagferry-server.airflow:443", "http://"),
         ({"server": {"tlsSecret": "a"}}, "DAGFERRY_SERVER=https://…:8000", "//127.0.0.1"),
         ({"replicas": 0}, "The server is stopped", "dagferry deploy"),
+        ({**STORE, "replicas": 3}, "rollout status -n airflow deployment/dagferry-server\n", "statefulset"),
         ({"clusterIssuer": {"enabled": False}}, "dagferry deploy", "helm test"),
     ],
     ids=str,

@@ -11,6 +11,7 @@ import yaml
 
 import chart_network_rows
 import chart_rows
+import chart_store_rows
 from chart_changes import Row, changes, expected
 from chart_paths import ACCOUNT, on_all
 from charts import CHART, Document, arguments, default, pod, render, server
@@ -19,7 +20,7 @@ from dagferry_server.auth.tokens import parse_tokens
 from dagferry_server.deploys.deployments_file import common_settings, parse_deployments
 from dagferry_server.settings import read_settings
 
-ROWS = [*chart_rows.ROWS, *chart_network_rows.ROWS]
+ROWS = [*chart_rows.ROWS, *chart_network_rows.ROWS, *chart_store_rows.ROWS]
 VERSIONS = [f"1.{minor}" for minor in range(29, 35)]
 CUSTOM = {"HTTPRoute", "Route", "ServiceMonitor", "PodMonitor", "PrometheusRule"}
 """Kinds that Kubernetes itself does not have, nor the schemas here."""
@@ -31,7 +32,13 @@ of_each_row = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 @functools.cache
 def rendered(name: str) -> dict[str, Document]:
     """What the chart makes of a row; of none, if there is no row of this name."""
-    return render(next((row.values for row in ROWS if row.name == name), {}))
+    return render(next((row.whole for row in ROWS if row.name == name), {}))
+
+
+@functools.cache
+def base(values: str) -> dict[str, Document]:
+    """What the chart makes of the values, as JSON, that a row is compared to."""
+    return render(json.loads(values))
 
 
 def paths(values: Any, prefix: str = "") -> Iterator[str]:
@@ -47,8 +54,8 @@ def paths(values: Any, prefix: str = "") -> Iterator[str]:
 
 @of_each_row
 def test_a_value_changes_what_it_says_and_nothing_else(row: Row) -> None:
-    new = rendered(row.name)
-    assert changes(default(), new) == expected(row, default(), new)
+    old, new = base(json.dumps(row.base)), rendered(row.name)
+    assert changes(old, new) == expected(row, old, new)
 
 
 def test_a_label_and_an_annotation_are_on_every_object_and_every_pod_and_replace_none_of_ours() -> None:

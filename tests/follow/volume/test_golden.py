@@ -24,7 +24,7 @@ def test_a_volume_is_found_live_and_intact_and_is_left_as_it_is(golden, tmp_path
         assert volume.sweep() == 0
         assert volume.live is not None
         newest = of_deploys(golden, "current")[-1].body
-        assert volume.live.record.deploy == DeployRef(*(newest[name] for name in DeployRef._fields))
+        assert volume.live.record.deploy == DeployRef(*(newest.get(name, "") for name in DeployRef._fields))
         assert volume.live.tree.manifest.text == (golden / "manifests" / f"{DEPLOYS[-1]}.txt").read_bytes()
         assert [tree.record.sequence for tree in volume.old] == [3, 2, 1]
         assert all(0 < tree.ended < volume.live.tree.mtimes["new.py"] for tree in volume.old)

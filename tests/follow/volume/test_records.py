@@ -20,13 +20,14 @@ from dagferry_follow.volume.records import (
     read_record,
     stored_bytes,
     superseded_repairs,
+    write_record,
     write_records,
 )
 from treemaker import manifest_of
 
 HOUR = 3600.0
 NOW = 1000 * HOUR
-LIVE = Record("log", 9, "v-9", "sha256:9", 9, 100, 10)
+LIVE = Record("log", 9, "v-9", "sha256:9", 9, 100, 10, "9" * 64)
 NO_LIMIT = 1 << 60
 
 
@@ -97,7 +98,16 @@ def test_what_is_written_is_read_again_and_readable_for_all(tmp_path) -> None:
     assert read_record(str(tmp_path)) == LIVE._replace(size=LIVE.size + 5 * 4096, new_bytes=LIVE.new_bytes + 5 * 4096)
     assert read_manifest(str(tmp_path)).files == manifest.files
     assert {os.stat(tmp_path / name).st_mode & 0o777 for name in (RECORD, MANIFEST)} == {0o644}
-    assert LIVE.deploy == ("log", 9, "v-9", "sha256:9")
+    assert LIVE.deploy == ("log", 9, "v-9", "sha256:9", "9" * 64)
+
+
+def test_a_record_of_an_older_release_has_no_hash_of_its_entry_and_is_written_as_it_was(tmp_path) -> None:
+    older = '{"log_id": "log", "sequence": 9, "version": "v-9", "digest": "d", "serial": 9, "size": 1, "new_bytes": 1}'
+    (tmp_path / RECORD).write_text(older)
+    record = read_record(str(tmp_path))
+    assert record.deploy == ("log", 9, "v-9", "d", "")
+    write_record(str(tmp_path), record)
+    assert (tmp_path / RECORD).read_text() == older
 
 
 @pytest.mark.parametrize(

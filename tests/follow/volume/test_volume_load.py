@@ -14,7 +14,7 @@ def test_what_was_published_is_found_and_checked(root, opened) -> None:
     volume = opened()
     assert not volume.load()
     assert volume.live is not None
-    assert volume.live.record.deploy == ("log", 1, "v-1", manifest_of(files_of(1)).digest)
+    assert volume.live.record.deploy[:4] == ("log", 1, "v-1", manifest_of(files_of(1)).digest)
     assert volume.live.tree.mtimes.keys() == files_of(1).keys()
 
 

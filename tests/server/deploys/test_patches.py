@@ -98,6 +98,9 @@ async def test_where_a_bundle_cannot_be_read_the_whole_one_has_to_do(error, fina
     class Failing:
         asked = 0
 
+        def read_patch(self, *_: str) -> None:
+            return None
+
         def open_bundle(self, *_: str) -> None:
             self.asked += 1
             raise error

@@ -460,3 +460,36 @@ def test_time_alone_changes_a_status_only_at_the_moment_that_it_says() -> None:
                 assert (fresh.state, fresh.reason) == (status.state, status.reason)
             else:
                 status = fresh
+
+
+def test_a_lost_bundle_degrades_the_fleet_though_every_pod_has_the_deploy() -> None:
+    status = judged(sidecar(), lost_bundle="The store has lost the bundle of v3.")
+    assert (status.state, status.reason) == (State.DEGRADED, "The store has lost the bundle of v3.")
+    assert judged(sidecar(), lost_bundle="").state is State.HEALTHY
+
+
+# --- several servers on one store ------------------------------------------------------------------------------------
+
+
+def test_a_pod_that_has_a_newer_deploy_of_another_server_makes_the_fleet_unknown_for_a_moment_not_degraded() -> None:
+    status = judged(sidecar(live=ABOVE, confirmed=False), shared=True)
+    assert status[:2] == (
+        State.UNKNOWN,
+        f"worker-0 claims to have {ABOVE} live, which another server may have made. This one knows 3.",
+    )
+    assert only(status).state is PodState.CLAIMS_UNKNOWN
+    assert judged(sidecar(live=ABOVE, confirmed=False)).state is State.DEGRADED, "there is no other server"
+
+
+@pytest.mark.parametrize(
+    "pod",
+    [
+        sidecar(live=ABOVE, confirmed=False, log_id="other"),
+        sidecar(live=ABOVE, confirmed=False, log_id=""),
+        sidecar(live=OTHERS_V3, confirmed=False),
+        sidecar(live=ABOVE, confirmed=False, error="sequence_regressed: The server offers deploy 3."),
+    ],
+    ids=["of another log", "of an unknown log", "not above the head", "that reports an error"],
+)
+def test_any_other_pod_makes_it_degraded_there_too(pod) -> None:
+    assert judged(pod, shared=True).state is State.DEGRADED

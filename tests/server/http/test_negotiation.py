@@ -2,7 +2,7 @@
 
 import pytest
 
-from dagferry_server.http.negotiation import accepts_gzip, has_seen, not_modified
+from dagferry_server.http.negotiation import accepts_gzip, has_seen, newest_seen, not_modified
 
 
 @pytest.mark.parametrize("header", ['"v1"', 'W/"v1"', '"v0", "v1"', '"v0",W/"v1"', "*", " * "])
@@ -13,6 +13,21 @@ def test_a_tag_in_the_list_is_seen(header) -> None:
 @pytest.mark.parametrize("header", ["", "v1", '"v"', '"v11"', '"v0", "v2"', '"'])
 def test_another_tag_is_not(header) -> None:
     assert not has_seen(header, "v1")
+
+
+@pytest.mark.parametrize(
+    ("header", "sequence"),
+    [
+        ('"20261120T104904Z-000042"', 42),
+        ('W/"20261120T104904Z-000042", "20261120T104904Z-000041", "none"', 42),
+        ("*", 0),
+        ('"none"', 0),
+        ('"0123abcd"', 0),
+        ("", 0),
+    ],
+)
+def test_the_newest_version_that_a_client_has_is_read_from_its_tags(header, sequence) -> None:
+    assert newest_seen(header) == sequence
 
 
 def test_not_modified_names_what_the_client_has() -> None:

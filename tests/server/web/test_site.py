@@ -50,7 +50,7 @@ async def test_parts_that_are_the_same_for_all_are_made_once(start, monkeypatch)
     site = next(route.pages for route in server.listeners._pages)
     await server.get("/-/ui/deployments/default")
     made: list[object] = []
-    monkeypatch.setattr(site.remembered, "put", lambda *put: made.append(put))
+    monkeypatch.setattr(site.parts, "put", lambda *put: made.append(put))
     for _ in range(3):
         assert (await server.get("/-/ui/deployments/default")).status == 200
     assert made == []

@@ -171,3 +171,44 @@ seccompProfile:
 runAsUser: 50000
 {{- end }}
 {{- end }}
+
+{{/* The Secret that the servers know each other by. */}}
+{{- define "dagferry.peerSecret" -}}
+{{ .Values.peers.existingSecret | default (printf "%s-peers" (include "dagferry.base" .)) }}
+{{- end }}
+
+{{/* Half of store.cacheSize, in MiB: the other half is for what is being received. */}}
+{{- define "dagferry.cacheMebibytes" -}}
+{{- $size := .Values.store.cacheSize -}}
+{{- $number := regexFind "^[0-9]+" $size | int64 -}}
+{{- $unit := get (dict "Mi" 1 "Gi" 1024 "Ti" 1048576) (regexFind "[A-Z]i$" $size) -}}
+{{- div (mul $number $unit) 2 -}}
+{{- end }}
+
+{{/* The label that makes Azure's webhook give the pod a token, if the ServiceAccount has a client id. */}}
+{{- define "dagferry.identityLabels" -}}
+{{- if hasKey .Values.serviceAccount.annotations "azure.workload.identity/client-id" -}}
+azure.workload.identity/use: "true"
+{{- end -}}
+{{- end }}
+
+{{/* The port of a store of one's own, if its URL has one that is not among networkPolicy.egressPorts. */}}
+{{- define "dagferry.storePort" -}}
+{{- $env := .Values.store.env -}}
+{{- with $env.AWS_ENDPOINT_URL | default $env.AZURE_STORAGE_ENDPOINT -}}
+{{- $parsed := urlParse . -}}
+{{- $port := regexFind ":[0-9]+$" $parsed.host | trimPrefix ":" | default (eq $parsed.scheme "http" | ternary "80" "443") -}}
+{{- if not (has $port (toStrings $.Values.networkPolicy.egressPorts)) -}}{{ $port }}{{- end -}}
+{{- end -}}
+{{- end }}
+
+{{/* Where a cloud's agent on the node gives a pod its credentials: EKS Pod Identity, and GKE's metadata server. */}}
+{{- define "dagferry.credentialAddresses" -}}
+{{- $found := list -}}
+{{- if and (hasPrefix "s3://" .Values.store.url) (not .Values.store.existingSecret) (not (include "dagferry.storePort" .)) -}}
+  {{- $found = list (dict "cidr" "169.254.170.23/32" "port" 80) -}}
+{{- else if and (hasPrefix "gs://" .Values.store.url) (not .Values.store.existingSecret) -}}
+  {{- $found = list (dict "cidr" "169.254.169.254/32" "port" 80) (dict "cidr" "169.254.169.252/32" "port" 988) -}}
+{{- end -}}
+{{- toJson $found -}}
+{{- end }}

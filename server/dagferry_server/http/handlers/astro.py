@@ -143,7 +143,7 @@ async def _deployment(context: RequestContext, variables: Variables) -> object:
     name = str(variables.get("id") or "")
     if not is_deployment(name) or not context.caller.scopes(name):
         raise no_deployment(name)
-    context.service.deployments.find(name)
+    await context.service.deployments.find_or_look(name)
     url = _own_url(context) + UPLOAD_PATH.format(deployment=name)
     return {
         "id": name,

@@ -54,6 +54,7 @@ async def change_freeze(context: RequestContext, freeze: Freeze | None) -> web.S
     """Replace the freeze of the deployment, log it and send it; ``None`` lifts it."""
     deployment = context.deployment
     await deployment.change_freeze(freeze)
+    context.service.deployments.changed(deployment.name)
     details = freeze._asdict() if freeze else {"actor": context.caller.actor}
     log.info("Frozen" if freeze else "Freeze lifted", extra=fields(deployment=deployment.name, **details))
     return json_response(FreezeAnswer(deployment=deployment.name, frozen=frozen_answer(freeze)))

@@ -5,7 +5,6 @@ import asyncio
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from dagferry_server.errors import ShuttingDown
 from dagferry_server.http.models import FIXED_HEADERS, StatusAnswer, json_response
 from dagferry_server.http.request_context import RequestContext
 
@@ -18,17 +17,8 @@ async def healthz(context: RequestContext) -> web.StreamResponse:  # noqa: ARG00
 
 
 async def readyz(context: RequestContext) -> web.StreamResponse:
-    """Report that the store is writable, and that all deployments and the newest deploy of each are known.
-
-    A damaged newest entry does not make the server unready: the deploy that replaces it must get through.
-    """
-    if context.service.stopping:
-        raise ShuttingDown("The server is stopping.")
-    context.service.deployments.check_listed()
-    for deployment in context.service.deployments.values():
-        if deployment.away:
-            deployment.check_newest()
-    await asyncio.to_thread(context.service.store.check_writable)
+    """Report that requests should be sent to this server; see ``Readiness``."""
+    await context.service.readiness.check()
     return json_response(_OK)
 
 

@@ -28,7 +28,7 @@ async def promote(context: RequestContext) -> web.StreamResponse:
         body = await read_json(context, PromoteBody)
         context.note(source=body.origin if body.version is None else f"{body.origin}@{body.version}")
         authorize("read", body.origin, context.caller)
-        origin = service.deployments.find(body.origin)
+        origin = await service.deployments.find_or_look(body.origin)
         request = request._replace(description=body.description)
         result = await service.deployer.promote(context.deployment, origin, body.version, request)
         context.note(source=result.request.source)

@@ -2,7 +2,13 @@
 
 import asyncio
 
+import pytest
+
+from dagferry_core.deploylog import entry_sha256
+from dagferry_server.deploys import deployment as deployments
+from dagferry_server.errors import StoreAway
 from dagferry_server.fleet.sidecars import Offer
+from rewriting import entry_file
 from running import A, B, Running, eventually
 
 
@@ -171,3 +177,112 @@ async def test_a_deployment_that_is_not_there_is_404(server) -> None:
     for name in ("other", "Default", "..", "a" * 64):
         answer = await server.get(f"/{name}/dags/current")
         assert answer.status == 404
+
+
+# --- the entry of what a follower has live ---------------------------------------------------------------------------
+
+
+async def three_deploys(server: Running) -> list[str]:
+    return [(await server.deploy(files))["version"] for files in (A, B, A)]
+
+
+async def stored(server: Running, sequence: int) -> str:
+    return entry_sha256(await asyncio.to_thread(server.service.store.read_entry, "default", sequence))
+
+
+async def asked(server: Running, live: str, *, log: str = "", **headers: str):
+    log_id = log or server.service.deployments["default"].log_id
+    return await server.get("/default/dags/current", Dagferry_Live=live, Dagferry_Log=log_id, **headers)
+
+
+async def test_the_hash_of_the_current_entry_is_in_the_answer_and_is_that_of_its_bytes(server) -> None:
+    assert (await server.get("/default/dags/current")).json["entry_sha256"] == ""
+    for sequence in range(1, 4):
+        await server.deploy(A if sequence % 2 else B)
+        told = (await server.get("/default/dags/current")).json
+        assert (told["sequence"], told["entry_sha256"]) == (sequence, await stored(server, sequence))
+
+
+async def test_a_follower_is_told_the_entry_of_what_it_has_live_also_if_it_is_several_deploys_behind(server) -> None:
+    for sequence, version in enumerate(await three_deploys(server), 1):
+        answer = await asked(server, version)
+        assert (answer.status, answer.headers["Dagferry-Entry"]) == (
+            200,
+            f"{sequence} {await stored(server, sequence)}",
+        )
+
+
+async def test_so_is_one_that_has_the_newest(server) -> None:
+    newest = (await three_deploys(server))[-1]
+    answer = await asked(server, newest, If_None_Match=f'"{newest}"')
+    assert (answer.status, answer.headers["Dagferry-Entry"]) == (304, f"3 {await stored(server, 3)}")
+
+
+async def test_so_is_one_that_has_waited(server) -> None:
+    version = (await server.deploy(A))["version"]
+    waiter = asyncio.create_task(asked(server, version, If_None_Match=f'"{version}"', Prefer="wait=50"))
+    await eventually("the waiter", lambda: waiting(server) == 1)
+    await server.deploy(B)
+    assert (await waiter).headers["Dagferry-Entry"] == f"1 {await stored(server, 1)}"
+
+
+async def test_an_entry_that_is_older_than_memory_is_read(server, monkeypatch) -> None:
+    monkeypatch.setattr(deployments, "MEMORY_DEPLOYS", 1)
+    oldest, *_ = await three_deploys(server)
+    assert list(server.service.deployments["default"].recent) == [3]
+    assert (await asked(server, oldest)).headers["Dagferry-Entry"] == f"1 {await stored(server, 1)}"
+
+
+async def test_no_other_entry_is_read(server, monkeypatch) -> None:
+    versions = await three_deploys(server)
+    monkeypatch.setattr(type(server.service.store), "read_entries", None)
+    monkeypatch.setattr(type(server.service.store), "read_entry", None)
+    for version in versions:
+        assert "Dagferry-Entry" in (await asked(server, version)).headers
+
+
+async def test_of_an_entry_that_cannot_be_read_nothing_is_told(server, monkeypatch) -> None:
+    monkeypatch.setattr(deployments, "MEMORY_DEPLOYS", 1)
+    oldest, *_ = await three_deploys(server)
+
+    def away(*_: object) -> list[object]:
+        return [StoreAway("not now")]
+
+    monkeypatch.setattr(server.service.store, "read_entries", away)
+    answer = await asked(server, oldest)
+    assert (answer.status, answer.headers.get("Dagferry-Entry")) == (200, None)
+
+
+async def test_where_the_log_ends_before_it_the_newest_entry_is_told(server) -> None:
+    assert (await asked(server, "20261120T064501Z-000042")).headers["Dagferry-Entry"] == "0"
+    await three_deploys(server)
+    assert (await asked(server, "20261120T064501Z-000042")).headers["Dagferry-Entry"] == f"3 {await stored(server, 3)}"
+
+
+async def test_a_server_that_is_not_alone_says_so_then_and_only_then(server, monkeypatch) -> None:
+    monkeypatch.setattr(server.service.store, "shared", True)
+    assert (await asked(server, "20261120T064501Z-000042")).headers["Dagferry-Entry"] == "0 shared"
+    newest = (await three_deploys(server))[-1]
+    answer = await asked(server, "20261120T064501Z-000042")
+    assert answer.headers["Dagferry-Entry"] == f"3 {await stored(server, 3)} shared"
+    assert (await asked(server, newest)).headers["Dagferry-Entry"] == f"3 {await stored(server, 3)}"
+
+
+@pytest.mark.parametrize("headers", [{"log": "another"}, {"live": "seed"}, {"live": ""}, {"live": "20261120T0-x"}])
+async def test_who_has_nothing_of_this_log_live_is_told_nothing(server, headers) -> None:
+    [_, _, newest] = await three_deploys(server)
+    answer = await asked(server, **{"live": newest, **headers})
+    assert "Dagferry-Entry" not in answer.headers
+    assert "Dagferry-Entry" not in (await server.get("/default/dags/current")).headers
+
+
+async def test_a_damaged_entry_is_not_told_so_pods_that_have_it_follow_what_is_deployed_next(start, tmp_path) -> None:
+    server = await start()
+    [_, _, newest] = await three_deploys(server)
+    await server.close()
+    entry_file(tmp_path / "data", 3).write_bytes(b"{damaged")
+    again = await start()
+    assert (await asked(again, newest)).status == 503
+    await again.deploy(B)
+    answer = await asked(again, newest)
+    assert (answer.status, answer.json["sequence"], answer.headers.get("Dagferry-Entry")) == (200, 4, None)

@@ -1,0 +1,166 @@
+"""What this server tells the others about its pods: only what changed since they asked last.
+
+Everything that changes gets a higher revision. A receiver names the highest one that it knows, and gets what is above.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple
+
+from dagferry_server.deploys.deployment import Deployment
+from dagferry_server.fleet.merge import Heard
+from dagferry_server.fleet.sidecars import Ended, Offer, Sidecar, next_revision
+from dagferry_server.peers.wire import MAX_ROWS, DeploymentNews, EndedRow, PodRow
+
+MAX_GONE = 1000
+"""How many deployments that are gone are remembered, for servers that have not asked since."""
+
+
+class _Header(NamedTuple):
+    """What is known of a deployment as a whole. Its times are on the monotonic clock."""
+
+    log_id: str
+    head: int
+    generation: int
+    all_heard_at: float
+    crowded_until: float
+
+
+class _Row(NamedTuple):
+    revision: int
+    deployment: str
+    pod: Sidecar | Ended
+
+
+class Page(NamedTuple):
+    """What is above a revision, up to ``revision``; ``more``: there is more above that."""
+
+    revision: int
+    more: bool
+    deployments: dict[str, DeploymentNews]
+    gone: list[str]
+
+
+class Journal:
+    """Follows the fleets of ``deployments``. ``left`` has what is known of the pods of servers that are gone."""
+
+    def __init__(
+        self,
+        deployments: Mapping[str, Deployment],
+        left: Mapping[str, Heard],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._deployments = deployments
+        self._left = left
+        self._clock = clock
+        self._headers: dict[str, tuple[int, _Header]] = {}
+        self._gone: dict[str, int] = {}
+
+    def since(self, revision: int) -> Page:
+        """Return what changed above ``revision``; 0: everything."""
+        self._look()
+        highest = next_revision()
+        rows = sorted((row for row in self._rows() if row.revision > revision), key=lambda row: row.revision)
+        more = len(rows) > MAX_ROWS
+        if more:
+            del rows[MAX_ROWS:]
+            highest = rows[-1].revision
+        changed = {name for name, (at, _) in self._headers.items() if at > revision}
+        pods: dict[str, list[Sidecar]] = {name: [] for name in changed}
+        ended: dict[str, list[Ended]] = {}
+        for _, name, pod in rows:
+            if isinstance(pod, Sidecar):
+                pods.setdefault(name, []).append(pod)
+            else:
+                ended.setdefault(name, []).append(pod)
+        now = self._clock()
+        news = {
+            name: _news(self._headers[name][1], pods.get(name, []), ended.get(name, []), now)
+            for name in {*pods, *ended}
+        }
+        return Page(highest, more, news, [name for name, at in self._gone.items() if at > revision])
+
+    def _look(self) -> None:
+        for name in self._headers.keys() - self._deployments.keys():
+            del self._headers[name]
+            self._gone[name] = next_revision()
+            if len(self._gone) > MAX_GONE:
+                del self._gone[next(iter(self._gone))]
+        for name, deployment in self._deployments.items():
+            fleet = deployment.fleet
+            header = _Header(
+                deployment.log_id,
+                deployment.highest,
+                fleet.generation,
+                fleet.all_heard_at,
+                fleet.sidecars.crowded_until,
+            )
+            if name not in self._headers or self._headers[name][1] != header:
+                self._headers[name] = next_revision(), header
+                self._gone.pop(name, None)
+
+    def _rows(self) -> Iterator[_Row]:
+        for name, deployment in self._deployments.items():
+            sidecars, left = deployment.fleet.sidecars, self._left.get(name)
+            for pod in sidecars.known.values():
+                yield _Row(pod.revision, name, pod)
+            for ended in sidecars.ended:
+                yield _Row(ended.revision, name, ended)
+            if left:
+                for pod in left.known.values():
+                    own = sidecars.known.get(pod.key)
+                    if own is None or own.reported < pod.reported:
+                        yield _Row(pod.revision, name, pod)
+                for ended in left.ended.values():
+                    yield _Row(ended.revision, name, ended)
+
+
+def _news(header: _Header, pods: list[Sidecar], ended: list[Ended], now: float) -> DeploymentNews:
+    offers: dict[Offer, int] = {}
+
+    def place(offer: Offer | None) -> int:
+        return -1 if offer is None else offers.setdefault(offer, len(offers))
+
+    rows = [
+        PodRow(
+            pod.instance,
+            pod.volume,
+            pod.component,
+            pod.live,
+            pod.log_id,
+            pod.error,
+            place(pod.offered),
+            place(pod.confirmed),
+            _age(pod.reported, now),
+            _age(pod.seen, now),
+            _age(pod.first_seen, now),
+            pod.open > 0,
+        )
+        for pod in pods
+    ]
+    return DeploymentNews.model_construct(
+        log_id=header.log_id,
+        head=header.head,
+        generation=header.generation,
+        heard_in=header.all_heard_at - now,
+        crowded_for=header.crowded_until - now,
+        offers=[tuple(offer) for offer in offers],
+        pods=rows,
+        ended=[
+            EndedRow(
+                one.id,
+                one.key[0],
+                one.key[1],
+                one.component,
+                _age(one.at, now),
+                None if one.came == math.inf else _age(one.came, now),
+            )
+            for one in ended
+        ],
+    )
+
+
+def _age(at: float, now: float) -> float:
+    """Return how long ago ``at`` was, to the millisecond: the exact one has 18 digits."""
+    return max(round(now - at, 3), 0.0)

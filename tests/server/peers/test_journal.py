@@ -1,0 +1,127 @@
+"""Other servers get what changed since they asked last, in pages, and nothing twice."""
+
+import math
+from types import SimpleNamespace
+
+import pytest
+
+from dagferry_server.fleet.fleet import Fleet
+from dagferry_server.fleet.merge import Heard
+from dagferry_server.fleet.sidecars import Offer, Report, Sidecar
+from dagferry_server.fleet.status import Facts
+from dagferry_server.peers import journal as module
+from dagferry_server.peers.journal import Journal
+
+NOW = 1000.0
+
+
+def report(name: str, *, deregister: bool = False) -> Report:
+    return Report(name, "worker", "v1", "", deregister, "a", "log")
+
+
+class Told:
+    """A journal of one deployment."""
+
+    def __init__(self) -> None:
+        self.now = NOW
+        self.deployments = {}
+        self.left: dict[str, Heard] = {}
+        self.add("prod")
+        self.journal = Journal(self.deployments, self.left, lambda: self.now)
+        self.fleet = self.deployments["prod"].fleet
+        self.fleet.sidecars.elsewhere = lambda _: None
+
+    def add(self, name: str) -> None:
+        facts = Facts(name, "log", "v1", 1, 1, lambda _: "v1", "", {}, 60)
+        fleet = Fleet(name, lambda: facts, clock=lambda: self.now)
+        self.deployments[name] = SimpleNamespace(name=name, log_id="log", highest=1, fleet=fleet)
+
+    def names(self, page) -> list[str]:
+        return [pod.instance for news in page.deployments.values() for pod in news.pods]
+
+
+@pytest.fixture
+def told() -> Told:
+    return Told()
+
+
+async def test_only_what_changed_is_told(told) -> None:
+    told.fleet.sidecars.record(report("a"), NOW)
+    first = told.journal.since(0)
+    assert (told.names(first), first.more, list(first.deployments)) == (["a"], False, ["prod"])
+    assert told.journal.since(first.revision).deployments == {}
+    told.fleet.sidecars.record(report("b"), NOW)
+    second = told.journal.since(first.revision)
+    assert told.names(second) == ["b"]
+    assert told.names(told.journal.since(first.revision)) == ["b"], "an answer may be lost"
+    assert sorted(told.names(told.journal.since(0))) == ["a", "b"]
+
+
+async def test_offers_waits_and_ends_are_changes(told) -> None:
+    with told.fleet.visit(report("a")) as visit:
+        page = told.journal.since(0)
+        assert page.deployments["prod"].pods[0].is_open
+        visit.offer(Offer("log", "v1"))
+        offered = told.journal.since(page.revision)
+        assert offered.deployments["prod"].offers == [("log", "v1")]
+        assert (offered.deployments["prod"].pods[0].offered, offered.deployments["prod"].pods[0].confirmed) == (0, -1)
+    ended = told.journal.since(offered.revision)
+    assert not ended.deployments["prod"].pods[0].is_open
+    told.now += 5.5
+    told.fleet.sidecars.record(report("a", deregister=True), told.now)
+    told.fleet.sidecars.record(report("nobody", deregister=True), told.now)
+    rows = told.journal.since(ended.revision).deployments["prod"].ended
+    assert [(row.instance, row.at, row.came) for row in rows] == [("a", 0.0, 5.5), ("nobody", 0.0, None)]
+
+
+async def test_many_pods_come_in_pages(told, monkeypatch) -> None:
+    monkeypatch.setattr(module, "MAX_ROWS", 3)
+    for number in range(8):
+        told.fleet.sidecars.record(report(str(number)), NOW)
+    found, revision, pages = [], 0, 0
+    while True:
+        page = told.journal.since(revision)
+        found += told.names(page)
+        revision, pages = page.revision, pages + 1
+        if not page.more:
+            break
+        assert len(told.names(page)) == 3
+    assert (found, pages) == ([str(number) for number in range(8)], 3)
+
+
+async def test_what_is_known_of_a_deployment_is_told_when_it_changes(told) -> None:
+    page = told.journal.since(0)
+    assert page.deployments["prod"].heard_in == told.fleet.all_heard_at - NOW
+    told.deployments["prod"].highest = 2
+    page = told.journal.since(page.revision)
+    assert (page.deployments["prod"].head, page.deployments["prod"].pods) == (2, [])
+    before = page.deployments["prod"].generation
+    told.fleet.forget()
+    assert told.journal.since(page.revision).deployments["prod"].generation > before
+
+
+async def test_a_deployment_that_is_gone_is_told_until_it_is_back(told, monkeypatch) -> None:
+    page = told.journal.since(0)
+    del told.deployments["prod"]
+    assert told.journal.since(page.revision).gone == ["prod"]
+    told.add("prod")
+    again = told.journal.since(page.revision)
+    assert (again.gone, list(again.deployments)) == ([], ["prod"])
+    monkeypatch.setattr(module, "MAX_GONE", 1)
+    for name in ("one", "two"):
+        told.add(name)
+        told.journal.since(0)
+        del told.deployments[name]
+        told.journal.since(0)
+    assert told.journal.since(0).gone == ["two"]
+
+
+async def test_pods_of_a_server_that_is_gone_are_told_unless_this_one_has_heard_them_since(told) -> None:
+    left = told.left["prod"] = Heard(is_left=True)
+    for name in ("a", "b"):
+        pod = left.known[name, "a"] = Sidecar(report(name), NOW)
+        pod.revision = 1
+    told.fleet.sidecars.record(report("a"), NOW + 1)
+    names = told.names(told.journal.since(0))
+    assert sorted(names) == ["a", "b"]
+    assert math.isclose(told.journal.since(0).deployments["prod"].pods[0].reported, 0.0)
