@@ -80,7 +80,7 @@ def long_comparison() -> list[Row]:
         server.stop()
         shutil.rmtree(data, ignore_errors=True)
     return [
-        (f"comparison of {FILES:,} files, {name} page of 20: {size([length for _, length in reads])}", "",
+        (f"comparison of {FILES:,} files, {name} page of 20: {size([length for _, length in reads])}", "report",
          ms([seconds for seconds, _ in reads]))
         for name, reads in zip(("first", "last"), found, strict=True)
     ]  # fmt: skip
@@ -105,7 +105,7 @@ def open_pages() -> list[Row]:
             shutil.rmtree(data, ignore_errors=True)
         slow = statistics.quantiles(probe.seconds, n=100)[98]
         rows.append(
-            (f"{pages} open pages, {WATCHED_DEPLOYS} deploys to {fleet.PODS:,} pods: other requests, 99 %", "",
+            (f"{pages} open pages, {WATCHED_DEPLOYS} deploys to {fleet.PODS:,} pods: other requests, 99 %", "report",
              f"{slow * 1000:.0f} ms (most {max(probe.seconds) * 1000:.0f} ms); {used:.1f} s of CPU")
         )  # fmt: skip
     return rows
