@@ -53,6 +53,7 @@ def test_the_tour_of_a_user(server, visit, tmp_path, started) -> None:
     deploy(server, BETTER, "Raise")
     page.locator("#current h2", has_text="#2").wait_for()
     page.locator("#reason", has_text="All 2 pods have").wait_for()
+    assert page.locator("#announce").text_content() == page.locator("#reason").text_content(), "screen readers say it"
     assert page.locator("#fleet td[data-name='Live version']").all_inner_texts() == ["#2", "#2"]
     assert page.evaluate("window.stayed") is True
 
