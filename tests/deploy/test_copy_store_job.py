@@ -1,6 +1,5 @@
 """The Job that copies the chart's volume to a bucket, with what a real server left: others go on from there."""
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -15,12 +14,7 @@ from deployfiles import KUBERNETES, documents
 from harness import Server
 from object_stores import BUCKET, SERVICES
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        not importlib.util.find_spec("dagferry_server.copy_store_command"), reason="there is no copy-store yet"
-    ),
-]
+pytestmark = pytest.mark.slow
 
 [JOB] = documents(KUBERNETES / "copy-store.yaml")
 POD = JOB["spec"]["template"]["spec"]

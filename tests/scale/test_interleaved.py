@@ -16,12 +16,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bucket_in_memory import Bucket, shared_store
 from dagferry_core.bundle.manifest import Changes
 from dagferry_core.deploylog import Deploy, decode, entry_sha256, next_deploy
 from dagferry_server.deploys.retention import _delete_batch, _Seen
 from dagferry_server.store.base import DELETION_PAUSE_SECONDS, MAX_COMMIT_SECONDS, Store
 from dagferry_server.store.object_store import ObjectStore
-from sharedstore import Bucket, shared_store
 
 PROD = "prod"
 OLD, NEW = ("sha256:" + letter * 64 for letter in "ab")

@@ -113,3 +113,8 @@ async def _asset(site: "Site", context: RequestContext) -> web.StreamResponse:
 
 async def _missing(site: "Site", context: RequestContext) -> web.StreamResponse:  # noqa: ARG001 - as all views
     raise RouteNotFound("There is no such page.", "Go to the first page, and follow its links.")
+
+
+def documented(site: "Site") -> list[tuple[str, str, str]]:
+    """Return route, scope and summary of every page, for the docs."""
+    return [(f"`{route.method} {route.path}`", route.scope or "", route.summary) for route in page_routes(site)]

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import dagferry_server
+from bucket_in_memory import Bucket, shared_store
 from dagferry_core.bundle.manifest import EMPTY, Changes
 from dagferry_core.deploy_details import DeployDetails
 from dagferry_core.deploylog import decode, entry_sha256, next_deploy
@@ -20,7 +21,6 @@ from dagferry_server.deploys.verify import Verification
 from dagferry_server.errors import StoreAway, StoreFull
 from dagferry_server.store.base import DELETION_PAUSE_SECONDS, Store
 from dagferry_server.store.local import LocalStore
-from sharedstore import Bucket, shared_store
 from treemaker import manifest_of, range_read
 
 PROD = "prod"

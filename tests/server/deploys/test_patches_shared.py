@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from bucket_in_memory import Bucket, shared_store
 from dagferry_core.bundle.patch import Patch
 from dagferry_server.deploys import commit
 from dagferry_server.errors import StoreAway
 from dagferry_server.store.base import MAX_COMMIT_SECONDS
 from running import A, Answer, B, Running
-from sharedstore import Bucket, shared_store
 from stores import ObjectStoreUnderTest, store_under_test
 
 PATCH = "application/vnd.dagferry.patch"

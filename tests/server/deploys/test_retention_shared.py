@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from bucket_in_memory import DAY, Bucket, shared_store
 from dagferry_server.deploys import retention
 from dagferry_server.errors import StoreAway
 from dagferry_server.store.base import DELETION_PAUSE_SECONDS
 from running import A, B, Running, eventually
-from sharedstore import DAY, Bucket, shared_store
 
 LONG = DELETION_PAUSE_SECONDS + 1
 RULES = ("--keep-deploys", "1", "--keep-days", "0")

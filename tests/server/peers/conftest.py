@@ -4,7 +4,7 @@ import pytest
 
 from dagferry_server.fleet import fleet as fleets
 from dagferry_server.peers import peers as module
-from peers_tools import Servers
+from several_servers import Servers
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ from dagferry_server.peers.addresses import Place
 from dagferry_server.peers.client import Client, Tls, Unanswered
 from dagferry_server.peers.wire import FleetRequest
 from issuer import make_certificate
-from peers_tools import SECRET, hears
 from running import eventually
+from several_servers import SECRET, hears
 
 REQUEST = FleetRequest(server="0" * 32)
 

@@ -12,8 +12,8 @@ from dagferry_server.peers import client
 from dagferry_server.peers import peers as module
 from dagferry_server.peers.signing import new_nonce, request_headers
 from dagferry_server.peers.wire import PEERS_POKE_PATH, Poke
-from peers_tools import INSTANCE, SECRET, VOLUME, PodOf, hears, status_of, until
 from running import A, B, eventually
+from several_servers import INSTANCE, SECRET, VOLUME, PodOf, hears, status_of, until
 
 pytestmark = pytest.mark.usefixtures("warm")
 

@@ -98,7 +98,7 @@ def shared_store(bucket: Bucket, kind: type[ObjectStore] = ObjectStore, **option
 
 
 class MemoryUnderTest(StoreUnderTest):
-    """Such a store for the tests of the contract: ``DAGFERRY_TEST_STORES=sharedstore:MemoryUnderTest``."""
+    """Such a store for the tests of the contract: ``DAGFERRY_TEST_STORES=bucket_in_memory:MemoryUnderTest``."""
 
     def __init__(self, _folder: Path) -> None:
         self._bucket = Bucket()
