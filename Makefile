@@ -97,7 +97,7 @@ pins: $(VENV)/bin/python ## renew the pinned requirements
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	$(COMPILE) --all-extras --group build --group test --group check -o requirements/check.txt
 	$(COMPILE) --all-extras --group test -c requirements/check.txt -o requirements/test.txt
-	$(COMPILE) --extra server --extra objectstore -c requirements/check.txt -o requirements/server.txt
+	$(COMPILE) --extra server --extra objectstore --extra web -c requirements/check.txt -o requirements/server.txt
 	$(COMPILE) --extra sidecar -c requirements/check.txt -o requirements/sidecar.txt
 	$(COMPILE) --extra client -c requirements/check.txt -o requirements/client.txt
 	$(COMPILE) --group build -c requirements/check.txt -o requirements/build.txt

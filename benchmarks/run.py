@@ -24,6 +24,8 @@ import uploads  # noqa: F401
 import waiting  # noqa: F401
 from measure import ROWS, WORK, machine
 
+import pages  # noqa: F401
+
 
 def main(words: list[str]) -> int:
     """Measure the rows whose name holds one of the words, and print them as a Markdown table."""

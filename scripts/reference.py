@@ -20,6 +20,7 @@ import dagferry_server.deploys.deployments_file
 import dagferry_server.http.routes
 import dagferry_server.metrics
 import dagferry_server.settings
+import dagferry_server.web.routes
 import dagferry_sidecar.metrics
 import dagferry_sidecar.settings
 from dagferry_client.errors import ClientError
@@ -32,6 +33,7 @@ from dagferry_follow.errors import SyncError
 from dagferry_gate.errors import CheckFailed
 from dagferry_runtime.settings import Setting
 from dagferry_server.errors import RequestError, ServerError, StoreInUse
+from dagferry_server.web.site import Site
 from dagferry_sidecar.hints import HINTS
 
 ALL_ERRORS = (
@@ -129,6 +131,7 @@ TABLES = {
     "client options": lambda: table(["option", "what"], client_reference.common_options()),
     "client commands": client_reference.commands,
     "exit codes": lambda: table(["exit code", "meaning"], client_reference.exit_codes()),
+    "pages": lambda: table(["page", "scope", "what"], dagferry_server.web.routes.documented(Site())),
     "endpoints": lambda: table(["endpoint", "scope", "listener", "what"], dagferry_server.http.routes.documented()),
 }
 

@@ -73,6 +73,7 @@ ROOMS = {
     "deploys": {"auth", "config", "fleet", "store", "webhooks"},
     "peers": {"config", "deploys", "fleet"},
     "http": {"auth", "config", "deploys", "fleet", "peers", "store", "webhooks"},
+    "web": {"auth", "config", "deploys", "fleet", "http", "store", "webhooks"},
 }
 """Which rooms of the server each one may import, beside the modules that all of them share."""
 

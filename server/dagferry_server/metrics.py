@@ -177,7 +177,7 @@ class Metrics:
             Gauge,
             "config_last_reload_successful",
             "1 if the last reload of the file succeeded, 0 if it failed and the previous content is still in effect. "
-            "The file is tokens, issuers, issuer_keys (of all issuers together), proxy_secret, peer_secret, "
+            "The file is tokens, issuers, issuer_keys (of all issuers together), proxy_secret, peer_secret, web_key, "
             "certificate or deployments.",
             "file",
         )

@@ -22,6 +22,7 @@ from dagferry_server.store.address import open_store
 from dagferry_server.store.base import Store
 from dagferry_server.store.data_folder import DataFolder
 from dagferry_server.store.probing import probed
+from dagferry_server.web.opening import open_pages
 
 THREADS = 8
 """Blocking work runs in these: checks, syncs, reads. More would only compete for the same disk."""
@@ -51,9 +52,10 @@ async def _serve(settings: Settings, folder: DataFolder, store: Store, authentic
         state = await AppState.open(settings)
         async with probed(store):
             service = await Service.open(settings, folder, store, authenticator)
+            pages = await open_pages(settings)
             leave_aside()
             service.retention.request()
-            await serve(settings, service, state)
+            await serve(settings, service, state, pages)
     finally:
         if store.shared:
             # All uploads have ended. What still waits for the store only reads, and must not hold up the end.

@@ -302,6 +302,15 @@ SETTINGS: tuple[Setting, ...] = (
         "--single-server",
         "No other server uses the store. On a shared store without --peers, the fleet's status is UNKNOWN otherwise.",
     ),
+    _switch("--no-web", "Serve no web page."),
+    Setting(
+        "--web-key-file",
+        _path,
+        None,
+        "FILE",
+        "The key that signs what people sign in with on the web page, the same on all servers; read again when it "
+        "changes. By default that of --peer-secret-file; without either, a restart of the server signs everybody out.",
+    ),
     _switch("--insecure-no-auth", "Listen on any address without authentication."),
 )
 
@@ -345,6 +354,8 @@ class Settings(BaseModel):
     peer_secret_file: str | None
     peer_server_name: str | None
     single_server: bool
+    no_web: bool
+    web_key_file: str | None
     insecure_no_auth: bool
 
     @model_validator(mode="after")

@@ -15,6 +15,7 @@ from dagferry_server.service import Service
 from dagferry_server.settings import read_settings
 from dagferry_server.store.data_folder import DataFolder
 from dagferry_server.store.local import LocalStore
+from dagferry_server.web.opening import open_pages
 from running import Running
 
 Start = Callable[..., Awaitable[Running]]
@@ -31,7 +32,7 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
     """Start a server with these flags on ``tmp_path/data``."""
     running: list[Running] = []
 
-    async def open_server(*flags: str, **options: Any) -> Running:
+    async def open_server(*flags: str, web: bool = False, **options: Any) -> Running:
         arguments = ["--listen", "127.0.0.1:0", "--data-dir", str(tmp_path / "data"), *flags]
         settings = await asyncio.to_thread(read_settings, arguments, {}, lambda: (None, None))
         folder = await asyncio.to_thread(DataFolder, settings.data_dir)
@@ -39,7 +40,7 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
         authenticator = await asyncio.to_thread(make_authenticator, settings)
         state = await AppState.open(settings)
         service = await Service.open(settings, folder, store, authenticator, **options)
-        server = Running(service, state, Listeners(service, state))
+        server = Running(service, state, Listeners(service, state, await open_pages(settings) if web else ()))
         running.append(server)
         await server.open()
         await service.retention.run()

@@ -23,6 +23,38 @@ def refuse_web_pages(headers: Mapping[str, str], *, loopback_only: bool) -> None
 
     With ``loopback_only``, the Host header must be a loopback address or name.
     """
+    _refuse_other_sites(headers)
+    _refuse_other_names(headers, loopback_only=loopback_only)
+
+
+def refuse_embedding(headers: Mapping[str, str], *, loopback_only: bool) -> None:
+    """Raise ``OriginRefused`` if a page of another origin asks for one of ours, unless a person followed a link to it.
+
+    A link shows our page to the person; the page that has the link learns nothing. Frames are not links.
+    """
+    if (headers.get("Sec-Fetch-Mode"), headers.get("Sec-Fetch-Dest")) != ("navigate", "document"):
+        _refuse_other_sites(headers)
+    _refuse_other_names(headers, loopback_only=loopback_only)
+
+
+def refuse_foreign_form(headers: Mapping[str, str], *, loopback_only: bool) -> None:
+    """Raise ``OriginRefused`` unless a page of this origin sent a form, as the browser reports it.
+
+    ``Origin`` counts only where the browser does not send ``Sec-Fetch-Site``, which it does over https and to this
+    machine: a proxy may have changed ``Host``, so that the two differ.
+    """
+    site, origin, host = headers.get("Sec-Fetch-Site"), headers.get("Origin"), headers.get("Host", "")
+    if (site != "same-origin") if site else (origin not in {f"http://{host}", f"https://{host}"}):
+        raise OriginRefused(
+            f"This form was not sent by a page of this server (Sec-Fetch-Site: {(site or '')[:40]!r}, "
+            f"Origin: {(origin or '')[:200]!r}).",
+            "Open the page again, and send its form. Programs use the endpoints: "
+            f"see {DOCUMENTATION}/reference/protocol.md.",
+        )
+    _refuse_other_names(headers, loopback_only=loopback_only)
+
+
+def _refuse_other_sites(headers: Mapping[str, str]) -> None:
     host = headers.get("Host", "")
     site = headers.get("Sec-Fetch-Site", "none")
     origin = headers.get("Origin")
@@ -30,6 +62,10 @@ def refuse_web_pages(headers: Mapping[str, str], *, loopback_only: bool) -> None
         raise OriginRefused(f"A web page on another site sent this request (Sec-Fetch-Site: {site[:40]!r}).")
     if origin is not None and origin not in {f"http://{host}", f"https://{host}"}:
         raise OriginRefused(f"A web page of another origin sent this request: {origin[:200]!r}.")
+
+
+def _refuse_other_names(headers: Mapping[str, str], *, loopback_only: bool) -> None:
+    host = headers.get("Host", "")
     # Every browser sends Host; HTTP/1.0 health checks do not.
     if loopback_only and host and not names_loopback(host):
         raise OriginRefused(

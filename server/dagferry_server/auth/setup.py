@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from dagferry_server.auth.authenticate import Authenticator
 from dagferry_server.auth.proxy import Proxy, parse_secret
+from dagferry_server.auth.sessions import parse_key
 from dagferry_server.auth.tokens import parse_tokens
 from dagferry_server.config.watched import WatchedFile
 from dagferry_server.settings import Settings
@@ -22,10 +23,13 @@ def make_authenticator(settings: Settings) -> Authenticator:
     if settings.tokens_file:
         parse = partial(parse_tokens, with_users=proxy is not None)
         tokens = WatchedFile(settings.tokens_file, parse, guarded=True)
+    # The servers of one store share both, and each signs other texts with it.
+    web_key = settings.web_key_file or settings.peer_secret_file
     return Authenticator(
         tokens=tokens,
         trust=_trust(settings.issuers_file),
         proxy=proxy,
+        web_key=WatchedFile(web_key, parse_key, guarded=True) if web_key else None,
     )
 
 

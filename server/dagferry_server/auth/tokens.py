@@ -133,6 +133,14 @@ def token_caller(tokens: Iterable[Token], secret: str, now: float) -> Caller | N
     return Caller(f"token:{holder.name}", (holder.grant,), holder.expires)
 
 
+def entry_caller(tokens: Iterable[Token], sha256: bytes, now: float) -> Caller | None:
+    """Return the holder of the token whose secret has this hash; ``None`` if it was revoked, or has expired."""
+    found = next((token for token in tokens if token.sha256 == sha256), None)
+    if found is None or (found.expires is not None and now >= found.expires):
+        return None
+    return Caller(f"token:{found.name}", (found.grant,), found.expires, by_browser=True)
+
+
 def ending(tokens: Iterable[Token], now: float) -> dict[str, float]:
     """Return when each name's last token expires (seconds since the epoch), if it has not expired by ``now``.
 

@@ -45,7 +45,7 @@ class Differences(NamedTuple):
 def listing(store: Store, deployment: str, digest: str) -> Generator[bytes, None, None]:
     """Yield the files of a bundle as a JSON list of objects with path, size, mode and sha256, in pieces."""
     comma = b"["
-    with closing(_places(store, deployment, digest)) as found:
+    with closing(stored_places(store, deployment, digest)) as found:
         while batch := [place.entry._asdict() for place in islice(found, _BATCH_FILES)]:
             yield comma + json.dumps(batch, ensure_ascii=False, separators=(",", ":"))[1:-1].encode()
             comma = b","
@@ -54,7 +54,7 @@ def listing(store: Store, deployment: str, digest: str) -> Generator[bytes, None
 
 def find(store: Store, deployment: str, digest: str, path: str) -> Place | None:
     """Return where in a bundle the file ``path`` is; ``None`` if there is none."""
-    with closing(_places(store, deployment, digest)) as found:
+    with closing(stored_places(store, deployment, digest)) as found:
         return next((place for place in found if place.entry.path == path), None)
 
 
@@ -72,27 +72,27 @@ def differences(store: Store, deployment: str, old_digest: str | None, new_diges
     removed: list[Entry] = []
     if old_digest != new_digest:
         with (
-            closing(_places(store, deployment, old_digest)) as olds,
-            closing(_places(store, deployment, new_digest)) as news,
+            closing(stored_places(store, deployment, old_digest)) as olds,
+            closing(stored_places(store, deployment, new_digest)) as news,
         ):
-            for old, new in _pairs(olds, news):
+            for old, new in pairs(olds, news):
                 if old is None and new:
-                    _add(added, new)
+                    _add(added, new.entry)
                 elif old and new is None:
-                    _add(removed, old)
-                elif old and new and old != new:
-                    _add(changed, (old, new))
+                    _add(removed, old.entry)
+                elif old and new and old.entry != new.entry:
+                    _add(changed, (old.entry, new.entry))
     cut = max(len(added), len(changed), len(removed)) > MAX_DIFF_FILES
     return Differences(added[:MAX_DIFF_FILES], changed[:MAX_DIFF_FILES], removed[:MAX_DIFF_FILES], cut)
 
 
-def _pairs(olds: Iterator[Place], news: Iterator[Place]) -> Iterator[tuple[Entry | None, Entry | None]]:
-    """Yield the entries of each path in one or both manifests, which are sorted by path."""
+def pairs(olds: Iterator[Place], news: Iterator[Place]) -> Iterator[tuple[Place | None, Place | None]]:
+    """Yield the files of each path in one or both bundles, which are sorted by path."""
     old, new = next(olds, None), next(news, None)
     while old or new:
         only_old = old and (new is None or old.entry.path < new.entry.path)
         only_new = new and (old is None or new.entry.path < old.entry.path)
-        yield old.entry if old and not only_new else None, new.entry if new and not only_old else None
+        yield old if not only_new else None, new if not only_old else None
         old, new = old if only_new else next(olds, None), new if only_old else next(news, None)
 
 
@@ -101,7 +101,8 @@ def _add(found: list[_Found], item: _Found) -> None:
         found.append(item)
 
 
-def _places(store: Store, deployment: str, digest: str | None) -> Generator[Place, None, None]:
+def stored_places(store: Store, deployment: str, digest: str | None) -> Generator[Place, None, None]:
+    """Yield the files of a bundle, sorted by path, and where each is; of ``None``, which has no files, nothing."""
     if digest is None:
         return
     with store.open_bundle(deployment, digest) as source, decoding(f"Bundle {digest} of {deployment}"):

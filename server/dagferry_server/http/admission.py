@@ -28,7 +28,7 @@ async def admit(route: Route, request: web.Request) -> RequestContext:
     caller = None
     # A web page may not use a server that lets in everybody on this machine, not even endpoints without a scope.
     if route.scope or not service.authenticator.auth_required:
-        caller = await identify(request)
+        caller = await (route.pages.identify(request) if route.pages else identify(request))
     authorize(route.scope, name or "", caller, creates=route.creates)
     refuse_unknown_parameters(route, request.query)
     target = None

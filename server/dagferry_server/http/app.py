@@ -139,12 +139,13 @@ def _count_failed(request: web.Request, route: Route | None, outcome: str) -> No
 
 
 def _send_refusal(request: web.Request, route: Route | None, error: DagferryError) -> None:
-    """Inform a deployment's webhooks that a deploy was refused, if its caller may deploy; not after a dry run."""
+    """Note that a deploy was refused, and inform webhooks, if its caller may deploy; not after a dry run."""
     service, caller = request.app[SERVICE], request.get(CALLER)
     deployment = service.deployments.get(request.match_info.get("deployment", ""))
     if not (route and route.scope == "deploy" and deployment and caller and is_refusal(error)):
         return
     if "deploy" in caller.scopes(deployment.name) and DRY_RUN not in request.query:
+        request.app[STATE].refusals.add(deployment.name, caller.actor, error, service.clock())
         message = refused(deployment.name, caller.actor, error, service.clock())
         service.webhooks.send(deployment.settings.webhooks, message)
 
@@ -160,7 +161,9 @@ async def _reject(request: web.Request, error: DagferryError) -> web.StreamRespo
         headers["WWW-Authenticate"] = "Bearer"
     if isinstance(error, ServerError) and error.status == UNAVAILABLE:
         headers["Retry-After"] = str(error.retry_after)
-    return await Body.of(request).reject(_last(request, error_response(error, headers)))
+    route = request.get(ROUTE)
+    response = route.pages.reject(request, error) if route and route.pages else error_response(error, headers)
+    return await Body.of(request).reject(_last(request, response))
 
 
 def _last(request: web.Request, response: web.StreamResponse) -> web.StreamResponse:

@@ -6,6 +6,7 @@ from dagferry_server.config.watched import Reload, WatchedFile
 from dagferry_server.http.busy import Busy
 from dagferry_server.http.concurrency import bundles, copies, downloads, reads, uploads
 from dagferry_server.http.current_answers import CurrentAnswers
+from dagferry_server.http.refusals import Refusals
 from dagferry_server.http.rejected_reads import RejectedReads
 from dagferry_server.http.sending import PACKERS, Sender
 from dagferry_server.http.status_answers import StatusAnswers
@@ -28,6 +29,7 @@ class AppState:
         self.current_answers = CurrentAnswers()
         self.status_answers = StatusAnswers()
         self.rejected_reads = RejectedReads()
+        self.refusals = Refusals()
         self.busy = Busy()
 
     @classmethod

@@ -9,10 +9,15 @@ from dagferry_server.metrics import OUTCOME_DRY_RUN, OUTCOME_OK, OUTCOME_UNCHANG
 
 
 def answer_deploy(context: RequestContext, result: DeployResult) -> web.Response:
-    """Return the response. A request that fails is counted where its error becomes a response."""
+    """Return the response."""
+    note_deploy(context, result)
+    return json_response(upload_answer(result))
+
+
+def note_deploy(context: RequestContext, result: DeployResult) -> None:
+    """Count the request, and note its result. One that fails is counted where its error becomes a response."""
     outcome = OUTCOME_UNCHANGED if result.unchanged else OUTCOME_OK
     if result.request.dry_run:
         outcome = OUTCOME_DRY_RUN
     context.service.metrics.count_deploy(context.deployment.name, result.request.kind, outcome)
     context.note(version=result.deploy.version if result.deploy else None, unchanged=result.unchanged or None)
-    return json_response(upload_answer(result))

@@ -38,10 +38,13 @@ class Git(JsonBody):
     image: str = Field(default="", max_length=200, pattern=_PLAIN)
 
 
-async def deploy_request(context: RequestContext, under: str | None = "") -> DeployRequest:
+async def deploy_request(
+    context: RequestContext, under: str | None = "", *, override_freeze: bool = False
+) -> DeployRequest:
     """Return what a request asks for by its parameters and headers.
 
     ``under`` is the folder that it is for. ``None``: its body says that, and then ``authorize_write`` is to be called.
+    A body may also say ``override_freeze``.
     Raises ``ShuttingDown``, ``Forbidden``, ``RequestError``, ``StoreError``, and the error of a deployment to which
     nothing may be deployed now.
     """
@@ -54,7 +57,7 @@ async def deploy_request(context: RequestContext, under: str | None = "") -> Dep
         dry_run=_is_set(context, DRY_RUN),
         skip_gate=_is_set(context, SKIP_GATE),
         allow_removals=_is_set(context, ALLOW_REMOVALS),
-        override_freeze=_is_set(context, OVERRIDE_FREEZE),
+        override_freeze=override_freeze or _is_set(context, OVERRIDE_FREEZE),
         under=under or "",
     )
     context.note(under=request.under, flags=request.flags, dry_run=request.dry_run or None)

@@ -38,9 +38,6 @@ async def read_json(context: RequestContext, model: type[Model]) -> Model:
             f"The body has to be JSON, with Content-Type: {JSON_TYPE}; the request has {sent}.",
             f"With curl: -H 'Content-Type: {JSON_TYPE}' -d '{{…}}'",
         )
-    if (request.content_length or 0) > MAX_JSON_BYTES:
-        raise _too_large()
-    context.body.send_continue()
     try:
         return model.model_validate_json(await read_body(context))
     except ValidationError as error:
@@ -49,6 +46,9 @@ async def read_json(context: RequestContext, model: type[Model]) -> Model:
 
 async def read_body(context: RequestContext) -> bytes:
     """Return the body of a request; raise ``RequestError``, ``UploadTooSlow`` or ``UploadIncomplete``."""
+    if (context.request.content_length or 0) > MAX_JSON_BYTES:
+        raise _too_large()
+    context.body.send_continue()
     deadline = time.monotonic() + MAX_JSON_SECONDS
     body = bytearray()
     try:
@@ -65,7 +65,7 @@ async def read_body(context: RequestContext) -> bytes:
 
 
 def _too_large() -> RequestError:
-    return RequestError(f"The JSON body has more than {MAX_JSON_BYTES:,} bytes.")
+    return RequestError(f"The body has more than {MAX_JSON_BYTES:,} bytes.")
 
 
 def problems(error: ValidationError) -> str:

@@ -99,11 +99,12 @@ class _Connection(AnsweringConnection):
 
 
 class Listeners:
-    """The listeners of a service."""
+    """The listeners of a service. ``pages`` are the routes of the web page."""
 
-    def __init__(self, service: Service, state: AppState) -> None:
+    def __init__(self, service: Service, state: AppState, pages: Sequence[Route] = ()) -> None:
         self._service = service
         self._state = state
+        self._pages = pages
         self._listening: list[asyncio.Server] = []
         self._runners: list[web.AppRunner] = []
         self._kept = AsyncExitStack()
@@ -120,7 +121,7 @@ class Listeners:
         # an admin listener they are not served.
         with_admin = settings.admin_listen is None and not settings.auth_required
         public = [route for route in ROUTES if route.public or with_admin]
-        public += astro_routes(settings.astro_cli)
+        public += [*astro_routes(settings.astro_cli), *self._pages]
         if self._service.peers:
             public += PEER_ROUTES
         addresses = [await self._listen("--listen", settings.listen, public, context)]
@@ -197,14 +198,14 @@ def _reason(error: OSError) -> str:
     return text[:1].lower() + text[1:]
 
 
-async def serve(settings: Settings, service: Service, state: AppState) -> None:
-    """Serve until SIGTERM or SIGINT."""
+async def serve(settings: Settings, service: Service, state: AppState, pages: Sequence[Route] = ()) -> None:
+    """Serve until SIGTERM or SIGINT. ``pages`` are the routes of the web page."""
     settings.log(service.max_store_bytes)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    listeners = Listeners(service, state)
+    listeners = Listeners(service, state, pages)
     try:
         await listeners.open()
         await stop.wait()

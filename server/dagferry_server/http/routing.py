@@ -2,13 +2,14 @@
 
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 from aiohttp import hdrs, web
 from pydantic import BaseModel
 
 from dagferry_core.errors import DagferryError
 from dagferry_core.tokens import Scope
+from dagferry_server.auth.access import Caller
 from dagferry_server.http.request_context import RequestContext
 
 Handler = Callable[[RequestContext], Awaitable[web.StreamResponse]]
@@ -24,6 +25,16 @@ class Parameter(NamedTuple):
     kind: Literal["string", "integer"] = "string"
 
 
+class Pages(Protocol):
+    """What is different about the routes that people open in a browser: who asks, and how errors are shown."""
+
+    async def identify(self, request: web.Request) -> Caller | None:
+        """Return who sent a request, ``None`` if it has no credentials although the server requires them."""
+
+    def reject(self, request: web.Request, error: DagferryError) -> web.Response:
+        """Return the response for ``error``."""
+
+
 class Route(NamedTuple):
     """One endpoint: who may use it, which handler answers, with which content, and with which errors.
 
@@ -32,6 +43,7 @@ class Route(NamedTuple):
     the public one. ``not_modified`` routes may answer 304. ``takes_file`` routes receive an upload; ``sends_content``
     routes send deployed content. ``body`` is the model of a JSON body. The deployment of a route that ``creates`` it
     need not exist. ``kind`` is that of the deploys that a route makes. A POST that ``only_reads`` changes nothing.
+    ``pages`` is what the routes of the web page share.
     """
 
     method: Literal["GET", "POST", "DELETE"]
@@ -52,6 +64,7 @@ class Route(NamedTuple):
     creates: bool = False
     kind: str = ""
     only_reads: bool = False
+    pages: Pages | None = None
 
     @property
     def is_read(self) -> bool:

@@ -70,16 +70,20 @@ def _compressed(pieces: Generator[bytes, None, None]) -> Generator[bytes, None, 
 
 async def file(context: RequestContext) -> web.StreamResponse:
     """Send one file as it is."""
-    path = requested_path(context.request.rel_url.raw_path)
+    return await send_file(context, requested_path(context.request.rel_url.raw_path), FILE_TYPE)
+
+
+async def send_file(context: RequestContext, path: str, media_type: str) -> web.StreamResponse:
+    """Send the file ``path`` of the version that the request names, for the browser to save."""
     deploy = await context.deployment.deploy(context.request.match_info["version"])
     with context.state.read_slots.hold(context.deployment.name, context.caller):
         try:
-            return await _send_file(context, deploy, path)
+            return await _send_file(context, deploy, path, media_type)
         except BundleGone as error:
             raise context.deployment.gone(deploy) from error
 
 
-async def _send_file(context: RequestContext, deploy: Deploy, path: str) -> web.StreamResponse:
+async def _send_file(context: RequestContext, deploy: Deploy, path: str, media_type: str) -> web.StreamResponse:
     store, name, packer = context.service.store, context.deployment.name, context.state.packer
     place = await packer.call(browse.find, store, name, deploy.digest, path)
     if place is None:
@@ -88,7 +92,7 @@ async def _send_file(context: RequestContext, deploy: Deploy, path: str) -> web.
     if has_seen(context.request.headers.get(hdrs.IF_NONE_MATCH, ""), tag):
         return not_modified(tag)
     headers = {
-        "Content-Type": FILE_TYPE,
+        "Content-Type": media_type,
         # Whatever it contains, no browser shows it as a page of this server.
         "Content-Disposition": f"attachment; filename*=UTF-8''{quote(path.rpartition('/')[2], safe='')}",
         "Content-Security-Policy": "sandbox",
@@ -98,12 +102,14 @@ async def _send_file(context: RequestContext, deploy: Deploy, path: str) -> web.
     return await packer.send_stream(context.request, pieces, headers, place.entry.size)
 
 
-def requested_path(raw_path: str) -> str:
+def requested_path(raw_path: str, template: str = FILE_PATH) -> str:
     """Return the path of the file in the path of a request, which must spell it in the only way a bundle has it.
+
+    ``template`` is the path of the route, which ends with that of the file.
 
     Raises ``RequestError`` for any other spelling, so that no two URLs name one file.
     """
-    raw = raw_path.split("/", FILE_PATH.count("/"))[-1]
+    raw = raw_path.split("/", template.count("/"))[-1]
     if "%2f" in raw.lower():
         raise RequestError("The path of the file has an encoded slash, %2F.", "Send slashes as they are.")
     encoded = unquote_to_bytes(raw.encode(errors="surrogateescape"))

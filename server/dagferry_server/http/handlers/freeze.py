@@ -42,15 +42,16 @@ async def freeze(context: RequestContext) -> web.StreamResponse:
             f"until={body.until} is not between now ({int(now)}) and {MAX_FREEZE_SECONDS // 86400} days from now.",
             "Give it in seconds since the epoch, or leave it out to freeze until further notice.",
         )
-    return await _change(context, Freeze(body.reason, body.until, context.caller.actor, int(now)))
+    return await change_freeze(context, Freeze(body.reason, body.until, context.caller.actor, int(now)))
 
 
 async def unfreeze(context: RequestContext) -> web.StreamResponse:
     """Allow deploys again; a deployment that is not frozen stays so."""
-    return await _change(context, None)
+    return await change_freeze(context, None)
 
 
-async def _change(context: RequestContext, freeze: Freeze | None) -> web.StreamResponse:
+async def change_freeze(context: RequestContext, freeze: Freeze | None) -> web.StreamResponse:
+    """Replace the freeze of the deployment, log it and send it; ``None`` lifts it."""
     deployment = context.deployment
     await deployment.change_freeze(freeze)
     context.service.deployments.changed(deployment.name)

@@ -12,9 +12,16 @@ from dagferry_server.http.status_answers import WrittenStatus
 
 
 async def status(context: RequestContext) -> web.StreamResponse:
-    """Send the status, unless the caller has seen it: then wait for another one, or answer 304.
+    """Send the status, unless the caller has seen it: then wait for another one, or answer 304."""
+    written, is_new = await awaited_status(context)
+    return json_response(written.body, headers={"ETag": f'"{written.tag}"'}) if is_new else not_modified(written.tag)
 
-    Who waits is notified of changes together: no more often than the fleet is judged.
+
+async def awaited_status(context: RequestContext) -> tuple[WrittenStatus, bool]:
+    """Return the status as soon as it is not the one that the caller has seen, and whether it is another one.
+
+    Waits as long as the caller prefers. Who waits is notified of changes together: no more often than the fleet is
+    judged.
     """
     fleet, seen = context.deployment.fleet, context.request.headers.get("If-None-Match", "")
     written = _written(context)
@@ -27,9 +34,7 @@ async def status(context: RequestContext) -> web.StreamResponse:
                     break
                 context.service.deployments.find(context.deployment.name)  # it may have been removed
                 written = _written(context)
-    if has_seen(seen, written.tag):
-        return not_modified(written.tag)
-    return json_response(written.body, headers={"ETag": f'"{written.tag}"'})
+    return written, not has_seen(seen, written.tag)
 
 
 def _written(context: RequestContext) -> WrittenStatus:

@@ -1,0 +1,1 @@
+"""The handlers of the web page, one module for each kind of page."""
