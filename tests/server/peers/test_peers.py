@@ -166,6 +166,8 @@ async def test_a_peer_with_another_secret_is_missing_until_the_file_has_it(serve
 async def test_a_successor_with_another_secret_is_missed_at_once(servers, tmp_path) -> None:
     one, other = await servers.open(2)
     peer = next(each for each in one.service.peers._peers.values() if each.client.place.port == other.port)
+    # A server that has no request to answer when it stops can tell nobody.
+    await eventually("it is asked", lambda: len(other.service.peers._changed))
     await other.close()
     await eventually("it said so", lambda: peer.left_at > 0 and not peer.is_heard)
     other_secret = tmp_path / "other"
