@@ -275,18 +275,19 @@ class Objects:
         code = _CODE.search(str(error))
         if code and code[1] in _FULL:
             return StoreFull(text)
-        if self._has_no_bucket(error):
-            return StoreAway(text, _BUCKET_HINT)
-        if code and code[1] in _HINTS:
-            return StoreAway(text, _HINTS[code[1]])
-        if "InvalidCertificate" in str(error):
-            return StoreAway(text, _CERTIFICATE_HINT)
         status = _STATUS.search(str(error))  # a list that is denied has no error of its own kind
-        if (status and status[1].startswith(_DENIED_STATUS)) or self._elsewhere(error):
-            return StoreAway(text, _DENIED_HINT)
-        if isinstance(error, _MISSING):
-            return StoreAway(text, _PROXY_HINT)
-        return StoreAway(text)
+        hint = None
+        if self._has_no_bucket(error):
+            hint = _BUCKET_HINT
+        elif code and code[1] in _HINTS:
+            hint = _HINTS[code[1]]
+        elif "InvalidCertificate" in str(error):
+            hint = _CERTIFICATE_HINT
+        elif (status and status[1].startswith(_DENIED_STATUS)) or self._elsewhere(error):
+            hint = _DENIED_HINT
+        elif isinstance(error, _MISSING):
+            hint = _PROXY_HINT
+        return StoreAway(text, hint)
 
     def answer(self, error: BaseException) -> str:
         """Return what the storage answered, or why it could not be asked: a few words, without anything secret."""
