@@ -45,7 +45,7 @@ class Unanswered(DagferryError):
 
 
 class NotAPeer(Unanswered):
-    """Something else answers at the address: a server with another secret, or a certificate that is not trusted."""
+    """Something else answers: a server with another secret, or with a certificate that is not trusted."""
 
 
 class Tls(NamedTuple):

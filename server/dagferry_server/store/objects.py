@@ -275,19 +275,20 @@ class Objects:
         code = _CODE.search(str(error))
         if code and code[1] in _FULL:
             return StoreFull(text)
+        return StoreAway(text, hint) if (hint := self._hint(error, code[1] if code else "")) else StoreAway(text)
+
+    def _hint(self, error: Exception, code: str) -> str:
+        """Return what to do about a failure, whose answer has this code; empty for what may pass by itself."""
         status = _STATUS.search(str(error))  # a list that is denied has no error of its own kind
-        hint = None
-        if self._has_no_bucket(error):
-            hint = _BUCKET_HINT
-        elif code and code[1] in _HINTS:
-            hint = _HINTS[code[1]]
-        elif "InvalidCertificate" in str(error):
-            hint = _CERTIFICATE_HINT
-        elif (status and status[1].startswith(_DENIED_STATUS)) or self._elsewhere(error):
-            hint = _DENIED_HINT
-        elif isinstance(error, _MISSING):
-            hint = _PROXY_HINT
-        return StoreAway(text, hint)
+        is_denied = (status is not None and status[1].startswith(_DENIED_STATUS)) or bool(self._elsewhere(error))
+        hints = (
+            (self._has_no_bucket(error), _BUCKET_HINT),
+            (code in _HINTS, _HINTS.get(code, "")),
+            ("InvalidCertificate" in str(error), _CERTIFICATE_HINT),
+            (is_denied, _DENIED_HINT),
+            (isinstance(error, _MISSING), _PROXY_HINT),
+        )
+        return next((hint for applies, hint in hints if applies), "")
 
     def answer(self, error: BaseException) -> str:
         """Return what the storage answered, or why it could not be asked: a few words, without anything secret."""
