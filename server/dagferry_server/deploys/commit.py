@@ -234,6 +234,13 @@ class Committer:
                 raise StoreAway(f"The commit took longer than {MAX_COMMIT_SECONDS:.0f} s; its bundle may be deleted.")
             flags = [*request.flags, *([REPEATED] if repeated else [])]
             deploy = self._append(head, committed, flags, new, attempt)
+            if (
+                deploy
+                and started.seconds() > MAX_COMMIT_SECONDS
+                and not self._store.has_bundle(head.deployment, deploy.digest)
+            ):
+                # This server was paused before the entry existed. The same content again brings the bundle back.
+                raise StoreAway(f"Deploy {deploy.sequence} was made too late: its bundle was deleted. Deploy it again.")
             return (committed._replace(deploy=deploy), patch) if deploy else (None, None)
 
     def _unchanged(self, head: Head, current: Deploy, content: Content, request: DeployRequest) -> Committed:

@@ -2,7 +2,8 @@
 
 The store is asked every ``poll_seconds``, and at once when somebody knows of a change: one cheap request for each
 deployment, whether its next entry exists, and one whether anything else has changed. Only then more is read. The
-requests have threads of their own, so that a store that hangs takes none from uploads and downloads.
+requests have threads of their own, so that a store that hangs takes none from uploads and downloads. The bundle of each
+current deploy is brought to the server's own disk before a pod asks for it: the store may be away when one does.
 
 A request that fails changes nothing in memory: what is known is served, and the next request may succeed. What a
 request cannot notice is found by an audit, every ``AUDIT_SECONDS``: entries beyond a gap, and a current bundle that
@@ -25,19 +26,24 @@ from dagferry_server.coalescing import Coalescer
 from dagferry_server.daemon_threads import DaemonThreads
 from dagferry_server.deploys.deployment import Deployment
 from dagferry_server.deploys.deployments import Deployments
-from dagferry_server.deploys.records import changed_records
-from dagferry_server.errors import StoreAway, StoreDamaged, StoreError
+from dagferry_server.errors import ServerError, StoreAway, StoreDamaged, StoreError
 from dagferry_server.log_limit import Key, LogLimit
 from dagferry_server.metrics import Metrics
 from dagferry_server.store.base import Store
 
 LOOK_SECONDS = 5.0
 """The timeout of one request to the store."""
+ALL_SECONDS = 120.0
+"""The timeout of reading which deployments there are: two requests for each, and thousands may have been deleted."""
 LOOK_PAUSE_SECONDS = 0.1
 """The pause between two looks at the same deployment, however many ask for one."""
 AUDIT_SECONDS = 600.0
 WRITABLE_SECONDS = 30.0
 """How often the store is asked whether it can be written."""
+UNWRITABLE_SECONDS = 5.0
+"""How often while it cannot: within less than it takes three readiness probes to fail after it is back."""
+BRING_SECONDS = 600.0
+"""The timeout for a bundle to get here; then it is tried again."""
 THREADS = 16
 """How many requests to the store are open at the same time."""
 MAX_LOGGED = 3
@@ -82,6 +88,10 @@ class Following:
         self._poll_seconds = poll_seconds
         self._clock = clock
         self._threads = DaemonThreads(THREADS, "follow")
+        self._bringer = DaemonThreads(1, "bring")
+        self._bringing: set[str] = set()
+        self.brought: dict[str, str] = {}
+        """The digest of the newest bundle that was brought, by deployment."""
         self._looks: defaultdict[str | None, _Looks] = defaultdict(_Looks)
         self._tag: str | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -110,6 +120,7 @@ class Following:
         await asyncio.gather(
             self._every(self._poll_seconds, self._poll),
             self._every(WRITABLE_SECONDS, self._check_writable),
+            self._every(UNWRITABLE_SECONDS, self._check_unwritable),
             self._every(AUDIT_SECONDS, self.audit),
         )
 
@@ -135,6 +146,7 @@ class Following:
         await asyncio.gather(*tasks, return_exceptions=True)
         self._logged.flush()
         self._threads.close()
+        self._bringer.close()
 
     # --- looks -------------------------------------------------------------------------------------------------------
 
@@ -166,6 +178,28 @@ class Following:
         for name in (None, *self._deployments):
             if not self._looks[name].callers:
                 self._spawn(self._look_quietly(name))
+        for name in self.brought.keys() - self._deployments.keys():
+            del self.brought[name]
+        for name, deployment in self._deployments.items():
+            current = deployment.current
+            if current and self.brought.get(name) != current.digest and name not in self._bringing and not self._away:
+                self._bringing.add(name)
+                self._spawn(self._bring(name, current.digest))
+
+    async def _bring(self, name: str, digest: str) -> None:
+        try:
+            await self._bringer.run(lambda: self._store.open_bundle(name, digest).close(), BRING_SECONDS)
+        except (StoreAway, TimeoutError):
+            return  # the next poll tries again
+        except ServerError:
+            pass  # it is lost or damaged: the audit says so, and whoever asks for it
+        finally:
+            self._bringing.discard(name)
+        self.brought[name] = digest
+
+    def _is_loaded(self, name: str) -> bool:
+        deployment = self._deployments.get(name)
+        return deployment is not None and deployment.loaded
 
     async def _look_quietly(self, name: str | None) -> None:
         with suppress(StoreError):  # it is logged
@@ -174,6 +208,9 @@ class Following:
     async def _look(self, name: str | None, looks: _Looks) -> None:
         await asyncio.sleep(max(0.0, looks.began + LOOK_PAUSE_SECONDS - self._clock()))
         looks.began = self._clock()
+        if name is not None and not self._is_loaded(name):
+            looks.error = None
+            return  # it is read until it is known; nothing is asked here, so nothing is learned about the store
         looks.error = await self._failure_of(self._look_at_rest() if name is None else self._look_at(name), name)
 
     async def _failure_of(self, work: Coroutine[Any, Any, None], name: str | None) -> StoreError | None:
@@ -200,9 +237,7 @@ class Following:
                 log.info("The store answers again")
 
     async def _look_at(self, name: str) -> None:
-        deployment = self._deployments.get(name)
-        if deployment is None or not deployment.loaded:  # it is read until it is known
-            return
+        deployment = self._deployments[name]
         log_id, after = deployment.log_id, deployment.highest
         newer = await self._call(lambda: self._store.newer(name, after))
         if newer:
@@ -215,7 +250,7 @@ class Following:
 
     async def _look_at_records(self, deployment: Deployment) -> None:
         before = deployment.state_tag, deployment.freeze
-        found = await self._call(lambda: changed_records(self._store, deployment.name, before[0]))
+        found = await self._call(lambda: deployment.read_records(before[0]))
         if found is None or (deployment.state_tag, deployment.freeze) != before:
             return  # a request of this server was faster
         if not deployment.note_records(found):
@@ -229,19 +264,17 @@ class Following:
 
     async def _look_at_all(self, tag: str) -> None:
         """Read which deployments there are; what else has changed of each, the next look at it reads."""
-        created = self._deployments.created
-        names = await self._call(self._store.deployments)
-        found = await asyncio.gather(*(self._call(partial(created.stored_of, name)) for name in names))
-        await self._deployments.follow({name: now for name, now in zip(names, found, strict=True) if now})
+        await self._deployments.follow(await self._call(self._deployments.created.stored, ALL_SECONDS))
         self._tag = tag
         for name in self._deployments:
             self._spawn(self._look_quietly(name))
 
-    async def _call(self, work: Callable[[], _Value]) -> _Value:
+    async def _call(self, work: Callable[[], _Value], seconds: float | None = None) -> _Value:
+        seconds = seconds or LOOK_SECONDS
         try:
-            return await self._threads.run(work, LOOK_SECONDS)
+            return await self._threads.run(work, seconds)
         except TimeoutError as error:
-            raise StoreAway(f"The store did not answer within {LOOK_SECONDS:g} s.") from error
+            raise StoreAway(f"The store did not answer within {seconds:g} s.") from error
 
     async def check_writable(self) -> None:
         """Raise ``StoreError`` unless the store can be written now."""
@@ -261,6 +294,11 @@ class Following:
         with suppress(StoreError):  # it is logged
             await self.check_writable()
 
+    async def _check_unwritable(self) -> None:
+        # A server that noticed the fault would otherwise be unready for long after one that did not is through with it.
+        if self.unwritable:
+            await self._check_writable()
+
     # --- the audit ---------------------------------------------------------------------------------------------------
 
     async def audit(self) -> None:
@@ -269,16 +307,15 @@ class Following:
         for name in list(self._deployments):
             if self._background.stopping:
                 break
-            await self._failure_of(self._audit(name), name)
+            if self._is_loaded(name):
+                await self._failure_of(self._audit(name), name)
 
     async def _audit_rest(self) -> None:
         # A server that was killed after it wrote a record may not have changed the tag.
         await self._look_at_all(await self._call(self._store.state_tag))
 
     async def _audit(self, name: str) -> None:
-        deployment = self._deployments.get(name)
-        if deployment is None or not deployment.loaded:
-            return
+        deployment = self._deployments[name]
         deployment.state_tag = None  # see above
         await self._look_at_records(deployment)
         sequences = await self._call(lambda: self._store.sequences(name))

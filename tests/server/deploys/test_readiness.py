@@ -2,6 +2,7 @@
 
 import pytest
 
+from dagferry_server.deploys import following
 from dagferry_server.errors import ShuttingDown, StoreAway
 from running import eventually
 from shared_stores import SharedFolder
@@ -57,6 +58,23 @@ async def test_a_store_that_refuses_writes_counts_as_away(one, monkeypatch) -> N
     monkeypatch.undo()
     await one.service.following.check_writable()
     assert await ready(one)
+
+
+async def test_a_store_that_can_be_written_again_is_noticed_long_before_the_next_regular_check(
+    start, tmp_path, monkeypatch
+) -> None:
+    """Else other servers, which asked at another moment, would reach the store, and this one would be unready."""
+    monkeypatch.setattr(following, "WRITABLE_SECONDS", 3600)
+    monkeypatch.setattr(following, "UNWRITABLE_SECONDS", 0.1)
+    shared = SharedFolder(tmp_path)
+    one = await start("--store-poll", "0.1", store=shared.open())
+    assert await ready(one)
+    one.service.store.away = True
+    with pytest.raises(StoreAway):
+        await one.service.following.check_writable()
+    one.service.store.away = False
+    await eventually("it to be noticed", lambda: one.service.following.reaches_store)
+    shared.close()
 
 
 async def test_a_ready_server_asks_the_store_nothing_for_it(one) -> None:
