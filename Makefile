@@ -51,7 +51,7 @@ STORE_PROGRAMS = versitygw fake-gcs-server azurite s3proxy s3mock seaweedfs
 STORES = local,versitygw,versitygw-versioned,azurite,gcs,s3proxy,seaweedfs,s3mock
 stores: $(VENV)/.test ## install all object stores that tests know, and test with them
 	$(BIN)/python tests/store_programs.py $(STORE_PROGRAMS)
-	DAGFERRY_TEST_STORES=$(STORES) $(PYTEST) $(PYTEST_ARGUMENTS) tests/server/store tests/scale
+	DAGFERRY_SCALE=long DAGFERRY_TEST_STORES=$(STORES) $(PYTEST) $(PYTEST_ARGUMENTS) tests/server/store tests/scale
 
 cluster: $(VENV)/.test ## bring up a real Kubernetes of one node, with our images, and say how to use it; needs root
 	@PYTHONPATH=tests $(BIN)/python -m cluster up

@@ -76,7 +76,8 @@ def wait_until_live(
             return status
         now = time.monotonic()
         if not is_longer and until <= now and wait.is_warming_up:
-            is_longer, until = True, until + WARM_UP_SECONDS
+            is_longer, until, seconds = True, until + WARM_UP_SECONDS, seconds + WARM_UP_SECONDS
+            say(f"Not all pods are known yet: waiting for up to {WARM_UP_SECONDS} s more.")
         left = until - now
         if left <= 0:
             raise wait.error or _not_live(deployment, deployed.version, wait.status, seconds)

@@ -27,9 +27,11 @@ class _Lines(logging.Formatter):
 def log_failure(message: str, error: DagferryError, **where: object) -> None:
     """Log an error that the program survives: what failed, and why, with the fields ``where`` and without a traceback.
 
-    ``where`` says what was concerned, such as ``deployment``.
+    ``where`` says what was concerned, such as ``deployment``. What to do is logged too, if it is not what is said of
+    every error of that kind.
     """
-    _log.error(message, extra=fields(**where, code=error.code, error=error.message))
+    hint = {} if error.hint == error.default_hint else {"hint": error.hint}
+    _log.error(message, extra=fields(**where, code=error.code, error=error.message, **hint))
 
 
 def set_up_logs() -> None:

@@ -373,7 +373,7 @@ class StoreFull(StoreError):
     status = 507
     default_hint = (
         "Enlarge the server's volume, or the quota of its bucket, or lower --keep-deploys, --keep-days or "
-        "--max-store-bytes."
+        "--max-store-bytes. If the store is a bucket and the volume of --data-dir is full, lower --max-cache-bytes."
     )
 
 

@@ -49,3 +49,8 @@ def test_an_exception_is_in_its_json_line(monkeypatch, capsys, caplog) -> None:
 def test_a_failure_is_logged_with_its_code_and_where_it_was(caplog) -> None:
     log_failure("Retention failed", SetupError("It is wrong."), deployment="prod")
     assert caplog.records[0].fields == {"deployment": "prod", "code": "setting_invalid", "error": "It is wrong."}
+
+
+def test_a_failure_is_logged_with_what_to_do_if_that_is_not_what_its_kind_always_says(caplog) -> None:
+    log_failure("Retention failed", SetupError("It is wrong.", "Mend it."))
+    assert caplog.records[0].fields["hint"] == "Mend it."

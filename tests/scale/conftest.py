@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from object_stores import SERVICES
+from server_processes import Servers
 from stores import NAMES, ObjectStoreUnderTest
 
 BUCKETS = [name for name in NAMES if name in SERVICES]
@@ -51,3 +52,15 @@ def cleanup() -> Iterator[list[Callable[[], None]]]:
     yield calls
     for call in calls:
         call()
+
+
+@pytest.fixture
+def several(s3: ObjectStoreUnderTest, tmp_path: Path, cleanup: list[Callable[[], None]]) -> Callable[..., Servers]:
+    """Make ``Servers`` on one empty prefix of versitygw; they end with the test."""
+
+    def make(number: int, **options: bool) -> Servers:
+        servers = Servers(s3, tmp_path, number, **options)
+        cleanup.append(servers.close)
+        return servers
+
+    return make

@@ -44,9 +44,13 @@ from dagferry_server.deploys.tree import Tree
 from dagferry_server.errors import BundleGone, DeployContended, StoreAway, StoreDamaged, StoreError
 from dagferry_server.store.base import MAX_COMMIT_SECONDS, Store
 
-MAX_RACES = 10
+MAX_RACES = 100
 RACE_PAUSE_SECONDS = 0.05
-"""How often a commit tries to be the next entry of the log, and by how much the pause before another try grows."""
+"""How often a commit tries to be the next entry of the log, and the longest pause before another try.
+
+Somebody wins each race, so a longer pause would only let the others win more of them. The winner has the bundle of the
+current deploy at hand, which the loser fetches first: even of two servers, one may lose more than ten in a row.
+"""
 READ_ATTEMPTS = 3
 READ_PAUSE_SECONDS = 0.1
 """How often reading the bundle of the current deploy is tried, and the pause in between."""
@@ -120,7 +124,7 @@ class Committer:
             if committed:
                 break
             log.info("The commit starts over", extra=fields(deployment=deployment.name, race=race))
-            await asyncio.sleep(random.uniform(0, race * RACE_PAUSE_SECONDS))  # noqa: S311 - not for secrets
+            await asyncio.sleep(random.uniform(0, RACE_PAUSE_SECONDS))  # noqa: S311 - not for secrets
         else:
             raise DeployContended(f"Other servers deployed to {deployment.name} in each of {MAX_RACES} attempts.")
         if patch:
@@ -230,6 +234,13 @@ class Committer:
                 raise StoreAway(f"The commit took longer than {MAX_COMMIT_SECONDS:.0f} s; its bundle may be deleted.")
             flags = [*request.flags, *([REPEATED] if repeated else [])]
             deploy = self._append(head, committed, flags, new, attempt)
+            if (
+                deploy
+                and started.seconds() > MAX_COMMIT_SECONDS
+                and not self._store.has_bundle(head.deployment, deploy.digest)
+            ):
+                # This server was paused before the entry existed. The same content again brings the bundle back.
+                raise StoreAway(f"Deploy {deploy.sequence} was made too late: its bundle was deleted. Deploy it again.")
             return (committed._replace(deploy=deploy), patch) if deploy else (None, None)
 
     def _unchanged(self, head: Head, current: Deploy, content: Content, request: DeployRequest) -> Committed:

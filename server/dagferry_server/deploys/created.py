@@ -64,9 +64,9 @@ class CreatedDeployments:
 
     # --- in a thread -------------------------------------------------------------------------------------------------
 
-    def stored(self) -> dict[str, Lifecycle]:
-        """Return the last change of every deployment that has one. One that is damaged is logged and skipped."""
-        names = self._store.deployments()
+    def stored(self, names: Iterable[str] | None = None) -> dict[str, Lifecycle]:
+        """Return the last change of each deployment, or of some, that has one. A damaged one is logged and skipped."""
+        names = self._store.deployments() if names is None else list(names)
         if not self._store.shared:
             return self._of(names, map(self.stored_of, names))
         with ThreadPoolExecutor(READERS, "lifecycle") as readers:

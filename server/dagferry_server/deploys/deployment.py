@@ -445,10 +445,14 @@ class Deployment:
         if not self._store.shared:
             await self.refresh_freeze()
             return False
-        found = await asyncio.to_thread(changed_records, self._store, self.name, self.state_tag)
+        found = await asyncio.to_thread(self.read_records, self.state_tag)
         if found and not self.note_records(found):
             await self.reload()
         return self._lifecycle is not None and self._lifecycle.change == DELETED
+
+    def read_records(self, known_tag: str | None) -> Records | None:
+        """Read from the store, in a thread, what has changed since ``known_tag``; ``None`` if nothing has."""
+        return changed_records(self._store, self.name, known_tag, self.log_id, self.highest)
 
     def note_records(self, records: Records) -> bool:
         """Replace the records by those of the store. ``False``: the log has another id, and has to be read anew."""
@@ -553,5 +557,11 @@ class Deployment:
         return await asyncio.to_thread(_read_details, self._store, self.name, deploy) if deploy.details else None
 
     def gone(self, deploy: Deploy) -> BundleGone:
-        """Return the error for a deploy whose bundle retention has removed."""
+        """Return the error for a deploy whose bundle is not stored: retention never removes that of the current one."""
+        if self.current is not None and deploy.sequence == self.current.sequence:
+            return BundleGone(
+                f"The bundle of version {deploy.version} of {self.name}, the current one, is missing: something else "
+                "than Dagferry has deleted it.",
+                "Deploy the same content again, which stores it anew.",
+            )
         return BundleGone(f"The bundle of version {deploy.version} of {self.name} was removed by retention.")

@@ -194,8 +194,8 @@ class Deployments(Mapping[str, Deployment]):
         """Read the last changes of these deployments, and apply those that are not known yet."""
         if not self._store.shared:
             return
-        found = await asyncio.to_thread(lambda: {name: self.created.stored_of(name) for name in names})
-        news = {name: now for name, now in found.items() if now and not self.created.knows(name, now)}
+        found = await asyncio.to_thread(self.created.stored, names)
+        news = {name: now for name, now in found.items() if not self.created.knows(name, now)}
         for name, lifecycle in news.items():
             deployment = self._by_name.get(name)
             self.created.note(name, lifecycle)

@@ -22,22 +22,24 @@ class Attempt:
 
 def create_entry(store: Store, deployment: str, deploy: Deploy, details: bytes, attempt: Attempt) -> bool:
     """Create the entry's details, then the entry; return ``False`` if another deploy has the sequence."""
-    created = False
     try:
         store.put_details(deployment, deploy.sequence, deploy.nonce, details)
         attempt.began = True
         created = store.create_entry(deployment, deploy.sequence, deploy.encode())
-    finally:
-        if not created:
-            with contextlib.suppress(StoreError):  # details without their entry do no harm
-                _delete_details(store, deployment, deploy)
+    except BaseException:
+        if not (store.shared and attempt.began):  # there, a request that failed may still arrive, late
+            _delete_details(store, deployment, deploy)
+        raise
+    if not created:
+        _delete_details(store, deployment, deploy)
     return created
 
 
 def _delete_details(store: Store, deployment: str, deploy: Deploy) -> None:
-    # The entry may exist even after an error.
-    if deploy.encode() not in store.newer(deployment, deploy.sequence - 1)[:1]:
-        store.delete_details(deployment, deploy.sequence, deploy.nonce)
+    with contextlib.suppress(StoreError):  # details without their entry do no harm
+        # The entry may exist even after an error.
+        if deploy.encode() not in store.newer(deployment, deploy.sequence - 1)[:1]:
+            store.delete_details(deployment, deploy.sequence, deploy.nonce)
 
 
 def stored_entries(store: Store, deployment: str, sequences: Sequence[int]) -> Iterator[tuple[int, bytes | StoreError]]:

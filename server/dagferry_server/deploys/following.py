@@ -26,7 +26,6 @@ from dagferry_server.coalescing import Coalescer
 from dagferry_server.daemon_threads import DaemonThreads
 from dagferry_server.deploys.deployment import Deployment
 from dagferry_server.deploys.deployments import Deployments
-from dagferry_server.deploys.records import changed_records
 from dagferry_server.errors import ServerError, StoreAway, StoreDamaged, StoreError
 from dagferry_server.log_limit import Key, LogLimit
 from dagferry_server.metrics import Metrics
@@ -34,6 +33,8 @@ from dagferry_server.store.base import Store
 
 LOOK_SECONDS = 5.0
 """The timeout of one request to the store."""
+ALL_SECONDS = 120.0
+"""The timeout of reading which deployments there are: two requests for each, and thousands may have been deleted."""
 LOOK_PAUSE_SECONDS = 0.1
 """The pause between two looks at the same deployment, however many ask for one."""
 AUDIT_SECONDS = 600.0
@@ -196,6 +197,10 @@ class Following:
             self._bringing.discard(name)
         self.brought[name] = digest
 
+    def _is_loaded(self, name: str) -> bool:
+        deployment = self._deployments.get(name)
+        return deployment is not None and deployment.loaded
+
     async def _look_quietly(self, name: str | None) -> None:
         with suppress(StoreError):  # it is logged
             await self.look(name)
@@ -203,6 +208,9 @@ class Following:
     async def _look(self, name: str | None, looks: _Looks) -> None:
         await asyncio.sleep(max(0.0, looks.began + LOOK_PAUSE_SECONDS - self._clock()))
         looks.began = self._clock()
+        if name is not None and not self._is_loaded(name):
+            looks.error = None
+            return  # it is read until it is known; nothing is asked here, so nothing is learned about the store
         looks.error = await self._failure_of(self._look_at_rest() if name is None else self._look_at(name), name)
 
     async def _failure_of(self, work: Coroutine[Any, Any, None], name: str | None) -> StoreError | None:
@@ -229,9 +237,7 @@ class Following:
                 log.info("The store answers again")
 
     async def _look_at(self, name: str) -> None:
-        deployment = self._deployments.get(name)
-        if deployment is None or not deployment.loaded:  # it is read until it is known
-            return
+        deployment = self._deployments[name]
         log_id, after = deployment.log_id, deployment.highest
         newer = await self._call(lambda: self._store.newer(name, after))
         if newer:
@@ -244,7 +250,7 @@ class Following:
 
     async def _look_at_records(self, deployment: Deployment) -> None:
         before = deployment.state_tag, deployment.freeze
-        found = await self._call(lambda: changed_records(self._store, deployment.name, before[0]))
+        found = await self._call(lambda: deployment.read_records(before[0]))
         if found is None or (deployment.state_tag, deployment.freeze) != before:
             return  # a request of this server was faster
         if not deployment.note_records(found):
@@ -258,19 +264,17 @@ class Following:
 
     async def _look_at_all(self, tag: str) -> None:
         """Read which deployments there are; what else has changed of each, the next look at it reads."""
-        created = self._deployments.created
-        names = await self._call(self._store.deployments)
-        found = await asyncio.gather(*(self._call(partial(created.stored_of, name)) for name in names))
-        await self._deployments.follow({name: now for name, now in zip(names, found, strict=True) if now})
+        await self._deployments.follow(await self._call(self._deployments.created.stored, ALL_SECONDS))
         self._tag = tag
         for name in self._deployments:
             self._spawn(self._look_quietly(name))
 
-    async def _call(self, work: Callable[[], _Value]) -> _Value:
+    async def _call(self, work: Callable[[], _Value], seconds: float | None = None) -> _Value:
+        seconds = seconds or LOOK_SECONDS
         try:
-            return await self._threads.run(work, LOOK_SECONDS)
+            return await self._threads.run(work, seconds)
         except TimeoutError as error:
-            raise StoreAway(f"The store did not answer within {LOOK_SECONDS:g} s.") from error
+            raise StoreAway(f"The store did not answer within {seconds:g} s.") from error
 
     async def check_writable(self) -> None:
         """Raise ``StoreError`` unless the store can be written now."""
@@ -303,16 +307,15 @@ class Following:
         for name in list(self._deployments):
             if self._background.stopping:
                 break
-            await self._failure_of(self._audit(name), name)
+            if self._is_loaded(name):
+                await self._failure_of(self._audit(name), name)
 
     async def _audit_rest(self) -> None:
         # A server that was killed after it wrote a record may not have changed the tag.
         await self._look_at_all(await self._call(self._store.state_tag))
 
     async def _audit(self, name: str) -> None:
-        deployment = self._deployments.get(name)
-        if deployment is None or not deployment.loaded:
-            return
+        deployment = self._deployments[name]
         deployment.state_tag = None  # see above
         await self._look_at_records(deployment)
         sequences = await self._call(lambda: self._store.sequences(name))

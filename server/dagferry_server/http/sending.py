@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from io import FileIO
 from typing import Any, TypeVar
+from weakref import WeakValueDictionary
 
 from aiohttp import hdrs, web
 
@@ -31,6 +32,8 @@ KERNEL_BYTES = 256 * 1024
 """What the kernel sends before the rate is checked again; at the minimum rate, half of ``SEND_IDLE_SECONDS``."""
 THREADS = 4
 """Threads that read what is sent; they wait only for the disk, never for a client."""
+OPENERS = 16
+"""Threads that open bundles of a shared store; they may wait for it, each for another bundle."""
 PACKERS = 2
 """Threads that pack downloads."""
 
@@ -69,10 +72,13 @@ class Sender:
 
     def __init__(self, name: str, threads: int = THREADS) -> None:
         self._threads = ThreadPoolExecutor(threads, name)
+        self._openers = ThreadPoolExecutor(OPENERS, f"{name}-open")
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     def close(self) -> None:
         """Stop reading."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        for threads in (self._threads, self._openers):
+            threads.shutdown(wait=False, cancel_futures=True)
 
     async def send_bytes(self, request: web.BaseRequest, body: bytes, headers: Mapping[str, str]) -> web.StreamResponse:
         """Send ``body``, which all clients share: what a client has not read yet is not copied."""
@@ -95,10 +101,23 @@ class Sender:
         return response
 
     async def send_bundle(
-        self, request: web.BaseRequest, open_bundle: Callable[[], BundleSource], headers: Mapping[str, str]
+        self,
+        request: web.BaseRequest,
+        open_bundle: Callable[[], BundleSource],
+        headers: Mapping[str, str],
+        *,
+        fetched: str = "",
     ) -> web.StreamResponse:
-        """Send the bundle that ``open_bundle`` opens in a thread. Its errors are raised before anything is sent."""
-        opening = asyncio.get_running_loop().run_in_executor(self._threads, open_bundle)
+        """Send the bundle that ``open_bundle`` opens in a thread. Its errors are raised before anything is sent.
+
+        ``fetched`` is the name of a bundle that may have to be fetched first: requests for it wait for one thread, and
+        those for others do not wait for it.
+        """
+        opening: asyncio.Future[BundleSource]
+        if fetched:
+            opening = asyncio.ensure_future(self._open_in_turn(fetched, open_bundle))
+        else:
+            opening = asyncio.get_running_loop().run_in_executor(self._threads, open_bundle)
         try:
             source = await asyncio.shield(opening)
             response = _response(headers, source.size)
@@ -120,6 +139,11 @@ class Sender:
             # The client may disconnect at any moment, which cancels this task; the bundle is closed all the same.
             opening.add_done_callback(_close)
         return response
+
+    async def _open_in_turn(self, name: str, open_bundle: Callable[[], BundleSource]) -> BundleSource:
+        turn = self._turns.setdefault(name, asyncio.Lock())
+        async with turn:
+            return await asyncio.get_running_loop().run_in_executor(self._openers, open_bundle)
 
     async def send_stream(
         self,

@@ -33,7 +33,7 @@ SILENT_SECONDS = 7.0
 POKE_SECONDS = 3.0
 """The whole request, from connecting to the last byte."""
 PIECE_BYTES = 64 * 1024
-OK = 200
+OK, FORBIDDEN = 200, 403
 MAX_ERROR_BYTES = 4096
 _CODE = re.compile(rb'"code": ?"([a-z_]{1,40})"')
 
@@ -42,6 +42,10 @@ _Answer = TypeVar("_Answer", News, PokeAnswer)
 
 class Unanswered(DagferryError):
     """Another server did not answer; the message says why. Never the answer to a request."""
+
+
+class NotAPeer(Unanswered):
+    """Something else answers: a server with another secret, or with a certificate that is not trusted."""
 
 
 class Tls(NamedTuple):
@@ -85,7 +89,7 @@ class Client:
         except (TimeoutError, asyncio.TimeoutError):
             raise Unanswered(f"no answer within {seconds:g} s") from None
         except aiohttp.ClientConnectorCertificateError as error:
-            raise Unanswered(f"its certificate is not trusted: {error.certificate_error}") from None
+            raise NotAPeer(f"its certificate is not trusted: {error.certificate_error}") from None
         except aiohttp.ClientConnectorError as error:
             raise Unanswered(f"no connection: {error.os_error.strerror or error.os_error}") from None
         except FormatError as error:
@@ -102,10 +106,13 @@ class Client:
             url, data=body, headers=headers, allow_redirects=False, server_hostname=self._server_name
         ) as response:
             answer = await _read(response)
+            if response.status == FORBIDDEN:
+                said = f"it answered with status {FORBIDDEN}{_code(answer)}"
+                raise NotAPeer(f"{said}: is its --peer-secret-file or its clock another one?")
             if response.status != OK:
                 raise Unanswered(f"it answered with status {response.status}{_code(answer)}")
             if not is_signed_answer(accepted, nonce, answer, response.headers):
-                raise Unanswered("its answer is not signed with the secret that all servers share")
+                raise NotAPeer("its answer is not signed with the secret that all servers share")
             return decode(model, answer)
 
     async def _connected(self) -> aiohttp.ClientSession:

@@ -24,7 +24,7 @@ from dagferry_server.fleet.merge import Others
 from dagferry_server.fleet.waiters import Waiters
 from dagferry_server.metrics import Metrics
 from dagferry_server.peers.addresses import MAX_PEERS, Place, resolve
-from dagferry_server.peers.client import SILENT_SECONDS, Client, Tls, Unanswered
+from dagferry_server.peers.client import SILENT_SECONDS, Client, NotAPeer, Tls, Unanswered
 from dagferry_server.peers.journal import Journal
 from dagferry_server.peers.knowledge import Knowledge, Server
 from dagferry_server.peers.wire import DeploymentNews, FleetRequest, News, Poke
@@ -250,6 +250,8 @@ class Peers:
             except Unanswered as error:
                 failures += 1
                 await peer.client.close()
+                if isinstance(error, NotAPeer):
+                    peer.left_at = -math.inf  # what stopped there has a successor
                 if failures > 1 or not peer.is_heard:
                     self._failed(peer, error.message)
                     await asyncio.sleep(RETRY_SECONDS * random.uniform(0.5, 1))  # noqa: S311 - not for secrets

@@ -112,6 +112,10 @@ def obstore_settings(scheme: str, environment: Mapping[str, str]) -> tuple[dict[
             f"{_ENDPOINTS[scheme]} is an http:// URL: credentials and deploys would be sent in the clear.",
             f"Use https://, or set {_ALLOW_HTTP[scheme]}=true if the network is trusted.",
         )
+    if endpoint and not endpoint.startswith(("http://", "https://")):
+        raise SetupError(
+            f"{_ENDPOINTS[scheme]} is not a URL.", "Begin it with https://, as in https://store.example.com:9000."
+        )
     if scheme == "s3":
         config["conditional_put"] = "etag"  # a variable could switch it off
         if bundle := environment.get("AWS_CA_BUNDLE"):

@@ -18,11 +18,13 @@ import re
 import tempfile
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from io import FileIO
 from typing import IO, BinaryIO, NamedTuple
 
 from dagferry_core.limits import PIECE_BYTES
+from dagferry_runtime.logs import log_failure
+from dagferry_server.errors import StoreError, StoreFull
 from dagferry_server.store.base import BundleSource, storage_errors
 from dagferry_server.store.files import TEMPORARY, make_folder, publish, remove, sweep
 from dagferry_server.store.local import LocalBundle
@@ -62,24 +64,29 @@ class BundleCache:
             return tempfile.NamedTemporaryFile(prefix=TEMPORARY, dir=self._folder)
 
     def keep(self, name: Name, file: IO[bytes], blob: Blob, index: bytes) -> BundleSource:
-        """Give a file of ``scratch`` its name, and return it opened; other bundles of its digest go."""
+        """Give a file of ``scratch`` its name, and return it opened; other bundles of its digest go.
+
+        If the volume does not take it, that is logged, and the bundle is there until it is closed.
+        """
         with storage_errors(f"Writing to the cache {self._folder}"):
             file.flush()
             opened = FileIO(file.name)
-            try:
-                publish(self._folder, f"{self._stem(name)}.index", lambda out: out.write(encode_index(blob, index)))
-                os.link(file.name, self._path(name))
-            except FileExistsError:
-                pass
-            except BaseException:
-                opened.close()
-                raise
-            with self._lock:
-                for other in [other for other in self._sizes if other[:2] == name[:2] and other != name]:
-                    self._remove(other)
-                self._sizes[name] = blob.size + len(index)
-                self._sizes.move_to_end(name)
-                self._shrink()
+        try:
+            with storage_errors(f"Writing to the cache {self._folder}"):
+                self._name_file(name, file, encode_index(blob, index))
+        except StoreError as error:
+            log_failure("A bundle is not kept in the cache", error, deployment=name.deployment)
+            self.forget(name)
+            return LocalBundle(opened, index, _shown(name))
+        except BaseException:
+            opened.close()
+            raise
+        with self._lock:
+            for other in [other for other in self._sizes if other[:2] == name[:2] and other != name]:
+                self._remove(other)
+            self._sizes[name] = blob.size + len(index)
+            self._sizes.move_to_end(name)
+            self._shrink()
         return LocalBundle(opened, index, _shown(name))
 
     def open(self, deployment: str, digest: str) -> BundleSource | None:
@@ -102,6 +109,27 @@ class BundleCache:
             return None
         self._unverified.discard(name)
         return LocalBundle(opened, index, _shown(name))
+
+    def _name_file(self, name: Name, file: IO[bytes], index: bytes) -> None:
+        publish(self._folder, f"{self._stem(name)}.index", lambda out: out.write(index))
+        with contextlib.suppress(FileExistsError):
+            os.link(file.name, self._path(name))
+
+    @contextlib.contextmanager
+    def filling(self, action: str, *, final: bool = True) -> Iterator[None]:
+        """Make room for the next attempt if the volume gets full in the block, which writes to a file of ``scratch``.
+
+        The half of the bundles goes that was not used for the longest time. The error is raised only if ``final``.
+        """
+        try:
+            with storage_errors(action):
+                yield
+        except StoreFull:
+            with self._lock:
+                for name in list(self._sizes)[: (len(self._sizes) + 1) // 2]:
+                    self._remove(name)
+            if final:
+                raise
 
     def forget_digest(self, deployment: str, digest: str) -> None:
         """Remove the bundles of a digest, if they are here."""

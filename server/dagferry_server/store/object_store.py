@@ -63,6 +63,7 @@ NONCE_BYTES = 16
 
 _ENTRY = re.compile(r"([0-9]{12})\.json")
 _PART = re.compile(r"([0-9a-f]{64})/([0-9a-f]{32})\.(tar\.zst|index|doomed)")
+_PATCH = re.compile(r"[0-9a-f]{64}-[0-9a-f]{64}/[0-9a-f]{32}")
 _LOG_ID = re.compile(r"[0-9a-f]{32}")
 
 
@@ -226,7 +227,8 @@ class ObjectStore(Store):
         name = Name(deployment, self._hex(deployment, digest), secrets.token_hex(NONCE_BYTES))
         self._check_probed()
         with self._cache.scratch() as file:
-            blob, index = write_and_describe(file, write)
+            with self._cache.filling(f"Storing a bundle of {deployment}"):
+                blob, index = write_and_describe(file, write)
             stem = self._stem(name)
             self._objects.put_file(f"{stem}.tar.zst", file)
             self._objects.put(f"{stem}.index", encode_index(blob, index))
@@ -235,6 +237,8 @@ class ObjectStore(Store):
     def open_bundle(self, deployment: str, digest: str) -> BundleSource:
         """Open a bundle; ``BundleGone`` if it is not there."""
         hex_digest = self._hex(deployment, digest)
+        if found := self._cache.open(deployment, digest):  # without a turn: another bundle may be on its way
+            return found
         with self._turns[int(hex_digest[:2], 16)]:  # one fetches, and the others find it in the cache
             return self._cache.open(deployment, digest) or self._open(deployment, digest)
 
@@ -273,8 +277,10 @@ class ObjectStore(Store):
             if all(self._is_doomed(copy, now) for copy in stored):
                 allowed.add(f"sha256:{hex_digest}")
                 self._allowed[deployment, hex_digest] = stored
-        for meta in list(self._objects.list(f"{deployment}/patches")):
-            if now - meta.modified > LEFTOVER_SECONDS:
+        folder = f"{deployment}/patches"
+        for meta in list(self._objects.list(folder)):
+            # What has another name is of another store, whose prefix is this deployment's folder.
+            if _PATCH.fullmatch(meta.key[len(folder) + 1 :]) and now - meta.modified > LEFTOVER_SECONDS:
                 self._objects.delete(meta.key)
         return allowed
 
@@ -392,8 +398,11 @@ class ObjectStore(Store):
         with decoding(self._shown(f"{stem}.index")):
             blob, index = decode_index(data)
         with self._cache.scratch() as file:
-            if not self._objects.get_to_file(f"{stem}.tar.zst", file, blob.size):
-                return None
+            for final in (False, True):  # the first attempt may fill the volume
+                with self._cache.filling(f"Fetching {self._shown(stem)}.tar.zst", final=final):
+                    if not self._objects.get_to_file(f"{stem}.tar.zst", file, blob.size):
+                        return None
+                    break
             if describe(file) != blob:
                 raise StoreDamaged(f"{self._shown(stem)}.tar.zst is damaged: its hash is not {blob.sha256}.")
             return self._cache.keep(name, file, blob, index)

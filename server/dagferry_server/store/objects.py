@@ -30,6 +30,7 @@ from obstore.exceptions import (
 from obstore.store import AzureStore, GCSStore, S3Store
 
 from dagferry_server.errors import StoreAway, StoreDamaged, StoreFull
+from dagferry_server.store.base import storage_errors
 
 PART_BYTES = 8 * 1024 * 1024
 SINGLE_BYTES = 2 * PART_BYTES
@@ -54,24 +55,43 @@ _CLOUDS: Mapping[str, type[_Cloud]] = {"s3": S3Store, "gs": GCSStore, "az": Azur
 _FAILURES = (BaseError, OSError, NotImplementedError, ValueError)
 """What obstore raises; some of its errors are subclasses of Python's."""
 _MISSING = (FileNotFoundError, NotFoundError)
-"""What it raises where there is no object, or no bucket."""
+"""What it raises after a 404: there is no object, or no bucket, or a proxy answered instead of the storage."""
+_PAGE = re.compile(rb"\s*<(!doctype|html|\?xml|error)\b", re.IGNORECASE)
+"""How a page of a proxy begins, or an error, that came with status 200; nothing that is stored does."""
 _TAKEN = (AlreadyExistsError, PreconditionError)
 _STATUS = re.compile(r"non-2xx status code: (\d{3}[^:\n]*)")
 _CODE = re.compile(r"<Code>([A-Za-z0-9_.]{1,80})</Code>")
 _ASKED = re.compile(r"Error performing [A-Z]+ (\S+) in [^-\n]*- ")
 _REASON = re.compile(
-    r'(?:message|error): "([^"\n]{2,120})"|(InvalidCertificate\(\s*\w+)|\b(TimedOut|BadScheme|InvalidMessage)\b'
+    r'(?:message|error): "([^"\n]{2,120})"|InvalidCertificate\(\s*(\w+)|\b(TimedOut|BadScheme|InvalidMessage)\b'
 )
 _NO_BUCKET = {"NoSuchBucket", "ContainerNotFound", "ContainerBeingDeleted", "AccountIsDisabled"}
 _FULL = {"QuotaExceeded", "EntityTooLarge", "XMinioStorageFull", "InsufficientCapacity"}
 _UNKNOWN = {"NotImplemented", "InvalidArgument", "UnsupportedHeader"}
 _UNKNOWN_STATUS = ("400", "405", "501")
+_DENIED_STATUS = ("401", "403")
 _DENIED_HINT = "Check the credentials of the server, and what they may do in the bucket."
+_HINTS = {
+    "AuthorizationHeaderMalformed": "Set AWS_REGION to the region of the bucket, or to what the store calls it.",
+    "PermanentRedirect": "Set AWS_REGION to the region of the bucket.",
+    "RequestTimeTooSkewed": "Set the clock of this machine, or of the store: they may differ by 15 minutes.",
+}
+"""What to do about an answer, by its code."""
+_CERTIFICATE_HINT = "If the store's certificate is from an authority of your own, set AWS_CA_BUNDLE to its file."
 _REASONS = {
     "TimedOut": "it did not answer in time",
     "BadScheme": "http:// is not allowed",
+    "UnknownIssuer": "its certificate is not trusted",
+    "CaUsedAsEndEntity": "its certificate is that of an authority",
+    "NotValidForName": "its certificate is for another name",
+    "NotValidForNameContext": "its certificate is for another name",
+    "Expired": "its certificate has expired",
+    "ExpiredContext": "its certificate has expired",
     "InvalidMessage": "its answer is not TLS",
 }
+_PROXY_HINT = "Look at what is between the server and the storage, such as a proxy or an ingress."
+_NOTHING = ".nothing"
+"""A name that no object has."""
 _BUCKET_HINT = "Create the bucket, or correct --store."
 
 
@@ -178,12 +198,16 @@ class Objects:
         with self._asking("Reading", key):
             try:
                 if max_bytes is not None:
-                    return bytes(obstore.get_range(self._small, key, start=0, length=max_bytes))
-                return bytes(obstore.get(self._parts if large else self._small, key).bytes())
+                    data = bytes(obstore.get_range(self._small, key, start=0, length=max_bytes))
+                else:
+                    data = bytes(obstore.get(self._parts if large else self._small, key).bytes())
             except _MISSING as error:
-                if self._has_no_bucket(error):
+                if not self._is_missing(error):
                     raise
                 return None
+        if _PAGE.match(data):
+            raise StoreAway(f"Reading {self.url}/{key} failed: it answered with a page instead.", _PROXY_HINT)
+        return data
 
     def get_to_file(self, key: str, file: IO[bytes], size: int) -> bool:
         """Write an object of ``size`` bytes to a file, in parts; return ``False`` if there is none."""
@@ -194,33 +218,50 @@ class Objects:
                 part = obstore.get_range(self._parts, key, start=start, length=length)
             if len(part) != length:
                 raise StoreDamaged(f"{self.url}/{key} is shorter than {size} bytes.")
-            os.pwrite(file.fileno(), part, start)
+            with storage_errors(f"Writing a copy of {self.url}/{key}"):
+                _write_at(file.fileno(), memoryview(part), start)
 
         try:
             with ThreadPoolExecutor(PARTS_AT_ONCE) as pool:
                 list(pool.map(fetch, range(0, size, PART_BYTES)))
         except StoreAway as error:
-            if isinstance(error.__cause__, _MISSING) and not self._has_no_bucket(error.__cause__):
+            if isinstance(error.__cause__, _MISSING) and self._is_missing(error.__cause__):
                 return False
             raise
         return True
 
     def list(self, folder: str) -> Iterator[Meta]:
         """Return what is below a folder, at any depth, in no order. The folder's name has no slash at its end."""
+        is_empty = True
         with self._asking("Listing", folder):
             for chunk in obstore.list(self._small, folder, chunk_size=LIST_CHUNK):
                 for item in chunk:
+                    is_empty = False
                     yield Meta(item["path"], item["size"], item["last_modified"].timestamp())
+        if is_empty:
+            self._check_answers(folder)
 
     def folders(self) -> Sequence[str]:
         """Return the names of the folders at the top, in no order."""
         with self._asking("Listing", ""):
-            return obstore.list_with_delimiter(self._small)["common_prefixes"]
+            found = obstore.list_with_delimiter(self._small)["common_prefixes"]
+        if not found:
+            self._check_answers("")
+        return found
+
+    def _check_answers(self, folder: str) -> None:
+        """Raise ``StoreAway`` if not the storage answered a list: obstore takes any page for an empty one."""
+        if self.get(f"{folder}/{_NOTHING}".lstrip("/")) is not None:
+            raise StoreAway(f"Listing {self.url}/{folder} failed: each request has the same answer.", _PROXY_HINT)
 
     def delete(self, key: str) -> None:
         """Delete an object, if it is there."""
-        with self._asking("Deleting", key), contextlib.suppress(*_MISSING):
-            obstore.delete(self._small, key)
+        with self._asking("Deleting", key):
+            try:
+                obstore.delete(self._small, key)
+            except _MISSING as error:
+                if not self._is_missing(error):
+                    raise
 
     @contextlib.contextmanager
     def _asking(self, action: str, key: str) -> Iterator[None]:
@@ -234,11 +275,20 @@ class Objects:
         code = _CODE.search(str(error))
         if code and code[1] in _FULL:
             return StoreFull(text)
-        if self._has_no_bucket(error):
-            return StoreAway(text, _BUCKET_HINT)
-        if isinstance(error, PermissionDeniedError | UnauthenticatedError) or self._elsewhere(error):
-            return StoreAway(text, _DENIED_HINT)
-        return StoreAway(text)
+        return StoreAway(text, hint) if (hint := self._hint(error, code[1] if code else "")) else StoreAway(text)
+
+    def _hint(self, error: Exception, code: str) -> str:
+        """Return what to do about a failure, whose answer has this code; empty for what may pass by itself."""
+        status = _STATUS.search(str(error))  # a list that is denied has no error of its own kind
+        is_denied = (status is not None and status[1].startswith(_DENIED_STATUS)) or bool(self._elsewhere(error))
+        hints = (
+            (self._has_no_bucket(error), _BUCKET_HINT),
+            (code in _HINTS, _HINTS.get(code, "")),
+            ("InvalidCertificate" in str(error), _CERTIFICATE_HINT),
+            (is_denied, _DENIED_HINT),
+            (isinstance(error, _MISSING), _PROXY_HINT),
+        )
+        return next((hint for applies, hint in hints if applies), "")
 
     def answer(self, error: BaseException) -> str:
         """Return what the storage answered, or why it could not be asked: a few words, without anything secret."""
@@ -258,6 +308,12 @@ class Objects:
         asked = _ASKED.search(str(error))
         url = asked[1].partition("?")[0] if asked else ""
         return "" if self._bucket in url or "://" not in url else url
+
+    @staticmethod
+    def _is_missing(error: BaseException) -> bool:
+        """Return whether the storage itself said that there is no such object: it gives a code, and no proxy does."""
+        code = _CODE.search(str(error))
+        return code is not None and code[1] not in _NO_BUCKET
 
     @staticmethod
     def _has_no_bucket(error: BaseException) -> bool:
@@ -281,6 +337,12 @@ def _first_line(error: BaseException) -> str:
     line = re.sub(r"^Generic \w+ error: |Error performing (token|list) request: ", "", line)
     line = _ASKED.sub("", line)
     return re.sub(r"\?[^\s\"')]+", "", line)[:MAX_ANSWER_CHARACTERS]  # the query of a URL may have a signature
+
+
+def _write_at(descriptor: int, data: memoryview, offset: int) -> None:
+    while data:  # a volume that gets full takes a part, without an error
+        written = os.pwrite(descriptor, data, offset)
+        data, offset = data[written:], offset + written
 
 
 def in_threads(count: int, work: Callable[[Any], Any], items: list[Any]) -> list[Any]:

@@ -62,6 +62,7 @@ def _twice(objects: Objects, key: str) -> None:
     first, second = _nonce().encode(), _nonce().encode()
     failure = objects.try_create(key, first)
     if failure is not None and is_unknown(failure):
+        objects.put(key, first)  # raises if it is something else that is refused, such as the region in the signature
         raise SetupError(
             f"The store {objects.url} cannot be used: it does not know conditional writes; to one of {key}, "
             f"{objects.answer(failure)}.",

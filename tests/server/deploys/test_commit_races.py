@@ -103,8 +103,9 @@ async def test_a_race_that_another_server_wins_with_the_same_content_ends_as_unc
     assert (told["sequence"], told["unchanged"]) == (1, True)
 
 
-async def test_a_commit_that_loses_ten_races_gets_503(two, monkeypatch) -> None:
+async def test_a_commit_that_loses_all_races_that_it_may_gets_503(two, monkeypatch) -> None:
     one, other = await two.open()
+    monkeypatch.setattr(committing, "MAX_RACES", 10)
     monkeypatch.setattr(committing, "RACE_PAUSE_SECONDS", 0)
     store = one.service.store
     real = store.create_entry

@@ -3,13 +3,17 @@
 import asyncio
 import json
 import logging
+import threading
 from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
 
 from dagferry_core.deploylog import decode
 from dagferry_server.deploys import following
+from dagferry_server.deploys.created import READERS
+from dagferry_server.deploys.lifecycle import CREATED, DELETED, Lifecycle, write_lifecycle
 from dagferry_server.errors import StoreAway
+from dagferry_server.store.base import BundleSource
 from harness import PATIENCE_SECONDS, pack
 from running import A, B, Running, eventually
 from shared_stores import PARAMETERS, SharedFolder, lose_bundle, shared_store
@@ -275,6 +279,28 @@ async def test_a_deployment_that_is_created_and_deleted_elsewhere_comes_and_goes
     assert (await other.call("DELETE", "/-/deployments/preview")).json["deleted"] is False
 
 
+async def test_a_deployment_is_found_among_so_many_that_reading_all_takes_longer_than_a_request_may(
+    join, folder, monkeypatch
+) -> None:
+    monkeypatch.setattr(following, "LOOK_SECONDS", 0.25)
+    server = await join(folder, *OFTEN)
+    store = await asyncio.to_thread(folder.open)
+    read = store.read_state
+
+    def read_slowly(deployment: str, key: str) -> bytes | None:
+        threading.Event().wait(0.1)
+        return read(deployment, key)
+
+    def create(number: int) -> None:
+        store.prepare(f"old-{number}")
+        write_lifecycle(store, f"old-{number}", Lifecycle(DELETED if number else CREATED, "alice", 1))
+
+    monkeypatch.setattr(folder.opened[0], "read_state", read_slowly)
+    for number in reversed(range(5 * READERS)):
+        await asyncio.to_thread(create, number)
+    await eventually("the deployment", lambda: "old-0" in server.service.deployments)
+
+
 async def test_a_deployment_that_is_created_again_elsewhere_has_none_of_its_old_deploys(join, shared) -> None:
     one, other = await join(shared, *SELDOM), await join(shared, *SELDOM)
     await one.call("POST", "/-/deployments/preview")
@@ -464,6 +490,22 @@ async def test_a_start_while_the_store_is_away_is_not_ready_and_becomes_ready_by
     assert (await other.deploy(B))["sequence"] == 2
 
 
+async def test_before_the_log_is_read_nothing_is_concluded_from_a_look_that_asked_for_nothing(
+    join, folder, caplog
+) -> None:
+    caplog.set_level(logging.INFO)
+    store = await asyncio.to_thread(folder.open)
+    with folder.away():
+        server = await join(_Opened(store), *SELDOM)
+        following = server.service.following
+        with pytest.raises(StoreAway):
+            await following.look(None)
+        await following.look("default")
+        await following.audit()
+        assert not following.reaches_store
+    assert "The store answers again" not in [each.message for each in caplog.records]
+
+
 async def test_a_commit_whose_answer_was_lost_is_found_without_a_restart(join, folder, monkeypatch) -> None:
     server = await join(folder, *SELDOM)
     await server.deploy(A)
@@ -497,6 +539,26 @@ async def test_failures_are_logged_a_few_times_and_then_counted(join, folder, ca
     await server.close()
     assert [each.fields["count"] for each in caplog.records if each.message.startswith("More looks")] == [2]
     assert "The store answers again" in [each.message for each in caplog.records]
+
+
+async def test_a_bundle_that_takes_long_to_fetch_holds_up_no_other_one(join, folder, monkeypatch) -> None:
+    server = await join(folder, "--deployments", "prod,staging")
+    slow, fast = await server.deploy(A, deployment="prod"), await server.deploy(B, deployment="staging")
+    [store], fetched = folder.opened, threading.Event()
+    opened = store.open_bundle
+
+    def open_bundle(deployment: str, digest: str) -> BundleSource:
+        if deployment == "prod":
+            fetched.wait(PATIENCE_SECONDS)
+        return opened(deployment, digest)
+
+    monkeypatch.setattr(store, "open_bundle", open_bundle)
+    waiting = [asyncio.create_task(server.get(f"/prod/dags/versions/{slow['version']}")) for _ in range(20)]
+    await asyncio.sleep(0.1)
+    assert (await server.get(f"/staging/dags/versions/{fast['version']}")).status == 200
+    assert not any(task.done() for task in waiting)
+    fetched.set()
+    assert {answer.status for answer in await asyncio.gather(*waiting)} == {200}
 
 
 async def test_a_store_that_hangs_blocks_no_request_that_does_not_need_it_and_no_end(join, folder, monkeypatch) -> None:

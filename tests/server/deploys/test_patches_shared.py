@@ -8,9 +8,11 @@ import pytest
 
 from bucket_in_memory import Bucket, shared_store
 from dagferry_core.bundle.patch import Patch
+from dagferry_core.deploylog import decode
 from dagferry_server.deploys import commit
 from dagferry_server.errors import StoreAway
 from dagferry_server.store.base import MAX_COMMIT_SECONDS
+from harness import pack
 from running import A, Answer, B, Running
 from stores import ObjectStoreUnderTest, store_under_test
 
@@ -143,6 +145,42 @@ async def test_a_commit_that_a_suspended_machine_made_too_long_is_not_completed(
     with pytest.raises(AssertionError, match="took longer than 600 s"):
         await first.deploy(A)
     assert first.service.deployments["default"].highest == 0
+
+
+async def test_a_deploy_whose_server_was_paused_until_its_bundle_was_deleted_is_no_success(two, monkeypatch) -> None:
+    first, _ = two
+    store, wall = first.service.store, commit.time.time
+    create = store.create_entry
+
+    def paused(*arguments: object) -> bool:
+        monkeypatch.setattr(commit.time, "time", lambda: wall() + MAX_COMMIT_SECONDS + 1)
+        for meta in list(store._objects.list("default/bundles")):
+            store._objects.delete(meta.key)
+        return create(*arguments)
+
+    monkeypatch.setattr(store, "create_entry", paused)
+    answer = await first.upload(pack(A))
+    assert (answer.status, answer.json["code"]) == (503, "store_unavailable")
+    monkeypatch.setattr(commit.time, "time", wall)
+    again = await first.deploy(A)
+    assert (again["sequence"], again["unchanged"]) == (1, True)
+    assert await asyncio.to_thread(store.keeps_bundle, "default", again["digest"])
+
+
+async def test_an_entry_that_arrives_late_has_its_details(two, monkeypatch) -> None:
+    first, _ = two
+    store, late = first.service.store, []
+    create = store.create_entry
+
+    def lost(*arguments: object) -> bool:
+        late.append(arguments)
+        raise StoreAway("The answer got lost.")
+
+    monkeypatch.setattr(store, "create_entry", lost)
+    assert (await first.upload(pack(A))).status == 503
+    await asyncio.to_thread(create, *late[0])
+    entry = decode(late[0][2], 1)
+    assert await asyncio.to_thread(store.read_details, "default", 1, entry.nonce)
 
 
 @pytest.mark.slow

@@ -32,6 +32,18 @@ def test_what_changed_is_read_and_an_unchanged_store_costs_one_request(store) ->
     assert changed_records(store, "prod", second.tag).log_id == log_id
 
 
+def test_a_log_id_that_the_store_lost_is_stored_again_if_the_log_is_still_there(store, tmp_path) -> None:
+    log_id = store.log_id("prod")
+    store.create_entry("prod", 1, b"{}")
+    [file] = tmp_path.rglob("log.json")
+    file.unlink()
+    for known in ((), (log_id, 0), (log_id, 2)):  # unknown, empty, or another log by now
+        with pytest.raises(StoreDamaged):
+            changed_records(store, "prod", None, *known)
+    assert changed_records(store, "prod", None, log_id, 1).log_id == log_id
+    assert store.log_id("prod") == log_id
+
+
 def test_a_record_that_changes_meanwhile_is_read_again_the_next_time(store, monkeypatch) -> None:
     real = store.log_id
 

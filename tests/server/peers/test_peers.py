@@ -152,6 +152,18 @@ async def test_a_peer_with_another_secret_is_missing_until_the_file_has_it(serve
     await eventually("both hear", lambda: hears(one, 1) and hears(other, 1))
 
 
+async def test_a_successor_with_another_secret_is_missed_at_once(servers, tmp_path) -> None:
+    one, other = await servers.open(2)
+    peer = next(each for each in one.service.peers._peers.values() if each.client.place.port == other.port)
+    await other.close()
+    await eventually("it said so", lambda: peer.left_at > 0 and not peer.is_heard)
+    other_secret = tmp_path / "other"
+    other_secret.write_text("o" * 32)
+    other_secret.chmod(0o600)
+    await servers.start("--listen", f"127.0.0.1:{other.port}", secret=other_secret)
+    await eventually("missed", lambda: one.service.peers._shown[:2] == (2, 1))
+
+
 async def test_two_secrets_are_accepted_while_they_are_exchanged(servers, tmp_path) -> None:
     both = tmp_path / "both"
     both.write_text(f"{'n' * 32}\n{SECRET}\n")

@@ -108,6 +108,12 @@ def test_an_endpoint_without_tls_must_be_allowed() -> None:
     assert obstore_settings("s3", {"AWS_ENDPOINT_URL": "https://10.0.0.1"})[1] == {"allow_http": False}
 
 
+def test_an_endpoint_must_be_a_url() -> None:
+    with pytest.raises(SetupError, match="AWS_ENDPOINT_URL is not a URL") as caught:
+        obstore_settings("s3", {"AWS_ENDPOINT_URL": "store.example.com:9000"})
+    assert "https://" in caught.value.hint
+
+
 def test_the_authorities_of_a_store_of_one_s_own_are_read_from_the_file_that_the_tools_read(tmp_path) -> None:
     file = tmp_path / "ca.pem"
     file.write_bytes(b"a certificate")

@@ -1,8 +1,10 @@
+import errno
 import os
 from pathlib import Path
 
 import pytest
 
+from dagferry_server.errors import StoreFull
 from dagferry_server.store.bundle_cache import BundleCache, Name, write_and_describe
 
 HEX = "a" * 64
@@ -113,3 +115,25 @@ def test_only_the_owner_can_read_the_cache(cache, tmp_path) -> None:
     keep(cache, name(1), b"bundle")
     assert os.stat(tmp_path / "cache").st_mode & 0o777 == 0o700
     assert {os.stat(file).st_mode & 0o077 for file in (tmp_path / "cache").iterdir()} == {0}
+
+
+def full(*_: object, **__: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_on_a_full_volume_a_bundle_can_be_read_until_it_is_closed(cache, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(os, "link", full)
+    keep(cache, name(1), b"bundle")
+    assert content(cache, 1) is None
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_on_a_full_volume_bundles_that_are_not_in_use_make_room(cache) -> None:
+    for number in (1, 2, 3):
+        keep(cache, name(number), b"bundle")
+    with cache.filling("Fetching", final=False):
+        full()
+    assert [number for number in (1, 2, 3) if content(cache, number)] == [3]
+    with pytest.raises(StoreFull, match="Fetching failed: No space left"), cache.filling("Fetching"):
+        full()
+    assert content(cache, 3) is None

@@ -1,6 +1,7 @@
 """What the store in a bucket does beyond the contract: see ``test_contract``."""
 
 import concurrent.futures
+import errno
 import os
 import time
 from collections import Counter
@@ -9,11 +10,12 @@ from typing import BinaryIO
 
 import pytest
 
-from dagferry_server.errors import BundleGone, StoreAway, StoreDamaged
+from dagferry_server.errors import BundleGone, StoreAway, StoreDamaged, StoreFull
 from dagferry_server.store import object_store as module
 from dagferry_server.store.object_store import CLOCK_FOLDER, ObjectStore
 from dagferry_server.store.probe import PROBE_FOLDER
 from faulty_store import CREATE, GET, LIST, PARTS, PUT
+from harness import PATIENCE_SECONDS
 
 pytestmark = pytest.mark.slow
 DIGEST = "sha256:" + "a" * 64
@@ -200,6 +202,50 @@ def test_of_many_who_open_a_bundle_at_once_one_fetches_it(store, bucket) -> None
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
         assert set(pool.map(lambda _: read(other), range(8))) == {(content, b"index")}
     assert proxy.counts() == {LIST: 1, GET: 3}  # the size, the index, the bundle
+
+
+def test_a_volume_that_gets_full_while_a_bundle_is_fetched_loses_others_and_no_byte(store, other, monkeypatch) -> None:
+    content = os.urandom(100_000)
+    for digest in (OTHER, DIGEST):
+        store.put_bundle("prod", digest, write(content))
+    read(other, OTHER)
+    pwrite, left = os.pwrite, [60_000]
+
+    def nearly_full(descriptor: int, data: memoryview, offset: int) -> int:
+        if left and not left[0]:
+            left.clear()
+            raise OSError(errno.ENOSPC, "No space left on device")
+        written = pwrite(descriptor, data[: left[0]] if left else data, offset)
+        if left:
+            left[0] -= written
+        return written
+
+    monkeypatch.setattr(os, "pwrite", nearly_full)
+    assert read(other) == (content, b"index")
+    assert other._cache.open("prod", OTHER) is None
+
+
+def test_a_volume_that_is_full_is_named_when_a_bundle_is_stored(store) -> None:
+    def full(_: BinaryIO) -> bytes:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(StoreFull, match="Storing a bundle of prod failed: No space left"):
+        store.put_bundle("prod", DIGEST, full)
+    assert stored(store) == []
+
+
+def test_a_bundle_in_the_cache_does_not_wait_for_another_one_that_is_fetched(store) -> None:
+    store.put_bundle("prod", DIGEST, write(b"bundle"))
+    with store._turns[0xAA], concurrent.futures.ThreadPoolExecutor(1) as pool:
+        assert pool.submit(read, store).result(PATIENCE_SECONDS) == (b"bundle", b"index")
+
+
+def test_only_patches_are_deleted_as_patches(store, monkeypatch) -> None:
+    """Another store may have its prefix here, and a deployment called patches."""
+    store._objects.put("prod/patches/deploys/000000000001.json", b"{}")
+    monkeypatch.setattr(module, "LEFTOVER_SECONDS", -1.0)
+    store.may_delete("prod", ())
+    assert len(stored(store, "prod/patches")) == 1
 
 
 def test_the_index_says_its_size_once(store, bucket) -> None:

@@ -175,7 +175,13 @@ def test_a_bucket_that_is_missing_is_not_an_object_that_is_missing(bucket) -> No
 
 def test_wrong_credentials_are_named_and_not_shown(bucket) -> None:
     objects = make({**bucket.variables(), "AWS_SECRET_ACCESS_KEY": "another-secret"}, bucket.prefix)
-    for call in (lambda: objects.get("a/b"), lambda: objects.create("a/b", b""), lambda: objects.put("a/b", b"")):
+    calls = {
+        "get": lambda: objects.get("a/b"),
+        "create": lambda: objects.create("a/b", b""),
+        "put": lambda: objects.put("a/b", b""),
+        "list": lambda: list(objects.list("a/b")),
+    }
+    for call in calls.values():
         with pytest.raises(
             StoreAway, match=r"/a/b failed: it answered 403 Forbidden \(SignatureDoesNotMatch\)\."
         ) as got:

@@ -4,9 +4,12 @@ import pytest
 
 from dagferry_core.errors import SetupError
 from dagferry_server.errors import StoreAway
-from dagferry_server.store.objects import CREATE_ATTEMPTS
+from dagferry_server.store.address import obstore_settings
+from dagferry_server.store.objects import CREATE_ATTEMPTS, Objects
 from dagferry_server.store.probe import WRITABLE, check_refuses, probe
 from faulty_store import CREATE, Fault
+from object_stores import BUCKET
+from stores import environment
 
 pytestmark = pytest.mark.slow
 
@@ -77,3 +80,12 @@ def test_a_store_that_ignores_the_condition_later_is_noticed(objects, proxy) -> 
     proxy.strips_conditions = True
     with pytest.raises(StoreAway, match="accepted two writes"):
         check_refuses(objects)
+
+
+def test_a_wrong_region_is_not_taken_for_an_unknown_condition(bucket) -> None:
+    variables = {**bucket.variables(), "AWS_REGION": "eu-central-1"}
+    with environment(variables):
+        objects = Objects("s3", BUCKET, bucket.prefix, *obstore_settings("s3", variables))
+    with pytest.raises(StoreAway, match="AuthorizationHeaderMalformed") as caught:
+        probe(objects)
+    assert "AWS_REGION" in caught.value.hint

@@ -74,7 +74,10 @@ async def _send_whole(context: RequestContext, deploy: Deploy) -> web.StreamResp
     headers = {"Content-Type": BUNDLE_TYPE, DIGEST: deploy.digest}
     try:
         return await context.state.sender.send_bundle(
-            context.request, lambda: store.open_bundle(name, deploy.digest), headers
+            context.request,
+            lambda: store.open_bundle(name, deploy.digest),
+            headers,
+            fetched=f"{name}/{deploy.digest}" if store.shared else "",
         )
     except BundleGone as error:
         raise context.deployment.gone(deploy) from error
