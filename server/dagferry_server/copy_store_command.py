@@ -103,8 +103,7 @@ def _say(deployment: str, what: str) -> None:
 
 COPY_STORE = Command(
     "copy-store",
-    "Copy deploy logs and bundles from one store to another. Servers may use the first one; an interrupted copy "
-    "continues.",
+    "Copy deploy logs and bundles from one store to another.",
     "dagferry-server copy-store file:///var/lib/dagferry s3://my-bucket/dagferry",
     SETTINGS,
     _copy_store,

@@ -8,6 +8,7 @@ from yarl import URL
 from dagferry_core.protocol import DEPLOYMENT_PATH
 from dagferry_server.auth.access import ANY, SCOPES
 from dagferry_server.http.astro_routes import astro_routes
+from dagferry_server.http.peer_routes import PEER_ROUTES
 from dagferry_server.http.routes import ROUTES, documented
 from dagferry_server.http.routing import Route, add_routes, allowed_methods, find_route
 
@@ -104,5 +105,5 @@ def test_on_the_public_listener_only_healthz_needs_no_scope() -> None:
 
 
 def test_the_documented_table_has_every_route() -> None:
-    assert len(documented()) == len(ROUTES) + len(astro_routes("/astro"))
+    assert len(documented()) == len(ROUTES) + len(astro_routes("/astro")) + len(PEER_ROUTES)
     assert all(summary for *_, summary in documented())

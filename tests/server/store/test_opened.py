@@ -9,7 +9,7 @@ from dagferry_core.errors import SetupError
 from dagferry_server.errors import StoreAway, StoreInUse
 from dagferry_server.store.address import parse_store
 from dagferry_server.store.data_folder import LOCK_NAME
-from dagferry_server.store.opened import local, opened, shown
+from dagferry_server.store.opened import local, opened
 
 
 def test_a_folder_is_read_without_its_lock_and_nothing_is_made_in_it(tmp_path: Path) -> None:
@@ -55,4 +55,4 @@ def test_a_bucket_is_probed_before_it_is_written(tmp_path: Path, monkeypatch) ->
 
 @pytest.mark.parametrize("url", ["file:///var/lib/dagferry", "s3://bucket/some/prefix", "gs://bucket"])
 def test_an_address_is_shown_as_its_url(url: str) -> None:
-    assert shown(parse_store(url)) == url
+    assert parse_store(url).url == url
