@@ -77,7 +77,7 @@ def _told(version: str, server: Server, answered: list[float]) -> None:
 
 
 @row
-def told_elsewhere() -> list[Row]:
+def notified_elsewhere() -> list[Row]:
     """From the commit on one server to the answer to who waits at another one."""
     rows = []
     for what, goal, with_peers, poll in (
@@ -191,7 +191,7 @@ def store_requests() -> list[Row]:
         deploys = _count_deploys(number)
         each = ", ".join(f"{count / DEPLOYS:.1f} {kind}" for kind, count in sorted(deploys.items()))
         cost = _cost(Counter({kind: count * a_month for kind, count in deploys.items()}))
-        rows.append((f"{DEPLOYS_A_DAY} deploys a day, a month, {number} servers", "report", f"{cost}; each {each}"))
+        rows.append((f"{DEPLOYS_A_DAY} deploys a day, a month, servers: {number}", "report", f"{cost}; each {each}"))
     variants = [(poll, with_peers) for poll in ("1", "10") for with_peers in (False, True)]
     found: dict[tuple[str, bool], Counter[str]] = {}
     threads = [threading.Thread(target=_count_idle, args=(names, variant, found)) for variant in variants]

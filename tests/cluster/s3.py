@@ -23,6 +23,10 @@ SECRET = "store"
 START_SECONDS = 30
 
 
+UNREACHABLE = ("INPUT", "-p", "tcp", "--dport", str(PORT), "-j", "DROP")
+"""A rule of the node's: nobody answers there, and nobody refuses."""
+
+
 @contextlib.contextmanager
 def s3(cluster: Cluster, folder: Path) -> Iterator[None]:
     """Run versitygw with its bucket in ``folder``."""
@@ -41,6 +45,17 @@ def s3(cluster: Cluster, folder: Path) -> Iterator[None]:
             yield
         finally:
             process.kill()
+
+
+@contextlib.contextmanager
+def away(cluster: Cluster) -> Iterator[None]:
+    """The store is away meanwhile: what is sent to it is lost, also on connections that are open."""
+    iptables = [*cluster.on_node(), "iptables", "-w"]
+    subprocess.run([*iptables, "-I", *UNREACHABLE], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run([*iptables, "-D", *UNREACHABLE], check=True)
 
 
 def _answers(process: "subprocess.Popen[bytes]", port: int) -> bool:

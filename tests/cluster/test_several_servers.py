@@ -1,4 +1,4 @@
-"""Three servers of the chart on one bucket: rolled, killed and drained under load. No deploy is lost."""
+"""Three servers of the chart on one bucket: rolled, killed, drained, and without it for a while. No deploy is lost."""
 
 import json
 import time
@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from cluster import s3
-from cluster.followers import becomes, status_of
-from cluster.installed import LOOK_SECONDS, RELEASE, Installed, Load, files
+from cluster.followers import becomes, follower, status_of, wait_for
+from cluster.installed import LOOK_SECONDS, RELEASE, TIMEOUT, Installed, Load, files
 from cluster.node import NODE
 from cluster.outside import Cluster
+from harness import pack
 
 pytestmark = pytest.mark.slow
 
@@ -21,6 +22,10 @@ FOLLOWERS = ("scheduler", "worker", "triggerer")
 DRAIN_SECONDS = 20
 """How long a drain is tried that cannot get through: this node is the only one."""
 TOO_MANY = "would violate the pod's disruption budget"
+AWAY_SECONDS = 30
+"""For how long the store is away at least: as long as a server takes to ask again whether it can be written."""
+TASKS = ("task-0", "task-1", "task-2", "task-3")
+UNAVAILABLE = (503, "store_unavailable")
 SERVER = "app.kubernetes.io/name=dagferry-server"
 
 
@@ -50,16 +55,20 @@ def load(installed: Installed, tmp_path: Path) -> Iterator[Load]:
         yield load
 
 
-def servers(installed: Installed) -> dict[str, bool]:
-    """The names of the servers' pods that are not ending, and whether each is ready."""
+def pods_of_servers(installed: Installed) -> list[Any]:
+    """The servers' pods that are not ending."""
     pods = json.loads(installed.kubectl("get", "pods", f"--selector={SERVER}", "-o=json"))["items"]
+    return [pod for pod in pods if not pod["metadata"].get("deletionTimestamp")]
+
+
+def servers(installed: Installed) -> dict[str, bool]:
+    """The names of the servers, and whether each is ready."""
     return {
         pod["metadata"]["name"]: any(
             condition["type"] == "Ready" and condition["status"] == "True"
             for condition in pod["status"].get("conditions", [])
         )
-        for pod in pods
-        if not pod["metadata"].get("deletionTimestamp")
+        for pod in pods_of_servers(installed)
     }
 
 
@@ -94,6 +103,8 @@ def test_an_upgrade_refuses_no_deploy_and_as_many_servers_as_before_are_always_r
     before = servers(installed)
     with installed.watched("deployments") as seen:
         installed.install(values(installed, podAnnotations={"rolled": "once"}))
+        # Helm does not wait for the last of the old ones to go.
+        installed.kubectl("rollout", "status", f"deployment/{RELEASE}-server", TIMEOUT)
     assert not before.keys() & servers(installed).keys()
     assert min(each["status"].get("readyReplicas", 0) for each in seen) >= REPLICAS
     everything_arrived(installed, load)
@@ -120,6 +131,62 @@ def test_a_drain_takes_one_server_and_waits_for_another_to_replace_it(installed:
         installed.cluster.kubectl("uncordon", NODE)
     becomes("as many servers as before", lambda: all_ready(installed))
     everything_arrived(installed, load)
+
+
+def in_server(installed: Installed, pod: str, code: str) -> str:
+    """What Python code prints in a server's container."""
+    return installed.kubectl("exec", pod, "--container=server", "--", "/opt/dagferry/bin/python", "-c", code)
+
+
+def reaches_store(installed: Installed, pod: str) -> bool:
+    """Whether a server says that it does."""
+    code = "import urllib.request as r; print(r.urlopen('http://127.0.0.1:8001/metrics').read().decode())"
+    return "dagferry_server_store_reachable 1.0" in in_server(installed, pod, code).splitlines()
+
+
+def has_bundle(installed: Installed, pod: str, digest: str) -> bool:
+    """Whether a server has a bundle on its own disk."""
+    cached = in_server(installed, pod, "import os; print(os.listdir('/var/lib/dagferry/.cache'))")
+    return digest.removeprefix("sha256:") in cached
+
+
+def restarts(installed: Installed) -> dict[str, int]:
+    """How often each server was restarted."""
+    return {
+        pod["metadata"]["name"]: pod["status"]["containerStatuses"][0]["restartCount"]
+        for pod in pods_of_servers(installed)
+    }
+
+
+def test_while_the_store_is_away_new_tasks_start_nobody_is_unready_and_it_all_comes_back_by_itself(
+    installed: Installed,
+) -> None:
+    before = restarts(installed)
+    with installed.service() as service, installed.watched("deployments") as seen:
+        digest = service.deploy(files("# last"), "prod")["digest"]
+        for name in FOLLOWERS:
+            installed.reads(name, "# last")
+        becomes("all to have the bundle", lambda: all(has_bundle(installed, name, digest) for name in before))
+        with s3.away(installed.cluster):
+            began = time.monotonic()
+            becomes("all to notice", lambda: not any(reaches_store(installed, name) for name in before))
+            installed.apply(*(follower(name, "prod", part="workers.kubernetes") for name in TASKS))
+            wait_for(installed, *TASKS)
+            for name in TASKS:
+                installed.reads(name, "# last")
+            answers = []
+            while not answers or time.monotonic() < began + AWAY_SECONDS:
+                status, answer = service.request("/prod/dags/upload", pack(files("# away")))
+                answers.append((status, json.loads(answer)["code"]))
+            assert {*answers} == {UNAVAILABLE}
+        becomes("all to notice", lambda: all(reaches_store(installed, name) for name in before))
+        becomes("the fleet to be healthy", lambda: status_of(service)["state"] == "HEALTHY")
+        service.deploy(files("# back"), "prod")
+        for name in FOLLOWERS:
+            installed.reads(name, "# back")
+    assert min(each["status"].get("readyReplicas", 0) for each in seen) == REPLICAS
+    assert restarts(installed) == before
+    installed.undisturbed(*FOLLOWERS)
 
 
 def test_there_is_no_volume_to_lose(installed: Installed) -> None:

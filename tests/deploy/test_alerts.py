@@ -12,7 +12,7 @@ import yaml
 from dagferry_core.documentation import DOCUMENTATION
 from dagferry_core.errors import DagferryError, with_subclasses
 from dagferry_follow.errors import SyncError
-from dagferry_server.http.routes import ROUTES
+from dagferry_server.http.routes import PEER_ROUTES, ROUTES
 from deployfiles import HOME, run, tool
 from exported import METRICS, metrics_in
 
@@ -74,9 +74,11 @@ def test_it_asks_for_metrics_and_labels_that_there_are(rule: dict[str, Any]) -> 
 
 def test_the_routes_and_codes_that_are_asked_for_are_there() -> None:
     asked = {value for rule in ALERTS.values() for _, labels in metrics_in(rule["expr"]) for value in labels.items()}
-    [route] = {value for label, value in asked if label == "route"}
-    assert {path.path for path in ROUTES if re.fullmatch(route, path.path)} == {
+    routes = {value for label, value in asked if label == "route"}
+    found = {path.path for path in (*ROUTES, *PEER_ROUTES) for route in routes if re.fullmatch(route, path.path)}
+    assert found == {
         "/upload", "/{deployment}/dags/upload", "/{deployment}/dags/rollback", "/{deployment}/dags/promote",
+        "/-/peers/fleet", "/-/peers/poke",
     }  # fmt: skip
     codes = {error.code for error in with_subclasses(SyncError, DagferryError)}
     outcomes = {code for label, value in asked if label == "outcome" for code in value.split("|")}

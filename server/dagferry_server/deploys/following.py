@@ -192,7 +192,7 @@ class Following:
         except (StoreAway, TimeoutError):
             return  # the next poll tries again
         except ServerError:
-            pass  # it is lost or damaged: the audit says so, and whoever asks for it
+            pass  # it is lost or damaged: the audit says so, and each request for it
         finally:
             self._bringing.discard(name)
         self.brought[name] = digest

@@ -199,3 +199,13 @@ def test_an_end_at_the_moment_of_the_last_report_removes_the_pod() -> None:
     several.own[0].record(report(("worker-0", "a"), 1, ""), 1000.0)
     several.own[1].record(report(("worker-0", "a"), 1, "", deregister=True), 1000.0)
     assert merged(several.own[0], several.heard_by(0), 1001.0)[0] == []
+
+
+def test_an_end_removes_an_older_record_of_the_pod_and_no_newer_one() -> None:
+    heard, pod = Heard(), ("worker-0", "a")
+    heard.known[pod] = Sidecar(report(pod, 1, ""), 1000.0)
+    heard.end(Ended("worker", 1000.0, 900.0, pod, "1"))
+    assert heard.known == {}
+    heard.known[pod] = Sidecar(report(pod, 1, ""), 1002.0)
+    heard.end(Ended("worker", 1001.0, 900.0, pod, "2"))
+    assert list(heard.known) == [pod]

@@ -15,7 +15,10 @@ def test_the_first_bytes_say_what_it_belongs_to() -> None:
     assert decode_head(encode_index(BLOB, bytes(1000))[:MAX_HEAD_BYTES]) == BLOB
 
 
-@pytest.mark.parametrize("data", [b"", b"{}", b"{}\n", b"no JSON\n", b'{"size": "1", "sha256": "a"}\n', b"\xff\n"])
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"{}", b'{"size": 1, "sha256": "a"}', b"{}\n", b"no JSON\n", b'{"size": "1", "sha256": "a"}\n', b"\xff\n"],
+)
 def test_a_damaged_first_line_is_not_read(data) -> None:
     with pytest.raises(FormatError):
         decode_index(data)

@@ -81,3 +81,23 @@ async def test_a_poke_makes_it_look_unless_it_knows_already(ask, poke, looked) -
     server.service.peers.on_poke = seen.append
     await signed(PEERS_POKE_PATH, Poke(server="1" * 32, **poke))
     assert seen == looked
+
+
+@pytest.mark.parametrize("path", [PEERS_FLEET_PATH, PEERS_POKE_PATH])
+async def test_what_no_server_with_the_secret_has_signed_is_refused_and_a_poke_is_counted(ask, path) -> None:
+    server, _ = ask
+    body = FleetRequest(server="1" * 32).model_dump_json().encode()
+    another = request_headers(b"o" * 32, path, body, time.time(), new_nonce())
+    for headers in ({}, another):
+        answer = await server.call("POST", path, data=body, headers=headers)
+        assert (answer.status, answer.json["code"]) == (403, "peer_refused")
+    rejected = server.service.metrics.pokes.labels("rejected")
+    assert rejected._value.get() == (2 if path == PEERS_POKE_PATH else 0)
+
+
+async def test_a_signed_message_that_is_invalid_is_named(ask) -> None:
+    server, _ = ask
+    headers = request_headers(SECRET, PEERS_POKE_PATH, b"{}", time.time(), new_nonce())
+    answer = await server.call("POST", PEERS_POKE_PATH, data=b"{}", headers=headers)
+    assert answer.status == 400
+    assert "The body is invalid" in answer.json["message"]
