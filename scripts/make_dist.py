@@ -25,6 +25,8 @@ except ModuleNotFoundError:  # Python 3.10
 
 HOME = Path(__file__).resolve().parent.parent
 BUILD_SECONDS = 120
+WEB_FOLDERS = ("web/static", "web/templates")
+"""What is no Python, below a package."""
 
 
 def build(target: str, source: Path, into: Path) -> Path:
@@ -68,6 +70,8 @@ def complaints(wheel: Path, project: Mapping[str, Any]) -> list[str]:
         }
         for package in packages(project):
             expected |= {str(path.relative_to(package.parent)) for path in package.rglob("*.py")}
+            for folder in WEB_FOLDERS:
+                expected |= {str(path.relative_to(package.parent)) for path in package.glob(f"{folder}/*")}
             expected.add(f"{package.name}/py.typed")
         found += [f"It lacks {name}." for name in sorted(expected - names)]
         found += [f"It has {name}, which does not belong there." for name in sorted(names - expected)]
