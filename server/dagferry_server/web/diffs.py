@@ -129,8 +129,8 @@ def file_diff(change: FileChange, old: bytes, new: bytes, most: int, ends: float
         if len(lines) == most:
             return _diff(change, "", lines, cut=True, hidden=_hides(texts))
         lines.append(line)
-    ends = [text.endswith("\n") for text in texts if text]
-    note = "The last line has no newline at its end." if not all(ends) and len(set(ends)) > 1 else ""
+    closed = [text.endswith("\n") for text in texts if text]
+    note = "The last line has no newline at its end." if not all(closed) and len(set(closed)) > 1 else ""
     return _diff(change, note, lines, hidden=_hides(texts))
 
 
