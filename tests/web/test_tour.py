@@ -161,9 +161,10 @@ def test_a_server_that_is_gone_is_noticed_and_found_again(serve, visit, tmp_path
     server = serve("--deployments", "prod")
     deploy(server, DAGS, "x")
     person = visit(server.url)
-    page = person.tab("/-/ui/deployments/prod")
+    first, page = person.tab("/-/ui/"), person.tab("/-/ui/deployments/prod")
     server.stop()
     page.locator("#connection", has_text="does not answer").wait_for()
+    first.locator("#connection", has_text="does not answer").wait_for(timeout=60_000)
     again = Server(tmp_path / "data", "--deployments", "prod", port=server.port).ready()
     try:
         deploy(again, BETTER, "y")

@@ -38,6 +38,10 @@ class Refusals:
         kept = self._kept.setdefault(deployment, deque(maxlen=MAX_REFUSALS))
         kept.appendleft(Refusal(int(now), actor, error.code, *texts))
 
+    def forget(self, deployment: str) -> None:
+        """Forget those of a deployment that was deleted: another one of the same name may be of others."""
+        self._kept.pop(deployment, None)
+
     def of(self, deployment: str) -> Sequence[Refusal]:
         """Return those of a deployment, newest first."""
         return tuple(self._kept.get(deployment, ()))

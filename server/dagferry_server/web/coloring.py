@@ -1,9 +1,11 @@
 """Colors source text, by Pygments: each line as HTML in which a few classes say what a word is.
 
 The text is not trusted. It is escaped here, word by word. What is long, or of a language that few DAG folders have, has
-no colors, because nothing else bounds the time that regular expressions take.
+no colors. The time is bounded by a deadline between words too: a regular expression may take long for a small text.
 """
 
+import math
+import time
 from collections.abc import Callable
 from functools import cache
 
@@ -27,27 +29,35 @@ LEXERS = {
 """Pygments' names of the languages, by the suffix of a file's name."""
 
 
-def colored_lines(path: str, lines: list[str]) -> Callable[[int], Markup]:
-    """Return what gives the HTML of a line by its number, from 0: in color, if it is known how and not too much."""
+def colored_lines(path: str, lines: list[str], ends: float = math.inf) -> Callable[[int], Markup]:
+    """Return what gives the HTML of a line by its number, from 0: in color, if it is known how and not too much.
+
+    What is not colored by ``ends``, on the monotonic clock, has no color.
+    """
     lexer = LEXERS.get(path.rpartition(".")[2].lower())
-    text = "\n".join(lines)
+    # Blank lines are left out: Pygments' Python looks from each one that has a space to the last one, and all of the
+    # server waits for a regular expression.
+    text = "\n".join("" if line.isspace() else line for line in lines)
     is_long = len(text) > MAX_COLORED_CHARACTERS or max(map(len, lines), default=0) > MAX_COLORED_LINE_CHARACTERS
     if lexer is None or is_long:
         return lambda number: escape(shown(lines[number]))
-    colored = _colored(lexer, text)
-    return lambda number: Markup("").join(colored[number])
+    colored = _colored(lexer, text, ends)
+    return lambda number: Markup("").join(colored[number]) or escape(shown(lines[number]))
 
 
-def _colored(lexer: str, text: str) -> list[list[Markup]]:
+def _colored(lexer: str, text: str, ends: float) -> list[list[Markup]]:
     lines: list[list[Markup]] = [[]]
-    for _, kind, piece in _lexer(lexer).get_tokens_unprocessed(text):  # type: ignore[attr-defined]
-        css = _css_class(kind)
+    for start, kind, word in _lexer(lexer).get_tokens_unprocessed(text):  # type: ignore[attr-defined]
+        is_late = time.monotonic() > ends
+        css, piece = ("", text[start:]) if is_late else (_css_class(kind), word)
         for number, part in enumerate(piece.split("\n")):
             if number:
                 lines.append([])
             if part:
-                word = escape(shown(part))
-                lines[-1].append(Markup('<b class="{}">{}</b>').format(css, word) if css else word)
+                html = escape(shown(part))
+                lines[-1].append(Markup('<b class="{}">{}</b>').format(css, html) if css else html)
+        if is_late:
+            break
     return lines
 
 

@@ -4,6 +4,8 @@ What takes long to compare or to look at is not compared: large files, files tha
 changed stretch with too many lines, which is shown as removed and added again.
 """
 
+import math
+import time
 from collections.abc import Iterator, Sequence
 from difflib import SequenceMatcher
 from typing import Literal, NamedTuple
@@ -26,6 +28,9 @@ MAX_SHOWN_LINES, MAX_FILE_LINES = 150, 4000
 """How many lines of a file are shown: among others, and alone on its page."""
 MAX_PAGE_LINES = 1200
 MAX_LINE_CHARACTERS = 1000
+"""The rest of a longer line is not shown; how much that is, is."""
+MAX_PAGE_SECONDS = 5.0
+"""After this time, no other file is compared for a page, and nothing is colored any more."""
 MAX_COMPARED = 1_000_000
 """Lines of the old text times lines of the new one, without what both begin and end with: some seconds of work at most,
 because difflib ignores lines that are frequent in a long text."""
@@ -87,13 +92,13 @@ def diffs(store: Store, deployment: str, old_digest: str | None, new_digest: str
         path=wanted.path,
     )
     bytes_left, lines_left = MAX_PAGE_BYTES, MAX_PAGE_LINES if wanted.path is None else MAX_FILE_LINES
-    files = []
+    files, ends = [], time.monotonic() + MAX_PAGE_SECONDS
     for change in found.files:
         size = sum(place.entry.size for place in (change.old, change.new) if place)
         if max(place.entry.size for place in (change.old, change.new) if place) > MAX_FILE_BYTES:
             files.append(_diff(change, f"Larger than {MAX_FILE_BYTES // 1024} KiB, so it is not compared here."))
             continue
-        if size > bytes_left or lines_left <= 0:
+        if size > bytes_left or lines_left <= 0 or time.monotonic() > ends:
             files.append(_diff(change, "This page is full.", cut=True))
             continue
         bytes_left -= size
@@ -102,13 +107,13 @@ def diffs(store: Store, deployment: str, old_digest: str | None, new_digest: str
             for digest, place in ((old_digest, change.old), (new_digest, change.new))
         )
         most = min(lines_left, MAX_SHOWN_LINES) if wanted.path is None else lines_left
-        files.append(file_diff(change, old, new, most))
+        files.append(file_diff(change, old, new, most, ends))
         lines_left -= len(files[-1].lines)
     return Shown(found, files)
 
 
-def file_diff(change: FileChange, old: bytes, new: bytes, most: int) -> FileDiff:
-    """Return the diff of one file with these contents, ``most`` lines of it."""
+def file_diff(change: FileChange, old: bytes, new: bytes, most: int, ends: float = math.inf) -> FileDiff:
+    """Return the diff of one file with these contents, ``most`` lines of it; colored by ``ends`` (monotonic clock)."""
     if old == new:
         return _diff(change, "Only the permissions differ." if change.old and change.new else "The file is empty.")
     try:
@@ -117,15 +122,15 @@ def file_diff(change: FileChange, old: bytes, new: bytes, most: int) -> FileDiff
         return _diff(change, "Not text in UTF-8, so it is not compared.")
     if any("\0" in text for text in texts):
         return _diff(change, "A binary file, so it is not compared.")
-    olds, news = ([line[:MAX_LINE_CHARACTERS] for line in _lines(text)] for text in texts)
     whole = [_lines(text) for text in texts]
+    olds, news = ([_shortened(line) for line in lines] for lines in whole)
     lines: list[Line] = []
-    for line in _unified(change.path, olds, news, _operations(*whole)):
+    for line in _unified(change.path, olds, news, _operations(*whole), ends):
         if len(lines) == most:
             return _diff(change, "", lines, cut=True, hidden=_hides(texts))
         lines.append(line)
-    ends = [text.endswith("\n") for text in texts if text]
-    note = "The last line has no newline at its end." if not all(ends) and len(set(ends)) > 1 else ""
+    closed = [text.endswith("\n") for text in texts if text]
+    note = "The last line has no newline at its end." if not all(closed) and len(set(closed)) > 1 else ""
     return _diff(change, note, lines, hidden=_hides(texts))
 
 
@@ -154,6 +159,11 @@ def _diff(
     )
 
 
+def _shortened(line: str) -> str:
+    more = len(line) - MAX_LINE_CHARACTERS
+    return f"{line[:MAX_LINE_CHARACTERS]} ⟨… {more:,} more characters: save the file⟩" if more > 0 else line
+
+
 def _lines(text: str) -> list[str]:
     # Not splitlines: to Python, an unusual separator ends no line.
     lines = text.split("\n")
@@ -180,9 +190,9 @@ def _operations(old: Sequence[str], new: Sequence[str]) -> list[Op]:
     return [*head, *moved, *tail]
 
 
-def _unified(path: str, old: list[str], new: list[str], operations: list[Op]) -> Iterator[Line]:
+def _unified(path: str, old: list[str], new: list[str], operations: list[Op], ends: float) -> Iterator[Line]:
     """Yield the lines of a unified diff."""
-    old_html, new_html = colored_lines(path, old), colored_lines(path, new)
+    old_html, new_html = colored_lines(path, old, ends), colored_lines(path, new, ends)
     for group in _groups(operations):
         old_first, new_first, new_end = group[0][1], group[0][3], group[-1][4]
         yield Line("@", None, None, Markup("Line {}").format((new_first if new_end > new_first else old_first) + 1))

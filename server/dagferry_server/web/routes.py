@@ -107,7 +107,7 @@ def page_routes(site: "Site") -> tuple[Route, ...]:
 
 
 async def _asset(site: "Site", context: RequestContext) -> web.StreamResponse:
-    found = site.asset_response(context.request.match_info["name"])
+    found = site.asset_response(context.request.match_info["name"], context.request.query.get("v", ""))
     return found or await _missing(site, context)
 
 

@@ -27,7 +27,7 @@ from dagferry_server.http.models import FIXED_HEADERS
 from dagferry_server.http.request_context import SERVICE
 from dagferry_server.http.sending import Sender
 from dagferry_server.web import texts
-from dagferry_server.web.visitors import NOBODY, VISITOR, form_word, identify
+from dagferry_server.web.visitors import NOBODY, VISITOR, form_word, identify, is_own_page
 
 UI = "/-/ui/"
 PAGE_THREADS = 2
@@ -110,7 +110,7 @@ class Site:
             request,
             "sign-in.html",
             status,
-            next="" if asked.startswith("sign-in") else asked,
+            next=asked if is_own_page(asked) else "",
             problem=problem,
             has_tokens=request.app[SERVICE].authenticator.has_tokens,
             ended=request.get(VISITOR, NOBODY).had_session,
@@ -153,17 +153,18 @@ class Site:
             "open_server": not request.app[SERVICE].authenticator.auth_required,
         }
 
-    def asset_response(self, name: str) -> web.Response | None:
-        """Return a file that pages load; ``None`` if there is none of this name."""
+    def asset_response(self, name: str, tag: str) -> web.Response | None:
+        """Return a file that pages load; ``None`` if there is none of this name. ``tag`` is the one in its address."""
         types = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
         if name not in self.assets:
             return None
         headers = {
             **PAGE_HEADERS,
             "Content-Type": f"{types[name.rpartition('.')[2]]}; charset=utf-8",
-            # Its address changes with its content.
-            "Cache-Control": f"public, max-age={ASSET_SECONDS}, immutable, no-transform",
         }
+        # Its address changes with its content. The page may be one of another release, which runs beside this one.
+        if tag == self._assets_tag:
+            headers["Cache-Control"] = f"public, max-age={ASSET_SECONDS}, immutable, no-transform"
         return web.Response(body=self.assets[name], headers=headers)
 
 

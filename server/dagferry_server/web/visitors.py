@@ -4,6 +4,7 @@ The cookie counts on the routes of the web page only, so no page of another orig
 it. Links from other sites show a page; what changes something needs a form of our own, with the word of its owner.
 """
 
+import re
 from typing import NamedTuple
 from urllib.parse import parse_qsl, urlsplit
 
@@ -26,6 +27,9 @@ MAX_FIELDS = 20
 WORD = "word"
 """The field of each form that proves that the page it is on was made for its owner."""
 READS = {"GET", "HEAD"}
+_STEP = r"(?!\.\.?(?:[/?]|$))[A-Za-z0-9._~%-]+"
+_OWN_PAGE = re.compile(rf"(?!(?i:[^?]*%2e))deployments(?:/{_STEP})+(?:\?[A-Za-z0-9._~!$&'()*+,/:;=?@%-]*)?")
+"""A path below the first page. To browsers, ``%2e%2e`` is ``..`` too."""
 
 
 class Visitor(NamedTuple):
@@ -104,6 +108,25 @@ def refuse_plain_http(request: web.Request) -> None:
             "Open it over https (--tls-cert, or a proxy with TLS), or with kubectl port-forward at 127.0.0.1. Replace "
             "the token that you have just sent.",
         )
+
+
+def refuse_unprotected_cookie(request: web.Request) -> None:
+    """Raise ``OriginRefused`` if a proxy with TLS hides by which name the browser knows this server.
+
+    The cookie would be the one for this machine, which other hosts of the domain can replace and plain HTTP betrays.
+    """
+    origin = urlsplit(request.headers.get("Origin", ""))
+    if origin.scheme == "https" and not names_loopback(origin.netloc) and _is_plain_loopback(request):
+        raise OriginRefused(
+            f"The proxy in front of this server does not pass on the name in the browser's address: Host is "
+            f"{request.host[:200]!r}. The cookie would not be protected by https.",
+            "Let the proxy pass on Host (nginx: proxy_set_header Host $http_host), and sign in again.",
+        )
+
+
+def is_own_page(asked: str) -> bool:
+    """Return whether signing in may lead to ``asked``: a page of ours, so no other site and no other endpoint."""
+    return not asked or _OWN_PAGE.fullmatch(asked) is not None
 
 
 async def read_form(context: RequestContext) -> dict[str, str]:

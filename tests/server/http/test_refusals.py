@@ -31,3 +31,13 @@ async def test_a_dry_run_and_an_invalid_request_are_not(start) -> None:
     answer = await server.call("POST", "/default/dags/upload", data=pack(BROKEN), headers={"If-Match": '"x"'})
     assert answer.status == 412
     assert server.state.refusals.of("default") == ()
+
+
+async def test_they_end_with_their_deployment(start) -> None:
+    server = await start("--gate", "enforce", "--airflow-python", "3.11")
+    assert (await server.call("POST", "/-/deployments/preview")).status == 200
+    assert (await server.upload(pack(BROKEN), "/preview/dags/upload")).status == 422
+    assert server.state.refusals.of("preview")
+    assert (await server.call("DELETE", "/-/deployments/preview")).status == 200
+    assert (await server.call("POST", "/-/deployments/preview")).status == 200
+    assert server.state.refusals.of("preview") == ()

@@ -5,6 +5,7 @@ import re
 import pytest
 from markupsafe import Markup
 
+from dagferry_server.web import coloring
 from dagferry_server.web.coloring import MAX_COLORED_CHARACTERS, MAX_COLORED_LINE_CHARACTERS, colored_lines
 
 SOURCE = ["import os  # why", "@task", "def f(x):", '    """Two', '    lines."""', "    return 'a<b' and 1", ""]
@@ -50,3 +51,25 @@ def test_what_is_long_or_of_another_language_has_no_colors() -> None:
 
 def test_invisible_characters_are_shown() -> None:
     assert "⟨U+202E⟩" in lines_of("a.py", ["x = '\u202e'"])[0]
+
+
+def test_a_run_of_blank_lines_is_not_given_to_pygments(monkeypatch) -> None:
+    """Its Python reads such a run anew from each line: 20 kB of these held up the whole server."""
+    given: list[str] = []
+    lexer = coloring._lexer("python")
+
+    class Watching:
+        def get_tokens_unprocessed(self, text: str):
+            given.append(text)
+            return lexer.get_tokens_unprocessed(text)
+
+    monkeypatch.setattr(coloring, "_lexer", lambda _: Watching())
+    lines = ["import os", " ", "\t ", "\x0c", "    return"]
+    assert [Markup(html).striptags() for html in lines_of("a.py", lines)][0::4] == ["import os", "return"]
+    assert lines_of("a.py", lines)[1:4] == [" ", "\t ", "⟨U+000C⟩"]
+    assert given[0] == "import os\n\n\n\n    return"
+
+
+def test_what_takes_too_long_has_no_colors() -> None:
+    late = colored_lines("a.py", SOURCE, ends=0.0)
+    assert [late(number) for number in range(len(SOURCE))] == [Markup.escape(line) for line in SOURCE]

@@ -89,7 +89,14 @@ def test_long_diffs_are_cut_and_long_lines_too() -> None:
     found = file_diff(CHANGED, b"", b"x\n" * 50, 10)
     assert (len(found.lines), found.cut) == (10, True)
     [_, line] = file_diff(ADDED, b"", b"y" * 5000, 10).lines
-    assert len(line.html) == module.MAX_LINE_CHARACTERS
+    assert line.html == "y" * module.MAX_LINE_CHARACTERS + " ⟨… 4,000 more characters: save the file⟩"
+
+
+def test_what_is_hidden_at_the_end_of_a_long_line_is_known_to_be_there() -> None:
+    good, bad = (b"x = 1" + b" " * module.MAX_LINE_CHARACTERS + more for more in (b"", b"; import evil"))
+    [_, old, new] = file_diff(CHANGED, good + b"\n", bad + b"\n", 10).lines
+    assert old.html.endswith("⟨… 5 more characters: save the file⟩")
+    assert new.html.endswith("⟨… 18 more characters: save the file⟩")
 
 
 def test_an_invisible_character_is_noted() -> None:
@@ -111,6 +118,15 @@ async def test_a_page_has_some_files_and_some_lines_of_each(server) -> None:
     assert sum(len(file.lines) for file in found.files) <= MAX_PAGE_LINES + MAX_SHOWN_LINES
     assert found.files[-1].note == "This page is full."
     assert all(file.cut for file in found.files[1:])
+
+
+async def test_a_page_whose_time_is_over_compares_no_other_file(server, monkeypatch) -> None:
+    monkeypatch.setattr(module, "MAX_PAGE_SECONDS", -1.0)
+    found = await compared(server, {"a": b"1\n"}, {"a": b"2\n", "b": b"3\n"})
+    assert [(file.note, file.cut, file.lines) for file in found.files] == [("This page is full.", True, [])] * 2
+    monkeypatch.undo()
+    [file] = (await compared(server, {"a": b"1\n"}, {"a": b"2\n", "b": b"3\n"}, path="a")).files
+    assert file.lines
 
 
 async def test_one_file_alone_is_shown_as_a_whole(server) -> None:

@@ -37,10 +37,20 @@ async def test_links_lead_back_from_any_depth(start, path, home) -> None:
 async def test_what_pages_load_is_kept_by_browsers_and_changes_its_address(start) -> None:
     server = await start(web=True)
     for name, kind in (("style.css", "text/css"), ("live.js", "text/javascript"), ("icon.svg", "image/svg+xml")):
-        answer = await server.get(f"/-/ui/static/{name}?v=0")
+        page = (await server.get("/-/ui/")).body.decode()
+        answer = await server.get(
+            re.search(rf"\./static/{re.escape(name)}\?v=[0-9a-f]+", page)[0].replace("./", "/-/ui/")
+        )
         assert (answer.status, answer.headers["Content-Type"]) == (200, f"{kind}; charset=utf-8")
         assert "immutable" in answer.headers["Cache-Control"]
     assert (await server.get("/-/ui/static/..%2Fsite.py")).status == 404
+
+
+@pytest.mark.parametrize("query", ["", "?v=", "?v=000000000000"])
+async def test_under_the_address_of_another_release_nothing_is_kept(start, query) -> None:
+    """During a rollout, the page may come from a new server and its style from an old one."""
+    answer = await (await start(web=True)).get(f"/-/ui/static/style.css{query}")
+    assert (answer.status, answer.headers["Cache-Control"]) == (200, "no-store, no-transform")
 
 
 async def test_parts_that_are_the_same_for_all_are_made_once(start, monkeypatch) -> None:

@@ -1,9 +1,12 @@
 """People sign in with a token and get a cookie that counts for pages alone, and ends with the token or with time."""
 
+import html
 import re
 import time
+from urllib.parse import urlencode
 
 import pytest
+from yarl import URL
 
 from credentials import TokensFile
 from dagferry_server.auth import sessions
@@ -248,6 +251,7 @@ async def test_a_form_of_another_tab_that_signed_in_again_is_refused(start, toke
 
 @pytest.mark.parametrize(
     "asked", ["//evil.example", "https://evil.example", "/", "../../prod/dags/current", "deployments/../../x",
+              "deployments/%252e%252E/%252e%252e/x", "deployments/x/.%252e/y", "deployments/./x", "deployments//evil",
               "javascript:alert(1)", "deployments/x%0d%0aSet-Cookie:a=b", "sign-out", "%5C%5Cevil.example"],
 )  # fmt: skip
 async def test_signing_in_leads_to_our_pages_only(start, tokens, asked) -> None:
@@ -255,6 +259,39 @@ async def test_signing_in_leads_to_our_pages_only(start, tokens, asked) -> None:
     person = Person(await opened(start, tokens))
     answer = await person.sign_in(secret, f"&next={asked}")
     assert (answer.status, person.set_cookie) == (400, "")
+
+
+@pytest.mark.parametrize(
+    "asked",
+    ["deployments/default?path=dags/my%2Bfile.py", "deployments/default/diff?path=a+b.py&first=0",
+     "deployments/default/versions/1/files/a..b%20c.py", "deployments/default/deploys?before=5"],
+)  # fmt: skip
+async def test_the_form_to_sign_in_leads_back_to_every_page(start, tokens, asked) -> None:
+    secret = tokens.add("ann", ["read"])
+    person = Person(await opened(start, tokens))
+    answer = await person.call("GET", URL(f"/-/ui/{asked}", encoded=True))
+    leads = html.unescape(re.search(r'name="next" value="([^"]*)"', answer.body.decode())[1])
+    assert leads == asked
+    answer = await person.sign_in(secret, "&" + urlencode({"next": leads}))
+    assert (answer.status, answer.headers["Location"]) == (303, f"./{asked}")
+
+
+async def test_a_page_that_signing_in_cannot_lead_to_is_no_dead_end(start, tokens) -> None:
+    tokens.add("ann", ["read"])
+    person = Person(await opened(start, tokens))
+    for asked in ("json/deployments", "deployments/default?x=%22%5C\\", "deployments//default"):
+        answer = await person.call("GET", URL(f"/-/ui/{asked}", encoded=True))
+        assert b'name="next" value=""' in answer.body or answer.status == 404
+
+
+async def test_a_proxy_with_tls_that_hides_the_name_is_named_and_no_cookie_is_set(start, tokens) -> None:
+    """nginx sends ``Host: 127.0.0.1:8000`` by default: the cookie would be one that plain HTTP betrays."""
+    secret = tokens.add("ann", ["read"])
+    server = await opened(start, tokens)
+    answer = await Person(server, Origin="https://dags.example.com").sign_in(secret)
+    assert (answer.status, answer.headers.get("Set-Cookie")) == (403, None)
+    assert b"proxy_set_header Host" in answer.body
+    assert (await Person(server, Origin="https://localhost:8443").sign_in(secret)).status == 303
 
 
 async def test_who_is_signed_in_is_not_asked_again(start, tokens) -> None:

@@ -52,6 +52,7 @@ async def delete(context: RequestContext) -> web.StreamResponse:
     name, service = context.request.match_info["name"], context.service
     deleted = await service.deployments.delete(name, context.caller.actor, service.clock())
     service.retention.request()
+    context.state.refusals.forget(name)
     return json_response(DeleteAnswer(name=name, deleted=deleted))
 
 

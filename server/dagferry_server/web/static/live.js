@@ -3,6 +3,7 @@
 "use strict";
 
 const MAX_WAIT_SECONDS = 45;
+const MAX_ANSWER_MS = 75000;
 const PAUSE_MS = 5000;
 const MAX_PAUSE_MS = 60000;
 const TICK_MS = 10000;
@@ -77,7 +78,19 @@ async function keepAsking(next) {
 }
 
 async function ask(address, headers) {
-  const answer = await fetch(address, { headers, signal: hidden.signal, cache: "no-store", redirect: "error" });
+  // Ends after a time too: in a network that swallows everything, nobody would notice that the page is out of date.
+  const request = new AbortController();
+  const { signal } = hidden;
+  const stop = () => request.abort();
+  const timer = setTimeout(() => request.abort(new Error("no answer")), MAX_ANSWER_MS);
+  signal.addEventListener("abort", stop);
+  let answer;
+  try {
+    answer = await fetch(address, { headers, signal: request.signal, cache: "no-store", redirect: "error" });
+  } finally {
+    clearTimeout(timer);
+    signal.removeEventListener("abort", stop);
+  }
   if ([401, 403, 404].includes(answer.status)) {
     throw Object.assign(new Error("You are signed out, or may not see this any more. Reload the page."), { final: true });
   }

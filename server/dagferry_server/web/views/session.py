@@ -1,7 +1,5 @@
 """Signs people in with a token, and out again."""
 
-import re
-
 from aiohttp import web
 
 from dagferry_server.auth.browser import refuse_foreign_form
@@ -9,10 +7,15 @@ from dagferry_server.errors import CredentialsRefused, RequestError
 from dagferry_server.http.admission import LOOPBACK_ONLY
 from dagferry_server.http.request_context import CALLER, RequestContext
 from dagferry_server.web.site import Site, see_other
-from dagferry_server.web.visitors import identify, read_fields, read_form, refuse_plain_http, set_cookie
-
-_OWN_PAGE = re.compile(r"(?:deployments/[A-Za-z0-9._~/?&=%-]*)?")
-"""Where signing in may lead: a path below the first page, so to no other site and no other endpoint."""
+from dagferry_server.web.visitors import (
+    identify,
+    is_own_page,
+    read_fields,
+    read_form,
+    refuse_plain_http,
+    refuse_unprotected_cookie,
+    set_cookie,
+)
 
 
 async def sign_in_page(site: Site, context: RequestContext) -> web.StreamResponse:
@@ -29,9 +32,10 @@ async def sign_in(site: Site, context: RequestContext) -> web.StreamResponse:
     request, authenticator = context.request, context.service.authenticator
     refuse_foreign_form(request.headers, loopback_only=request.app[LOOPBACK_ONLY])
     refuse_plain_http(request)
+    refuse_unprotected_cookie(request)
     fields = await read_fields(context)
     asked = fields.get("next", "")
-    if fields.keys() - {"next", "token", "user"} or not _OWN_PAGE.fullmatch(asked) or ".." in asked:
+    if fields.keys() - {"next", "token", "user"} or not is_own_page(asked):
         raise RequestError("The form has other fields than that of the page.")
     try:
         caller, cookie = authenticator.sign_in(fields.get("token", "").strip())

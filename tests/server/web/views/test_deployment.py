@@ -147,3 +147,11 @@ async def test_a_frozen_deployment_says_why_and_offers_no_rollback(server, tmp_p
     assert "Quarter end &lt;b&gt;" in text
     assert "rollback" not in text
     assert "rollback" in await text_of(server, **override)
+
+
+async def test_what_a_pod_claims_cannot_change_the_direction_of_the_page(server) -> None:
+    claimed = "\u202e7 evil".encode().decode("utf-8", "surrogateescape")
+    await server.get("/default/dags/current", Dagferry_Instance="p", Dagferry_Live=claimed, Dagferry_Volume="v" * 20)
+    text = await text_of(server)
+    assert "⟨U+202E⟩7 evil" in text
+    assert "\u202e" not in text

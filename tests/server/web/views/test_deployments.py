@@ -35,3 +35,7 @@ async def test_a_freeze_and_a_disabled_deployment_are_marked(start, tmp_path) ->
     await server.call("POST", "/b/dags/freeze", json={"reason": "x"})
     text = (await server.get("/-/ui/")).body.decode()
     assert (text.count(">disabled</span>"), text.count(">frozen</span>")) == (1, 1)
+
+
+async def test_there_is_a_place_that_says_that_the_page_is_out_of_date(start) -> None:
+    assert b'<p id="connection"' in (await (await start(web=True)).get("/-/ui/")).body
