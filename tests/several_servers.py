@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+from dagferry_core.protocol import NOTHING_TAG
 from dagferry_server.peers.addresses import Place
 from running import Running, eventually
 from shared_stores import SharedLocalStore
@@ -81,8 +82,9 @@ class PodOf:
         return await server.call("GET", "/default/dags/current", headers=headers)
 
     async def follow(self, server: Running) -> None:
-        """Get the current deploy, and report it as live."""
-        told = (await self.ask(server)).json
+        """Get the current deploy, and report it as live. Like every pod, one without a deploy waits for the first."""
+        first = {} if self.live else {"If_None_Match": f'"{NOTHING_TAG}"', "Prefer": "wait=20"}
+        told = (await self.ask(server, **first)).json
         self.live, self.log_id = told["version"], told["log_id"]
         await self.ask(server, If_None_Match=f'"{self.live}"')
         await self.ask(server, If_None_Match=f'"{self.live}"')

@@ -108,20 +108,21 @@ def merged(own: Sidecars, heard: Iterable[Heard], now: float) -> tuple[list[Side
                     came[key] = sidecar.first_seen, sidecar.component
             elif sidecar.lost_at(now) + LOST_SHOWN_SECONDS > now:
                 first = best.get(key)
-                best[key] = sidecar if first is None else _joined(first, sidecar)
+                best[key] = sidecar if first is None else joined(first, sidecar)
     return list(best.values()), tuple(_completed(ended.values(), came))
 
 
-def _joined(one: Sidecar, other: Sidecar) -> Sidecar:
-    """Return what two servers know of one pod."""
+def joined(one: Sidecar, other: Sidecar) -> Sidecar:
+    """Return what two servers know of one pod, with the revision of the later change."""
     newer, older = (one, other) if one.reported >= other.reported else (other, one)
     if newer.first_seen <= older.first_seen and newer.seen >= older.seen and (newer.open or not older.open):
         return newer
-    joined = Sidecar.copy_of(newer)
-    joined.first_seen = min(one.first_seen, other.first_seen)
-    joined.seen = max(one.seen, other.seen)
-    joined.open = one.open + other.open
-    return joined
+    both = Sidecar.copy_of(newer)
+    both.first_seen = min(one.first_seen, other.first_seen)
+    both.seen = max(one.seen, other.seen)
+    both.open = one.open + other.open
+    both.revision = max(one.revision, other.revision)
+    return both
 
 
 def _completed(ended: Iterable[Ended], came: dict[PodKey, tuple[float, str]]) -> Iterable[Ended]:

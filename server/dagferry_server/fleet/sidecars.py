@@ -130,14 +130,10 @@ def _has(report: Report, offer: Offer) -> bool:
     return report.live == offer.version and report.log_id in {offer.log_id, ""}
 
 
-def _continue(sidecar: Sidecar, other: Sidecar, *, is_new: bool) -> None:
-    """Take over what another server knows of a pod that came from there: it is still the same pod."""
-    if is_new or other.reported > sidecar.reported:
-        sidecar.offered, sidecar.confirmed = other.offered, other.confirmed
-        sidecar.first_seen = min(sidecar.first_seen, other.first_seen)
+_Shown: TypeAlias = tuple[str, str, str, str, Offer | None]
 
 
-def _shown(sidecar: Sidecar) -> tuple[str, str, str, str, Offer | None]:
+def _shown(sidecar: Sidecar) -> _Shown:
     """Return what the status depends on, apart from the time."""
     return sidecar.live, sidecar.error, sidecar.component, sidecar.log_id, sidecar.confirmed
 
@@ -178,8 +174,7 @@ class Sidecars:
         if sidecar is None:
             sidecar = Sidecar(report, now)
         self.known[key] = sidecar
-        if self.elsewhere and (other := self.elsewhere(key)):
-            _continue(sidecar, other, is_new=before is None)
+        shown = self._continue(sidecar, before)
         sidecar.seen = sidecar.reported = now
         sidecar.revision = next_revision()
         sidecar.component, sidecar.error = report.component, report.error
@@ -195,9 +190,22 @@ class Sidecars:
             self._log(logging.INFO, "Sidecar is live", report)
         if report.error and (before is None or before[1] != report.error):
             self._log(logging.WARNING, "Sidecar reports an error", report, error=report.error)
-        if was_lost or before != _shown(sidecar):
+        if was_lost or shown != _shown(sidecar):
             self._changed(now)
         return sidecar
+
+    def _continue(self, sidecar: Sidecar, before: _Shown | None) -> _Shown | None:
+        """Take over what another server knows of a pod that came from there: it is still the same pod.
+
+        ``before`` is what it said here before, ``None`` if it is new here. Returns what the status depended on: what it
+        said there, if that was later.
+        """
+        other = self.elsewhere(sidecar.key) if self.elsewhere else None
+        if other is None or (before and other.reported <= sidecar.reported):
+            return before
+        sidecar.offered, sidecar.confirmed = other.offered, other.confirmed
+        sidecar.first_seen = min(sidecar.first_seen, other.first_seen)
+        return before and _shown(other)
 
     def _deregister(self, report: Report, sidecar: Sidecar | None, now: float) -> None:
         # Another server may know it, if this one does not.

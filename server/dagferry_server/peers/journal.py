@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 from dagferry_server.deploys.deployment import Deployment
-from dagferry_server.fleet.merge import Heard
+from dagferry_server.fleet.merge import Heard, joined
 from dagferry_server.fleet.sidecars import Ended, Offer, Sidecar, next_revision
 from dagferry_server.peers.wire import MAX_ROWS, DeploymentNews, EndedRow, PodRow
 
@@ -104,13 +104,15 @@ class Journal:
         for name, deployment in self._deployments.items():
             sidecars, left = deployment.fleet.sidecars, self._left.get(name)
             for pod in sidecars.known.values():
-                yield _Row(pod.revision, name, pod)
+                other = left.known.get(pod.key) if left else None
+                # Two rows of one pod would be read in the order of their changes: the older one may have changed since.
+                told = joined(pod, other) if other and pod.reported < other.reported else pod
+                yield _Row(told.revision, name, told)
             for ended in sidecars.ended:
                 yield _Row(ended.revision, name, ended)
             if left:
                 for pod in left.known.values():
-                    own = sidecars.known.get(pod.key)
-                    if own is None or own.reported < pod.reported:
+                    if pod.key not in sidecars.known:
                         yield _Row(pod.revision, name, pod)
                 for ended in left.ended.values():
                     yield _Row(ended.revision, name, ended)

@@ -7,7 +7,7 @@ some time later, unless another server hears them.
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from dagferry_server.deploys.deployment import Deployment
 from dagferry_server.fleet.merge import Heard, Others
@@ -71,7 +71,7 @@ class Knowledge:
         server.hears = frozenset(news.hears)
         after = server.answers, server.stopping, server.whole, server.hears, server.reaches_store
         if changed or before != after:
-            self.mark(news.deployments if before == after else self._deployments)
+            self.mark({*news.deployments, *news.gone} if before == after else self._deployments)
         return before != after
 
     def _apply(self, server: Server, name: str, told: DeploymentNews, sent: float) -> bool:
@@ -89,7 +89,7 @@ class Knowledge:
         for row in told.pods:
             pod = _pod(row, offers, sent)
             known = heard.known.get(pod.key)
-            changed = changed or known is None or _says(known) != _says(pod)
+            changed = changed or known is None or _says(known) != _says(pod) or self._differs(name, pod, sent)
             if pod.reported > heard.ends.get(pod.key, -math.inf):
                 heard.known[pod.key] = pod
         deployment = self._deployments.get(name)
@@ -100,7 +100,18 @@ class Knowledge:
                 deployment.fleet.sidecars.end_elsewhere(ended)
         return changed
 
-    def mark(self, names: "Mapping[str, object]") -> None:
+    def _differs(self, name: str, pod: Sidecar, now: float) -> bool:
+        """Return whether a pod was lost until now, or said something else to another server, or this one, last.
+
+        One that has moved back to a server may say there what it said there before.
+        """
+        newest, deployment = self.newest(name, pod.key), self._deployments.get(name)
+        own = deployment.fleet.sidecars.known.get(pod.key) if deployment else None
+        if own and (newest is None or own.reported > newest.reported):
+            newest = own
+        return newest is None or newest.is_lost(now) or _says(newest) != _says(pod)
+
+    def mark(self, names: Iterable[str]) -> None:
         """Let the fleets of these deployments be judged again."""
         for name in names:
             if deployment := self._deployments.get(name):

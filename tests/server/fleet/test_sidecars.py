@@ -156,6 +156,18 @@ async def test_what_the_status_depends_on_is_told_and_nothing_else() -> None:
     assert moments == [2000.0]
 
 
+async def test_a_pod_that_moves_back_and_says_what_it_said_before_is_a_change_after_what_it_said_elsewhere() -> None:
+    told: list[float] = []
+    known, other = Sidecars("prod", told.append), Sidecars("prod")
+    known.elsewhere = other.known.get
+    known.record(report(), 1.0)
+    other.record(report(error="no_space: full"), 2.0)
+    known.record(report(), 3.0)
+    assert told == [1.0, 3.0]
+    known.record(report(), 4.0)
+    assert told == [1.0, 3.0]
+
+
 async def test_changes_are_logged_and_repetitions_are_not(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     known = Sidecars("prod")

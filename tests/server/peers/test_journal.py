@@ -7,7 +7,7 @@ import pytest
 
 from dagferry_server.fleet.fleet import Fleet
 from dagferry_server.fleet.merge import Heard
-from dagferry_server.fleet.sidecars import Offer, Report, Sidecar
+from dagferry_server.fleet.sidecars import Offer, Report, Sidecar, next_revision
 from dagferry_server.fleet.status import Facts
 from dagferry_server.peers import journal as module
 from dagferry_server.peers.journal import Journal
@@ -125,3 +125,13 @@ async def test_pods_of_a_server_that_is_gone_are_told_unless_this_one_has_heard_
     names = told.names(told.journal.since(0))
     assert sorted(names) == ["a", "b"]
     assert math.isclose(told.journal.since(0).deployments["prod"].pods[0].reported, 0.0)
+
+
+async def test_a_pod_that_has_moved_is_told_once_as_it_was_heard_last(told) -> None:
+    left = told.left["prod"] = Heard(is_left=True)
+    with told.fleet.visit(report("a")):
+        told.now += 5
+        left.known["a", "a"] = pod = Sidecar(report("a")._replace(error="no_space: full"), told.now)
+        pod.revision = next_revision()
+    [row] = told.journal.since(0).deployments["prod"].pods  # the wait on this server has ended only now
+    assert (row.error, row.reported, row.first_seen) == ("no_space: full", 0.0, 5.0)

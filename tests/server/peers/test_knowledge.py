@@ -146,3 +146,34 @@ async def test_ages_alone_are_no_news(here) -> None:
     assert judged == []
     here.hear(sent=6.0, pods=[row(first=15.0, live="v0")])
     assert judged == [1]
+
+
+@pytest.mark.parametrize("where", ["here", OTHER])
+async def test_a_pod_that_moves_back_and_says_what_it_said_there_before_is_judged_again(here, where) -> None:
+    here.hear(pods=[row()], full=True)
+    here.hear(OTHER, full=True)
+    if where == "here":
+        here.now += 2.0
+        here.fleet.sidecars.record(Report("worker-0", "worker", "v1", "no_space: full", False, "a", "log"), here.now)
+    else:
+        here.hear(OTHER, sent=2.0, pods=[row(live="v0")])
+    judged = []
+    here.fleet.mark = lambda: judged.append(1)
+    here.hear(sent=5.0, pods=[row(first=14.0)])
+    assert judged == [1]
+
+
+async def test_a_pod_that_was_lost_is_judged_again_when_it_is_back(here) -> None:
+    here.hear(pods=[row()], full=True)
+    judged = []
+    here.fleet.mark = lambda: judged.append(1)
+    here.hear(sent=LOST_AFTER_SECONDS, pods=[row()])
+    assert judged == [1]
+
+
+async def test_a_fleet_is_judged_again_when_another_server_has_forgotten_it(here) -> None:
+    here.hear(pods=[row()], full=True)
+    judged = []
+    here.fleet.mark = lambda: judged.append(1)
+    here.hear(deployments={}, gone=["prod"])
+    assert judged == [1]

@@ -45,6 +45,17 @@ async def test_every_server_shows_the_pods_of_all(servers) -> None:
         assert found["reason"].startswith("All 3 pods have")
 
 
+async def test_a_pod_that_waits_on_another_server_before_there_is_a_deploy_gets_it(servers) -> None:
+    one, other = await servers.open(2)
+    following = asyncio.create_task(PodOf("a").follow(other))
+    fleet = other.service.deployments["default"].fleet
+    await eventually("it waits", lambda: any(pod.open for pod in fleet.sidecars.known.values()))
+    await one.deploy(A)
+    await following
+    for server in (one, other):
+        await all_live(server, 1)
+
+
 async def healthy(servers, number: int, pods: int) -> tuple[list, list[PodOf]]:
     """Servers with a deploy, and pods on them in turn that have it."""
     running = await servers.open(number)
@@ -155,6 +166,8 @@ async def test_a_peer_with_another_secret_is_missing_until_the_file_has_it(serve
 async def test_a_successor_with_another_secret_is_missed_at_once(servers, tmp_path) -> None:
     one, other = await servers.open(2)
     peer = next(each for each in one.service.peers._peers.values() if each.client.place.port == other.port)
+    # A server that has no request to answer when it stops can tell nobody.
+    await eventually("it is asked", lambda: len(other.service.peers._changed))
     await other.close()
     await eventually("it said so", lambda: peer.left_at > 0 and not peer.is_heard)
     other_secret = tmp_path / "other"
