@@ -167,6 +167,7 @@ The server and the sidecars keep running. Try this in a second terminal, in {hom
   .venv/bin/dagferry deploy .run/dags --server {url} --deployment {deployment}
   tail -n 1 .run/*/dags/current/orders_hourly.py
 
+In a browser:     {url}
 See every pod:    .venv/bin/dagferry status --server {url} --deployment {deployment}
 See all deploys:  .venv/bin/dagferry history --server {url} --deployment {deployment}
 See the logs:     tail -n 3 .run/*.log

@@ -16,6 +16,7 @@ import pytest
 from deployfiles import COMPOSE, HOME, documents
 from harness import Process, Server, Sidecar, eventually, free_port
 from nginx import nginx
+from plain_browser import PlainBrowser
 
 pytestmark = pytest.mark.slow
 
@@ -162,6 +163,38 @@ def test_both_serve_what_one_has_stored_and_when_one_is_killed_the_other_goes_on
                 sidecar.runs(last)
                 history = site.get("/prod/dags/deploys")[1]
                 assert [entry["sequence"] for entry in json.loads(history)["deploys"]] == [*range(7, 0, -1)]
+
+
+def test_a_session_counts_on_both_servers_and_a_rollback_on_one_page_is_on_the_other(machine: Machine) -> None:
+    one, two = (machine.server(name) for name in NAMES)
+    page = "/-/ui/deployments/prod"
+    with running(one, two), machine.nginx() as site:
+        for server in (one, two):
+            server.ready()
+        site.deploy({"dag.py": b"a = 1\n"}, "prod")
+        second = site.deploy({"dag.py": b"a = 2\n"}, "prod")["version"]
+        for server in (one, two):
+            has(server, machine, second)
+        browser = PlainBrowser()
+        seen = browser.send(browser.open(site.url + page), "sign-in", token=machine.token("deploy"))
+        assert (seen.status, seen.url) == (200, site.url + page)
+        # nginx asks them in turn: neither page nor form may depend on which one answers.
+        assert {browser.open(site.url + page).status for _ in range(6)} == {200}
+        done = browser.send(browser.open(seen.link("Undo: back to #1")), "/rollback", description="Undone on the page")
+        assert (done.status, done.url) == (200, site.url + page), done.words
+        cookies = "; ".join(f"{cookie.name}={cookie.value}" for cookie in browser.cookies)
+        for server in (one, two):
+            alone = PlainBrowser(Cookie=cookies, Host="127.0.0.1")
+            eventually(
+                f"{server.url} to show the rollback",
+                lambda alone=alone, server=server: "Undone on the page" in alone.open(server.url + page).words,
+            )
+            assert "servers answered" not in alone.open(server.url + page).words
+        two.kill()
+        eventually(
+            "the page to say that a server is away",
+            lambda: "1 of 2 servers answered" in browser.open(site.url + page).words,
+        )
 
 
 def test_nobody_reaches_what_servers_ask_each_other_through_nginx(machine: Machine) -> None:
