@@ -10,11 +10,16 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 def login_service(*, names_nobody: bool = False) -> Iterator[int]:
     """Run a login service that accepts ``Authorization: ann`` and ``bob``; yield its port.
 
-    With ``names_nobody`` it accepts them without returning a user name.
+    Its page to sign in is ``/oauth2/start``. With ``names_nobody`` it accepts them without returning a user name.
     """
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
+            if self.path.startswith("/oauth2/start?"):
+                self.send_response(200)
+                self.end_headers()
+                self.wfile.write(b"Sign in")
+                return
             name = self.headers.get("Authorization", "")
             self.send_response(200 if name in {"ann", "bob"} else 401)
             if not names_nobody:

@@ -123,7 +123,11 @@ def test_who_logged_in_elsewhere_sees_and_undoes_and_the_page_stays_current(serv
     server.deploy(NEW)
     with login_service() as login, fronted(server, tmp_path, "nginx with auth_request", login=login) as front:
         ann, bob = (PlainBrowser(front.ca_file, Authorization=name) for name in ("ann", "bob"))
-        assert PlainBrowser(front.ca_file).open(front.url + "/").status == 401
+        for path in ("/", ONE + "?x=1"):
+            login_page = PlainBrowser(front.ca_file).open(front.url + path)
+            assert (login_page.status, login_page.text) == (200, "Sign in")
+            assert login_page.url == f"{front.url}/oauth2/start?rd={path}"
+        assert PlainBrowser(front.ca_file).open(front.url + "/default/dags/current").status == 401
         seen = bob.open(front.url + ONE)
         assert (seen.status, "Undo: back" in seen.text, "Sign out" in seen.text) == (200, False, False)
         # The live part waits at the server, past what nginx asks the login service.
