@@ -26,7 +26,7 @@ except ModuleNotFoundError:  # Python 3.10
 HOME = Path(__file__).resolve().parent.parent
 BUILD_SECONDS = 120
 WEB_FOLDERS = ("web/static", "web/templates")
-"""What is no Python, below a package."""
+"""The folders below a package that have files in other languages than Python."""
 
 
 def build(target: str, source: Path, into: Path) -> Path:

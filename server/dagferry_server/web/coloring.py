@@ -35,7 +35,7 @@ def colored_lines(path: str, lines: list[str], ends: float = math.inf) -> Callab
     What is not colored by ``ends``, on the monotonic clock, has no color.
     """
     lexer = LEXERS.get(path.rpartition(".")[2].lower())
-    # Blank lines are left out: Pygments' Python looks from each one that has a space to the last one, and all of the
+    # Blank lines are skipped: Pygments' Python looks from each one that has a space to the last one, and all of the
     # server waits for a regular expression.
     text = "\n".join("" if line.isspace() else line for line in lines)
     is_long = len(text) > MAX_COLORED_CHARACTERS or max(map(len, lines), default=0) > MAX_COLORED_LINE_CHARACTERS
