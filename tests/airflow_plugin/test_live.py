@@ -99,7 +99,7 @@ def test_it_applies_no_other_content_of_the_same_sequence(root, server, connecti
     server.deploy(A)
     apply(root, connection)
     newest = connection.current("", 0, None)
-    other = newest._replace(version="20200101T000000Z-000001", digest="sha256:" + 64 * "0")
+    other = newest._replace(version="20200101T000000Z-000001", digest="sha256:" + 64 * "0", entry_sha256="")
     with LiveTree(root) as live:
         assert isinstance(live.apply(other, connection).error, SequenceRegressed)
     assert tree(f"{root}/current") == A

@@ -11,7 +11,7 @@ import aiohttp
 from pydantic import BaseModel
 
 from dagferry_core import __version__
-from dagferry_core.errors import DagferryError, FormatError
+from dagferry_core.errors import FormatError
 from dagferry_core.protocol import JSON_TYPE
 from dagferry_follow.remote.connection import tls_context
 from dagferry_server.peers.addresses import Place
@@ -40,7 +40,7 @@ _CODE = re.compile(rb'"code": ?"([a-z_]{1,40})"')
 _Answer = TypeVar("_Answer", News, PokeAnswer)
 
 
-class Unanswered(DagferryError):
+class Unanswered(Exception):
     """Another server did not answer; the message says why. Never the answer to a request."""
 
 

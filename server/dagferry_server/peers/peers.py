@@ -253,7 +253,7 @@ class Peers:
                 if isinstance(error, NotAPeer):
                     peer.left_at = -math.inf  # what stopped there has a successor
                 if failures > 1 or not peer.is_heard:
-                    self._failed(peer, error.message)
+                    self._failed(peer, str(error))
                     await asyncio.sleep(RETRY_SECONDS * random.uniform(0.5, 1))  # noqa: S311 - not for secrets
                 continue
             failures = 0

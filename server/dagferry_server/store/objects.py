@@ -65,6 +65,7 @@ _ASKED = re.compile(r"Error performing [A-Z]+ (\S+) in [^-\n]*- ")
 _REASON = re.compile(
     r'(?:message|error): "([^"\n]{2,120})"|InvalidCertificate\(\s*(\w+)|\b(TimedOut|BadScheme|InvalidMessage)\b'
 )
+_MISSING_IN_BATCH = "(code: 404)"
 _NO_BUCKET = {"NoSuchBucket", "ContainerNotFound", "ContainerBeingDeleted", "AccountIsDisabled"}
 _FULL = {"QuotaExceeded", "EntityTooLarge", "XMinioStorageFull", "InsufficientCapacity"}
 _UNKNOWN = {"NotImplemented", "InvalidArgument", "UnsupportedHeader"}
@@ -311,9 +312,12 @@ class Objects:
 
     @staticmethod
     def _is_missing(error: BaseException) -> bool:
-        """Return whether the storage itself said that there is no such object: it gives a code, and no proxy does."""
+        """Return whether the storage itself said that there is no such object: it gives a code, and no proxy does.
+
+        So does the part of an answer to a batch that is about this object, as Azure has them.
+        """
         code = _CODE.search(str(error))
-        return code is not None and code[1] not in _NO_BUCKET
+        return (code is not None and code[1] not in _NO_BUCKET) or _MISSING_IN_BATCH in str(error)
 
     @staticmethod
     def _has_no_bucket(error: BaseException) -> bool:
