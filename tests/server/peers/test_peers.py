@@ -394,7 +394,7 @@ async def test_pokes_are_counted_and_forged_or_repeated_ones_refused(servers) ->
     await eventually("told", lambda: other.service.deployments["default"].highest == 1)
     for server, outcome in ((one, "sent"), (other, "received")):
         # Counted once it is answered, and a poll may be quicker than that.
-        while await server.metric(f'pokes_total{{outcome="{outcome}"}}') != 1:
+        while await server.metric(f'pokes_total{{outcome="{outcome}"}}') != 1:  # noqa: ASYNC110 - nothing tells
             await asyncio.sleep(0.01)
     body = Poke(server="0" * 32, deployment="default").model_dump_json().encode()
     forged = request_headers(b"x" * 32, PEERS_POKE_PATH, body, time.time(), new_nonce())
