@@ -75,7 +75,7 @@ def test_a_server_killed_at_any_request_of_an_upload_loses_nothing_and_leaves_no
         # Whatever was done: the log is whole, and the next upload to the other server gets its place in it.
         place = other.deploy({"between.py": b"number = %d\n" % number})["sequence"]
         assert place in (before + 1, before + 2)
-        # The same again, as whoever got no answer sends it, to the server that starts anew.
+        # The same again, as a client without an answer sends it, to the server that starts anew.
         victim = until_ready(cluster.start(0, *FLAGS, *tiers))
         again = victim.deploy(files)
         assert again["sequence"] == place + 1

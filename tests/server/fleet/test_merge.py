@@ -110,7 +110,7 @@ def test_whichever_server_hears_what_all_show_what_one_server_would(happened, ex
             if known := one.own[0].known.get(pod):
                 known.offered = offer
                 there = [sidecars.known[pod] for sidecars in several.own if pod in sidecars.known]
-                max(there, key=lambda each: each.reported).offered = offer  # whoever it asked last answers
+                max(there, key=lambda each: each.reported).offered = offer  # the server that it asked last answers
         several.tell()
         for sidecars in (*one.own, *several.own):
             sidecars.forget_lost(now)
