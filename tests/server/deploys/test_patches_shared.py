@@ -42,9 +42,9 @@ async def follow(server: Running, old: dict[str, str], new: dict[str, str], **he
 
 
 def gets(bucket: Bucket) -> list[str]:
-    """The kinds of the objects that were read."""
-    names = [name for operation, name in bucket.asked.elements() if operation == "get"]
-    return [name.split("/")[1] for name in names if name.startswith("default/") and "/deploys/" not in name]
+    """Which of bundles and patches were read. A server reads small objects at any time, to learn what is new."""
+    names = [name.split("/") for operation, name in bucket.asked.elements() if operation == "get"]
+    return [parts[1] for parts in names if parts[0] == "default" and parts[1] in ("bundles", "patches")]
 
 
 async def test_another_server_reads_the_patch_and_no_bundle(two, bucket) -> None:
