@@ -8,6 +8,7 @@ Run as a program, this module is the process that forks: it reads a JSON request
 JSON response.
 """
 
+import ctypes
 import gc
 import itertools
 import json
@@ -29,6 +30,11 @@ POLL_SECONDS = 0.001
 PACKAGES = ("dagferry_core", "dagferry_follow", "dagferry_runtime", "dagferry_server", "dagferry_sidecar")
 LATE_IMPORTS = ("encodings.idna", "http.server", "dagferry_sidecar.metrics")
 """Modules that are imported on first use: another user could not import them, and that would add system calls."""
+
+
+_c = ctypes.CDLL(None, use_errno=True)
+"""To signal a process's main thread. The kernel may choose another one, whose first write then tells the event loop;
+a fault that is to strike the first write of each thread would make the signal unheard."""
 
 
 class Inline(ThreadPoolExecutor):
@@ -71,8 +77,8 @@ class Forked:
         return self.returncode
 
     def send_signal(self, number: int) -> None:
-        if self.poll() is None:
-            os.kill(self.pid, number)
+        if self.poll() is None and _c.tgkill(self.pid, self.pid, number):
+            raise OSError(ctypes.get_errno(), "tgkill")
 
     def kill(self) -> None:
         self.send_signal(signal.SIGKILL)
