@@ -96,10 +96,19 @@ def test_a_bundle_that_is_stored_again_survives_a_deletion_that_began_before(sto
 def test_a_bundle_of_which_one_copy_is_young_may_not_be_deleted(store) -> None:
     store.put_bundle("prod", DIGEST, write(b"before"))
     store.may_delete("prod", {DIGEST})
+    time.sleep(4.1)
     store.put_bundle("prod", DIGEST, write(b"afterwards"))
-    store._pause = 3600
+    store._pause = 4
     assert store.may_delete("prod", {DIGEST}) == set()
     assert store.keeps_bundle("prod", DIGEST)
+
+
+def test_a_bundle_whose_mark_is_young_may_not_be_deleted(store) -> None:
+    store.put_bundle("prod", DIGEST, write(b"bundle"))
+    store.may_delete("prod", {DIGEST})
+    assert not store.keeps_bundle("prod", DIGEST)
+    store._pause = 3600
+    assert store.may_delete("prod", {DIGEST}) == set()
 
 
 def test_the_clock_of_a_server_does_not_matter(store, monkeypatch) -> None:
