@@ -102,9 +102,9 @@ def missed_at_most(tried: int, what: str) -> float:
     return tried / 4 if DELETE in (*BEFORE[what], REQUESTS[what]) else 0
 
 
-def strikes(run: Run, attempt: Callable[[], None]) -> bool:
-    """Make an attempt, and another one if the fault did not come to be; return whether it did."""
-    for _ in range(2):
+def strikes(run: Run, attempt: Callable[[], None], attempts: int) -> bool:
+    """Make an attempt, and more of them if the fault does not come to be; return whether it did."""
+    for _ in range(attempts):
         attempt()
         if struck(run.trace):
             return True
@@ -124,7 +124,7 @@ def test_a_change_may_be_killed_at_any_call(fork_server, tmp_path, what) -> None
         run.holds(server, answered)
 
     def attempt(call, fault) -> None:
-        if not strikes(run, partial(once, call, fault)):
+        if not strikes(run, partial(once, call, fault), 2 if missed_at_most(1, what) else 1):
             missed.append(call)
 
     tried = try_each(kill_points(run.recorded(what)), attempt)
@@ -147,7 +147,7 @@ def test_a_change_survives_an_error_at_any_call(fork_server, tmp_path, what) -> 
         run.holds(server, answered)
 
     def attempt(call, fault) -> None:
-        if not strikes(run, partial(once, call, fault)):
+        if not strikes(run, partial(once, call, fault), 2 if missed_at_most(1, what) else 1):
             missed.append(call)
 
     tried = try_each(error_points(run.recorded(what)), attempt)
