@@ -17,8 +17,8 @@ entry within ``MAX_COMMIT_SECONDS``. See docs/adr/0038.
 A method that fails raises one of three errors, all of them ``StoreError``. ``StoreFull``: there is no space left.
 ``StoreAway``: the storage cannot be asked now; that may pass. ``StoreDamaged``: the storage answered, and what it has
 does not decode, or is missing. A store never reports data as damaged or missing because it could not ask for it. An
-invalid digest, nonce, sequence, holder of a lease or name of a record is a ``ValueError``, and an invalid deployment name
-``DeploymentNotFound``, before the storage is asked.
+invalid digest, nonce, sequence, holder of a lease or name of a record is a ``ValueError``, and an invalid deployment
+name ``DeploymentNotFound``, before the storage is asked.
 """
 
 import errno
@@ -44,7 +44,7 @@ MAX_STATE_BYTES = 64 * 1024
 MAX_LEASE_BYTES = 16 * 1024
 """The maximum size of a lease; one with as many versions as a holder may have takes a third of it."""
 MAX_READ_LEASES = 400
-"""How many leases of a deployment are read, the newest ones. Servers write fewer: see ``dagferry_server.deploys.leases``."""
+"""How many leases of a deployment are read, the newest ones. Servers write fewer: see ``deploys.leases``."""
 LOG_ID_BYTES = 16
 _STATE_KEY = re.compile(r"[a-z]{1,20}")
 _HOLDER = re.compile(r"[a-z0-9-]{1,100}")

@@ -286,7 +286,11 @@ def test_an_invalid_holder_of_a_lease_never_reaches_the_storage(store, holder) -
 
 @pytest.mark.parametrize("name", ["../prod", "Prod", ""])
 def test_the_leases_of_what_cannot_be_a_deployment_never_reach_the_storage(store, name) -> None:
-    for call in (store.leases, lambda name: store.write_lease(name, "a", b"x"), lambda name: store.delete_lease(name, "a")):
+    for call in (
+        store.leases,
+        lambda name: store.write_lease(name, "a", b"x"),
+        lambda name: store.delete_lease(name, "a"),
+    ):
         with pytest.raises(DeploymentNotFound):
             call(name)
 
