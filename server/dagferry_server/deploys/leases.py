@@ -82,7 +82,7 @@ class Leases:
     async def renew(self, deployment: str, holder: str, versions: Sequence[str]) -> None:
         """Keep ``versions`` for ``holder`` from now on, and no others; what is no version is ignored.
 
-        Does not wait for the store unless there is something to write. A failure of the store is logged, and the next
+        Does not wait for the store unless there is something to write. Raises ``StoreError`` if that fails; the next
         report of the holder tries again. ``ValueError`` if ``holder`` cannot be one (1 to 100 of a-z0-9-).
         """
         check_lease(holder)
@@ -90,11 +90,7 @@ class Leases:
         if found is None:
             return
         async with self._lock(found):
-            try:
-                await self._renew(found, holder, frozenset(newest_versions(versions)))
-            except StoreError as error:
-                if self._limit.allows((deployment,)):
-                    log_failure("A lease could not be written", error, deployment=deployment)
+            await self._renew(found, holder, frozenset(newest_versions(versions)))
 
     async def _renew(self, deployment: Deployment, holder: str, versions: frozenset[str]) -> None:
         if deployment not in self._known:

@@ -1,7 +1,6 @@
 """The JSON responses: their models, which the OpenAPI description also comes from, and how they are sent."""
 
 from collections.abc import Mapping
-from itertools import islice
 from typing import Any
 
 from aiohttp import web
@@ -16,14 +15,13 @@ from dagferry_server.deploys.browse import Differences
 from dagferry_server.deploys.deployer import DeployResult
 from dagferry_server.deploys.deployment import Deployment
 from dagferry_server.deploys.freeze import Freeze
-from dagferry_server.deploys.held import Held
 from dagferry_server.fleet.status import PodState, Status
+from dagferry_server.http.answer import Answer
+from dagferry_server.http.lease_answers import LeasesAnswer, leases_answer
+from dagferry_server.http.parsed_answers import ParsedAnswer, parsed_answer
 
 MAX_ANSWERED_PATHS = 200
 """How many added, changed and removed paths an answer to a deploy lists, of each."""
-MAX_ANSWERED_LEASES = 200
-MAX_ANSWERED_HOLDERS = 20
-"""How many versions that are kept for DAG runs a status lists, and of each how many holders."""
 
 FIXED_HEADERS: Mapping[str, str] = {
     # A cache on the way must never hide a deploy, and no proxy may compress or change a body.
@@ -31,12 +29,6 @@ FIXED_HEADERS: Mapping[str, str] = {
     "Server": f"dagferry/{__version__}",
     "X-Content-Type-Options": "nosniff",
 }
-
-
-class Answer(BaseModel):
-    """What all JSON responses share."""
-
-    model_config = ConfigDict(frozen=True)
 
 
 class DeployAnswer(Answer):
@@ -294,16 +286,6 @@ class ServersAnswer(Answer):
     answered: int = Field(description="How many of them answered; with fewer, the state is `UNKNOWN`.")
 
 
-class LeasesAnswer(Answer):
-    """Which versions are kept because DAG runs need them, or runs that are created now will."""
-
-    versions: dict[str, list[str]] = Field(
-        description="The versions, newest first, each with the dag processors that said so; "
-        f"{MAX_ANSWERED_LEASES} and {MAX_ANSWERED_HOLDERS} at most."
-    )
-    holders: int = Field(description="How many dag processors said which versions they need, within a day.")
-
-
 class FleetStatusAnswer(Answer):
     """Whether every pod of a deployment has the newest deploy live."""
 
@@ -322,6 +304,9 @@ class FleetStatusAnswer(Answer):
     sidecars: list[SidecarAnswer] = Field(description="The pods, by name.")
     servers: ServersAnswer
     leases: LeasesAnswer
+    parsed: ParsedAnswer | None = Field(
+        description="What Airflow has read, which `state` does not depend on; null if nobody reports it."
+    )
 
 
 class ErrorAnswer(Answer):
@@ -446,14 +431,7 @@ def fleet_status_answer(deployment: Deployment, status: Status, now: float) -> F
         ],
         servers=ServersAnswer(asked=status.asked, answered=status.answered),
         leases=leases_answer(deployment.leases),
-    )
-
-
-def leases_answer(held: Held) -> LeasesAnswer:
-    """Return the versions that are kept for DAG runs as they are sent."""
-    shown = islice(held.versions.items(), MAX_ANSWERED_LEASES)
-    return LeasesAnswer(
-        versions={version: list(holders[:MAX_ANSWERED_HOLDERS]) for version, holders in shown}, holders=held.holders
+        parsed=parsed_answer(status.parsed, now),
     )
 
 
