@@ -1,4 +1,4 @@
-"""The names of those that have leases, because runs in Airflow need versions: see ``dagferry_server.deploys.leases``."""
+"""The names of those that have leases, because runs in Airflow need versions: see ``deploys.leases``."""
 
 import re
 
