@@ -5,6 +5,7 @@
     <storage>/<name>/live/                 a sidecar's volume: the newest version, at live/current
     <storage>/<name>/live.lock             locked by the process that works on any of it
     <storage>/<name>/live.id               a random id: the server knows this copy of the bundle by it
+    <storage>/<name>/origin.json, origins/ which deploy log all of this is of
     <storage>/<name>/versions/<version>/   a version that runs are pinned to; Airflow removes stale ones
 
 The dag processor follows the newest version at a path that never changes. A task gets the version that its run was
@@ -32,6 +33,7 @@ from dagferry_airflow import pin
 from dagferry_airflow.arguments import DEFAULT_KEEP, Keep
 from dagferry_airflow.follower import SHORT_TIMEOUTS, Follower
 from dagferry_airflow.live import live_deploy, live_version
+from dagferry_airflow.origins import Origins
 from dagferry_airflow.presence import COMPONENT, Identity, Presence, instance_name, kept_id
 from dagferry_airflow.runs_in_use import versions_in_use
 from dagferry_airflow.versions import Versions, is_permission_denied
@@ -96,9 +98,10 @@ class DagferryBundle(base.BaseDagBundle):  # type: ignore[misc] # Airflow is not
         self._live = f"{self.base_dir}/live"
         self._path = Path(self.versions_dir, self.version) if self.version else Path(self._live, CURRENT)
         keep = Keep(keep_trees, keep_hours, max_tree_bytes).check()
-        self._follower = Follower(self._live, self._connect, keep)
+        origins = Origins(self.base_dir, server, self.deployment)
+        self._follower = Follower(self._live, self._connect, keep, note_log=origins.note)
         self._newest_beside = ""  # the newest version, if this user may not make it live
-        self._versions = Versions(self.base_dir, self._connect, self._track, keep)
+        self._versions = Versions(self.base_dir, self._connect, self._track, origins, keep)
         self._presence: Presence | None = None  # in the dag processor
 
     # --- what Airflow calls ------------------------------------------------------------------------------------------

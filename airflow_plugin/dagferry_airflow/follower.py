@@ -47,7 +47,8 @@ log = logging.getLogger(__name__)
 class Follower:
     """Keeps the volume under ``root`` at the newest version.
 
-    ``connect`` makes a connection with these timeouts; ``keep`` says which old trees stay. ``error`` is what the last
+    ``connect`` makes a connection with these timeouts; ``keep`` says which old trees stay; ``note_log``
+    is called with the id of the server's log. ``error`` is what the last
     attempt failed with, ``None`` if it did not. ``reports``: the connections name this process as a pod, so it says
     what is live, and why the newest deploy is not. The clock is in seconds and never goes backwards; ``jitter`` returns
     random numbers from 0 to 1.
@@ -59,6 +60,7 @@ class Follower:
         connect: Callable[[Timeouts], Server],
         keep: Keep = DEFAULT_KEEP,
         *,
+        note_log: Callable[[str], None] = lambda _log_id: None,
         clock: Callable[[], float] = time.monotonic,
         jitter: Callable[[], float] = random.random,
     ) -> None:
@@ -69,6 +71,7 @@ class Follower:
         self._confirmed = ""  # the log that the server said it has, in this process
         self._root = root
         self._connect = connect
+        self._note_log = note_log
         self._keep = keep
         self._clock = clock
         self._jitter = jitter
@@ -156,6 +159,7 @@ class Follower:
         self._asked_at = self._clock()
         if newest:
             self._confirmed = newest.log_id
+            self._note_log(newest.log_id)
         return known, newest
 
     def _ask(self) -> None:
