@@ -4,7 +4,7 @@ That a version is live and that Airflow has read it are two facts: this one chan
 
 - ``PARSED``: every reporter that counts has recorded all files of the newest version.
 - ``STALE``: one still has another version, for longer than ``LATE_SECONDS`` more than pods have to take it.
-- ``PARSING``: anything else; also while there may be a reporter that nobody had room for.
+- ``PARSING``: anything else; also while there may be a reporter of which this server does not know.
 
 A reporter that does not say what Airflow has read is shown, and counts for nothing.
 """
@@ -104,15 +104,16 @@ def judge_parsed(
     counting: Sequence[Reported],
     now: float,
     *,
-    crowded_until: float = 0.0,
+    unsure_until: float = 0.0,
     known: Times | None = None,
 ) -> tuple[Parsed | None, float]:
     """Return what Airflow has read at ``now``, and when time alone may change that.
 
     ``counting`` are the reporters that count; the answer is ``None`` if none of them says what Airflow has read.
-    ``known`` is when the newest version was parsed, if it was before: a reporter that comes later changes nothing.
+    Until ``unsure_until`` there may be others. ``known`` is when the newest version was parsed, if it was before: a
+    reporter that comes later changes nothing about that.
     """
-    moments = [crowded_until, *(said.heard_at + SILENT_SECONDS for said in counting)]
+    moments = [unsure_until, *(said.heard_at + SILENT_SECONDS for said in counting)]
     readers, saying = [], []
     for said in counting:
         state, late_at = _state_of(said, newest, now)
@@ -129,7 +130,7 @@ def judge_parsed(
     overall = ParsedState.PARSING
     if ReporterState.STALE in states:
         overall = ParsedState.STALE
-    elif states == {ReporterState.PARSED} and now >= crowded_until:
+    elif states == {ReporterState.PARSED} and now >= unsure_until:
         overall = ParsedState.PARSED
     times = known or _times(newest, [said for said, _, _ in saying]) if overall is ParsedState.PARSED else None
     return _summary(newest, [(said, parsed) for said, parsed, _ in saying], overall, times, readers), valid_until
