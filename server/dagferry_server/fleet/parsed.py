@@ -149,7 +149,7 @@ def _state_of(said: Reported, newest: Newest, now: float) -> tuple[ReporterState
         return (ReporterState.PARSED if said.complete_since is not None else ReporterState.PARSING), math.inf
     if not newest.version:
         return ReporterState.PARSING, math.inf
-    # Since the oldest deploy that it lacks became current. What claims a version that is none lacks the newest.
+    # Since the oldest deploy that it lacks became current. One with an unknown version lacks the newest.
     place = bisect_right(newest.became, (min(said.parsed.sequence, newest.sequence - 1), math.inf))
     lacks_since = newest.became[place][1] if place < len(newest.became) else said.came_at
     late_at = max(lacks_since, said.came_at) + newest.converge_seconds + LATE_SECONDS

@@ -43,7 +43,7 @@ class Route(NamedTuple):
     the public one. ``not_modified`` routes may answer 304. ``takes_file`` routes receive an upload; ``sends_content``
     routes send deployed content. ``body`` is the model of a JSON body. The deployment of a route that ``creates`` it
     need not exist. ``kind`` is that of the deploys that a route makes. A POST that ``only_reads`` changes nothing that
-    people have to know of: what pods report is no change. ``pages`` is what the routes of the web page share.
+    people have to know of: what pods report does not count. ``pages`` is what the routes of the web page share.
     """
 
     method: Literal["GET", "POST", "DELETE"]

@@ -131,7 +131,7 @@ class Journal:
                         yield _Row(pod.revision, name, pod)
                 for ended in left.ended.values():
                     yield _Row(ended.revision, name, ended)
-            # Others send what they were told themselves, so nothing is told twice.
+            # Others send what was reported to them, so nothing is sent twice.
             for said in deployment.fleet.reporters.own():
                 yield _Row(said.revision, name, said)
 
