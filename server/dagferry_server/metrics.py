@@ -34,7 +34,7 @@ _Kind = TypeVar("_Kind", Counter, Gauge, Histogram)
 class Metrics:
     """The metrics. ``described`` has name, type, labels and meaning of each."""
 
-    def __init__(self, upload_limit: UploadLimit) -> None:
+    def __init__(self, upload_limit: UploadLimit) -> None:  # noqa: PLR0915 - one for each metric
         self.registry = CollectorRegistry()
         self.described: list[tuple[str, str, str, str]] = []
         self._counters: list[tuple[Counter | Gauge | Histogram, tuple[str, ...]]] = []
@@ -153,6 +153,9 @@ class Metrics:
         self.frozen = make(Gauge, "deployment_frozen", "1 while the deployment is frozen: nothing can be deployed.", of)
         self.stored_bytes = make(Gauge, "stored_bytes", "Bytes of stored bundles.", of)
         self.stored_bundles = make(Gauge, "stored_bundles", "Stored bundles.", of)
+        self.leased_versions = make(
+            Gauge, "leased_versions", "Versions whose bundles stay because DAG runs need them, or new runs may.", of
+        )
         self.store_limit = make(
             Gauge,
             "store_limit_bytes",
@@ -260,6 +263,7 @@ class Metrics:
             self.frozen,
             self.stored_bytes,
             self.stored_bundles,
+            self.leased_versions,
         ):
             with suppress(KeyError):  # never scraped
                 metric.remove(deployment)
@@ -284,6 +288,7 @@ class Metrics:
                 (self.unreadable, len(deployment.unreadable)),
                 (self.unknown, int(deployment.fault is not None)),
                 (self.frozen, int(deployment.freeze_at(now) is not None)),
+                (self.leased_versions, len(deployment.leases.versions)),
             ):
                 metric.labels(deployment.name).set(value)
             if status := deployment.fleet.shown:

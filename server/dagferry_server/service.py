@@ -29,11 +29,11 @@ from dagferry_server.deploys.deployments_file import (
 )
 from dagferry_server.deploys.following import Following
 from dagferry_server.deploys.gate import DeployGate
+from dagferry_server.deploys.leases import Leases
 from dagferry_server.deploys.patches import Patches
 from dagferry_server.deploys.readiness import Readiness
 from dagferry_server.deploys.reload import apply_changes
 from dagferry_server.deploys.retention import RetentionRunner
-from dagferry_server.fleet.holders import Leases, NoLeases
 from dagferry_server.fleet.merge import Others
 from dagferry_server.metrics import Metrics
 from dagferry_server.peers.client import Tls
@@ -97,8 +97,8 @@ class Service:
             self.peers = self._peers(settings, peer_secrets, announcer)
         elif store.shared and not settings.single_server:
             self.deployments.on_opened.append(_doubt)
-        self.leases: Leases = NoLeases()
         self.patches = Patches(store)
+        self.leases = Leases(store, self.deployments)
         self.retention = RetentionRunner(
             store,
             self.deployments,
@@ -174,6 +174,7 @@ class Service:
         """Apply changes of the files that the settings name, and retention to a shared store, during the block."""
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(running(self.retention.run_regularly()))
+            await stack.enter_async_context(running(self.leases.run()))
             await stack.enter_async_context(self.authenticator.kept_fresh())
             if file := self.deployments_file:
                 changes = apply_changes(file, self.deployments, self.retention, self.background)

@@ -187,6 +187,12 @@ class Server:
         self.close()
         raise AnswerInvalid(f"The server sent {content_type or 'no content type'} instead of a bundle.")
 
+    def send_report(self, body: str) -> bytes:
+        """Send a report about Airflow, as JSON, and return the answer, which is JSON too."""
+        headers = {"Content-Type": protocol.JSON_TYPE}
+        silence, connect_seconds = self._timeouts.answer, self._timeouts.connect
+        return self._read_answer(self._get(protocol.REPORTS_PATH, headers, silence, connect_seconds, body=body))
+
     def deregister(self, report: Report) -> None:
         """Tell the server that this sidecar is shutting down."""
         self.close()
@@ -211,12 +217,19 @@ class Server:
         silence: float,
         connect_seconds: float,
         timeout: float = math.inf,
+        *,
+        body: str | None = None,
     ) -> http.client.HTTPResponse:
-        """Return the answer with its body unread; its status is 200, or 304 if ``If-None-Match`` was sent."""
+        """Return the answer with its body unread; its status is 200, or 304 if ``If-None-Match`` was sent.
+
+        With a ``body``, the request is a POST.
+        """
         silence, connect_seconds = min(silence, timeout), min(connect_seconds, timeout)
         self._transport.limit(min(connect_seconds + silence, timeout + SILENCE_FIRST_SECONDS))
         together = {**self._headers, **headers, **self._access.headers()}
-        response = self._transport.request(Request("GET", self._path(path), together), silence, connect_seconds)
+        response = self._transport.request(
+            Request("GET" if body is None else "POST", self._path(path), together, body), silence, connect_seconds
+        )
         if response.status == http.client.OK or (
             response.status == http.client.NOT_MODIFIED and "If-None-Match" in headers
         ):
