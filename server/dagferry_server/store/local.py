@@ -333,9 +333,12 @@ class LocalStore(Store):
     def read_note(self, deployment: str, name: str) -> bytes | None:
         """Return a note; ``None`` if there is none."""
         path = self._note(deployment, name)
-        with storage_errors(f"Reading a candidate of {deployment}"), contextlib.suppress(FileNotFoundError):
-            with open(path, "rb") as file:
-                return file.read(MAX_NOTE_BYTES)
+        with (
+            storage_errors(f"Reading a candidate of {deployment}"),
+            contextlib.suppress(FileNotFoundError),
+            open(path, "rb") as file,
+        ):
+            return file.read(MAX_NOTE_BYTES)
         return None
 
     def write_note(self, deployment: str, name: str, data: bytes) -> None:

@@ -15,9 +15,10 @@
     <deployment>/bundles/<hex>/<nonce>.doomed   the mark of ``may_delete``
     <deployment>/patches/<hex>-<hex>/<nonce>    a patch from the first digest to the second
 
-Except for the log id, the records, the notes and ``changed``, each key is written once. A bundle that is stored again gets other
-keys, because two servers may compress the same content to different bytes, and because a deletion that another server
-began, and that takes however long, must not hit it. A bundle is stored if it has an index, and the size that this says.
+Except for the log id, the records, the notes and ``changed``, each key is written once. A bundle that is stored again
+gets other keys, because two servers may compress the same content to different bytes, and because a deletion that
+another server began, and that takes however long, must not hit it. A bundle is stored if it has an index, and the size
+that this says.
 
 Ages are differences of times of the storage. Clocks of servers do not matter.
 """
