@@ -43,6 +43,8 @@ DRY_RUN = "dry_run"
 SKIP_GATE, ALLOW_REMOVALS, OVERRIDE_FREEZE = "skip_gate", "allow_removals", "override_freeze"
 """Query parameters of what deploys, with the value ``SET``: change nothing and say what would change; deploy what the
 checks would refuse; remove more than is allowed without it; deploy although the deployment is frozen."""
+SKIP_IMPORT_CHECK = "skip_import_check"
+"""The query parameter of what deploys, with the value ``SET``: deploy without the import check in Airflow's image."""
 SET = "1"
 IF_MATCH = "If-Match"
 """The header of what deploys that names the version which must be the current one."""

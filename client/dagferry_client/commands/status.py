@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import click
 
+from dagferry_client.airflow_view import airflow_lines, in_short
 from dagferry_client.api import Sidecar, Status
 from dagferry_client.output import Cell, Output, View, ago, utc
 from dagferry_client.run import Run, sub_command
@@ -32,6 +33,8 @@ class Statuses(NamedTuple):
 )
 def command(run: Run, *, watch: bool, all_deployments: bool) -> None:
     """Show whether every pod has the newest deploy.
+
+    Where Airflow reports it, also what it has parsed, which versions its runs use, and what was checked before.
 
     The exit code is 0 whatever the state is. With --watch and --json, each change is one line of JSON.
     """
@@ -70,7 +73,7 @@ def _watch(run: Run) -> None:
 
 
 def _show_line(output: Output, status: Status) -> None:
-    more = " ".join((status.reason, *notes(status.disabled, status.frozen)))
+    more = " ".join((status.reason, *in_short(status), *notes(status.disabled, status.frozen)))
     output.line(f"{status.deployment}: {status.state} {_pods(status)} pods live. {more} ({utc(time.time())})")
     sys.stdout.flush()
 
@@ -100,6 +103,7 @@ def view_of(status: Status, now: float) -> View:
     if status.expected:
         wanted = ", ".join(f"{number} {component}" for component, number in status.expected.items())
         lines.append((f"Expected: {wanted}",))
+    lines += airflow_lines(status, now)
     if not status.sidecars:
         return View(lines)
     head = ("POD", "COMPONENT", "STATE", "LIVE", "SEEN", "LAG", "ERROR")
@@ -133,7 +137,7 @@ def _show_all(run: Run) -> None:
                 _pods(status),
                 status.version or "-",
                 ago(status.deployed_at) if status.version and status.deployed_at is not None else "-",
-                " ".join([status.reason, *notes(status.disabled, status.frozen)]),
+                " ".join([status.reason, *in_short(status), *notes(status.disabled, status.frozen)]),
             )
             for status in statuses
         ],
