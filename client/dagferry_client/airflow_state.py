@@ -10,7 +10,9 @@ from typing import NamedTuple
 from dagferry_core.names import version_sequence
 
 PARSED, STALE = "parsed", "stale"
-"""States of ``Parsed``: all DAG files of its version are parsed and recorded; a reporter stays at an older version."""
+"""States of ``Parsed``: all DAG files of the newest deploy are parsed and recorded; a reporter stays behind."""
+UNKNOWN = "unknown"
+"""The state of a reporter that does not say what it parsed."""
 
 
 class ImportFailure(NamedTuple):
@@ -22,8 +24,25 @@ class ImportFailure(NamedTuple):
     new: bool = True
 
 
+class SlowFile(NamedTuple):
+    """A DAG file that takes long to parse."""
+
+    path: str
+    seconds: int | float
+
+
+class ParseSeconds(NamedTuple):
+    """How many seconds the last parses of all DAG files took together, and the longest of them."""
+
+    total: int | float
+    longest: int | float
+    slowest: list[SlowFile] = []  # noqa: RUF012 - it is never changed
+
+
 class Reporter(NamedTuple):
-    """A process of Airflow that reports what it parsed; ``seen`` is when it did last (seconds since the epoch)."""
+    """A process of Airflow that reports; ``seen`` is when it did last (seconds since the epoch). Its ``state`` is
+    ``unknown`` if it does not say what it parsed: then it counts for nothing.
+    """
 
     instance: str
     component: str
@@ -53,6 +72,7 @@ class Parsed(NamedTuple):
     errors: list[ImportFailure] = []  # noqa: RUF012 - it is never changed
     parsed_at: int | float | None = None
     seconds: int | float | None = None
+    parse_seconds: ParseSeconds | None = None
     hindrances: list[str] = []  # noqa: RUF012
     airflow: str = ""
     python: str = ""
@@ -115,8 +135,8 @@ class ImportCheck(NamedTuple):
 
 
 def behind(parsed: Parsed, sequence: int) -> list[Reporter]:
-    """Return the reporters that are not known to be at the deploy ``sequence`` or a later one."""
-    return [one for one in parsed.reporters if _sequence(one.version) < sequence]
+    """Return the reporters that count, and are not known to be at the deploy ``sequence`` or a later one."""
+    return [one for one in parsed.reporters if one.state != UNKNOWN and _sequence(one.version) < sequence]
 
 
 def _sequence(version: str) -> int:

@@ -26,6 +26,8 @@ DEFAULT_WAIT_PARSED = "2m"
 NO_REPORT_SECONDS = 45
 """How long nothing may report, from when the deploy is live, before the wait ends: processes report every 30 s, and a
 server that has just started has heard none of them."""
+LONG_PARSE_SECONDS = 5.0
+"""A DAG file that takes so long may be why a deploy is not parsed in time."""
 WHO_REPORTS = f"{DOCUMENTATION}/explanation/live-parsed-checked.md#who-reports-it"
 
 wait_parsed_option = click.option(
@@ -120,6 +122,10 @@ def missing(parsed: Parsed, deployed: Deployed) -> str:
     if late := behind(parsed, deployed.sequence):
         named = ", ".join(f"{one.instance} ({one.state}, {one.version or 'no version'})" for one in late[:MAX_LISTED])
         parts.append(f"Behind: {named}.")
+    took = parsed.parse_seconds
+    if took and took.longest >= LONG_PARSE_SECONDS:
+        slowest = f", {took.slowest[0].path} the longest ({took.slowest[0].seconds:.0f} s)" if took.slowest else ""
+        parts.append(f"Its last parse of all files took {took.total:.0f} s{slowest}.")
     if parsed.hindrances:
         parts.append(f"Settings of Airflow that delay it: {' '.join(parsed.hindrances)}")
     return " ".join(parts)

@@ -32,6 +32,7 @@ def test_who_is_behind_is_decided_by_the_sequence() -> None:
         reporter("b", version=logged(41)["version"]),
         reporter("c", version=logged(43)["version"]),
         reporter("d", version=""),
+        reporter("bundle", version="", state="unknown"),
         reporter("e", version="20271120T064501Z-1000000"),
     ]
     found = decode(Parsed, parsed(reporters=reporters))

@@ -135,6 +135,13 @@ def test_one_of_each_is_in_the_singular_and_an_unknown_time_is_left_out() -> Non
             f"Behind: dag-processor-1 (stale, {OLDER['version']}), dag-processor-2 (parsing, no version).",
         ),
         (
+            {
+                **PARSING,
+                "parse_seconds": {"total": 40.1, "longest": 6.0, "slowest": [{"path": "a.py", "seconds": 6.0}]},
+            },
+            "Its last parse of all files took 40 s, a.py the longest (6 s).",
+        ),
+        (
             {**PARSING, "hindrances": ["[core] min_serialized_dag_update_interval is 30: set it to 0."]},
             "Settings of Airflow that delay it: [core] min_serialized_dag_update_interval is 30: set it to 0.",
         ),
