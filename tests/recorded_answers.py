@@ -20,6 +20,7 @@ def sidecar(instance: str, **changed: Any) -> dict[str, Any]:
         "lag_seconds": None,
         "error": None,
         "state": "live",
+        "in_use": 0,
         **changed,
     }
 

@@ -86,7 +86,10 @@ class Counts(NamedTuple):
 
 
 class Sidecar(NamedTuple):
-    """One sidecar; ``seen`` is when it asked last (seconds since the epoch), ``lag_seconds`` how long it is behind."""
+    """One sidecar; ``seen`` is when it asked last (seconds since the epoch), ``lag_seconds`` how long it is behind.
+
+    ``in_use`` is how many old trees on its volume tasks still use.
+    """
 
     instance: str
     id: str
@@ -96,6 +99,7 @@ class Sidecar(NamedTuple):
     lag_seconds: int | float | None
     error: str | None
     state: str
+    in_use: int = 0
 
 
 class Servers(NamedTuple):

@@ -106,12 +106,17 @@ def view_of(status: Status, now: float) -> View:
     lines += airflow_lines(status, now)
     if not status.sidecars:
         return View(lines)
-    head = ("POD", "COMPONENT", "STATE", "LIVE", "SEEN", "LAG", "ERROR")
-    return View(lines, head, [_row(sidecar, now) for sidecar in status.sidecars])
+    head = ["POD", "COMPONENT", "STATE", "LIVE", "SEEN", "LAG", "ERROR"]
+    rows = [_row(sidecar, now) for sidecar in status.sidecars]
+    if any(sidecar.in_use for sidecar in status.sidecars):
+        head.insert(-1, "TREES IN USE")
+        for row, sidecar in zip(rows, status.sidecars, strict=True):
+            row.insert(-1, str(sidecar.in_use))
+    return View(lines, head, rows)
 
 
-def _row(sidecar: Sidecar, now: float) -> tuple[Cell, ...]:
-    return (
+def _row(sidecar: Sidecar, now: float) -> list[Cell]:
+    return [
         sidecar.instance,
         sidecar.component or "-",
         styled(sidecar.state),
@@ -119,7 +124,7 @@ def _row(sidecar: Sidecar, now: float) -> tuple[Cell, ...]:
         ago(sidecar.seen, now),
         f"{sidecar.lag_seconds:.0f} s" if sidecar.lag_seconds else "-",
         sidecar.error or "",
-    )
+    ]
 
 
 def _show_all(run: Run) -> None:

@@ -36,6 +36,13 @@ def test_a_pod_that_is_behind_is_shown_with_its_lag_and_its_error(at, server) ->
     assert row.endswith("62 s  volume_failed: no space?]0;x?")
 
 
+def test_old_trees_that_tasks_use_have_a_column_where_there_are_some(at, server) -> None:
+    server.answer("GET /prod/dags/status", {**STATUS, "sidecars": [sidecar("a"), sidecar("b", in_use=2)]})
+    head, first, second = at("status").out.splitlines()[-3:]
+    assert head.endswith("LAG  TREES IN USE  ERROR")
+    assert (first.split()[-1], second.split()[-1]) == ("0", "2")
+
+
 def test_what_is_closed_and_who_did_not_answer_is_said(at, server) -> None:
     server.answer(
         "GET /prod/dags/status",
