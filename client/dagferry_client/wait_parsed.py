@@ -2,7 +2,7 @@
 
 Only a report of Airflow's own processes that all DAG files of this version, or of a newer one, are parsed and recorded
 ends the wait with success. Import errors count when everything is parsed: before, a file may have been read together
-with files of the version before it.
+with files of the previous version.
 """
 
 import re

@@ -31,7 +31,7 @@ class Now(NamedTuple):
 
 class Shown(NamedTuple):
     """One deploy; ``details`` are null if there are none, as for a deploy by an older server. ``now`` is null if the
-    status says nothing of it.
+    status does not mention it.
     """
 
     deployment: str
