@@ -135,7 +135,7 @@ class ImportErrorsFound(ClientError):
 
     code = "import_errors"
     exit_code = EXIT_IMPORT_ERRORS
-    default_hint = "Correct the files and deploy again, or undo it: dagferry rollback --previous"
+    default_hint = "Correct the files and deploy again, or undo it. Run: dagferry rollback --previous."
     detail_fields: ClassVar[Mapping[str, str]] = {
         "problems": "The new import errors: `path`, `line`, `message` and `trace`; some of them if there are many.",
         "error_count": "How many import errors Airflow has, with the older ones.",

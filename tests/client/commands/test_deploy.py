@@ -527,7 +527,7 @@ def test_new_import_errors_end_with_8_and_name_file_and_message(at, waiting, ser
         "Older import error: b.py: NameError: rate",
         f"Error: Airflow has parsed {NEW} of prod, with 1 new import error. 1 older import error beside them.",
         "  etl.py:3: NameError: rate",
-        "Correct the files and deploy again, or undo it: dagferry rollback --previous",
+        "Correct the files and deploy again, or undo it. Run: dagferry rollback --previous.",
     ]
 
 
