@@ -45,7 +45,7 @@ SKIP_GATE, ALLOW_REMOVALS, OVERRIDE_FREEZE = "skip_gate", "allow_removals", "ove
 """Query parameters of what deploys, with the value ``SET``: change nothing and say what would change; deploy what the
 checks would refuse; remove more than is allowed without it; deploy although the deployment is frozen."""
 SKIP_IMPORT_CHECK = "skip_import_check"
-"""The query parameter of what deploys, with the value ``SET``: deploy without the import check in Airflow's image."""
+"""The same, to deploy without the check by ``dagferry-checker``."""
 SET = "1"
 IF_MATCH = "If-Match"
 """The header of what deploys that names the version which must be the current one."""
