@@ -44,7 +44,8 @@ class Sources:
             return (ANYTHING,), (ANYTHING,)
         facts: Facts = ((ANYTHING,), (ANYTHING,))
         if len(text) <= MAX_SOURCE_BYTES:
-            facts = (tuple(imported_names(text)), tuple(read_hints(text)))
+            names = imported_names(text)
+            facts = (names, read_hints(text, names))
         self._facts[sha256] = facts
         while len(self._facts) > MAX_KNOWN:
             self._facts.popitem(last=False)

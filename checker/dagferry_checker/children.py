@@ -47,15 +47,21 @@ class Ended(NamedTuple):
     seconds: float
 
 
+class _Pipes(NamedTuple):
+    """The descriptors that a child writes to, and its home."""
+
+    result: int
+    fault: int
+    home: str
+
+
 class _Child:
-    def __init__(self, name: str, pid: int, result: int, fault: int, home: str, limits: Limits) -> None:
+    def __init__(self, name: str, pid: int, pipes: _Pipes, seconds: float) -> None:
         self.name = name
         self.pid = pid
-        self.result = result
-        self.fault = fault
-        self.home = home
+        self.result, self.fault, self.home = pipes
         self.started = time.monotonic()
-        self.deadline = self.started + limits.seconds + GRACE_SECONDS
+        self.deadline = self.started + seconds + GRACE_SECONDS
         self.data = bytearray()
         self.open = True
         self.timed_out = False
@@ -78,6 +84,7 @@ class _Child:
 def run(
     names: Sequence[str],
     work: Work,
+    *,
     limits: Limits,
     jobs: int,
     scratch: str,
@@ -119,22 +126,22 @@ def _start(name: str, work: Work, limits: Limits, scratch: str) -> _Child:
     fault = os.memfd_create("faults")
     pid = os.fork()
     if pid == 0:
-        _run_child(name, work, limits, write, fault, home)
+        _run_child(name, work, limits, _Pipes(write, fault, home))
     os.close(write)
     os.set_blocking(result, False)
-    return _Child(name, pid, result, fault, home, limits)
+    return _Child(name, pid, _Pipes(result, fault, home), limits.seconds)
 
 
-def _run_child(name: str, work: Work, limits: Limits, write: int, fault: int, home: str) -> None:
+def _run_child(name: str, work: Work, limits: Limits, pipes: _Pipes) -> None:
     """Do the work and end the process: nothing of the parent runs in it."""
     code = 1
     try:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
             signal.signal(number, signal.SIG_DFL)
-        _take_descriptors(write, fault)
+        _take_descriptors(pipes.result, pipes.fault)
         confine(limits)
-        os.chdir(home)
-        os.environ.update(HOME=home, TMPDIR=home)
+        os.chdir(pipes.home)
+        os.environ.update(HOME=pipes.home, TMPDIR=pipes.home)
         tempfile.tempdir = None
         faulthandler.enable(file=_FAULT_FD)
         faulthandler.dump_traceback_later(limits.seconds, file=_FAULT_FD)

@@ -11,6 +11,7 @@ It is told what to do by lines of JSON on standard input, and answers with lines
 It has no token, no connection, and no descriptor but these two. ``SIGUSR1`` ends the work that is under way.
 """
 
+import functools
 import json
 import os
 import platform
@@ -63,7 +64,9 @@ def serve(make_parser: Callable[[], Parser], requests: IO[bytes], answers: IO[by
         parser = make_parser()
     except Exception as error:  # noqa: BLE001 - Airflow's start may fail in any way
         missing = isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] == "airflow"
-        answer({"failed": f"{type(error).__name__}: {error}", "missing": missing, "trace": traceback.format_exc()[-4096:]})
+        answer(
+            {"failed": f"{type(error).__name__}: {error}", "missing": missing, "trace": traceback.format_exc()[-4096:]}
+        )
         return 1
     answer({"ready": True, "airflow": parser.airflow, "python": platform.python_version()})
     for line in requests:
@@ -74,11 +77,11 @@ def serve(make_parser: Callable[[], Parser], requests: IO[bytes], answers: IO[by
         run(
             names,
             _work(parser, request["do"], request["tree"]),
-            limits,
-            request.get("jobs", 1),
-            request["scratch"],
-            lambda ended: answer({"ended": _as_dict(ended, limits)}),
-            lambda: stopped[0],
+            limits=limits,
+            jobs=request.get("jobs", 1),
+            scratch=request["scratch"],
+            ended=functools.partial(_tell, answer, limits),
+            stopped=lambda: stopped[0],
         )
         answer({"done": True, "memory": resident_bytes()})
     return 0
@@ -109,10 +112,10 @@ def _ends(texts: list[str]) -> list[str]:
     return [text[-MAX_TEXT_CHARACTERS:] for text in texts[:MAX_TEXTS]]
 
 
-def _as_dict(ended: Ended, limits: Limits) -> dict[str, Any]:
+def _tell(answer: Callable[[dict[str, Any]], None], limits: Limits, ended: Ended) -> None:
     # A child whose native code got no memory often crashes.
     starved = bool(ended.signal) and ended.peak > limits.memory // 2
-    return {**ended._asdict(), "starved": starved, "seconds": round(ended.seconds, 3)}
+    answer({"ended": {**ended._asdict(), "starved": starved, "seconds": round(ended.seconds, 3)}})
 
 
 def main(arguments: list[str]) -> int:

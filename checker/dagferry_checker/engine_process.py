@@ -1,4 +1,4 @@
-"""Starts the engine, asks it, and replaces it: after many files, when it has grown, when it has ended, when it hangs."""
+"""Starts the engine, asks it, and replaces it: after many files, when it has grown, has ended, or hangs."""
 
 import contextlib
 import json
@@ -51,7 +51,7 @@ class Settings(NamedTuple):
     variables: str
 
 
-class Unwanted(Exception):  # noqa: N818 - no error
+class Unwanted(Exception):
     """The result of a check is not wanted any more."""
 
 
@@ -145,7 +145,9 @@ class Engine:
             files = (ended.get("result") or {}).get("files")
             if isinstance(files, list) and all(isinstance(path, str) for path in files):
                 return sorted(files)
-        raise ImportCheckFailed("Airflow could not list the DAG files: is there a pattern in an .airflowignore that takes long?")
+        raise ImportCheckFailed(
+            "Airflow could not list the DAG files: is there a pattern in an .airflowignore that takes long?"
+        )
 
     def parse(self, tree: str, paths: Sequence[str], heartbeat: Heartbeat = lambda: True) -> dict[str, Outcome]:
         """Parse these files of the folder ``tree``, and return the outcome of each.

@@ -7,18 +7,18 @@ Variables and Connections in it unless ``--variables env``, and the settings of 
 from collections.abc import Mapping
 
 NO_DATABASE = "sqlite:////nonexistent/dagferry-checker-has-no-database.db"
-"""The metadata database: whoever uses it fails at once."""
+"""The metadata database: using it fails at once."""
 
 _VALUES = ("AIRFLOW_VAR_", "AIRFLOW_CONN_")
-_REMOVED = ("DAGFERRY_", "AIRFLOW__DATABASE__", "AIRFLOW__SECRETS__", "AIRFLOW__API_AUTH__", "AIRFLOW__SMTP__")
-_REMOVED += ("AIRFLOW__CELERY__", "AIRFLOW__SENTRY__", "AIRFLOW__ELASTICSEARCH__")
+_REMOVED = (
+    *("DAGFERRY_", "AIRFLOW__DATABASE__", "AIRFLOW__SECRETS__", "AIRFLOW__API_AUTH__", "AIRFLOW__SMTP__"),
+    *("AIRFLOW__CELERY__", "AIRFLOW__SENTRY__", "AIRFLOW__ELASTICSEARCH__"),
+)
 _REMOVED_ENDS = ("SECRET_KEY", "FERNET_KEY", "SQL_ALCHEMY_CONN", "_CMD", "_SECRET", "_PASSWORD")
 _SERVICE_ACCOUNT = ("AWS_WEB_IDENTITY_TOKEN_FILE", "AZURE_FEDERATED_TOKEN_FILE")
 
 
-def engine_environment(
-    environment: Mapping[str, str], *, home: str, variables: str, seconds: float
-) -> dict[str, str]:
+def engine_environment(environment: Mapping[str, str], *, home: str, variables: str, seconds: float) -> dict[str, str]:
     """Return the environment of the engine; ``home`` is an empty folder, ``seconds`` the time a file may take.
 
     ``AIRFLOW_HOME`` stays if it is set, because plugins and policies are there; Airflow writes nothing to it.
