@@ -24,6 +24,7 @@ START_SECONDS = 120.0
 LIST_SECONDS = 60.0
 SILENCE_SECONDS = 30.0
 """How much longer than the time of a file the engine may be silent."""
+STOP_SECONDS = 5.0
 MAX_LINE_BYTES = 8 * 1024 * 1024
 MAX_FILES_PER_ENGINE = 20_000
 """After so many files the engine is replaced."""
@@ -141,7 +142,7 @@ class Engine:
         """Return the DAG files of the folder ``tree``, relative to it, sorted."""
         limits = Limits(LIST_SECONDS, self._settings.limits.memory)
         request = {"do": "list", "tree": tree, "jobs": 1, **limits._asdict()}
-        for ended in self._ask(request, limits.seconds, heartbeat):
+        for ended in list(self._ask(request, limits.seconds, heartbeat)):
             files = (ended.get("result") or {}).get("files")
             if isinstance(files, list) and all(isinstance(path, str) for path in files):
                 return sorted(files)
@@ -182,6 +183,9 @@ class Engine:
                     yield ended
                 elif said.get("done"):
                     break
+        except Unwanted:
+            self._stop(process)
+            raise
         except OSError as error:
             self.close()
             raise ImportCheckFailed(f"The engine ended: {error.strerror}.") from error
@@ -193,6 +197,19 @@ class Engine:
             self._memory = memory
         if self._files >= MAX_FILES_PER_ENGINE or (memory or 0) - (self._memory or 0) > MAX_GROWTH_BYTES:
             self.close()
+
+    def _stop(self, process: subprocess.Popen[bytes]) -> None:
+        """Let the engine kill its children and go on; end it if it does not."""
+        process.send_signal(signal.SIGUSR1)
+        deadline = time.monotonic() + STOP_SECONDS
+        try:
+            while not self._answer(deadline, lambda: True).get("done"):
+                pass
+        except ImportCheckFailed:
+            self.close()
+        except BaseException:
+            self.close()
+            raise
 
     def _answer(self, deadline: float, heartbeat: Heartbeat) -> dict[str, Any]:
         process = self._process

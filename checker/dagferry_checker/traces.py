@@ -48,7 +48,7 @@ def read_trace(text: str, path: str, tree: str, *, serialize: bool = False) -> F
 
     The paths in it become relative to the tree. ``serialize``: the file was imported, and its DAG cannot be stored.
     """
-    text = text.strip().replace(f"{tree}/", "")
+    text = text.strip("\n").rstrip().replace(f"{tree}/", "")
     frames = list(_FRAME.finditer(text))
     head = text[frames[-1].start() :] if frames else text
     lines = head.splitlines()[1:] if frames else head.splitlines()
