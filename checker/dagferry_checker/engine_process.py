@@ -31,6 +31,8 @@ MAX_FILES_PER_ENGINE = 20_000
 MAX_GROWTH_BYTES = 256 * 1024 * 1024
 HEARTBEAT_SECONDS = 1.0
 MAX_ID_CHARACTERS = 250
+MAX_SHOWN_BYTES = 1000
+_STDERR = "stderr"
 _SIGNAL_NAMES = {number.value: number.name for number in signal.Signals}
 
 Heartbeat = Callable[[], bool]
@@ -119,12 +121,17 @@ class Engine:
         environment = engine_environment(
             self._environment, home=self._home, variables=variables, seconds=self._settings.limits.seconds
         )
+        if paths := environment.get("PYTHONPATH"):  # the engine has another current folder
+            environment["PYTHONPATH"] = os.pathsep.join(
+                os.path.abspath(path) for path in paths.split(os.pathsep) if path
+            )
         try:
             # A session of its own: Ctrl-C and a signal to the group are for the process that follows.
-            self._process = subprocess.Popen(  # noqa: S603 - this Python
-                [*self._command, variables], stdin=-1, stdout=-1, stderr=subprocess.DEVNULL, env=environment,
-                cwd=self._home, start_new_session=True,
-            )  # fmt: skip
+            with open(f"{self._home}/{_STDERR}", "wb") as errors:
+                self._process = subprocess.Popen(  # noqa: S603 - this Python
+                    [*self._command, variables], stdin=-1, stdout=-1, stderr=errors, env=environment,
+                    cwd=self._home, start_new_session=True,
+                )  # fmt: skip
         except OSError as error:
             raise ImportCheckFailed(f"The engine cannot be started: {error.strerror}.") from error
         self.starts += 1
@@ -228,8 +235,9 @@ class Engine:
             piece = os.read(fd, 1 << 16)
             if not piece or len(self._buffer) > MAX_LINE_BYTES:
                 code = process.wait() if not piece else "too long an answer"
+                last = self._last_words()
                 self.close()
-                raise ImportCheckFailed(f"The engine ended ({code}).")
+                raise ImportCheckFailed(f"The engine ended ({code}){last}.")
             self._buffer += piece
         line = bytes(self._buffer[:end])
         del self._buffer[: end + 1]
@@ -241,6 +249,17 @@ class Engine:
             self.close()
             raise ImportCheckFailed("The engine answered with something else.")
         return said
+
+    def _last_words(self) -> str:
+        """Return the last line that the engine printed, as the rest of a sentence."""
+        try:
+            with open(f"{self._home}/{_STDERR}", "rb") as errors:
+                errors.seek(max(os.fstat(errors.fileno()).st_size - MAX_SHOWN_BYTES, 0))
+                lines = errors.read(MAX_SHOWN_BYTES).decode(errors="replace").split("\n")
+        except OSError:
+            return ""
+        last = next((line.strip() for line in reversed(lines) if line.strip()), "")
+        return f": {last.rstrip('.')}" if last else ""
 
 
 def outcome_of(ended: Mapping[str, Any], tree: str, limits: Limits) -> Outcome:

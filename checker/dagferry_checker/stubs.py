@@ -90,10 +90,11 @@ class Stubs:
         }
 
         def send(message: Any) -> Any:
-            kind, error = kinds.get(type(message).__name__, ("", ErrorType.GENERIC_ERROR))
-            key = str(getattr(message, "key", None) or getattr(message, "conn_id", None) or type(message).__name__)
-            if not self._from_environment or not kind:
-                self._note(f"{kind or 'airflow'}:{key}")
+            question = type(message).__name__
+            kind, error = kinds.get(question, ("airflow", ErrorType.GENERIC_ERROR))
+            key = str(getattr(message, "key", None) or getattr(message, "conn_id", None) or question)
+            if question.startswith("Get") and not (self._from_environment and question in kinds):
+                self._note(f"{kind}:{key}")
             return ErrorResponse(error=error, detail={"key": key})
 
         class Supervisor:

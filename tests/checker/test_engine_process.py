@@ -1,8 +1,7 @@
-"""The engine's process: started when needed, replaced when it is used up, ends or hangs; its answers are not trusted."""
+"""The engine's process: started when needed, replaced when it is used up, ends or hangs; it is not trusted."""
 
 import os
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
@@ -136,7 +135,9 @@ def test_a_result_that_is_not_wanted_any_more_ends_the_engine_s_work(make, tree)
 
 def test_closing_kills_the_children_too(make, tree, tmp_path) -> None:
     engine = make()
-    folder = tree(slow=f"import os, time; open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid())); time.sleep(600)")
+    folder = tree(
+        slow=f"import os, time; open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid())); time.sleep(600)"
+    )
 
     class Stop(BaseException):
         pass
@@ -175,8 +176,8 @@ def test_a_dag_file_sees_neither_the_token_nor_standard_input(make, tree) -> Non
 def test_ctrl_c_in_the_terminal_is_for_the_checker(make, tree) -> None:
     engine = make()
     _ = engine.versions
-    [pid] = map(int, subprocess.run(["pgrep", "-P", str(os.getpid()), "-f", "fake_airflow"], capture_output=True, check=True).stdout.split())  # fmt: skip
-    os.kill(pid, signal.SIGINT)
+    assert engine._process
+    os.kill(engine._process.pid, signal.SIGINT)
     assert engine.parse(tree(good="DAGS = ['x']"), ["good.py"])["good.py"].dags == ("x",)
     assert engine.starts == 1
 

@@ -208,7 +208,7 @@ def test_a_check_that_could_not_be_done_is_said_and_repeated_later(site) -> None
     site.steps()
     site.server.upload({**LIVE, "dag_c.py": b"c\n"})
     site.engine.fails = [ImportCheckFailed("The engine ended (1).")]
-    site.server.withdraw = lambda candidate: None
+    site.server.withdraw = lambda _candidate: None
     site.steps()
     assert site.verdict() == {"instance": "checker-0", "failed": "The engine ended (1)."}
     site.steps()

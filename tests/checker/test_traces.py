@@ -30,7 +30,8 @@ def test_the_line_is_the_one_of_the_dag_file_also_if_a_helper_fails() -> None:
 
 
 def test_a_syntax_error_has_the_line_that_does_not_parse() -> None:
-    text = f'  File "{TREE}/a.py", line 4\n    with DAG("x" schedule=None): pass\n         ^^^\nSyntaxError: invalid syntax\n'
+    text = f'  File "{TREE}/a.py", line 4\n    with DAG("x" schedule=None): pass\n         ^^^\n'
+    text += "SyntaxError: invalid syntax\n"
     fault = read_trace(text, "a.py", TREE)
     assert (fault.line, fault.kind, fault.message) == (4, Kind.SYNTAX, "SyntaxError: invalid syntax")
     assert not fault.soft
