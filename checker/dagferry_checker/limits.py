@@ -38,9 +38,16 @@ def die_with_parent() -> None:
     _prctl(_SET_DEATH_SIGNAL, signal.SIGKILL)
 
 
+_adopts = [False]
+
+
 def adopt_orphans() -> None:
-    """Become the parent of what descendants leave behind, so that ``kill_strays`` finds it."""
+    """Become the parent of what descendants leave behind, so that ``kill_strays`` finds it.
+
+    Only for a process whose children are all of the checker's making.
+    """
     _prctl(_SET_SUBREAPER, 1)
+    _adopts[0] = True
 
 
 def hide_memory() -> None:
@@ -85,7 +92,12 @@ def resident_bytes() -> int:
 
 
 def kill_strays(keep: Collection[int]) -> None:
-    """Kill all children of this process but those to ``keep``: what a DAG file started and left behind."""
+    """Kill all children of this process but those to ``keep``: what a DAG file started and left behind.
+
+    Nothing unless this process adopts orphans: then the children may be of others' making.
+    """
+    if not _adopts[0]:
+        return
     for _ in range(MAX_SWEEPS):
         strays = [pid for pid in _children() if pid not in keep]
         if not strays:
