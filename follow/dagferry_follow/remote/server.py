@@ -171,10 +171,14 @@ class Server:
         ``retained`` is the digest of another tree that is there: a patch to this content may leave out the contents.
         ``timeout`` is how many seconds it may take until the answer begins, if that is less than the usual timeouts.
         """
-        query = f"?{protocol.FROM}={have}" if have else ""
-        path = protocol.VERSION_PATH.replace("{version}", version) + query
         headers = {protocol.RETAINED: retained} if have and retained else {}
-        response = self._get(path, headers, SILENCE_SECONDS, self._timeouts.connect, timeout)
+        return self._download(protocol.VERSION_PATH.replace("{version}", version), have, headers, timeout)
+
+    def _download(
+        self, path: str, have: str, headers: Mapping[str, str | None] | None = None, timeout: float = math.inf
+    ) -> Download:
+        query = f"?{protocol.FROM}={have}" if have else ""
+        response = self._get(path + query, headers or {}, SILENCE_SECONDS, self._timeouts.connect, timeout)
         self._transport.limit(self._timeouts.download)
         content_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
         if response.headers.get("Content-Encoding", "identity") != "identity":

@@ -80,7 +80,7 @@ class Leases:
         self._limit = LogLimit(MAX_LINES, self._summarize)
 
     async def renew(self, deployment: str, holder: str, versions: Sequence[str]) -> None:
-        """Keep ``versions`` for ``holder`` from now on, and no others; anything else is ignored.
+        """Keep ``versions`` for ``holder`` from now on, and no others; names that are not versions are ignored.
 
         Does not wait for the store unless there is something to write. Raises ``StoreError`` if that fails; the next
         report of the holder tries again. ``ValueError`` if ``holder`` cannot be one (1 to 100 of a-z0-9-).
