@@ -69,7 +69,7 @@ async def test_import_errors_are_listed_with_their_traces(server) -> None:
     assert "<strong>9 files</strong> cannot be imported, <strong>1</strong> of them" in text
     assert "the first 2:" in text
     assert '<bdi>etl.py</bdi></strong> <span class="mark warn">new</span><br><bdi>ImportError: no</bdi>' in text
-    assert '<details data-key="etl.py"><summary>Trace</summary><pre>Traceback no </pre></details>' in text
+    assert '<details data-key="etl.py"><summary>Trace</summary><pre tabindex="0">Traceback no </pre></details>' in text
     assert text.count("<summary>Trace") == 1
 
 
