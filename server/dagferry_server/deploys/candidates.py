@@ -174,11 +174,8 @@ def spared(store: Store, deployment: str) -> set[str]:
         return set()
     now, found = store.now(), set()
     for name, at in written.items():
-        if (
-            now - at <= CANDIDATE_SECONDS
-            and name.endswith(_CANDIDATE)
-            and name.removesuffix(_CANDIDATE) + _VERDICT not in written
-        ):
+        is_open = name.endswith(_CANDIDATE) and name.removesuffix(_CANDIDATE) + _VERDICT not in written
+        if is_open and now - at <= CANDIDATE_SECONDS:
             candidate = _read_candidate(store, deployment, name)
             if candidate:
                 found.add(candidate.digest)
