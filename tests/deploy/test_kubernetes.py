@@ -71,8 +71,11 @@ def restricted(container: dict[str, Any], pod: dict[str, Any]) -> None:
     assert security["seccompProfile"] == {"type": "RuntimeDefault"}
 
 
+MANIFESTS = [*SERVER.values(), TASK, CHECK, *values_workloads()]
+
+
 @pytest.mark.parametrize("version", VERSIONS)
-@pytest.mark.parametrize("document", [*SERVER.values(), TASK, CHECK, *values_workloads()], ids=lambda found: found["kind"])
+@pytest.mark.parametrize("document", MANIFESTS, ids=lambda found: found["kind"])
 def test_each_manifest_is_valid(document: dict[str, Any], version: str) -> None:
     kubernetes_validate.validate(document, version, strict=True)
 

@@ -38,7 +38,7 @@ class Rule(NamedTuple):
     except_claims: Mapping[str, tuple[str, ...]] = {}
 
     def allows(self, claims: Mapping[str, Any]) -> bool:
-        """Return whether a token with ``claims`` meets every condition of this rule, and is no exception of it."""
+        """Return whether a token with ``claims`` meets every condition of this rule, and none of its exceptions."""
         return all(
             text is not None and any(matches(pattern, text) for pattern in patterns)
             for text, patterns in ((claim_text(claims.get(name)), patterns) for name, patterns in self.claims.items())
