@@ -147,6 +147,31 @@ DAGS += [f"fd {name}" for name in os.listdir("/proc/self/fd") if int(name) > 5]
     assert server.state.verdicts[0][1]["dags"] == 0
 
 
+WITHOUT_PRIVILEGES = ("setpriv", "--bounding-set=-all") if os.geteuid() == 0 else ()
+"""What starts a command of the same user without the privileges of root."""
+
+
+def test_nor_from_the_process_that_has_it_where_they_have_no_privileges(server) -> None:
+    code = b"""import os
+DAGS = []
+with open(f"/proc/{os.getppid()}/stat") as stat:
+    checker = stat.read().rpartition(")")[2].split()[1]
+with open(f"/proc/{checker}/cmdline", "rb") as file:
+    DAGS += ["found it"] if b"fake_checker" in file.read() else []
+for name in ("environ", "mem", "maps"):
+    try:
+        open(f"/proc/{checker}/{name}", "rb").read(1)
+        DAGS.append(f"{name} is readable")
+    except OSError:
+        pass
+"""
+    server.state.deploy({"look.py": code})
+    variables = {**ENVIRONMENT, "DAGFERRY_TOKEN": "secret-token"}
+    words = [*WITHOUT_PRIVILEGES, *words_of("--once", "--server", server.url, "--json")]
+    done = subprocess.run(words, env=variables, capture_output=True, text=True, check=False, cwd="/")
+    assert json.loads(done.stdout)["dags"] == 1, done.stdout
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_a_check_that_runs_and_leaves_nothing(server, follower, tmp_path, number) -> None:
     note = tmp_path / "pid"
