@@ -29,7 +29,7 @@ _MAJOR_WITH_SDK = 3
 
 
 class Parsed(NamedTuple):
-    """What a parse told, as texts: tracebacks of imports and of storing a DAG; ids of DAGs; the names it asked for."""
+    """What a parse found, as texts: tracebacks of imports and of storing a DAG; ids of DAGs; the names it asked for."""
 
     dags: list[str]
     errors: list[str]

@@ -1,6 +1,6 @@
 """The engine: the process that has Airflow, and forks a child for each file. Started by ``engine_process``.
 
-It is told what to do by lines of JSON on standard input, and answers with lines on standard output::
+Its requests are lines of JSON on standard input, its answers lines on standard output::
 
     < {"ready": true, "airflow": "3.3.2", "python": "3.11.7"}              or {"failed": "…", "missing": true}
     > {"do": "list", "tree": "/w/current", "seconds": 30, "memory": 1073741824}
