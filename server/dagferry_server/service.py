@@ -29,6 +29,7 @@ from dagferry_server.deploys.deployments_file import (
 )
 from dagferry_server.deploys.following import Following
 from dagferry_server.deploys.gate import DeployGate
+from dagferry_server.deploys.import_check import ImportChecks
 from dagferry_server.deploys.patches import Patches
 from dagferry_server.deploys.readiness import Readiness
 from dagferry_server.deploys.reload import apply_changes
@@ -106,6 +107,9 @@ class Service:
             max_store_bytes=self.max_store_bytes,
             clock=clock,
         )
+        self.checks = ImportChecks(
+            store, self.deployments, self.metrics, self.background, poll_seconds=settings.store_poll, clock=clock
+        )
         self.deployer = Deployer(
             store,
             folder,
@@ -116,6 +120,7 @@ class Service:
             webhooks=self.webhooks,
             clock=clock,
             gate=DeployGate(gate, self.metrics),
+            checks=self.checks,
         )
 
     def _peers(self, settings: Settings, file: WatchedFile[tuple[bytes, ...]], announcer: Announcer) -> Peers:
@@ -179,6 +184,7 @@ class Service:
             if self.peer_secrets:
                 await stack.enter_async_context(running(watch([self.peer_secrets])))
             await stack.enter_async_context(running(self.following.run()))
+            await stack.enter_async_context(running(self.checks.run()))
             yield
 
     @property
@@ -222,6 +228,7 @@ class Service:
             await self.peers.close()
         await self.webhooks.close()
         await self.following.close()
+        await self.checks.close()
         await self.deployments.close()
         self.patches.close()
 

@@ -24,6 +24,7 @@ from dagferry_core.names import version_sequence
 from dagferry_core.protocol import NOTHING_TAG
 from dagferry_core.tokens import format_time
 from dagferry_runtime.logs import fields, log_failure
+from dagferry_server.deploys.checking import Checking
 from dagferry_server.deploys.deployments_file import DeploymentSettings
 from dagferry_server.deploys.freeze import Freeze, read_freeze, write_freeze
 from dagferry_server.deploys.lifecycle import DELETED, Lifecycle, read_lifecycle
@@ -198,6 +199,7 @@ class Deployment:
         self.waiters = Waiters()
         self.tag = ""
         self.fleet = Fleet(name, self._facts)
+        self.checking = Checking(self.fleet.mark)
         self.look: Callable[[], Awaitable[None]] | None = None
         self.lost_bundle = ""
         self._store = store
@@ -240,6 +242,7 @@ class Deployment:
         if self.tag != before:
             self.lost_bundle = ""
             self.waiters.notify_all()
+            self.checking.polls.notify_all()
             self.fleet.deployed(self.current.sequence if self.current else 0)
 
     def add(self, deploy: Deploy) -> None:

@@ -26,8 +26,8 @@ class JsonBody(BaseModel):
 Model = TypeVar("Model", bound=JsonBody)
 
 
-async def read_json(context: RequestContext, model: type[Model]) -> Model:
-    """Return the body of a request as ``model``.
+async def read_json(context: RequestContext, model: type[Model], max_bytes: int = MAX_JSON_BYTES) -> Model:
+    """Return the body of a request, of at most ``max_bytes``, as ``model``.
 
     Raises ``RequestError`` if it is not such JSON, ``UploadTooSlow`` and ``UploadIncomplete``.
     """
@@ -39,23 +39,23 @@ async def read_json(context: RequestContext, model: type[Model]) -> Model:
             f"With curl: -H 'Content-Type: {JSON_TYPE}' -d '{{…}}'",
         )
     try:
-        return model.model_validate_json(await read_body(context))
+        return model.model_validate_json(await read_body(context, max_bytes))
     except ValidationError as error:
         raise RequestError(f"The JSON body is invalid: {problems(error)}.") from None
 
 
-async def read_body(context: RequestContext) -> bytes:
+async def read_body(context: RequestContext, max_bytes: int = MAX_JSON_BYTES) -> bytes:
     """Return the body of a request; raise ``RequestError``, ``UploadTooSlow`` or ``UploadIncomplete``."""
-    if (context.request.content_length or 0) > MAX_JSON_BYTES:
-        raise _too_large()
+    if (context.request.content_length or 0) > max_bytes:
+        raise _too_large(max_bytes)
     context.body.send_continue()
     deadline = time.monotonic() + MAX_JSON_SECONDS
     body = bytearray()
     try:
         while piece := await asyncio.wait_for(context.request.content.readany(), deadline - time.monotonic()):
             body += piece
-            if len(body) > MAX_JSON_BYTES:
-                raise _too_large()
+            if len(body) > max_bytes:
+                raise _too_large(max_bytes)
     except (TimeoutError, asyncio.TimeoutError) as error:
         context.body.abort()
         raise UploadTooSlow(f"The body did not arrive within {MAX_JSON_SECONDS:g} s.") from error
@@ -64,8 +64,8 @@ async def read_body(context: RequestContext) -> bytes:
     return bytes(body)
 
 
-def _too_large() -> RequestError:
-    return RequestError(f"The body has more than {MAX_JSON_BYTES:,} bytes.")
+def _too_large(max_bytes: int) -> RequestError:
+    return RequestError(f"The body has more than {max_bytes:,} bytes.")
 
 
 def problems(error: ValidationError) -> str:

@@ -1,6 +1,7 @@
 """The contract of a store: for each deployment, a log of entries that are written once, and the bundles they name.
 
-Beside them, a deployment has a few small records of its state, such as its freeze. They alone may be replaced.
+Beside them, a deployment has a few small records of its state, such as its freeze, and notes about candidates: contents
+that are checked before they are deployed. These alone may be replaced.
 
 An implementation is synchronous; the server calls it from several threads at once. Everything it writes is durable when
 the call returns. One test suite runs against every implementation: ``tests/server/store/test_contract.py``.
@@ -40,7 +41,10 @@ DELETION_PAUSE_SECONDS = 3600.0
 """How long a bundle of a shared store is marked before it is deleted, and how old it is when it is marked."""
 MAX_STATE_BYTES = 64 * 1024
 """The maximum size of a record of a deployment's state; they have a few hundred bytes."""
+MAX_NOTE_BYTES = 64 * 1024
+"""The maximum size of a note about a candidate."""
 LOG_ID_BYTES = 16
+_NOTE_NAME = re.compile(r"[0-9a-f]{32}\.[a-z]{1,20}")
 _STATE_KEY = re.compile(r"[a-z]{1,20}")
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
 
@@ -227,6 +231,29 @@ class Store(ABC):
         """
 
     @abstractmethod
+    def notes(self, deployment: str) -> dict[str, float]:
+        """Return the names of all notes about candidates, and when each was written, by the storage's clock.
+
+        That is in seconds since the epoch, as precise as the storage has it.
+        """
+
+    @abstractmethod
+    def read_note(self, deployment: str, name: str) -> bytes | None:
+        """Return a note as it was written last; ``None`` if there is none."""
+
+    @abstractmethod
+    def write_note(self, deployment: str, name: str, data: bytes) -> None:
+        """Write or replace a note of a deployment that was prepared; ``ValueError`` above ``MAX_NOTE_BYTES``."""
+
+    @abstractmethod
+    def delete_note(self, deployment: str, name: str) -> None:
+        """Delete a note, if it is there."""
+
+    @abstractmethod
+    def now(self) -> float:
+        """Return the time by the storage's clock, in seconds since the epoch; a shared store is asked for it."""
+
+    @abstractmethod
     def committing(self, deployment: str) -> AbstractContextManager[None]:
         """Keep everyone, other servers too, from deleting bundles until the block ends.
 
@@ -255,6 +282,18 @@ def check_state_key(key: str) -> str:
     if not _STATE_KEY.fullmatch(key):
         raise ValueError(f"{key[:40]!r} is not the name of a record")
     return key
+
+
+def check_note_name(name: str) -> str:
+    """Return ``name`` if it can be that of a note (32 hex digits, a dot, a word); ``ValueError`` otherwise."""
+    if not _NOTE_NAME.fullmatch(name):
+        raise ValueError(f"{name[:60]!r} is not the name of a note")
+    return name
+
+
+def is_note_name(name: str) -> bool:
+    """Return whether ``name`` is one that ``check_note_name`` returns."""
+    return _NOTE_NAME.fullmatch(name) is not None
 
 
 @contextmanager

@@ -7,6 +7,7 @@
     <root>/<deployment>/deploys/000000000042.<nonce>.details
     <root>/<deployment>/bundles/<hex>.tar.zst, <hex>.index  a bundle
     <root>/<deployment>/<key>.state                         a record of its state
+    <root>/<deployment>/candidates/<id>.<kind>              a note about a candidate
     <root>/<deployment>/commit.lock                         flock: shared by commits, exclusive to a deletion
 
 A file is written under a temporary name in the same folder, synced, and then linked (an entry, so that the first one
@@ -20,6 +21,7 @@ import contextlib
 import json
 import os
 import re
+import time
 from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager
 from io import FileIO
@@ -33,7 +35,16 @@ from dagferry_core.typed import typed_json
 from dagferry_runtime.logs import log_failure
 from dagferry_server.errors import BundleGone, DeploymentNotFound, StoreDamaged
 from dagferry_server.pacing import paced
-from dagferry_server.store.base import MAX_STATE_BYTES, BundleSource, Store, check_state_key, storage_errors
+from dagferry_server.store.base import (
+    MAX_NOTE_BYTES,
+    MAX_STATE_BYTES,
+    BundleSource,
+    Store,
+    check_note_name,
+    check_state_key,
+    is_note_name,
+    storage_errors,
+)
 from dagferry_server.store.files import make_folder, make_private, publish, remove, sweep, sweep_orphans, sync_folder
 from dagferry_server.store.locks import committing, deleting
 
@@ -100,6 +111,8 @@ class LocalStore(Store):
                 make_folder(folder)
                 make_private(folder)
                 sweep(folder)
+            if os.path.isdir(self._notes(deployment)):
+                sweep(self._notes(deployment))
             # A run that was killed may have created names and not synced them.
             sync_folder(self._folder(deployment))
             # An index without its bundle, or details without their entry, are of no use.
@@ -302,6 +315,52 @@ class LocalStore(Store):
             remove(path)
             sync_folder(self._folder(deployment))
 
+    def notes(self, deployment: str) -> dict[str, float]:
+        """Return the names of all notes, and when each was written."""
+        found = {}
+        with (
+            storage_errors(f"Listing the candidates of {deployment}"),
+            contextlib.suppress(FileNotFoundError),
+            os.scandir(self._notes(deployment)) as entries,
+        ):
+            for entry in entries:
+                # Another thread may delete it meanwhile.
+                with contextlib.suppress(FileNotFoundError):
+                    if is_note_name(entry.name):
+                        found[entry.name] = entry.stat().st_mtime
+        return found
+
+    def read_note(self, deployment: str, name: str) -> bytes | None:
+        """Return a note; ``None`` if there is none."""
+        path = self._note(deployment, name)
+        with (
+            storage_errors(f"Reading a candidate of {deployment}"),
+            contextlib.suppress(FileNotFoundError),
+            open(path, "rb") as file,
+        ):
+            return file.read(MAX_NOTE_BYTES)
+        return None
+
+    def write_note(self, deployment: str, name: str, data: bytes) -> None:
+        """Write or replace a note."""
+        if len(data) > MAX_NOTE_BYTES:
+            raise ValueError(f"a note of {len(data)} bytes is larger than {MAX_NOTE_BYTES}")
+        folder, name = os.path.split(self._note(deployment, name))
+        with storage_errors(f"Writing a candidate of {deployment}"):
+            make_folder(folder)
+            publish(folder, name, lambda file: file.write(data))
+            sync_folder(folder)
+
+    def delete_note(self, deployment: str, name: str) -> None:
+        """Delete a note, if it is there."""
+        path = self._note(deployment, name)
+        with storage_errors(f"Deleting a candidate of {deployment}"):
+            remove(path)
+
+    def now(self) -> float:
+        """Return this machine's time: it is that of the files."""
+        return time.time()
+
     def committing(self, deployment: str) -> AbstractContextManager[None]:
         """Keep others from deleting; see ``Store``."""
         return committing(self._lock(deployment), deployment)
@@ -343,6 +402,12 @@ class LocalStore(Store):
 
     def _state(self, deployment: str, key: str) -> str:
         return os.path.join(self._folder(deployment), f"{check_state_key(key)}.state")
+
+    def _notes(self, deployment: str) -> str:
+        return os.path.join(self._folder(deployment), "candidates")
+
+    def _note(self, deployment: str, name: str) -> str:
+        return os.path.join(self._notes(deployment), check_note_name(name))
 
     def _lock(self, deployment: str) -> str:
         return os.path.join(self._folder(deployment), COMMIT_LOCK_NAME)

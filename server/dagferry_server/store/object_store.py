@@ -9,14 +9,16 @@
     <deployment>/deploys/000000000042.json      an entry
     <deployment>/deploys/000000000042.<nonce>.details
     <deployment>/<key>.state                    a record of its state
+    <deployment>/candidates/<id>.<kind>         a note about a candidate
     <deployment>/bundles/<hex>/<nonce>.tar.zst  a bundle
     <deployment>/bundles/<hex>/<nonce>.index    written after it: its size and hash, and its index
     <deployment>/bundles/<hex>/<nonce>.doomed   the mark of ``may_delete``
     <deployment>/patches/<hex>-<hex>/<nonce>    a patch from the first digest to the second
 
-Except for the log id, the records and ``changed``, each key is written once. A bundle that is stored again gets other
-keys, because two servers may compress the same content to different bytes, and because a deletion that another server
-began, and that takes however long, must not hit it. A bundle is stored if it has an index, and the size that this says.
+Except for the log id, the records, the notes and ``changed``, each key is written once. A bundle that is stored again
+gets other keys, because two servers may compress the same content to different bytes, and because a deletion that
+another server began, and that takes however long, must not hit it. A bundle is stored if it has an index, and the size
+that this says.
 
 Ages are differences of times of the storage. Clocks of servers do not matter.
 """
@@ -40,11 +42,14 @@ from dagferry_server.errors import BundleGone, DeploymentNotFound, StoreAway, St
 from dagferry_server.store.base import (
     DELETION_PAUSE_SECONDS,
     LOG_ID_BYTES,
+    MAX_NOTE_BYTES,
     MAX_STATE_BYTES,
     BundleSource,
     Store,
+    check_note_name,
     check_state_key,
     decoding,
+    is_note_name,
 )
 from dagferry_server.store.bundle_cache import BundleCache, Name, describe, write_and_describe
 from dagferry_server.store.objects import Meta, Objects, in_threads
@@ -327,6 +332,32 @@ class ObjectStore(Store):
         """Return the text that the last change wrote."""
         return (self._objects.get(CHANGED) or b"").decode("ascii", "replace")
 
+    def notes(self, deployment: str) -> dict[str, float]:
+        """Return the names of all notes, and when each was written."""
+        folder = f"{self._folder(deployment)}/candidates"
+        found = {meta.key[len(folder) + 1 :]: meta.modified for meta in self._objects.list(folder)}
+        return {name: modified for name, modified in found.items() if is_note_name(name)}
+
+    def read_note(self, deployment: str, name: str) -> bytes | None:
+        """Return a note; ``None`` if there is none."""
+        return self._objects.get(self._note(deployment, name))
+
+    def write_note(self, deployment: str, name: str, data: bytes) -> None:
+        """Write or replace a note."""
+        if len(data) > MAX_NOTE_BYTES:
+            raise ValueError(f"a note of {len(data)} bytes is larger than {MAX_NOTE_BYTES}")
+        self._put(self._note(deployment, name), data)
+
+    def delete_note(self, deployment: str, name: str) -> None:
+        """Delete a note, if it is there."""
+        key = self._note(deployment, name)
+        self._check_probed()
+        self._objects.delete(key)
+
+    def now(self) -> float:
+        """Return the time of the storage: that of an object that was just written."""
+        return self._now()
+
     def committing(self, deployment: str) -> AbstractContextManager[None]:  # noqa: ARG002 - see may_delete
         """Do nothing: a bundle that ``keeps_bundle`` found is not deleted before the commit is over."""
         return contextlib.nullcontext()
@@ -468,6 +499,9 @@ class ObjectStore(Store):
 
     def _state(self, deployment: str, key: str) -> str:
         return f"{self._folder(deployment)}/{check_state_key(key)}.state"
+
+    def _note(self, deployment: str, name: str) -> str:
+        return f"{self._folder(deployment)}/candidates/{check_note_name(name)}"
 
     def _entry(self, deployment: str, sequence: int) -> str:
         if not 1 <= sequence <= MAX_SEQUENCE:

@@ -10,12 +10,13 @@ from typing import BinaryIO
 import pytest
 
 from dagferry_server.errors import BundleGone, DeploymentNotFound, StoreAway, StoreDamaged, StoreError
-from dagferry_server.store.base import MAX_STATE_BYTES, Store
+from dagferry_server.store.base import MAX_NOTE_BYTES, MAX_STATE_BYTES, Store
 from stores import PARAMETERS, LocalUnderTest, StoreUnderTest, store_under_test
 
 DIGEST = "sha256:" + "a" * 64
 NONCE = "0123456789abcdef"
 OTHER = "sha256:" + "b" * 64
+NOTE = "c" * 32 + ".json"
 MAX_OVERHEAD_BYTES = 1024
 """What a store may count for a bundle beside what was written: its names, and what it knows of it."""
 
@@ -222,6 +223,57 @@ def test_an_invalid_name_of_a_record_never_reaches_the_storage(store, key) -> No
         store.write_state("prod", key, b"")
 
 
+def test_a_note_is_read_as_it_was_written_last_by_another_server_too(store, make) -> None:
+    other = make()
+    assert (store.notes("prod"), other.read_note("prod", NOTE)) == ({}, None)
+    store.write_note("prod", NOTE, b"one")
+    assert other.read_note("prod", NOTE) == b"one"
+    other.write_note("prod", NOTE, b"two")
+    assert store.read_note("prod", NOTE) == b"two"
+    assert list(store.notes("prod")) == [NOTE]
+
+
+def test_a_note_has_the_time_of_the_storage_at_which_it_was_written(store) -> None:
+    before = store.now()
+    store.write_note("prod", NOTE, b"one")
+    written, after = store.notes("prod")[NOTE], store.now()
+    assert before - 1 <= written <= after + 1  # some storages have whole seconds
+
+
+def test_a_deleted_note_is_gone_and_the_others_stay(store, make) -> None:
+    another = "d" * 32 + ".verdict"
+    for name in (NOTE, another):
+        store.write_note("prod", name, b"note")
+    store.delete_note("prod", NOTE)
+    store.delete_note("prod", NOTE)
+    assert list(make().notes("prod")) == [another]
+    assert store.read_note("prod", NOTE) is None
+
+
+def test_a_note_is_apart_from_the_log_the_bundles_and_other_deployments(store, make) -> None:
+    store.prepare("staging")
+    store.write_note("prod", NOTE, b"note")
+    make().prepare("prod")
+    assert (store.sequences("prod"), store.bundles("prod"), store.notes("staging")) == ([], {}, {})
+    assert store.read_note("prod", NOTE) == b"note"
+
+
+def test_a_note_may_have_as_many_bytes_as_are_promised_and_no_more(store) -> None:
+    store.write_note("prod", NOTE, b"n" * MAX_NOTE_BYTES)
+    assert store.read_note("prod", NOTE) == b"n" * MAX_NOTE_BYTES
+    with pytest.raises(ValueError, match="is larger than"):
+        store.write_note("prod", NOTE, b"n" * (MAX_NOTE_BYTES + 1))
+
+
+@pytest.mark.parametrize("name", ["", "c" * 32, "c" * 31 + ".json", "../" + NOTE, "C" * 32 + ".json", NOTE + "/x"])
+def test_an_invalid_name_of_a_note_never_reaches_the_storage(store, name) -> None:
+    for call in (store.read_note, store.delete_note):
+        with pytest.raises(ValueError, match="is not the name of a note"):
+            call("prod", name)
+    with pytest.raises(ValueError, match="is not the name of a note"):
+        store.write_note("prod", name, b"note")
+
+
 def test_of_twenty_who_write_the_same_sequence_one_wins(store) -> None:
     with concurrent.futures.ThreadPoolExecutor(20) as pool:
         won = list(pool.map(lambda number: store.create_entry("prod", 1, b"%d" % number), range(20)))
@@ -394,6 +446,10 @@ CALLS: dict[str, Callable[[Store], object]] = {
     "read a record that was never there": lambda store: store.read_state("prod", "lifecycle"),
     "write_state": lambda store: store.write_state("prod", "lifecycle", b"created"),
     "delete_state": lambda store: store.delete_state("prod", "freeze"),
+    "notes": lambda store: store.notes("prod"),
+    "read_note": lambda store: store.read_note("prod", NOTE),
+    "write_note": lambda store: store.write_note("prod", NOTE, b"note"),
+    "delete_note": lambda store: store.delete_note("prod", NOTE),
     "committing": lambda store: hold(store.committing),
     "deleting": lambda store: hold(store.deleting),
     "check_writable": lambda store: store.check_writable(),
@@ -422,7 +478,7 @@ def test_nothing_is_missing_damaged_or_done_while_the_storage_is_away(store, und
 
 
 def test_every_call_of_the_contract_is_tried_while_the_storage_is_away() -> None:
-    not_asked = {"capacity_bytes", "may_delete", "put_patch", "read_patch", "state_tag"}
+    not_asked = {"capacity_bytes", "may_delete", "now", "put_patch", "read_patch", "state_tag"}
     assert Store.__abstractmethods__ - CALLS.keys() == not_asked  # on a local disk
 
 
