@@ -66,7 +66,9 @@ class ScriptedChecker:
         """Get what is to be checked."""
         return await server.call("GET", f"{self.path}/{candidate['id']}{query}", headers=self.headers)
 
-    async def say(self, server: Running, candidate: Mapping[str, Any], *problems: dict[str, Any], **more: Any) -> Answer:
+    async def say(
+        self, server: Running, candidate: Mapping[str, Any], *problems: dict[str, Any], **more: Any
+    ) -> Answer:
         """Send a verdict."""
         verdict = {
             "instance": self.name,

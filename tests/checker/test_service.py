@@ -105,7 +105,7 @@ def test_a_version_that_is_not_there_fails_at_once(server) -> None:
 def follower(server, tmp_path) -> Iterator[Any]:
     server.state.deploy(GOOD)
     process = subprocess.Popen(
-        words_of("--server", server.url, "--instance", "checker-0", "--work-dir", tmp_path / "work", "--timeout", "600"),
+        words_of("--server", server.url, "--instance=checker-0", "--work-dir", tmp_path / "work", "--timeout=600"),
         env={**ENVIRONMENT, "DAGFERRY_TOKEN": "secret-token"}, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     lines: list[str] = []

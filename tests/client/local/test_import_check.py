@@ -53,7 +53,9 @@ def test_the_folder_is_what_a_deploy_would_pack(tree, python, tmp_path) -> None:
 
 def test_problems_are_listed(tree, python) -> None:
     out = json.dumps({**REPORT, "problems": [PROBLEM], "problem_count": 1})
-    with pytest.raises(DagsNotImported, match="Airflow 3.3.2 on Python 3.11.7 cannot load all DAG files: 1 error") as e:
+    with pytest.raises(
+        DagsNotImported, match=r"Airflow 3\.3\.2 on Python 3\.11\.7 cannot load all DAG files: 1 error"
+    ) as e:
         import_dags(tree, python(out, 3))
     assert e.value.exit_code == 3
     assert e.value.as_dict()["problems"] == [PROBLEM]
@@ -76,7 +78,9 @@ def test_what_is_missing_is_named(tree, python) -> None:
     with pytest.raises(ImportCheckUnavailable, match="has no dagferry-checker") as e:
         import_dags(tree, missing)
     assert "pip install" in e.value.hint
-    no_airflow = python("", 2, "dagferry-checker: Airflow cannot be imported: no. Run the checker in Airflow's own image.")
+    no_airflow = python(
+        "", 2, "dagferry-checker: Airflow cannot be imported: no. Run the checker in Airflow's own image."
+    )
     with pytest.raises(ImportCheckUnavailable, match="Airflow cannot be imported") as e:
         import_dags(tree, no_airflow)
     assert e.value.exit_code == 2
