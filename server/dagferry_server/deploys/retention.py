@@ -7,14 +7,15 @@ old bundle again comes before or after, never in between. A bundle that is open 
 
 On a store that several servers share there is no such lock. A pass marks, and deletes what an earlier pass of any
 server marked: ``Store.may_delete`` decides, and only then are the newer entries read. So a pass may be paused anywhere,
-for any time. Because a pass reads lists of the whole store, and one after a deploy could delete nothing yet, a timer
+for any time. Bundles of candidates that wait for a checker are kept, and looked for again before a deletion, as
+entries are. Because a pass reads lists of the whole store, and one after a deploy could delete nothing yet, a timer
 starts them: see docs/adr/0043.
 """
 
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from typing import NamedTuple
 
@@ -23,6 +24,7 @@ from dagferry_core.errors import FormatError
 from dagferry_runtime.logs import fields, log_failure
 from dagferry_server.background import Background
 from dagferry_server.coalescing import Coalescer
+from dagferry_server.deploys import candidates
 from dagferry_server.deploys.deployment import Deployment
 from dagferry_server.deploys.lifecycle import DELETED, read_lifecycle
 from dagferry_server.errors import StoreDamaged, StoreError
@@ -40,12 +42,16 @@ log = logging.getLogger(__name__)
 
 
 class _Seen(NamedTuple):
-    """A deployment as a pass sees it: its log up to the sequence ``highest``, in ascending sequence."""
+    """A deployment as a pass sees it: its log up to the sequence ``highest``, in ascending sequence.
+
+    ``spared`` are the digests of the bundles that candidates need.
+    """
 
     deployment: Deployment
     highest: int
     deploys: Sequence[Deploy]
     unreadable: bool
+    spared: Collection[str] = ()
 
 
 class _Found(NamedTuple):
@@ -109,11 +115,12 @@ class RetentionRunner:
             # One copy at a time: a long log takes a millisecond of the event loop.
             one = _Seen(deployment, deployment.highest, list(deployment.recent.values()), bool(deployment.unreadable))
             try:
-                sizes = await asyncio.to_thread(self._store.bundles, name)
+                sizes, needed = await asyncio.to_thread(_bundles, self._store, name)
             except StoreError as error:
                 _log_failure(error, deployment)
             else:
-                seen[name], stored[name] = one, Stored(one.deploys, sizes, deployment.settings.retention)
+                seen[name] = one._replace(spared=needed)
+                stored[name] = Stored(one.deploys, sizes, deployment.settings.retention)
             if self._background.stopping:
                 # Bundles that are not counted make the store look smaller, so nothing is deleted because of them.
                 break
@@ -182,6 +189,12 @@ class RetentionRunner:
         return deleted
 
 
+def _bundles(store: Store, name: str) -> tuple[Mapping[str, int], set[str]]:
+    """Return the stored bundles, and those that candidates need."""
+    sizes = store.bundles(name)
+    return sizes, candidates.spared(store, name)
+
+
 def _look(
     seen: Mapping[str, _Seen], stored: Mapping[str, Stored], max_store_bytes: float, now: float
 ) -> dict[str, _Found]:
@@ -189,7 +202,8 @@ def _look(
     kept = kept_bundles(stored, max_store_bytes, now, paced)
     found = {}
     for name, (deploys, sizes, _) in stored.items():
-        surplus = [digest for digest in paced(sizes) if digest not in kept[name]]
+        spares = seen[name].spared
+        surplus = [digest for digest in paced(sizes) if digest not in kept[name] and digest not in spares]
         if surplus and seen[name].unreadable:
             # A bundle that no entry names may belong to an entry that is about to be restored.
             named = {deploy.digest for deploy in paced(deploys)}
@@ -207,6 +221,7 @@ def _delete_batch(store: Store, seen: _Seen, digests: set[str]) -> set[str]:
         since = [sequence for sequence in store.sequences(name) if sequence > seen.highest]
         with decoding(f"An entry of the deploy log of {name}"):
             digests -= {decode(store.read_entry(name, sequence), sequence).digest for sequence in since}
+        digests -= candidates.spared(store, name)
         for digest in digests:
             store.delete_bundle(name, digest)
         for deploy in seen.deploys:
@@ -226,6 +241,7 @@ def _delete_all(store: Store, name: str) -> int | None:
             return None
         if not _is_deleted(store, name):
             return 0
+        candidates.forget_all(store, name)
         digests = store.bundles(name)
         allowed = store.may_delete(name, digests)
         # Again, for a shared store: commits since then rely on nothing that is marked, and those before have ended.

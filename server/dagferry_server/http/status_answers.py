@@ -12,7 +12,10 @@ from dagferry_server.fleet.status import Status
 from dagferry_server.http.models import fleet_status_answer
 
 TAG_CHARACTERS = 32
-_GROWS: dict[str, Any] = {"sidecars": {"__all__": {"seen", "lag_seconds"}}}
+_GROWS: dict[str, Any] = {
+    "sidecars": {"__all__": {"seen", "lag_seconds"}},
+    "import_check": {"checkers": {"__all__": {"seen"}}},
+}
 """What changes with every second, and is not part of the tag."""
 
 
@@ -22,6 +25,7 @@ class WrittenStatus(NamedTuple):
     status: Status
     settings: DeploymentSettings
     freeze: Freeze | None
+    checking: object
     body: bytes
     tag: str
 
@@ -36,7 +40,12 @@ class StatusAnswers:
         """Return the JSON about the fleet of ``deployment``; ``clock`` gives seconds since the epoch."""
         written = self._written.get(deployment)
         now = clock()
-        made_of = deployment.fleet.status(), deployment.settings, deployment.freeze_at(now)
+        made_of = (
+            deployment.fleet.status(),
+            deployment.settings,
+            deployment.freeze_at(now),
+            deployment.checking.revision,
+        )
         if written is None or any(old is not new for old, new in zip(written, made_of, strict=False)):
             answer = fleet_status_answer(deployment, made_of[0], now)
             news = answer.model_dump_json(exclude=_GROWS).encode()
