@@ -12,6 +12,7 @@ It has no token, no connection, and no descriptor but these two. ``SIGUSR1`` end
 """
 
 import functools
+import gc
 import json
 import os
 import platform
@@ -68,6 +69,8 @@ def serve(make_parser: Callable[[], Parser], requests: IO[bytes], answers: IO[by
             {"failed": f"{type(error).__name__}: {error}", "missing": missing, "trace": traceback.format_exc()[-4096:]}
         )
         return 1
+    gc.collect()
+    gc.freeze()  # the children share the memory of what is there; looking for garbage would copy it
     answer({"ready": True, "airflow": parser.airflow, "python": platform.python_version()})
     for line in requests:
         request = json.loads(line)
