@@ -56,7 +56,7 @@ class LoggedDeployAnswer(DeployAnswer):
     git: dict[str, str] | None = Field(description="Where the content comes from; null if not given.")
     under: str = Field(description="The folder that was deployed; empty: all of the tree.")
     flags: list[str] = Field(
-        description="What was unusual: repeated, skip_gate, allow_removals; later servers add more."
+        description="What was unusual: repeated, skip_gate, allow_removals, skip_import_check; later servers add more."
     )
     source: str = Field(description="The version that was rolled back to, or the deployment@version that was promoted.")
     format: int = Field(description="The format of the entry as it is stored.")

@@ -34,6 +34,7 @@ _FLAGS = {
     "skip_gate": "checks skipped",
     "allow_removals": "removals allowed",
     "override_freeze": "freeze overridden",
+    "skip_import_check": "import check skipped",
     "repeated": "repeated",
 }
 COMMIT_CHARACTERS = 10

@@ -75,6 +75,7 @@ async def _parts(site: Site, context: RequestContext, written: WrittenStatus) ->
         "state": await site.part(request, "part-state.html", fleet_key, fleet),
         "current": await site.part(request, "part-current.html", deploys_key, deploys),
         "fleet": await site.part(request, "part-fleet.html", fleet_key, fleet),
+        "checks": await site.part(request, "part-checks.html", fleet_key, partial(_checks, here, written)),
         "history": await site.part(request, "part-history.html", deploys_key, deploys),
     }
 
@@ -95,6 +96,10 @@ async def _fleet(here: Deployment, written: WrittenStatus, first: int, state: st
         "seen": lambda pod: now - pod.silent,
         "number": _number,
     }
+
+
+async def _checks(here: Deployment, written: WrittenStatus) -> dict[str, Any]:
+    return {"deployment": here.name, "import_check": json.loads(written.body)["import_check"]}
 
 
 def _number(version: str) -> str:
