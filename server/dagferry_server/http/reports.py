@@ -4,13 +4,26 @@ import re
 from collections.abc import Mapping
 from urllib.parse import unquote
 
-from dagferry_core.protocol import COMPONENT, DEREGISTER, ERROR, INSTANCE, LIVE, LOG, MAX_ERROR_CHARACTERS, ONCE, VOLUME
+from dagferry_core.protocol import (
+    COMPONENT,
+    DEREGISTER,
+    ERROR,
+    IN_USE,
+    INSTANCE,
+    LIVE,
+    LOG,
+    MAX_ERROR_CHARACTERS,
+    ONCE,
+    VOLUME,
+)
 from dagferry_server.fleet.sidecars import Report
 
 MAX_NAME_CHARACTERS = 253
 """A longer instance or component is truncated; the name of a pod may be as long."""
 MAX_VERSION_CHARACTERS = 63
 MAX_ID_CHARACTERS = 64
+MAX_IN_USE = 99_999
+"""A number of more digits is shown as this one."""
 
 _UNPRINTABLE = re.compile(r"[^\x20-\x7e\xa0-\ud7ff\ue000-\uffff]")
 """Also lone surrogates: bytes of a header that are not UTF-8 become such."""
@@ -33,7 +46,15 @@ def report_of(headers: Mapping[str, str], pod: str | None = None) -> Report | No
         deregister=headers.get(DEREGISTER) == "1",
         volume=_clean(headers.get(VOLUME, ""), MAX_ID_CHARACTERS),
         log_id=_clean(headers.get(LOG, ""), MAX_ID_CHARACTERS),
+        in_use=_number(headers.get(IN_USE, "")),
     )
+
+
+def _number(text: str) -> int:
+    """Return a number as it is, or 0 for what is none."""
+    if not (text.isascii() and text.isdigit()):
+        return 0
+    return int(text) if len(text) <= len(str(MAX_IN_USE)) else MAX_IN_USE
 
 
 def _clean(text: str, most: int) -> str:

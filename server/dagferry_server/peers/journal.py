@@ -148,6 +148,7 @@ def _news(header: _Header, pods: list[Sidecar], ended: list[Ended], now: float) 
         heard_in=header.all_heard_at - now,
         crowded_for=header.crowded_until - now,
         offers=[tuple(offer) for offer in offers],
+        in_use=[(place, pod.in_use) for place, pod in enumerate(pods) if pod.in_use],
         pods=rows,
         ended=[
             EndedRow(
