@@ -125,8 +125,8 @@ SETTINGS: tuple[Setting, ...] = (
         size,
         None,
         "BYTES",
-        "All trees together stay below this, by default 80 % of the volume of --root: the oldest go first, then the oldest "
-        "that tasks still use. The live and the previous tree are always kept.",
+        "All trees together stay below this, by default 80 % of the volume of --root: the oldest go first, then the "
+        "oldest that tasks still use. The live and the previous tree are always kept.",
     ),
     Setting("--instance", _name, None, "NAME", "The name that the server knows this pod by; by default the host name."),
     Setting("--component", _component, "", "NAME", "What runs in this pod, such as scheduler or worker."),

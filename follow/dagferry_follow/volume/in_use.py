@@ -45,7 +45,7 @@ def hold(root: str, unique: str) -> int:
                 raise _gone(path)
             time.sleep(HOLD_POLL_SECONDS)
         # It may have been removed, or half of it, before it was locked.
-        if not (_is_published(root, unique) and os.path.samestat(os.fstat(fd), os.lstat(path))):
+        if not (is_published(root, unique) and os.path.samestat(os.fstat(fd), os.lstat(path))):
             raise _gone(path)
     except BaseException:
         os.close(fd)
@@ -103,7 +103,7 @@ def _lock(fd: int, kind: int) -> bool:
     return True
 
 
-def _is_published(root: str, unique: str) -> bool:
+def is_published(root: str, unique: str) -> bool:
     """Return whether a tree was live or is; a removal takes its mark first."""
     if os.path.lexists(f"{root}/{TREES}/{unique}/{ENDED}"):
         return True
