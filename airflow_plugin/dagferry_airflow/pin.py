@@ -80,18 +80,21 @@ class Pinned(NamedTuple):
         if self.how != NEWEST_INSTEAD:
             return line
         if not run_started:
-            return f"{line} It is not known when the run of this task started, so it gets the newest version."
-        return f"{line} What was live when the run started is not on this volume, so the task gets the newest version."
+            return f"{line} It is not known when the run of this task started: this is the newest."
+        why = "What was live when the run started is not on this volume or lacks the DAG file"
+        return f"{line} {why}: this is the newest."
 
 
 class Wish(NamedTuple):
     """Which tree a task should get: the live one, or the one that was live when its run started.
 
-    ``run_started`` is ``None`` too if that is not known.
+    ``run_started`` is ``None`` too if that is not known. ``dag_file`` is the path of its DAG file below the folder that
+    is pinned, as the newest version has it.
     """
 
     by_run: bool = False
     run_started: dt.datetime | None = None
+    dag_file: str = ""
 
 
 def version_line(version: str, how: str, where: str, run_started: dt.datetime | None = None) -> str:
@@ -155,13 +158,19 @@ class Pins:
             how, started = NEWEST_INSTEAD, self._wish.run_started
             if started and (found := tree_at(place.root, started.timestamp())):
                 tree = Place(place.root, *found, place.below)
-                if os.path.isdir(tree.path) and hold(tree):
+                if self._has_dag(tree, place) and hold(tree):
                     return tree, RUN
         for _ in range(MAX_SWAPS):
             if hold(place):
                 break
             place = place_of(folder) or place
         return place, how
+
+    def _has_dag(self, tree: Place, newest: Place) -> bool:
+        """Return whether a tree has the task's DAG file where the newest has it: there Airflow looks for it."""
+        name = self._wish.dag_file
+        was_moved = os.path.exists(f"{newest.path}/{name}") and not os.path.exists(f"{tree.path}/{name}")
+        return os.path.isdir(tree.path) and not was_moved
 
 
 def pinned_bundles(config: Any, pins: Pins) -> tuple[list[Any], bool]:

@@ -15,7 +15,7 @@ from airflow.plugins_manager import AirflowPlugin
 from airflow import settings
 from dagferry_airflow import options
 from dagferry_airflow.pin import NEWEST_INSTEAD, PINNED_VARIABLE, Wish, note_task, pin
-from dagferry_airflow.runs import run_started
+from dagferry_airflow.runs import this_run
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +47,8 @@ def _wish() -> Wish:
     if not options.pin_runs() or PINNED_VARIABLE in os.environ:
         return Wish()
     try:
-        return Wish(by_run=True, run_started=run_started())
+        run = this_run()
+        return Wish(by_run=True, run_started=run.started, dag_file=run.dag_file)
     except Exception:
         log.exception("When the run of this task started could not be found out")
         return Wish(by_run=True)

@@ -169,7 +169,7 @@ def a_tree_stays_while_a_task_runs_on_it_and_then_the_run_goes_on_with_the_newes
     assert runs.wait_for("held-second") == runs.wait_for("held-third") == "5 5 5"
     line = runs.line("held", "second")
     assert (line["version"], line["chosen"]) == (runs.versions[4], "newest_instead")
-    assert "is not on this volume, so the task gets the newest version." in line["text"]
+    assert "is not on this volume or lacks the DAG file: this is the newest." in line["text"]
 
 
 def all_trees(runs) -> set[str]:

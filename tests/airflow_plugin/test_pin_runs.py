@@ -39,13 +39,13 @@ class Pod:
             os.utime(f"{self.root}/.trees/{self.volume.live.unique}/deploy.json", (written, written))
         return version
 
-    def begins(self, started: float | None, *, by_run: bool = True) -> tuple[str, str]:
+    def begins(self, started: float | None, *, by_run: bool = True, dag_file: str = "dag.py") -> tuple[str, str]:
         """A task of a run that started then: the version it gets, and how it was chosen."""
         pins._held.clear()
         moment = None if started is None else dt.datetime.fromtimestamp(started, tz=dt.timezone.utc)
         self.settings = SimpleNamespace(DAGS_FOLDER=f"{self.root}/current")
         self.environment: dict[str, str] = {}
-        (pinned,) = pins.pin(self.settings, None, self.environment, [], pins.Wish(by_run, moment))
+        (pinned,) = pins.pin(self.settings, None, self.environment, [], pins.Wish(by_run, moment, dag_file))
         assert os.path.basename(self.settings.DAGS_FOLDER) == pinned.version
         return pinned.version, pinned.how
 
@@ -121,7 +121,7 @@ def test_where_its_tree_is_gone_or_was_never_there_a_run_gets_the_newest_and_the
     assert pod.begins(START + MINUTE + 1) == (versions[2], pins.NEWEST_INSTEAD)
     assert pod.environment["DAGFERRY_TASK_VERSION"] == (
         f"dagferry version={versions[2]} chosen=newest_instead run_started=2027-01-15T08:01:01Z root={pod.root} "
-        "What was live when the run started is not on this volume, so the task gets the newest version."
+        "What was live when the run started is not on this volume or lacks the DAG file: this is the newest."
     )
     assert pod.begins(None) == (versions[2], pins.NEWEST_INSTEAD)
     assert "It is not known when the run of this task started" in pod.environment["DAGFERRY_TASK_VERSION"]
@@ -143,6 +143,13 @@ def test_an_old_tree_without_the_folder_that_airflow_reads_is_not_taken(pod) -> 
     wish = pins.Wish(by_run=True, run_started=dt.datetime.fromtimestamp(START + 1, tz=dt.timezone.utc))
     (pinned,) = pins.pin(settings, None, {}, [], wish)
     assert (pinned.version, pinned.how) == (new, pins.NEWEST_INSTEAD)
+
+
+def test_an_old_tree_without_the_dag_file_that_the_newest_has_is_not_taken(pod) -> None:
+    old, new = pod.publish(1, START), pod.publish(2, START + MINUTE)
+    os.rename(f"{pod.root}/.trees/{pod.volume.old[0].unique}/{old}/dag.py", f"{pod.root}/elsewhere.py")
+    assert pod.begins(START + 1, dag_file="dag.py") == (new, pins.NEWEST_INSTEAD)
+    assert pod.begins(START + 1, dag_file="nowhere.py") == (old, pins.RUN), "then the newest does not help either"
 
 
 def test_all_folders_of_one_root_get_one_tree_whatever_is_swapped_meanwhile(pod, monkeypatch) -> None:
