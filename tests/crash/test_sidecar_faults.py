@@ -126,7 +126,7 @@ class Scenario:
 
 
 class Held(Scenario):
-    """A task uses the oldest tree, which no rule keeps: whatever happens to the sidecar, it stays until the task ends."""
+    """A task uses the oldest tree, which no rule keeps: it stays until the task ends, whatever the sidecar meets."""
 
     fd = -1
 
