@@ -10,7 +10,7 @@ started. The process holds its tree until it ends, so the sidecar keeps the tree
 (``dagferry_follow.volume.in_use``). On a volume without locks the sidecar keeps it for its usual time.
 
 A process that is pinned already stays as it is, but for holding its tree too: it may be a program that the pinned one
-was replaced by. Folders that do not belong to a sidecar are left alone.
+was replaced by. Folders that do not belong to a sidecar stay as they are.
 """
 
 import datetime as dt
@@ -136,7 +136,7 @@ class Pins:
         """Folders that lead through ``current``, and the real path that each is pinned to."""
 
     def pin(self, folder: str) -> str:
-        """Return the path to use in place of ``folder``; ``""`` if it is pinned already, or is no sidecar's."""
+        """Return the path to use in place of ``folder``; ``""`` if it is pinned already, or not in a tree."""
         place = place_of(folder)
         if not place:
             return ""

@@ -43,7 +43,7 @@ def version_sequence(version: str) -> int:
 
 
 def version_time(version: str) -> int:
-    """Return when the deploy of a version was made, in seconds since the epoch; ``ValueError`` if it is none."""
+    """Return when the deploy of a version was made, in epoch seconds; ``ValueError`` if it is not a version."""
     version_sequence(version)
     return calendar.timegm(time.strptime(version.partition("-")[0], "%Y%m%dT%H%M%SZ"))
 

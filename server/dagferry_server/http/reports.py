@@ -51,7 +51,7 @@ def report_of(headers: Mapping[str, str], pod: str | None = None) -> Report | No
 
 
 def _number(text: str) -> int:
-    """Return a number as it is, or 0 for what is none."""
+    """Return a number as it is, or 0 for any other text."""
     if not (text.isascii() and text.isdigit()):
         return 0
     return int(text) if len(text) <= len(str(MAX_IN_USE)) else MAX_IN_USE
