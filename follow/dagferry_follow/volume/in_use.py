@@ -1,9 +1,9 @@
 """Which trees processes use: each process holds a shared lock (``flock``) on a file of its tree.
 
 A process that reads a tree for as long as it runs, such as a task of Airflow, calls ``hold``; a process that removes
-trees spares those that are held. The kernel releases the lock when the process ends, however it ends, so there is nothing to
-clean up after a kill. The lock belongs to the open file: a forked child has it too, until it ends; a program that is
-started (``exec``) does not, so no program that a task leaves behind keeps a tree.
+trees spares those that are held. The kernel releases the lock when the process ends, however it ends, so there is
+nothing to clean up after a kill. The lock belongs to the open file: a forked child has it too, until it ends; a program
+that is started (``exec``) does not, so no program that a task leaves behind keeps a tree.
 
 Permission to read is enough to hold a tree, also through a read-only mount. The file is the tree's manifest: every tree
 has one, those of older releases too, and it is written once.

@@ -135,3 +135,10 @@ async def test_a_pod_that_has_moved_is_told_once_as_it_was_heard_last(told) -> N
         pod.revision = next_revision()
     [row] = told.journal.since(0).deployments["prod"].pods  # the wait on this server has ended only now
     assert (row.error, row.reported, row.first_seen) == ("no_space: full", 0.0, 5.0)
+
+
+async def test_how_many_trees_tasks_use_is_told_by_the_place_of_the_pod(told) -> None:
+    told.fleet.sidecars.record(report("a"), NOW)
+    told.fleet.sidecars.record(report("b")._replace(in_use=2), NOW)
+    news = told.journal.since(0).deployments["prod"]
+    assert [(news.pods[place].instance, number) for place, number in news.in_use] == [("b", 2)]
