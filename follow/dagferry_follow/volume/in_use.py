@@ -19,9 +19,9 @@ from collections.abc import Iterable, Iterator
 from dagferry_follow.volume.records import ENDED, MANIFEST
 from dagferry_follow.volume.root import CURRENT, TREES
 
-HOLD_SECONDS = 0.5
-"""How long ``hold`` tries while another process has the file locked: one that only looks has it for microseconds."""
-HOLD_POLL_SECONDS = 0.01
+HOLD_ATTEMPTS = 50
+"""How often ``hold`` tries while another process has the file locked: one that only looks has it for microseconds."""
+HOLD_PAUSE_SECONDS = 0.01
 
 _BUSY = frozenset({errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES})
 """What ``flock`` fails with where another process has the lock; NFS has ``EACCES`` for it."""
@@ -39,13 +39,12 @@ def hold(root: str, unique: str) -> int:
     path = f"{folder}/{MANIFEST}"
     fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        deadline = time.monotonic() + HOLD_SECONDS
-        while not _lock(fd, fcntl.LOCK_SH):
-            if time.monotonic() > deadline:
-                raise _gone(path)
-            time.sleep(HOLD_POLL_SECONDS)
+        for _ in range(HOLD_ATTEMPTS):
+            if is_held := _lock(fd, fcntl.LOCK_SH):
+                break
+            time.sleep(HOLD_PAUSE_SECONDS)
         # It may have been removed, or half of it, before it was locked.
-        if not (is_published(root, unique) and os.path.samestat(os.fstat(fd), os.lstat(path))):
+        if not (is_held and is_published(root, unique) and os.path.samestat(os.fstat(fd), os.lstat(path))):
             raise _gone(path)
     except BaseException:
         os.close(fd)

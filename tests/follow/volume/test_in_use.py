@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -35,27 +35,33 @@ def trees(root, opened) -> list[str]:
     return [*(tree.unique for tree in reversed(volume.old)), volume.live.unique]
 
 
-def holder(root: Path, unique: str, then: str = "") -> subprocess.Popen[str]:
-    """Start a process that holds a tree; it runs until its input ends."""
-    code = HOLDER.format(then=then)
-    process = subprocess.Popen([sys.executable, "-c", code, root, unique], text=True, stdin=-1, stdout=-1)
-    assert process.stdout
-    assert process.stdout.readline() == "held\n"
-    return process
+@pytest.fixture
+def holder(root) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Start processes that hold a tree; they run until their input ends."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(unique: str, then: str = "") -> subprocess.Popen[str]:
+        code = HOLDER.format(then=then)
+        process = subprocess.Popen([sys.executable, "-c", code, root, unique], text=True, stdin=-1, stdout=-1)
+        started.append(process)
+        assert process.stdout
+        assert process.stdout.readline() == "held\n"
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+        for file in (process.stdin, process.stdout):
+            file.close()
 
 
-def end(process: subprocess.Popen[str], how: int) -> None:
-    process.send_signal(how)
-    process.wait()
-    for file in (process.stdin, process.stdout):
-        file.close()
-
-
-def test_a_tree_is_used_from_hold_to_the_end_of_the_process_however_it_ends(root, trees) -> None:
+def test_a_tree_is_used_from_hold_to_the_end_of_the_process_however_it_ends(root, trees, holder) -> None:
     for how in (signal.SIGTERM, signal.SIGKILL):
-        process = holder(root, trees[0])
+        process = holder(trees[0])
         assert in_use.used(str(root), trees) == {trees[0]}
-        end(process, how)
+        process.send_signal(how)
+        process.wait()
         assert in_use.used(str(root), trees) == set()
 
 
@@ -69,24 +75,22 @@ def test_several_processes_use_one_tree_and_the_live_one_too(root, trees) -> Non
     assert in_use.used(str(root), trees) == set()
 
 
-def test_a_forked_child_uses_the_tree_after_its_parent_and_a_program_that_is_started_does_not(root, trees) -> None:
-    fork = "child = os.fork()\nif child: os._exit(print('held', flush=True) or 0)"
-    process = holder(root, trees[0], then=fork)
+def test_a_forked_child_uses_the_tree_after_its_parent_and_a_program_that_is_started_does_not(
+    root, trees, holder
+) -> None:
+    process = holder(trees[0], then="if os.fork(): os._exit(0)")
     process.wait()
     assert in_use.used(str(root), trees) == {trees[0]}
     process.stdin.close()
     eventually("the child to end", lambda: not in_use.used(str(root), trees))
-    process.stdout.close()
     spawn = (
         "os.environ['HELD'] = 'x'\n"
         "os.posix_spawn('/bin/sh', ['sh', '-c', 'echo held; read line'], os.environ)\n"
         "os._exit(0)"
     )
-    process = holder(root, trees[1], then=spawn)
+    process = holder(trees[1], then=spawn)
     process.wait()
-    assert in_use.used(str(root), trees) == set(), "what a task leaves behind keeps no tree for ever"
-    process.stdin.close()
-    process.stdout.close()
+    assert in_use.used(str(root), trees) == set(), "what a task leaves behind keeps no tree"
 
 
 def test_a_tree_that_is_gone_or_half_removed_or_never_was_published_cannot_be_held(root, trees, opened) -> None:
@@ -105,7 +109,7 @@ def test_a_tree_that_is_gone_or_half_removed_or_never_was_published_cannot_be_he
 def test_a_tree_cannot_be_held_while_it_is_removed_nor_afterwards_by_a_file_that_was_open(
     root, trees, monkeypatch
 ) -> None:
-    monkeypatch.setattr(in_use, "HOLD_SECONDS", 0.05)
+    monkeypatch.setattr(in_use, "HOLD_ATTEMPTS", 2)
     folder = root / ".trees" / trees[0]
     with in_use.unless_used(str(folder)) as is_unused:
         assert is_unused
