@@ -239,6 +239,11 @@ class Volume:
         """The trees before the live one, newest first."""
         return self._old_trees.trees
 
+    @property
+    def used(self) -> int:
+        """How many of them processes used when ``retire`` last looked."""
+        return self._old_trees.used
+
     def retained(self, digest: str) -> Tree | None:
         """Return the newest old tree with this content, unchecked and without mtimes; ``None`` if there is none."""
         for old in self.old:

@@ -278,6 +278,7 @@ class SidecarAnswer(Answer):
     error: str = Field(description="Code and message of its last error; empty if there is none.")
     seen: int = Field(description="When it was last heard, in seconds since the epoch (UTC).")
     lag_seconds: int = Field(description="For how long it has lacked a deploy; 0 if it lacks none.")
+    in_use: int = Field(description="How many old trees on its volume tasks still use.")
 
 
 class ServersAnswer(Answer):
@@ -529,6 +530,7 @@ def fleet_status_answer(deployment: Deployment, status: Status, now: float) -> F
                 error=pod.error,
                 seen=int(now - pod.silent),
                 lag_seconds=int(pod.lag),
+                in_use=pod.in_use,
             )
             for pod in status.pods
         ],

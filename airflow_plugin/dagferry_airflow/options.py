@@ -1,0 +1,10 @@
+"""The plugin's own settings, in the section ``[dagferry]`` of airflow.cfg, or ``AIRFLOW__DAGFERRY__…``."""
+
+from airflow.configuration import conf
+
+SECTION = "dagferry"
+
+
+def pin_runs() -> bool:
+    """Return whether all tasks of a run get the version that was live when the run started."""
+    return bool(conf.getboolean(SECTION, "pin_runs", fallback=False))
