@@ -127,7 +127,7 @@ def _new_folder() -> str:
     try:
         return tempfile.mkdtemp(prefix="dagferry-parses-")
     except OSError:
-        return tempfile.mkdtemp(prefix="dagferry-parses-", dir="/dev/shm")  # noqa: S108 - a container's / may be read-only
+        return tempfile.mkdtemp(prefix="dagferry-parses-", dir="/dev/shm")
 
 
 def _read(noted: bytes) -> Parse | None:
@@ -278,18 +278,8 @@ def _audit(event: str, args: tuple[object, ...]) -> None:
     if event not in _EVENTS or _hook.is_over:
         return
     path = args[0]
-    if type(path) is not str:
-        if isinstance(path, bytes):
-            path = os.fsdecode(path)
-        elif isinstance(path, os.PathLike):
-            path = os.fspath(path)
-        if not isinstance(path, str):
-            return  # a descriptor
-    if path[:1] != "/":
-        if _hook.notes is None:
-            return  # a parse begins with its file, whose path is absolute
-        with contextlib.suppress(OSError):
-            path = f"{os.getcwd()}/{path}"
+    if type(path) is not str or path[:1] != "/":
+        path = _absolute(path)
     if not path.startswith(_hook.prefixes):
         return
     if event == "open":
@@ -299,6 +289,21 @@ def _audit(event: str, args: tuple[object, ...]) -> None:
     elif sys._getframe(1).f_code.co_filename == _IMPORTLIB:  # noqa: SLF001
         return  # looking for a module lists every folder of sys.path
     _hook.see(event, path)
+
+
+def _absolute(path: object) -> str:
+    """Return an absolute path as text; ``""`` for a descriptor, and for what cannot be below a root."""
+    if isinstance(path, bytes | os.PathLike):
+        with contextlib.suppress(Exception):  # whatever a class of a DAG file does
+            path = os.fsdecode(path)
+    if not isinstance(path, str):
+        return ""
+    if path[:1] == "/":
+        return path
+    if _hook.notes is not None:  # a parse begins with its file, whose path is absolute
+        with contextlib.suppress(OSError):
+            return f"{os.getcwd()}/{path}"
+    return ""
 
 
 def _place(root: str, path: str) -> tuple[str, str] | None:

@@ -197,7 +197,7 @@ def test_a_parse_that_goes_on_is_not_collected_and_lines_that_were_cut_off_are_i
         assert spool.collect() == []
         process.send_signal(signal.SIGKILL)
     only = frozenset({"dag.py"})
-    assert spool.collect() == [Parse("dag.py", 5.0, None, False, frozenset({"u/v1"}), only, frozenset())]  # noqa: FBT003
+    assert spool.collect() == [Parse("dag.py", 5.0, None, False, frozenset({"u/v1"}), only, frozenset())]
     assert spool.collect() == []
     spool._remove()
     assert not Path(spool.folder).exists()
