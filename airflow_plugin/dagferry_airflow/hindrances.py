@@ -27,13 +27,14 @@ def hindrances(option: Option, major: int, refresh_seconds: float | None = None)
     late = number("core", "min_serialized_dag_update_interval")
     if late is not None and late > MAX_SERIALIZED_SECONDS:
         found.append(
-            f"[core] min_serialized_dag_update_interval is {late:g}: after two deploys within {late:g} s, the scheduler "
+            f"[core] min_serialized_dag_update_interval is {late:g}: after two deploys within {late:g} s the scheduler "
             "and the UI keep the first one until its file is parsed again. Set it to 0."
         )
     mode = option(section, "file_parsing_sort_mode")
     if mode and mode != NEWEST_FIRST:
         found.append(
-            f"[{section}] file_parsing_sort_mode is {mode}: changed files wait for all others. Set it to {NEWEST_FIRST}."
+            f"[{section}] file_parsing_sort_mode is {mode}: what changed waits for all others. "
+            f"Set it to {NEWEST_FIRST}."
         )
     name = "refresh_interval" if major >= 3 else "dag_dir_list_interval"  # noqa: PLR2004 - Airflow 3
     listing = refresh_seconds if refresh_seconds is not None else number(section, name)
@@ -47,8 +48,8 @@ def hindrances(option: Option, major: int, refresh_seconds: float | None = None)
     longest = number(section if major >= 3 else "core", "dag_file_processor_timeout")  # noqa: PLR2004 - Airflow 3
     if longest is not None and longest > TOUCH_AGAIN_SECONDS[-1]:
         found.append(
-            f"dag_file_processor_timeout is {longest:g}: a parse longer than {TOUCH_AGAIN_SECONDS[-1]:g} s that is under "
-            "way during a deploy hides it until min_file_process_interval has passed."
+            f"dag_file_processor_timeout is {longest:g}: a parse longer than {TOUCH_AGAIN_SECONDS[-1]:g} s that is in "
+            "progress during a deploy hides it until min_file_process_interval has passed."
         )
     start = option("core", "mp_start_method") or "fork"
     if major < 3 and start != "fork":  # noqa: PLR2004 - Airflow 3

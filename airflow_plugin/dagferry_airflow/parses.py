@@ -133,9 +133,9 @@ class Parses:
             since = parse.ended  # nothing is recorded before the end
         moments = [moment for moment in (*dags, *([error[0]] if error else ())) if moment >= since]
         if moments:
-            return min(min(moments), now)
+            return float(min(*moments, now))
         if dags or error or not parse.well or parse.ended is None or parse.ended > rows.collected:
-            # Older rows: either the parse is not recorded yet, or the file lost its DAGs; Airflow then deactivates them.
+            # Older rows: the parse is not recorded yet, or the file lost its DAGs, and Airflow deactivates them soon.
             return None
         file.waiting.remove(parse)
         file.without_dags += 1

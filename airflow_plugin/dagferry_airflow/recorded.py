@@ -8,11 +8,11 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-import airflow
 from airflow.models.dag import DagModel
 from airflow.models.errors import ParseImportError
 from sqlalchemy import select
 
+import airflow
 from airflow import settings
 from dagferry_airflow.parses import Rows
 
@@ -22,6 +22,13 @@ LOOPS = 3
 """After so many loops of the dag processor, each parse that had ended before them has been collected."""
 MAX_TRACE_CHARACTERS = 64 * 1024
 ALIVE_SECONDS = 60.0
+
+
+def hostname() -> str:
+    """Return the name of this host as Airflow writes it into its table of jobs."""
+    from airflow.utils.net import get_hostname  # noqa: PLC0415 - it may call what the settings name
+
+    return str(get_hostname())
 
 
 class Folder(NamedTuple):
@@ -35,7 +42,7 @@ class Folder(NamedTuple):
     bundle: str
 
     def place(self, path: str) -> str:
-        """Return the path from ``current`` of what Airflow calls ``path``, relative or not; ``""`` if it is not here."""
+        """Return the path from ``current`` of what Airflow calls ``path``; ``""`` if it is not below this folder."""
         if path.startswith("/"):
             if not path.startswith(f"{self.path}/"):
                 return ""

@@ -30,6 +30,10 @@ Post = Callable[[bytes], bytes]
 """Sends a report and returns the answer; raises ``DagferryError``."""
 
 
+class NotNow(Exception):
+    """What a report says is no longer so; there will be another one in a moment."""
+
+
 class Reporter:
     """Sends reports with ``post``. The clock is in seconds and never goes backwards."""
 
@@ -50,6 +54,8 @@ class Reporter:
             return
         try:
             answer = self._post(data)
+        except NotNow:
+            return
         except DagferryError as error:
             self._failures += 1
             ended = self._clock()
@@ -67,7 +73,7 @@ class Reporter:
 
     def leave(self, data: bytes) -> None:
         """Send a last report."""
-        with contextlib.suppress(DagferryError):
+        with contextlib.suppress(DagferryError, NotNow):
             self._post(data)
 
     def _say(self, kind: str, text: str) -> None:

@@ -4,16 +4,18 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-MAX_REPORT_BYTES = 256 * 1024
-MAX_ERRORS = 100
-MAX_TRACE_BYTES = 4096
+from dagferry_core.protocol import (
+    MAX_REPORT_BYTES,
+    MAX_REPORTED_ERRORS,
+    MAX_REPORTED_HINDRANCES,
+    MAX_REPORTED_PROVIDERS,
+    MAX_REPORTED_SLOWEST,
+    MAX_REPORTED_VERSIONS,
+    MAX_TRACE_BYTES,
+)
+
 MAX_MESSAGE_CHARACTERS = 500
-MAX_PATH_CHARACTERS = 1024
-MAX_SLOWEST = 5
-MAX_HINDRANCES = 10
-MAX_HINDRANCE_CHARACTERS = 500
-MAX_PROVIDERS = 200
-MAX_VERSIONS = 200
+MAX_PATH_CHARACTERS = 512
 _SHORTER_TRACES = (MAX_TRACE_BYTES, 1024, 256, 0)
 """What traces are shortened to, one after the other, until a report is small enough."""
 
@@ -51,7 +53,7 @@ class Parsed(NamedTuple):
     providers: Mapping[str, str]
 
 
-class Reporter(NamedTuple):
+class Sender(NamedTuple):
     """Who reports: ``id`` are 32 hexadecimal digits, ``component`` is ``dag-processor`` or ``bundle``."""
 
     instance: str
@@ -60,7 +62,7 @@ class Reporter(NamedTuple):
 
 
 def body(
-    who: Reporter,
+    who: Sender,
     log_id: str,
     parsed: Parsed | None,
     *,
@@ -78,8 +80,8 @@ def body(
         "component": who.component,
         "log_id": log_id,
         "leaving": leaving,
-        "versions": list(versions)[:MAX_VERSIONS],
-        "leases": None if leases is None else {"versions": list(leases)[:MAX_VERSIONS]},
+        "versions": list(versions)[:MAX_REPORTED_VERSIONS],
+        "leases": None if leases is None else {"versions": list(leases)[:MAX_REPORTED_VERSIONS]},
         "parsed": None,
     }
     for trace_bytes in _SHORTER_TRACES:
@@ -110,7 +112,7 @@ def _parsed(parsed: Parsed, trace_bytes: int) -> dict[str, Any]:
         "mixed": parsed.mixed,
         "dags": parsed.dags,
         "complete_for": None if parsed.complete_for is None else round(max(parsed.complete_for, 0.0), 3),
-        "errors": [_error(error, trace_bytes) for error in new_first[:MAX_ERRORS]],
+        "errors": [_error(error, trace_bytes) for error in new_first[:MAX_REPORTED_ERRORS]],
         "error_count": len(parsed.errors),
         "new_error_count": sum(error.new for error in parsed.errors),
         "parse_seconds": {
@@ -118,10 +120,10 @@ def _parsed(parsed: Parsed, trace_bytes: int) -> dict[str, Any]:
             "longest": round(slowest[0][1], 3) if slowest else 0.0,
             "slowest": [
                 {"path": _clean(path, MAX_PATH_CHARACTERS), "seconds": round(seconds, 3)}
-                for path, seconds in slowest[:MAX_SLOWEST]
+                for path, seconds in slowest[:MAX_REPORTED_SLOWEST]
             ],
         },
-        "hindrances": [_clean(text, MAX_HINDRANCE_CHARACTERS) for text in parsed.hindrances[:MAX_HINDRANCES]],
+        "hindrances": [_clean(text, MAX_MESSAGE_CHARACTERS) for text in parsed.hindrances[:MAX_REPORTED_HINDRANCES]],
         "airflow": _clean(parsed.airflow, 64),
         "python": _clean(parsed.python, 64),
         "providers": {_clean(name, 100): _clean(version, 64) for name, version in _first(parsed.providers)},
@@ -129,7 +131,7 @@ def _parsed(parsed: Parsed, trace_bytes: int) -> dict[str, Any]:
 
 
 def _first(providers: Mapping[str, str]) -> list[tuple[str, str]]:
-    return sorted(providers.items())[:MAX_PROVIDERS]
+    return sorted(providers.items())[:MAX_REPORTED_PROVIDERS]
 
 
 def _error(error: Error, trace_bytes: int) -> dict[str, object]:
