@@ -18,7 +18,7 @@ from dagferry_airflow.parses import Rows
 
 MAJOR = int(airflow.__version__.partition(".")[0])
 SINCE_BUNDLES = 3
-LOOPS = 3
+LOOPS = 2
 """After so many loops of the dag processor, each parse that had ended before them has been collected."""
 MAX_TRACE_CHARACTERS = 64 * 1024
 ALIVE_SECONDS = 60.0
