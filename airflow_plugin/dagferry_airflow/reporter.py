@@ -8,6 +8,7 @@ import fcntl
 import hashlib
 import json
 import logging
+import math
 import os
 import tempfile
 import time
@@ -20,7 +21,7 @@ from dagferry_follow.volume.root import LOCK, TREES
 
 REPORT_SECONDS = 30.0
 MIN_REPORT_SECONDS, MAX_REPORT_SECONDS = 1.0, 300.0
-MIN_PAUSE_SECONDS = 5.0
+FIRST_PAUSE_SECONDS = 5.0
 MAX_SLOTS = 100
 MAX_SAID_CHARACTERS = 500
 
@@ -59,7 +60,7 @@ class Reporter:
         except DagferryError as error:
             self._failures += 1
             ended = self._clock()
-            pause = max(MIN_PAUSE_SECONDS, PAUSE_FACTOR * (ended - now))
+            pause = max(FIRST_PAUSE_SECONDS, PAUSE_FACTOR * (ended - now))
             self._not_before = ended + min(MAX_SECONDS, pause * 2.0 ** min(self._failures - 1, MAX_DOUBLINGS))
             self._say(error.code, f"What Airflow has parsed cannot be reported: {error.message} {error.hint}".rstrip())
             return
@@ -87,7 +88,7 @@ def _report_seconds(answer: bytes) -> float:
         seconds = float(json.loads(answer)["report_seconds"])
     except (ValueError, TypeError, KeyError):
         return REPORT_SECONDS
-    return min(max(seconds, MIN_REPORT_SECONDS), MAX_REPORT_SECONDS)
+    return min(max(seconds, MIN_REPORT_SECONDS), MAX_REPORT_SECONDS) if math.isfinite(seconds) else REPORT_SECONDS
 
 
 def _text(answer: bytes, name: str) -> str:

@@ -26,6 +26,7 @@ pytestmark = pytest.mark.airflow
 PARSED_SECONDS = 150
 """For what takes up to 15 s on two idle cores; after 300 s every file is read again, whatever the reason."""
 SETTINGS = {
+    "PYTHONFAULTHANDLER": "1",
     "AIRFLOW__CORE__MIN_SERIALIZED_DAG_UPDATE_INTERVAL": "0",
     "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "300",
     "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "5",
@@ -269,7 +270,14 @@ def test_nothing_failed_on_the_way(site) -> None:
 def test_the_reporting_ends_with_the_dag_processor(site) -> None:
     for process in site.airflow.processes.values():
         process.terminate()
-        process.wait(PARSED_SECONDS)
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGABRT)
+            time.sleep(2)
+            for name in ("dag-processor",):
+                print(site.airflow.log(name)[-6000:])
+            raise
     site.airflow.processes.clear()
     eventually("no reporter", lambda: not site.status().get("reporters"), PARSED_SECONDS)
     helpers = subprocess.run(["pgrep", "-f", f"{site.airflow.home}"], check=False, capture_output=True, text=True)
