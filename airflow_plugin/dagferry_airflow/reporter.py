@@ -13,6 +13,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable
+from typing import Any
 
 from dagferry_airflow.follower import MAX_DOUBLINGS, MAX_SECONDS, PAUSE_FACTOR
 from dagferry_airflow.reports import substance
@@ -27,8 +28,8 @@ MAX_SAID_CHARACTERS = 500
 
 log = logging.getLogger(__name__)
 
-Post = Callable[[bytes], bytes]
-"""Sends a report and returns the answer; raises ``DagferryError``."""
+Post = Callable[[dict[str, Any]], bytes]
+"""Sends a report and returns the answer; raises ``DagferryError`` or ``NotNow``."""
 
 
 class NotNow(Exception):
@@ -47,7 +48,7 @@ class Reporter:
         self._failures = 0
         self._said: set[str] = set()
 
-    def report(self, data: bytes) -> None:
+    def report(self, data: dict[str, Any]) -> None:
         """Send a report if it is due. Failures are logged, each kind once until a report succeeds."""
         now = self._clock()
         said = substance(data)
@@ -72,7 +73,7 @@ class Reporter:
         else:
             self._said.clear()
 
-    def leave(self, data: bytes) -> None:
+    def leave(self, data: dict[str, Any]) -> None:
         """Send a last report."""
         with contextlib.suppress(DagferryError, NotNow):
             self._post(data)

@@ -232,7 +232,7 @@ def test_a_second_dag_processor_has_to_read_it_too(site) -> None:
         variables = {"AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_STORAGE_PATH": f"{site.storage}-second"}
     try:
         site.airflow.start("dag-processor", **variables)
-        eventually("both to report", lambda: len(site.status().get("reporters", ())) == 2, PARSED_SECONDS)  # noqa: PLR2004
+        eventually("both to report", lambda: len(site.status().get("reporters", ())) == 2, PARSED_SECONDS)
         site.has_parsed(version)
         first.send_signal(signal.SIGSTOP)
         os.waitid(os.P_PID, first.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
@@ -271,13 +271,11 @@ def test_the_reporting_ends_with_the_dag_processor(site) -> None:
     for process in site.airflow.processes.values():
         process.terminate()
         try:
-            process.wait(20)
+            process.wait(PARSED_SECONDS)
         except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGABRT)
-            time.sleep(2)
-            for name in ("dag-processor",):
-                print(site.airflow.log(name)[-6000:])
-            raise
+            process.send_signal(signal.SIGABRT)  # so that its log says where it is
+            process.wait(PARSED_SECONDS)
+            raise AssertionError(site.airflow.log("dag-processor")[-6000:]) from None
     site.airflow.processes.clear()
     eventually("no reporter", lambda: not site.status().get("reporters"), PARSED_SECONDS)
     helpers = subprocess.run(["pgrep", "-f", f"{site.airflow.home}"], check=False, capture_output=True, text=True)

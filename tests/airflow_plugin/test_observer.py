@@ -40,7 +40,9 @@ class Site:
 
     def observe(self, kept: str = "") -> Observer:
         def list_files(folder: str) -> list[str]:
-            return [f"{parent}/{name}" for parent, _, names in os.walk(folder) for name in names if name.endswith(".py")]
+            return [
+                f"{parent}/{name}" for parent, _, names in os.walk(folder) for name in names if name.endswith(".py")
+            ]
 
         def read() -> Rows:
             self.read += 1
@@ -74,7 +76,7 @@ class Site:
     def parsed(self, name: str) -> None:
         tree = os.readlink(f"{self.root}/current").removeprefix(".trees/")
         paths = frozenset({f"{name}.py"})
-        self.parses.append(Parse(f"{name}.py", self.now, self.now + 1, True, frozenset({tree}), paths, frozenset()))  # noqa: FBT003
+        self.parses.append(Parse(f"{name}.py", self.now, self.now + 1, True, frozenset({tree}), paths, frozenset()))
 
     def recorded(self, *names: str, error: str = "") -> None:
         errors = {f"{error}.py": (self.now + 2, "Traceback\nValueError: no")} if error else {}

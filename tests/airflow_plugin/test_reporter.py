@@ -18,12 +18,12 @@ class Post:
     """What is reported to: it fails, or answers."""
 
     def __init__(self) -> None:
-        self.got: list[bytes] = []
+        self.got: list[dict[str, object]] = []
         self.now = 0.0
         self.takes = 0.0
         self.answer: Exception | dict[str, object] = {"report_seconds": 30, "ignored": None}
 
-    def __call__(self, data: bytes) -> bytes:
+    def __call__(self, data: dict[str, object]) -> bytes:
         self.got.append(data)
         self.now += self.takes
         if isinstance(self.answer, Exception):
@@ -41,8 +41,8 @@ def reporter(post: Post) -> Reporter:
     return Reporter(post, clock=lambda: post.now)
 
 
-def said(what: str) -> bytes:
-    return json.dumps({"parsed": None, "what": what}).encode()
+def said(what: str) -> dict[str, object]:
+    return {"parsed": None, "what": what}
 
 
 def test_what_changed_is_sent_at_once_and_the_rest_as_often_as_the_server_says(post, reporter) -> None:
