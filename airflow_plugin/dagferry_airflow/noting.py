@@ -101,8 +101,9 @@ class Noting:
         folders = {path for path in listed if path in {"", "."} or _is_inside(path)}
         folders = {"" if path == "." else path for path in folders}
         whole = whole and not any(self._opens_unseen(tree, path) for path in files)
+        mtime = os.stat(f"{tree.folder}/{file}").st_mtime_ns
         before = self._known.get(file)
-        after = observe(file, files, folders, tree.contents, before, whole=whole)
+        after = observe(file, files, folders, tree.contents, mtime, before, whole=whole)
         if after is None:
             self._known.pop(file, None)
         else:

@@ -4,7 +4,8 @@ A parse is a function of what it looks at: as long as no file that it opened and
 it does the same again, whatever else changed. So an ``Observation`` replaces the guess of ``graph.py`` for its DAG
 file, until one of those differs from what the parse saw (``inputs``). Where that is not certain, the guess counts too:
 
-- The observation is of other contents than the ones that were live: the DAG file may have read something else since.
+- The observation is not of the last parse that was due: a later change touched the DAG file (its mtime is another one),
+  or changed what it had opened.
 - It is not ``whole``: the parse started other programs, failed, or used a library that opens files in C, unseen.
 - Files were added or removed. That one exists (``os.path.exists``, an ``import`` that fails, the search path of
   templates) can be asked without opening or listing anything.
@@ -40,12 +41,14 @@ _OPENS_IN_C = re.compile(
 class Observation(NamedTuple):
     """What the parses of one DAG file opened and listed, as paths in the bundle; ``inputs`` is what they saw there.
 
-    Files that were looked for in vain are among ``opened``. ``whole``: nothing else can have been read.
+    Files that were looked for in vain are among ``opened``. ``mtime`` is that of the DAG file, in ns: what touched it
+    since may have been something that was only asked for. ``whole``: nothing else can have been read.
     """
 
     inputs: str
     opened: frozenset[str]
     listed: frozenset[str]
+    mtime: int
     whole: bool = True
 
 
@@ -92,11 +95,12 @@ def observe(
     opened: Iterable[str],
     listed: Iterable[str],
     contents: Contents,
+    mtime: int,
     before: Observation | None = None,
     *,
     whole: bool = True,
 ) -> Observation | None:
-    """Return the observation of a parse of ``path``; ``None`` if it is too large.
+    """Return the observation of a parse of ``path``, which had that ``mtime``; ``None`` if it is too large.
 
     What it read may depend on the time or on a variable of Airflow too. So what was read ``before`` stays in it, as
     long as nothing of that differs.
@@ -106,7 +110,7 @@ def observe(
         files, folders = files | before.opened, folders | before.listed
     if len(files) + len(folders) > MAX_PATHS:
         return None
-    return Observation(contents.inputs(files, folders), files, folders, whole)
+    return Observation(contents.inputs(files, folders), files, folders, mtime, whole)
 
 
 def opens_unseen(source: bytes) -> bool:
@@ -119,12 +123,13 @@ def to_touch(
     new: Manifest,
     observations: Mapping[str, Observation],
     guess: Iterable[str],
+    mtimes: Mapping[str, int],
     source_of: Callable[[str], bytes],
 ) -> list[str]:
     """Return the paths of ``new`` that did not change from ``old`` but that Airflow must read again, sorted.
 
-    ``guess`` is what ``graph.touched`` returns. ``source_of`` returns the content of a file in ``old``, of one that was
-    not changed.
+    ``guess`` is what ``graph.touched`` returns. ``mtimes`` are those of the files of ``old``; ``source_of`` returns the
+    content of one that was not changed.
     """
     changes = new.changes_from(old)
     changed = {path for paths in changes for path in paths}
@@ -135,15 +140,21 @@ def to_touch(
         if path in new.files and not (changed.isdisjoint(seen.opened) and listings.isdisjoint(seen.listed))
     }
     guessed = set(guess)
-    known = _known(old, observations, guessed - hit)
+    known = _known(old, observations, guessed - hit, mtimes)
     if changes.added or changes.removed:
         known -= _may_ask_for(changes, old, new, {path: observations[path] for path in known}, source_of)
     return sorted((guessed - known) | (hit - changed))
 
 
-def _known(old: Manifest, observations: Mapping[str, Observation], paths: Iterable[str]) -> set[str]:
+def _known(
+    old: Manifest, observations: Mapping[str, Observation], paths: Iterable[str], mtimes: Mapping[str, int]
+) -> set[str]:
     """Return those of ``paths`` whose observation is of ``old``, and whole."""
-    found = {path: seen for path in paths if (seen := observations.get(path)) and seen.whole}
+    found = {
+        path: seen
+        for path in paths
+        if (seen := observations.get(path)) and seen.whole and seen.mtime == mtimes.get(path)
+    }
     contents = Contents(old, {folder for seen in found.values() for folder in seen.listed})
     return {path for path, seen in found.items() if contents.inputs(seen.opened, seen.listed) == seen.inputs}
 

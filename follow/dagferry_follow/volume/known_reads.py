@@ -8,7 +8,7 @@ only compared with those of manifests.
 ::
 
     {"format": 1, "paths": ["a.yml", "dag.py", "sql"],
-     "files": {"dag.py": {"inputs": "<sha256>", "opened": [0, 1], "listed": [2], "whole": true}}}
+     "files": {"dag.py": {"inputs": "<sha256>", "opened": [0, 1], "listed": [2], "mtime": 1, "whole": true}}}
 
 ``opened`` and ``listed`` are places in ``paths``.
 """
@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from dagferry_core.bundle.manifest import Manifest
 from dagferry_follow.volume.attributes import set_mode
+from dagferry_follow.volume.tree import Tree
 
 if TYPE_CHECKING:  # a sidecar needs it for a swap only
     from dagferry_core.source.observed import Observation
@@ -65,22 +66,23 @@ def _decoded(raw: Any) -> "dict[str, Observation]":
 
     found = {}
     for path, one in raw["files"].items():
-        if type(one["inputs"]) is not str or type(one["whole"]) is not bool:
+        if (type(one["inputs"]), type(one["mtime"]), type(one["whole"])) != (str, int, bool):
             return {}
-        found[path] = Observation(one["inputs"], at(one["opened"]), at(one["listed"]), one["whole"])
+        found[path] = Observation(one["inputs"], at(one["opened"]), at(one["listed"]), one["mtime"], one["whole"])
     return found
 
 
-def to_touch(
-    trees: str, old: Manifest, new: Manifest, guess: Iterable[str], source_of: Callable[[str], bytes]
-) -> set[str]:
-    """Return which unchanged files Airflow must read again after a swap: the ``guess``, refined by what is known."""
+def to_touch(trees: str, old: Tree, new: Manifest, guess: Iterable[str], source_of: Callable[[str], bytes]) -> set[str]:
+    """Return which unchanged files Airflow must read again after a swap of ``old``: the ``guess``, refined by what is known.
+
+    ``source_of`` returns the content of an unchanged file.
+    """
     known = read_known(trees)
     if not known:
         return set(guess)
     from dagferry_core.source import observed  # noqa: PLC0415 - the same
 
-    return set(observed.to_touch(old, new, known, guess, source_of))
+    return set(observed.to_touch(old.manifest, new, known, guess, old.mtimes, source_of))
 
 
 def write_known(trees: str, known: "Mapping[str, Observation]") -> None:
@@ -116,6 +118,7 @@ def _raw(known: "Mapping[str, Observation]") -> dict[str, object]:
                 "inputs": one.inputs,
                 "opened": sorted(map(places.__getitem__, one.opened)),
                 "listed": sorted(map(places.__getitem__, one.listed)),
+                "mtime": one.mtime,
                 "whole": one.whole,
             }
             for path, one in sorted(known.items())

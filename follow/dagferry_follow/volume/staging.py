@@ -311,7 +311,7 @@ class StagingTree:
         def source_of(path: str) -> bytes:
             return b"".join(self._old_content(path, old.manifest.files[path], old.mtimes[path]))
 
-        return to_touch(self.reads_in, old.manifest, self.manifest, guess, source_of)
+        return to_touch(self.reads_in, old, self.manifest, guess, source_of)
 
     def finalize(self, now: float) -> tuple[Tree, list[str]]:
         """Set the mtimes of the fresh files to ``now``, seconds since the epoch; return the tree and their paths.
