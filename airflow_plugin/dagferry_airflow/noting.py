@@ -103,7 +103,7 @@ class Noting:
         whole = whole and not any(self._opens_unseen(tree, path) for path in files)
         mtime = os.stat(f"{tree.folder}/{file}").st_mtime_ns
         before = self._known.get(file)
-        after = observe(file, files, folders, tree.contents, mtime, before, whole=whole)
+        after = observe(file, files, folders, tree.contents, mtime=mtime, before=before, whole=whole)
         if after is None:
             self._known.pop(file, None)
         else:

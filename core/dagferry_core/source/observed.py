@@ -95,9 +95,9 @@ def observe(
     opened: Iterable[str],
     listed: Iterable[str],
     contents: Contents,
+    *,
     mtime: int,
     before: Observation | None = None,
-    *,
     whole: bool = True,
 ) -> Observation | None:
     """Return the observation of a parse of ``path``, which had that ``mtime``; ``None`` if it is too large.
@@ -123,6 +123,7 @@ def to_touch(
     new: Manifest,
     observations: Mapping[str, Observation],
     guess: Iterable[str],
+    *,
     mtimes: Mapping[str, int],
     source_of: Callable[[str], bytes],
 ) -> list[str]:

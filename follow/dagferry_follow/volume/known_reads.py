@@ -73,16 +73,16 @@ def _decoded(raw: Any) -> "dict[str, Observation]":
 
 
 def to_touch(trees: str, old: Tree, new: Manifest, guess: Iterable[str], source_of: Callable[[str], bytes]) -> set[str]:
-    """Return which unchanged files Airflow must read again after a swap of ``old``: the ``guess``, refined by what is known.
+    """Return which unchanged files Airflow must read again after a swap: the ``guess``, refined by what is known.
 
-    ``source_of`` returns the content of an unchanged file.
+    ``old`` is the tree that was live. ``source_of`` returns the content of an unchanged file.
     """
     known = read_known(trees)
     if not known:
         return set(guess)
     from dagferry_core.source import observed  # noqa: PLC0415 - the same
 
-    return set(observed.to_touch(old.manifest, new, known, guess, old.mtimes, source_of))
+    return set(observed.to_touch(old.manifest, new, known, guess, mtimes=old.mtimes, source_of=source_of))
 
 
 def write_known(trees: str, known: "Mapping[str, Observation]") -> None:

@@ -17,9 +17,11 @@ FILES = {
     "sql/q.sql": "select 1",
 }
 SEEN = {
-    "one.py": observe("one.py", ["lib.py", "configs/a.yml"], [], Contents(bundle(FILES)), 1),
-    "two.py": observe("two.py", ["lib.py", "configs/b.yml"], [], Contents(bundle(FILES)), 1),
-    "lister.py": observe("lister.py", ["configs/a.yml", "configs/b.yml"], ["configs"], Contents(bundle(FILES)), 1),
+    "one.py": observe("one.py", ["lib.py", "configs/a.yml"], [], Contents(bundle(FILES)), mtime=1),
+    "two.py": observe("two.py", ["lib.py", "configs/b.yml"], [], Contents(bundle(FILES)), mtime=1),
+    "lister.py": observe(
+        "lister.py", ["configs/a.yml", "configs/b.yml"], ["configs"], Contents(bundle(FILES)), mtime=1
+    ),
 }
 
 
@@ -34,7 +36,7 @@ def touches(change, files=FILES, seen=SEEN, scanned=None):
         return files[path].encode()
 
     guess = touched_by(change, files)
-    return to_touch(bundle(files), bundle(after), seen, guess, dict.fromkeys(files, 1), source_of)
+    return to_touch(bundle(files), bundle(after), seen, guess, mtimes=dict.fromkeys(files, 1), source_of=source_of)
 
 
 def test_a_change_touches_who_opened_the_file_instead_of_all_who_may_read_it():
@@ -46,17 +48,17 @@ def test_a_change_touches_who_opened_the_file_instead_of_all_who_may_read_it():
 
 def test_a_changed_module_touches_who_ran_it_instead_of_all_who_import_such_a_name():
     files = FILES | {"other/lib.py": "x = 1", "three.py": "import lib"}
-    seen = {path: observe(path, one.opened, one.listed, Contents(bundle(files)), 1) for path, one in SEEN.items()}
+    seen = {path: observe(path, one.opened, one.listed, Contents(bundle(files)), mtime=1) for path, one in SEEN.items()}
     assert touched_by({"lib.py": "x"}, files) == ["one.py", "three.py", "two.py"]
     assert touches({"lib.py": "x"}, files, seen) == ["one.py", "three.py", "two.py"]
-    seen["three.py"] = observe("three.py", ["other/lib.py"], [], Contents(bundle(files)), 1)
+    seen["three.py"] = observe("three.py", ["other/lib.py"], [], Contents(bundle(files)), mtime=1)
     assert touches({"lib.py": "x"}, files, seen) == ["one.py", "two.py"]
     assert touches({"other/lib.py": "x"}, files, seen) == ["three.py"]
 
 
 def test_who_opened_a_file_by_a_name_that_is_computed_is_touched_though_the_guess_misses_it():
     files = {"dag.py": "open(os.environ['FILE'])", "a.yml": "a", "b.yml": "b"}
-    seen = {"dag.py": observe("dag.py", ["a.yml"], [], Contents(bundle(files)), 1)}
+    seen = {"dag.py": observe("dag.py", ["a.yml"], [], Contents(bundle(files)), mtime=1)}
     assert touched_by({"a.yml": "x"}, files) == []
     assert touches({"a.yml": "x"}, files, seen) == ["dag.py"]
     assert touches({"b.yml": "x"}, files, seen) == []
@@ -90,7 +92,7 @@ def test_an_observation_of_another_listing_does_not_replace_the_guess(before):
     seen = {"lister.py": SEEN["lister.py"]._replace(inputs="")}
     old = {path: text for path, text in (FILES | {"x.yml": "", "lister.py": files["lister.py"]}).items() if text}
     opened = SEEN["lister.py"].opened - {path for path, text in before.items() if text is None}
-    seen["lister.py"] = observe("lister.py", opened, ["configs"], Contents(bundle(old)), 1)
+    seen["lister.py"] = observe("lister.py", opened, ["configs"], Contents(bundle(old)), mtime=1)
     assert "lister.py" in touches({"x.yml": "x"}, files, seen)
 
 
@@ -129,7 +131,7 @@ def test_a_file_that_comes_or_goes_in_a_listed_folder_touches_the_lister(change,
 
 def test_a_new_file_in_a_folder_that_is_in_a_listed_one_already_does_not_touch_the_lister():
     files = {"dag.py": "computed()", "configs/deep/a.yml": "a"}
-    seen = {"dag.py": observe("dag.py", [], ["configs"], Contents(bundle(files)), 1)}
+    seen = {"dag.py": observe("dag.py", [], ["configs"], Contents(bundle(files)), mtime=1)}
     assert touches({"configs/deep/b.yml": "b"}, files, seen) == []
     assert touches({"configs/other/b.yml": "b"}, files, seen) == ["dag.py"]
     assert touches({"configs/deep/a.yml": None}, files, seen) == ["dag.py"], "the folder is gone as well"
@@ -137,7 +139,7 @@ def test_a_new_file_in_a_folder_that_is_in_a_listed_one_already_does_not_touch_t
 
 def test_a_file_that_was_opened_in_vain_touches_who_tried_when_it_comes():
     files = {"dag.py": "open(os.environ['FILE'])"}
-    seen = {"dag.py": observe("dag.py", ["late.yml", "folder/late.yml"], ["nowhere"], Contents(bundle(files)), 1)}
+    seen = {"dag.py": observe("dag.py", ["late.yml", "folder/late.yml"], ["nowhere"], Contents(bundle(files)), mtime=1)}
     assert touches({"late.yml": "x"}, files, seen) == ["dag.py"]
     assert touches({"folder/late.yml": "x"}, files, seen) == ["dag.py"]
     assert touches({"nowhere/deep/x": "x"}, files, seen) == ["dag.py"]
@@ -146,32 +148,34 @@ def test_a_file_that_was_opened_in_vain_touches_who_tried_when_it_comes():
 
 def test_a_file_that_comes_or_goes_has_the_guess_too_since_whether_it_exists_can_be_asked_unseen():
     files = FILES | {"asking.py": "if os.path.exists('configs/late.yml'): ..."}
-    seen = {"asking.py": observe("asking.py", [], [], Contents(bundle(files)), 1)}
+    seen = {"asking.py": observe("asking.py", [], [], Contents(bundle(files)), mtime=1)}
     assert touches({"configs/late.yml": "x"}, files, seen).count("asking.py") == 1
     files["configs/late.yml"] = "x"
-    seen = {"asking.py": observe("asking.py", [], [], Contents(bundle(files)), 1)}
+    seen = {"asking.py": observe("asking.py", [], [], Contents(bundle(files)), mtime=1)}
     assert touches({"configs/late.yml": "y"}, files, seen).count("asking.py") == 0
     assert touches({"configs/late.yml": None}, files, seen).count("asking.py") == 1
 
 
 def test_a_module_that_comes_touches_who_may_find_it_first():
     files = FILES | {"team/dag.py": "import lib"}
-    seen = {"team/dag.py": observe("team/dag.py", ["lib.py"], [], Contents(bundle(files)), 1)}
+    seen = {"team/dag.py": observe("team/dag.py", ["lib.py"], [], Contents(bundle(files)), mtime=1)}
     assert touches({"team/lib.py": "new"}, files, seen) == ["team/dag.py"]
 
 
 def test_of_a_change_of_both_kinds_only_the_sources_that_ran_are_scanned_for_what_may_be_asked():
     files = FILES | {"asking.py": "if os.path.exists('late.csv'): ...", "never.py": "'late.csv'"}
     contents = Contents(bundle(files))
-    seen = {path: observe(path, one.opened, one.listed, contents, 1) for path, one in SEEN.items()}
-    seen["asking.py"] = observe("asking.py", ["lib.py"], [], contents, 1)
+    seen = {path: observe(path, one.opened, one.listed, contents, mtime=1) for path, one in SEEN.items()}
+    seen["asking.py"] = observe("asking.py", ["lib.py"], [], contents, mtime=1)
     scanned = []
     assert touches({"configs/a.yml": "x", "z.csv": "x"}, files, seen, scanned) == ["lister.py", "one.py"]
     assert scanned == ["lib.py", "two.py"]
     change = {"configs/a.yml": "x", "late.csv": "x"}
     assert touches(change, files, seen) == ["asking.py", "lister.py", "never.py", "one.py"]
     helped = files | {"lib.py": files["lib.py"] + " # late.csv", "asking.py": "import lib"}
-    seen = {path: observe(path, one.opened, one.listed, Contents(bundle(helped)), 1) for path, one in seen.items()}
+    seen = {
+        path: observe(path, one.opened, one.listed, Contents(bundle(helped)), mtime=1) for path, one in seen.items()
+    }
     assert touches(change, helped, seen) == ["asking.py", "lib.py", "lister.py", "never.py", "one.py", "two.py"]
 
 
@@ -186,7 +190,7 @@ def test_where_too_much_would_have_to_be_scanned_the_guess_counts(monkeypatch):
 
 def test_without_a_change_or_a_tree_before_nothing_is_touched():
     assert touches({}) == []
-    assert to_touch(EMPTY, bundle(FILES), SEEN, [], {}, lambda _: b"") == []
+    assert to_touch(EMPTY, bundle(FILES), SEEN, [], mtimes={}, source_of=lambda _: b"") == []
 
 
 # --- observing -------------------------------------------------------------------------------------------------------
@@ -194,28 +198,28 @@ def test_without_a_change_or_a_tree_before_nothing_is_touched():
 
 def test_what_was_read_before_stays_as_long_as_nothing_of_it_differs():
     contents = Contents(bundle(FILES))
-    first = observe("one.py", ["configs/a.yml"], [], contents, 1)
-    second = observe("one.py", ["configs/b.yml"], ["sql"], contents, 1, first)
+    first = observe("one.py", ["configs/a.yml"], [], contents, mtime=1)
+    second = observe("one.py", ["configs/b.yml"], ["sql"], contents, mtime=1, before=first)
     assert second.opened == {"one.py", "configs/a.yml", "configs/b.yml"}
     assert second.listed == {"sql"}
     later = Contents(bundle(FILES | {"configs/a.yml": "new"}))
-    assert observe("one.py", ["configs/b.yml"], [], later, 1, second).opened == {"one.py", "configs/b.yml"}
+    assert observe("one.py", ["configs/b.yml"], [], later, mtime=1, before=second).opened == {"one.py", "configs/b.yml"}
     later = Contents(bundle(FILES | {"sql/new.sql": "new"}))
-    assert observe("one.py", ["configs/b.yml"], [], later, 1, second).listed == set()
+    assert observe("one.py", ["configs/b.yml"], [], later, mtime=1, before=second).listed == set()
 
 
 def test_whether_it_is_whole_is_said_by_the_last_parse():
     contents = Contents(bundle(FILES))
-    partial = observe("one.py", [], [], contents, 1, whole=False)
+    partial = observe("one.py", [], [], contents, mtime=1, whole=False)
     assert not partial.whole
-    assert observe("one.py", [], [], contents, 1, partial).whole
-    assert not observe("one.py", [], [], contents, 1, SEEN["one.py"], whole=False).whole
+    assert observe("one.py", [], [], contents, mtime=1, before=partial).whole
+    assert not observe("one.py", [], [], contents, mtime=1, before=SEEN["one.py"], whole=False).whole
 
 
 def test_an_observation_of_too_many_paths_is_none(monkeypatch):
     monkeypatch.setattr(observed, "MAX_PATHS", 3)
-    assert observe("one.py", ["a"], ["b"], Contents(EMPTY), 1)
-    assert observe("one.py", ["a"], ["b", "c"], Contents(EMPTY), 1) is None
+    assert observe("one.py", ["a"], ["b"], Contents(EMPTY), mtime=1)
+    assert observe("one.py", ["a"], ["b", "c"], Contents(EMPTY), mtime=1) is None
 
 
 def test_inputs_are_the_same_for_the_same_contents_and_listings_only():

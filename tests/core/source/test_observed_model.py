@@ -58,26 +58,31 @@ class Parse:
     def run(self, path, folder):
         for kind, argument in PROGRAMS[self.open(path)]:
             if kind == "import":
-                for place in (folder, ""):  # as sys.path
-                    module = f"{place}/{argument}.py".lstrip("/")
-                    if module in self.files:
-                        if module not in self.opened:
-                            self.run(module, folder)
-                        break
-                else:
-                    self.outcome.append((argument, "missing"))
+                self.load(argument, folder)
             elif kind == "list":
-                if any(path.startswith(f"{argument}/") for path in self.files):  # as Path.is_dir, which is not seen
-                    self.listed.add(argument)
-                    for one in sorted(self.files):
-                        if one.rpartition("/")[0] == argument and one.endswith(".yml"):
-                            self.open(one)
+                self.list(argument)
             elif kind == "ask":
                 self.outcome.append((argument, argument in self.files))
             else:
                 content = self.open(argument)
                 if kind == "follow" and content:
                     self.open(content.split()[0])
+
+    def load(self, name, folder):
+        for place in (folder, ""):  # as sys.path
+            module = f"{place}/{name}.py".lstrip("/")
+            if module in self.files:
+                if module not in self.opened:
+                    self.run(module, folder)
+                return
+        self.outcome.append((name, "missing"))
+
+    def list(self, folder):
+        if any(path.startswith(f"{folder}/") for path in self.files):  # as Path.is_dir, which is not seen
+            self.listed.add(folder)
+            for path in sorted(self.files):
+                if path.rpartition("/")[0] == folder and path.endswith(".yml"):
+                    self.open(path)
 
 
 def changed(rng, files, operations):
@@ -93,15 +98,14 @@ def changed(rng, files, operations):
     return after
 
 
-@pytest.mark.parametrize("always_noted", [True, False])
-@pytest.mark.parametrize("seed", range(60))
-def test_no_dag_file_is_out_of_date_without_being_touched(seed, always_noted):
+def superfluous_guesses(seed, *, always_noted):
+    """Run a history; return how many guesses of it were found to be superfluous."""
     rng = random.Random(seed)
     # What the content of a file names cannot be guessed: who reads that is known only where each parse was noted.
     operations = [kind for kind in TEXTS if always_noted or kind != "follow"]
     files = {path: program(rng, operations) for path in DAGS}
     seen, parsed, waiting, mtimes = {}, {}, set(DAGS), dict.fromkeys(DAGS, 0)
-    exact = 0
+    superfluous = 0
     for _ in range(40):
         for path in [path for path in sorted(waiting) if rng.random() < 0.7]:
             parse = Parse(files, path)
@@ -109,17 +113,25 @@ def test_no_dag_file_is_out_of_date_without_being_touched(seed, always_noted):
             waiting.discard(path)
             if always_noted or rng.random() < 0.5:
                 contents = Contents(bundle(files))
-                seen[path] = observe(path, parse.opened, parse.listed, contents, mtimes[path], seen.get(path))
+                seen[path] = observe(
+                    path, parse.opened, parse.listed, contents, mtime=mtimes[path], before=seen.get(path)
+                )
         after = changed(rng, files, operations)
         changes = {path: after.get(path) for path in files.keys() | after.keys() if files.get(path) != after.get(path)}
         guess = touched_by(changes, files)
         sources = {path: text.encode() for path, text in files.items()}
-        touched = to_touch(bundle(files), bundle(after), seen, guess, mtimes, sources.__getitem__)
+        touched = to_touch(bundle(files), bundle(after), seen, guess, mtimes=mtimes, source_of=sources.__getitem__)
         fresh = {path for path in DAGS if path in touched or files[path] != after[path]}
         waiting |= fresh
         mtimes |= {path: mtimes[path] + 1 for path in fresh}
-        exact += len(set(guess) & set(DAGS) - set(touched))
+        superfluous += len(set(guess) & set(DAGS) - set(touched))
         files = after
         for path in set(DAGS) - waiting:
-            assert Parse(files, path).outcome == parsed[path], f"{path} is out of date"
-    assert exact > 0, "some of the guess is found to be superfluous"
+            assert Parse(files, path).outcome == parsed[path], f"{path} is out of date, seed {seed}"
+    return superfluous
+
+
+@pytest.mark.parametrize("always_noted", [True, False])
+def test_no_dag_file_is_out_of_date_without_being_touched(always_noted):
+    found = [superfluous_guesses(seed, always_noted=always_noted) for seed in range(20)]
+    assert sum(map(bool, found)) > 15, "most histories have a guess that is not needed"
