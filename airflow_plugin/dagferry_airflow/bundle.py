@@ -19,9 +19,10 @@ import http.client
 import logging
 import os
 import ssl
+import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.configuration import conf
 from airflow.dag_processing.bundles import base
@@ -47,6 +48,9 @@ from dagferry_follow.errors import (
 from dagferry_follow.remote.connection import ConnectionOptions, Timeouts, check_url, tls_context
 from dagferry_follow.remote.server import Server
 from dagferry_follow.volume.root import CURRENT
+
+if TYPE_CHECKING:
+    from dagferry_airflow.bundle_reports import BundleReports
 
 AGENT = "dagferry-airflow"
 SERVER_ERRORS = 500
@@ -96,6 +100,7 @@ class DagferryBundle(base.BaseDagBundle):  # type: ignore[misc] # Airflow is not
         self._follower = Follower(self._live, self._connect, keep)
         self._newest_beside = ""  # the newest version, if this user may not make it live
         self._versions = Versions(self.base_dir, self._connect, self._track, keep)
+        self._reports: BundleReports | None = None  # in the dag processor
 
     # --- what Airflow calls ------------------------------------------------------------------------------------------
 
@@ -117,6 +122,11 @@ class DagferryBundle(base.BaseDagBundle):  # type: ignore[misc] # Airflow is not
                 # Outside of a task this may be the loop of the dag processor, for a callback: it must not be blocked.
                 self._versions.make(self.version, for_task=pin.is_task())
         else:
+            if sys.argv[1:2] == ["dag-processor"] and not pin.is_task():
+                # Before the first parse: what it reads is seen only by a hook that was there before its fork.
+                from dagferry_airflow import bundle_reports  # noqa: PLC0415 - it imports Airflow's tables
+
+                self._reports = bundle_reports.of(self.name, self._live, self.refresh_interval, self._connect)
             self._follow()
         if pin.is_task() and not self.version:
             # A run without a version gets the newest; this task must not see a later one.
@@ -128,6 +138,8 @@ class DagferryBundle(base.BaseDagBundle):  # type: ignore[misc] # Airflow is not
         if self.version:
             raise AirflowException(f"Bundle {self.name} at version {self.version} cannot be refreshed.")
         self._follow()
+        if self._reports and not self._follower.error:
+            self._reports.step()
 
     def _follow(self) -> None:
         self._follower.follow(for_task=pin.is_task())

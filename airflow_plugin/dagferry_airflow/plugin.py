@@ -1,5 +1,7 @@
 """The plugin that Airflow finds by its entry point: it pins each task's process before the DAG file is read.
 
+In a dag processor beside a sidecar it starts the helper that reports what Airflow has parsed.
+
 ``on_starting`` is called in the process of the task, right before it parses its DAG file, by Airflow 2.10 and later
 (``airflow tasks run``) and by Airflow 3 (the task runner), whatever the executor.
 """
@@ -20,11 +22,18 @@ log = logging.getLogger(__name__)
 TASK_MARKERS = frozenset({"TaskCommandMarker", "TaskRunnerMarker"})
 """What stands for a task where Airflow says which component starts; other components go on following ``current``."""
 
+PARSING_COMMANDS = (["dag-processor"], ["scheduler"])
+"""The commands of Airflow that may parse DAG files in processes that they fork."""
+
 
 @hookimpl  # type: ignore[untyped-decorator] # Airflow is not installed where types are checked
 def on_starting(component: object) -> None:
     """Pin this process if it is a task's. Never raises: an unpinned task is better than none."""
     if type(component).__name__ not in TASK_MARKERS:
+        if sys.argv[1:2] in PARSING_COMMANDS:
+            from dagferry_airflow import helper  # noqa: PLC0415 - other components do without it
+
+            helper.start()
         return
     note_task()
     try:

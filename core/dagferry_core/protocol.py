@@ -15,6 +15,7 @@ DEPLOY_PATH = "/{deployment}/dags/deploys/{version}"
 ROLLBACK_PATH = "/{deployment}/dags/rollback"
 PROMOTE_PATH = "/{deployment}/dags/promote"
 STATUS_PATH = "/{deployment}/dags/status"
+REPORTS_PATH = "/{deployment}/dags/reports"
 FREEZE_PATH = "/{deployment}/dags/freeze"
 DEPLOYMENTS_PATH = "/-/deployments"
 DEPLOYMENT_PATH = "/-/deployments/{name}"
@@ -76,6 +77,16 @@ MAX_WAIT_SECONDS = 50
 which proxies and load balancers close a silent connection."""
 MAX_ERROR_CHARACTERS = 300
 """The maximum length of ``ERROR``, percent-encoded: the client sends no more, and the server keeps no more."""
+REPORT_SECONDS = 30
+"""How often what Airflow has read is reported to ``REPORTS_PATH``, at least; at once when it changed. Who was not heard
+for three times as long no longer counts."""
+MAX_REPORT_BYTES = 256 * 1024
+"""The longest report. A longer one is refused, not truncated."""
+MAX_REPORTED_ERRORS, MAX_REPORTED_VERSIONS, MAX_REPORTED_PROVIDERS = 100, 200, 200
+MAX_REPORTED_HINDRANCES, MAX_REPORTED_SLOWEST = 10, 5
+"""How many entries the lists of a report may have; the server drops what is above."""
+MAX_TRACE_BYTES = 4096
+"""The longest trace of an import error, in UTF-8: the last bytes of it."""
 NOTHING_TAG = "none"
 """The ETag of the current deploy before the first one; afterwards it is the version."""
 

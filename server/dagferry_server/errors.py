@@ -46,6 +46,14 @@ class UploadTooLarge(RequestError):
     default_hint = "Remove large files from the dags folder, or give the server more tiers (--tiers)."
 
 
+class BodyTooLarge(RequestError):
+    """The JSON body is larger than the endpoint allows."""
+
+    code = "body_too_large"
+    status = 413
+    default_hint = "Send fewer or shorter entries: the first of each list are enough."
+
+
 class RouteNotFound(RequestError):
     """The server has no endpoint at this path."""
 

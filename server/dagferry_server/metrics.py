@@ -16,6 +16,7 @@ from dagferry_server.config.watched import Reload
 from dagferry_server.deploys.deployment import Deployment
 from dagferry_server.errors import GateRefused, GateUnavailable, RemovalsRefused
 from dagferry_server.fleet.status import PodState, State
+from dagferry_server.parsed_metrics import ParsedMetrics
 
 PREFIX = "dagferry_server_"
 DEPLOYMENT = "deployment"
@@ -40,8 +41,9 @@ class Metrics:
         ProcessCollector(registry=self.registry)
 
         def make(kind: type[_Kind], name: str, meaning: str, *labels: str, **more: Any) -> _Kind:
-            shown = ", ".join(f"`{label}`" for label in labels)
-            self.described.append((f"`{PREFIX}{name}`", kind.__name__.lower(), shown, meaning))
+            self.described.append(
+                (f"`{PREFIX}{name}`", kind.__name__.lower(), ", ".join(f"`{label}`" for label in labels), meaning)
+            )
             metric = kind(PREFIX + name, meaning, labels, registry=self.registry, **more)
             if DEPLOYMENT in labels and kind is not Gauge:
                 self._counters.append((metric, labels))
@@ -136,6 +138,7 @@ class Metrics:
             of,
             buckets=_SECONDS,
         )
+        self.parsed = ParsedMetrics(make, of, _SECONDS)
         self.sequence = make(Gauge, "current_sequence", "Sequence of the current deploy; 0: nothing deployed.", of)
         self.deploy_time = make(
             Gauge, "current_deploy_timestamp_seconds", "Time of the current deploy; 0: nothing deployed.", of
@@ -230,6 +233,7 @@ class Metrics:
                 self.deploys.labels(deployment, kind, outcome)
         for error in (GateRefused, RemovalsRefused, GateUnavailable):
             self.refusals.labels(deployment, error.code)
+        self.parsed.start(deployment)
         for metric in (self.received_bytes, self.bundle_sent_bytes, self.patch_sent_bytes):
             metric.labels(deployment)
 
@@ -263,6 +267,7 @@ class Metrics:
             for state in states:
                 with suppress(KeyError):
                     metric.remove(deployment, state.value)
+        self.parsed.forget(deployment)
 
     def render(self, deployments: Iterable[Deployment], reloads: Mapping[str, Reload], now: float) -> bytes:
         """Return the text of a scrape; called in a thread, after the status of each fleet was asked for.
@@ -287,6 +292,7 @@ class Metrics:
                     self.sidecars.labels(deployment.name, pod_state.value).set(counts[pod_state])
                 for state in State:
                     self.fleet_state.labels(deployment.name, state.value).set(status.state is state)
+                self.parsed.show(deployment.name, status.parsed)
         for file, reload in reloads.items():
             self.reload_successful.labels(file).set(not reload.last_error)
             self.reload_time.labels(file).set(reload.succeeded_at)

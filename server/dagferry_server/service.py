@@ -33,6 +33,7 @@ from dagferry_server.deploys.patches import Patches
 from dagferry_server.deploys.readiness import Readiness
 from dagferry_server.deploys.reload import apply_changes
 from dagferry_server.deploys.retention import RetentionRunner
+from dagferry_server.fleet.holders import Leases, NoLeases
 from dagferry_server.fleet.merge import Others
 from dagferry_server.metrics import Metrics
 from dagferry_server.peers.client import Tls
@@ -96,6 +97,7 @@ class Service:
             self.peers = self._peers(settings, peer_secrets, announcer)
         elif store.shared and not settings.single_server:
             self.deployments.on_opened.append(_doubt)
+        self.leases: Leases = NoLeases()
         self.patches = Patches(store)
         self.retention = RetentionRunner(
             store,

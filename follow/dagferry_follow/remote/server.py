@@ -193,6 +193,14 @@ class Server:
         headers = {**self._report(report), protocol.DEREGISTER: "1"}
         self._read_answer(self._get(protocol.CURRENT_PATH, headers, DEREGISTER_SECONDS, DEREGISTER_SECONDS))
 
+    def report(self, body: bytes) -> bytes:
+        """Send a report of what Airflow has parsed, as JSON, and return the answer, as JSON too."""
+        headers: dict[str, str | None] = {"Content-Type": protocol.JSON_TYPE}
+        timeouts = self._timeouts
+        return self._read_answer(
+            self._request("POST", protocol.REPORTS_PATH, headers, timeouts.answer, timeouts.connect, body=body)
+        )
+
     # --- one request -------------------------------------------------------------------------------------------------
 
     def _report(self, report: Report | None) -> dict[str, str | None]:
@@ -212,11 +220,24 @@ class Server:
         connect_seconds: float,
         timeout: float = math.inf,
     ) -> http.client.HTTPResponse:
+        return self._request("GET", path, headers, silence, connect_seconds, timeout)
+
+    def _request(
+        self,
+        method: str,
+        path: str,
+        headers: Mapping[str, str | None],
+        silence: float,
+        connect_seconds: float,
+        timeout: float = math.inf,
+        *,
+        body: bytes | None = None,
+    ) -> http.client.HTTPResponse:
         """Return the answer with its body unread; its status is 200, or 304 if ``If-None-Match`` was sent."""
         silence, connect_seconds = min(silence, timeout), min(connect_seconds, timeout)
         self._transport.limit(min(connect_seconds + silence, timeout + SILENCE_FIRST_SECONDS))
         together = {**self._headers, **headers, **self._access.headers()}
-        response = self._transport.request(Request("GET", self._path(path), together), silence, connect_seconds)
+        response = self._transport.request(Request(method, self._path(path), together, body), silence, connect_seconds)
         if response.status == http.client.OK or (
             response.status == http.client.NOT_MODIFIED and "If-None-Match" in headers
         ):

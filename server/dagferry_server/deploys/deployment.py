@@ -369,6 +369,8 @@ class Deployment:
             lost_bundle=self.lost_bundle,
             expected=self.settings.expected,
             converge_seconds=self.settings.converge_seconds,
+            digest=current.digest if current else "",
+            deployed_at=current.time if current else 0,
         )
 
     @property

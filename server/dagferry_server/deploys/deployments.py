@@ -362,6 +362,8 @@ class Deployments(Mapping[str, Deployment]):
             return
         if change.converged_after is not None:
             self._metrics.converge_seconds.labels(deployment.name).observe(change.converged_after)
+        if change.parsed_after is not None:
+            self._metrics.parsed.seconds.labels(deployment.name).observe(change.parsed_after)
         if change.before.state is not change.after.state:
             log.info(
                 "Fleet changed",

@@ -16,6 +16,8 @@ from dagferry_server.deploys.deployer import DeployResult
 from dagferry_server.deploys.deployment import Deployment
 from dagferry_server.deploys.freeze import Freeze
 from dagferry_server.fleet.status import PodState, Status
+from dagferry_server.http.answer import Answer
+from dagferry_server.http.parsed_answers import ParsedAnswer, parsed_answer
 
 MAX_ANSWERED_PATHS = 200
 """How many added, changed and removed paths an answer to a deploy lists, of each."""
@@ -26,12 +28,6 @@ FIXED_HEADERS: Mapping[str, str] = {
     "Server": f"dagferry/{__version__}",
     "X-Content-Type-Options": "nosniff",
 }
-
-
-class Answer(BaseModel):
-    """What all JSON responses share."""
-
-    model_config = ConfigDict(frozen=True)
 
 
 class DeployAnswer(Answer):
@@ -306,6 +302,9 @@ class FleetStatusAnswer(Answer):
     counts: CountsAnswer
     sidecars: list[SidecarAnswer] = Field(description="The pods, by name.")
     servers: ServersAnswer
+    parsed: ParsedAnswer | None = Field(
+        description="What Airflow has read, which `state` does not depend on; null if nobody reports it."
+    )
 
 
 class ErrorAnswer(Answer):
@@ -429,6 +428,7 @@ def fleet_status_answer(deployment: Deployment, status: Status, now: float) -> F
             for pod in status.pods
         ],
         servers=ServersAnswer(asked=status.asked, answered=status.answered),
+        parsed=parsed_answer(status.parsed, now),
     )
 
 

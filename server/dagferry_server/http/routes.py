@@ -25,6 +25,7 @@ from dagferry_core.protocol import (
     JSON_TYPE,
     LIMIT,
     PATCH_TYPE,
+    REPORTS_PATH,
     REQUEST_HEADERS,
     RETAINED,
     STATUS_PATH,
@@ -34,6 +35,7 @@ from dagferry_core.protocol import (
     WHOAMI_PATH,
 )
 from dagferry_server.errors import (
+    BodyTooLarge,
     BundleGone,
     DeploymentConfigured,
     FileNotInBundle,
@@ -49,6 +51,7 @@ from dagferry_server.errors import (
     UploadTooSlow,
     VersionNotFound,
 )
+from dagferry_server.fleet.report_body import ReportBody
 from dagferry_server.http.astro_routes import astro_routes
 from dagferry_server.http.deploy_routes import DEPLOY_ROUTES
 from dagferry_server.http.handlers.current import current
@@ -59,6 +62,7 @@ from dagferry_server.http.handlers.download import download
 from dagferry_server.http.handlers.files import file, files
 from dagferry_server.http.handlers.freeze import FreezeBody, freeze, unfreeze
 from dagferry_server.http.handlers.health import healthz, metrics, readyz
+from dagferry_server.http.handlers.reports import reports
 from dagferry_server.http.handlers.status import status
 from dagferry_server.http.handlers.versions import version
 from dagferry_server.http.handlers.whoami import whoami
@@ -78,6 +82,7 @@ from dagferry_server.http.models import (
     json_response,
 )
 from dagferry_server.http.openapi import describe
+from dagferry_server.http.parsed_answers import ReportAnswer
 from dagferry_server.http.peer_routes import PEER_ROUTES
 from dagferry_server.http.request_context import RequestContext
 from dagferry_server.http.routing import Parameter, Route
@@ -275,6 +280,17 @@ ROUTES: tuple[Route, ...] = (
             Parameter("If-None-Match", "header", "The ETag last seen."),
             Parameter("Prefer", "header", REQUEST_HEADERS["Prefer"]),
         ),
+    ),
+    Route(
+        method="POST",
+        path=REPORTS_PATH,
+        scope="sync",
+        handler=reports,
+        summary="What a dag processor says of what Airflow has read of which version.",
+        answer=ReportAnswer,
+        errors=(RequestError, BodyTooLarge, UploadIncomplete, UploadTooSlow, StoreFull, StoreAway, StoreDamaged),
+        body=ReportBody,
+        only_reads=True,
     ),
     Route(
         method="GET",

@@ -42,8 +42,8 @@ class Route(NamedTuple):
     have a deployment that their path does not name. ``admin`` routes are on the admin listener, ``public`` routes on
     the public one. ``not_modified`` routes may answer 304. ``takes_file`` routes receive an upload; ``sends_content``
     routes send deployed content. ``body`` is the model of a JSON body. The deployment of a route that ``creates`` it
-    need not exist. ``kind`` is that of the deploys that a route makes. A POST that ``only_reads`` changes nothing.
-    ``pages`` is what the routes of the web page share.
+    need not exist. ``kind`` is that of the deploys that a route makes. A POST that ``only_reads`` changes nothing that
+    people have to know of: what pods report is no change. ``pages`` is what the routes of the web page share.
     """
 
     method: Literal["GET", "POST", "DELETE"]

@@ -12,8 +12,11 @@ from dagferry_server.fleet.status import Status
 from dagferry_server.http.models import fleet_status_answer
 
 TAG_CHARACTERS = 32
-_GROWS: dict[str, Any] = {"sidecars": {"__all__": {"seen", "lag_seconds"}}}
-"""What changes with every second, and is not part of the tag."""
+_GROWS: dict[str, Any] = {
+    "sidecars": {"__all__": {"seen", "lag_seconds"}},
+    "parsed": {"parse_seconds": True, "reporters": {"__all__": {"seen"}}},
+}
+"""What changes with every second, or with every report, and is not part of the tag."""
 
 
 class WrittenStatus(NamedTuple):

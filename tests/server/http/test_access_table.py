@@ -8,6 +8,7 @@ import pytest
 from credentials import SCOPES, TokensFile, issuers_file
 from dagferry_server.auth.access import ANY
 from dagferry_server.auth.proxy import PROXY_SECRET_HEADER
+from dagferry_server.fleet.report_body import ReportBody
 from dagferry_server.fleet.waiters import Waiters
 from dagferry_server.http.handlers.freeze import FreezeBody
 from dagferry_server.http.handlers.promote import PromoteBody
@@ -53,6 +54,7 @@ BODIES = {
     FreezeBody: b'{"reason": "a test"}',
     RollbackBody: b'{"version": "20200101T000000Z-000001"}',
     PromoteBody: b'{"from": "default"}',
+    ReportBody: b'{"instance": "a", "id": "0123456789abcdef0123456789abcdef", "component": "bundle", "log_id": "other"}',
 }
 
 
