@@ -17,6 +17,7 @@ from dagferry_airflow.about import this_airflow
 from dagferry_airflow.follower import SHORT_TIMEOUTS
 from dagferry_airflow.known_errors import MAX_KEPT_BYTES, KnownErrors
 from dagferry_airflow.listing import of_airflow
+from dagferry_airflow.noting import Noting
 from dagferry_airflow.observer import Observer
 from dagferry_airflow.recorded import Folder, Recorded, Refreshes
 from dagferry_airflow.reporter import Identity, Reporter
@@ -61,6 +62,7 @@ class BundleReports:
         self._refreshes = Refreshes()
         self._kept = _read(self._kept_path)
         recorded = Recorded([Folder(f"{root}/{CURRENT}", "", name)], self._refreshes.collected)
+        self._noting = Noting(root)
         helper.note_dag_processor()
         self._observer = Observer(
             root,
@@ -70,6 +72,7 @@ class BundleReports:
             listing=of_airflow(),
             airflow=this_airflow(refresh_seconds),
             known=KnownErrors(self._kept),
+            on_parse=self._noting.note,
         )
         self._reporter = Reporter(self._post)
         self._who: Sender | None = None
@@ -88,6 +91,7 @@ class BundleReports:
             return
         try:
             parsed = self._observer.look()
+            self._noting.flush()
             if parsed and parsed.sequence and self._observer.live:
                 self._reporter.report(self._body(parsed, versions, leases))
                 self._keep()
