@@ -1,11 +1,10 @@
 """What the guess and what observed parses say of which DAG files read a data file, against what the kernel saw.
 
-``python benchmarks/reads.py CHECKOUT DAGS [FOLDER ON SYS.PATH ...]``, with ``AIRFLOW_PYTHON`` the Python of an Airflow
-3.2 or later. The checkout (of a public repository) counts as a bundle. All of its DAG files are parsed under strace,
+``python benchmarks/reads.py CHECKOUT DAGS [FOLDER ON SYS.PATH ...]``, with ``AIRFLOW_PYTHON`` the Python of an Airflow. The checkout (of a public repository) counts as a bundle. All of its DAG files are parsed under strace,
 which sees what C code and other programs open as well. Then each data file alone is changed, and each is removed. A DAG
 file must be read again that opened the file; if it is removed, also one that asked for it or listed its folder.
 
-Prints a row of Markdown: DAG files (those of which an observation is partial), data files (those that are read), pairs of
+Prints a row of Markdown: DAG files (those with errors, and those of which an observation is partial), data files (those that are read), pairs of
 a DAG file and a data file that it reads; and then for a change and for a removal, each by the guess and by observations,
 missed pairs and superfluous ones (in parentheses: those of partial observations).
 """
@@ -128,7 +127,8 @@ def main() -> None:
                     for file in sorted(truth ^ files):
                         word = "missed" if file in truth else "superfluous"
                         print(f"{kind} {path}: {file} {word}, whole: {file in whole}", file=sys.stderr)
-    figures = [f"{len(found)} ({len(found) - len(whole)})", f"{len(data)} ({len(read)})", str(pairs)]
+    failed = sum(bool(one["errors"]) for one in found)
+    figures = [f"{len(found)} ({failed}, {len(found) - len(whole)})", f"{len(data)} ({len(read)})", str(pairs)]
     for kind in ("changed", "removed"):
         for rule in ("guess", "exact"):
             missed, more, partial = (counts[f"{kind} {rule} {what}"] for what in ("missed", "more", "partial"))

@@ -1,6 +1,6 @@
 """Parses each DAG file of a checkout as Airflow does, in a child of its own, and prints what Python's audit events show.
 
-Run by Airflow's Python: ``reads_parse.py TREE FOLDER [FOLDER ON SYS.PATH ...]``. For ``reads.py``, which runs it under
+Run by the Python of Airflow 2.10 or later: ``reads_parse.py TREE FOLDER [FOLDER ON SYS.PATH ...]``. For ``reads.py``, which runs it under
 strace and compares. A line of JSON for each DAG file: its path, the process that parsed it, what that opened and
 listed, whether it started programs, errors, and how many DAGs there are.
 
@@ -32,9 +32,17 @@ os.environ.update(
 )
 warnings.simplefilter("ignore")
 
-from airflow.dag_processing.dagbag import DagBag  # noqa: E402
-from airflow.models import Connection  # noqa: E402
-from airflow.sdk import BaseHook, BaseOperator, Variable  # noqa: E402
+from airflow.models import Connection, Variable  # noqa: E402
+
+try:
+    from airflow.dag_processing.dagbag import DagBag
+    from airflow.sdk import BaseHook, BaseOperator
+    from airflow.sdk import Variable as SdkVariable
+except ImportError:  # Airflow 2
+    from airflow.hooks.base import BaseHook
+    from airflow.models import BaseOperator, DagBag
+
+    SdkVariable = Variable
 
 
 class Text(str):
@@ -56,13 +64,17 @@ class Settings(dict):
         return Text("stub")
 
 
-def _variable(key, default=None, deserialize_json=False, **_):
-    if default is not None and type(default).__name__ != "object":
-        return default
+def _variable(key, default_var=None, default=None, deserialize_json=False, **_):
+    for given in (default_var, default):
+        if given is not None and type(given) is not object:
+            return given
     return Settings() if deserialize_json else "stub"
 
 
 class _Class(type):
+    def __iter__(cls):
+        return iter(())
+
     def __getattr__(cls, name):
         if name.startswith("__"):
             raise AttributeError(name)
@@ -113,6 +125,10 @@ class StubOperator(BaseOperator):
         kept = {name: arguments[name] for name in ("task_id", "dag", "task_group") if name in arguments}
         super().__init__(**{"task_id": f"stub-{id(self)}", **kept})
 
+    @classmethod
+    def partial(cls, **_):
+        return Stub()
+
 
 class Stubs(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     """Finds what nothing else finds, for the files of the tree."""
@@ -122,7 +138,8 @@ class Stubs(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         self._made = set()
 
     def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in self._own or name.startswith("airflow.sdk"):
+        top = name.split(".")[0]
+        if (top in self._own and top != "airflow") or name == "airflow" or name.startswith("airflow.sdk"):
             return None
         if name.rpartition(".")[0] not in self._made:
             frame = sys._getframe(1)
@@ -162,7 +179,7 @@ def _stub():
     sys.path[:0] = folders
     own = {name.partition(".")[0] for folder in [*folders, TREE] for name in os.listdir(folder)}
     sys.meta_path.append(Stubs(own))
-    Variable.get = staticmethod(_variable)
+    Variable.get = SdkVariable.get = staticmethod(_variable)
     BaseHook.get_connection = classmethod(lambda _, name: Connection(conn_id=name, host="h", login="l", port=1))
     Connection.extra_dejson = property(lambda _: Settings())
     type(os.environ).__getitem__ = _environment

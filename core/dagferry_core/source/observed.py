@@ -22,7 +22,7 @@ from typing import NamedTuple
 from dagferry_core.bundle.manifest import Changes, Manifest
 from dagferry_core.source.graph import touched_by
 from dagferry_core.source.reads import read_hints
-from dagferry_core.source.scan import imported_names
+from dagferry_core.source.scan import ANYTHING, imported_names
 
 MAX_PATHS = 10_000
 """How many paths of one parse are kept; one that opens and lists more has the guess."""
@@ -31,11 +31,16 @@ MAX_SCANNED_BYTES = 16 * 1024 * 1024
 TOP = ""
 """The top folder of a bundle, as a listed one."""
 
-_OPENS_IN_C = re.compile(
-    rb"(?<!\w)(?:adbc_\w+|chdb|cv2|daft|datafusion|deltalake|duckdb|fastavro|fiona|geopandas|h5py|lxml|netCDF4|osgeo|"
-    rb"polars|pyarrow|pyiceberg|pyogrio|rasterio|read_(?:feather|hdf|orc|parquet)|sqlite3?|tables|torch|xarray)(?!\w)"
+_OPENS_IN_C = frozenset(
+    {
+        *("chdb", "cv2", "daft", "datafusion", "deltalake", "duckdb", "fastavro", "fiona", "geopandas", "h5py", "lxml"),
+        *("netCDF4", "osgeo", "polars", "pyarrow", "pyiceberg", "pyogrio", "rasterio", "sqlite3", "tables", "torch"),
+        *("xarray", ANYTHING),
+    }
 )
-"""Libraries that open files themselves, and the functions of pandas that do: Python's audit events do not show it."""
+"""Libraries that open files themselves: Python's audit events do not show it."""
+_CALLS_C = re.compile(rb"(?<!\w)(?:read_(?:feather|hdf|orc|parquet)|lxml|polars|pyarrow|duckdb|sqlite)(?![a-z])")
+"""How other libraries are made to use those."""
 
 
 class Observation(NamedTuple):
@@ -115,7 +120,8 @@ def observe(
 
 def opens_unseen(source: bytes) -> bool:
     """Return whether what ``source`` opens may not be seen, by the libraries that are named in it."""
-    return bool(_OPENS_IN_C.search(source))
+    tops = {name.lstrip(".").partition(".")[0] for name in imported_names(source)}
+    return not tops.isdisjoint(_OPENS_IN_C) or bool(_CALLS_C.search(source))
 
 
 def to_touch(

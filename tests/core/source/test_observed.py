@@ -244,19 +244,22 @@ def test_the_top_folder_is_listed_by_an_empty_name():
 @pytest.mark.parametrize(
     "source",
     [
-        "import polars",
+        "import os, polars as pl",
         "from pyarrow import csv",
+        "import tables",
+        "import_module('duckdb.x')",
         "pd.read_parquet(x)",
-        "lxml.etree",
-        "import sqlite3",
-        "x.sqlite",
-        "adbc_driver_duckdb",
+        "pd.read_csv(x, engine='pyarrow')",
+        "create_engine('sqlite:///x.db')",
+        "import " + ", ".join(f"module{number}" for number in range(20_000)),
     ],
 )
 def test_a_source_that_names_a_library_which_opens_files_in_c_may_open_them_unseen(source):
     assert opens_unseen(source.encode())
 
 
-@pytest.mark.parametrize("source", ["import yaml, json", "pd.read_csv(x)", "my_polars_x", "read_parquets", ""])
+@pytest.mark.parametrize(
+    "source", ["import yaml, json", "pd.read_csv(x)", "my_polars_x", "read_parquets", "tables = []", ""]
+)
 def test_other_sources_open_files_as_is_seen(source):
     assert not opens_unseen(source.encode())
