@@ -1,12 +1,14 @@
 """What the guess and what observed parses say of which DAG files read a data file, against what the kernel saw.
 
-``python benchmarks/reads.py CHECKOUT DAGS [FOLDER ON SYS.PATH ...]``, with ``AIRFLOW_PYTHON`` the Python of an Airflow. The checkout (of a public repository) counts as a bundle. All of its DAG files are parsed under strace,
-which sees what C code and other programs open as well. Then each data file alone is changed, and each is removed. A DAG
-file must be read again that opened the file; if it is removed, also one that asked for it or listed its folder.
+``python benchmarks/reads.py CHECKOUT DAGS [FOLDER ON SYS.PATH ...]``, with ``AIRFLOW_PYTHON`` the Python of an Airflow.
+The checkout (of a public repository) counts as a bundle. All of its DAG files are parsed under strace, which sees what
+C code and other programs open as well. Then each data file alone is changed, and each is removed. A DAG file must be
+read again that opened the file; if it is removed, also one that asked for it or listed its folder.
 
-Prints a row of Markdown: DAG files (those with errors, and those of which an observation is partial), data files (those that are read), pairs of
-a DAG file and a data file that it reads; and then for a change and for a removal, each by the guess and by observations,
-missed pairs and superfluous ones (in parentheses: those of partial observations).
+Prints a row of Markdown: DAG files (those with errors, and those of which an observation is partial), data files (those
+that are read), pairs of a DAG file and a data file that it reads; and then for a change and for a removal, each by the
+guess and by observations, missed pairs and superfluous ones (in parentheses: those of partial observations). With
+``SHOW=1`` each of them is printed to stderr.
 """
 
 import hashlib
@@ -59,7 +61,7 @@ def seen_by(traces: str, process: int, checkout: str) -> Seen:
         name, rest, result = call["name"], call["rest"], call["result"]
         if name in FORKS and result.isdigit() and Path(f"{traces}/t.{result}").exists():
             for mine, theirs in zip(seen, seen_by(traces, int(result), checkout), strict=True):
-                mine |= theirs
+                mine.update(theirs)
             continue
         if not (path := re.search(r'"((?:[^"\\]|\\.)*)"', rest)):
             continue

@@ -1,8 +1,8 @@
-"""Parses each DAG file of a checkout as Airflow does, in a child of its own, and prints what Python's audit events show.
+"""Parses each DAG file of a checkout as Airflow does, in a child of its own; prints what Python's audit events show.
 
-Run by the Python of Airflow 2.10 or later: ``reads_parse.py TREE FOLDER [FOLDER ON SYS.PATH ...]``. For ``reads.py``, which runs it under
-strace and compares. A line of JSON for each DAG file: its path, the process that parsed it, what that opened and
-listed, whether it started programs, errors, and how many DAGs there are.
+Run by the Python of Airflow 2.10 or later: ``reads_parse.py TREE FOLDER [FOLDER ON SYS.PATH ...]``. For ``reads.py``,
+which runs it under strace and compares. A line of JSON for each DAG file: its path, the process that parsed it, what
+that opened and listed, whether it started programs, errors, and how many DAGs there are.
 
 Modules that are not installed, variables, connections and the environment are replaced by stubs, so that DAG files get
 as far as they can.
