@@ -21,9 +21,10 @@ import http.client
 import logging
 import os
 import ssl
+import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.configuration import conf
 from airflow.dag_processing.bundles import base
@@ -39,6 +40,7 @@ from dagferry_airflow.runs_in_use import versions_in_use
 from dagferry_airflow.versions import Versions, is_permission_denied
 from dagferry_core.errors import DagferryError, SetupError
 from dagferry_core.names import DEFAULT_DEPLOYMENT, check_deployment
+from dagferry_follow.deploy_ref import DeployRef
 from dagferry_follow.errors import (
     AnswerInvalid,
     AwaitingFirstDeploy,
@@ -52,6 +54,9 @@ from dagferry_follow.errors import (
 from dagferry_follow.remote.connection import ConnectionOptions, Timeouts, check_url, tls_context
 from dagferry_follow.remote.server import Server
 from dagferry_follow.volume.root import CURRENT
+
+if TYPE_CHECKING:
+    from dagferry_airflow.bundle_parsed import BundleParsed
 
 AGENT = "dagferry-airflow"
 SERVER_ERRORS = 500
@@ -103,6 +108,7 @@ class DagferryBundle(base.BaseDagBundle):  # type: ignore[misc] # Airflow is not
         self._newest_beside = ""  # the newest version, if this user may not make it live
         self._versions = Versions(self.base_dir, self._connect, self._track, origins, keep)
         self._presence: Presence | None = None  # in the dag processor
+        self._parsed: BundleParsed | None = None  # the same
 
     # --- what Airflow calls ------------------------------------------------------------------------------------------
 
@@ -124,24 +130,39 @@ class DagferryBundle(base.BaseDagBundle):  # type: ignore[misc] # Airflow is not
                 # Outside of a task this may be the loop of the dag processor, for a callback: it must not be blocked.
                 self._versions.make(self.version, for_task=pin.is_task())
         else:
+            if sys.argv[1:2] == ["dag-processor"] and not pin.is_task():
+                # Before the first parse: what it reads is seen only by a hook that was there before its fork.
+                from dagferry_airflow import bundle_parsed  # noqa: PLC0415 - it imports Airflow's tables
+
+                self._parsed = bundle_parsed.of(self.name, self._live, self.refresh_interval)
             self._follow()
-        if pin.is_task() and not self.version:
-            # A run without a version gets the newest; this task must not see a later one.
-            self._path = Path(os.path.realpath(self._path))
+        if pin.is_task():
+            self._pin()
         super().initialize()
 
     @property
     def is_initialized(self) -> bool:
         """Whether ``initialize`` was called. The dag processor looks at this every few seconds, also if it is another
-        one's turn to refresh: then the server learns that this one is there.
+        one's turn to refresh: then the server learns that this one is there, and what it has parsed.
         """
         if self._presence and self._presence.is_here:
             self._follower.heartbeat()
+            if self._parsed:
+                self._parsed.note_round()
+                self._presence.report(live_deploy(self._live), SHORT_TIMEOUTS)
         return self._is_initialized
 
     @is_initialized.setter
     def is_initialized(self, value: bool) -> None:
         self._is_initialized = value
+
+    def _pin(self) -> None:
+        """Log which version the task runs on. If its run has none, that is the newest: it must not see a later one."""
+        how = pin.RUN
+        if not self.version:
+            how = pin.NEWEST
+            self._path = Path(pin.Pins(pin.Wish()).pin(str(self._path)) or self._path)
+        log.info("%s", pin.version_line(self._path.name, how, f"bundle={self.name}"))
 
     def refresh(self) -> None:
         """Make the newest version live unless it is, and report what is needed. Only the dag processor calls this."""
@@ -150,11 +171,16 @@ class DagferryBundle(base.BaseDagBundle):  # type: ignore[misc] # Airflow is not
         if not self._presence and not pin.is_task():
             name = instance_name(conf.get("dagferry", "instance", fallback=None), os.environ)
             identity = Identity(name, kept_id(f"{self._live}.id"))
-            self._presence = Presence(str(self.base_dir), identity, self._connect, self._versions_needed)
+            self._presence = Presence(
+                str(self.base_dir), identity, self._connect, self._versions_needed, self._what_is_parsed
+            )
             self._follower.reports = True
         self._follow()
         if self._presence:
             self._presence.report(live_deploy(self._live), SHORT_TIMEOUTS)
+
+    def _what_is_parsed(self, live: DeployRef) -> dict[str, Any] | None:
+        return self._parsed.look(live) if self._parsed else None
 
     def _versions_needed(self) -> list[str]:
         from airflow.utils.session import create_session  # noqa: PLC0415 - tasks have no database

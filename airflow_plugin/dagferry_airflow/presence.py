@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from dagferry_airflow.reports import substance
 from dagferry_core.errors import DagferryError
 from dagferry_core.names import version_sequence
 from dagferry_core.protocol import MAX_REPORTED_VERSIONS, REPORT_SECONDS
@@ -115,7 +116,8 @@ class Presence:
     """The reports of one bundle, whose files are in ``folder``, by ``identity``.
 
     ``connect`` makes a connection; ``needed`` returns the versions that Airflow needs, newest first, and raises if that
-    is not known now. ``clock`` is monotonic, in seconds.
+    is not known now. ``parsed`` returns what Airflow has parsed of a deploy, ``None`` if that is not known, and never
+    raises. ``clock`` is monotonic, in seconds.
     """
 
     def __init__(
@@ -124,6 +126,7 @@ class Presence:
         identity: Identity,
         connect: Callable[[Timeouts], Server],
         needed: Callable[[], list[str]],
+        parsed: Callable[[DeployRef], dict[str, Any] | None] = lambda _: None,
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -131,10 +134,11 @@ class Presence:
         self._folder = folder
         self._connect = connect
         self._needed = needed
+        self._parsed = parsed
         self._clock = clock
         self._pid = os.getpid()
         self._live: DeployRef | None = None
-        self._sent: dict[str, Any] = {}
+        self._sent = ""
         self._due = self._ask_at = clock()
         self._pause_until = clock()
         self._failures = 0
@@ -159,7 +163,8 @@ class Presence:
             self._leases, self._ask_at = self._versions_needed(live), now + ASK_SECONDS
         self._live = live
         body = self._body(live, leaving=False)
-        if now < self._pause_until or (now < self._due and body == self._sent):
+        said = substance(body)
+        if now < self._pause_until or (now < self._due and said == self._sent):
             return
         try:
             answer = self._send(body, timeouts)
@@ -173,7 +178,7 @@ class Presence:
                 else f"A report of the versions that DAG runs need failed: {error.message}"
             )  # fmt: skip
             return
-        self._failures, self._sent, self._due = 0, body, self._clock() + REPORT_SECONDS
+        self._failures, self._sent, self._due = 0, said, self._clock() + REPORT_SECONDS
         if ignored := answer.get("ignored"):
             self._say(str(ignored)[:300])
 
@@ -205,7 +210,7 @@ class Presence:
             "leaving": leaving,
             "versions": versions_on_disk(self._folder),
             "leases": None if self._leases is None else {"versions": self._leases},
-            "parsed": None,
+            "parsed": None if leaving else self._parsed(live),
         }
 
     def _versions_needed(self, live: DeployRef) -> list[str] | None:

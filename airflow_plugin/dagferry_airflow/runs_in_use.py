@@ -31,7 +31,7 @@ def versions_in_use(session: Any, bundle_name: str) -> list[str]:
     from airflow.models.dagrun import DagRun  # noqa: PLC0415
     from airflow.models.taskinstance import TaskInstance  # noqa: PLC0415
     from airflow.utils.state import DagRunState, State  # noqa: PLC0415
-    from sqlalchemy import and_, select  # type: ignore[import-not-found] # noqa: PLC0415 - Airflow has it
+    from sqlalchemy import and_, select  # noqa: PLC0415 - Airflow has it
 
     of_dags = select(DagModel.bundle_version).where(DagModel.is_stale.is_(False))
     of_runs = select(DagRun.bundle_version).join(DagModel, DagModel.dag_id == DagRun.dag_id)

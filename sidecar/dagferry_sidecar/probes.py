@@ -1,4 +1,4 @@
-"""``/healthz``, ``/readyz`` and ``/metrics``, answered by a thread of their own.
+"""``/healthz``, ``/readyz`` and ``/metrics``, answered by a thread of their own; and ``/reports`` of the dag processor.
 
 ``/healthz`` is 200 as long as the loop is alive. ``/readyz`` is 200 as long as an intact tree is published; it looks at
 the link itself each time. Losing contact with the server makes a pod neither unhealthy nor unready, because its DAGs
@@ -13,6 +13,7 @@ import time
 from typing import TYPE_CHECKING
 
 from dagferry_core.errors import SetupError
+from dagferry_follow.beside import REPORTS_PATH
 from dagferry_follow.log import Log
 from dagferry_follow.volume.root import Root
 from dagferry_sidecar.hints import hint
@@ -20,6 +21,8 @@ from dagferry_sidecar.stats import Stats
 
 if TYPE_CHECKING:
     from http.server import BaseHTTPRequestHandler
+
+    from dagferry_sidecar.passing_on import PassingOn
 
 BACKLOG_CONNECTIONS = 64
 ROUND_SECONDS = 3600.0
@@ -37,6 +40,8 @@ class Probes:
         self._stats = stats
         self.root: Root | None = None
         """Set when it is open; until then the pod is not ready."""
+        self.passing_on: PassingOn | None = None
+        """Set when it is known where reports go to."""
         host, port = address
         try:
             family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -67,6 +72,9 @@ class Probes:
                 status, content_type, body = probes.answer(self.path.partition("?")[0])
                 _send(self, status, content_type, body)
 
+            def do_POST(self) -> None:
+                _send(self, *probes.take(self))
+
             do_HEAD = do_GET  # noqa: N815 - the name is the base class's
 
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name is the base class's
@@ -95,6 +103,20 @@ class Probes:
 
             return 200, *metrics.render(self._stats, published=bool(self._published()))
         return 404, "text/plain", b"not found; try /healthz, /readyz or /metrics\n"
+
+    def take(self, handler: "BaseHTTPRequestHandler") -> tuple[int, str, bytes]:
+        """Return status, content type and body for a request that sends something."""
+        if handler.path != REPORTS_PATH or self.passing_on is None:
+            return 404, "text/plain", b"not found\n"
+        from dagferry_sidecar.passing_on import readable  # noqa: PLC0415 - only beside a dag processor
+
+        length = readable(handler.headers.get("Content-Length"))
+        if length is None:
+            return 413, "text/plain", b"too large, or without Content-Length\n"
+        body = handler.rfile.read(length)
+        receiver = handler.connection.getsockname()[0]
+        status, answer = self.passing_on.pass_on(body, handler.client_address[0], receiver)
+        return status, "application/json", answer
 
     def _published(self) -> str:
         return self.root.published_version() if self.root and self._stats.intact else ""

@@ -165,11 +165,17 @@ def expire(store: Store, deployment: str) -> int:
 
 
 def spared(store: Store, deployment: str) -> set[str]:
-    """Return the digests of the bundles that retention has to keep for checkers; blocks. Raises ``StoreError``."""
+    """Return the digests of the bundles that retention has to keep for checkers; blocks. Raises ``StoreError``.
+
+    One that is too old is no reason to keep a bundle; it is deleted by ``expire``.
+    """
     written = store.notes(deployment)
-    found = set()
-    for name in written:
-        if name.endswith(_CANDIDATE) and name.removesuffix(_CANDIDATE) + _VERDICT not in written:
+    if not written:
+        return set()
+    now, found = store.now(), set()
+    for name, at in written.items():
+        is_open = name.endswith(_CANDIDATE) and name.removesuffix(_CANDIDATE) + _VERDICT not in written
+        if is_open and now - at <= CANDIDATE_SECONDS:
             candidate = _read_candidate(store, deployment, name)
             if candidate:
                 found.add(candidate.digest)

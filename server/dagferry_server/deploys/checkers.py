@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from dagferry_core.protocol import AIRFLOW, CHECKER, DEREGISTER, INSTANCE, PYTHON, VARIABLES, WARMING
+from dagferry_core.protocol import AIRFLOW, CHECKER, DEREGISTER, INSTANCE, ONCE, PYTHON, VARIABLES, WARMING
 from dagferry_server.deploys.candidates import CheckerNote
 
 AWAY_SECONDS = 30.0
@@ -43,9 +43,12 @@ class Greeting(NamedTuple):
 
 
 def greeting_of(headers: Mapping[str, str]) -> Greeting | None:
-    """Return what the headers of a request say about the checker, truncated; ``None`` if they do not name one."""
+    """Return what the headers of a request say about the checker, truncated; ``None`` if they do not name one.
+
+    Also ``None`` for one that runs once: no deploy may wait for it.
+    """
     instance = headers.get(INSTANCE)
-    if not instance:
+    if not instance or headers.get(ONCE) == "1":
         return None
     airflow, python, variables = (
         _clean(headers.get(name, ""), MAX_VERSION_CHARACTERS) for name in (AIRFLOW, PYTHON, VARIABLES)

@@ -378,7 +378,7 @@ def test_a_python_with_airflow_imports_before_anything_is_sent(job, tmp_path) ->
         check,
         "deploy --json --wait-parsed=5m -- dags",
         check,
-        "deploy --json --skip-gate --allow-removals --override-freeze -- dags",
+        "deploy --json --skip-gate --skip-import-check --allow-removals --override-freeze -- dags",
     ]
 
 

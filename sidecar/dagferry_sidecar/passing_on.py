@@ -1,0 +1,74 @@
+"""Passes what the dag processor of this pod reports on to the server: Airflow needs no credential of its own.
+
+Only who is on this machine may report, and only about this volume: a report names the live tree by its random name.
+What it says is for the server to check.
+"""
+
+import contextlib
+import http.client
+import json
+import re
+import threading
+
+from dagferry_core.errors import DagferryError
+from dagferry_core.loopback import is_loopback
+from dagferry_core.protocol import MAX_REPORT_BYTES
+from dagferry_follow.beside import MAX_BODY_BYTES, MAX_KEPT_BYTES, read_kept, write_kept
+from dagferry_follow.remote.connection import Timeouts
+from dagferry_follow.remote.server import Server
+from dagferry_follow.volume.root import Root
+
+TIMEOUTS = Timeouts(5.0, 10.0, 15.0)
+WAIT_SECONDS = 20.0
+"""How long a report waits for another one; they are sent one after the other."""
+_TREE = re.compile(r"[0-9a-f]{16}/[A-Za-z0-9-]{1,100}")
+
+Reply = tuple[int, bytes]
+
+
+class PassingOn:
+    """Sends reports about the volume of ``root`` to ``server``, which no other thread uses."""
+
+    def __init__(self, root: Root, server: Server) -> None:
+        self._root = root
+        self._server = server
+        self._lock = threading.Lock()
+
+    def pass_on(self, body: bytes, sender: str, receiver: str) -> Reply:
+        """Return status and answer for a report; ``sender`` and ``receiver`` are the addresses of the connection."""
+        if not is_loopback(sender) and sender != receiver:
+            return _refusal(http.client.FORBIDDEN, "Reports are taken from this machine only.")
+        try:
+            said = json.loads(body)
+            tree, kept, report = said["tree"], said["keep"], json.dumps(said["report"])
+            is_valid = isinstance(said["report"], dict) and isinstance(kept, str) and bool(_TREE.fullmatch(tree))
+        except (ValueError, TypeError, KeyError, RecursionError):
+            is_valid = False
+        if not is_valid or len(report) > MAX_REPORT_BYTES or len(kept) > MAX_KEPT_BYTES:
+            return _refusal(http.client.BAD_REQUEST, "This is not a report that the dag processor sends.")
+        if self._root.published_tree() != tree:
+            return _refusal(http.client.CONFLICT, "The report is not about the tree that is live on this volume.")
+        if not self._lock.acquire(timeout=WAIT_SECONDS):
+            return _refusal(http.client.SERVICE_UNAVAILABLE, "Another report is being sent.")
+        try:
+            self._keep(kept)
+            return http.client.OK, self._server.send_report(report)
+        except DagferryError as error:
+            self._server.close()
+            return _refusal(http.client.BAD_GATEWAY, error.message, error.code)
+        finally:
+            self._lock.release()
+
+    def _keep(self, kept: str) -> None:
+        with contextlib.suppress(OSError):  # then a restart of the dag processor takes old errors for older ones
+            if kept != read_kept(self._root.path):
+                write_kept(self._root.path, kept)
+
+
+def readable(length: str | None) -> int | None:
+    """Return the length of a body by its header; ``None`` if it is not given, or too long to be read."""
+    return int(length) if length and length.isdecimal() and int(length) <= MAX_BODY_BYTES else None
+
+
+def _refusal(status: int, message: str, code: str = "report_refused") -> Reply:
+    return status, json.dumps({"code": code, "message": message}).encode()

@@ -1,0 +1,237 @@
+"""What the process of a parse notes of what it reads, in forked processes as Airflow's."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dagferry_airflow.reads import Parse, Spool
+
+HOME = Path(__file__).parents[2]
+HEAD = """
+import atexit, json, os, sys, time
+sys.path[:0] = {folders!r}
+from dagferry_airflow import reads
+root = {root!r}
+manager = os.getpid()
+spool = reads.watch(root, lambda: os.getpid() != manager)
+
+def parse(code):
+    # As Airflow 3: what is registered after the fork runs at the end.
+    if (pid := os.fork()) == 0:
+        try:
+            try:
+                exec(code)
+            finally:
+                atexit._run_exitfuncs()
+        except Exception:
+            os._exit(1)
+        finally:
+            os._exit(0)
+    os.waitpid(pid, 0)
+
+def swap(target):
+    os.symlink(target, root + "/new")
+    os.rename(root + "/new", root + "/current")
+
+def say():
+    print(json.dumps([
+        [p.file, p.well, p.ended is not None, sorted(p.trees), sorted(p.opened), sorted(p.listed), sorted(p.versions)]
+        for p in spool.collect()
+    ]))
+"""
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    for unique, version in (("a" * 16, "v1"), ("b" * 16, "v2")):
+        tree = tmp_path / "root/.trees" / unique / version
+        (tree / "lib/data").mkdir(parents=True)
+        (tree / "dag.py").write_text("print('airflow dag')")
+        (tree / "lib/helper.py").write_text("")
+        (tree / "conf.yaml").write_text("")
+        (tree / "lib/data/a.sql").write_text("")
+    (tmp_path / "root/current").symlink_to(f".trees/{'a' * 16}/v1")
+    return tmp_path / "root"
+
+
+def run(root: Path, code: str, **variables: str) -> list[list[object]]:
+    """Run code after ``HEAD`` in a process of its own, and return what it said."""
+    folders = [str(HOME / package) for package in ("core", "follow", "airflow_plugin")]
+    head = HEAD.format(folders=folders, root=str(root))
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "", **variables}
+    done = subprocess.run([sys.executable, "-c", head + code], check=False, capture_output=True, text=True,
+                          env=environment)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    answer: list[list[object]] = json.loads(done.stdout.splitlines()[-1])
+    return answer
+
+
+def test_files_and_folders_are_noted_with_their_tree(root: Path) -> None:
+    code = """
+parse('''
+open(root + "/current/dag.py")
+open(root + "/current/conf.yaml", "rb")
+open(os.path.realpath(root + "/current") + "/lib/data/a.sql")
+os.listdir(root + "/current/lib/data")
+list(os.scandir(root + "/current//lib/./data/.."))
+open("/etc/passwd")
+''')
+open(root + "/current/lib/helper.py")  # the manager's own reading is no parse
+say()
+"""
+    tree = "a" * 16 + "/v1"
+    opened = ["conf.yaml", "dag.py", "lib/data/a.sql"]
+    assert run(root, code) == [["dag.py", True, True, [tree], opened, ["lib", "lib/data"], ["v1"]]]
+
+
+def test_imports_are_noted_as_modules_and_the_search_for_them_is_no_listing(root: Path) -> None:
+    code = """
+body = '''
+open(root + "/current/dag.py")
+sys.path.insert(0, root + "/current")
+import lib.helper
+'''
+parse(body)  # writes the .pyc that the next one reads
+parse(body)
+say()
+"""
+    for variables in ({}, {"PYTHONPYCACHEPREFIX": str(root.parent / "cache")}):
+        found = run(root, code, **variables)
+        assert [(parse[0], parse[4], parse[5]) for parse in found] == [("dag.py", ["dag.py", "lib/helper.py"], [])] * 2
+
+
+def test_a_parse_across_a_swap_is_mixed(root: Path) -> None:
+    code = """
+parse('''
+open(root + "/current/dag.py")
+swap(".trees/" + "b" * 16 + "/v2")
+open(root + "/current/dag.py")
+''')
+say()
+"""
+    assert [parse[6] for parse in run(root, code)] == [["v1", "v2"]]
+
+
+def test_the_end_is_noted_only_of_a_parse_that_came_to_it(root: Path) -> None:
+    code = """
+parse('open(root + "/current/dag.py"); raise ValueError')
+parse('open(root + "/current/conf.yaml"); os._exit(3)')
+parse('open(root + "/current/lib/helper.py")')
+say()
+"""
+    assert [parse[:3] for parse in run(root, code)] == [
+        ["dag.py", False, True],
+        ["conf.yaml", False, False],
+        ["lib/helper.py", True, True],
+    ]
+
+
+def test_what_a_dag_file_forks_belongs_to_its_parse(root: Path) -> None:
+    code = """
+parse('''
+open(root + "/current/dag.py")
+if (pid := os.fork()) == 0:
+    open(root + "/current/conf.yaml")
+    os._exit(0)
+os.waitpid(pid, 0)
+''')
+say()
+"""
+    assert [(parse[0], parse[4]) for parse in run(root, code)] == [("dag.py", ["conf.yaml", "dag.py"])]
+
+
+def test_multiprocessing_notes_the_end_too(root: Path) -> None:
+    """As Airflow 2 parses."""
+    code = """
+import multiprocessing
+def body(fails):
+    open(root + "/current/dag.py")
+    if fails:
+        raise ValueError
+for fails in (False, True):
+    process = multiprocessing.get_context("fork").Process(target=body, args=(fails,))
+    process.start()
+    process.join()
+say()
+"""
+    assert [parse[:3] for parse in run(root, code)] == [["dag.py", True, True], ["dag.py", False, True]]
+
+
+@pytest.mark.parametrize(
+    "unseen",
+    [
+        "import subprocess; subprocess.run(['true'])",
+        "os.system('true')",
+        "os.waitpid(os.posix_spawn('/bin/true', ['true'], {}), 0)",
+        "os.listdir(os.open(root + '/current/lib', os.O_RDONLY))",
+    ],
+)
+def test_a_parse_that_may_have_read_more_than_is_seen_is_cut(root: Path, unseen: str) -> None:
+    code = f"""
+parse('open(root + "/current/dag.py")')
+parse('''open(root + "/current/dag.py"); {unseen}''')
+print(json.dumps([[parse.cut, parse.well] for parse in spool.collect()]))
+"""
+    assert run(root, code) == [[False, True], [True, True]]
+
+
+def test_a_path_that_leads_into_the_root_by_a_link_or_from_beside_it_is_noted(root: Path) -> None:
+    code = """
+os.symlink(root + "/current", root + "-link")
+os.mkdir(root + "-beside")
+parse('''
+open(root + "/current/dag.py")
+open(root + "-link/conf.yaml")
+os.chdir(root + "-beside")
+open("../root/current/lib/data/a.sql")
+open(root + "-beside/none.yaml", "w")
+''')
+print(json.dumps([sorted(parse.opened) for parse in spool.collect()]))
+"""
+    assert run(root, code) == [["conf.yaml", "dag.py", "lib/data/a.sql"]]
+
+
+def test_writing_is_not_reading_and_many_paths_are_cut(root: Path) -> None:
+    code = """
+reads.MAX_PATHS = 3
+parse('''
+open(root + "/current/dag.py")
+open(root + "/current/made", "w").close()
+for name in ("conf.yaml", "lib/helper.py", "lib/data/a.sql"):
+    open(root + "/current/" + name)
+''')
+[found] = spool.collect()
+print(json.dumps([[found.cut, sorted(found.opened)]]))
+"""
+    assert run(root, code) == [[True, ["conf.yaml", "dag.py", "lib/helper.py"]]]
+
+
+def test_nothing_is_noted_for_a_reader_that_is_gone(root: Path) -> None:
+    code = """
+os.utime(spool.folder + "/reader", (0, 0))
+parse('open(root + "/current/dag.py")')
+print(json.dumps(os.listdir(spool.folder)))
+"""
+    assert run(root, code) == ["reader"]
+
+
+def test_a_parse_that_goes_on_is_not_collected_and_lines_that_were_cut_off_are_ignored(root: Path) -> None:
+    spool = Spool(str(root))
+    name = f"{spool.folder}/1-abc"
+    lock = "import fcntl, sys, time; f = open(sys.argv[1], 'r+b'); fcntl.flock(f, 2); print(flush=True); time.sleep(99)"
+    Path(name).write_bytes(b'["parse", "dag.py", 5.0]\n["open", "u/v1", "dag.py"]\n["open", "u/v2", "c')
+    with subprocess.Popen([sys.executable, "-c", lock, name], stdout=-1) as process:
+        assert process.stdout
+        process.stdout.readline()
+        assert spool.collect() == []
+        process.send_signal(signal.SIGKILL)
+    only = frozenset({"dag.py"})
+    assert spool.collect() == [Parse("dag.py", 5.0, None, False, frozenset({"u/v1"}), only, frozenset())]
+    assert spool.collect() == []
+    spool._remove()
+    assert not Path(spool.folder).exists()
