@@ -41,6 +41,8 @@ def test_a_deploy_has_its_outputs_and_a_summary(job) -> None:
         "removed": "0",
         "warnings": warning,
         "live": "",
+        "parsed": "",
+        "import-errors": "",
     }
     assert done.warnings() == [warning]
     assert "helper.py" in warning
