@@ -42,6 +42,7 @@ ARROWS = {
     "dagferry_sidecar": {"dagferry_core", "dagferry_follow", "dagferry_runtime"},
     "dagferry_client": {"dagferry_core", "dagferry_follow", "dagferry_runtime", "dagferry_gate"},
     "dagferry_airflow": {"dagferry_core", "dagferry_follow"},
+    "dagferry_checker": {"dagferry_core", "dagferry_follow", "dagferry_runtime"},
 }
 """Which packages of the project each one may import."""
 

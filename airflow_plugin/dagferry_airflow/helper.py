@@ -17,6 +17,7 @@ import signal
 import socket
 import sys
 import time
+from typing import Any
 
 from dagferry_airflow import options, reads
 from dagferry_airflow.reads import Spool
@@ -180,7 +181,7 @@ class Site:
         if self._who and self._observer.live:
             self._reporter.leave(body(self._who, self._observer.live.log_id, None, leaving=True))
 
-    def _body(self, parsed: Parsed) -> bytes:
+    def _body(self, parsed: Parsed) -> dict[str, Any]:
         if self._who is None:
             instance = socket.gethostname()
             self._identity = Identity(self._root, instance)
@@ -188,14 +189,14 @@ class Site:
         log_id = self._observer.live.log_id if self._observer.live else ""
         return body(self._who, log_id, parsed)
 
-    def _post(self, data: bytes) -> bytes:
+    def _post(self, report: dict[str, Any]) -> bytes:
         address = read_address(self._root)
         if address is None:
             raise ServerUnreachable(
                 f"The sidecar of {self._root} has not noted in the volume where it listens.",
                 "Use a sidecar of the same release, in the same pod as the dag processor.",
             )
-        said = {"tree": self._observer.tree, "keep": self._observer.known.keep(), "report": json.loads(data)}
+        said = {"tree": self._observer.tree, "keep": self._observer.known.keep(), "report": report}
         return post(address, json.dumps(said).encode())
 
 

@@ -18,7 +18,7 @@ from dagferry_airflow.parses import Rows
 
 MAJOR = int(airflow.__version__.partition(".")[0])
 SINCE_BUNDLES = 3
-LOOPS = 3
+LOOPS = 2
 """After so many loops of the dag processor, each parse that had ended before them has been collected."""
 MAX_TRACE_CHARACTERS = 64 * 1024
 ALIVE_SECONDS = 60.0
@@ -127,14 +127,14 @@ class Heartbeats:
         return min(self._seen[0].values())
 
 
-class Refreshes:
-    """The same by the calls of a DAG bundle's ``refresh``: the loop of the dag processor runs between two of them."""
+class Rounds:
+    """The same by the rounds of the dag processor's own loop, of which each is noted."""
 
     def __init__(self) -> None:
         self._at: list[float] = []
 
     def note(self, now: float) -> None:
-        """Note that ``refresh`` is called."""
+        """Note that a round has begun, at ``now`` in seconds since the epoch."""
         self._at = [*self._at[-LOOPS:], now]
 
     def collected(self) -> float:

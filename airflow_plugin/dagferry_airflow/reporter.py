@@ -8,10 +8,12 @@ import fcntl
 import hashlib
 import json
 import logging
+import math
 import os
 import tempfile
 import time
 from collections.abc import Callable
+from typing import Any
 
 from dagferry_airflow.follower import MAX_DOUBLINGS, MAX_SECONDS, PAUSE_FACTOR
 from dagferry_airflow.reports import substance
@@ -20,14 +22,14 @@ from dagferry_follow.volume.root import LOCK, TREES
 
 REPORT_SECONDS = 30.0
 MIN_REPORT_SECONDS, MAX_REPORT_SECONDS = 1.0, 300.0
-MIN_PAUSE_SECONDS = 5.0
+FIRST_PAUSE_SECONDS = 5.0
 MAX_SLOTS = 100
 MAX_SAID_CHARACTERS = 500
 
 log = logging.getLogger(__name__)
 
-Post = Callable[[bytes], bytes]
-"""Sends a report and returns the answer; raises ``DagferryError``."""
+Post = Callable[[dict[str, Any]], bytes]
+"""Sends a report and returns the answer; raises ``DagferryError`` or ``NotNow``."""
 
 
 class NotNow(Exception):
@@ -46,7 +48,7 @@ class Reporter:
         self._failures = 0
         self._said: set[str] = set()
 
-    def report(self, data: bytes) -> None:
+    def report(self, data: dict[str, Any]) -> None:
         """Send a report if it is due. Failures are logged, each kind once until a report succeeds."""
         now = self._clock()
         said = substance(data)
@@ -59,7 +61,7 @@ class Reporter:
         except DagferryError as error:
             self._failures += 1
             ended = self._clock()
-            pause = max(MIN_PAUSE_SECONDS, PAUSE_FACTOR * (ended - now))
+            pause = max(FIRST_PAUSE_SECONDS, PAUSE_FACTOR * (ended - now))
             self._not_before = ended + min(MAX_SECONDS, pause * 2.0 ** min(self._failures - 1, MAX_DOUBLINGS))
             self._say(error.code, f"What Airflow has parsed cannot be reported: {error.message} {error.hint}".rstrip())
             return
@@ -71,7 +73,7 @@ class Reporter:
         else:
             self._said.clear()
 
-    def leave(self, data: bytes) -> None:
+    def leave(self, data: dict[str, Any]) -> None:
         """Send a last report."""
         with contextlib.suppress(DagferryError, NotNow):
             self._post(data)
@@ -87,7 +89,7 @@ def _report_seconds(answer: bytes) -> float:
         seconds = float(json.loads(answer)["report_seconds"])
     except (ValueError, TypeError, KeyError):
         return REPORT_SECONDS
-    return min(max(seconds, MIN_REPORT_SECONDS), MAX_REPORT_SECONDS)
+    return min(max(seconds, MIN_REPORT_SECONDS), MAX_REPORT_SECONDS) if math.isfinite(seconds) else REPORT_SECONDS
 
 
 def _text(answer: bytes, name: str) -> str:

@@ -10,10 +10,11 @@ from dagferry_core.protocol import (
     MAX_REPORTED_HINDRANCES,
     MAX_REPORTED_PROVIDERS,
     MAX_REPORTED_SLOWEST,
-    MAX_REPORTED_VERSIONS,
     MAX_TRACE_BYTES,
 )
 
+MAX_PARSED_BYTES = MAX_REPORT_BYTES - 32 * 1024
+"""The rest is for the names of versions, and of who reports."""
 MAX_MESSAGE_CHARACTERS = 500
 MAX_PATH_CHARACTERS = 512
 _SHORTER_TRACES = (MAX_TRACE_BYTES, 1024, 256, 0)
@@ -61,43 +62,35 @@ class Sender(NamedTuple):
     component: str
 
 
-def body(
-    who: Sender,
-    log_id: str,
-    parsed: Parsed | None,
-    *,
-    versions: Sequence[str] = (),
-    leases: Sequence[str] | None = None,
-    leaving: bool = False,
-) -> bytes:
-    """Return a report as JSON of at most ``MAX_REPORT_BYTES``.
+def parsed_body(parsed: Parsed) -> dict[str, Any]:
+    """Return what is reported of ``parsed``, in at most ``MAX_PARSED_BYTES`` of JSON."""
+    for trace_bytes in _SHORTER_TRACES:
+        said = _parsed(parsed, trace_bytes)
+        if len(json.dumps(said)) <= MAX_PARSED_BYTES:
+            break
+    return said
 
-    ``versions`` are those on the disk, ``leases`` those that runs still need: ``None`` if that is not known.
-    """
-    report = {
+
+def body(who: Sender, log_id: str, parsed: Parsed | None, *, leaving: bool = False) -> dict[str, Any]:
+    """Return a report of a dag processor beside a sidecar, in at most ``MAX_REPORT_BYTES`` of JSON."""
+    return {
         "instance": who.instance,
         "id": who.id,
         "component": who.component,
         "log_id": log_id,
         "leaving": leaving,
-        "versions": list(versions)[:MAX_REPORTED_VERSIONS],
-        "leases": None if leases is None else {"versions": list(leases)[:MAX_REPORTED_VERSIONS]},
-        "parsed": None,
+        "versions": [],
+        "leases": None,
+        "parsed": parsed and parsed_body(parsed),
     }
-    for trace_bytes in _SHORTER_TRACES:
-        report["parsed"] = parsed and _parsed(parsed, trace_bytes)
-        if len(data := json.dumps(report).encode()) <= MAX_REPORT_BYTES:
-            break
-    return data
 
 
-def substance(data: bytes) -> str:
+def substance(report: Mapping[str, Any]) -> str:
     """Return what a report says, without what changes although nothing happened."""
-    report = json.loads(data)
-    if report["parsed"]:
-        report["parsed"]["complete_for"] = report["parsed"]["complete_for"] is not None
-        del report["parsed"]["parse_seconds"]
-    return json.dumps(report, sort_keys=True)
+    parsed = report["parsed"]
+    if parsed:
+        parsed = {**parsed, "complete_for": parsed["complete_for"] is not None, "parse_seconds": None}
+    return json.dumps({**report, "parsed": parsed}, sort_keys=True)
 
 
 def _parsed(parsed: Parsed, trace_bytes: int) -> dict[str, Any]:

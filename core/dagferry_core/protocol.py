@@ -17,6 +17,8 @@ PROMOTE_PATH = "/{deployment}/dags/promote"
 STATUS_PATH = "/{deployment}/dags/status"
 REPORTS_PATH = "/{deployment}/dags/reports"
 FREEZE_PATH = "/{deployment}/dags/freeze"
+CANDIDATES_PATH = "/{deployment}/dags/candidates"
+CANDIDATE_PATH = "/{deployment}/dags/candidates/{id}"
 DEPLOYMENTS_PATH = "/-/deployments"
 DEPLOYMENT_PATH = "/-/deployments/{name}"
 WHOAMI_PATH = "/-/whoami"
@@ -44,6 +46,8 @@ DRY_RUN = "dry_run"
 SKIP_GATE, ALLOW_REMOVALS, OVERRIDE_FREEZE = "skip_gate", "allow_removals", "override_freeze"
 """Query parameters of what deploys, with the value ``SET``: change nothing and say what would change; deploy what the
 checks would refuse; remove more than is allowed without it; deploy although the deployment is frozen."""
+SKIP_IMPORT_CHECK = "skip_import_check"
+"""The same, to deploy without the check by ``dagferry-checker``."""
 SET = "1"
 IF_MATCH = "If-Match"
 """The header of what deploys that names the version which must be the current one."""
@@ -71,6 +75,11 @@ DIGEST = "Dagferry-Digest"
 ENTRY = "Dagferry-Entry"
 RETAINED = "Dagferry-Retained"
 """The header of a request for a patch: the digest of a tree that the pod still has, beside the live one."""
+CHECKER = "Dagferry-Checker"
+WARMING = "warming"
+"""The header of a request for candidates, and its value while the checker has not yet checked what is live."""
+AIRFLOW, PYTHON, VARIABLES = "Dagferry-Airflow", "Dagferry-Python", "Dagferry-Variables"
+"""Headers of a request for candidates: the versions that the checker imports with, and how it reads Variables."""
 
 MAX_WAIT_SECONDS = 50
 """The longest that a request for the current deploy or the status waits for another one. Shorter than the minute after
@@ -109,6 +118,20 @@ REQUEST_HEADERS = {
     ONCE: "`1` if the sender ends after this deploy, as an init container does: it does not count.",
 }
 """Headers of a request for the current deploy, with their meaning for the documentation."""
+
+CHECKER_HEADERS = {
+    "If-None-Match": "The ETag last seen. A checker that has just started sends none: what was found before is then "
+    "checked again.",
+    "Prefer": REQUEST_HEADERS["Prefer"],
+    INSTANCE: "The checker that asks, such as `dagferry-checker-0`. Without it, the request does not count as one by a "
+    "checker.",
+    CHECKER: f"`{WARMING}` until what is live has been checked: no deploy waits for such a checker.",
+    AIRFLOW: "The version of Airflow that it imports DAGs with, such as `3.3.2`.",
+    PYTHON: "The version of Python that it imports DAGs with, such as `3.11.7`.",
+    VARIABLES: "`stub` or `env`: how it reads Variables and Connections.",
+    DEREGISTER: "`1` on the last request of a checker that ends. It is answered at once.",
+}
+"""Headers of a request for candidates, with their meaning for the documentation."""
 
 ANSWER_HEADERS = {
     "ETag": f'Of the current deploy: its version in quotes, `"{NOTHING_TAG}"` before the first deploy. Of the list of '

@@ -13,8 +13,9 @@ from dagferry_core import __version__
 from dagferry_core.deploylog import PROMOTE, ROLLBACK, UPLOAD
 from dagferry_core.limits import UploadLimit
 from dagferry_server.config.watched import Reload
+from dagferry_server.deploys.checking import OUTCOMES
 from dagferry_server.deploys.deployment import Deployment
-from dagferry_server.errors import GateRefused, GateUnavailable, RemovalsRefused
+from dagferry_server.errors import GateRefused, GateUnavailable, ImportCheckRefused, RemovalsRefused
 from dagferry_server.fleet.status import PodState, State
 from dagferry_server.parsed_metrics import ParsedMetrics
 
@@ -34,7 +35,7 @@ _Kind = TypeVar("_Kind", Counter, Gauge, Histogram)
 class Metrics:
     """The metrics. ``described`` has name, type, labels and meaning of each."""
 
-    def __init__(self, upload_limit: UploadLimit) -> None:
+    def __init__(self, upload_limit: UploadLimit) -> None:  # noqa: PLR0915 - one for each metric
         self.registry = CollectorRegistry()
         self.described: list[tuple[str, str, str, str]] = []
         self._counters: list[tuple[Counter | Gauge | Histogram, tuple[str, ...]]] = []
@@ -104,10 +105,29 @@ class Metrics:
             Counter,
             "refusals_total",
             "Deploys that were not made because of their DAG files, by the code of the error: gate_refused, "
-            "removals_refused, gate_unavailable.",
+            "removals_refused, gate_unavailable, import_check_refused.",
             of,
             "outcome",
         )
+        self.import_checks = make(
+            Counter,
+            "import_checks_total",
+            "Import checks by outcome: passed, problems (new ones) and failed are verdicts of checkers; away and "
+            "overtime are deploys that got none.",
+            of,
+            "outcome",
+        )
+        self.import_check_seconds = make(
+            Histogram,
+            "import_check_seconds",
+            "Time from when a content was to be checked until a checker's verdict.",
+            of,
+            buckets=_SECONDS,
+        )
+        self.import_check_waiting = make(
+            Gauge, "import_check_waiting", "Deploys that wait for a checker's verdict.", of
+        )
+        self.checkers = make(Gauge, "checkers", "Checkers that are connected to any server.", of)
         self.bundle_sent_bytes = make(Counter, "bundle_sent_bytes_total", "Bytes of complete bundles sent.", of)
         self.patch_sent_bytes = make(Counter, "patch_sent_bytes_total", "Bytes of patches sent.", of)
         self.waiting = make(Gauge, "waiting_sidecars", "Requests that are waiting for a change.", of)
@@ -153,6 +173,9 @@ class Metrics:
         self.frozen = make(Gauge, "deployment_frozen", "1 while the deployment is frozen: nothing can be deployed.", of)
         self.stored_bytes = make(Gauge, "stored_bytes", "Bytes of stored bundles.", of)
         self.stored_bundles = make(Gauge, "stored_bundles", "Stored bundles.", of)
+        self.leased_versions = make(
+            Gauge, "leased_versions", "Versions whose bundles stay because DAG runs need them, or new runs may.", of
+        )
         self.store_limit = make(
             Gauge,
             "store_limit_bytes",
@@ -231,7 +254,9 @@ class Metrics:
             self.uploads.labels(deployment, outcome)
             for kind in (UPLOAD, ROLLBACK, PROMOTE):
                 self.deploys.labels(deployment, kind, outcome)
-        for error in (GateRefused, RemovalsRefused, GateUnavailable):
+        for check in OUTCOMES:
+            self.import_checks.labels(deployment, check)
+        for error in (GateRefused, RemovalsRefused, GateUnavailable, ImportCheckRefused):
             self.refusals.labels(deployment, error.code)
         self.parsed.start(deployment)
         for metric in (self.received_bytes, self.bundle_sent_bytes, self.patch_sent_bytes):
@@ -258,8 +283,11 @@ class Metrics:
             self.unreadable,
             self.unknown,
             self.frozen,
+            self.import_check_waiting,
+            self.checkers,
             self.stored_bytes,
             self.stored_bundles,
+            self.leased_versions,
         ):
             with suppress(KeyError):  # never scraped
                 metric.remove(deployment)
@@ -284,6 +312,9 @@ class Metrics:
                 (self.unreadable, len(deployment.unreadable)),
                 (self.unknown, int(deployment.fault is not None)),
                 (self.frozen, int(deployment.freeze_at(now) is not None)),
+                (self.leased_versions, len(deployment.leases.versions)),
+                (self.import_check_waiting, deployment.checking.waiting),
+                (self.checkers, deployment.checking.connected),
             ):
                 metric.labels(deployment.name).set(value)
             if status := deployment.fleet.shown:

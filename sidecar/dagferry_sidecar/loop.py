@@ -18,12 +18,12 @@ from dagferry_follow.volume.staging import Content
 from dagferry_follow.volume.tree import Damage, Tree
 from dagferry_follow.volume.volume import Volume
 from dagferry_runtime.lines import fields
+from dagferry_runtime.signals import Stopping
 from dagferry_sidecar.decide import decide
 from dagferry_sidecar.hints import hint
 from dagferry_sidecar.hooks import AfterSwap
 from dagferry_sidecar.pace import MIN_DOWNLOAD_SECONDS, request_timeout, touch_due
 from dagferry_sidecar.settings import Settings
-from dagferry_sidecar.signals import Stopping
 from dagferry_sidecar.state import (
     Action,
     Apply,

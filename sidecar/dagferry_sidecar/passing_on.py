@@ -40,7 +40,7 @@ class PassingOn:
             return _refusal(http.client.FORBIDDEN, "Reports are taken from this machine only.")
         try:
             said = json.loads(body)
-            tree, kept, report = said["tree"], said["keep"], json.dumps(said["report"]).encode()
+            tree, kept, report = said["tree"], said["keep"], json.dumps(said["report"])
             is_valid = isinstance(said["report"], dict) and isinstance(kept, str) and bool(_TREE.fullmatch(tree))
         except (ValueError, TypeError, KeyError, RecursionError):
             is_valid = False
@@ -52,7 +52,7 @@ class PassingOn:
             return _refusal(http.client.SERVICE_UNAVAILABLE, "Another report is being sent.")
         try:
             self._keep(kept)
-            return http.client.OK, self._server.report(report)
+            return http.client.OK, self._server.send_report(report)
         except DagferryError as error:
             self._server.close()
             return _refusal(http.client.BAD_GATEWAY, error.message, error.code)

@@ -13,9 +13,9 @@ import time
 from typing import TYPE_CHECKING
 
 from dagferry_core.errors import SetupError
+from dagferry_follow.beside import REPORTS_PATH
 from dagferry_follow.log import Log
 from dagferry_follow.volume.root import Root
-from dagferry_follow.beside import REPORTS_PATH
 from dagferry_sidecar.hints import hint
 from dagferry_sidecar.stats import Stats
 

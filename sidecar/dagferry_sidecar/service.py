@@ -13,10 +13,10 @@ from dagferry_follow.volume.root import CURRENT
 from dagferry_follow.volume.tree import Damage
 from dagferry_follow.volume.volume import Volume
 from dagferry_runtime.lines import fields, write_line
+from dagferry_runtime.signals import Stopped, Stopping
 from dagferry_sidecar.hooks import AfterSwap, Hook
 from dagferry_sidecar.loop import Loop
 from dagferry_sidecar.settings import Settings, read_settings
-from dagferry_sidecar.signals import Stopped, Stopping
 from dagferry_sidecar.stats import Stats
 
 if TYPE_CHECKING:

@@ -14,10 +14,10 @@ from dagferry_follow.choose import Condition
 from dagferry_follow.remote import inflate
 from dagferry_follow.remote.server import SILENCE_SECONDS, Server
 from dagferry_follow.volume.volume import Volume
+from dagferry_runtime.signals import Stopping
 from dagferry_sidecar import decide, loop, pace
 from dagferry_sidecar.loop import Loop
 from dagferry_sidecar.settings import read_settings
-from dagferry_sidecar.signals import Stopping
 from dagferry_sidecar.state import Apply, ApplyFailed, Changed, Checked, NotModified, Published, Touch
 from dagferry_sidecar.stats import Stats
 from harness import PATIENCE_SECONDS

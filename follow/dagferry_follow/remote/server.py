@@ -171,10 +171,14 @@ class Server:
         ``retained`` is the digest of another tree that is there: a patch to this content may leave out the contents.
         ``timeout`` is how many seconds it may take until the answer begins, if that is less than the usual timeouts.
         """
-        query = f"?{protocol.FROM}={have}" if have else ""
-        path = protocol.VERSION_PATH.replace("{version}", version) + query
         headers = {protocol.RETAINED: retained} if have and retained else {}
-        response = self._get(path, headers, SILENCE_SECONDS, self._timeouts.connect, timeout)
+        return self._download(protocol.VERSION_PATH.replace("{version}", version), have, headers, timeout)
+
+    def _download(
+        self, path: str, have: str, headers: Mapping[str, str | None] | None = None, timeout: float = math.inf
+    ) -> Download:
+        query = f"?{protocol.FROM}={have}" if have else ""
+        response = self._get(path + query, headers or {}, SILENCE_SECONDS, self._timeouts.connect, timeout)
         self._transport.limit(self._timeouts.download)
         content_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
         if response.headers.get("Content-Encoding", "identity") != "identity":
@@ -187,19 +191,17 @@ class Server:
         self.close()
         raise AnswerInvalid(f"The server sent {content_type or 'no content type'} instead of a bundle.")
 
+    def send_report(self, body: str) -> bytes:
+        """Send a report about Airflow, as JSON, and return the answer, which is JSON too."""
+        headers = {"Content-Type": protocol.JSON_TYPE}
+        silence, connect_seconds = self._timeouts.answer, self._timeouts.connect
+        return self._read_answer(self._get(protocol.REPORTS_PATH, headers, silence, connect_seconds, body=body))
+
     def deregister(self, report: Report) -> None:
         """Tell the server that this sidecar is shutting down."""
         self.close()
         headers = {**self._report(report), protocol.DEREGISTER: "1"}
         self._read_answer(self._get(protocol.CURRENT_PATH, headers, DEREGISTER_SECONDS, DEREGISTER_SECONDS))
-
-    def report(self, body: bytes) -> bytes:
-        """Send a report of what Airflow has parsed, as JSON, and return the answer, as JSON too."""
-        headers: dict[str, str | None] = {"Content-Type": protocol.JSON_TYPE}
-        timeouts = self._timeouts
-        return self._read_answer(
-            self._request("POST", protocol.REPORTS_PATH, headers, timeouts.answer, timeouts.connect, body=body)
-        )
 
     # --- one request -------------------------------------------------------------------------------------------------
 
@@ -219,25 +221,19 @@ class Server:
         silence: float,
         connect_seconds: float,
         timeout: float = math.inf,
-    ) -> http.client.HTTPResponse:
-        return self._request("GET", path, headers, silence, connect_seconds, timeout)
-
-    def _request(
-        self,
-        method: str,
-        path: str,
-        headers: Mapping[str, str | None],
-        silence: float,
-        connect_seconds: float,
-        timeout: float = math.inf,
         *,
-        body: bytes | None = None,
+        body: str | None = None,
     ) -> http.client.HTTPResponse:
-        """Return the answer with its body unread; its status is 200, or 304 if ``If-None-Match`` was sent."""
+        """Return the answer with its body unread; its status is 200, or 304 if ``If-None-Match`` was sent.
+
+        With a ``body``, the request is a POST.
+        """
         silence, connect_seconds = min(silence, timeout), min(connect_seconds, timeout)
         self._transport.limit(min(connect_seconds + silence, timeout + SILENCE_FIRST_SECONDS))
         together = {**self._headers, **headers, **self._access.headers()}
-        response = self._transport.request(Request(method, self._path(path), together, body), silence, connect_seconds)
+        response = self._transport.request(
+            Request("GET" if body is None else "POST", self._path(path), together, body), silence, connect_seconds
+        )
         if response.status == http.client.OK or (
             response.status == http.client.NOT_MODIFIED and "If-None-Match" in headers
         ):

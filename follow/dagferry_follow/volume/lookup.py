@@ -39,11 +39,16 @@ def trees_of(root: str, version: str) -> list[str]:
     return []
 
 
-def intact_tree(root: str, version: str) -> Tree | None:
-    """Return a tree of a version whose files all have their published content; ``None`` if there is none."""
+def intact_tree(root: str, version: str, log_id: str = "") -> Tree | None:
+    """Return a tree of a version whose files all have their published content; ``None`` if there is none.
+
+    With a ``log_id``, it is of that log: another one may have a version of the same name.
+    """
     for unique in trees_of(root, version):
         with contextlib.suppress(DagferryError, OSError, ValueError):
-            _, tree, damage = read_tree(root, unique, version, modes=False)
+            record, tree, damage = read_tree(root, unique, version, modes=False)
+            if log_id and record.log_id != log_id:
+                continue
             if not damage.corrupt:
                 return tree
     return None

@@ -287,6 +287,7 @@ class Deployments(Mapping[str, Deployment]):
         deployment.forget_history()
         # Waiting followers send another request, and learn that it is gone.
         deployment.waiters.notify_all()
+        deployment.checking.notify_all()
         deployment.fleet.forget()
 
     def _refuse_configured(self, name: str) -> None:
@@ -318,6 +319,7 @@ class Deployments(Mapping[str, Deployment]):
             self._removed[name] = before[name]
             # Waiting followers send another request, and learn that it is gone.
             before[name].waiters.notify_all()
+            before[name].checking.notify_all()
             before[name].fleet.waiters.notify_all()
             self._metrics.forget(name)
             log.warning("Deployment removed; its data is kept", extra=fields(deployment=name))
@@ -438,6 +440,7 @@ class Deployments(Mapping[str, Deployment]):
         """Answer all waiting requests, and stop reading logs again."""
         for deployment in self._by_name.values():
             deployment.waiters.close()
+            deployment.checking.close()
             deployment.fleet.waiters.close()
         for task in self._retries.values():
             task.cancel()

@@ -9,6 +9,9 @@ On a store that several servers share there is no such lock. A pass marks, and d
 server marked: ``Store.may_delete`` decides, and only then are the newer entries read. So a pass may be paused anywhere,
 for any time. Because a pass reads lists of the whole store, and one after a deploy could delete nothing yet, a timer
 starts them: see docs/adr/0043.
+
+A bundle of a version that a DAG run needs stays, whatever the rules say: the leases are read before bundles are marked,
+and again before they are deleted. Where they cannot be read, nothing is deleted. See docs/adr/0046.
 """
 
 import asyncio
@@ -24,6 +27,7 @@ from dagferry_runtime.logs import fields, log_failure
 from dagferry_server.background import Background
 from dagferry_server.coalescing import Coalescer
 from dagferry_server.deploys.deployment import Deployment
+from dagferry_server.deploys.leases import leased_digests
 from dagferry_server.deploys.lifecycle import DELETED, read_lifecycle
 from dagferry_server.errors import StoreDamaged, StoreError
 from dagferry_server.metrics import Metrics
@@ -110,10 +114,11 @@ class RetentionRunner:
             one = _Seen(deployment, deployment.highest, list(deployment.recent.values()), bool(deployment.unreadable))
             try:
                 sizes = await asyncio.to_thread(self._store.bundles, name)
+                leased = await asyncio.to_thread(leased_digests, self._store, name, one.deploys)
             except StoreError as error:
                 _log_failure(error, deployment)
             else:
-                seen[name], stored[name] = one, Stored(one.deploys, sizes, deployment.settings.retention)
+                seen[name], stored[name] = one, Stored(one.deploys, sizes, deployment.settings.retention, leased)
             if self._background.stopping:
                 # Bundles that are not counted make the store look smaller, so nothing is deleted because of them.
                 break
@@ -188,7 +193,7 @@ def _look(
     """Return what may be deleted, by deployment; called in a thread."""
     kept = kept_bundles(stored, max_store_bytes, now, paced)
     found = {}
-    for name, (deploys, sizes, _) in stored.items():
+    for name, (deploys, sizes, *_) in stored.items():
         surplus = [digest for digest in paced(sizes) if digest not in kept[name]]
         if surplus and seen[name].unreadable:
             # A bundle that no entry names may belong to an entry that is about to be restored.
@@ -207,6 +212,7 @@ def _delete_batch(store: Store, seen: _Seen, digests: set[str]) -> set[str]:
         since = [sequence for sequence in store.sequences(name) if sequence > seen.highest]
         with decoding(f"An entry of the deploy log of {name}"):
             digests -= {decode(store.read_entry(name, sequence), sequence).digest for sequence in since}
+        digests -= leased_digests(store, name, seen.deploys)
         for digest in digests:
             store.delete_bundle(name, digest)
         for deploy in seen.deploys:
@@ -216,7 +222,7 @@ def _delete_batch(store: Store, seen: _Seen, digests: set[str]) -> set[str]:
 
 
 def _delete_all(store: Store, name: str) -> int | None:
-    """Delete the bundles and the details of a deleted deployment and return how many bundles there were; in a thread.
+    """Delete bundles, details and leases of a deleted deployment and return how many bundles there were; in a thread.
 
     ``None`` if some are left, because a commit is in progress, or a shared store waits. If the deployment exists again,
     nothing is deleted: a commit to it waits until this ends.
@@ -235,6 +241,8 @@ def _delete_all(store: Store, name: str) -> int | None:
             store.delete_bundle(name, digest)
         if len(allowed) < len(digests):
             return None
+        for lease in store.leases(name):
+            store.delete_lease(name, lease.holder)
         for sequence in paced(store.sequences(name) if digests else ()):
             with suppress(FormatError, StoreDamaged):  # an entry that names no details that could be found
                 if nonce := decode(store.read_entry(name, sequence), sequence).nonce:

@@ -13,7 +13,7 @@ _UNPRINTABLE_IN_LINES = re.compile(r"[^\n\x20-\x7e\xa0-\ud7ff\ue000-\uffff]")
 
 
 def clean(text: str, most: int) -> str:
-    """Return the first ``most`` characters of a text of one line, with ``?`` for what is no printable character."""
+    """Return the first ``most`` characters of a text of one line, with ``?`` for what cannot be printed."""
     # It is shown on terminals, where control characters do harm.
     return _UNPRINTABLE.sub("?", text[:most])
 

@@ -199,7 +199,9 @@ class Fleet:
             facts.version, facts.sequence, facts.digest, facts.deployed_at, facts.became, facts.converge_seconds
         )
         known = self._parsed[1] if self._parsed and self._parsed[0] == facts.version else None
-        parsed, valid_until = judge_parsed(newest, counting, now, crowded_until=reporters.crowded_until, known=known)
+        # One that this server does not know of may not have read it.
+        unsure_until = math.inf if facts.partial else max(reporters.crowded_until, facts.all_heard_at)
+        parsed, valid_until = judge_parsed(newest, counting, now, unsure_until=unsure_until, known=known)
         if parsed and parsed.version == facts.version:
             reporters.note_break(parsed.version, parsed.new_error_count)
             if parsed.times:

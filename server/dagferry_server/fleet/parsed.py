@@ -4,7 +4,7 @@ That a version is live and that Airflow has read it are two facts: this one chan
 
 - ``PARSED``: every reporter that counts has recorded all files of the newest version.
 - ``STALE``: one still has another version, for longer than ``LATE_SECONDS`` more than pods have to take it.
-- ``PARSING``: anything else; also while there may be a reporter that nobody had room for.
+- ``PARSING``: anything else; also while there may be a reporter of which this server does not know.
 
 A reporter that does not say what Airflow has read is shown, and counts for nothing.
 """
@@ -104,15 +104,16 @@ def judge_parsed(
     counting: Sequence[Reported],
     now: float,
     *,
-    crowded_until: float = 0.0,
+    unsure_until: float = 0.0,
     known: Times | None = None,
 ) -> tuple[Parsed | None, float]:
     """Return what Airflow has read at ``now``, and when time alone may change that.
 
     ``counting`` are the reporters that count; the answer is ``None`` if none of them says what Airflow has read.
-    ``known`` is when the newest version was parsed, if it was before: a reporter that comes later changes nothing.
+    Until ``unsure_until`` there may be others. ``known`` is when the newest version was parsed, if it was before: a
+    reporter that comes later changes nothing about that.
     """
-    moments = [crowded_until, *(said.heard_at + SILENT_SECONDS for said in counting)]
+    moments = [unsure_until, *(said.heard_at + SILENT_SECONDS for said in counting)]
     readers, saying = [], []
     for said in counting:
         state, late_at = _state_of(said, newest, now)
@@ -129,7 +130,7 @@ def judge_parsed(
     overall = ParsedState.PARSING
     if ReporterState.STALE in states:
         overall = ParsedState.STALE
-    elif states == {ReporterState.PARSED} and now >= crowded_until:
+    elif states == {ReporterState.PARSED} and now >= unsure_until:
         overall = ParsedState.PARSED
     times = known or _times(newest, [said for said, _, _ in saying]) if overall is ParsedState.PARSED else None
     return _summary(newest, [(said, parsed) for said, parsed, _ in saying], overall, times, readers), valid_until
@@ -148,7 +149,7 @@ def _state_of(said: Reported, newest: Newest, now: float) -> tuple[ReporterState
         return (ReporterState.PARSED if said.complete_since is not None else ReporterState.PARSING), math.inf
     if not newest.version:
         return ReporterState.PARSING, math.inf
-    # Since the oldest deploy that it lacks became current. What claims a version that is none lacks the newest.
+    # Since the oldest deploy that it lacks became current. One with an unknown version lacks the newest.
     place = bisect_right(newest.became, (min(said.parsed.sequence, newest.sequence - 1), math.inf))
     lacks_since = newest.became[place][1] if place < len(newest.became) else said.came_at
     late_at = max(lacks_since, said.came_at) + newest.converge_seconds + LATE_SECONDS

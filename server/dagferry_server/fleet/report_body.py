@@ -1,7 +1,7 @@
 """The body of a report: what a dag processor, or the DAG bundle in it, says of what Airflow has read.
 
 It comes from code that runs beside DAGs. So every text is bounded and cleaned, and of each list the first entries are
-kept: a report that is a little too long still says what counts. A number that is none, or below zero, is refused.
+kept: a report that is a little too long still says what counts. Invalid and negative numbers are rejected.
 Unknown fields are ignored, and missing ones have a default, so that older and newer senders are understood.
 """
 

@@ -46,11 +46,11 @@ class Reported(NamedTuple):
     left: bool = False
     """Whether it ended. It is remembered for a while, because another server may have heard it before."""
     own: bool = True
-    """Whether it told this server, and not another one."""
+    """Whether it reported to this server, and not to another one."""
     revision: int = 0
     """Becomes higher whenever it is heard here; other servers ask for what changed since."""
     size: int = 0
-    """How many bytes it takes to tell another server."""
+    """How many bytes it takes to send it to another server."""
 
     def counts(self, now: float) -> bool:
         """Return whether it counts at ``now``."""
@@ -96,7 +96,7 @@ class Reporters:
         """How many new import errors a version brought, of the newest versions that did."""
 
     def record(self, said: Reported) -> bool:
-        """Remember what a reporter told this server; ``False``: there is no room for another one."""
+        """Remember what a reporter said to this server; ``False``: there is no room for another one."""
         before, was_crowded = self.known.get(said.key), self.crowded_until > said.heard_at
         if not self._keep(said):
             if not was_crowded:
@@ -108,7 +108,7 @@ class Reporters:
         return True
 
     def hear(self, said: Reported) -> None:
-        """Remember what a reporter told another server, unless it said something else since."""
+        """Remember what a reporter said to another server, unless it said something else since."""
         before = self.known.get(said.key)
         if before and before.heard_at >= said.heard_at:
             return
@@ -122,7 +122,7 @@ class Reporters:
         return [self.known[key] for key in sorted(self.known) if _is_of(self.known[key], log_id, now)]
 
     def own(self) -> Iterator[Reported]:
-        """Yield what was told to this server, for the others."""
+        """Yield what was said to this server, for the others."""
         return (said for said in self.known.values() if said.own)
 
     def forget_silent(self, now: float) -> None:

@@ -26,8 +26,8 @@ class JsonBody(BaseModel):
 Model = TypeVar("Model", bound=BaseModel)
 
 
-async def read_json(context: RequestContext, model: type[Model], most: int = MAX_JSON_BYTES) -> Model:
-    """Return the body of a request as ``model``; ``most`` is how many bytes it may have.
+async def read_json(context: RequestContext, model: type[Model], max_bytes: int = MAX_JSON_BYTES) -> Model:
+    """Return the body of a request as ``model``; ``max_bytes`` is how many bytes it may have.
 
     Raises ``RequestError`` if it is not such JSON, ``UploadTooSlow`` and ``UploadIncomplete``; ``BodyTooLarge`` if the
     endpoint allows more than usual, and the body has even more.
@@ -40,23 +40,23 @@ async def read_json(context: RequestContext, model: type[Model], most: int = MAX
             f"With curl: -H 'Content-Type: {JSON_TYPE}' -d '{{…}}'",
         )
     try:
-        return model.model_validate_json(await read_body(context, most))
+        return model.model_validate_json(await read_body(context, max_bytes))
     except ValidationError as error:
         raise RequestError(f"The JSON body is invalid: {problems(error)}.") from None
 
 
-async def read_body(context: RequestContext, most: int = MAX_JSON_BYTES) -> bytes:
+async def read_body(context: RequestContext, max_bytes: int = MAX_JSON_BYTES) -> bytes:
     """Return the body of a request; raises what ``read_json`` raises."""
-    if (context.request.content_length or 0) > most:
-        raise _too_large(most)
+    if (context.request.content_length or 0) > max_bytes:
+        raise _too_large(max_bytes)
     context.body.send_continue()
     deadline = time.monotonic() + MAX_JSON_SECONDS
     body = bytearray()
     try:
         while piece := await asyncio.wait_for(context.request.content.readany(), deadline - time.monotonic()):
             body += piece
-            if len(body) > most:
-                raise _too_large(most)
+            if len(body) > max_bytes:
+                raise _too_large(max_bytes)
     except (TimeoutError, asyncio.TimeoutError) as error:
         context.body.abort()
         raise UploadTooSlow(f"The body did not arrive within {MAX_JSON_SECONDS:g} s.") from error
@@ -65,10 +65,10 @@ async def read_body(context: RequestContext, most: int = MAX_JSON_BYTES) -> byte
     return bytes(body)
 
 
-def _too_large(most: int) -> RequestError:
+def _too_large(max_bytes: int) -> RequestError:
     # Stock clients of the small bodies expect a 400; what may be large has an error of its own.
-    error = BodyTooLarge if most > MAX_JSON_BYTES else RequestError
-    return error(f"The body has more than {most:,} bytes.")
+    error = BodyTooLarge if max_bytes > MAX_JSON_BYTES else RequestError
+    return error(f"The body has more than {max_bytes:,} bytes.")
 
 
 def problems(error: ValidationError) -> str:

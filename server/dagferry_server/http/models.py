@@ -17,6 +17,7 @@ from dagferry_server.deploys.deployment import Deployment
 from dagferry_server.deploys.freeze import Freeze
 from dagferry_server.fleet.status import PodState, Status
 from dagferry_server.http.answer import Answer
+from dagferry_server.http.lease_answers import LeasesAnswer, leases_answer
 from dagferry_server.http.parsed_answers import ParsedAnswer, parsed_answer
 
 MAX_ANSWERED_PATHS = 200
@@ -302,6 +303,7 @@ class FleetStatusAnswer(Answer):
     counts: CountsAnswer
     sidecars: list[SidecarAnswer] = Field(description="The pods, by name.")
     servers: ServersAnswer
+    leases: LeasesAnswer
     parsed: ParsedAnswer | None = Field(
         description="What Airflow has read, which `state` does not depend on; null if nobody reports it."
     )
@@ -428,6 +430,7 @@ def fleet_status_answer(deployment: Deployment, status: Status, now: float) -> F
             for pod in status.pods
         ],
         servers=ServersAnswer(asked=status.asked, answered=status.answered),
+        leases=leases_answer(deployment.leases),
         parsed=parsed_answer(status.parsed, now),
     )
 

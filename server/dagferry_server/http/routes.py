@@ -10,6 +10,9 @@ from dagferry_core.protocol import (
     ARCHIVE_TYPE,
     BEFORE,
     BUNDLE_TYPE,
+    CANDIDATE_PATH,
+    CANDIDATES_PATH,
+    CHECKER_HEADERS,
     CURRENT_PATH,
     DEPLOY_PATH,
     DEPLOYMENT_PATH,
@@ -37,6 +40,7 @@ from dagferry_core.protocol import (
 from dagferry_server.errors import (
     BodyTooLarge,
     BundleGone,
+    CandidateGone,
     DeploymentConfigured,
     FileNotInBundle,
     NothingDeployed,
@@ -54,6 +58,14 @@ from dagferry_server.errors import (
 from dagferry_server.fleet.report_body import ReportBody
 from dagferry_server.http.astro_routes import astro_routes
 from dagferry_server.http.deploy_routes import DEPLOY_ROUTES
+from dagferry_server.http.handlers.candidates import (
+    CandidatesAnswer,
+    VerdictAnswer,
+    VerdictBody,
+    candidate,
+    candidates,
+    verdict,
+)
 from dagferry_server.http.handlers.current import current
 from dagferry_server.http.handlers.deployments import create, delete, deployments
 from dagferry_server.http.handlers.deploys import MAX_PAGE_DEPLOYS, PAGE_DEPLOYS, deploy, deploys
@@ -123,6 +135,7 @@ ROUTES: tuple[Route, ...] = (
         method="GET",
         path=VERSION_PATH,
         scope="sync",
+        or_scope="check",
         handler=version,
         summary="A bundle in canonical form, or a patch from the version given as `from`.",
         answer=(BUNDLE_TYPE, PATCH_TYPE),
@@ -139,6 +152,38 @@ ROUTES: tuple[Route, ...] = (
             ),
         ),
         sends_content=True,
+    ),
+    Route(
+        method="GET",
+        path=CANDIDATES_PATH,
+        scope="check",
+        handler=candidates,
+        summary="What a checker is to import before it is deployed; given the list last seen, wait for another one.",
+        answer=CandidatesAnswer,
+        errors=(StoreAway, StoreDamaged, StoreFull),
+        not_modified=True,
+        parameters=tuple(Parameter(name, "header", meaning) for name, meaning in CHECKER_HEADERS.items()),
+    ),
+    Route(
+        method="GET",
+        path=CANDIDATE_PATH,
+        scope="check",
+        handler=candidate,
+        summary="A candidate in canonical form, or a patch from the version given as `from`.",
+        answer=(BUNDLE_TYPE, PATCH_TYPE),
+        errors=(CandidateGone, *_READ_ERRORS),
+        parameters=(Parameter(FROM, "query", "The version that the caller has, as for a version."),),
+        sends_content=True,
+    ),
+    Route(
+        method="POST",
+        path=CANDIDATE_PATH,
+        scope="check",
+        handler=verdict,
+        summary="What a checker found in a candidate.",
+        answer=VerdictAnswer,
+        errors=(CandidateGone, UploadIncomplete, UploadTooSlow, StoreAway, StoreFull),
+        body=VerdictBody,
     ),
     Route(
         method="GET",
@@ -341,7 +386,7 @@ def documented() -> list[tuple[str, str, str, str]]:
     return [
         (
             f"`{route.method} {route.path}`",
-            route.scope or "",
+            " or ".join(scope for scope in (route.scope, route.or_scope) if scope),
             " and ".join(name for name, has in (("public", route.public), ("admin", route.admin)) if has),
             route.summary,
         )

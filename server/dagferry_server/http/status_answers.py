@@ -8,6 +8,7 @@ from weakref import WeakKeyDictionary
 from dagferry_server.deploys.deployment import Deployment
 from dagferry_server.deploys.deployments_file import DeploymentSettings
 from dagferry_server.deploys.freeze import Freeze
+from dagferry_server.deploys.held import Held
 from dagferry_server.fleet.status import Status
 from dagferry_server.http.models import fleet_status_answer
 
@@ -25,6 +26,7 @@ class WrittenStatus(NamedTuple):
     status: Status
     settings: DeploymentSettings
     freeze: Freeze | None
+    leases: Held
     body: bytes
     tag: str
 
@@ -39,7 +41,7 @@ class StatusAnswers:
         """Return the JSON about the fleet of ``deployment``; ``clock`` gives seconds since the epoch."""
         written = self._written.get(deployment)
         now = clock()
-        made_of = deployment.fleet.status(), deployment.settings, deployment.freeze_at(now)
+        made_of = deployment.fleet.status(), deployment.settings, deployment.freeze_at(now), deployment.leases
         if written is None or any(old is not new for old, new in zip(written, made_of, strict=False)):
             answer = fleet_status_answer(deployment, made_of[0], now)
             news = answer.model_dump_json(exclude=_GROWS).encode()

@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterable, Mapping
 
 from dagferry_server.deploys.deployment import Deployment
 from dagferry_server.fleet.merge import Heard, Others
+from dagferry_server.fleet.reporters import Reported
 from dagferry_server.fleet.sidecars import Ended, Offer, PodKey, Sidecar, next_revision
-from dagferry_server.peers.wire import DeploymentNews, EndedRow, News, PodRow, Since
+from dagferry_server.peers.wire import DeploymentNews, EndedRow, News, PodRow, ReportRow, Since
 
 CLOCK_ANSWERS = 20
 """Of how many answers the quickest one tells how the clock of a server differs from this one."""
@@ -98,6 +99,10 @@ class Knowledge:
             heard.end(ended)
             if deployment:
                 deployment.fleet.sidecars.end_elsewhere(ended)
+        if deployment:
+            for report in told.reports:
+                # It counts as long as if it had been sent here, also if that server is gone.
+                deployment.fleet.reporters.hear(_reported(report, sent))
         return changed
 
     def _differs(self, name: str, pod: Sidecar, now: float) -> bool:
@@ -209,6 +214,20 @@ def _pod(row: PodRow, offers: list[Offer], sent: float) -> Sidecar:
 def _ended(row: EndedRow, sent: float) -> Ended:
     came = math.inf if row.came is None else sent - row.came
     return Ended(row.component, sent - row.at, came, (row.instance, row.volume), row.id)
+
+
+def _reported(row: ReportRow, sent: float) -> Reported:
+    return Reported(
+        (row.component, row.instance, row.id),
+        row.log_id,
+        row.parsed,
+        sent - row.heard,
+        sent - row.came,
+        None if row.complete is None else sent - row.complete,
+        row.complete_at,
+        left=row.left,
+        own=False,
+    )
 
 
 def _says(pod: Sidecar) -> tuple[object, ...]:

@@ -9,14 +9,17 @@
     <deployment>/deploys/000000000042.json      an entry
     <deployment>/deploys/000000000042.<nonce>.details
     <deployment>/<key>.state                    a record of its state
+    <deployment>/leases/<holder>                a lease; when it was written is what the storage says
+    <deployment>/candidates/<id>.<kind>         a note about a candidate
     <deployment>/bundles/<hex>/<nonce>.tar.zst  a bundle
     <deployment>/bundles/<hex>/<nonce>.index    written after it: its size and hash, and its index
     <deployment>/bundles/<hex>/<nonce>.doomed   the mark of ``may_delete``
     <deployment>/patches/<hex>-<hex>/<nonce>    a patch from the first digest to the second
 
-Except for the log id, the records and ``changed``, each key is written once. A bundle that is stored again gets other
-keys, because two servers may compress the same content to different bytes, and because a deletion that another server
-began, and that takes however long, must not hit it. A bundle is stored if it has an index, and the size that this says.
+Except for the log id, the records, the leases, the notes and ``changed``, each key is written once. A bundle that is
+stored again gets other keys, because two servers may compress the same content to different bytes, and because a
+deletion that another server began, and that takes however long, must not hit it. A bundle is stored if it has an index,
+and the size that this says.
 
 Ages are differences of times of the storage. Clocks of servers do not matter.
 """
@@ -40,11 +43,19 @@ from dagferry_server.errors import BundleGone, DeploymentNotFound, StoreAway, St
 from dagferry_server.store.base import (
     DELETION_PAUSE_SECONDS,
     LOG_ID_BYTES,
+    MAX_LEASE_BYTES,
+    MAX_NOTE_BYTES,
+    MAX_READ_LEASES,
     MAX_STATE_BYTES,
     BundleSource,
     Store,
+    StoredLease,
+    check_lease,
+    check_note_name,
     check_state_key,
     decoding,
+    is_holder,
+    is_note_name,
 )
 from dagferry_server.store.bundle_cache import BundleCache, Name, describe, write_and_describe
 from dagferry_server.store.objects import Meta, Objects, in_threads
@@ -327,6 +338,58 @@ class ObjectStore(Store):
         """Return the text that the last change wrote."""
         return (self._objects.get(CHANGED) or b"").decode("ascii", "replace")
 
+    def leases(self, deployment: str) -> list[StoredLease]:
+        """Return the leases, the newest first."""
+        folder = f"{self._folder(deployment)}/leases"
+        there = [meta for meta in self._objects.list(folder) if is_holder(meta.key[len(folder) + 1 :])]
+        there = [meta for meta in there if 0 < meta.size <= MAX_LEASE_BYTES]  # others are not a server's
+        if not there:
+            return []
+        now = self._now()
+        newest = sorted(there, key=lambda meta: -meta.modified)[:MAX_READ_LEASES]
+        read = in_threads(READ_THREADS, lambda meta: self._objects.get(meta.key), newest)
+        return [
+            StoredLease(meta.key[len(folder) + 1 :], data, max(now - meta.modified, 0.0))
+            for meta, data in zip(newest, read, strict=True)
+            if data is not None
+        ]
+
+    def write_lease(self, deployment: str, holder: str, data: bytes) -> None:
+        """Write or replace the lease of a holder."""
+        self._put(self._lease(deployment, holder, data), data)
+
+    def delete_lease(self, deployment: str, holder: str) -> None:
+        """Delete the lease of a holder, if it is there."""
+        key = self._lease(deployment, holder)
+        self._check_probed()
+        self._objects.delete(key)
+
+    def notes(self, deployment: str) -> dict[str, float]:
+        """Return the names of all notes, and when each was written."""
+        folder = f"{self._folder(deployment)}/candidates"
+        found = {meta.key[len(folder) + 1 :]: meta.modified for meta in self._objects.list(folder)}
+        return {name: modified for name, modified in found.items() if is_note_name(name)}
+
+    def read_note(self, deployment: str, name: str) -> bytes | None:
+        """Return a note; ``None`` if there is none."""
+        return self._objects.get(self._note(deployment, name))
+
+    def write_note(self, deployment: str, name: str, data: bytes) -> None:
+        """Write or replace a note."""
+        if len(data) > MAX_NOTE_BYTES:
+            raise ValueError(f"a note of {len(data)} bytes is larger than {MAX_NOTE_BYTES}")
+        self._put(self._note(deployment, name), data)
+
+    def delete_note(self, deployment: str, name: str) -> None:
+        """Delete a note, if it is there."""
+        key = self._note(deployment, name)
+        self._check_probed()
+        self._objects.delete(key)
+
+    def now(self) -> float:
+        """Return the time of the storage: that of an object that was just written."""
+        return self._now()
+
     def committing(self, deployment: str) -> AbstractContextManager[None]:  # noqa: ARG002 - see may_delete
         """Do nothing: a bundle that ``keeps_bundle`` found is not deleted before the commit is over."""
         return contextlib.nullcontext()
@@ -468,6 +531,12 @@ class ObjectStore(Store):
 
     def _state(self, deployment: str, key: str) -> str:
         return f"{self._folder(deployment)}/{check_state_key(key)}.state"
+
+    def _lease(self, deployment: str, holder: str, data: bytes = b"") -> str:
+        return f"{self._folder(deployment)}/leases/{check_lease(holder, data)}"
+
+    def _note(self, deployment: str, name: str) -> str:
+        return f"{self._folder(deployment)}/candidates/{check_note_name(name)}"
 
     def _entry(self, deployment: str, sequence: int) -> str:
         if not 1 <= sequence <= MAX_SEQUENCE:

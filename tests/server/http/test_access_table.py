@@ -54,7 +54,7 @@ BODIES = {
     FreezeBody: b'{"reason": "a test"}',
     RollbackBody: b'{"version": "20200101T000000Z-000001"}',
     PromoteBody: b'{"from": "default"}',
-    ReportBody: b'{"instance": "a", "id": "0123456789abcdef0123456789abcdef", "component": "bundle", "log_id": "other"}',
+    ReportBody: b'{"instance": "a", "id": "%b", "component": "bundle", "log_id": "other"}' % (b"0" * 32),
 }
 
 

@@ -177,3 +177,26 @@ async def test_a_fleet_is_judged_again_when_another_server_has_forgotten_it(here
     here.fleet.mark = lambda: judged.append(1)
     here.hear(deployments={}, gone=["prod"])
     assert judged == [1]
+
+
+def reported(*, ago: float = 1.0, **more: object) -> dict[str, object]:
+    parsed = {"version": "v1", "sequence": 1, "digest": "d", "files": 1, "recorded": 1}
+    row = {"component": "bundle", "instance": "a", "id": "0" * 32, "log_id": "log", "heard": ago, "came": 9.0}
+    return {**row, "complete": 4.0, "complete_at": 7.0, "parsed": parsed, **more}
+
+
+async def test_what_was_reported_of_airflow_to_another_server_counts_here(here) -> None:
+    here.hear(deployment={"reports": [reported()]})
+    [said] = here.fleet.reporters.counting("log", here.now)
+    assert (said.heard_at, said.came_at, said.complete_since, said.complete_at) == (999.0, 991.0, 996.0, 7.0)
+    assert not said.own
+    here.knowledge.leave(ONE)
+    assert here.fleet.reporters.counting("log", here.now) == [said], "it counts as long as if it had been sent here"
+    here.hear(OTHER, sent=1.0, deployment={"reports": [reported(ago=0.0, left=True)]})
+    assert here.fleet.reporters.counting("log", here.now) == []
+
+
+async def test_what_is_reported_of_a_deployment_that_is_not_known_yet_is_not_kept(here) -> None:
+    here.deployments.clear()
+    here.hear(deployment={"reports": [reported()]})
+    assert here.fleet.reporters.known == {}

@@ -10,12 +10,13 @@ from typing import BinaryIO
 import pytest
 
 from dagferry_server.errors import BundleGone, DeploymentNotFound, StoreAway, StoreDamaged, StoreError
-from dagferry_server.store.base import MAX_STATE_BYTES, Store
+from dagferry_server.store.base import MAX_LEASE_BYTES, MAX_NOTE_BYTES, MAX_READ_LEASES, MAX_STATE_BYTES, Store
 from stores import PARAMETERS, LocalUnderTest, StoreUnderTest, store_under_test
 
 DIGEST = "sha256:" + "a" * 64
 NONCE = "0123456789abcdef"
 OTHER = "sha256:" + "b" * 64
+NOTE = "c" * 32 + ".json"
 MAX_OVERHEAD_BYTES = 1024
 """What a store may count for a bundle beside what was written: its names, and what it knows of it."""
 
@@ -222,6 +223,130 @@ def test_an_invalid_name_of_a_record_never_reaches_the_storage(store, key) -> No
         store.write_state("prod", key, b"")
 
 
+def test_a_lease_is_read_as_it_was_written_last_by_another_server_too(store, make) -> None:
+    assert store.leases("prod") == []
+    store.write_lease("prod", "bundle-0", b"first")
+    store.write_lease("prod", "bundle-0", b"second")
+    store.write_lease("prod", "bundle-1", b"other")
+    again = make()
+    for _ in range(2):
+        assert sorted((lease.holder, lease.data) for lease in again.leases("prod")) == [
+            ("bundle-0", b"second"),
+            ("bundle-1", b"other"),
+        ]
+        again.prepare("prod")
+    assert all(0 <= lease.age < 3600 for lease in again.leases("prod"))
+
+
+def test_a_deleted_lease_is_gone_and_the_others_stay(store, make) -> None:
+    store.write_lease("prod", "a", b"first")
+    store.write_lease("prod", "b", b"second")
+    for _ in range(2):
+        store.delete_lease("prod", "a")
+    assert [lease.holder for lease in make().leases("prod")] == ["b"]
+
+
+def test_leases_are_apart_from_those_of_other_deployments_and_from_the_log(store) -> None:
+    store.prepare("staging")
+    log_id = store.log_id("prod")
+    store.write_lease("prod", "log", b"no log")
+    assert store.leases("staging") == []
+    assert (store.log_id("prod"), store.sequences("prod"), store.bundles("prod")) == (log_id, [], {})
+    assert store.deployments() == ["prod", "staging"]
+
+
+def test_of_very_many_leases_the_newest_are_read(store, under_test) -> None:
+    if not isinstance(under_test, LocalUnderTest):
+        pytest.skip("The order of 400 writes within a second is known on a local disk alone.")
+    folder = under_test.folder / "prod/leases"
+    store.write_lease("prod", "newest", b"newest")
+    for number in range(MAX_READ_LEASES):
+        (folder / str(number)).write_bytes(b"old")
+        os.utime(folder / str(number), (number, number))
+    found = store.leases("prod")
+    assert [lease.holder for lease in found] == ["newest", *map(str, range(MAX_READ_LEASES - 1, 0, -1))]
+    assert found[1].age > found[0].age
+
+
+def test_a_lease_may_have_as_many_bytes_as_are_promised_and_no_more(store) -> None:
+    most = os.urandom(MAX_LEASE_BYTES)
+    store.write_lease("prod", "x" * 100, most)
+    with pytest.raises(ValueError, match="larger"):
+        store.write_lease("prod", "x" * 100, most + b"x")
+    assert [lease.data for lease in store.leases("prod")] == [most]
+
+
+@pytest.mark.parametrize("holder", ["", "..", "a/b", "Holder", "x" * 101, "a.b", "a\0", "holder\n", ".new-0", "a b"])
+def test_an_invalid_holder_of_a_lease_never_reaches_the_storage(store, holder) -> None:
+    with pytest.raises(ValueError, match="holder"):
+        store.write_lease("prod", holder, b"")
+    with pytest.raises(ValueError, match="holder"):
+        store.delete_lease("prod", holder)
+    assert store.leases("prod") == []
+
+
+@pytest.mark.parametrize("name", ["../prod", "Prod", ""])
+def test_the_leases_of_what_cannot_be_a_deployment_never_reach_the_storage(store, name) -> None:
+    for call in (
+        store.leases,
+        lambda name: store.write_lease(name, "a", b"x"),
+        lambda name: store.delete_lease(name, "a"),
+    ):
+        with pytest.raises(DeploymentNotFound):
+            call(name)
+
+
+def test_a_note_is_read_as_it_was_written_last_by_another_server_too(store, make) -> None:
+    other = make()
+    assert (store.notes("prod"), other.read_note("prod", NOTE)) == ({}, None)
+    store.write_note("prod", NOTE, b"one")
+    assert other.read_note("prod", NOTE) == b"one"
+    other.write_note("prod", NOTE, b"two")
+    assert store.read_note("prod", NOTE) == b"two"
+    assert list(store.notes("prod")) == [NOTE]
+
+
+def test_a_note_has_the_time_of_the_storage_at_which_it_was_written(store) -> None:
+    before = store.now()
+    store.write_note("prod", NOTE, b"one")
+    written, after = store.notes("prod")[NOTE], store.now()
+    assert before - 1 <= written <= after + 1  # some storages have whole seconds
+
+
+def test_a_deleted_note_is_gone_and_the_others_stay(store, make) -> None:
+    another = "d" * 32 + ".verdict"
+    for name in (NOTE, another):
+        store.write_note("prod", name, b"note")
+    store.delete_note("prod", NOTE)
+    store.delete_note("prod", NOTE)
+    assert list(make().notes("prod")) == [another]
+    assert store.read_note("prod", NOTE) is None
+
+
+def test_a_note_is_apart_from_the_log_the_bundles_and_other_deployments(store, make) -> None:
+    store.prepare("staging")
+    store.write_note("prod", NOTE, b"note")
+    make().prepare("prod")
+    assert (store.sequences("prod"), store.bundles("prod"), store.notes("staging")) == ([], {}, {})
+    assert store.read_note("prod", NOTE) == b"note"
+
+
+def test_a_note_may_have_as_many_bytes_as_are_promised_and_no_more(store) -> None:
+    store.write_note("prod", NOTE, b"n" * MAX_NOTE_BYTES)
+    assert store.read_note("prod", NOTE) == b"n" * MAX_NOTE_BYTES
+    with pytest.raises(ValueError, match="is larger than"):
+        store.write_note("prod", NOTE, b"n" * (MAX_NOTE_BYTES + 1))
+
+
+@pytest.mark.parametrize("name", ["", "c" * 32, "c" * 31 + ".json", "../" + NOTE, "C" * 32 + ".json", NOTE + "/x"])
+def test_an_invalid_name_of_a_note_never_reaches_the_storage(store, name) -> None:
+    for call in (store.read_note, store.delete_note):
+        with pytest.raises(ValueError, match="is not the name of a note"):
+            call("prod", name)
+    with pytest.raises(ValueError, match="is not the name of a note"):
+        store.write_note("prod", name, b"note")
+
+
 def test_of_twenty_who_write_the_same_sequence_one_wins(store) -> None:
     with concurrent.futures.ThreadPoolExecutor(20) as pool:
         won = list(pool.map(lambda number: store.create_entry("prod", 1, b"%d" % number), range(20)))
@@ -394,6 +519,13 @@ CALLS: dict[str, Callable[[Store], object]] = {
     "read a record that was never there": lambda store: store.read_state("prod", "lifecycle"),
     "write_state": lambda store: store.write_state("prod", "lifecycle", b"created"),
     "delete_state": lambda store: store.delete_state("prod", "freeze"),
+    "leases": lambda store: store.leases("prod"),
+    "write_lease": lambda store: store.write_lease("prod", "another", b"lease"),
+    "delete_lease": lambda store: store.delete_lease("prod", "bundle-0"),
+    "notes": lambda store: store.notes("prod"),
+    "read_note": lambda store: store.read_note("prod", NOTE),
+    "write_note": lambda store: store.write_note("prod", NOTE, b"note"),
+    "delete_note": lambda store: store.delete_note("prod", NOTE),
     "committing": lambda store: hold(store.committing),
     "deleting": lambda store: hold(store.deleting),
     "check_writable": lambda store: store.check_writable(),
@@ -410,6 +542,7 @@ def test_nothing_is_missing_damaged_or_done_while_the_storage_is_away(store, und
     store.create_entry("prod", 1, b"one")
     store.put_bundle("prod", DIGEST, write(b"bundle"))
     store.write_state("prod", "freeze", b"frozen")
+    store.write_lease("prod", "bundle-0", b"lease")
     with under_test.away(), pytest.raises(StoreError) as caught:
         CALLS[call](other)
     assert caught.type is StoreAway
@@ -417,12 +550,13 @@ def test_nothing_is_missing_damaged_or_done_while_the_storage_is_away(store, und
     assert (store.log_id("prod"), store.sequences("prod")) == (log_id, [1])
     assert (store.read_entry("prod", 1), store.read_details("prod", 1, NONCE)) == (b"one", b"details")
     assert (store.read_state("prod", "freeze"), store.read_state("prod", "lifecycle")) == (b"frozen", None)
+    assert [(lease.holder, lease.data) for lease in store.leases("prod")] == [("bundle-0", b"lease")]
     assert list(store.bundles("prod")) == [DIGEST]
     assert read(store, DIGEST) == (b"bundle", b"index")
 
 
 def test_every_call_of_the_contract_is_tried_while_the_storage_is_away() -> None:
-    not_asked = {"capacity_bytes", "may_delete", "put_patch", "read_patch", "state_tag"}
+    not_asked = {"capacity_bytes", "may_delete", "now", "put_patch", "read_patch", "state_tag"}
     assert Store.__abstractmethods__ - CALLS.keys() == not_asked  # on a local disk
 
 

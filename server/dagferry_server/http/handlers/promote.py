@@ -30,6 +30,7 @@ async def promote(context: RequestContext) -> web.StreamResponse:
         authorize("read", body.origin, context.caller)
         origin = await service.deployments.find_or_look(body.origin)
         request = request._replace(description=body.description)
-        result = await service.deployer.promote(context.deployment, origin, body.version, request)
-        context.note(source=result.request.source)
+        begun = await service.deployer.promote(context.deployment, origin, body.version, request)
+    result = await service.deployer.finish(begun)  # without a place, as it may wait for a checker
+    context.note(source=result.request.source)
     return answer_deploy(context, result)

@@ -92,6 +92,7 @@ async def _fleet(here: Deployment, written: WrittenStatus, first: int, state: st
         "pods": pods_of(status, here.settings.expected, first, state),
         "page_pods": PAGE_PODS,
         "servers": json.loads(written.body)["servers"],
+        "leased": len(written.leases.versions),
         "seen": lambda pod: now - pod.silent,
         "number": _number,
     }

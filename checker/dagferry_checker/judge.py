@@ -1,0 +1,60 @@
+"""What the outcomes of all DAG files of a tree mean together: its problems, and which of them are new. Pure."""
+
+from collections import defaultdict
+from collections.abc import Collection, Mapping
+
+from dagferry_checker.problems import Key, Kind, Outcome, Problem, Unjudged, first_names, key_of
+from dagferry_checker.traces import needs_network
+
+STUB = "dagferry-stub"
+"""How made-up values begin: two DAGs whose ids contain one may have different ids where the real values are."""
+NETWORK = "network"
+
+Outcomes = Mapping[str, Outcome]
+"""By the path of the DAG file."""
+
+
+def problems_of(outcomes: Outcomes, live: "Known | None" = None) -> tuple[list[Problem], list[Unjudged]]:
+    """Return what is wrong with a tree, in the order of its paths, and what could not be judged.
+
+    ``live`` is what is known of the live tree, which says what is new; ``None``: everything is.
+    """
+    found: list[Problem] = []
+    unjudged: list[Unjudged] = []
+    for path in sorted(outcomes):
+        outcome = outcomes[path]
+        for fault in outcome.faults:
+            network = needs_network(fault)
+            if network or (fault.soft and outcome.names):
+                names = first_names((*outcome.names, *([NETWORK] if network else [])))
+                unjudged.append(Unjudged(path, fault.message, names))
+            else:
+                found.append(Problem(path, fault.line, fault.message, fault.kind, fault.trace, new=True))
+    found += _duplicates(outcomes, live.outcomes if live else {})
+    keys = live.keys if live else frozenset()
+    found = [problem._replace(new=key_of(problem) not in keys) for problem in found]
+    return sorted(found, key=lambda problem: (problem.path, problem.line)), unjudged
+
+
+class Known:
+    """What is known of a tree that was checked: the outcomes of its files, and the keys of its problems."""
+
+    def __init__(self, outcomes: Outcomes) -> None:
+        self.outcomes = outcomes
+        self.keys: Collection[Key] = frozenset(key_of(problem) for problem in problems_of(outcomes)[0])
+
+
+def _duplicates(outcomes: Outcomes, live: Outcomes) -> list[Problem]:
+    """Return a problem for each file with a DAG id that another one has, too: not for the file that had it first."""
+    paths: dict[str, list[str]] = defaultdict(list)
+    for path in sorted(outcomes):
+        for dag_id in outcomes[path].dags:
+            paths[dag_id].append(path)
+    found = []
+    for dag_id, several in paths.items():
+        if len(several) == 1 or STUB in dag_id:
+            continue
+        first = next((path for path in several if path in live and dag_id in live[path].dags), several[0])
+        text = f"DAG id {dag_id!r} is also in {first}. Airflow shows one of them, and changes between them."
+        found += [Problem(path, 0, text, Kind.DUPLICATE, "", new=True) for path in several if path != first]
+    return found

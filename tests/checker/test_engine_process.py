@@ -1,0 +1,196 @@
+"""The engine's process: started when needed, replaced when it is used up, ends or hangs; it is not trusted."""
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+import fake_airflow
+from dagferry_checker import engine_process
+from dagferry_checker.engine_process import Engine, Settings, Unwanted, Versions, outcome_of
+from dagferry_checker.errors import AirflowMissing, ImportCheckFailed
+from dagferry_checker.limits import Limits
+from dagferry_checker.problems import Kind
+from harness import eventually
+
+SETTINGS = Settings(2, Limits(10.0, 256 << 20), "stub")
+
+
+def environment(**more: str) -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), **more}
+
+
+@pytest.fixture
+def make(tmp_path):
+    made = []
+
+    def start(command=fake_airflow.COMMAND, settings=SETTINGS, **variables) -> Engine:
+        (tmp_path / "scratch").mkdir(exist_ok=True)
+        made.append(Engine(settings, str(tmp_path / "scratch"), environment(**variables), command))
+        return made[-1]
+
+    yield start
+    for engine in made:
+        engine.close()
+    assert list((tmp_path / "scratch").iterdir()) == []
+
+
+@pytest.fixture
+def tree(tmp_path):
+    folder = tmp_path / "tree"
+    folder.mkdir()
+
+    def write(**files: str) -> str:
+        for name, text in files.items():
+            (folder / f"{name}.py").write_text(text)
+        return str(folder)
+
+    return write
+
+
+def test_files_are_listed_and_parsed(make, tree) -> None:
+    engine = make()
+    folder = tree(a="DAGS = ['x', 'y']", b="import shop", shop="ASKED = ['variable:v']", c="import nothing_like_this")
+    assert engine.list_files(folder) == ["a.py", "b.py", "c.py", "shop.py"]
+    found = engine.parse(folder, ["a.py", "b.py", "c.py"])
+    assert found["a.py"].dags == ("x", "y")
+    assert found["b.py"].faults == ()
+    assert [(fault.kind, fault.line) for fault in found["c.py"].faults] == [(Kind.IMPORT, 1)]
+    assert engine.versions == Versions("9.9.9", ".".join(map(str, sys.version_info[:3])))
+    assert engine.starts == 1
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "says"),
+    [
+        ("import os; os._exit(4)", Kind.EXIT, "exit code 4"),
+        ("raise SystemExit(1)", Kind.EXIT, "SystemExit: 1"),
+        ("while True: pass", Kind.TIMEOUT, "within 0.5 s (--timeout)"),
+        ("import ctypes; ctypes.string_at(0)", Kind.CRASH, "SIGSEGV"),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", Kind.MEMORY, "killed by the system"),
+        ("x = b'x' * (600 << 20)", Kind.MEMORY, "MemoryError"),
+        ("def f(:", Kind.SYNTAX, "SyntaxError"),
+    ],
+)
+def test_each_end_of_a_parse_is_named_and_the_engine_goes_on(make, tree, code, kind, says) -> None:
+    engine = make(settings=Settings(1, Limits(0.5, 256 << 20), "stub"))
+    folder = tree(bad=code, good="DAGS = ['x']")
+    found = engine.parse(folder, ["bad.py", "good.py"])
+    [fault] = found["bad.py"].faults
+    assert fault.kind is kind
+    assert says in fault.message
+    assert fault.line in {0, 1}
+    assert found["good.py"].dags == ("x",)
+    assert engine.starts == 1
+
+
+def test_no_files_start_no_engine(make, tree) -> None:
+    engine = make()
+    assert engine.parse(tree(), []) == {}
+    assert engine.starts == 0
+
+
+def test_an_engine_that_was_killed_is_replaced(make, tree) -> None:
+    engine = make()
+    folder = tree(kill="import os, signal; os.kill(os.getppid(), signal.SIGKILL)", good="DAGS = ['x']")
+    with pytest.raises(ImportCheckFailed):
+        engine.parse(folder, ["kill.py"])
+    assert engine.parse(folder, ["good.py"])["good.py"].dags == ("x",)
+    assert engine.starts == 2
+
+
+def test_an_engine_that_hangs_is_ended(make, tree, monkeypatch) -> None:
+    monkeypatch.setattr(engine_process, "SILENCE_SECONDS", 0.0)
+    engine = make(settings=Settings(1, Limits(1.0, 256 << 20), "stub"))
+    folder = tree(stop="import os, signal; os.kill(os.getppid(), signal.SIGSTOP)")
+    with pytest.raises(ImportCheckFailed, match="does not answer"):
+        engine.parse(folder, ["stop.py"])
+
+
+def test_a_listing_that_hangs_is_an_error(make, tree, monkeypatch) -> None:
+    monkeypatch.setattr(engine_process, "LIST_SECONDS", 0.5)
+    with pytest.raises(ImportCheckFailed, match="could not list"):
+        make().list_files(tree(**{"slow list": ""}))
+
+
+def test_after_many_files_the_engine_is_replaced(make, tree, monkeypatch) -> None:
+    monkeypatch.setattr(engine_process, "MAX_FILES_PER_ENGINE", 2)
+    engine = make()
+    folder = tree(a="", b="", c="")
+    for _ in range(2):
+        assert set(engine.parse(folder, ["a.py", "b.py", "c.py"])) == {"a.py", "b.py", "c.py"}
+    assert engine.starts == 2
+
+
+def test_a_result_that_is_not_wanted_any_more_ends_the_engine_s_work(make, tree) -> None:
+    engine = make()
+    folder = tree(slow="import time; time.sleep(600)", good="")
+    with pytest.raises(Unwanted):
+        engine.parse(folder, ["slow.py"], lambda: False)
+    assert "good.py" in engine.parse(folder, ["good.py"])
+    assert engine.starts == 1
+
+
+def test_closing_kills_the_children_too(make, tree, tmp_path) -> None:
+    engine = make()
+    folder = tree(
+        slow=f"import os, time; open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid())); time.sleep(600)"
+    )
+
+    class Stop(BaseException):
+        pass
+
+    def stop() -> bool:
+        if (tmp_path / "pid").exists() and (tmp_path / "pid").read_text():
+            raise Stop
+        return True
+
+    with pytest.raises(Stop):
+        engine.parse(folder, ["slow.py"], stop)
+    child = Path("/proc", (tmp_path / "pid").read_text())
+    eventually("it to be gone", lambda: not child.exists())
+
+
+def test_without_airflow_it_says_so(make) -> None:
+    with pytest.raises(ImportCheckFailed, match="airflow_is_not_here"):
+        _ = make(FAKE_AIRFLOW_BROKEN="1").versions
+    # The tests' own environment has no Airflow.
+    with pytest.raises(AirflowMissing, match="No module named 'airflow"):
+        _ = make((sys.executable, "-m", "dagferry_checker.engine")).versions
+
+
+@pytest.mark.parametrize("command", [("/nonexistent",), ("/bin/true",), ("/bin/echo", "no JSON"), ("/bin/echo", "[]")])
+def test_a_command_that_is_no_engine_is_an_error(make, command) -> None:
+    with pytest.raises(ImportCheckFailed):
+        _ = make(command).versions
+
+
+def test_a_dag_file_sees_neither_the_token_nor_standard_input(make, tree) -> None:
+    code = "import os, sys\nDAGS = [name for name in os.environ if name.startswith('DAGFERRY')] + [sys.stdin.read()]"
+    engine = make(DAGFERRY_TOKEN="secret", DAGFERRY_TOKEN_FILE="/secret")
+    assert engine.parse(tree(look=code), ["look.py"])["look.py"].dags == ("",)
+
+
+def test_ctrl_c_in_the_terminal_is_for_the_checker(make, tree) -> None:
+    engine = make()
+    _ = engine.versions
+    assert engine._process
+    os.kill(engine._process.pid, signal.SIGINT)
+    assert engine.parse(tree(good="DAGS = ['x']"), ["good.py"])["good.py"].dags == ("x",)
+    assert engine.starts == 1
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        {"dags": [1, "x", None], "errors": "no", "serialize": {}, "asked": [[]]},
+        {"dags": {"x": 1}},
+        {},
+    ],
+)
+def test_results_of_another_form_do_no_harm(result) -> None:
+    outcome = outcome_of({"name": "a.py", "result": result}, "/w", SETTINGS.limits)
+    assert outcome.faults == ()
+    assert outcome.dags in {("x",), ()}

@@ -1,0 +1,257 @@
+"""Following: first what is live, then each candidate, oldest first; the server may be away, candidates may go."""
+
+from typing import Any
+
+import pytest
+
+from dagferry_checker.engine_process import Unwanted, Versions
+from dagferry_checker.errors import ImportCheckFailed
+from dagferry_checker.follow import AGAIN_SECONDS, Follower
+from dagferry_checker.problems import Fault, Kind, Outcome
+from dagferry_checker.trees import TreeStore
+from dagferry_core import protocol
+from dagferry_runtime.signals import Stopped, Stopping
+from fake_candidates import FakeServer
+
+ABOUT = {protocol.AIRFLOW: "3.3.2", protocol.PYTHON: "3.11.7", protocol.VARIABLES: "stub"}
+
+
+class FakeEngine:
+    """Finds a fault in each file that has the word ``broken``; ``during`` is called in each parse."""
+
+    def __init__(self) -> None:
+        self.versions = Versions("3.3.2", "3.11.7")
+        self.parsed: list[list[str]] = []
+        self.fails: list[Exception] = []
+        self.during: Any = lambda: None
+
+    def list_files(self, tree: str, _heartbeat: Any = None) -> list[str]:
+        import os
+
+        return sorted(name for name in os.listdir(tree) if name.startswith("dag_"))
+
+    def parse(self, tree: str, paths: list[str], heartbeat: Any) -> dict[str, Outcome]:
+        if self.fails:
+            raise self.fails.pop(0)
+        self.during()
+        if not heartbeat():
+            raise Unwanted
+        self.parsed.append(list(paths))
+        return {path: self._outcome(f"{tree}/{path}") for path in paths}
+
+    @staticmethod
+    def _outcome(file: str) -> Outcome:
+        with open(file) as source:
+            text = source.read()
+        return Outcome((file,), (Fault(1, text, Kind.IMPORT),) if "broken" in text else (), ())
+
+
+class Site:
+    def __init__(self, folder: str) -> None:
+        self.server, self.engine, self.now = FakeServer(), FakeEngine(), 1000.0
+        self.store = TreeStore(folder)
+        self.stopping = Stopping()
+        self.pauses: list[float] = []
+        server: Any = self.server
+        engine: Any = self.engine
+        self.follower = Follower(
+            server, engine, self.store, instance="checker-0", about=ABOUT, stopping=self.stopping,
+            clock=lambda: self.now, sleep=self.sleep,
+        )  # fmt: skip
+
+    def sleep(self, seconds: float) -> None:
+        self.pauses.append(seconds)
+        self.now += seconds
+        if len(self.pauses) >= 3:
+            raise Stopped
+
+    def steps(self, count: int = 1) -> None:
+        for _ in range(count):
+            self.follower.step()
+
+    def verdict(self) -> dict[str, Any]:
+        return self.server.verdicts[-1][1]
+
+
+@pytest.fixture
+def site(tmp_path):
+    made = Site(str(tmp_path / "work"))
+    yield made
+    made.store.close()
+
+
+LIVE = {"dag_a.py": b"import shop\n", "dag_b.py": b"broken before\n", "shop.py": b"rate = 1\n"}
+
+
+def test_what_is_live_is_checked_before_any_candidate(site) -> None:
+    site.server.deploy(LIVE)
+    site.server.upload({**LIVE, "dag_c.py": b"new\n"})
+    site.steps()
+    assert site.engine.parsed == [["dag_a.py", "dag_b.py"]]
+    assert site.server.asked == [(0, {**ABOUT, protocol.CHECKER: protocol.WARMING})]
+    site.steps()
+    assert site.engine.parsed[1:] == [["dag_c.py"]]
+    assert site.server.asked[1] == (0, ABOUT)
+    assert len(site.server.verdicts) == 1
+
+
+def test_a_verdict_says_which_problems_are_new(site) -> None:
+    site.server.deploy(LIVE)
+    candidate = site.server.upload({**LIVE, "dag_c.py": b"broken now\n"})
+    site.steps(2)
+    verdict = site.verdict()
+    assert {problem["path"]: problem["new"] for problem in verdict["problems"]} == {"dag_b.py": False, "dag_c.py": True}
+    assert (verdict["problem_count"], verdict["new_problem_count"]) == (2, 1)
+    assert (verdict["base"], verdict["digest"], verdict["instance"]) == (candidate.base, candidate.digest, "checker-0")
+    assert (verdict["airflow"], verdict["python"]) == ("3.3.2", "3.11.7")
+
+
+def test_only_what_changed_or_imports_it_is_parsed(site) -> None:
+    site.server.deploy({**LIVE, "dag_d.py": b"other\n"})
+    site.server.upload({**LIVE, "dag_d.py": b"other\n", "shop.py": b"rate = 2\n"})
+    site.steps(2)
+    assert site.engine.parsed[1] == ["dag_a.py"]
+    assert [kind for _, kind in site.server.sent] == ["whole", "patch"]
+
+
+def test_without_a_deploy_the_checker_is_ready_at_once_and_parses_all(site) -> None:
+    site.server.upload(LIVE)
+    site.steps(2)
+    assert site.engine.parsed == [["dag_a.py", "dag_b.py"]]
+    assert site.verdict()["new_problem_count"] == 1
+
+
+def test_a_candidate_that_became_live_is_not_parsed_again(site) -> None:
+    site.server.deploy(LIVE)
+    files = {**LIVE, "dag_c.py": b"broken now\n"}
+    site.server.upload(files)
+    site.steps(2)
+    site.server.deploy(files)
+    site.server.upload({**files, "dag_e.py": b"e\n"})
+    site.steps(2)
+    assert site.engine.parsed[2:] == [["dag_e.py"]]
+    assert site.verdict()["new_problem_count"] == 0, "what is live has both problems"
+    assert len(site.server.sent) == 3, "its tree was there"
+
+
+def test_the_oldest_candidate_is_first_and_each_is_answered_once(site) -> None:
+    site.server.deploy(LIVE)
+    ids = [site.server.upload({**LIVE, f"dag_{name}.py": b"x\n"}).id for name in "cde"]
+    site.steps(6)
+    assert [candidate for candidate, _ in site.server.verdicts] == ids
+
+
+def test_with_nothing_to_do_the_server_is_asked_to_wait(site) -> None:
+    site.server.deploy(LIVE)
+    site.steps(3)
+    assert [wait for wait, _ in site.server.asked] == [0, 30, 30]
+
+
+def test_a_candidate_that_is_gone_costs_nothing(site) -> None:
+    site.server.deploy(LIVE)
+    site.steps()
+    candidate = site.server.upload({**LIVE, "dag_c.py": b"c\n"})
+    original = site.server.candidate
+    site.server.candidate = lambda candidate, have: site.server.withdraw(candidate) or original(candidate, have)
+    site.steps(2)
+    assert site.server.verdicts == []
+    assert site.engine.parsed == [["dag_a.py", "dag_b.py"]]
+    assert candidate.id not in {one.id for one in site.server.waiting}
+
+
+def test_a_candidate_that_goes_during_its_check_ends_the_check(site) -> None:
+    site.server.deploy(LIVE)
+    site.steps()
+    candidate = site.server.upload({**LIVE, "dag_c.py": b"c\n"})
+
+    def during() -> None:
+        site.now += 60
+        site.server.withdraw(candidate.id)
+
+    site.engine.during = during
+    site.steps(2)
+    assert site.server.verdicts == []
+    assert len(site.engine.parsed) == 1
+
+
+def test_while_a_check_runs_the_server_hears_of_the_checker(site) -> None:
+    site.server.deploy(LIVE)
+    site.steps()
+    site.server.upload({**LIVE, "dag_c.py": b"c\n"})
+    asked = len(site.server.asked)
+
+    def during() -> None:
+        site.now += 60
+
+    site.engine.during = during
+    site.steps()
+    assert site.server.asked[asked + 1 :] == [(0, ABOUT)]
+    assert len(site.server.verdicts) == 1
+
+
+def test_a_server_that_is_away_during_a_check_does_not_end_it(site) -> None:
+    site.server.deploy(LIVE)
+    site.steps()
+    site.server.upload({**LIVE, "dag_c.py": b"c\n"})
+
+    def during() -> None:
+        site.now += 60
+        site.server.away = 1
+
+    site.engine.during = during
+    site.steps()
+    assert len(site.server.verdicts) == 1
+
+
+def test_a_check_that_could_not_be_done_is_said_and_repeated_later(site) -> None:
+    site.server.deploy(LIVE)
+    site.steps()
+    site.server.upload({**LIVE, "dag_c.py": b"c\n"})
+    site.engine.fails = [ImportCheckFailed("The engine ended (1).")]
+    site.server.withdraw = lambda _candidate: None
+    site.steps()
+    assert site.verdict() == {"instance": "checker-0", "failed": "The engine ended (1)."}
+    site.steps()
+    assert len(site.server.verdicts) == 1, "not at once"
+    site.now += AGAIN_SECONDS
+    site.steps()
+    assert "problems" in site.verdict()
+
+
+def test_a_server_that_is_away_is_tried_again_with_pauses(site) -> None:
+    site.server.deploy(LIVE)
+    site.server.away = 10
+    with pytest.raises(Stopped):
+        site.follower.run()
+    assert len(site.pauses) == 3
+    assert all(0 < pause < 1 for pause in site.pauses), "it may be restarting"
+    assert site.server.away == 7
+
+
+def test_long_absences_have_longer_pauses(site) -> None:
+    site.server.away = 10
+    site.sleep = lambda seconds: (site.pauses.append(seconds), setattr(site, "now", site.now + 61))
+    site.follower._sleep = lambda seconds: Site.sleep(site, seconds) or setattr(site, "now", site.now + 61)
+    with pytest.raises(Stopped):
+        site.follower.run()
+    assert site.pauses[2] > site.pauses[0]
+
+
+def test_a_patch_that_does_not_fit_is_followed_by_everything(site) -> None:
+    site.server.deploy(LIVE)
+    site.steps()
+    with open(f"{site.store.find(site.server.live.digest).folder}/dag_a.py", "w") as file:
+        file.write("a DAG file wrote into its folder")
+    site.server.upload({**LIVE, "shop.py": b"rate = 2\n"})
+    site.steps()
+    assert [kind for _, kind in site.server.sent] == ["whole", "patch", "whole"]
+    assert site.verdict()["new_problem_count"] == 0
+
+
+def test_a_signal_to_stop_ends_a_check(site) -> None:
+    site.server.deploy(LIVE)
+    site.engine.during = lambda: setattr(site.stopping, "received", True)
+    with pytest.raises(Stopped):
+        site.follower.run()
+    site.follower.leave()
+    assert site.server.left

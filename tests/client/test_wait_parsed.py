@@ -1,0 +1,207 @@
+"""A deploy is parsed when Airflow says so of all of its files, or of a newer one; its new import errors are named."""
+
+import pytest
+
+from dagferry_client import wait_parsed
+from dagferry_client.airflow_state import ImportFailure, Parsed
+from dagferry_client.api import Api, Status
+from dagferry_client.decode import decode
+from dagferry_client.deploy_log import Deployed
+from dagferry_client.errors import ConnectionLost, ImportErrorsFound, NotParsed, RequestNotAllowed, ServerUnavailable
+from dagferry_client.wait_parsed import NO_REPORT_SECONDS, ParseWait, line_of, older_errors, parsed_sentence
+from recorded_answers import DEPLOYED, STATUS, VERSION, import_failure, logged, parsed, reporter
+
+OURS = decode(Deployed, DEPLOYED)
+OLDER = {"version": logged(41)["version"], "sequence": 41}
+NEWER = {"version": logged(43)["version"], "sequence": 43}
+PARSING = parsed(state="parsing", recorded=118, mixed=1, parsed_at=None, seconds=None)
+BROKEN = {"error_count": 1, "new_error_count": 1, "errors": [import_failure()]}
+
+
+class Clock:
+    """Time that passes only while somebody waits."""
+
+    now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        assert seconds >= 0
+        self.now += seconds
+
+
+@pytest.fixture
+def clock(monkeypatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(wait_parsed, "time", clock)
+    return clock
+
+
+@pytest.fixture
+def waited(clock):
+    """Wait while the server says that this is parsed, one after another and then the last one without an end."""
+
+    def wait(*answers, seconds: float = 120) -> tuple[Parsed, list[str]]:
+        left, said, asked = list(answers), [], []
+        wait.said = said
+
+        class Scripted(Api):
+            def __init__(self) -> None:
+                """Without a server."""
+
+            def status(self, deployment: str, *, tag: str = "", wait: int = 0, **_: object):
+                asked.append(deployment)
+                answer = left.pop(0) if len(left) > 1 else left[0]
+                if isinstance(answer, Exception):
+                    raise answer
+                if tag and len(asked) > len(answers):
+                    clock.now += wait  # nothing changes any more
+                    return None, tag
+                return decode(Status, {**STATUS, "parsed": answer}), f'"{len(asked)}"'
+
+        waiting = ParseWait(Scripted(), "prod", OURS)
+        wait.waiting = waiting
+        return waiting.wait(seconds, said.append), said
+
+    return wait
+
+
+def test_a_version_that_is_parsed_is_the_end(waited, clock) -> None:
+    found, said = waited(parsed())
+    assert (found.version, said, clock.now) == (VERSION, [], 0)
+
+
+def test_so_is_a_newer_one(waited) -> None:
+    found, said = waited(parsed(**OLDER), parsed(**NEWER))
+    assert found.version == NEWER["version"]
+    assert said == [f"Airflow is at {OLDER['version']} still."]
+
+
+def test_the_way_there_is_said_once_for_each_change(waited) -> None:
+    _, said = waited(None, parsed(**OLDER), PARSING, PARSING, {**PARSING, **BROKEN}, parsed())
+    assert said == [
+        f"Nothing reports yet that Airflow parses {VERSION}.",
+        f"Airflow is at {OLDER['version']} still.",
+        "Parsing: 118 of 120 DAG files.",
+        "Parsing: 118 of 120 DAG files, 1 new import error.",
+    ]
+
+
+def test_an_error_of_a_parse_that_is_not_the_last_one_does_not_count(waited) -> None:
+    found, _ = waited({**PARSING, **BROKEN}, parsed())
+    assert found.new_error_count == 0
+
+
+def test_new_import_errors_end_it_with_8(waited) -> None:
+    both = {**BROKEN, "error_count": 3, "errors": [import_failure(), import_failure("b.py", new=False)]}
+    with pytest.raises(ImportErrorsFound) as caught:
+        waited(parsed(**both))
+    assert caught.value.exit_code == 8
+    assert caught.value.message == (
+        f"Airflow has parsed {VERSION} of prod, with 1 new import error. 2 older import errors beside them."
+    )
+    assert [(one["path"], one["line"]) for one in caught.value.details["problems"]] == [("etl.py", 3)]
+    assert waited.waiting.parsed.error_count == 3
+
+
+def test_older_import_errors_are_a_success_and_are_said(waited) -> None:
+    found, _ = waited(parsed(error_count=3, errors=[import_failure("b.py", new=False)]))
+    assert parsed_sentence(found).startswith("Parsed: 120 files, 200 DAGs, 0 new import errors (3 older), 4.1 s after")
+    assert older_errors(found) == ["Older import error: b.py: NameError: rate", "and 2 more"]
+
+
+def test_one_of_each_is_in_the_singular_and_an_unknown_time_is_left_out() -> None:
+    assert parsed_sentence(decode(Parsed, parsed(files=1, dags=1, seconds=None))) == (
+        "Parsed: 1 file, 1 DAG, 0 new import errors."
+    )
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        (PARSING, "118 of 120 DAG files recorded, 1 of the others read while the files were swapped."),
+        ({**PARSING, **OLDER, "state": "parsed"}, f"It is at {OLDER['version']} still."),
+        (
+            {
+                **PARSING,
+                "state": "stale",
+                "reporters": [
+                    reporter(),
+                    reporter("dag-processor-1", state="stale", version=OLDER["version"]),
+                    reporter("dag-processor-2", state="parsing", version=""),
+                ],
+            },
+            f"Behind: dag-processor-1 (stale, {OLDER['version']}), dag-processor-2 (parsing, no version).",
+        ),
+        (
+            {
+                **PARSING,
+                "parse_seconds": {"total": 40.1, "longest": 6.0, "slowest": [{"path": "a.py", "seconds": 6.0}]},
+            },
+            "Its last parse of all files took 40 s, a.py the longest (6 s).",
+        ),
+        (
+            {**PARSING, "hindrances": ["[core] min_serialized_dag_update_interval is 30: set it to 0."]},
+            "Settings of Airflow that delay it: [core] min_serialized_dag_update_interval is 30: set it to 0.",
+        ),
+    ],
+)
+def test_what_is_not_parsed_in_time_says_what_is_missing(waited, clock, answer, says) -> None:
+    with pytest.raises(NotParsed) as caught:
+        waited(answer, seconds=70)
+    assert (caught.value.exit_code, caught.value.code, caught.value.is_known) == (7, "not_parsed", False)
+    assert f"{VERSION} is live in prod, but Airflow has not parsed it after 70 s: " in caught.value.message
+    assert says in caught.value.message
+    assert clock.now == 70
+
+
+def test_errors_of_this_version_are_named_although_not_all_is_parsed_in_time(waited) -> None:
+    with pytest.raises(ImportErrorsFound, match=r"Airflow has parsed 118 of 120 DAG files of .* in 70 s, with 1 new"):
+        waited({**PARSING, **BROKEN}, seconds=70)
+
+
+def test_errors_of_an_older_version_are_not_this_deploy_s(waited) -> None:
+    with pytest.raises(NotParsed):
+        waited({**parsed(**OLDER), **BROKEN}, seconds=70)
+
+
+def test_where_nothing_reports_the_wait_ends_early_and_says_what_to_do(waited, clock) -> None:
+    with pytest.raises(NotParsed, match="nothing reports what Airflow has parsed") as caught:
+        waited(None, seconds=3600)
+    assert "live-parsed-checked.md#who-reports-it" in caught.value.hint
+    assert clock.now == NO_REPORT_SECONDS
+
+
+def test_a_short_wait_is_not_longer_where_nothing_reports(waited, clock) -> None:
+    with pytest.raises(NotParsed):
+        waited(None, seconds=5)
+    assert clock.now == 5
+
+
+def test_a_report_that_went_away_is_waited_for_to_the_end(waited, clock) -> None:
+    with pytest.raises(NotParsed, match="118 of 120"):
+        waited(PARSING, None, seconds=300)
+    assert clock.now == 300
+
+
+def test_a_server_that_is_away_for_a_while_is_asked_again(waited, clock) -> None:
+    found, _ = waited(ConnectionLost("It is away."), ServerUnavailable("It starts.", retry_after=0), parsed())
+    assert (found.version, clock.now) == (VERSION, 2)
+
+
+def test_a_server_that_stays_away_is_the_error(waited) -> None:
+    with pytest.raises(ConnectionLost):
+        waited(PARSING, ConnectionLost("It is away."), seconds=5)
+
+
+def test_a_refusal_ends_the_wait_at_once(waited, clock) -> None:
+    with pytest.raises(RequestNotAllowed):
+        waited(RequestNotAllowed("No."))
+    assert clock.now == 0
+
+
+def test_the_line_is_that_which_the_trace_names_last_in_the_file() -> None:
+    trace = 'File "/d/a.py", line 3\n  File "/d/a.py", line 7\n  File "/d/lib/b.py", line 9\n'
+    assert line_of(ImportFailure("a.py", "No.", trace)) == 7
+    assert line_of(ImportFailure("c.py", "No.", trace)) == 0

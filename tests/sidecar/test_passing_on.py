@@ -1,0 +1,180 @@
+"""A sidecar passes on what the dag processor beside it reports, and nothing else."""
+
+import contextlib
+import http.client
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dagferry_core.protocol import MAX_REPORT_BYTES
+from dagferry_follow.beside import MAX_BODY_BYTES, read_kept
+from dagferry_follow.remote.connection import ConnectionOptions
+from dagferry_follow.remote.server import Server
+from dagferry_follow.volume.volume import Volume
+from dagferry_sidecar.passing_on import PassingOn
+from dagferry_sidecar.probes import Probes
+from dagferry_sidecar.stats import Stats
+from harness import eventually
+from publishing import publish
+from scripted_server import ScriptedServer
+
+ANSWER = {"log_id": "log", "version": "v-1", "report_seconds": 30, "ignored": None}
+REPORT = {"instance": "dag-processor-0", "parsed": None}
+PATH = "POST /default/dags/reports"
+
+
+@pytest.fixture
+def server() -> Iterator[ScriptedServer]:
+    made = ScriptedServer()
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def volume(tmp_path: Path) -> Iterator[Volume]:
+    made = Volume(str(tmp_path / "root"))
+    made.load()
+    made.sweep()
+    publish(made, 1)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def probes(volume, server) -> Probes:
+    made = Probes(("127.0.0.1", 0), Stats())
+    made.start()
+    made.passing_on = passing_on(volume, server)
+    return made
+
+
+def passing_on(volume: Volume, server: ScriptedServer) -> PassingOn:
+    connection = Server(server.url, "default", agent="test", access=ConnectionOptions(token="secret"))
+    return PassingOn(volume.root, connection)
+
+
+def tree(volume: Volume) -> str:
+    assert volume.live
+    return f"{volume.live.unique}/{volume.live.record.version}"
+
+
+def said(volume: Volume, **more: object) -> bytes:
+    return json.dumps({"tree": tree(volume), "keep": "kept", "report": REPORT, **more}).encode()
+
+
+def post(probes: Probes, body: bytes, path: str = "/reports", **headers: str) -> tuple[int, Any]:
+    connection = http.client.HTTPConnection("127.0.0.1", probes.port, timeout=30)
+    with contextlib.closing(connection):
+        connection.request("POST", path, body, headers)
+        response = connection.getresponse()
+        text = response.read()
+        return response.status, json.loads(text) if text.startswith(b"{") else text
+
+
+def test_a_report_goes_to_the_server_with_the_sidecars_token(probes, volume, server) -> None:
+    server.answer(PATH, ANSWER)
+    assert post(probes, said(volume)) == (200, ANSWER)
+    [request] = server.requests
+    assert json.loads(request.body) == REPORT
+    assert request.headers["Authorization"] == "Bearer secret"
+    assert request.headers["Content-Type"] == "application/json"
+    assert "Dagferry-Instance" not in request.headers
+    assert read_kept(volume.root.path) == "kept"
+
+
+def test_what_the_server_refuses_is_told(probes, volume, server) -> None:
+    server.answer(PATH, {"code": "forbidden", "message": "The token lacks sync.", "hint": ""}, 403)
+    status, answer = post(probes, said(volume))
+    assert status == 502
+    assert answer == {"code": "server_refused", "message": "The server answered 403: The token lacks sync. (forbidden)"}
+
+
+def test_a_server_that_is_away_is_told(probes, volume, server) -> None:
+    server.stop()
+    status, answer = post(probes, said(volume))
+    assert (status, answer["code"]) == (502, "server_unreachable")
+
+
+def test_only_who_reads_the_live_tree_may_report(probes, volume, server) -> None:
+    old = tree(volume)
+    publish(volume, 2)
+    for other in (old, f"{'0' * 16}/v-2"):
+        assert post(probes, said(volume, tree=other))[0] == 409
+    assert server.requests == []
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"tree": None}, {"tree": "../x"}, {"tree": ["a"]}, {"keep": 1}, {"report": []}, {"report": None},
+        {"report": {"x": "x" * MAX_REPORT_BYTES}}, {"keep": "x" * (256 * 1024 + 1)},
+    ],
+)  # fmt: skip
+def test_what_is_no_report_is_refused(probes, volume, server, more) -> None:
+    assert post(probes, said(volume, **more))[0] == 400
+    assert server.requests == []
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"{}", b"\xff", b"[" * 100_000])
+def test_what_is_no_json_object_is_refused(probes, server, body: bytes) -> None:
+    assert post(probes, body)[0] == 400
+    assert server.requests == []
+
+
+def test_too_much_is_not_read(probes) -> None:
+    assert post(probes, b"", Content_Length="x")[0] in {400, 413}
+    connection = http.client.HTTPConnection("127.0.0.1", probes.port, timeout=30)
+    with contextlib.closing(connection):
+        connection.request("POST", "/reports", headers={"Content-Length": str(MAX_BODY_BYTES + 1)})
+        assert connection.getresponse().status == 413
+
+
+def test_other_machines_may_not_report(volume, server) -> None:
+    passes = passing_on(volume, server)
+    assert passes.pass_on(said(volume), "10.0.0.7", "10.0.0.8")[0] == 403
+    assert server.requests == []
+    server.answer(PATH, ANSWER)
+    assert passes.pass_on(said(volume), "10.0.0.8", "10.0.0.8")[0] == 200
+
+
+def test_without_a_place_to_send_to_there_is_no_such_path(volume, probes) -> None:
+    assert post(probes, said(volume), "/metrics")[0] == 404
+    probes.passing_on = None
+    assert post(probes, said(volume))[0] == 404
+
+
+def test_what_cannot_be_kept_is_reported_all_the_same(probes, volume, server, monkeypatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("dagferry_sidecar.passing_on.write_kept", full)
+    server.answer(PATH, ANSWER)
+    assert post(probes, said(volume))[0] == 200
+
+
+def test_probes_are_answered_while_a_report_waits_for_the_server(probes, volume, server) -> None:
+    go_on, arrived = threading.Event(), threading.Event()
+
+    def slow(handler: Any) -> None:
+        arrived.set()
+        go_on.wait(30)
+        body = json.dumps(ANSWER).encode()
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(len(body)))
+        handler.end_headers()
+        handler.wfile.write(body)
+
+    server.act(PATH, slow)
+    sent: list[int] = []
+    thread = threading.Thread(target=lambda: sent.append(post(probes, said(volume))[0]))
+    thread.start()
+    assert arrived.wait(30)
+    assert probes.answer("/healthz")[0] == 200
+    go_on.set()
+    thread.join(30)
+    assert sent == [200]
+    eventually("no more requests", lambda: len(server.requests) == 1)
