@@ -36,7 +36,7 @@ MAX_PATH_CHARACTERS = 4096
 MAX_FOLDERS = 10_000
 """Of how many folders outside of the watched roots it is kept where they lead to."""
 READER_SECONDS = 1800.0
-"""After so long without a reader nothing is noted any more: the spool must not grow for ever."""
+"""After so long without a reader nothing is noted any more: the spool must not grow without end."""
 READER = "reader"
 
 _STARTS = frozenset({"os.exec", "os.posix_spawn", "os.spawn", "os.system", "subprocess.Popen"})
@@ -76,7 +76,7 @@ class Parse(NamedTuple):
 class Spool:
     """Where the parses of the files of ``root`` note what they read. To be made before they are forked.
 
-    ``folder`` is a new folder among the temporary ones. Raises ``OSError`` if there is none that can be written.
+    ``folder`` is a new folder among the temporary ones. Raises ``OSError`` if no such folder can be written.
     """
 
     def __init__(self, root: str, folder: str | None = None) -> None:
@@ -292,7 +292,7 @@ def watch(root: str, is_parse: Callable[[], bool]) -> Spool:
 
 
 def ignore_this_process() -> None:
-    """Note nothing of this process, which is no parse although it was forked by the dag processor."""
+    """Note nothing of this process, which does not parse although it was forked by the dag processor."""
     _hook.is_over = True
 
 
@@ -350,7 +350,7 @@ def _place(root: str, path: str) -> tuple[str, str] | None:
 
 
 def _source_of(cached: str) -> str:
-    """Return the path of the module that a .pyc is of; ``""`` if it is none of ``__pycache__``."""
+    """Return the path of the module that a .pyc is of; ``""`` if it is not in ``__pycache__``."""
     folder, _, name = cached.rpartition("/")
     module = name.partition(".")[0]
     if sys.pycache_prefix and folder.startswith(sys.pycache_prefix):
