@@ -1,4 +1,4 @@
-"""Notes what parses read, for whoever publishes trees on the volume (``dagferry_follow.volume.known_reads``).
+"""Notes what parses read, for the process that publishes trees on the volume (``dagferry_follow.volume.known_reads``).
 
 ``Noting.note`` takes each parse of the dag processor that has ended. If the volume is read-only here, nothing is noted,
 and the guess of the server decides what is read again.

@@ -1,6 +1,6 @@
 """What Airflow was seen to read while it parsed the DAG files of a volume: ``.trees/reads.json``.
 
-Airflow's plugin writes it, where the volume can be written; whoever publishes trees there reads it. It only decides
+Airflow's plugin writes it, where the volume can be written; the process that publishes trees there reads it. It decides
 which files Airflow reads again at once. So it may be missing, old or damaged: then the guess of the server counts. It
 is trusted no further than the pod's own Airflow, which could stop reading DAGs anyway: sizes are bounded, and paths are
 only compared with those of manifests.
@@ -86,7 +86,7 @@ def to_touch(trees: str, old: Tree, new: Manifest, guess: Iterable[str], source_
 
 
 def write_known(trees: str, known: "Mapping[str, Observation]") -> None:
-    """Write what is ``known`` in place of what was; the largest observations are left out if it is too much.
+    """Write what is ``known`` in place of what was; without the largest observations if it is too much.
 
     Raises ``OSError`` if the volume cannot be written.
     """

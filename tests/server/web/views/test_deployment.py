@@ -155,3 +155,13 @@ async def test_what_a_pod_claims_cannot_change_the_direction_of_the_page(server)
     text = await text_of(server)
     assert "⟨U+202E⟩7 evil" in text
     assert "\u202e" not in text
+
+
+async def test_it_shows_how_many_versions_are_kept_for_dag_runs(server) -> None:
+    first, second = (await server.deploy(A))["version"], (await server.deploy(B))["version"]
+    await pod(server, "dag-processor-0", second, component="bundle")
+    assert "kept for DAG runs" not in await text_of(server)
+    await server.service.leases.renew("default", "bundle-0", [second])
+    assert "1 version is kept for DAG runs." in await text_of(server)
+    await server.service.leases.renew("default", "bundle-0", [first, second])
+    assert "2 versions are kept for DAG runs." in await text_of(server)
