@@ -1,4 +1,4 @@
-"""Candidates: contents that a checker imports before they are deployed. A candidate is no entry of the deploy log.
+"""Candidates: contents that a checker imports before they are deployed. It is not an entry of the deploy log.
 
 A candidate is a note in the store, beside its bundle, which is stored as that of a deploy is. Its id follows from the
 log, from the version that is live and from its digest: who deploys the same content again, through whatever server,
@@ -167,7 +167,7 @@ def expire(store: Store, deployment: str) -> int:
 def spared(store: Store, deployment: str) -> set[str]:
     """Return the digests of the bundles that retention has to keep for checkers; blocks. Raises ``StoreError``.
 
-    One that is too old is no reason to keep a bundle; it is deleted by ``expire``.
+    The bundle of one that is too old is not kept; ``expire`` deletes its note.
     """
     written = store.notes(deployment)
     if not written:

@@ -305,6 +305,18 @@ async def test_a_problem_that_another_deploy_has_repaired_meanwhile_is_new(start
     assert (answer.status, answer.json["code"]) == (422, "import_check_refused")
 
 
+async def test_where_nobody_knows_what_is_wrong_with_what_is_live_now_it_is_checked_again(start) -> None:
+    server = await start(*BLOCK)
+    checker = await connected(server)
+    upload = deploying(server, A)
+    first = await checker.next(server)
+    told = await server.upload(pack(B), UPLOAD + "?skip_import_check=1")
+    await checker.say(server, first)
+    second = await checker.check(server, problem("etl.py"))
+    assert (second["digest"], second["base"]) == (first["digest"], told.json["version"])
+    assert (await upload).status == 422
+
+
 # --- merges -----------------------------------------------------------------------------------------------------------
 
 
