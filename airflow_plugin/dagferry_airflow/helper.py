@@ -167,6 +167,8 @@ class Site:
             if parsed and parsed.sequence:
                 self._reporter.report(self._body(parsed))
         except Exception as error:  # noqa: BLE001 - the database, the volume
+            if os.getppid() != _started["pid"]:
+                return  # the dag processor has ended, and removed what parses noted
             self._not_before = time.monotonic() + FAILED_SECONDS
             if str(error) != self._said:
                 self._said = str(error)
