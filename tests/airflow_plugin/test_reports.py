@@ -20,7 +20,8 @@ WHO = Sender("dag-processor-0", "0123456789abcdef" * 2, "dag-processor")
 PARSED = Parsed(
     "20261120T064501Z-000042", 42, "sha256:" + "0" * 64, 3, 2, 1, 5, None,
     [Error("b.py", "Traceback\n  File\nKeyError: 'x'\n", new=False), Error("c.py", "Traceback\nNo: no", new=True)],
-    {"a.py": 1.25, "b.py": 6.0}, ["[core] x is 30: set it to 0."], "3.3.2", "3.11.7", {"apache-airflow-providers-x": "1"},
+    {"a.py": 1.25, "b.py": 6.0}, ["[core] x is 30: set it to 0."], "3.3.2", "3.11.7",
+    {"apache-airflow-providers-x": "1"},
 )  # fmt: skip
 
 
