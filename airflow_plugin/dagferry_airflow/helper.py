@@ -91,7 +91,10 @@ def _is_airflow_3() -> bool:
 
 def _fork(spools: list[Spool]) -> None:
     parent = os.getpid()
-    if os.fork():
+    helper = os.fork()
+    for spool in spools:
+        spool.hand_over(helper or os.getpid())
+    if helper:
         return
     try:
         _run(parent, spools)
@@ -120,6 +123,8 @@ def _run(parent: int, spools: list[Spool]) -> None:
         time.sleep(LOOK_SECONDS)
     for site in sites:
         site.leave()
+    for spool in spools:
+        spool.remove()
     del inherited
 
 

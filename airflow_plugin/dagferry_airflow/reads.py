@@ -86,7 +86,7 @@ class Spool:
         self.folder = folder or _new_folder()
         self._owner = os.getpid()
         self._touch()
-        atexit.register(self._remove)
+        atexit.register(self.remove)
 
     def collect(self) -> list[Parse]:
         """Return the parses that have ended since the last call, in the order of their starts."""
@@ -114,11 +114,16 @@ class Spool:
         os.unlink(path)
         return noted
 
+    def hand_over(self, process: int) -> None:
+        """Note that another process, forked from this one, collects from now on, and removes the folder at its end."""
+        self._owner = process
+
     def _touch(self) -> None:
         with open(f"{self.folder}/{READER}", "ab"):
             os.utime(f"{self.folder}/{READER}")
 
-    def _remove(self) -> None:
+    def remove(self) -> None:
+        """Remove the folder, if it is for this process to do so."""
         if os.getpid() == self._owner:
             shutil.rmtree(self.folder, ignore_errors=True)
 
