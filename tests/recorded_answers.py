@@ -89,11 +89,26 @@ def parsed(**changed: Any) -> dict[str, Any]:
     }
 
 
+def checker(**changed: Any) -> dict[str, Any]:
+    """One checker, which is ready, but for what is changed."""
+    return {
+        "instance": "checker-0",
+        "airflow": "3.3.2",
+        "python": "3.11.7",
+        "variables": "stub",
+        "warming": False,
+        "connected": True,
+        "seen": 1795157110,
+        **changed,
+    }
+
+
 def import_check(**changed: Any) -> dict[str, Any]:
     """The check of uploads in Airflow's image: one checker, which has nothing to do, but for what is changed."""
     return {
         "policy": "block",
-        "checkers": [{"instance": "checker-0", "airflow": "3.3.2", "python": "3.11.7", "seen": 1795157110}],
+        "away": "open",
+        "checkers": [checker()],
         "checking": [],
         "refused": [],
         "mismatch": "",

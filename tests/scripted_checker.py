@@ -11,6 +11,8 @@ from running import Answer, Running
 
 Problems = list[dict[str, Any]]
 LISTED = {"log_id", "live", "candidates"}
+MAX_POLLS = 6
+"""How often a list without a candidate may come before the one that is waited for."""
 CANDIDATE = {"id", "base", "digest", "created"}
 
 
@@ -56,11 +58,12 @@ class ScriptedChecker:
         return found
 
     async def next(self, server: Running) -> Any:
-        """Return the first candidate, as soon as there is one."""
-        while True:
+        """Return the first candidate, as soon as there is another one than before."""
+        for _ in range(MAX_POLLS):
             found = await self.poll(server)
             if found and found["candidates"]:
                 return found["candidates"][0]
+        raise AssertionError("there was no candidate")
 
     async def content(self, server: Running, candidate: Mapping[str, Any], query: str = "") -> Answer:
         """Get what is to be checked."""

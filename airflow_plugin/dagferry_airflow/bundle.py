@@ -136,9 +136,8 @@ class DagferryBundle(base.BaseDagBundle):  # type: ignore[misc] # Airflow is not
 
                 self._parsed = bundle_parsed.of(self.name, self._live, self.refresh_interval)
             self._follow()
-        if pin.is_task() and not self.version:
-            # A run without a version gets the newest; this task must not see a later one.
-            self._path = Path(os.path.realpath(self._path))
+        if pin.is_task():
+            self._pin()
         super().initialize()
 
     @property
@@ -156,6 +155,14 @@ class DagferryBundle(base.BaseDagBundle):  # type: ignore[misc] # Airflow is not
     @is_initialized.setter
     def is_initialized(self, value: bool) -> None:
         self._is_initialized = value
+
+    def _pin(self) -> None:
+        """Log which version the task runs on. If its run has none, that is the newest: it must not see a later one."""
+        how = pin.RUN
+        if not self.version:
+            how = pin.NEWEST
+            self._path = Path(pin.Pins(pin.Wish()).pin(str(self._path)) or self._path)
+        log.info("%s", pin.version_line(self._path.name, how, f"bundle={self.name}"))
 
     def refresh(self) -> None:
         """Make the newest version live unless it is, and report what is needed. Only the dag processor calls this."""

@@ -14,6 +14,7 @@ from dagferry_airflow import helper, options, reads
 from dagferry_airflow.about import this_airflow
 from dagferry_airflow.known_errors import MAX_KEPT_BYTES, KnownErrors
 from dagferry_airflow.listing import of_airflow
+from dagferry_airflow.noting import Noting
 from dagferry_airflow.observer import Observer
 from dagferry_airflow.recorded import Folder, Recorded, Rounds
 from dagferry_airflow.reports import parsed_body
@@ -29,7 +30,7 @@ _known: dict[str, "BundleParsed | None"] = {}
 
 
 def of(name: str, root: str, refresh_seconds: float) -> "BundleParsed | None":
-    """Return what is known of the bundle ``name`` with the volume ``root``: one in a process, whoever asks.
+    """Return what is known of the bundle ``name`` with the volume ``root``: one in each process.
 
     ``None`` where nothing is reported: in other processes than the dag processor, and where that is switched off.
     ``refresh_seconds`` is the bundle's interval. Never raises.
@@ -52,6 +53,7 @@ class BundleParsed:
         self._kept_path = f"{root}.parsed.json"
         self._kept = _read(self._kept_path)
         self._rounds = Rounds()
+        self._noting = Noting(root)
         helper.note_dag_processor()
         self._observer = Observer(
             root,
@@ -61,6 +63,7 @@ class BundleParsed:
             listing=of_airflow(),
             airflow=this_airflow(refresh_seconds),
             known=KnownErrors(self._kept),
+            on_parse=self._noting.note,
         )
         self._not_before = 0.0
         self._said = ""
@@ -75,6 +78,7 @@ class BundleParsed:
             return None
         try:
             parsed = self._observer.look()
+            self._noting.flush()
             self._keep()
         except Exception as error:  # noqa: BLE001 - the database, the volume
             self._not_before = time.monotonic() + FAILED_SECONDS

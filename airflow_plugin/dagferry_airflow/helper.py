@@ -144,10 +144,12 @@ class Site:
         from dagferry_airflow.about import this_airflow  # noqa: PLC0415 - tests do without Airflow
         from dagferry_airflow.known_errors import KnownErrors  # noqa: PLC0415
         from dagferry_airflow.listing import of_airflow  # noqa: PLC0415
+        from dagferry_airflow.noting import Noting  # noqa: PLC0415
         from dagferry_airflow.observer import Observer  # noqa: PLC0415
         from dagferry_airflow.recorded import Heartbeats, Recorded, hostname  # noqa: PLC0415
 
         self._root = spool.root
+        self._noting = Noting(self._root)
         recorded = Recorded(folders, Heartbeats(hostname()).collected)
         self._observer = Observer(
             self._root,
@@ -157,6 +159,7 @@ class Site:
             listing=of_airflow(),
             airflow=this_airflow(),
             known=KnownErrors(read_kept(self._root)),
+            on_parse=self._noting.note,
         )
         self._reporter = Reporter(self._post)
         self._who: Sender | None = None
@@ -169,6 +172,7 @@ class Site:
             return
         try:
             parsed = self._observer.look()
+            self._noting.flush()
             if parsed and parsed.sequence:
                 self._reporter.report(self._body(parsed))
         except Exception as error:  # noqa: BLE001 - the database, the volume

@@ -35,7 +35,7 @@ class Listing:
         return {path: os.stat(f"{tree}/{path}").st_mtime_ns for path in self._files}
 
     def has_dag_ids(self, path: str) -> bool:
-        """Return whether DAG ids stand in the source of a file of the tree that was listed last."""
+        """Return whether there are DAG ids in the source of a file of the tree that was listed last."""
         try:
             with open(f"{self._tree}/{path}", "rb") as file:
                 return bool(dag_ids(file.read(MAX_SOURCE_BYTES)))

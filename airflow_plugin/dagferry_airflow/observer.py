@@ -13,7 +13,7 @@ from typing import NamedTuple
 from dagferry_airflow.known_errors import KnownErrors
 from dagferry_airflow.listing import Listing
 from dagferry_airflow.parses import Parses, Rows
-from dagferry_airflow.reads import OnParse, Parse
+from dagferry_airflow.reads import Parse
 from dagferry_airflow.reports import Error, Parsed
 from dagferry_follow.deploy_ref import DeployRef
 from dagferry_follow.volume.records import Record, read_record
@@ -54,7 +54,7 @@ class Observer:
         listing: Listing,
         airflow: Airflow,
         known: KnownErrors,
-        on_parse: Sequence[OnParse] = (),
+        on_parse: Callable[[Parse], None] = lambda _: None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.known = known
@@ -89,8 +89,7 @@ class Observer:
         for parse in parses:
             self._parses.ended(parse)
             self._is_stale = True
-            for on_parse in self._on_parse:
-                on_parse(parse.file, parse.opened, parse.listed, parse.versions)
+            self._on_parse(parse)
         now = self._clock()
         if self._is_stale or self._parses.waiting or not 0 <= now - self._rows_at < TABLES_SECONDS:
             self._rows, self._rows_at, self._is_stale = self._read(), now, False

@@ -2,7 +2,7 @@
 
 The first deploys of two deployments, made within one second, have the same version. Airflow keeps the folder of a
 bundle by its name, so a bundle that is pointed at another deployment, or at another server, finds what is there of the
-one before. ::
+previous one. ::
 
     <folder>/origin.json            the server and the deployment that were asked last, and the id of their log
     <folder>/origins/<version>      the id of the log that versions/<version> is from

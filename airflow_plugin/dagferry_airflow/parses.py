@@ -1,4 +1,4 @@
-"""Which DAG files of the live version Airflow has read, and recorded. Pure: it is told what happened, and judges.
+"""Which DAG files of the live version Airflow has read, and recorded. Pure: it judges the events it is given.
 
 A file counts once it was parsed, at the live tree or at any since it was last touched, and Airflow recorded that parse:
 
@@ -57,7 +57,7 @@ class _File:
 class Parses:
     """The state of each DAG file of one deployment, as one dag processor parses it.
 
-    ``has_dag_ids`` returns whether DAG ids stand in the source of a file.
+    ``has_dag_ids`` returns whether there are DAG ids in the source of a file.
     """
 
     def __init__(self, has_dag_ids: Callable[[str], bool]) -> None:
@@ -108,7 +108,7 @@ class Parses:
     def _add(self, parse: Parse) -> None:
         file = self._files.get(parse.file)
         if file is None:
-            return  # it is none of the live tree
+            return  # the live tree does not have it
         if parse.ended is not None:
             file.seconds = max(parse.ended - parse.started, 0.0)
         file.is_mixed = parse.is_mixed
@@ -139,7 +139,7 @@ class Parses:
             return None
         file.waiting.remove(parse)
         file.without_dags += 1
-        # A source that names DAGs has to show twice that it has none: Airflow may have failed to record them.
+        # A source that names DAGs has to show twice that there are no DAGs: Airflow may have failed to record them.
         if file.touched > 1 and file.without_dags == 1 and self._has_dag_ids(path):
             return None
         return min(parse.ended, now)

@@ -33,18 +33,17 @@ MAX_PATHS = 20_000
 """So many paths of one parse are noted. A parse with more is ``cut``."""
 MAX_NOTED_BYTES = 16 * 1024 * 1024
 MAX_PATH_CHARACTERS = 4096
+MAX_FOLDERS = 10_000
+"""Of how many folders outside of the watched roots it is kept where they lead to."""
 READER_SECONDS = 1800.0
-"""After so long without a reader nothing is noted any more: the spool must not grow for ever."""
+"""After so long without a reader nothing is noted any more: the spool must not grow without a limit."""
 READER = "reader"
 
-_EVENTS = frozenset({"open", "os.listdir", "os.scandir"})
+_STARTS = frozenset({"os.exec", "os.posix_spawn", "os.spawn", "os.system", "subprocess.Popen"})
+_EVENTS = frozenset({"open", "os.listdir", "os.scandir"}) | _STARTS
 _IMPORTLIB = "<frozen importlib._bootstrap_external>"
 _PYCACHE = "__pycache__"
 _WRITES = os.O_WRONLY | os.O_RDWR
-
-OnParse = Callable[[str, frozenset[str], frozenset[str], frozenset[str]], None]
-"""Called with each parse that has ended: its file, what it opened, which folders it listed, and the versions that it
-saw. Paths are relative to the root of the files; the root itself is ``""``."""
 
 
 class Parse(NamedTuple):
@@ -61,7 +60,7 @@ class Parse(NamedTuple):
     opened: frozenset[str]
     listed: frozenset[str]
     cut: bool = False
-    """Whether it read more than was noted."""
+    """Whether it may have read more than was noted: too much, or by other programs that it started."""
 
     @property
     def versions(self) -> frozenset[str]:
@@ -77,7 +76,7 @@ class Parse(NamedTuple):
 class Spool:
     """Where the parses of the files of ``root`` note what they read. To be made before they are forked.
 
-    ``folder`` is a new folder among the temporary ones. Raises ``OSError`` if there is none that can be written.
+    ``folder`` is a new folder among the temporary ones. Raises ``OSError`` if none can be written.
     """
 
     def __init__(self, root: str, folder: str | None = None) -> None:
@@ -171,6 +170,7 @@ class _Notes:
     def __init__(self, spool: Spool, file: str) -> None:
         self.root = spool.root
         self._seen: set[tuple[str, str, str]] = set()
+        self._is_cut = False
         self._fd = os.open(
             f"{spool.folder}/{os.getpid()}-{os.urandom(4).hex()}",
             os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC,
@@ -189,9 +189,14 @@ class _Notes:
             return
         self._seen.add((kind, tree, path))
         if len(self._seen) > MAX_PATHS:
-            self._write("cut")
+            self.cut()
         else:
             self._write(kind, tree, path)
+
+    def cut(self) -> None:
+        if not self._is_cut:
+            self._is_cut = True
+            self._write("cut")
 
     def _end(self) -> None:
         if os.getpid() == self._owner:
@@ -218,6 +223,7 @@ class _Hook:
         self.is_over = False
         """Whether this process notes nothing: that is known after its first path."""
         self.is_busy = False
+        self._real_folders: dict[str, str] = {}
 
     def watch(self, spool: Spool) -> None:
         self.spools.append(spool)
@@ -244,6 +250,22 @@ class _Hook:
             self.is_over = True
         finally:
             self.is_busy = False
+
+    def real(self, path: str) -> str:
+        """Return another name of ``path``, whose folder may lead into a watched root by a link, or by ``..``."""
+        if self.notes is None:
+            return path
+        folder, slash, name = path.rpartition("/")
+        if folder not in self._real_folders:
+            if len(self._real_folders) >= MAX_FOLDERS:
+                self._real_folders.clear()
+            self._real_folders[folder] = os.path.realpath(folder)
+        return self._real_folders[folder] + slash + name
+
+    def miss(self) -> None:
+        """Note that this process may read what is not seen."""
+        if self.notes is not None and not self.is_busy:
+            self.notes.cut()
 
     def _note(self, spool: Spool, kind: str, tree: str, path: str) -> None:
         if self.notes is None:
@@ -275,17 +297,20 @@ def watch(root: str, is_parse: Callable[[], bool]) -> Spool:
 
 
 def ignore_this_process() -> None:
-    """Note nothing of this process, which is no parse although it was forked by the dag processor."""
+    """Note nothing of this process, which parses nothing although it was forked by the dag processor."""
     _hook.is_over = True
 
 
 def _audit(event: str, args: tuple[object, ...]) -> None:
     if event not in _EVENTS or _hook.is_over:
         return
+    if event in _STARTS or (event != "open" and isinstance(args[0], int)):  # or a descriptor is listed
+        _hook.miss()
+        return
     path = args[0]
     if type(path) is not str or path[:1] != "/":
-        path = _absolute(path)
-    if not path.startswith(_hook.prefixes):
+        path = _absolute("." if path is None else path)
+    if not path.startswith(_hook.prefixes) and not (path := _hook.real(path)).startswith(_hook.prefixes):
         return
     if event == "open":
         flags = args[2] if len(args) > 2 else 0  # noqa: PLR2004 - path, mode, flags
@@ -330,7 +355,7 @@ def _place(root: str, path: str) -> tuple[str, str] | None:
 
 
 def _source_of(cached: str) -> str:
-    """Return the path of the module that a .pyc is of; ``""`` if it is none of ``__pycache__``."""
+    """Return the path of the module that a .pyc is of; ``""`` if it is not in ``__pycache__``."""
     folder, _, name = cached.rpartition("/")
     module = name.partition(".")[0]
     if sys.pycache_prefix and folder.startswith(sys.pycache_prefix):

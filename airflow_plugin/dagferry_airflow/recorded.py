@@ -62,7 +62,7 @@ class Recorded:
 
     def read(self) -> Rows:
         """Return what the tables say; raise whatever the database does."""
-        collected = self._collected()  # before the tables: what is collected later is none of it
+        collected = self._collected()  # before the tables: what is collected later does not count
         dags: dict[str, list[float]] = {}
         errors: dict[str, tuple[float, str]] = {}
         with settings.engine.connect() as connection:

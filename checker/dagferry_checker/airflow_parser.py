@@ -9,10 +9,11 @@ import logging
 import os
 import signal
 import sys
+import tempfile
 import traceback
 from typing import Any, NamedTuple
 
-from dagferry_checker.stubs import STUB, Stubs
+from dagferry_checker.stubs import Stubs
 
 _USUAL = (
     "airflow.providers.standard.operators.bash",
@@ -26,10 +27,20 @@ _USUAL = (
 )
 """What many DAG files import: imported once, before the children are forked. What is not there is skipped."""
 _MAJOR_WITH_SDK = 3
+_WARM_UP = """
+import datetime
+from airflow import DAG
+try:
+    from airflow.providers.standard.operators.bash import BashOperator
+except ImportError:
+    from airflow.operators.bash import BashOperator
+with DAG("dagferry_warm_up", start_date=datetime.datetime(2026, 1, 1), schedule="@daily"):
+    BashOperator(task_id="a", bash_command="true") >> BashOperator(task_id="b", bash_command="true")
+"""
 
 
 class Parsed(NamedTuple):
-    """What a parse told, as texts: tracebacks of imports and of storing a DAG; ids of DAGs; the names it asked for."""
+    """What a parse found, as texts: tracebacks of imports and of storing a DAG; ids of DAGs; the names it asked for."""
 
     dags: list[str]
     errors: list[str]
@@ -57,6 +68,16 @@ class AirflowParser:
         self._stubs = Stubs(from_environment=variables == "env")
         self._replace()
         logging.disable(logging.CRITICAL)
+        self._warm_up()
+
+    def _warm_up(self) -> None:
+        """Parse a DAG of ours, so that children need not import what Airflow imports at its first parse."""
+        with contextlib.suppress(Exception), tempfile.TemporaryDirectory() as folder:
+            file = os.path.join(folder, "dagferry_warm_up.py")
+            with open(file, "w", encoding="utf-8") as source:
+                source.write(_WARM_UP)
+            self._serialize(self._bag(folder, file))
+            sys.path[:] = [path for path in sys.path if path != folder]
 
     def _replace(self) -> None:
         stubs = self._stubs
@@ -93,16 +114,16 @@ class AirflowParser:
         settings.DAGS_FOLDER = tree
         if tree not in sys.path:
             sys.path.append(tree)
-        file = os.path.join(tree, path)
-        errors: list[str]
-        if self._has_sdk:
-            bag = self._bags.BundleDagBag(
-                dag_folder=file, bundle_path=_path(tree), bundle_name="dagferry", load_op_links=False
-            )
-        else:
-            bag = self._bags.DagBag(dag_folder=file, include_examples=False, load_op_links=False)
+        bag = self._bag(tree, os.path.join(tree, path))
         errors = [str(text) for text in bag.import_errors.values()]
         return Parsed(list(bag.dags), errors, self._serialize(bag), list(self._stubs.asked))
+
+    def _bag(self, tree: str, file: str) -> Any:
+        if self._has_sdk:
+            return self._bags.BundleDagBag(
+                dag_folder=file, bundle_path=_path(tree), bundle_name="dagferry", load_op_links=False
+            )
+        return self._bags.DagBag(dag_folder=file, include_examples=False, load_op_links=False)
 
     def _serialize(self, bag: Any) -> list[str]:
         if self._has_sdk:
@@ -133,6 +154,3 @@ def _path(folder: str) -> Any:
     import pathlib  # noqa: PLC0415 - Airflow imports it anyway
 
     return pathlib.Path(folder)
-
-
-__all__ = ["STUB", "AirflowParser", "Parsed"]

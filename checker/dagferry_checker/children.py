@@ -6,7 +6,6 @@ by the caller.
 
 import contextlib
 import faulthandler
-import gc
 import json
 import os
 import select
@@ -98,8 +97,6 @@ def run(
     """
     waiting = list(reversed(names))
     running: dict[int, _Child] = {}
-    gc.collect()
-    gc.freeze()  # the children share the memory of what is there; looking for garbage would copy it
     try:
         while (waiting or running) and not stopped():
             while waiting and len(running) < jobs:
@@ -117,7 +114,6 @@ def run(
                 os.waitpid(child.pid, 0)
             _close(child)
         kill_strays(())
-        gc.unfreeze()
 
 
 def _start(name: str, work: Work, limits: Limits, scratch: str) -> _Child:

@@ -1,6 +1,6 @@
 """The engine: the process that has Airflow, and forks a child for each file. Started by ``engine_process``.
 
-It is told what to do by lines of JSON on standard input, and answers with lines on standard output::
+Its requests are lines of JSON on standard input, its answers lines on standard output::
 
     < {"ready": true, "airflow": "3.3.2", "python": "3.11.7"}              or {"failed": "…", "missing": true}
     > {"do": "list", "tree": "/w/current", "seconds": 30, "memory": 1073741824}
@@ -12,6 +12,7 @@ It has no token, no connection, and no descriptor but these two. ``SIGUSR1`` end
 """
 
 import functools
+import gc
 import json
 import os
 import platform
@@ -68,6 +69,8 @@ def serve(make_parser: Callable[[], Parser], requests: IO[bytes], answers: IO[by
             {"failed": f"{type(error).__name__}: {error}", "missing": missing, "trace": traceback.format_exc()[-4096:]}
         )
         return 1
+    gc.collect()
+    gc.freeze()  # the children share the memory of what is there; looking for garbage would copy it
     answer({"ready": True, "airflow": parser.airflow, "python": platform.python_version()})
     for line in requests:
         request = json.loads(line)

@@ -1,4 +1,4 @@
-"""What can go wrong with the checker itself. What is wrong with a DAG file is no error here but a ``Problem``."""
+"""What can go wrong with the checker itself. What is wrong with a DAG file is a ``Problem``."""
 
 from dagferry_core.documentation import Audience
 from dagferry_core.errors import SetupError

@@ -88,12 +88,19 @@ class Leases(NamedTuple):
 
 
 class Checker(NamedTuple):
-    """A checker that follows the deployment; ``seen`` is when it asked last (seconds since the epoch)."""
+    """A checker of the last hour; ``seen`` is when it asked last (seconds since the epoch).
+
+    ``variables`` is how it reads Variables and Connections, ``stub`` or ``env``. While it is ``warming`` it checks what
+    is live, and no deploy waits for it; nor if it is not ``connected``.
+    """
 
     instance: str
     airflow: str
     python: str
     seen: int | float
+    variables: str = "stub"
+    warming: bool = False
+    connected: bool = True
 
 
 class Checking(NamedTuple):
@@ -113,7 +120,6 @@ class Problem(NamedTuple):
     message: str
     line: int = 0
     kind: str = ""
-    new: bool = True
 
 
 class RefusedCandidate(NamedTuple):
@@ -125,9 +131,14 @@ class RefusedCandidate(NamedTuple):
 
 
 class ImportCheck(NamedTuple):
-    """The check of uploads in Airflow's image. ``mismatch`` says how a checker differs from Airflow, if it does."""
+    """The check of uploads in Airflow's image, by the ``policy`` ``off``, ``warn`` or ``block``.
+
+    ``away`` is what happens under ``block`` while no checker is connected: ``open``, or ``closed``. ``mismatch`` says
+    how a checker differs from Airflow, if one does.
+    """
 
     policy: str
+    away: str = "open"
     checkers: list[Checker] = []  # noqa: RUF012
     checking: list[Checking] = []  # noqa: RUF012
     refused: list[RefusedCandidate] = []  # noqa: RUF012

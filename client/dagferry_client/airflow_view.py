@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dagferry_client.airflow_state import (
     PARSED,
     STALE,
+    Checker,
     ImportCheck,
     ImportFailure,
     Leases,
@@ -83,8 +84,8 @@ def _lease_lines(leases: Leases) -> list[Line]:
 
 
 def _check_lines(check: ImportCheck, now: float) -> list[Line]:
-    by = ", ".join(f"{one.instance} (Airflow {one.airflow}, Python {one.python})" for one in check.checkers)
-    lines: list[Line] = [(f"Import check: {check.policy}, {f'by {by}' if by else 'no checker is connected'}",)]
+    by = ", ".join(map(_checker, (one for one in check.checkers if one.connected)))
+    lines: list[Line] = [(f"Import check: {check.policy}, {f'by {by}' if by else _away(check)}",)]
     if check.mismatch:
         lines.append(("  ", Styled(check.mismatch, "yellow")))
     lines += [(f"  Checking what {one.actor} sent {ago(one.created, now)}",) for one in check.checking]
@@ -94,5 +95,14 @@ def _check_lines(check: ImportCheck, now: float) -> list[Line]:
     return lines
 
 
+def _checker(one: Checker) -> str:
+    return f"{one.instance} (Airflow {one.airflow}, Python {one.python}{', not ready yet' * one.warming})"
+
+
+def _away(check: ImportCheck) -> str:
+    refuses = check.policy == "block" and check.away == "closed"
+    return "no checker is connected, so deploys are refused" if refuses else "no checker is connected"
+
+
 def _problems(refused: RefusedCandidate) -> Sequence[str]:
-    return [f"{one.path}{f':{one.line}' if one.line else ''}: {one.message}" for one in refused.problems if one.new]
+    return [f"{one.path}{f':{one.line}' if one.line else ''}: {one.message}" for one in refused.problems]

@@ -56,15 +56,15 @@ def wait_for(api: Api, output: Output, deployment: str, deployed: Deployed, wait
         with told(output) as say:
             parsed = wait.wait(waits.parsed, say)
     except DagferryError as error:
-        _say_older(output, wait.parsed)
+        _say_older(output, wait.parsed, deployed)
         return Outcome(live=True, parsed=wait.parsed, error=_named(error, deployed, "whether Airflow has parsed it"))
     output.say(parsed_sentence(parsed))
-    _say_older(output, parsed)
+    _say_older(output, parsed, deployed)
     return Outcome(live=True, parsed=parsed)
 
 
-def _say_older(output: Output, parsed: Parsed | None) -> None:
-    for line in older_errors(parsed) if parsed else []:
+def _say_older(output: Output, parsed: Parsed | None, deployed: Deployed) -> None:
+    for line in older_errors(parsed, deployed) if parsed else []:
         output.say(line)
 
 

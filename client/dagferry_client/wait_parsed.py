@@ -2,7 +2,8 @@
 
 Only a report of Airflow's own processes that all DAG files of this version, or of a newer one, are parsed and recorded
 ends the wait with success. Import errors count when everything is parsed: before, a file may have been read together
-with files of the previous version.
+with files of the previous version. Those that are new fail the deploy, and those in files that it adds or changes: who
+deploys a broken file a second time, after it was undone, must not be green because Airflow knows the error already.
 """
 
 import re
@@ -66,8 +67,9 @@ class ParseWait:
                 self.parsed = status.parsed or self.parsed
             parsed = self.parsed
             if parsed and parsed.state == PARSED and parsed.sequence >= self._deployed.sequence:
-                if parsed.new_error_count:
-                    raise _import_errors(f"Airflow has parsed {parsed.version} of {self._deployment}", parsed)
+                if fails(parsed, self._deployed):
+                    what = f"Airflow has parsed {parsed.version} of {self._deployment}"
+                    raise _import_errors(what, parsed, self._deployed)
                 return parsed
             now_said = progress(parsed, self._deployed)
             if status and now_said != said:
@@ -89,11 +91,12 @@ class ParseWait:
                 f"DAG processor with Dagferry's plugin or bundle was heard for {seconds:.0f} s.",
                 f"Leave --wait-parsed out, or let Airflow report: {WHO_REPORTS}",
             )
-        if parsed.sequence >= deployed.sequence and parsed.new_error_count:
+        if parsed.sequence >= deployed.sequence and fails(parsed, deployed):
             return _import_errors(
                 f"Airflow has parsed {parsed.recorded} of {_count(parsed.files, 'DAG file')} of {parsed.version} in "
                 f"{seconds:.0f} s",
                 parsed,
+                deployed,
             )
         return NotParsed(
             f"{deployed.version} is live in {self._deployment}, but Airflow has not parsed it after {seconds:.0f} s: "
@@ -139,11 +142,24 @@ def parsed_sentence(parsed: Parsed) -> str:
     return f"Parsed: {_count(parsed.files, 'file')}, {_count(parsed.dags, 'DAG')}, {errors}{when}."
 
 
-def older_errors(parsed: Parsed) -> list[str]:
-    """Return a line for each import error that Airflow had before the deploy."""
-    older = [f"Older import error: {one.path}: {one.message}" for one in parsed.errors if not one.new]
-    more = parsed.error_count - parsed.new_error_count - len(older[:MAX_LISTED])
+def older_errors(parsed: Parsed, deployed: Deployed) -> list[str]:
+    """Return a line for each import error that Airflow had before, in files that the deploy does not change."""
+    failed = failures(parsed, deployed)
+    older = [f"Older import error: {one.path}: {one.message}" for one in parsed.errors if one not in failed]
+    own = sum(not one.new for one in failed)
+    more = parsed.error_count - parsed.new_error_count - own - len(older[:MAX_LISTED])
     return older[:MAX_LISTED] + ([f"and {more} more"] if older and more > 0 else [])
+
+
+def fails(parsed: Parsed, deployed: Deployed) -> bool:
+    """Return whether import errors fail the deploy."""
+    return parsed.new_error_count > 0 or bool(failures(parsed, deployed))
+
+
+def failures(parsed: Parsed, deployed: Deployed) -> list[ImportFailure]:
+    """Return the import errors that fail the deploy: the new ones, and those in files that it adds or changes."""
+    own = {*deployed.added_paths, *deployed.changed_paths}
+    return [one for one in parsed.errors if one.new or one.path in own]
 
 
 def line_of(failure: ImportFailure) -> int:
@@ -152,16 +168,18 @@ def line_of(failure: ImportFailure) -> int:
     return int(found[-1]) if found else 0
 
 
-def _import_errors(what: str, parsed: Parsed) -> ImportErrorsFound:
+def _import_errors(what: str, parsed: Parsed, deployed: Deployed) -> ImportErrorsFound:
+    found = failures(parsed, deployed)
+    own = len([one for one in found if not one.new])
     problems: list[dict[str, Any]] = [
-        {"path": one.path, "line": line_of(one), "message": one.message, "trace": one.trace}
-        for one in parsed.errors
-        if one.new
+        {"path": one.path, "line": line_of(one), "message": one.message, "trace": one.trace} for one in found
     ]
-    older = parsed.error_count - parsed.new_error_count
-    before = f" {_count(older, 'older import error')} beside them." if older > 0 else ""
+    counts = [_count(parsed.new_error_count, "new import error")] if parsed.new_error_count else []
+    counts += [f"{_count(own, 'older one' if counts else 'import error')} in files of this deploy"] if own else []
+    older = parsed.error_count - parsed.new_error_count - own
+    beside = f" {_count(older, 'older import error')} beside them." if older > 0 else ""
     return ImportErrorsFound(
-        f"{what}, with {_count(parsed.new_error_count, 'new import error')}.{before}",
+        f"{what}, with {' and '.join(counts)}.{beside}",
         details={
             "problems": problems,
             "error_count": parsed.error_count,

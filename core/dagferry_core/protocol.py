@@ -71,6 +71,7 @@ ERROR = "Dagferry-Error"
 DEREGISTER = "Dagferry-Deregister"
 VOLUME = "Dagferry-Volume"
 ONCE = "Dagferry-Once"
+IN_USE = "Dagferry-In-Use"
 DIGEST = "Dagferry-Digest"
 ENTRY = "Dagferry-Entry"
 RETAINED = "Dagferry-Retained"
@@ -115,6 +116,7 @@ REQUEST_HEADERS = {
     ERROR: f"Code and message of the pod's last error; percent-encoded, {MAX_ERROR_CHARACTERS} characters at most.",
     DEREGISTER: "`1` on the last request of a sidecar that ends. It is answered at once.",
     VOLUME: "A random id, kept on the pod's volume: two pods with one name are two, a restarted container is one.",
+    IN_USE: "How many of the old trees on the pod's volume tasks still use; missing if none.",
     ONCE: "`1` if the sender ends after this deploy, as an init container does: it does not count.",
 }
 """Headers of a request for the current deploy, with their meaning for the documentation."""

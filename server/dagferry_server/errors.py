@@ -354,6 +354,14 @@ class TooManyUploads(ServerError):
     code = "too_many_uploads"
 
 
+class TooManyReports(ServerError):
+    """The maximum number of concurrent reports of what Airflow has read is reached."""
+
+    code = "too_many_reports"
+    audience = Audience.CLIENTS
+    default_hint = "Send the report again, in a few seconds."
+
+
 class ServerBusy(ServerError):
     """Bundles with very many files are handled one at a time, and this one had to wait too long."""
 

@@ -118,14 +118,15 @@ SETTINGS: tuple[Setting, ...] = (
         seconds(0, defaults.MAX_KEEP_HOURS),
         defaults.KEEP_HOURS,
         "HOURS",
-        "Trees that were live within this time are kept too.",
+        "Trees that were live within this time are kept too, and those that tasks still use.",
     ),
     Setting(
         "--max-tree-bytes",
         size,
         None,
         "BYTES",
-        "Above this, only the live and the previous tree are kept; by default 80 % of the volume of --root.",
+        "All trees together stay below this, by default 80 % of the volume of --root: the oldest go first, then the "
+        "oldest that tasks still use. The live and the previous tree are always kept.",
     ),
     Setting("--instance", _name, None, "NAME", "The name that the server knows this pod by; by default the host name."),
     Setting("--component", _component, "", "NAME", "What runs in this pod, such as scheduler or worker."),

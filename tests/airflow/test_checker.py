@@ -1,10 +1,14 @@
 """The checker with the real Airflow of both majors: every kind of broken file is found, and a good tree passes."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from checker_runner import Checked, check
+from airflows import START_SECONDS
+from checker_runner import Checked, check, python_of, variables_of
+from following_checker import Checker, is_connected, upload
+from harness import Server, eventually
 
 pytestmark = [pytest.mark.airflow, pytest.mark.slow]
 
@@ -168,3 +172,56 @@ def test_values_of_the_environment_are_used_if_that_is_chosen(major, tmp_path) -
     assert done.kinds() == {"named_too.py": "duplicate"}, "both ids are known now"
     [unjudged] = done.report["unjudged"]
     assert (unjudged["path"], unjudged["names"]) == ("asks.py", ["connection:warehouse"])
+
+
+def as_bytes(files: dict[str, str]) -> dict[str, bytes]:
+    return {path: text.encode() for path, text in files.items()}
+
+
+@pytest.fixture(scope="module")
+def site(major, tmp_path_factory) -> Iterator[Server]:
+    """A server that blocks what cannot be imported, and a checker that follows it in the real Airflow."""
+    folder = tmp_path_factory.mktemp("site")
+    server = Server(folder / "data", "--import-check", "block").ready()
+    server.deploy(as_bytes(good_files(major)), query="?skip_import_check=1")
+    command = [python_of(major), "-m", "dagferry_checker"]
+    checker = Checker(command, variables_of(major), server, folder / "checker")
+    eventually("the checker to be connected", lambda: is_connected(server), START_SECONDS)
+    yield server
+    assert checker.stop() == 0
+    server.stop()
+
+
+def test_a_dag_with_a_missing_provider_never_goes_live(site, major) -> None:
+    live = site.current()["version"]
+    missing = f"{HEAD[major]}from airflow.providers.acme.operators import AcmeOperator\n" + DAG.format("acme")
+    status, said = upload(site, as_bytes({**good_files(major), "acme.py": missing}))
+    assert (status, said["code"]) == (422, "import_check_refused")
+    [problem] = said["problems"]
+    assert (problem["path"], problem["line"]) == ("acme.py", len(HEAD[major].splitlines()) + 1)
+    assert problem["message"] == "ModuleNotFoundError: No module named 'airflow.providers.acme'"
+    assert "acme.py" in said["message"]
+    assert site.current()["version"] == live
+
+
+def test_a_dag_id_of_a_file_that_did_not_change_is_a_duplicate(site, major) -> None:
+    status, said = upload(site, as_bytes({**good_files(major), "another.py": HEAD[major] + DAG.format("plain")}))
+    assert (status, said["problems"][0]["path"]) == (422, "another.py")
+
+
+def test_a_good_one_goes_live(site, major) -> None:
+    status, said = upload(site, as_bytes({**good_files(major), "more.py": HEAD[major] + DAG.format("more")}))
+    assert status == 200
+    assert said["version"] == site.current()["version"]
+
+
+def test_a_new_image_is_checked_against_what_is_live(site, major, tmp_path) -> None:
+    """As if the provider had gone with this image."""
+    missing = f"{HEAD[major]}import only_in_the_old_image\n"
+    site.deploy(as_bytes({"plain.py": missing}), query="?skip_import_check=1&allow_removals=1")
+    command = [python_of(major), "-m", "dagferry_checker"]
+    checker = Checker(command, variables_of(major), site, tmp_path / "checker", "--once")
+    assert checker.process.wait(START_SECONDS) == 3
+    said = checker.log.read_text()
+    line = len(HEAD[major].splitlines()) + 1
+    assert f"plain.py:{line}: ModuleNotFoundError: No module named 'only_in_the_old_image'" in said

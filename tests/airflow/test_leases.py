@@ -69,6 +69,44 @@ def needed(site: BundleSite, *numbers: int) -> set[str]:
     return {site.versions[number] for number in numbers}
 
 
+STATES = """
+import json
+from airflow.models.dag import DagModel
+from airflow.models.dagrun import DagRun
+from airflow.models.taskinstance import TaskInstance
+from airflow.utils.session import create_session
+from dagferry_airflow.runs_in_use import versions_in_use
+
+found = {}
+with create_session(scoped=False) as session:
+    run = session.query(DagRun).filter(DagRun.run_id == "across").one()
+    task = session.query(TaskInstance).filter(TaskInstance.run_id == "across", TaskInstance.task_id == "third").one()
+    for state, task_state in [
+        ("queued", None), ("running", "up_for_retry"), ("success", "success"), ("failed", "failed"), ("failed", None),
+        ("failed", "upstream_failed"), ("failed", "up_for_retry"), ("failed", "running"), ("failed", "deferred"),
+    ]:
+        run.state, task.state = state, task_state
+        session.flush()
+        found[f"{state} {task_state}"] = run.bundle_version in versions_in_use(session, "prod")
+    run.state = "running"
+    session.flush()
+    found["of another bundle"] = versions_in_use(session, "other") != []
+    session.query(DagModel).update({DagModel.is_stale: True})
+    session.flush()
+    found["only of a DAG that was removed"] = versions_in_use(session, "prod") == [run.bundle_version]
+    session.rollback()
+print(json.dumps(found))
+"""
+
+
+def test_which_runs_need_their_version(site) -> None:
+    found = json.loads(site.python(STATES)[0])
+    needed = {name for name, is_needed in found.items() if is_needed}
+    assert found.keys() - needed == {
+        *("success success", "failed failed", "failed None", "failed upstream_failed", "of another bundle")
+    }
+
+
 def test_a_dag_processor_that_ends_says_so_and_its_leases_stay(site) -> None:
     process = site.airflow.processes["dag-processor"]
     process.terminate()

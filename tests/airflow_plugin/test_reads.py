@@ -162,6 +162,40 @@ say()
     assert [parse[:3] for parse in run(root, code)] == [["dag.py", True, True], ["dag.py", False, True]]
 
 
+@pytest.mark.parametrize(
+    "unseen",
+    [
+        "import subprocess; subprocess.run(['true'])",
+        "os.system('true')",
+        "os.waitpid(os.posix_spawn('/bin/true', ['true'], {}), 0)",
+        "os.listdir(os.open(root + '/current/lib', os.O_RDONLY))",
+    ],
+)
+def test_a_parse_that_may_have_read_more_than_is_seen_is_cut(root: Path, unseen: str) -> None:
+    code = f"""
+parse('open(root + "/current/dag.py")')
+parse('''open(root + "/current/dag.py"); {unseen}''')
+print(json.dumps([[parse.cut, parse.well] for parse in spool.collect()]))
+"""
+    assert run(root, code) == [[False, True], [True, True]]
+
+
+def test_a_path_that_leads_into_the_root_by_a_link_or_from_beside_it_is_noted(root: Path) -> None:
+    code = """
+os.symlink(root + "/current", root + "-link")
+os.mkdir(root + "-beside")
+parse('''
+open(root + "/current/dag.py")
+open(root + "-link/conf.yaml")
+os.chdir(root + "-beside")
+open("../root/current/lib/data/a.sql")
+open(root + "-beside/none.yaml", "w")
+''')
+print(json.dumps([sorted(parse.opened) for parse in spool.collect()]))
+"""
+    assert run(root, code) == [["conf.yaml", "dag.py", "lib/data/a.sql"]]
+
+
 def test_writing_is_not_reading_and_many_paths_are_cut(root: Path) -> None:
     code = """
 reads.MAX_PATHS = 3

@@ -77,7 +77,7 @@ def test_failures_are_followed_by_growing_pauses_and_logged_once(post, reporter,
         reporter.report(said(str(second)))
         if len(post.got) > before:
             moments.append(second)
-    assert moments == [(2**failures - 1) * FIRST_PAUSE_SECONDS for failures in range(6)]
+    assert moments == [pauses * FIRST_PAUSE_SECONDS for pauses in (0, 1, 3, 7, 15, 31)]
     assert len(caplog.records) == 1
     post.now, post.answer = 1000.0, {"report_seconds": 30}
     reporter.report(said("a"))
@@ -123,9 +123,9 @@ def test_an_answer_that_is_no_json_is_an_answer(reporter) -> None:
 def test_an_id_is_the_same_after_a_restart_and_another_one_beside_the_first(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     root = str(tmp_path / "root")
-    folders = [str(HOME / name) for name in ("core", "follow", "airflow_plugin")]
+    packages = [str(HOME / name) for name in ("core", "follow", "airflow_plugin")]
     code = (
-        f"import sys, tempfile; sys.path[:0] = {folders!r}\n"
+        f"import sys, tempfile; sys.path[:0] = {packages!r}\n"
         f"tempfile.tempdir = {str(tmp_path)!r}\n"
         "from dagferry_airflow.reporter import Identity\n"
         f"print(Identity({root!r}, 'pod').id)"

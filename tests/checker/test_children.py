@@ -100,7 +100,9 @@ def test_what_a_child_starts_ends_with_it(tmp_path) -> None:
     """Also what has left its session, as a daemon does."""
     note = tmp_path / "pids"
 
-    def parent(_: str) -> dict:
+    def parent(name: str) -> dict:
+        if name == "next":
+            return {"alive": [pid for pid in note.read_text().split() if Path("/proc", pid).exists()]}
         for leaves in (False, True):
             if os.fork() == 0:
                 if leaves:
@@ -119,8 +121,9 @@ def test_what_a_child_starts_ends_with_it(tmp_path) -> None:
         from dagferry_checker.limits import adopt_orphans
 
         adopt_orphans()
-        ended = one(tmp_path / "homes", parent)
-        os._exit(0 if ended.result == {"started": 2} else 1)
+        found = run_all(tmp_path / "homes", parent, "first", "next", jobs=1)
+        results = [ended.result for ended in found.values()]
+        os._exit(0 if results == [{"started": 2}, {"alive": []}] else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     for started in note.read_text().split():
         eventually("it to be gone", lambda started=started: not Path("/proc", started).exists())

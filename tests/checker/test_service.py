@@ -105,7 +105,7 @@ def test_a_version_that_is_not_there_fails_at_once(server) -> None:
 def follower(server, tmp_path) -> Iterator[Any]:
     server.state.deploy(GOOD)
     process = subprocess.Popen(
-        words_of("--server", server.url, "--instance", "checker-0", "--work-dir", tmp_path / "work", "--timeout", "600"),
+        words_of("--server", server.url, "--instance=checker-0", "--work-dir", tmp_path / "work", "--timeout=600"),
         env={**ENVIRONMENT, "DAGFERRY_TOKEN": "secret-token"}, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     lines: list[str] = []
@@ -145,6 +145,31 @@ DAGS += [f"fd {name}" for name in os.listdir("/proc/self/fd") if int(name) > 5]
     server.state.upload({"look.py": code})
     eventually("a verdict", lambda: server.state.verdicts)
     assert server.state.verdicts[0][1]["dags"] == 0
+
+
+WITHOUT_PRIVILEGES = ("setpriv", "--bounding-set=-all") if os.geteuid() == 0 else ()
+"""What starts a command of the same user without the privileges of root."""
+
+
+def test_nor_from_the_process_that_has_it_where_they_have_no_privileges(server) -> None:
+    code = b"""import os
+DAGS = []
+with open(f"/proc/{os.getppid()}/stat") as stat:
+    checker = stat.read().rpartition(")")[2].split()[1]
+with open(f"/proc/{checker}/cmdline", "rb") as file:
+    DAGS += ["found it"] if b"fake_checker" in file.read() else []
+for name in ("environ", "mem", "maps"):
+    try:
+        open(f"/proc/{checker}/{name}", "rb").read(1)
+        DAGS.append(f"{name} is readable")
+    except OSError:
+        pass
+"""
+    server.state.deploy({"look.py": code})
+    variables = {**ENVIRONMENT, "DAGFERRY_TOKEN": "secret-token"}
+    words = [*WITHOUT_PRIVILEGES, *words_of("--once", "--server", server.url, "--json")]
+    done = subprocess.run(words, env=variables, capture_output=True, text=True, check=False, cwd="/")
+    assert json.loads(done.stdout)["dags"] == 1, done.stdout
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

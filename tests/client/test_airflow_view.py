@@ -7,7 +7,7 @@ from dagferry_client.api import Status
 from dagferry_client.decode import decode
 from dagferry_client.describe import text_of
 from dagferry_client.output import MAX_LISTED
-from recorded_answers import STATUS, VERSION, import_check, import_failure, logged, parsed, reporter
+from recorded_answers import STATUS, VERSION, checker, import_check, import_failure, logged, parsed, reporter
 
 OLDER = logged(41)["version"]
 BUILT = f"({VERSION}; Airflow 3.3.2, Python 3.11.7)"
@@ -73,9 +73,8 @@ def test_versions_in_use_are_listed_newest_first() -> None:
 
 def test_the_import_check_says_who_checks_and_what_was_refused() -> None:
     problems = [
-        {"path": "a.py", "line": 3, "message": "No module named 'x'", "kind": "import", "trace": "", "new": True},
-        {"path": "c.py", "line": 0, "message": "It ended the process.", "kind": "exit", "trace": "", "new": True},
-        {"path": "b.py", "line": 1, "message": "Old.", "kind": "import", "trace": "", "new": False},
+        {"path": "a.py", "line": 3, "message": "No module named 'x'", "kind": "import"},
+        {"path": "c.py", "line": 0, "message": "It ended the process.", "kind": "exit"},
     ]
     refused = [{"actor": f"token:{number}", "created": number, "problems": problems} for number in range(40, 45)]
     checking = [{"id": "0" * 32, "base": VERSION, "digest": "sha256:1", "actor": "token:ci", "created": 97}]
@@ -89,6 +88,17 @@ def test_the_import_check_says_who_checks_and_what_was_refused() -> None:
         "    c.py: It ended the process.",
     ]
     assert len(found) == 12, "the three newest ones"
-    assert lines(import_check=import_check(policy="warn", checkers=[])) == [
-        "Import check: warn, no checker is connected"
-    ]
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({"policy": "warn", "checkers": []}, "warn, no checker is connected"),
+        ({"checkers": [checker(connected=False)]}, "block, no checker is connected"),
+        ({"checkers": [], "away": "closed"}, "block, no checker is connected, so deploys are refused"),
+        ({"checkers": [], "policy": "warn", "away": "closed"}, "warn, no checker is connected"),
+        ({"checkers": [checker(warming=True)]}, "block, by checker-0 (Airflow 3.3.2, Python 3.11.7, not ready yet)"),
+    ],
+)
+def test_it_says_whether_deploys_are_checked_now(changed, says) -> None:
+    assert lines(import_check=import_check(**changed)) == [f"Import check: {says}"]

@@ -28,7 +28,13 @@ AIRFLOW_SAYS = {
     "leases": {"versions": {VERSION: ["bundle-dag-processor-0-1"]}, "holders": 1},
     "import_check": import_check(
         checking=[{"id": "0" * 32, "base": "", "digest": "sha256:1", "actor": "token:ci", "created": 1}],
-        refused=[{"actor": "token:ci", "created": 1.5, "problems": [{"path": "a.py", "line": 3, "message": "No."}]}],
+        refused=[
+            {
+                "actor": "token:ci",
+                "created": 1.5,
+                "problems": [{"path": "a.py", "line": 3, "message": "No.", "kind": "exit"}],
+            }
+        ],
     ),
 }
 OLD = logged(41)["version"]

@@ -11,7 +11,7 @@ from dagferry_client.errors import ConnectionLost, ImportErrorsFound, NotParsed,
 from dagferry_client.wait_parsed import NO_REPORT_SECONDS, ParseWait, line_of, older_errors, parsed_sentence
 from recorded_answers import DEPLOYED, STATUS, VERSION, import_failure, logged, parsed, reporter
 
-OURS = decode(Deployed, DEPLOYED)
+OURS = decode(Deployed, {**DEPLOYED, "added_paths": ["new.py"], "changed_paths": ["helper.py", "changed.py"]})
 OLDER = {"version": logged(41)["version"], "sequence": 41}
 NEWER = {"version": logged(43)["version"], "sequence": 43}
 PARSING = parsed(state="parsing", recorded=118, mixed=1, parsed_at=None, seconds=None)
@@ -108,7 +108,21 @@ def test_new_import_errors_end_it_with_8(waited) -> None:
 def test_older_import_errors_are_a_success_and_are_said(waited) -> None:
     found, _ = waited(parsed(error_count=3, errors=[import_failure("b.py", new=False)]))
     assert parsed_sentence(found).startswith("Parsed: 120 files, 200 DAGs, 0 new import errors (3 older), 4.1 s after")
-    assert older_errors(found) == ["Older import error: b.py: NameError: rate", "and 2 more"]
+    assert older_errors(found, OURS) == ["Older import error: b.py: NameError: rate", "and 2 more"]
+
+
+def test_errors_that_airflow_knows_fail_the_deploy_of_their_files(waited) -> None:
+    known = [import_failure(path, new=False) for path in ("new.py", "changed.py", "b.py")]
+    with pytest.raises(ImportErrorsFound) as caught:
+        waited(parsed(error_count=3, errors=known))
+    assert caught.value.message == (
+        f"Airflow has parsed {VERSION} of prod, with 2 import errors in files of this deploy. "
+        "1 older import error beside them."
+    )
+    assert [one["path"] for one in caught.value.details["problems"]] == ["new.py", "changed.py"]
+    assert older_errors(waited.waiting.parsed, OURS) == ["Older import error: b.py: NameError: rate"]
+    with pytest.raises(ImportErrorsFound, match="1 new import error and 2 older ones in files of this deploy"):
+        waited(parsed(error_count=4, new_error_count=1, errors=[import_failure(), *known]))
 
 
 def test_one_of_each_is_in_the_singular_and_an_unknown_time_is_left_out() -> None:

@@ -52,7 +52,7 @@ deploy+=("${check[@]:2}")
 [ -z "$INPUT_CA_FILE" ] || deploy+=("--ca-file=$INPUT_CA_FILE")
 [ -z "$INPUT_MESSAGE" ] || deploy+=("--message=$INPUT_MESSAGE")
 [ -z "$INPUT_UNDER" ] || deploy+=("--under=$INPUT_UNDER")
-[ "$INPUT_OVERRIDE" != true ] || deploy+=(--skip-gate --allow-removals --override-freeze)
+[ "$INPUT_OVERRIDE" != true ] || deploy+=(--skip-gate --skip-import-check --allow-removals --override-freeze)
 if [ "$INPUT_DRY_RUN" = true ]; then
   deploy+=(--dry-run)
 else

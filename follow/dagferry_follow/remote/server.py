@@ -46,12 +46,15 @@ WHOLE, PATCH = "whole", "patch"
 class Report(NamedTuple):
     """What a follower reports to the server: its live version and the log it is of, and its current error, if any.
 
+    ``in_use`` is how many of its old trees processes use.
+
     The server counts it as a pod only if the connection names an instance.
     """
 
     live: str
     error: DagferryError | None
     log_id: str = ""
+    in_use: int = 0
 
 
 class _Refusal(NamedTuple):
@@ -209,6 +212,8 @@ class Server:
         if report is None:
             return {protocol.INSTANCE: None}
         headers: dict[str, str | None] = {protocol.LIVE: report.live or None, protocol.LOG: report.log_id or None}
+        if report.in_use:
+            headers[protocol.IN_USE] = str(report.in_use)
         if report.error:
             text = quote(f"{report.error.code}: {report.error.message}", safe=" :/")[: protocol.MAX_ERROR_CHARACTERS]
             headers[protocol.ERROR] = _INCOMPLETE_ESCAPE.sub("", text)

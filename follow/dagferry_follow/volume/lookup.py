@@ -8,8 +8,10 @@ import os
 import re
 
 from dagferry_core.errors import DagferryError
+from dagferry_core.names import version_time
 from dagferry_follow.volume import tree as trees
-from dagferry_follow.volume.records import Record, read_manifest, read_record
+from dagferry_follow.volume.in_use import is_published
+from dagferry_follow.volume.records import RECORD, Record, read_manifest, read_record
 from dagferry_follow.volume.root import TREES
 from dagferry_follow.volume.tree import Damage, Tree
 
@@ -52,3 +54,31 @@ def intact_tree(root: str, version: str, log_id: str = "") -> Tree | None:
             if not damage.corrupt:
                 return tree
     return None
+
+
+def tree_at(root: str, moment: float) -> tuple[str, str] | None:
+    """Return unique name and version of the tree that was the newest at ``moment``, in seconds since the epoch.
+
+    ``None`` if it is not under ``root``. A deploy counts from when it was made, by the server's clock, so that all pods
+    choose the same: one that went live here later, as in a pod that started later, was live elsewhere. Within the
+    second that a version names, it counts from when its tree was written here.
+    """
+    best: tuple[int, str, str] | None = None
+    with contextlib.suppress(OSError):
+        for unique in filter(UNIQUE.fullmatch, os.listdir(f"{root}/{TREES}")):
+            with contextlib.suppress(OSError, ValueError):
+                folder = f"{root}/{TREES}/{unique}"
+                record = read_record(folder)
+                if _counts_from(folder, record.version) <= moment and is_published(root, unique):
+                    best = max(best or (0, "", ""), (record.serial, unique, record.version))
+    return best[1:] if best else None
+
+
+def _counts_from(folder: str, version: str) -> float:
+    """Return from when on a deploy counts; a seed or an empty tree from when it was written."""
+    written = os.stat(f"{folder}/{RECORD}").st_mtime
+    try:
+        made = version_time(version)
+    except ValueError:
+        return written
+    return written if made <= written < made + 1 else made

@@ -1,4 +1,4 @@
-"""Candidates: contents that a checker imports before they are deployed. A candidate is no entry of the deploy log.
+"""Candidates: contents that a checker imports before they are deployed. It is not an entry of the deploy log.
 
 A candidate is a note in the store, beside its bundle, which is stored as that of a deploy is. Its id follows from the
 log, from the version that is live and from its digest: who deploys the same content again, through whatever server,
@@ -165,11 +165,17 @@ def expire(store: Store, deployment: str) -> int:
 
 
 def spared(store: Store, deployment: str) -> set[str]:
-    """Return the digests of the bundles that retention has to keep for checkers; blocks. Raises ``StoreError``."""
+    """Return the digests of the bundles that retention has to keep for checkers; blocks. Raises ``StoreError``.
+
+    The bundle of one that is too old is not kept; ``expire`` deletes its note.
+    """
     written = store.notes(deployment)
-    found = set()
-    for name in written:
-        if name.endswith(_CANDIDATE) and name.removesuffix(_CANDIDATE) + _VERDICT not in written:
+    if not written:
+        return set()
+    now, found = store.now(), set()
+    for name, at in written.items():
+        is_open = name.endswith(_CANDIDATE) and name.removesuffix(_CANDIDATE) + _VERDICT not in written
+        if is_open and now - at <= CANDIDATE_SECONDS:
             candidate = _read_candidate(store, deployment, name)
             if candidate:
                 found.add(candidate.digest)

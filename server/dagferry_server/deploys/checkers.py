@@ -13,13 +13,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from dagferry_core.protocol import AIRFLOW, CHECKER, DEREGISTER, INSTANCE, PYTHON, VARIABLES, WARMING
+from dagferry_core.protocol import AIRFLOW, CHECKER, DEREGISTER, INSTANCE, ONCE, PYTHON, VARIABLES, WARMING
 from dagferry_server.deploys.candidates import CheckerNote
 
 AWAY_SECONDS = 30.0
 """After which silence a checker is away."""
 BEAT_SECONDS = 10.0
-"""How often other servers are told of a connected checker."""
+"""How often other servers learn of a connected checker."""
 KNOWN_SECONDS = 3600.0
 """For how long a checker that is away is shown."""
 MAX_CHECKERS = 20
@@ -43,9 +43,12 @@ class Greeting(NamedTuple):
 
 
 def greeting_of(headers: Mapping[str, str]) -> Greeting | None:
-    """Return what the headers of a request say about the checker, truncated; ``None`` if they do not name one."""
+    """Return what the headers of a request say about the checker, truncated; ``None`` if they do not name one.
+
+    Also ``None`` for one that runs once: no deploy may wait for it.
+    """
     instance = headers.get(INSTANCE)
-    if not instance:
+    if not instance or headers.get(ONCE) == "1":
         return None
     airflow, python, variables = (
         _clean(headers.get(name, ""), MAX_VERSION_CHARACTERS) for name in (AIRFLOW, PYTHON, VARIABLES)
@@ -137,14 +140,14 @@ class Checkers:
             self._changed()
 
     def beats(self) -> list[CheckerNote]:
-        """Return what other servers are to be told: of those that are connected, or warming, here."""
+        """Return the notes for other servers, about those that are connected, or warming, here."""
         now = self._clock()
-        told = []
+        notes = []
         for checker in self._known.values():
             if checker.own and self._is_heard(checker, now):
                 checker.beat = secrets.token_hex(BEAT_BYTES)
-                told.append(CheckerNote(*checker.greeting[:5], beat=checker.beat))
-        return told
+                notes.append(CheckerNote(*checker.greeting[:5], beat=checker.beat))
+        return notes
 
     def _is_heard(self, checker: Checker, now: float) -> bool:
         return checker.open > 0 or now - checker.seen < AWAY_SECONDS

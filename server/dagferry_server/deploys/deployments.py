@@ -366,6 +366,11 @@ class Deployments(Mapping[str, Deployment]):
             self._metrics.converge_seconds.labels(deployment.name).observe(change.converged_after)
         if change.parsed_after is not None:
             self._metrics.parsed.seconds.labels(deployment.name).observe(change.parsed_after)
+            version = change.after.parsed.version if change.after.parsed else ""
+            log.info(
+                "Read by Airflow",
+                extra=fields(deployment=deployment.name, version=version, seconds=change.parsed_after),
+            )
         if change.before.state is not change.after.state:
             log.info(
                 "Fleet changed",

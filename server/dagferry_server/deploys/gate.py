@@ -191,8 +191,9 @@ def _removals_warning(removals: Removals) -> str:
     gone, count = removals.gone, len(removals.gone)
     shown = _listed(gone[:MAX_SHOWN_PATHS], count, ", ")
     return (
-        f"This deploy removes {count:,} DAG {'file' if count == 1 else 'files'}: {shown}. Runs of their DAGs that have "
-        "begun stop after the tasks that are running, and stay “running”, until the files are deployed again."
+        f"This deploy removes {count:,} DAG {'file' if count == 1 else 'files'}: {shown}. Runs of "
+        f"{'its' if count == 1 else 'their'} DAGs that have begun stop after the tasks that are running, and stay "
+        "“running”, until the files are deployed again."
     )
 
 

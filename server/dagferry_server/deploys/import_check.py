@@ -57,7 +57,7 @@ from dagferry_server.store.base import Store
 GIVE_UP_SECONDS = 600.0
 """How old a check may become; then `import-check-away` decides, as if no checker was connected."""
 RENEW_SECONDS = 60.0
-"""How old a verdict is when a checker that starts makes it void: whoever waits for it has it by then."""
+"""How old a verdict is when a checker that starts makes it void: those who wait for it have it by then."""
 LOOK_SECONDS = 10.0
 """The timeout of one look at the store."""
 EXPIRE_SECONDS = 600.0
@@ -321,7 +321,7 @@ class ImportChecks:
         await deployment.checking.looks.run(read)
 
     async def _look_quietly(self, deployment: Deployment) -> None:
-        with suppress(StoreError):  # whoever follows the store logs it
+        with suppress(StoreError):  # the task that follows the store logs it
             await self.look(deployment)
 
     async def _call(self, work: Callable[[], _Value]) -> _Value:

@@ -6,8 +6,8 @@ servers read. A lease is valid for ``VALID_SECONDS`` after it was written, by th
 processor that is down for a day loses nothing, and one that is gone for good holds nothing forever. A lease that only
 repeats what is stored is written again every ``RENEW_SECONDS``; one with a version that is new in it, at once.
 
-Leases only keep what is there: a lease of a version that no log has, or whose bundle is gone, does nothing. Whoever may
-report can have leases, so their number is limited. See docs/adr/0046.
+Leases only keep what is there: a lease of a version that no log has, or whose bundle is gone, does nothing. All who
+have a token with scope sync can have leases, so their number is limited. See docs/adr/0046.
 """
 
 import asyncio
@@ -80,7 +80,7 @@ class Leases:
         self._limit = LogLimit(MAX_LINES, self._summarize)
 
     async def renew(self, deployment: str, holder: str, versions: Sequence[str]) -> None:
-        """Keep ``versions`` for ``holder`` from now on, and no others; what is no version is ignored.
+        """Keep ``versions`` for ``holder`` from now on, and no others; names that are not versions are ignored.
 
         Does not wait for the store unless there is something to write. Raises ``StoreError`` if that fails; the next
         report of the holder tries again. ``ValueError`` if ``holder`` cannot be one (1 to 100 of a-z0-9-).

@@ -7,7 +7,8 @@ old bundle again comes before or after, never in between. A bundle that is open 
 
 On a store that several servers share there is no such lock. A pass marks, and deletes what an earlier pass of any
 server marked: ``Store.may_delete`` decides, and only then are the newer entries read. So a pass may be paused anywhere,
-for any time. Because a pass reads lists of the whole store, and one after a deploy could delete nothing yet, a timer
+for any time. Bundles of candidates that wait for a checker are kept, and looked for again before a deletion, as
+entries are. Because a pass reads lists of the whole store, and one after a deploy could delete nothing yet, a timer
 starts them: see docs/adr/0043.
 
 A bundle of a version that a DAG run needs stays, whatever the rules say: the leases are read before bundles are marked,
@@ -17,7 +18,7 @@ and again before they are deleted. Where they cannot be read, nothing is deleted
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from typing import NamedTuple
 
@@ -26,6 +27,7 @@ from dagferry_core.errors import FormatError
 from dagferry_runtime.logs import fields, log_failure
 from dagferry_server.background import Background
 from dagferry_server.coalescing import Coalescer
+from dagferry_server.deploys import candidates
 from dagferry_server.deploys.deployment import Deployment
 from dagferry_server.deploys.leases import leased_digests
 from dagferry_server.deploys.lifecycle import DELETED, read_lifecycle
@@ -113,12 +115,12 @@ class RetentionRunner:
             # One copy at a time: a long log takes a millisecond of the event loop.
             one = _Seen(deployment, deployment.highest, list(deployment.recent.values()), bool(deployment.unreadable))
             try:
-                sizes = await asyncio.to_thread(self._store.bundles, name)
-                leased = await asyncio.to_thread(leased_digests, self._store, name, one.deploys)
+                sizes, needed = await asyncio.to_thread(_bundles, self._store, name, one.deploys)
             except StoreError as error:
                 _log_failure(error, deployment)
             else:
-                seen[name], stored[name] = one, Stored(one.deploys, sizes, deployment.settings.retention, leased)
+                seen[name] = one
+                stored[name] = Stored(one.deploys, sizes, deployment.settings.retention, needed)
             if self._background.stopping:
                 # Bundles that are not counted make the store look smaller, so nothing is deleted because of them.
                 break
@@ -187,6 +189,17 @@ class RetentionRunner:
         return deleted
 
 
+def _bundles(store: Store, name: str, deploys: Iterable[Deploy]) -> tuple[Mapping[str, int], set[str]]:
+    """Return the stored bundles, and those that are needed whatever the rules say."""
+    sizes = store.bundles(name)
+    return sizes, _needed(store, name, deploys)
+
+
+def _needed(store: Store, name: str, deploys: Iterable[Deploy]) -> set[str]:
+    """Return the digests of the bundles that DAG runs or candidates need; blocks."""
+    return leased_digests(store, name, deploys) | candidates.spared(store, name)
+
+
 def _look(
     seen: Mapping[str, _Seen], stored: Mapping[str, Stored], max_store_bytes: float, now: float
 ) -> dict[str, _Found]:
@@ -212,7 +225,7 @@ def _delete_batch(store: Store, seen: _Seen, digests: set[str]) -> set[str]:
         since = [sequence for sequence in store.sequences(name) if sequence > seen.highest]
         with decoding(f"An entry of the deploy log of {name}"):
             digests -= {decode(store.read_entry(name, sequence), sequence).digest for sequence in since}
-        digests -= leased_digests(store, name, seen.deploys)
+        digests -= _needed(store, name, seen.deploys)
         for digest in digests:
             store.delete_bundle(name, digest)
         for deploy in seen.deploys:
@@ -232,6 +245,7 @@ def _delete_all(store: Store, name: str) -> int | None:
             return None
         if not _is_deleted(store, name):
             return 0
+        candidates.forget_all(store, name)
         digests = store.bundles(name)
         allowed = store.may_delete(name, digests)
         # Again, for a shared store: commits since then rely on nothing that is marked, and those before have ended.

@@ -96,7 +96,7 @@ class Verdict(_Part):
 
 
 def encode_verdict(verdict: Verdict) -> bytes:
-    """Return a verdict as it is stored: what is too much is left out, the least important first."""
+    """Return a verdict as it is stored: what is too much is omitted, the least important first."""
     problems = sorted(verdict.problems, key=lambda problem: not problem.new)
     verdict = verdict.model_copy(update={"problems": problems})
     for trace, most, unjudged in ((MAX_TRACE_CHARACTERS, 200, 100), (1000, 200, 50), (400, 100, 20), (0, 50, 10)):

@@ -141,6 +141,9 @@ class Reporters:
     def note_break(self, version: str, new_errors: int) -> None:
         """Note that a version brought new import errors."""
         if new_errors > self.breaks.get(version, 0):
+            if version not in self.breaks and self._limit.allows(()):
+                more = {"deployment": self._deployment, "version": version, "errors": new_errors}
+                log.warning("New import errors", extra=fields(**more))
             others = [(key, count) for key, count in self.breaks.items() if key != version]
             self.breaks = dict([*others[-MAX_BREAKS + 1 :], (version, new_errors)])
 

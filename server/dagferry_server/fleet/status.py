@@ -98,7 +98,10 @@ class Facts(NamedTuple):
 
 
 class Pod(NamedTuple):
-    """One pod; ``lag`` is for how many seconds it has lacked a deploy, ``silent`` how long ago it was seen."""
+    """One pod; ``lag`` is for how many seconds it has lacked a deploy, ``silent`` how long ago it was seen.
+
+    ``in_use`` is how many of its old trees tasks use.
+    """
 
     instance: str
     id: str
@@ -108,6 +111,7 @@ class Pod(NamedTuple):
     state: PodState
     silent: float
     lag: float
+    in_use: int = 0
 
 
 class Status(NamedTuple):
@@ -152,6 +156,7 @@ def judge(facts: Facts, sidecars: Iterable[Sidecar], now: float) -> Status:
             state,
             0.0 if sidecar.open else now - sidecar.seen,
             0.0 if lacks_since is None else now - lacks_since,
+            sidecar.in_use,
         )
         pods.append(pod)
         if state is PodState.CLAIMS_UNKNOWN and _may_be_ahead(sidecar, facts):

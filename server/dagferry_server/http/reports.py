@@ -3,9 +3,23 @@
 from collections.abc import Mapping
 from urllib.parse import unquote
 
-from dagferry_core.protocol import COMPONENT, DEREGISTER, ERROR, INSTANCE, LIVE, LOG, MAX_ERROR_CHARACTERS, ONCE, VOLUME
+from dagferry_core.protocol import (
+    COMPONENT,
+    DEREGISTER,
+    ERROR,
+    IN_USE,
+    INSTANCE,
+    LIVE,
+    LOG,
+    MAX_ERROR_CHARACTERS,
+    ONCE,
+    VOLUME,
+)
 from dagferry_server.fleet.cleaning import MAX_ID_CHARACTERS, MAX_NAME_CHARACTERS, MAX_VERSION_CHARACTERS, clean
 from dagferry_server.fleet.sidecars import Report
+
+MAX_IN_USE = 99_999
+"""A number of more digits is shown as this one."""
 
 
 def report_of(headers: Mapping[str, str], pod: str | None = None) -> Report | None:
@@ -25,4 +39,12 @@ def report_of(headers: Mapping[str, str], pod: str | None = None) -> Report | No
         deregister=headers.get(DEREGISTER) == "1",
         volume=clean(headers.get(VOLUME, ""), MAX_ID_CHARACTERS),
         log_id=clean(headers.get(LOG, ""), MAX_ID_CHARACTERS),
+        in_use=_number(headers.get(IN_USE, "")),
     )
+
+
+def _number(text: str) -> int:
+    """Return a number as it is, or 0 for any other text."""
+    if not (text.isascii() and text.isdigit()):
+        return 0
+    return int(text) if len(text) <= len(str(MAX_IN_USE)) else MAX_IN_USE

@@ -16,6 +16,7 @@ TAG_CHARACTERS = 32
 _GROWS: dict[str, Any] = {
     "sidecars": {"__all__": {"seen", "lag_seconds"}},
     "parsed": {"parse_seconds": True, "reporters": {"__all__": {"seen"}}},
+    "import_check": {"checkers": {"__all__": {"seen"}}},
 }
 """What changes with every second, or with every report, and is not part of the tag."""
 
@@ -27,6 +28,7 @@ class WrittenStatus(NamedTuple):
     settings: DeploymentSettings
     freeze: Freeze | None
     leases: Held
+    checking: object
     body: bytes
     tag: str
 
@@ -41,7 +43,13 @@ class StatusAnswers:
         """Return the JSON about the fleet of ``deployment``; ``clock`` gives seconds since the epoch."""
         written = self._written.get(deployment)
         now = clock()
-        made_of = deployment.fleet.status(), deployment.settings, deployment.freeze_at(now), deployment.leases
+        made_of = (
+            deployment.fleet.status(),
+            deployment.settings,
+            deployment.freeze_at(now),
+            deployment.leases,
+            deployment.checking.revision,
+        )
         if written is None or any(old is not new for old, new in zip(written, made_of, strict=False)):
             answer = fleet_status_answer(deployment, made_of[0], now)
             news = answer.model_dump_json(exclude=_GROWS).encode()

@@ -166,6 +166,7 @@ def _news(header: _Header, about: _Changed, now: float) -> DeploymentNews:
         heard_in=header.all_heard_at - now,
         crowded_for=header.crowded_until - now,
         offers=[tuple(offer) for offer in offers],
+        in_use=[(row, pod.in_use) for row, pod in enumerate(about.pods) if pod.in_use],
         pods=rows,
         ended=[
             EndedRow(

@@ -87,8 +87,9 @@ class Knowledge:
                 setattr(heard, moment, at)
                 changed = True
         offers = [Offer(*offer) for offer in told.offers]
-        for row in told.pods:
-            pod = _pod(row, offers, sent)
+        in_use = dict(told.in_use)
+        for place, row in enumerate(told.pods):
+            pod = _pod(row, offers, sent, in_use.get(place, 0))
             known = heard.known.get(pod.key)
             changed = changed or known is None or _says(known) != _says(pod) or self._differs(name, pod, sent)
             if pod.reported > heard.ends.get(pod.key, -math.inf):
@@ -200,10 +201,10 @@ class Knowledge:
         return newest if newest and newest.reported > ended_at else None
 
 
-def _pod(row: PodRow, offers: list[Offer], sent: float) -> Sidecar:
+def _pod(row: PodRow, offers: list[Offer], sent: float, in_use: int) -> Sidecar:
     pod = Sidecar.__new__(Sidecar)
     pod.instance, pod.volume, pod.component = row.instance, row.volume, row.component
-    pod.live, pod.log_id, pod.error = row.live, row.log_id, row.error
+    pod.live, pod.log_id, pod.error, pod.in_use = row.live, row.log_id, row.error, in_use
     pod.offered = offers[row.offered] if 0 <= row.offered < len(offers) else None
     pod.confirmed = offers[row.confirmed] if 0 <= row.confirmed < len(offers) else None
     pod.reported, pod.seen, pod.first_seen = sent - row.reported, sent - row.seen, sent - row.first_seen
@@ -231,4 +232,4 @@ def _reported(row: ReportRow, sent: float) -> Reported:
 
 
 def _says(pod: Sidecar) -> tuple[object, ...]:
-    return pod.live, pod.log_id, pod.error, pod.component, pod.confirmed
+    return pod.live, pod.log_id, pod.error, pod.component, pod.in_use, pod.confirmed

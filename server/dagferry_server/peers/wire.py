@@ -85,7 +85,8 @@ class DeploymentNews(_Message):
     """What is new about one deployment. After another ``generation``, nothing that was sent before is true any more.
 
     ``heard_in`` is after how many seconds the sender has heard every pod there is, and ``crowded_for`` how many seconds
-    pods may be missing that it had no room for. Both are usually negative.
+    pods may be missing that it had no room for. Both are usually negative. ``in_use`` has places in ``pods``, each with
+    how many old trees tasks use there: earlier releases read no longer rows.
     """
 
     log_id: str
@@ -95,6 +96,7 @@ class DeploymentNews(_Message):
     crowded_for: _Seconds
     offers: list[tuple[str, str]] = []
     pods: list[PodRow] = []
+    in_use: list[tuple[_Number, _Number]] = []
     ended: list[EndedRow] = []
     reports: Annotated[list[ReportRow], Field(max_length=MAX_REPORTERS)] = []
 

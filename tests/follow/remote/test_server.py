@@ -85,7 +85,9 @@ def test_a_report_has_the_id_of_the_volume_and_of_the_log(fake) -> None:
     assert (sent["Dagferry-Volume"], sent["Dagferry-Log"]) == ("0123", "log-1")
     assert "Dagferry-Once" not in sent
     server.current("", 0, Report("", None))
-    assert "Dagferry-Log" not in fake.requests[-1][1]
+    assert not {"Dagferry-Log", "Dagferry-In-Use"} & set(fake.requests[-1][1])
+    server.current("", 0, Report("v-1", None, "log-1", in_use=2))
+    assert fake.requests[-1][1]["Dagferry-In-Use"] == "2"
     server.deregister(Report("v-1", None, "log-1"))
     sent = fake.requests[-1][1]
     assert (sent["Dagferry-Volume"], sent["Dagferry-Log"]) == ("0123", "log-1")

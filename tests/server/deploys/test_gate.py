@@ -341,9 +341,10 @@ NONE_LEFT = "No DAG file is left: Airflow will show no DAGs."
 
 def removes(how_many: str, paths: list[str]) -> str:
     """The warning about the runs of DAGs that are removed."""
+    whose = "its" if len(paths) == 1 else "their"
     return (
-        f"This deploy removes {how_many}: {', '.join(paths)}. Runs of their DAGs that have begun stop after the tasks "
-        "that are running, and stay “running”, until the files are deployed again."
+        f"This deploy removes {how_many}: {', '.join(paths)}. Runs of {whose} DAGs that have begun stop after the tasks"
+        " that are running, and stay “running”, until the files are deployed again."
     )
 
 

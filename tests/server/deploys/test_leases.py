@@ -172,6 +172,14 @@ async def test_a_leased_version_that_is_too_old_for_the_memory_is_looked_up_in_t
     assert await digests(server) == {first["digest"], second["digest"]}
 
 
+async def test_a_version_of_another_log_with_the_sequence_of_one_of_this_keeps_nothing(start) -> None:
+    server = await start(*KEEP_ONE)
+    await deploy(server, 1)
+    await renew(server, "20200101T000000Z-000001")
+    newest = await deploy(server, 2)
+    assert await stored(server) == {newest["digest"]}
+
+
 async def test_an_entry_that_cannot_be_read_now_lets_nothing_be_deleted(start, monkeypatch) -> None:
     server = await start(*KEEP_ONE)
     first = await deploy(server, 1)

@@ -1,5 +1,6 @@
 """Airflow has read a deploy when everybody who reports says so: judged without a server."""
 
+import itertools
 import math
 
 import pytest
@@ -188,3 +189,25 @@ def test_how_long_ago_each_was_heard() -> None:
     [reader] = judged(said(heard_at=NOW - 12.5)).reporters
     assert (reader.instance, reader.component, reader.version) == ("dag-processor-0", "dag-processor", NEW)
     assert (reader.state, reader.silent) == (ReporterState.PARSED, 12.5)
+
+
+KINDS = ("parsed", "parsing", "older", "stale", "silent")
+
+
+@pytest.mark.parametrize("kinds", [*itertools.product(KINDS, repeat=3)], ids="-".join)
+def test_it_is_never_read_unless_all_who_say_something_say_so(kinds) -> None:
+    late = NEWEST._replace(became=[(40, -500.0), (41, -400.0), (42, NOW - 10)])
+    reports = {
+        "parsed": said,
+        "parsing": lambda number: said(number, complete=None),
+        "older": lambda number: said(number, OLD),
+        "stale": lambda number: said(number, OTHER),
+        "silent": lambda number: said(number)._replace(parsed=None),
+    }
+    found, _ = judge_parsed(late, [reports[kind](number) for number, kind in enumerate(kinds)], NOW)
+    saying = {*kinds} - {"silent"}
+    expected = None
+    if saying:
+        expected = ParsedState.STALE if "stale" in saying else ParsedState.PARSING
+        expected = ParsedState.PARSED if saying == {"parsed"} else expected
+    assert (found and found.state) == expected

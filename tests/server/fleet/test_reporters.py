@@ -137,12 +137,15 @@ async def test_clear_forgets_all(known) -> None:
     assert (known.reporters.known, known.reporters.breaks) == ({}, {})
 
 
-async def test_which_versions_brought_errors_is_remembered(known) -> None:
+async def test_which_versions_brought_errors_is_remembered_and_logged_once(known, caplog) -> None:
     known.reporters.note_break("v1", 0)
     assert known.reporters.breaks == {}
     known.reporters.note_break("v1", 2)
     known.reporters.note_break("v1", 1)
-    assert known.reporters.breaks == {"v1": 2}
+    known.reporters.note_break("v1", 3)
+    assert known.reporters.breaks == {"v1": 3}
+    [line] = caplog.records
+    assert (line.getMessage(), line.fields["version"], line.fields["errors"]) == ("New import errors", "v1", 2)
     for number in range(MAX_BREAKS):
         known.reporters.note_break(f"w{number}", 1)
     assert len(known.reporters.breaks) == MAX_BREAKS

@@ -179,3 +179,10 @@ async def test_long_reports_take_the_place_of_several_pods(told, monkeypatch) ->
     assert (told.names(second), reports(second), second.more) == ([], ["short"], False)
     monkeypatch.setattr(module, "MAX_ROWS", 1)
     assert reports(told.journal.since(told.journal.since(0).revision)) == ["long"], "one that is longer than a page"
+
+
+async def test_how_many_trees_tasks_use_is_told_by_the_place_of_the_pod(told) -> None:
+    told.fleet.sidecars.record(report("a"), NOW)
+    told.fleet.sidecars.record(report("b")._replace(in_use=2), NOW)
+    news = told.journal.since(0).deployments["prod"]
+    assert [(news.pods[place].instance, number) for place, number in news.in_use] == [("b", 2)]

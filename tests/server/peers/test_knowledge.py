@@ -148,6 +148,16 @@ async def test_ages_alone_are_no_news(here) -> None:
     assert judged == [1]
 
 
+async def test_how_many_trees_tasks_use_is_told_beside_the_rows_and_a_change_is_news(here) -> None:
+    judged = []
+    here.fleet.mark = lambda: judged.append(1)
+    here.hear(pods=[row("worker-1"), row()], deployment={"in_use": [[1, 2], [7, 9]]}, full=True)
+    assert (here.pods["worker-1", "a"].in_use, here.pods[POD].in_use) == (0, 2)
+    judged.clear()
+    here.hear(sent=1.0, pods=[row(first=10.0)], deployment={"in_use": [[0, 1]]})
+    assert (here.pods[POD].in_use, judged) == (1, [1])
+
+
 @pytest.mark.parametrize("where", ["here", OTHER])
 async def test_a_pod_that_moves_back_and_says_what_it_said_there_before_is_judged_again(here, where) -> None:
     here.hear(pods=[row()], full=True)

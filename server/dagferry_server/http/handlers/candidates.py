@@ -23,8 +23,8 @@ from dagferry_server.http.negotiation import has_seen, not_modified
 from dagferry_server.http.request_context import RequestContext
 
 TAG_CHARACTERS = 32
-MAX_VERDICT_BYTES = 4 * 1024 * 1024
-"""The size of a verdict: 200 problems with a traceback of 4096 characters, which JSON may make longer."""
+MAX_VERDICT_BYTES = 1024 * 1024
+"""The size of a verdict: 200 problems, each with a traceback of 4096 characters."""
 
 
 class LiveAnswer(Answer):

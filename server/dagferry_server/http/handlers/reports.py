@@ -23,7 +23,8 @@ async def reports(context: RequestContext) -> web.StreamResponse:
     """
     deployment, counter = context.deployment, context.service.metrics.parsed.reports
     try:
-        report = await read_json(context, ReportBody, MAX_REPORT_BYTES)
+        with context.state.report_slots.hold(deployment.name, context.caller):
+            report = await read_json(context, ReportBody, MAX_REPORT_BYTES)
         if not deployment.loaded:
             deployment.check_newest()
     except DagferryError:

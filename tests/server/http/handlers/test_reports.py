@@ -8,8 +8,10 @@ import pytest
 
 from credentials import TokensFile
 from dagferry_core.protocol import MAX_REPORT_BYTES
+from dagferry_server.auth.authenticate import Authenticator
 from dagferry_server.errors import StoreAway
 from dagferry_server.fleet import reporters as reporters_module
+from dagferry_server.http import concurrency
 from harness import PATIENCE_SECONDS
 from reporting import ID, error, log_id, parsed, parsed_of, report, send
 from running import A, B, Running, eventually
@@ -224,17 +226,37 @@ async def test_a_report_of_the_largest_size_is_read_and_a_larger_one_is_refused(
     assert (answer.status, answer.json["code"]) == (413, "body_too_large")
 
 
-async def test_credentials_of_a_pod_report_for_no_other(server, monkeypatch) -> None:
-    from dagferry_server.auth import authenticate as module
+async def test_more_reports_at_a_time_than_the_limit_get_503_with_retry_after(server, monkeypatch) -> None:
+    monkeypatch.setattr(concurrency, "MAX_REPORTS", 1)
+    server.state.report_slots = concurrency.reports()
+    release = asyncio.Event()
+    body = json.dumps(report(await log_id(server))).encode()
 
+    async def held():
+        yield body[:10]
+        await release.wait()
+        yield body[10:]
+
+    headers = {"Content-Type": "application/json"}
+    first = asyncio.create_task(server.call("POST", "/default/dags/reports", data=held(), headers=headers))
+    await eventually("the report to begin", lambda: len(server.state.report_slots))
+    second = await send(server, body)
+    assert (second.status, second.json["code"]) == (503, "too_many_reports")
+    assert int(second.headers["Retry-After"]) > 0
+    release.set()
+    assert (await first).status == 200
+    assert (await send(server, body)).status == 200
+
+
+async def test_credentials_of_a_pod_report_for_no_other(server, monkeypatch) -> None:
     deploy = await server.deploy(A)
-    real = module.Authenticator.authenticate
+    real = Authenticator.authenticate
 
     async def of_pod(self, *arguments, **options):
         caller = await real(self, *arguments, **options)
         return caller and caller._replace(pod="dag-processor-7")
 
-    monkeypatch.setattr(module.Authenticator, "authenticate", of_pod)
+    monkeypatch.setattr(Authenticator, "authenticate", of_pod)
     await send(server, report(await log_id(server), parsed(deploy)))
     assert [each["instance"] for each in (await parsed_of(server))["reporters"]] == ["dag-processor-7"]
 

@@ -1,0 +1,126 @@
+"""What Airflow was seen to read while it parsed the DAG files of a volume: ``.trees/reads.json``.
+
+Airflow's plugin writes it, where the volume can be written; the process that publishes trees there reads it. It decides
+which files Airflow reads again at once. So it may be missing, old or damaged: then the guess of the server counts. It
+is trusted no further than the pod's own Airflow, which could stop reading DAGs anyway: sizes are bounded, and paths are
+only compared with those of manifests.
+
+::
+
+    {"format": 1, "paths": ["a.yml", "dag.py", "sql"],
+     "files": {"dag.py": {"inputs": "<sha256>", "opened": [0, 1], "listed": [2], "mtime": 1, "whole": true}}}
+
+``opened`` and ``listed`` are places in ``paths``.
+"""
+
+import contextlib
+import json
+import os
+import stat
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from dagferry_core.bundle.manifest import Manifest
+from dagferry_follow.volume.attributes import set_mode
+from dagferry_follow.volume.tree import Tree
+
+if TYPE_CHECKING:  # a sidecar needs it for a swap only
+    from dagferry_core.source.observed import Observation
+
+READS = "reads.json"
+MAX_READS_BYTES = 2 * 1024 * 1024
+"""Enough for 5,000 DAG files that open 30 files each; decoded, it takes 60 MB at most, whatever it holds."""
+FORMAT = 1
+
+_NEW = f"{READS}.new"
+_FILE_MODE = 0o644
+# O_NONBLOCK: a FIFO in the place of the file must not block the reader.
+_OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def read_known(trees: str) -> "dict[str, Observation]":
+    """Return what is known, by DAG file, from the folder ``trees``; nothing if it is missing, too large or damaged."""
+    try:
+        fd = os.open(f"{trees}/{READS}", _OPEN)
+        with open(fd, "rb") as file:
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                return {}
+            data = file.read(MAX_READS_BYTES + 1)
+        return _decoded(json.loads(data)) if len(data) <= MAX_READS_BYTES else {}
+    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError):
+        return {}
+
+
+def _decoded(raw: Any) -> "dict[str, Observation]":
+    from dagferry_core.source.observed import Observation  # noqa: PLC0415 - a sidecar starts without it
+
+    paths = raw["paths"]
+    if raw["format"] != FORMAT or not all(type(path) is str for path in paths):
+        return {}
+
+    def at(places: Any) -> frozenset[str]:
+        if not all(type(place) is int and place >= 0 for place in places):
+            raise ValueError("a place is not a number")
+        return frozenset(paths[place] for place in places)
+
+    found = {}
+    for path, one in raw["files"].items():
+        if (type(one["inputs"]), type(one["mtime"]), type(one["whole"])) != (str, int, bool):
+            return {}
+        found[path] = Observation(one["inputs"], at(one["opened"]), at(one["listed"]), one["mtime"], one["whole"])
+    return found
+
+
+def to_touch(trees: str, old: Tree, new: Manifest, guess: Iterable[str], source_of: Callable[[str], bytes]) -> set[str]:
+    """Return which unchanged files Airflow must read again after a swap: the ``guess``, refined by what is known.
+
+    ``old`` is the tree that was live. ``source_of`` returns the content of an unchanged file.
+    """
+    known = read_known(trees)
+    if not known:
+        return set(guess)
+    from dagferry_core.source import observed  # noqa: PLC0415 - the same
+
+    return set(observed.to_touch(old.manifest, new, known, guess, mtimes=old.mtimes, source_of=source_of))
+
+
+def write_known(trees: str, known: "Mapping[str, Observation]") -> None:
+    """Write what is ``known`` in place of what was; without the largest observations if it is too much.
+
+    Raises ``OSError`` if the volume cannot be written.
+    """
+    data = _encoded(known)
+    temporary = f"{trees}/{_NEW}"
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(temporary)  # of a process that was killed
+    with open(os.open(temporary, _CREATE, _FILE_MODE), "wb") as file:
+        file.write(data)
+        set_mode(file.fileno(), _FILE_MODE)  # open applies the umask
+    os.rename(temporary, f"{trees}/{READS}")
+
+
+def _encoded(known: "Mapping[str, Observation]") -> bytes:
+    smallest_first = sorted(known, key=lambda path: (len(known[path].opened) + len(known[path].listed), path))
+    while len(data := json.dumps(_raw({path: known[path] for path in smallest_first})).encode()) > MAX_READS_BYTES:
+        smallest_first = smallest_first[: len(smallest_first) * 3 // 4]
+    return data
+
+
+def _raw(known: "Mapping[str, Observation]") -> dict[str, object]:
+    paths = sorted({path for one in known.values() for path in (*one.opened, *one.listed)})
+    places = {path: place for place, path in enumerate(paths)}
+    return {
+        "format": FORMAT,
+        "paths": paths,
+        "files": {
+            path: {
+                "inputs": one.inputs,
+                "opened": sorted(map(places.__getitem__, one.opened)),
+                "listed": sorted(map(places.__getitem__, one.listed)),
+                "mtime": one.mtime,
+                "whole": one.whole,
+            }
+            for path, one in sorted(known.items())
+        },
+    }

@@ -1,0 +1,114 @@
+"""Several servers on one store: the checker asks one of them, and deploys come to all."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from harness import pack
+from running import A, Answer, Running, eventually
+from scripted_checker import ScriptedChecker, problem
+from shared_stores import SharedLocalStore
+
+UPLOAD = "/default/dags/upload"
+FLAGS = ("--single-server", "--import-check", "block", "--store-poll", "0.1")
+
+
+@pytest.fixture
+async def two(start, tmp_path: Path) -> list[Running]:
+    (tmp_path / "shared").mkdir()
+    servers = []
+    for number in (1, 2):
+        store = await asyncio.to_thread(SharedLocalStore, str(tmp_path / "shared"))
+        servers.append(await start("--data-dir", str(tmp_path / f"data-{number}"), *FLAGS, store=store))
+    return servers
+
+
+def deploying(server: Running, query: str = "") -> "asyncio.Task[Answer]":
+    return asyncio.create_task(server.upload(pack(A), UPLOAD + query))
+
+
+def waiting(server: Running) -> int:
+    return server.service.deployments["default"].checking.waiting
+
+
+async def tend(server: Running) -> None:
+    """Do at once what a server does every ten seconds."""
+    await server.service.checks._tend(server.service.deployments["default"], expires=True)
+
+
+async def test_a_deploy_to_one_server_is_checked_through_another(two) -> None:
+    first, second = two
+    checker = ScriptedChecker()
+    await checker.poll(first)
+    upload = deploying(second)
+    await checker.check(first, problem("etl.py"))
+    answer = await upload
+    assert (answer.status, answer.json["code"]) == (422, "import_check_refused")
+
+
+async def test_the_same_content_joins_the_check_of_another_server(two) -> None:
+    first, second = two
+    checker = ScriptedChecker()
+    await checker.poll(first)
+    uploads = [deploying(first), deploying(second)]
+    await eventually("both wait", lambda: waiting(first) and waiting(second))
+    checker.tag = '"seen before"'
+    found = await checker.poll(second)
+    assert len(found["candidates"]) == 1
+    await checker.say(second, found["candidates"][0])
+    answers = [await upload for upload in uploads]
+    assert [answer.status for answer in answers] == [200, 200]
+    assert sorted(answer.json["unchanged"] for answer in answers) == [False, True]
+
+
+async def test_a_verdict_is_remembered_by_all_servers(two) -> None:
+    first, second = two
+    checker = ScriptedChecker()
+    await checker.poll(first)
+    upload = deploying(first)
+    await checker.check(first, problem("etl.py"))
+    assert (await upload).status == 422
+    assert (await second.upload(pack(A))).status == 422
+
+
+async def test_a_checker_of_one_server_is_known_to_the_others_until_it_leaves(two) -> None:
+    first, second = two
+    checker = ScriptedChecker()
+    await checker.poll(first)
+    await tend(first)
+    await tend(second)
+    for server in two:
+        [shown] = (await server.get("/default/dags/status")).json["import_check"]["checkers"]
+        assert (shown["instance"], shown["airflow"], shown["connected"]) == ("checker-0", "3.3.2", True)
+    await checker.ask(first, Dagferry_Deregister="1")
+    await tend(second)
+    assert (await second.get("/default/dags/status")).json["import_check"]["checkers"] == []
+
+
+async def test_a_candidate_of_a_server_that_was_killed_is_checked_through_another(two) -> None:
+    first, second = two
+    checker = ScriptedChecker()
+    await checker.poll(first)
+    upload = deploying(first)
+    candidate = await checker.next(first)
+    first.service.checks.decide = None  # it hears of no verdict any more
+    checker.tag = '"of the server before"'
+    again = await checker.next(second)
+    assert again["id"] == candidate["id"]
+    await checker.say(second, again)
+    answer = await upload  # it looked into the store
+    assert answer.status == 200
+
+
+async def test_while_the_store_is_away_a_deploy_waits_and_then_goes_on(two) -> None:
+    first, _ = two
+    checker = ScriptedChecker()
+    await checker.poll(first)
+    upload = deploying(first)
+    candidate = await checker.next(first)
+    first.service.store.away = True
+    assert (await checker.say(first, candidate)).status == 503
+    first.service.store.away = False
+    assert (await checker.say(first, candidate)).status == 200
+    assert (await upload).status == 200

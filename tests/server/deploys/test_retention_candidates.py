@@ -1,0 +1,87 @@
+"""Retention leaves the bundles of candidates that wait for a checker, and deletes them when nobody needs them."""
+
+import asyncio
+from collections.abc import Collection
+from pathlib import Path
+
+import pytest
+
+from bucket_in_memory import Bucket, shared_store
+from dagferry_server.deploys.candidates import CANDIDATE_SECONDS, Candidate, add_candidate
+from dagferry_server.store.base import DELETION_PAUSE_SECONDS
+from harness import pack
+from running import A, B, Running
+from scripted_checker import ScriptedChecker, problem
+
+FLAGS = ("--import-check", "block", "--keep-deploys", "1", "--keep-days", "0")
+PATH = "/default/dags/upload"
+
+
+async def stored(server: Running) -> set[str]:
+    return set(await asyncio.to_thread(server.service.store.bundles, "default"))
+
+
+async def held(server: Running, files) -> tuple[ScriptedChecker, dict, "asyncio.Task[object]"]:
+    checker = ScriptedChecker()
+    await checker.poll(server)
+    upload = asyncio.create_task(server.upload(pack(files)))
+    return checker, await checker.next(server), upload
+
+
+async def test_the_bundle_of_a_candidate_stays_until_its_verdict(start) -> None:
+    server = await start(*FLAGS)
+    checker, candidate, upload = await held(server, A)
+    await server.service.retention.run()
+    assert await stored(server) == {candidate["digest"]}
+    await checker.say(server, candidate, problem("etl.py"))
+    assert (await upload).status == 422
+    await server.service.settled()
+    assert await stored(server) == set()
+
+
+async def test_a_candidate_that_comes_before_a_deletion_keeps_its_bundle(start, monkeypatch) -> None:
+    server = await start(*FLAGS)
+    old = (await server.upload(pack(A), PATH + "?skip_import_check=1")).json
+    await server.service.settled()
+    store = server.service.store
+    may_delete = store.may_delete
+
+    def late(name: str, digests: "Collection[str]") -> "set[str]":
+        add_candidate(store, name, Candidate("c" * 32, "", old["digest"], "ann", "", 1))
+        return may_delete(name, digests)
+
+    monkeypatch.setattr(store, "may_delete", late)
+    new = (await server.upload(pack(B), PATH + "?skip_import_check=1")).json
+    await server.service.settled()
+    assert await stored(server) == {old["digest"], new["digest"]}
+
+
+async def test_on_a_shared_store_it_stays_through_both_steps_of_a_deletion(start, tmp_path: Path) -> None:
+    bucket = Bucket()
+    store = await asyncio.to_thread(shared_store, bucket)
+    server = await start(*FLAGS, "--single-server", "--store-poll", "0.1", store=store)
+    bucket.now += 10
+    _, candidate, upload = await held(server, A)
+    for _ in range(2):
+        await server.service.retention.run()
+        assert not any(key.endswith(".doomed") for key in bucket.objects)
+        bucket.now += CANDIDATE_SECONDS / 2 - 10
+    assert await stored(server) == {candidate["digest"]}
+    bucket.now += 30  # now nobody waits for it any more
+    await server.service.retention.run()
+    assert any(key.endswith(".doomed") for key in bucket.objects)
+    bucket.now += DELETION_PAUSE_SECONDS + 1
+    await server.service.retention.run()
+    assert await stored(server) == set()
+    upload.cancel()
+
+
+@pytest.mark.parametrize("kind", ["json", "verdict"])
+async def test_a_deleted_deployment_has_no_candidates(start, kind) -> None:
+    server = await start("--import-check", "off")
+    await server.service.deployments.create("preview", "anna", 1.0)
+    note = "c" * 32 + "." + kind
+    await asyncio.to_thread(server.service.store.write_note, "preview", note, b"{}")
+    await server.service.deployments.delete("preview", "anna", 2.0)
+    await server.service.retention.run()
+    assert await asyncio.to_thread(server.service.store.notes, "preview") == {}
