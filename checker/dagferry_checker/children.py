@@ -132,7 +132,8 @@ def _run_child(name: str, work: Work, limits: Limits, pipes: _Pipes) -> None:
     """Do the work and end the process: nothing of the parent runs in it."""
     code = 1
     try:
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+        # Airflow handled SIGSEGV in the parent when that warmed up; a handler in Python would be called without end.
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGSEGV):
             signal.signal(number, signal.SIG_DFL)
         _take_descriptors(pipes.result, pipes.fault)
         confine(limits)
