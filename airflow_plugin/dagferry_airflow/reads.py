@@ -23,6 +23,7 @@ import os
 import shutil
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from typing import NamedTuple
@@ -195,6 +196,8 @@ class _Notes:
 
     def _end(self) -> None:
         if os.getpid() == self._owner:
+            if _hook.is_over:  # noting has failed
+                self.cut()
             # Called while an exception is handled, if one ended the parse.
             self._write("end", time.time(), sys.exc_info()[0] is None)
             self._owner = -1
@@ -217,7 +220,7 @@ class _Hook:
         self.notes: _Notes | None = None
         self.is_over = False
         """Whether this process notes nothing: that is known after its first path."""
-        self.is_busy = False
+        self._busy: set[int] = set()
         self._real_folders: dict[str, str] = {}
 
     def watch(self, spool: Spool) -> None:
@@ -229,9 +232,10 @@ class _Hook:
 
     def see(self, event: str, path: str) -> None:
         """Note a path that begins with one of ``prefixes``, if this process parses a DAG file."""
-        if self.is_over or self.is_busy:
+        thread = threading.get_ident()
+        if self.is_over or thread in self._busy:
             return
-        self.is_busy = True  # noting opens a file itself
+        self._busy.add(thread)  # noting opens a file itself; what other threads open meanwhile is noted
         try:
             if self.notes is None and not self.is_parse():
                 return
@@ -241,10 +245,8 @@ class _Hook:
                     if found := _place(root, path):
                         self._note(spool, kind, *found)
                         return
-        except Exception:  # noqa: BLE001 - the DAG file must not notice
-            self.is_over = True
         finally:
-            self.is_busy = False
+            self._busy.discard(thread)
 
     def real(self, path: str) -> str:
         """Return another name of ``path``, whose folder may lead into a watched root by a link, or by ``..``."""
@@ -259,7 +261,7 @@ class _Hook:
 
     def miss(self) -> None:
         """Note that this process may read what is not seen."""
-        if self.notes is not None and not self.is_busy:
+        if self.notes is not None and threading.get_ident() not in self._busy:
             self.notes.cut()
 
     def _note(self, spool: Spool, kind: str, tree: str, path: str) -> None:
@@ -299,6 +301,13 @@ def ignore_this_process() -> None:
 def _audit(event: str, args: tuple[object, ...]) -> None:
     if event not in _EVENTS or _hook.is_over:
         return
+    try:
+        _look(event, args)
+    except Exception:  # noqa: BLE001 - the DAG file must not notice
+        _hook.is_over = True
+
+
+def _look(event: str, args: tuple[object, ...]) -> None:
     if event in _STARTS or (event != "open" and isinstance(args[0], int)):  # or a descriptor is listed
         _hook.miss()
         return
@@ -311,7 +320,7 @@ def _audit(event: str, args: tuple[object, ...]) -> None:
         flags = args[2] if len(args) > 2 else 0  # noqa: PLR2004 - path, mode, flags
         if isinstance(flags, int) and flags & _WRITES:
             return
-    elif sys._getframe(1).f_code.co_filename == _IMPORTLIB:  # noqa: SLF001
+    elif sys._getframe(2).f_code.co_filename == _IMPORTLIB:  # noqa: SLF001
         return  # looking for a module lists every folder of sys.path
     _hook.see(event, path)
 
@@ -323,6 +332,7 @@ def _absolute(path: object) -> str:
             path = os.fsdecode(path)
     if not isinstance(path, str):
         return ""
+    path = str.__str__(path)  # a subclass, such as an enumeration, may say something else of itself
     if path[:1] == "/":
         return path
     if _hook.notes is not None:  # a parse begins with its file, whose path is absolute

@@ -105,6 +105,62 @@ say()
         assert [(parse[0], parse[4], parse[5]) for parse in found] == [("dag.py", ["dag.py", "lib/helper.py"], [])] * 2
 
 
+def test_what_several_threads_open_at_the_same_time_is_noted(root: Path) -> None:
+    folder = root / ".trees" / ("a" * 16) / "v1/many"
+    folder.mkdir()
+    for number in range(400):
+        (folder / f"{number}.yaml").write_text("")
+    code = """
+parse('''
+open(root + "/current/dag.py")
+import concurrent.futures
+with concurrent.futures.ThreadPoolExecutor(8) as pool:
+    list(pool.map(lambda number: open(root + f"/current/many/{number}.yaml").close(), range(400)))
+''')
+say()
+"""
+    [[_, well, _, _, opened, *_]] = run(root, code)
+    assert well
+    assert sorted(opened) == ["dag.py", *sorted(f"many/{number}.yaml" for number in range(400))]
+
+
+def test_a_dag_file_does_not_notice_what_is_not_understood(root: Path) -> None:
+    code = """
+parse('''
+import enum
+open(root + "/current/dag.py")
+
+class Hostile(str):
+    def __getitem__(self, *_):
+        raise RuntimeError("no path")
+    startswith = __getitem__
+
+class Named(str, enum.Enum):
+    CONF = root + "/current/conf.yaml"
+
+open(Hostile("/etc/passwd"))
+open(Named.CONF)
+''')
+say()
+"""
+    [[_, well, _, _, opened, *_]] = run(root, code)
+    assert well
+    assert opened == ["conf.yaml", "dag.py"]
+
+
+def test_a_parse_whose_noting_failed_is_cut(root: Path) -> None:
+    code = """
+parse('''
+open(root + "/current/dag.py")
+reads.os.path.normpath = None
+open(root + "/current/conf.yaml")
+''')
+[found] = spool.collect()
+print(json.dumps([found.well, found.cut]))
+"""
+    assert run(root, code) == [True, True]
+
+
 def test_a_parse_across_a_swap_is_mixed(root: Path) -> None:
     code = """
 parse('''
