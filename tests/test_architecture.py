@@ -111,6 +111,7 @@ def test_the_sidecar_loads_no_asyncio_and_no_framework_at_start() -> None:
     heavy = {"asyncio", "aiohttp", "aiofiles", "pydantic", "prometheus_client", "dataclasses", "inspect", "http.server"}
     # Each of these costs a cold start some milliseconds (docs/adr/0026).
     heavy |= {"argparse", "ssl", "email", "logging", "gettext", "shutil", "subprocess", "dagferry_sidecar.probes"}
+    heavy |= {"dagferry_core.source", "dagferry_core.source.observed"}
     code = """
 import sys, dagferry_sidecar.__main__ as command, dagferry_runtime.exit as exit
 exit.os._exit = lambda code: print(*sys.modules)

@@ -91,7 +91,10 @@ def _is_airflow_3() -> bool:
 
 def _fork(spools: list[Spool]) -> None:
     parent = os.getpid()
-    if os.fork():
+    helper = os.fork()
+    for spool in spools:
+        spool.hand_over(helper or os.getpid())
+    if helper:
         return
     try:
         _run(parent, spools)
@@ -120,6 +123,8 @@ def _run(parent: int, spools: list[Spool]) -> None:
         time.sleep(LOOK_SECONDS)
     for site in sites:
         site.leave()
+    for spool in spools:
+        spool.remove()
     del inherited
 
 
@@ -171,6 +176,8 @@ class Site:
             if parsed and parsed.sequence:
                 self._reporter.report(self._body(parsed))
         except Exception as error:  # noqa: BLE001 - the database, the volume
+            if os.getppid() != _started["pid"]:
+                return  # the dag processor has ended, and removed what parses noted
             self._not_before = time.monotonic() + FAILED_SECONDS
             if str(error) != self._said:
                 self._said = str(error)

@@ -39,7 +39,7 @@ class KnownErrors:
         """Return the errors of the files that count, by what Airflow has recorded of them.
 
         ``version`` must be another one for each content, ``traces`` has the errors by path. An error is new if the
-        version touched its file and the previous version did not have the same error.
+        version touched its file and the same error was not there at the previous version.
         """
         found = []
         for path, trace in traces.items():

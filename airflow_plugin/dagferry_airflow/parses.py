@@ -1,4 +1,4 @@
-"""Which DAG files of the live version Airflow has read, and recorded. Pure: it gets what happened, and judges.
+"""Which DAG files of the live version Airflow has read, and recorded. Pure: it judges the events it is given.
 
 A file counts once it was parsed, at the live tree or at any since it was last touched, and Airflow recorded that parse:
 
@@ -139,7 +139,7 @@ class Parses:
             return None
         file.waiting.remove(parse)
         file.without_dags += 1
-        # A source that names DAGs has to show twice that it has none: Airflow may have failed to record them.
+        # A source that names DAGs has to show twice that there are no DAGs: Airflow may have failed to record them.
         if file.touched > 1 and file.without_dags == 1 and self._has_dag_ids(path):
             return None
         return min(parse.ended, now)

@@ -37,7 +37,7 @@ MAX_PATH_CHARACTERS = 4096
 MAX_FOLDERS = 10_000
 """Of how many folders outside of the watched roots it is kept where they lead to."""
 READER_SECONDS = 1800.0
-"""After so long without a reader nothing is noted any more: the spool must not grow without end."""
+"""After so long without a reader nothing is noted any more: the spool must not grow without a limit."""
 READER = "reader"
 
 _STARTS = frozenset({"os.exec", "os.posix_spawn", "os.spawn", "os.system", "subprocess.Popen"})
@@ -77,7 +77,7 @@ class Parse(NamedTuple):
 class Spool:
     """Where the parses of the files of ``root`` note what they read. To be made before they are forked.
 
-    ``folder`` is a new folder among the temporary ones. Raises ``OSError`` if no such folder can be written.
+    ``folder`` is a new folder among the temporary ones. Raises ``OSError`` if none can be written.
     """
 
     def __init__(self, root: str, folder: str | None = None) -> None:
@@ -86,7 +86,7 @@ class Spool:
         self.folder = folder or _new_folder()
         self._owner = os.getpid()
         self._touch()
-        atexit.register(self._remove)
+        atexit.register(self.remove)
 
     def collect(self) -> list[Parse]:
         """Return the parses that have ended since the last call, in the order of their starts."""
@@ -114,11 +114,16 @@ class Spool:
         os.unlink(path)
         return noted
 
+    def hand_over(self, process: int) -> None:
+        """Note that another process, forked from this one, collects from now on, and removes the folder at its end."""
+        self._owner = process
+
     def _touch(self) -> None:
         with open(f"{self.folder}/{READER}", "ab"):
             os.utime(f"{self.folder}/{READER}")
 
-    def _remove(self) -> None:
+    def remove(self) -> None:
+        """Remove the folder, if it is for this process to do so."""
         if os.getpid() == self._owner:
             shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -294,7 +299,7 @@ def watch(root: str, is_parse: Callable[[], bool]) -> Spool:
 
 
 def ignore_this_process() -> None:
-    """Note nothing of this process, which does not parse although it was forked by the dag processor."""
+    """Note nothing of this process, which parses nothing although it was forked by the dag processor."""
     _hook.is_over = True
 
 

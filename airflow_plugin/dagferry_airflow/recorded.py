@@ -62,7 +62,7 @@ class Recorded:
 
     def read(self) -> Rows:
         """Return what the tables say; raise whatever the database does."""
-        collected = self._collected()  # before the tables: it does not show what is collected later
+        collected = self._collected()  # before the tables: what is collected later does not count
         dags: dict[str, list[float]] = {}
         errors: dict[str, tuple[float, str]] = {}
         with settings.engine.connect() as connection:

@@ -72,6 +72,7 @@ class ParsedSite:
         self.files: dict[str, dict[str, bytes]] = {"default": {}, "other": {}}
         self.sidecar: Sidecar | None = None
         self.storage = folder / "bundles"
+        self.current = self.storage / "default/live/current" if way == "bundle" else folder / "pod/current"
         settings, major = dict(SETTINGS), 2 if way == "sidecar-2" else 3
         if way == "bundle":
             bundles = [
@@ -186,9 +187,11 @@ def test_a_parse_that_was_under_way_during_the_swap_does_not_count(site, measure
     site.deploy({"slow.py": dag_file("slow", "2", code=WAITS.format(version=2))})
     site.begins("slow", "2")
     version, deployed = site.deploy({"slow.py": dag_file("slow", "3")}), time.time()
-    if not site.sidecar:
-        eventually("the swap", lambda: os.path.basename(os.readlink(site.storage / "default/live/current")) == version)
+    eventually("the swap", lambda: os.path.basename(os.readlink(site.current)) == version)
     assert site.status()["state"] == "parsing"
+    # The new file is at least a second newer than the one before: a parse that ends sooner would hide nothing.
+    mtime = os.stat(site.current / "slow.py").st_mtime
+    time.sleep(max(0, mtime + 0.1 - time.time()))
     site.let_go("2")
     said = site.has_parsed(version)
     measured("parsed after a parse across the swap", time.time() - deployed)
@@ -257,7 +260,7 @@ def test_each_bundle_reports_its_own_deployment(site) -> None:
     version = site.deploy({"elsewhere.py": dag_file("elsewhere", "2", code="import not_here")}, "other")
     said = site.has_parsed(version, "other")
     assert (said["files"], errors(said)) == (1, {"elsewhere.py": True})
-    assert errors(site.status()) == {"old/broken.py": False}
+    assert "elsewhere.py" not in errors(site.status())
 
 
 def test_nothing_failed_on_the_way(site) -> None:

@@ -55,7 +55,7 @@ class Site:
         listing = Listing(list_files, lambda path: b"dag" in Path(path).read_bytes())
         return Observer(
             self.root, [""], collect, read, listing=listing, airflow=AIRFLOW, known=KnownErrors(kept),
-            on_parse=[lambda file, opened, _listed, versions: self.seen.append((file, opened | versions))],
+            on_parse=lambda parse: self.seen.append((parse.file, parse.opened | parse.versions)),
             clock=lambda: self.now,
         )  # fmt: skip
 

@@ -289,5 +289,5 @@ def test_a_parse_that_goes_on_is_not_collected_and_lines_that_were_cut_off_are_i
     only = frozenset({"dag.py"})
     assert spool.collect() == [Parse("dag.py", 5.0, None, False, frozenset({"u/v1"}), only, frozenset())]
     assert spool.collect() == []
-    spool._remove()
+    spool.remove()
     assert not Path(spool.folder).exists()

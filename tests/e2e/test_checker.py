@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 import fake_checker
+from credentials import TokensFile
 from following_checker import Checker, is_connected, upload
 from harness import PATIENCE_SECONDS, Server, eventually
 
@@ -81,3 +82,19 @@ def test_the_live_version_is_checked_once_in_another_image(server, tmp_path) -> 
     server.deploy({**GOOD, "a.py": b"import acme_provider\n"}, query="?skip_import_check=1")
     checker = Checker(COMMAND, ENVIRONMENT, server, tmp_path / "checker", "--once")
     assert checker.process.wait(PATIENCE_SECONDS) == 3
+
+
+def test_a_token_of_scope_check_is_all_it_needs(tmp_path) -> None:
+    tokens = TokensFile(tmp_path / "tokens.toml")
+    deploy, check = tokens.add("ci", ["deploy", "override"], ["*"]), tokens.add("checker", ["check"], ["default"])
+    server = Server(tmp_path / "data", "--import-check", "block", "--tokens-file", str(tokens.path)).ready()
+    server.headers = {"Authorization": f"Bearer {deploy}"}
+    server.deploy(GOOD, query="?skip_import_check=1")
+    environment = {**ENVIRONMENT, "DAGFERRY_TOKEN": check}
+    checker = Checker(COMMAND, environment, server, tmp_path / "checker")
+    eventually("the checker to be connected", lambda: is_connected(server))
+    assert upload(server, {**GOOD, "a.py": b"import acme_provider\n"})[0] == 422
+    once = Checker(COMMAND, environment, server, tmp_path / "once", "--once")
+    assert once.process.wait(PATIENCE_SECONDS) == 0
+    assert checker.stop() == 0
+    server.stop()

@@ -11,7 +11,6 @@ from typing import Literal, NamedTuple, get_args
 
 from dagferry_server.coalescing import Coalescer
 from dagferry_server.deploys.candidates import Notes
-from dagferry_server.deploys.checker_versions import Versions
 from dagferry_server.deploys.checkers import Checkers
 from dagferry_server.deploys.verdict import Problem
 from dagferry_server.fleet.waiters import Waiters
@@ -40,10 +39,6 @@ class Refused(NamedTuple):
     problems: list[Problem]
 
 
-def _unknown() -> Versions | None:
-    return None
-
-
 class Checking:
     """The import checks of one deployment. ``mark`` is called when its status may be another one."""
 
@@ -66,8 +61,6 @@ class Checking:
         self.first_seen: dict[str, float] = {}
         self.decided: dict[str, float] = {}
         """When this server first knew of each candidate, and of each verdict, by the clock."""
-        self.parsed_with: Callable[[], Versions | None] = _unknown
-        """Returns the versions that the dag processor reports; ``None`` if it does not."""
         self.revision = object()
         """Another object after each change of what is shown."""
         self._mark = mark

@@ -183,7 +183,7 @@ ROUTES: tuple[Route, ...] = (
         handler=verdict,
         summary="What a checker found in a candidate.",
         answer=VerdictAnswer,
-        errors=(CandidateGone, UploadIncomplete, UploadTooSlow, StoreAway, StoreFull),
+        errors=(BodyTooLarge, CandidateGone, UploadIncomplete, UploadTooSlow, StoreAway, StoreFull),
         body=VerdictBody,
     ),
     Route(

@@ -7,9 +7,9 @@ import json
 import pytest
 
 from credentials import TokensFile
-from dagferry_server.deploys.checker_versions import Versions
 from dagferry_server.http.handlers.candidates import MAX_VERDICT_BYTES
 from harness import pack
+from reporting import parsed, report, send
 from running import A, Answer, B, Running, eventually
 from scripted_checker import ScriptedChecker, problem
 
@@ -102,7 +102,7 @@ async def test_a_verdict_that_is_too_large_is_refused(server) -> None:
     body = io.BytesIO(json.dumps({"failed": "x" * MAX_VERDICT_BYTES}).encode())
     headers = {"Content-Type": "application/json"}
     answer = await server.call("POST", f"{PATH}/{candidate['id']}", data=body, headers=headers)
-    assert answer.status == 400
+    assert (answer.status, answer.json["code"]) == (413, "body_too_large")
     await checker.say(server, candidate)
     await upload
 
@@ -164,10 +164,10 @@ async def test_the_status_wakes_when_a_check_begins(server) -> None:
 
 
 async def test_the_status_names_a_mismatch_of_versions(server) -> None:
+    deploy = (await deploying(server)).json
     await ScriptedChecker().poll(server)
-    checking = server.service.deployments["default"].checking
-    checking.parsed_with = lambda: Versions("3.2.0", "3.11.7")
-    checking.changed()
+    log_id = (await server.get(STATUS)).json["log_id"]
+    await send(server, report(log_id, parsed(deploy, airflow="3.2.0")))
     assert (
         "Airflow 3.3.2, and the dag processor Airflow 3.2.0"
         in (await server.get(STATUS)).json["import_check"]["mismatch"]

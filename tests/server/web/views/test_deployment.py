@@ -92,7 +92,7 @@ async def test_the_live_part_comes_when_the_status_changes(server) -> None:
     assert answer.headers["ETag"] != f'"{tag}"'
     part = answer.body.decode()
     parts = re.findall(r'<(?:div|section) id="([a-z]+)"', part)
-    assert parts == ["state", "current", "parsed", "fleet", "history"]
+    assert parts == ["state", "current", "parsed", "fleet", "checks", "history"]
     assert "w0" in part
     assert "word" not in part
 
