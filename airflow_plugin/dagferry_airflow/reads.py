@@ -17,6 +17,7 @@ import atexit
 import contextlib
 import fcntl
 import json
+import math
 import multiprocessing
 import multiprocessing.util
 import os
@@ -119,6 +120,8 @@ class Spool:
         self._owner = process
 
     def _touch(self) -> None:
+        with contextlib.suppress(FileExistsError):  # somebody may tidy up the temporary files
+            os.mkdir(self.folder, 0o700)
         with open(f"{self.folder}/{READER}", "ab"):
             os.utime(f"{self.folder}/{READER}")
 
@@ -137,25 +140,29 @@ def _new_folder() -> str:
 
 def _read(noted: bytes) -> Parse | None:
     """Return the parse that was noted; ``None`` if nothing of it can be used."""
-    file, started, ended, well, cut = "", 0.0, None, False, False
+    file, started, well, cut = "", 0.0, False, False
+    ended: float | None = None
     trees: set[str] = set()
     opened: set[str] = set()
     listed: set[str] = set()
     for line in noted.splitlines():
         try:
-            kind, *rest = json.loads(line)
-        except (ValueError, TypeError):
+            words = json.loads(line)
+        except (ValueError, RecursionError):
             continue  # its process was killed in the middle of a line
-        if kind == "parse":
-            file, started = rest
-        elif kind == "end":
-            ended, well = rest
-        elif kind == "cut":
-            cut = True
-        else:
-            tree, path = rest
-            trees.add(tree)
-            (opened if kind == "open" else listed).add(path)
+        # The DAG file runs in the process that notes, and may write anything.
+        match words:
+            case ["parse", str(file), float(started)] if math.isfinite(started):
+                pass
+            case ["end", float(moment), bool(well)] if math.isfinite(moment):
+                ended = moment
+            case ["cut"]:
+                cut = True
+            case ["open" | "list" as kind, str(tree), str(path)]:
+                trees.add(tree)
+                (opened if kind == "open" else listed).add(path)
+            case _:
+                return None
     if not file or not trees:
         return None
     cut = cut or len(noted) >= MAX_NOTED_BYTES

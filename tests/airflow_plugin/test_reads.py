@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -159,6 +160,37 @@ open(root + "/current/conf.yaml")
 print(json.dumps([found.well, found.cut]))
 """
     assert run(root, code) == [True, True]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '["parse", 1, 2.0]', '["parse", "dag.py", "now"]', '["parse", "dag.py", NaN]', '["parse"]', '["end", null, 1]',
+        '["open", ["a"], {}]', '["open", "x"]', "[]", "{}", "9", '"open"', '["other", "a", "b"]',
+    ],
+)  # fmt: skip
+def test_a_parse_that_wrote_something_else_is_not_used_and_the_others_are(tmp_path: Path, line: str) -> None:
+    spool = Spool(str(tmp_path / "root"))
+    well = b'["parse", "dag.py", 2.0]\n["open", "a/v1", "dag.py"]\n["end", 3.0, true]\n'
+    for name, noted in (("1-a", well), ("2-b", well + line.encode() + b"\n"), ("3-c", well)):
+        (Path(spool.folder) / name).write_bytes(noted)
+    assert [parse.file for parse in spool.collect()] == ["dag.py", "dag.py"]
+    assert os.listdir(spool.folder) == ["reader"]
+
+
+def test_half_a_line_and_deep_json_are_no_words(tmp_path: Path) -> None:
+    spool = Spool(str(tmp_path / "root"))
+    noted = b'["parse", "dag.py", 2.0]\n["open", "a/v1", "dag.py"]\n' + b"[" * 100_000 + b'\n["open", "a/v1'
+    (Path(spool.folder) / "1-a").write_bytes(noted)
+    [parse] = spool.collect()
+    assert (parse.file, parse.ended, parse.opened) == ("dag.py", None, frozenset({"dag.py"}))
+
+
+def test_a_spool_that_was_tidied_away_is_there_again(tmp_path: Path) -> None:
+    spool = Spool(str(tmp_path / "root"))
+    shutil.rmtree(spool.folder)
+    assert spool.collect() == []
+    assert os.listdir(spool.folder) == ["reader"]
 
 
 def test_a_parse_across_a_swap_is_mixed(root: Path) -> None:
