@@ -7,6 +7,7 @@
 - If the server is away, or a check cannot be done, it is tried again after the pauses of all followers.
 """
 
+import http.client
 import math
 import random
 import time
@@ -189,8 +190,9 @@ class Follower:
         if verdict is not None:
             try:
                 self._server.verdict(candidate.id, {"instance": self._instance, **verdict})
-            except ServerUnreachable:  # it restarts, perhaps: then it is told as soon as it is back
-                del self._answered[candidate.id]
+            except SyncError as error:  # it restarts, perhaps, or its store is away: it is told as soon as it is back
+                if isinstance(error, ServerUnreachable) or _is_for_now(error):
+                    del self._answered[candidate.id]
                 raise
         self._store.retire(self._live_tree)
 
@@ -244,3 +246,7 @@ class Follower:
         new = [problem for problem in report.problems if problem.new]
         for problem in new[:MAX_LOGGED_PROBLEMS]:
             log.info("%s", str(problem), extra=fields(kind=problem.kind.value, what=what))
+
+
+def _is_for_now(error: SyncError) -> bool:
+    return isinstance(error, ServerRefused) and error.answered == http.client.SERVICE_UNAVAILABLE

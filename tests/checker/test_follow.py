@@ -10,7 +10,7 @@ from dagferry_checker.follow import AGAIN_SECONDS, Follower
 from dagferry_checker.problems import Fault, Kind, Outcome
 from dagferry_checker.trees import TreeStore
 from dagferry_core import protocol
-from dagferry_follow.errors import ServerUnreachable
+from dagferry_follow.errors import ServerRefused, ServerUnreachable
 from dagferry_runtime.signals import Stopped, Stopping
 from fake_candidates import FakeServer
 
@@ -233,6 +233,24 @@ def test_a_candidate_that_comes_back_after_a_failed_check_is_answered_soon(site)
     site.steps()
     assert [wait for wait, _ in site.server.asked][-2] == AGAIN_SECONDS - 3
     assert "problems" in site.verdict()
+
+
+def test_a_verdict_that_could_not_be_stored_is_sent_again(site) -> None:
+    site.server.deploy(LIVE)
+    site.steps()
+    site.server.upload({**LIVE, "dag_c.py": b"c\n"})
+    stored, error = site.server.verdict, ServerRefused("The server answered 503.")
+    error.answered = 503
+
+    def away(*_: Any) -> bool:
+        site.server.verdict = stored
+        raise error
+
+    site.server.verdict = away
+    with pytest.raises(ServerRefused):
+        site.steps()
+    site.steps()
+    assert site.verdict()["problem_count"] == 1
 
 
 def test_a_verdict_that_did_not_arrive_is_sent_when_the_server_is_back(site) -> None:
