@@ -106,9 +106,9 @@ class Spool:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                # What a DAG file has forked may outlive the parse and keep the lock.
+                # What a DAG file has forked may outlive the parse, keep the lock, and note what it reads.
                 noted = file.read(MAX_NOTED_BYTES)
-                if not noted.rpartition(b"\n")[0].rpartition(b"\n")[2].startswith(b'["end"'):
+                if b'\n["end"' not in noted:
                     raise
             else:
                 noted = file.read(MAX_NOTED_BYTES)

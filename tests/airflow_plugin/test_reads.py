@@ -233,6 +233,28 @@ say()
     assert [(parse[0], parse[4]) for parse in run(root, code)] == [("dag.py", ["conf.yaml", "dag.py"])]
 
 
+def test_what_a_dag_file_leaves_running_keeps_nothing_from_being_collected(root: Path) -> None:
+    code = """
+has_read, reads_now = os.pipe()
+until, lives = os.pipe()  # it ends with this process
+parse('''
+open(root + "/current/dag.py")
+parent = os.getpid()
+if os.fork() == 0:
+    os.close(lives)
+    while os.getppid() == parent:
+        time.sleep(0.01)
+    open(root + "/current/conf.yaml")
+    os.write(reads_now, b"x")
+    os.read(until, 1)
+    os._exit(0)
+''')
+os.read(has_read, 1)
+say()
+"""
+    assert [(parse[0], parse[1]) for parse in run(root, code)] == [("dag.py", True)]
+
+
 def test_multiprocessing_notes_the_end_too(root: Path) -> None:
     """As Airflow 2 parses."""
     code = """
