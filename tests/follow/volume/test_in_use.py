@@ -160,15 +160,14 @@ def test_whether_a_tree_is_used_is_not_guessed_when_no_file_can_be_opened(root, 
 
 
 @only_root
-def test_another_user_who_may_only_read_holds_a_tree(root, trees, tmp_path) -> None:
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o755)
+def test_another_user_who_may_only_read_holds_a_tree(root, trees) -> None:
     child = os.fork()
     if not child:
+        os.chdir(root)  # the folders above are closed to other users
         os.setuid(65534)
         try:
-            in_use.hold(str(root), trees[0])
-            os._exit(0 if in_use.used(str(root), trees) == {trees[0]} else 1)
+            in_use.hold(".", trees[0])
+            os._exit(0 if in_use.used(".", trees) == {trees[0]} else 1)
         except BaseException:  # noqa: BLE001 - a forked child must not go on with the tests
             os._exit(2)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

@@ -2,7 +2,7 @@
 
 import re
 
-from dagferry_server.fleet.holders import MAX_HOLDER_CHARACTERS, NoLeases, holder_name
+from dagferry_server.fleet.holders import MAX_HOLDER_CHARACTERS, holder_name
 
 ID = "0123456789abcdef" * 2
 
@@ -17,7 +17,3 @@ def test_of_a_long_or_odd_name_the_id_stays_whole() -> None:
         assert re.fullmatch("[a-z0-9-]+", name)
         assert len(name) <= MAX_HOLDER_CHARACTERS
         assert name.endswith(f"-{ID}")
-
-
-async def test_without_leases_nothing_is_kept() -> None:
-    await NoLeases().renew("prod", "holder", ["version"])

@@ -19,8 +19,10 @@ async def until(server, **fields: Any) -> Any:
     end = loop.time() + 20
     while True:
         found = await parsed_of(server)
-        if found and all(found[name] == value for name, value in fields.items()):
-            return found
+        if found:
+            found["states"] = [each["state"] for each in found["reporters"]]
+            if all(found[name] == value for name, value in fields.items()):
+                return found
         assert loop.time() < end, f"it never was {fields}: {found}"
         await asyncio.sleep(0.01)
 
@@ -42,8 +44,7 @@ async def test_two_reporters_on_two_servers_both_have_to_have_read_it(servers) -
     await send(one, report(log, parsed(deploy)))
     await send(other, report(log, parsed(deploy, recorded=1, complete_for=None), **OTHER))
     for server in (one, other):
-        found = await until(server, state="parsing", recorded=1)
-        assert [each["state"] for each in found["reporters"]] == ["parsed", "parsing"]
+        await until(server, state="parsing", recorded=1, states=["parsed", "parsing"])
     await send(other, report(log, parsed(deploy), **OTHER))
     for server in (one, other):
         await until(server, state="parsed")

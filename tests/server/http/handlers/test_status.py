@@ -121,6 +121,7 @@ async def test_what_is_told(server) -> None:
         "servers": {"asked": 1, "answered": 1},
         "leases": {"versions": {}, "holders": 0},
         "parsed": None,
+        "import_check": None,
     }
 
 
