@@ -238,6 +238,6 @@ def _unreachable(address: tuple[str, int], error: Exception) -> DagferryError:
 def _refused(address: tuple[str, int], status: int, answer: bytes) -> DagferryError:
     try:
         text = str(json.loads(answer)["message"])[:300]
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         text = "it takes no reports"
     return ServerRefused(f"The sidecar at {address[0]}:{address[1]} answered {status}: {text}")

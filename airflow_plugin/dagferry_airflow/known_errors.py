@@ -26,7 +26,7 @@ class KnownErrors:
             for path, known in json.loads(kept)["errors"].items():
                 message, version, new = known["message"], known["version"], known["new"]
                 self._errors[str(path)] = {"message": str(message), "version": str(version), "new": bool(new)}
-        except (ValueError, TypeError, KeyError, AttributeError):
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             self._errors = {}
 
     def judge(

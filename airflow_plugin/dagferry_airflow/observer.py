@@ -25,6 +25,9 @@ SWAP_SECONDS = 5.0
 TABLES_SECONDS = 30.0
 """The tables are read again after so long although nothing happened."""
 
+MAX_COLLECTED = 10_000
+"""So many parses are remembered while the volume cannot be read."""
+
 log = logging.getLogger(__name__)
 
 
@@ -70,6 +73,7 @@ class Observer:
         self._airflow = airflow
         self._on_parse = on_parse
         self._clock = clock
+        self._collected: list[Parse] = []  # those that ended while the volume could not be read are not lost
         self._parses = Parses(listing.has_dag_ids)
         self._live_since = 0.0
         self._touched_at_first: frozenset[str] = frozenset()
@@ -83,9 +87,10 @@ class Observer:
 
         Raises ``OSError`` if the volume cannot be read, and whatever the database does.
         """
-        parses = self._collect()
+        self._collected = [*self._collected, *self._collect()][-MAX_COLLECTED:]
         if not self._look_at_tree():
             return None
+        parses, self._collected = self._collected, []
         for parse in parses:
             self._parses.ended(parse)
             self._is_stale = True

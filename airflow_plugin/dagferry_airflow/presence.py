@@ -196,7 +196,7 @@ class Presence:
     def _send(self, body: dict[str, Any], timeouts: Timeouts) -> dict[str, Any]:
         with contextlib.closing(self._connect(timeouts)) as server:
             data = server.send_report(json.dumps(body))
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError, RecursionError):
             answer = json.loads(data)
             return answer if isinstance(answer, dict) else {}
         return {}

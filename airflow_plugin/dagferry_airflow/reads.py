@@ -17,12 +17,14 @@ import atexit
 import contextlib
 import fcntl
 import json
+import math
 import multiprocessing
 import multiprocessing.util
 import os
 import shutil
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from typing import NamedTuple
@@ -104,9 +106,9 @@ class Spool:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                # What a DAG file has forked may outlive the parse and keep the lock.
+                # What a DAG file has forked may outlive the parse, keep the lock, and note what it reads.
                 noted = file.read(MAX_NOTED_BYTES)
-                if not noted.rpartition(b"\n")[0].rpartition(b"\n")[2].startswith(b'["end"'):
+                if b'\n["end"' not in noted:
                     raise
             else:
                 noted = file.read(MAX_NOTED_BYTES)
@@ -118,6 +120,8 @@ class Spool:
         self._owner = process
 
     def _touch(self) -> None:
+        with contextlib.suppress(FileExistsError):  # somebody may tidy up the temporary files
+            os.mkdir(self.folder, 0o700)
         with open(f"{self.folder}/{READER}", "ab"):
             os.utime(f"{self.folder}/{READER}")
 
@@ -136,25 +140,29 @@ def _new_folder() -> str:
 
 def _read(noted: bytes) -> Parse | None:
     """Return the parse that was noted; ``None`` if nothing of it can be used."""
-    file, started, ended, well, cut = "", 0.0, None, False, False
+    file, started, well, cut = "", 0.0, False, False
+    ended: float | None = None
     trees: set[str] = set()
     opened: set[str] = set()
     listed: set[str] = set()
     for line in noted.splitlines():
         try:
-            kind, *rest = json.loads(line)
-        except (ValueError, TypeError):
+            words = json.loads(line)
+        except (ValueError, RecursionError):
             continue  # its process was killed in the middle of a line
-        if kind == "parse":
-            file, started = rest
-        elif kind == "end":
-            ended, well = rest
-        elif kind == "cut":
-            cut = True
-        else:
-            tree, path = rest
-            trees.add(tree)
-            (opened if kind == "open" else listed).add(path)
+        # The DAG file runs in the process that notes, and may write anything.
+        match words:
+            case ["parse", str(file), float(started)] if math.isfinite(started):
+                pass
+            case ["end", float(moment), bool(well)] if math.isfinite(moment):
+                ended = moment
+            case ["cut"]:
+                cut = True
+            case ["open" | "list" as kind, str(tree), str(path)]:
+                trees.add(tree)
+                (opened if kind == "open" else listed).add(path)
+            case _:
+                return None
     if not file or not trees:
         return None
     cut = cut or len(noted) >= MAX_NOTED_BYTES
@@ -200,6 +208,8 @@ class _Notes:
 
     def _end(self) -> None:
         if os.getpid() == self._owner:
+            if _hook.is_over:  # noting has failed
+                self.cut()
             # Called while an exception is handled, if one ended the parse.
             self._write("end", time.time(), sys.exc_info()[0] is None)
             self._owner = -1
@@ -222,7 +232,7 @@ class _Hook:
         self.notes: _Notes | None = None
         self.is_over = False
         """Whether this process notes nothing: that is known after its first path."""
-        self.is_busy = False
+        self._busy: set[int] = set()
         self._real_folders: dict[str, str] = {}
 
     def watch(self, spool: Spool) -> None:
@@ -234,9 +244,10 @@ class _Hook:
 
     def see(self, event: str, path: str) -> None:
         """Note a path that begins with one of ``prefixes``, if this process parses a DAG file."""
-        if self.is_over or self.is_busy:
+        thread = threading.get_ident()
+        if self.is_over or thread in self._busy:
             return
-        self.is_busy = True  # noting opens a file itself
+        self._busy.add(thread)  # noting opens a file itself; what other threads open meanwhile is noted
         try:
             if self.notes is None and not self.is_parse():
                 return
@@ -246,10 +257,8 @@ class _Hook:
                     if found := _place(root, path):
                         self._note(spool, kind, *found)
                         return
-        except Exception:  # noqa: BLE001 - the DAG file must not notice
-            self.is_over = True
         finally:
-            self.is_busy = False
+            self._busy.discard(thread)
 
     def real(self, path: str) -> str:
         """Return another name of ``path``, whose folder may lead into a watched root by a link, or by ``..``."""
@@ -264,7 +273,7 @@ class _Hook:
 
     def miss(self) -> None:
         """Note that this process may read what is not seen."""
-        if self.notes is not None and not self.is_busy:
+        if self.notes is not None and threading.get_ident() not in self._busy:
             self.notes.cut()
 
     def _note(self, spool: Spool, kind: str, tree: str, path: str) -> None:
@@ -304,6 +313,13 @@ def ignore_this_process() -> None:
 def _audit(event: str, args: tuple[object, ...]) -> None:
     if event not in _EVENTS or _hook.is_over:
         return
+    try:
+        _look(event, args)
+    except Exception:  # noqa: BLE001 - the DAG file must not notice
+        _hook.is_over = True
+
+
+def _look(event: str, args: tuple[object, ...]) -> None:
     if event in _STARTS or (event != "open" and isinstance(args[0], int)):  # or a descriptor is listed
         _hook.miss()
         return
@@ -316,7 +332,7 @@ def _audit(event: str, args: tuple[object, ...]) -> None:
         flags = args[2] if len(args) > 2 else 0  # noqa: PLR2004 - path, mode, flags
         if isinstance(flags, int) and flags & _WRITES:
             return
-    elif sys._getframe(1).f_code.co_filename == _IMPORTLIB:  # noqa: SLF001
+    elif sys._getframe(2).f_code.co_filename == _IMPORTLIB:  # noqa: SLF001
         return  # looking for a module lists every folder of sys.path
     _hook.see(event, path)
 
@@ -328,6 +344,7 @@ def _absolute(path: object) -> str:
             path = os.fsdecode(path)
     if not isinstance(path, str):
         return ""
+    path = str.__str__(path)  # a subclass, such as an enumeration, may say something else of itself
     if path[:1] == "/":
         return path
     if _hook.notes is not None:  # a parse begins with its file, whose path is absolute

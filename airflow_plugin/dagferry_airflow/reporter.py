@@ -87,7 +87,7 @@ class Reporter:
 def _report_seconds(answer: bytes) -> float:
     try:
         seconds = float(json.loads(answer)["report_seconds"])
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
         return REPORT_SECONDS
     return min(max(seconds, MIN_REPORT_SECONDS), MAX_REPORT_SECONDS) if math.isfinite(seconds) else REPORT_SECONDS
 
@@ -95,7 +95,7 @@ def _report_seconds(answer: bytes) -> float:
 def _text(answer: bytes, name: str) -> str:
     try:
         value = json.loads(answer).get(name)
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         return ""
     return value[:MAX_SAID_CHARACTERS] if isinstance(value, str) else ""
 

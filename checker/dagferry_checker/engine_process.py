@@ -30,9 +30,12 @@ MAX_FILES_PER_ENGINE = 20_000
 """After so many files the engine is replaced."""
 MAX_GROWTH_BYTES = 256 * 1024 * 1024
 HEARTBEAT_SECONDS = 1.0
+MAX_BLAMED = 3
+"""How many files of a check may end the engine; each costs two of its starts."""
 MAX_ID_CHARACTERS = 250
 MAX_SHOWN_BYTES = 1000
 _STDERR = "stderr"
+_ENDED_PARENT = "The process that imports DAG files was ended or stopped, twice, while it imported this file."
 _SIGNAL_NAMES = {number.value: number.name for number in signal.Signals}
 
 Heartbeat = Callable[[], bool]
@@ -52,6 +55,10 @@ class Settings(NamedTuple):
     jobs: int
     limits: Limits
     variables: str
+
+
+class _EngineEnded(ImportCheckFailed):
+    """The engine ended or hung while it worked."""
 
 
 class Unwanted(Exception):
@@ -160,19 +167,39 @@ class Engine:
     def parse(self, tree: str, paths: Sequence[str], heartbeat: Heartbeat = lambda: True) -> dict[str, Outcome]:
         """Parse these files of the folder ``tree``, and return the outcome of each.
 
-        Raises ``ImportCheckFailed`` if the engine ends or hangs, and ``Unwanted`` if ``heartbeat`` returns false.
+        A file during whose parse the engine ends or hangs twice has a fault. Raises ``ImportCheckFailed`` if that are
+        too many, and ``Unwanted`` if ``heartbeat`` returns false.
         """
         if not paths:
             return {}
-        limits = self._settings.limits
-        request = {"do": "parse", "tree": tree, "files": list(paths), "jobs": self._settings.jobs, **limits._asdict()}
         found: dict[str, Outcome] = {}
+        jobs, suspect, blamed = self._settings.jobs, "", 0
+        while rest := [path for path in paths if path not in found]:
+            self._ensure()
+            try:
+                self._parse(tree, rest, jobs, heartbeat, found)
+            except _EngineEnded:
+                # A file can end its parent, too. Which one it was shows when they are parsed one after the other.
+                ended_at = next((path for path in rest if path not in found), "")
+                if jobs == 1 and ended_at == suspect:
+                    blamed += 1
+                    if blamed > MAX_BLAMED:
+                        raise
+                    found[ended_at] = Outcome((), (Fault(0, _ENDED_PARENT, Kind.CRASH),), ())
+                jobs, suspect = 1, ended_at
+            else:
+                if missing := [path for path in rest if path not in found]:
+                    raise ImportCheckFailed(f"The engine did not parse {len(missing)} of {len(rest)} files.")
+        return found
+
+    def _parse(
+        self, tree: str, paths: Sequence[str], jobs: int, heartbeat: Heartbeat, found: dict[str, Outcome]
+    ) -> None:
+        limits = self._settings.limits
+        request = {"do": "parse", "tree": tree, "files": list(paths), "jobs": jobs, **limits._asdict()}
         for ended in self._ask(request, limits.seconds, heartbeat):
             if (path := ended.get("name")) in paths and isinstance(path, str):
                 found[path] = outcome_of(ended, tree, limits)
-        if missing := [path for path in paths if path not in found]:
-            raise ImportCheckFailed(f"The engine did not parse {len(missing)} of {len(paths)} files.")
-        return found
 
     def _ask(self, request: dict[str, Any], seconds: float, heartbeat: Heartbeat) -> Iterator[dict[str, Any]]:
         """Send a request and yield how each child ended; replace an engine that is used up afterwards."""
@@ -195,7 +222,7 @@ class Engine:
             raise
         except OSError as error:
             self.close()
-            raise ImportCheckFailed(f"The engine ended: {error.strerror}.") from error
+            raise _EngineEnded(f"The engine ended: {error.strerror}.") from error
         except BaseException:
             self.close()
             raise
@@ -226,7 +253,7 @@ class Engine:
         while (end := self._buffer.find(b"\n")) < 0:
             if time.monotonic() > deadline:
                 self.close()
-                raise ImportCheckFailed("The engine does not answer. It was ended.")
+                raise _EngineEnded("The engine does not answer. It was ended.")
             ready, _, _ = select.select([fd], [], [], HEARTBEAT_SECONDS)
             if not heartbeat():
                 raise Unwanted
@@ -237,7 +264,7 @@ class Engine:
                 code = process.wait() if not piece else "too long an answer"
                 last = self._last_words()
                 self.close()
-                raise ImportCheckFailed(f"The engine ended ({code}){last}.")
+                raise _EngineEnded(f"The engine ended ({code}){last}.")
             self._buffer += piece
         line = bytes(self._buffer[:end])
         del self._buffer[: end + 1]

@@ -7,6 +7,8 @@
 - If the server is away, or a check cannot be done, it is tried again after the pauses of all followers.
 """
 
+import http.client
+import math
 import random
 import time
 from collections import OrderedDict
@@ -104,7 +106,7 @@ class Follower:
         """Ask the server once, and do what there is to do first."""
         known = self._known
         idle = self._warm and known is not None and self._is_current(known) and not self._next(known)
-        self._ask(self._poll_wait if idle else 0)
+        self._ask(self._wait(known) if idle else 0)
         known = self._known
         if known is None:
             return
@@ -112,6 +114,12 @@ class Follower:
             self._check_live(known.live)
         elif candidate := self._next(known):
             self._check(candidate)
+
+    def _wait(self, known: Candidates | None) -> int:
+        """Return for how many seconds the server may hold a request: a candidate may have to be answered again."""
+        again = [self._answered[one.id] for one in (known.candidates if known else ()) if one.id in self._answered]
+        soonest = min(again, default=float("inf")) - self._clock()
+        return self._poll_wait if soonest >= self._poll_wait else max(0, math.ceil(soonest))
 
     def _ask(self, wait: int) -> None:
         found = self._server.candidates(self._known.tag if self._known else "", wait, self._headers())
@@ -180,7 +188,12 @@ class Follower:
         while len(self._answered) > MAX_ANSWERED:
             self._answered.popitem(last=False)
         if verdict is not None:
-            self._server.verdict(candidate.id, {"instance": self._instance, **verdict})
+            try:
+                self._server.verdict(candidate.id, {"instance": self._instance, **verdict})
+            except SyncError as error:  # it restarts, perhaps, or its store is away: it is told as soon as it is back
+                if isinstance(error, ServerUnreachable) or _is_for_now(error):
+                    del self._answered[candidate.id]
+                raise
         self._store.retire(self._live_tree)
 
     def _versions(self) -> dict[str, str]:
@@ -233,3 +246,7 @@ class Follower:
         new = [problem for problem in report.problems if problem.new]
         for problem in new[:MAX_LOGGED_PROBLEMS]:
             log.info("%s", str(problem), extra=fields(kind=problem.kind.value, what=what))
+
+
+def _is_for_now(error: SyncError) -> bool:
+    return isinstance(error, ServerRefused) and error.answered == http.client.SERVICE_UNAVAILABLE

@@ -75,10 +75,21 @@ def tree_of_folder(folder: str) -> Tree:
                 file = os.path.join(parent, name)
                 if os.path.isfile(file) and not os.path.islink(file):
                     path = os.path.relpath(file, folder)
+                    if not _is_utf8(path):
+                        raise ImportCheckFailed(f"The name of the file {path!r} is not UTF-8.", "Rename it.")
                     entries.append(Entry(path, os.path.getsize(file), 0o644, _sha256(file)))
     except OSError as error:
         raise ImportCheckFailed(f"{error.filename or folder} cannot be read: {error.strerror}.") from error
     return Tree(folder, Manifest(entries) if entries else EMPTY, {})
+
+
+def _is_utf8(path: str) -> bool:
+    """Return whether a path of this machine can be the path of a file in a bundle."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _sha256(file: str) -> str:

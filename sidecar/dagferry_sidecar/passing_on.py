@@ -42,9 +42,10 @@ class PassingOn:
             said = json.loads(body)
             tree, kept, report = said["tree"], said["keep"], json.dumps(said["report"])
             is_valid = isinstance(said["report"], dict) and isinstance(kept, str) and bool(_TREE.fullmatch(tree))
+            is_valid = is_valid and len(report) <= MAX_REPORT_BYTES and len(kept.encode()) <= MAX_KEPT_BYTES
         except (ValueError, TypeError, KeyError, RecursionError):
             is_valid = False
-        if not is_valid or len(report) > MAX_REPORT_BYTES or len(kept) > MAX_KEPT_BYTES:
+        if not is_valid:
             return _refusal(http.client.BAD_REQUEST, "This is not a report that the dag processor sends.")
         if self._root.published_tree() != tree:
             return _refusal(http.client.CONFLICT, "The report is not about the tree that is live on this volume.")
@@ -67,7 +68,8 @@ class PassingOn:
 
 def readable(length: str | None) -> int | None:
     """Return the length of a body by its header; ``None`` if it is not given, or too long to be read."""
-    return int(length) if length and length.isdecimal() and int(length) <= MAX_BODY_BYTES else None
+    is_number = bool(length and length.isdecimal() and len(length) <= len(str(MAX_BODY_BYTES)))
+    return int(length) if length and is_number and int(length) <= MAX_BODY_BYTES else None
 
 
 def _refusal(status: int, message: str, code: str = "report_refused") -> Reply:

@@ -73,7 +73,7 @@ def test_errors_of_files_that_are_gone_are_forgotten() -> None:
 
 
 @pytest.mark.parametrize(
-    "kept", ["", "{", "[]", '{"errors": []}', '{"errors": {"a.py": 1}}', '{"errors": {"a.py": {}}}', "9"]
+    "kept", ["", "{", "[]", '{"errors": []}', '{"errors": {"a.py": 1}}', '{"errors": {"a.py": {}}}', "9", "[" * 100_000]
 )
 def test_what_cannot_be_read_is_nothing(kept: str) -> None:
     assert judged(KnownErrors(kept), "2", ALL, a=X) == {"a.py": True}

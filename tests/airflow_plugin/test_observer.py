@@ -181,3 +181,19 @@ def test_a_file_that_changed_has_to_be_read_again(site) -> None:
     site.deploy(a="dag2", b="dag")
     said = site.observer.look()
     assert (said.sequence, said.recorded) == (2, 1)
+
+
+def test_parses_that_ended_while_the_volume_could_not_be_read_are_not_lost(site, monkeypatch) -> None:
+    site.now = 2e9
+    site.deploy(a="dag")
+    site.parsed("a")
+    site.recorded("a")
+
+    def away(*_: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(site.observer._listing, "mtimes", away)
+        with pytest.raises(OSError, match="Input/output"):
+            site.observer.look()
+    assert site.observer.look().recorded == 1

@@ -127,6 +127,17 @@ def test_where_its_tree_is_gone_or_was_never_there_a_run_gets_the_newest_and_the
     assert "It is not known when the run of this task started" in pod.environment["DAGFERRY_TASK_VERSION"]
 
 
+def test_a_tree_that_a_task_holds_does_not_stand_in_for_a_newer_one_that_was_removed(pod, held) -> None:
+    versions = [pod.publish(number, START + number * MINUTE) for number in range(1, 4)]
+    assert pod.begins(START + MINUTE + 1) == (versions[0], pins.RUN)
+    versions.append(pod.publish(4, START + 4 * MINUTE))
+    pod.volume.retire(NONE, START + 10 * MINUTE)
+    assert [bool(trees_of(pod.root, version)) for version in versions] == [True, False, True, True]
+    assert pod.begins(START + 2 * MINUTE + 1) == (versions[3], pins.NEWEST_INSTEAD)
+    assert pod.begins(START + MINUTE + 1) == (versions[0], pins.RUN)
+    assert pod.begins(START + 3 * MINUTE + 1) == (versions[2], pins.RUN)
+
+
 def test_a_tree_that_is_half_removed_is_gone(pod) -> None:
     versions = [pod.publish(number, START + number * MINUTE) for number in range(1, 3)]
     os.unlink(f"{pod.root}/.trees/{pod.volume.old[0].unique}/ended")

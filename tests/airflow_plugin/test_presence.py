@@ -172,7 +172,7 @@ def test_an_older_server_is_asked_rarely(process, caplog) -> None:
     assert "it is an older one" in caplog.text
 
 
-@pytest.mark.parametrize("answer", [b"", b"[]", b"\xff", b'{"ignored": null}', b"null"])
+@pytest.mark.parametrize("answer", [b"", b"[]", b"\xff", b'{"ignored": null}', b"null", b"[" * 100_000])
 def test_any_answer_is_one(process, answer) -> None:
     process.server.answer = answer
     process.report(ONE)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -105,6 +106,93 @@ say()
         assert [(parse[0], parse[4], parse[5]) for parse in found] == [("dag.py", ["dag.py", "lib/helper.py"], [])] * 2
 
 
+def test_what_several_threads_open_at_the_same_time_is_noted(root: Path) -> None:
+    folder = root / ".trees" / ("a" * 16) / "v1/many"
+    folder.mkdir()
+    for number in range(400):
+        (folder / f"{number}.yaml").write_text("")
+    code = """
+parse('''
+open(root + "/current/dag.py")
+import concurrent.futures
+with concurrent.futures.ThreadPoolExecutor(8) as pool:
+    list(pool.map(lambda number: open(root + f"/current/many/{number}.yaml").close(), range(400)))
+''')
+say()
+"""
+    [[_, well, _, _, opened, *_]] = run(root, code)
+    assert well
+    assert sorted(opened) == ["dag.py", *sorted(f"many/{number}.yaml" for number in range(400))]
+
+
+def test_a_dag_file_does_not_notice_what_is_not_understood(root: Path) -> None:
+    code = """
+parse('''
+import enum
+open(root + "/current/dag.py")
+
+class Hostile(str):
+    def __getitem__(self, *_):
+        raise RuntimeError("no path")
+    startswith = __getitem__
+
+class Named(str, enum.Enum):
+    CONF = root + "/current/conf.yaml"
+
+open(Hostile("/etc/passwd"))
+open(Named.CONF)
+''')
+say()
+"""
+    [[_, well, _, _, opened, *_]] = run(root, code)
+    assert well
+    assert opened == ["conf.yaml", "dag.py"]
+
+
+def test_a_parse_whose_noting_failed_is_cut(root: Path) -> None:
+    code = """
+parse('''
+open(root + "/current/dag.py")
+reads.os.path.normpath = None
+open(root + "/current/conf.yaml")
+''')
+[found] = spool.collect()
+print(json.dumps([found.well, found.cut]))
+"""
+    assert run(root, code) == [True, True]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '["parse", 1, 2.0]', '["parse", "dag.py", "now"]', '["parse", "dag.py", NaN]', '["parse"]', '["end", null, 1]',
+        '["open", ["a"], {}]', '["open", "x"]', "[]", "{}", "9", '"open"', '["other", "a", "b"]',
+    ],
+)  # fmt: skip
+def test_a_parse_that_wrote_something_else_is_not_used_and_the_others_are(tmp_path: Path, line: str) -> None:
+    spool = Spool(str(tmp_path / "root"))
+    well = b'["parse", "dag.py", 2.0]\n["open", "a/v1", "dag.py"]\n["end", 3.0, true]\n'
+    for name, noted in (("1-a", well), ("2-b", well + line.encode() + b"\n"), ("3-c", well)):
+        (Path(spool.folder) / name).write_bytes(noted)
+    assert [parse.file for parse in spool.collect()] == ["dag.py", "dag.py"]
+    assert os.listdir(spool.folder) == ["reader"]
+
+
+def test_half_a_line_and_deep_json_are_no_words(tmp_path: Path) -> None:
+    spool = Spool(str(tmp_path / "root"))
+    noted = b'["parse", "dag.py", 2.0]\n["open", "a/v1", "dag.py"]\n' + b"[" * 100_000 + b'\n["open", "a/v1'
+    (Path(spool.folder) / "1-a").write_bytes(noted)
+    [parse] = spool.collect()
+    assert (parse.file, parse.ended, parse.opened) == ("dag.py", None, frozenset({"dag.py"}))
+
+
+def test_a_spool_that_was_tidied_away_is_there_again(tmp_path: Path) -> None:
+    spool = Spool(str(tmp_path / "root"))
+    shutil.rmtree(spool.folder)
+    assert spool.collect() == []
+    assert os.listdir(spool.folder) == ["reader"]
+
+
 def test_a_parse_across_a_swap_is_mixed(root: Path) -> None:
     code = """
 parse('''
@@ -143,6 +231,28 @@ os.waitpid(pid, 0)
 say()
 """
     assert [(parse[0], parse[4]) for parse in run(root, code)] == [("dag.py", ["conf.yaml", "dag.py"])]
+
+
+def test_what_a_dag_file_leaves_running_keeps_nothing_from_being_collected(root: Path) -> None:
+    code = """
+has_read, reads_now = os.pipe()
+until, lives = os.pipe()  # it ends with this process
+parse('''
+open(root + "/current/dag.py")
+parent = os.getpid()
+if os.fork() == 0:
+    os.close(lives)
+    while os.getppid() == parent:
+        time.sleep(0.01)
+    open(root + "/current/conf.yaml")
+    os.write(reads_now, b"x")
+    os.read(until, 1)
+    os._exit(0)
+''')
+os.read(has_read, 1)
+say()
+"""
+    assert [(parse[0], parse[1]) for parse in run(root, code)] == [("dag.py", True)]
 
 
 def test_multiprocessing_notes_the_end_too(root: Path) -> None:

@@ -57,7 +57,15 @@ def test_what_changed_is_sent_at_once_and_the_rest_as_often_as_the_server_says(p
     assert len(post.got) == 3
 
 
-@pytest.mark.parametrize("seconds", [None, "often", 1e9, -1, float("nan")])
+@pytest.mark.parametrize("answer", [b"", b"[]", b"9", b"[" * 60_000, b"\xff"])
+def test_an_answer_that_says_nothing_is_no_failure(post, answer) -> None:
+    reporter = Reporter(lambda data: post(data) and answer, clock=lambda: post.now)
+    for _ in range(2):
+        reporter.report(said("a"))
+    assert post.got == [said("a")]
+
+
+@pytest.mark.parametrize("seconds", [None, "often", 1e9, -1, float("nan"), pytest.param(10**400, id="huge")])
 def test_an_odd_interval_is_not_followed(post, reporter, seconds: object) -> None:
     post.answer = {"report_seconds": seconds}
     reporter.report(said("a"))

@@ -56,6 +56,16 @@ def test_a_report_is_never_larger_than_the_server_takes() -> None:
     assert parsed.error_count == 5000
 
 
+def test_errors_of_letters_that_take_much_of_json_fit_too() -> None:
+    path, trace = "\N{SNOWMAN}" * 500, "\N{PILE OF POO}" * 500
+    errors = [Error(f"{number:02}{path}.py", trace, new=number > 50) for number in range(100)]
+    said = parsed_body(PARSED._replace(errors=errors))
+    assert len(json.dumps(said)) <= MAX_PARSED_BYTES
+    assert (said["error_count"], said["new_error_count"]) == (100, 49)
+    assert all(error["new"] for error in said["errors"])
+    assert said["errors"]
+
+
 def test_of_a_long_trace_the_last_lines_stay() -> None:
     trace = "".join(f"line {number}\n" for number in range(10_000)) + "ValueError: \x1b[31mno\N{SNOWMAN}\n"
     short = shortened(trace, MAX_TRACE_BYTES)

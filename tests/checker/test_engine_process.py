@@ -92,21 +92,34 @@ def test_no_files_start_no_engine(make, tree) -> None:
     assert engine.starts == 0
 
 
-def test_an_engine_that_was_killed_is_replaced(make, tree) -> None:
+KILL = "import os, signal; os.kill(os.getppid(), signal.SIGKILL)"
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_file_that_kills_the_engine_has_the_fault_and_no_other(make, tree, jobs) -> None:
+    engine = make(settings=SETTINGS._replace(jobs=jobs))
+    folder = tree(a="DAGS = ['a']", kill=KILL, z="DAGS = ['z']", zz="DAGS = ['zz']")
+    found = engine.parse(folder, ["a.py", "kill.py", "z.py", "zz.py"])
+    [fault] = found["kill.py"].faults
+    assert (fault.kind, fault.message) == (Kind.CRASH, engine_process._ENDED_PARENT)
+    assert [found[path].dags for path in ("a.py", "z.py", "zz.py")] == [("a",), ("z",), ("zz",)]
+    assert engine.parse(folder, ["a.py"])["a.py"].dags == ("a",)
+
+
+def test_too_many_files_that_kill_the_engine_end_the_check(make, tree, monkeypatch) -> None:
+    monkeypatch.setattr(engine_process, "MAX_BLAMED", 1)
     engine = make()
-    folder = tree(kill="import os, signal; os.kill(os.getppid(), signal.SIGKILL)", good="DAGS = ['x']")
-    with pytest.raises(ImportCheckFailed):
-        engine.parse(folder, ["kill.py"])
-    assert engine.parse(folder, ["good.py"])["good.py"].dags == ("x",)
-    assert engine.starts == 2
+    folder = tree(a=KILL, b=KILL)
+    with pytest.raises(ImportCheckFailed, match="The engine ended"):
+        engine.parse(folder, ["a.py", "b.py"])
 
 
-def test_an_engine_that_hangs_is_ended(make, tree, monkeypatch) -> None:
+def test_a_file_that_stops_the_engine_has_the_fault(make, tree, monkeypatch) -> None:
     monkeypatch.setattr(engine_process, "SILENCE_SECONDS", 0.0)
     engine = make(settings=Settings(1, Limits(1.0, 256 << 20), "stub"))
     folder = tree(stop="import os, signal; os.kill(os.getppid(), signal.SIGSTOP)")
-    with pytest.raises(ImportCheckFailed, match="does not answer"):
-        engine.parse(folder, ["stop.py"])
+    [fault] = engine.parse(folder, ["stop.py"])["stop.py"].faults
+    assert fault.kind is Kind.CRASH
 
 
 def test_a_listing_that_hangs_is_an_error(make, tree, monkeypatch) -> None:

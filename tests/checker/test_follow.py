@@ -10,6 +10,7 @@ from dagferry_checker.follow import AGAIN_SECONDS, Follower
 from dagferry_checker.problems import Fault, Kind, Outcome
 from dagferry_checker.trees import TreeStore
 from dagferry_core import protocol
+from dagferry_follow.errors import ServerRefused, ServerUnreachable
 from dagferry_runtime.signals import Stopped, Stopping
 from fake_candidates import FakeServer
 
@@ -216,6 +217,52 @@ def test_a_check_that_could_not_be_done_is_said_and_repeated_later(site) -> None
     site.now += AGAIN_SECONDS
     site.steps()
     assert "problems" in site.verdict()
+
+
+def test_a_candidate_that_comes_back_after_a_failed_check_is_answered_soon(site) -> None:
+    site.server.deploy(LIVE)
+    site.steps()
+    candidate = site.server.upload({**LIVE, "dag_c.py": b"c\n"})
+    site.engine.fails = [ImportCheckFailed("The engine ended (1).")]
+    site.steps()
+    site.now += 3
+    site.server.waiting.append(candidate)  # its deployer tries again at once
+    site.server._changes += 1
+    site.steps(2)
+    site.now += AGAIN_SECONDS - 3
+    site.steps()
+    assert [wait for wait, _ in site.server.asked][-2] == AGAIN_SECONDS - 3
+    assert "problems" in site.verdict()
+
+
+def test_a_verdict_that_could_not_be_stored_is_sent_again(site) -> None:
+    site.server.deploy(LIVE)
+    site.steps()
+    site.server.upload({**LIVE, "dag_c.py": b"c\n"})
+    stored, error = site.server.verdict, ServerRefused("The server answered 503.")
+    error.answered = 503
+
+    def away(*_: Any) -> bool:
+        site.server.verdict = stored
+        raise error
+
+    site.server.verdict = away
+    with pytest.raises(ServerRefused):
+        site.steps()
+    site.steps()
+    assert site.verdict()["problem_count"] == 1
+
+
+def test_a_verdict_that_did_not_arrive_is_sent_when_the_server_is_back(site) -> None:
+    site.server.deploy(LIVE)
+    site.steps()
+    site.server.upload({**LIVE, "dag_c.py": b"c\n"})
+    site.engine.during = lambda: setattr(site.server, "away", 1)
+    with pytest.raises(ServerUnreachable):
+        site.steps()
+    site.steps()
+    assert site.verdict()["problem_count"] == 1
+    assert len(site.engine.parsed) == 2, "what is known is not parsed again"
 
 
 def test_a_server_that_is_away_is_tried_again_with_pauses(site) -> None:

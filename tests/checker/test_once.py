@@ -30,3 +30,9 @@ def test_a_file_that_goes_meanwhile_is_an_error_of_the_check(tmp_path, monkeypat
     monkeypatch.setattr("dagferry_checker.once._sha256", lambda file: os.stat(f"{file}.gone"))
     with pytest.raises(ImportCheckFailed, match=r"a\.py"):
         tree_of_folder(str(tmp_path))
+
+
+def test_a_name_that_is_not_utf_8_is_said(tmp_path) -> None:
+    (tmp_path / os.fsdecode(b"caf\xe9.py")).touch()
+    with pytest.raises(ImportCheckFailed, match=r"'caf\\udce9.py' is not UTF-8"):
+        tree_of_folder(str(tmp_path))

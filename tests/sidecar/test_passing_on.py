@@ -15,7 +15,7 @@ from dagferry_follow.beside import MAX_BODY_BYTES, read_kept
 from dagferry_follow.remote.connection import ConnectionOptions
 from dagferry_follow.remote.server import Server
 from dagferry_follow.volume.volume import Volume
-from dagferry_sidecar.passing_on import PassingOn
+from dagferry_sidecar.passing_on import PassingOn, readable
 from dagferry_sidecar.probes import Probes
 from dagferry_sidecar.stats import Stats
 from harness import eventually
@@ -111,7 +111,8 @@ def test_only_who_reads_the_live_tree_may_report(probes, volume, server) -> None
     "more",
     [
         {"tree": None}, {"tree": "../x"}, {"tree": ["a"]}, {"keep": 1}, {"report": []}, {"report": None},
-        {"report": {"x": "x" * MAX_REPORT_BYTES}}, {"keep": "x" * (256 * 1024 + 1)},
+        {"report": {"x": "x" * MAX_REPORT_BYTES}}, {"keep": "x" * (256 * 1024 + 1)}, {"keep": "\u20ac" * 100_000},
+        {"keep": "\ud800"},
     ],
 )  # fmt: skip
 def test_what_is_no_report_is_refused(probes, volume, server, more) -> None:
@@ -123,6 +124,11 @@ def test_what_is_no_report_is_refused(probes, volume, server, more) -> None:
 def test_what_is_no_json_object_is_refused(probes, server, body: bytes) -> None:
     assert post(probes, body)[0] == 400
     assert server.requests == []
+
+
+@pytest.mark.parametrize("length", [str(MAX_BODY_BYTES + 1), "9" * 5000, "-1", "0x10", "1e3", ""])
+def test_a_length_that_is_none_is_not_read(length) -> None:
+    assert readable(length) is None
 
 
 def test_too_much_is_not_read(probes) -> None:

@@ -11,7 +11,7 @@ from dagferry_core.errors import DagferryError
 from dagferry_core.names import version_time
 from dagferry_follow.volume import tree as trees
 from dagferry_follow.volume.in_use import is_published
-from dagferry_follow.volume.records import RECORD, Record, read_manifest, read_record
+from dagferry_follow.volume.records import ENDED, RECORD, Record, read_manifest, read_record
 from dagferry_follow.volume.root import TREES
 from dagferry_follow.volume.tree import Damage, Tree
 
@@ -63,15 +63,35 @@ def tree_at(root: str, moment: float) -> tuple[str, str] | None:
     choose the same: one that went live here later, as in a pod that started later, was live elsewhere. Within the
     second that a version names, it counts from when its tree was written here.
     """
-    best: tuple[int, str, str] | None = None
+    found: list[tuple[int, str, str]] = []
+    counting = -1
     with contextlib.suppress(OSError):
         for unique in filter(UNIQUE.fullmatch, os.listdir(f"{root}/{TREES}")):
             with contextlib.suppress(OSError, ValueError):
                 folder = f"{root}/{TREES}/{unique}"
                 record = read_record(folder)
-                if _counts_from(folder, record.version) <= moment and is_published(root, unique):
-                    best = max(best or (0, "", ""), (record.serial, unique, record.version))
-    return best[1:] if best else None
+                if is_published(root, unique):
+                    found.append((record.serial, unique, record.version))
+                    if _counts_from(folder, record.version) <= moment:
+                        counting = max(counting, record.serial)
+    after = None
+    for serial, unique, version in sorted(found, reverse=True):
+        if serial == counting:
+            return (unique, version) if after is None or _is_until(root, unique, serial, after, moment) else None
+        after = serial
+    return None
+
+
+def _is_until(root: str, unique: str, serial: int, after: int, moment: float) -> bool:
+    """Return whether a tree was live until ``after`` was, as far as it matters: those between them may be removed.
+
+    A task may hold an old tree, which then stays without those that followed it.
+    """
+    if after == serial + 1:
+        return True
+    with contextlib.suppress(OSError):
+        return os.lstat(f"{root}/{TREES}/{unique}/{ENDED}").st_mtime >= moment
+    return False
 
 
 def _counts_from(folder: str, version: str) -> float:

@@ -191,7 +191,9 @@ def forget_all(store: Store, deployment: str) -> None:
 def read_notes(store: Store, deployment: str, known: Notes) -> Notes:
     """Return what the store has, after ``known``: only what changed since is read; blocks. Raises ``StoreError``."""
     written = store.notes(deployment)
-    if written == known.written:
+    # Only a failed verdict is replaced; and that may be within the second that a bucket's times are exact to.
+    failed = {id_ for id_, verdict in known.verdicts.items() if verdict.failed}
+    if written == known.written and not failed:
         return known
     candidates: dict[str, Candidate] = {}
     verdicts: dict[str, Verdict] = {}
@@ -204,7 +206,8 @@ def read_notes(store: Store, deployment: str, known: Notes) -> Notes:
             if candidate:
                 candidates[id_] = candidate
         elif kind == "verdict":
-            verdict = _read_verdict(store, deployment, name) if changed else known.verdicts.get(id_)
+            is_known = not changed and id_ not in failed
+            verdict = known.verdicts.get(id_) if is_known else _read_verdict(store, deployment, name)
             if verdict:
                 verdicts[id_] = verdict
         elif kind == "checker":

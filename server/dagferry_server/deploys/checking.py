@@ -4,7 +4,7 @@ All of this runs on the event loop. The notes are those of the last look at the 
 """
 
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Literal, NamedTuple, get_args
@@ -54,6 +54,7 @@ class Checking:
         self.looks = Coalescer()
         self.waiting = 0
         """How many deploys wait for a verdict."""
+        self._committing: Counter[str] = Counter()
         self.watchers = 0
         """How many requests wait for a change in the store."""
         self.refused: deque[Refused] = deque(maxlen=MAX_REFUSED)
@@ -104,6 +105,21 @@ class Checking:
             yield
         finally:
             self.waiting -= 1
+
+    @contextmanager
+    def needing(self, digest: str) -> Iterator[None]:
+        """Keep a bundle during the block: after the verdict on it, only the deploy that waited for that knows of it."""
+        self._committing[digest] += 1
+        try:
+            yield
+        finally:
+            self._committing[digest] -= 1
+            self._committing += Counter()  # without those that nobody needs
+
+    @property
+    def needed(self) -> set[str]:
+        """The digests of the bundles that deploys need which wait here; safe to read from any thread."""
+        return {digest for digest, count in tuple(self._committing.items()) if count > 0}
 
     @property
     def connected(self) -> int:

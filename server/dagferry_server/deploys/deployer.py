@@ -175,7 +175,8 @@ class Deployer:
         for _ in range(MAX_ROUNDS):
             if isinstance(begun, DeployResult):
                 return begun
-            begun = await self._finish_held(begun)
+            with begun.deployment.checking.needing(begun.waiting.candidate.digest):
+                begun = await self._finish_held(begun)
         if isinstance(begun, DeployResult):
             return begun
         raise DeployContended(

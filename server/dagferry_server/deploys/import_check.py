@@ -234,7 +234,8 @@ class ImportChecks:
             self._metrics.refusals.labels(name, error.code).inc()
             deployment.checking.refuse(Refused(request.actor, int(self._clock()), problems))
         who = {"deployment": name, "actor": request.actor, "kind": request.kind, "dry_run": request.dry_run}
-        log.warning("Deploy refused", extra=fields(**who, code=error.code, problems=count, first=problems[0].sentence))
+        first = problems[0].sentence if problems else None  # a checker may only have counted them
+        log.warning("Deploy refused", extra=fields(**who, code=error.code, problems=count, first=first))
 
     # --- what a checker needs ----------------------------------------------------------------------------------------
 

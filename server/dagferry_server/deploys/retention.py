@@ -18,7 +18,7 @@ and again before they are deleted. Where they cannot be read, nothing is deleted
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from typing import NamedTuple
 
@@ -115,7 +115,7 @@ class RetentionRunner:
             # One copy at a time: a long log takes a millisecond of the event loop.
             one = _Seen(deployment, deployment.highest, list(deployment.recent.values()), bool(deployment.unreadable))
             try:
-                sizes, needed = await asyncio.to_thread(_bundles, self._store, name, one.deploys)
+                sizes, needed = await asyncio.to_thread(_bundles, self._store, one)
             except StoreError as error:
                 _log_failure(error, deployment)
             else:
@@ -189,15 +189,16 @@ class RetentionRunner:
         return deleted
 
 
-def _bundles(store: Store, name: str, deploys: Iterable[Deploy]) -> tuple[Mapping[str, int], set[str]]:
+def _bundles(store: Store, seen: _Seen) -> tuple[Mapping[str, int], set[str]]:
     """Return the stored bundles, and those that are needed whatever the rules say."""
-    sizes = store.bundles(name)
-    return sizes, _needed(store, name, deploys)
+    sizes = store.bundles(seen.deployment.name)
+    return sizes, _needed(store, seen)
 
 
-def _needed(store: Store, name: str, deploys: Iterable[Deploy]) -> set[str]:
-    """Return the digests of the bundles that DAG runs or candidates need; blocks."""
-    return leased_digests(store, name, deploys) | candidates.spared(store, name)
+def _needed(store: Store, seen: _Seen) -> set[str]:
+    """Return the digests of the bundles that DAG runs, candidates, or deploys need that wait here; blocks."""
+    name, held = seen.deployment.name, seen.deployment.checking.needed
+    return leased_digests(store, name, seen.deploys) | candidates.spared(store, name) | held
 
 
 def _look(
@@ -225,7 +226,7 @@ def _delete_batch(store: Store, seen: _Seen, digests: set[str]) -> set[str]:
         since = [sequence for sequence in store.sequences(name) if sequence > seen.highest]
         with decoding(f"An entry of the deploy log of {name}"):
             digests -= {decode(store.read_entry(name, sequence), sequence).digest for sequence in since}
-        digests -= _needed(store, name, seen.deploys)
+        digests -= _needed(store, seen)
         for digest in digests:
             store.delete_bundle(name, digest)
         for deploy in seen.deploys:

@@ -114,6 +114,16 @@ def test_a_check_that_failed_is_done_anew(store) -> None:
     assert read_notes(store, "prod", Notes()).open == [candidate(0)]
 
 
+def test_a_verdict_that_replaces_a_failed_one_within_a_second_is_seen(store) -> None:
+    add_candidate(store, "prod", candidate(0))
+    write_verdict(store, "prod", candidate(0).id, verdict(candidate(0), failed="The engine ended."))
+    notes = read_notes(store, "prod", Notes())
+    write_verdict(store, "prod", candidate(0).id, verdict(candidate(0), files=3))  # of another checker
+    again = read_notes(store, "prod", notes)
+    assert again.written == notes.written
+    assert again.verdicts[candidate(0).id].files == 3
+
+
 def test_after_an_hour_by_the_storage_s_clock_a_candidate_is_gone_with_its_verdict(store, bucket) -> None:
     add_candidate(store, "prod", candidate(0))
     bucket.now += CANDIDATE_SECONDS - 10

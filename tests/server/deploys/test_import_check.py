@@ -93,6 +93,16 @@ async def test_a_new_problem_is_refused_with_file_line_and_message(start) -> Non
     assert await server.metric('import_checks_total{deployment="default",outcome="problems"}') == 1
 
 
+async def test_problems_that_are_only_counted_are_refused(start) -> None:
+    server = await start(*BLOCK)
+    checker = await connected(server)
+    upload = deploying(server, A)
+    await checker.check(server, problem_count=5, new_problem_count=5)
+    answer = await upload
+    assert (answer.status, answer.json["problem_count"], answer.json["problems"]) == (422, 5, [])
+    assert len((await server.get(STATUS)).json["import_check"]["refused"]) == 1
+
+
 async def test_a_problem_that_is_live_already_is_no_reason_to_refuse(start) -> None:
     server = await start(*BLOCK)
     checker = await connected(server)

@@ -39,6 +39,18 @@ async def test_the_bundle_of_a_candidate_stays_until_its_verdict(start) -> None:
     assert await stored(server) == set()
 
 
+async def test_it_stays_after_the_verdict_until_the_deploy_that_waited_is_committed(start) -> None:
+    server = await start(*FLAGS)
+    checker, candidate, upload = await held(server, A)
+    places = server.service.deployer._checking
+    async with places, places:  # others are checked meanwhile
+        await checker.say(server, candidate)
+        await server.service.retention.run()
+        assert await stored(server) == {candidate["digest"]}
+    assert (await upload).status == 200
+    assert server.service.deployments["default"].checking.needed == set()
+
+
 async def test_a_candidate_that_comes_before_a_deletion_keeps_its_bundle(start, monkeypatch) -> None:
     server = await start(*FLAGS)
     old = (await server.upload(pack(A), PATH + "?skip_import_check=1")).json
@@ -59,7 +71,8 @@ async def test_a_candidate_that_comes_before_a_deletion_keeps_its_bundle(start, 
 async def test_on_a_shared_store_it_stays_through_both_steps_of_a_deletion(start, tmp_path: Path) -> None:
     bucket = Bucket()
     store = await asyncio.to_thread(shared_store, bucket)
-    server = await start(*FLAGS, "--single-server", "--store-poll", "0.1", store=store)
+    more = ("--single-server", "--store-poll", "0.1", "--check-seconds", "1")
+    server = await start(*FLAGS, *more, store=store)
     bucket.now += 10
     _, candidate, upload = await held(server, A)
     for _ in range(2):
@@ -67,13 +80,13 @@ async def test_on_a_shared_store_it_stays_through_both_steps_of_a_deletion(start
         assert not any(key.endswith(".doomed") for key in bucket.objects)
         bucket.now += CANDIDATE_SECONDS / 2 - 10
     assert await stored(server) == {candidate["digest"]}
+    assert (await upload).status == 503
     bucket.now += 30  # now nobody waits for it any more
     await server.service.retention.run()
     assert any(key.endswith(".doomed") for key in bucket.objects)
     bucket.now += DELETION_PAUSE_SECONDS + 1
     await server.service.retention.run()
     assert await stored(server) == set()
-    upload.cancel()
 
 
 @pytest.mark.parametrize("kind", ["json", "verdict"])
