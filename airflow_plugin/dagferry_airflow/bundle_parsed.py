@@ -30,7 +30,7 @@ _known: dict[str, "BundleParsed | None"] = {}
 
 
 def of(name: str, root: str, refresh_seconds: float) -> "BundleParsed | None":
-    """Return what is known of the bundle ``name`` with the volume ``root``: one in a process, however often it is asked for.
+    """Return what is known of the bundle ``name`` with the volume ``root``: one in a process, however often asked for.
 
     ``None`` where nothing is reported: in other processes than the dag processor, and where that is switched off.
     ``refresh_seconds`` is the bundle's interval. Never raises.
