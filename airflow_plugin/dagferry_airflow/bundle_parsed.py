@@ -6,7 +6,6 @@ report something; what it returns is sent by ``presence``.
 
 import contextlib
 import logging
-import os
 import time
 from typing import Any
 
@@ -19,6 +18,7 @@ from dagferry_airflow.observer import Observer
 from dagferry_airflow.recorded import Folder, Recorded, Rounds
 from dagferry_airflow.reports import parsed_body
 from dagferry_follow.deploy_ref import DeployRef
+from dagferry_follow.small_files import read_text, replace_text
 from dagferry_follow.volume.root import CURRENT
 
 FAILED_SECONDS = 10.0
@@ -51,7 +51,7 @@ class BundleParsed:
     def __init__(self, name: str, root: str, refresh_seconds: float) -> None:
         self._name = name
         self._kept_path = f"{root}.parsed.json"
-        self._kept = _read(self._kept_path)
+        self._kept = read_text(self._kept_path, MAX_KEPT_BYTES)
         self._rounds = Rounds()
         self._noting = Noting(root)
         helper.note_dag_processor()
@@ -92,14 +92,5 @@ class BundleParsed:
         kept = self._observer.known.keep()
         if kept != self._kept:
             self._kept = kept
-            new = f"{self._kept_path}-{os.getpid()}"
             with contextlib.suppress(OSError):  # then a restart takes new errors for older ones
-                with open(new, "w", encoding="utf-8") as file:
-                    file.write(kept)
-                os.replace(new, self._kept_path)
-
-
-def _read(path: str) -> str:
-    with contextlib.suppress(OSError), open(path, encoding="utf-8", errors="replace") as file:
-        return file.read(MAX_KEPT_BYTES)
-    return ""
+                replace_text(self._kept_path, kept)

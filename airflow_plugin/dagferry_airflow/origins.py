@@ -16,6 +16,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from dagferry_follow.small_files import read_text, replace_text
+
 MAX_BYTES = 4096
 
 
@@ -62,8 +64,8 @@ class Origins:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    with contextlib.suppress(OSError, ValueError), open(path, encoding="utf-8") as file:
-        found = json.loads(file.read(MAX_BYTES))
+    with contextlib.suppress(ValueError):
+        found = json.loads(read_text(str(path), MAX_BYTES))
         return found if isinstance(found, dict) else {}
     return {}
 
@@ -72,9 +74,4 @@ def _write(path: Path, text: str) -> None:
     # Another user's, with run_as_user: then it is noted by the next who may.
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.parent / f".{os.urandom(8).hex()}"
-        try:
-            temporary.write_text(text, encoding="utf-8")
-            os.rename(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        replace_text(str(path), text)

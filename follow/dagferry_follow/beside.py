@@ -9,12 +9,10 @@ The dag processor only reads the volume: Airflow's pods mount it read-only. So w
 own port, and the sidecar, which has a token, passes it on to the server.
 """
 
-import contextlib
-import os
 import re
 
 from dagferry_core.protocol import MAX_REPORT_BYTES
-from dagferry_follow.volume.attributes import set_mode
+from dagferry_follow.small_files import read_text, replace_text
 from dagferry_follow.volume.root import TREES
 
 REPORTS_PATH = "/reports"
@@ -26,6 +24,8 @@ MAX_KEPT_BYTES = 256 * 1024
 MAX_BODY_BYTES = 2 * MAX_REPORT_BYTES + 2 * MAX_KEPT_BYTES
 """Of what is sent to ``REPORTS_PATH``; JSON inside of JSON takes more than its own bytes."""
 
+_FOR_ALL = 0o644
+"""The permissions: Airflow runs as another user than the sidecar."""
 _ADDRESS, _KEPT = "sidecar", "parsed.json"
 _VALID = re.compile(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+):([0-9]{1,5})")
 _ANY = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 - nothing listens there
@@ -34,39 +34,20 @@ _ANY = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 - no
 def write_address(root: str, host: str, port: int) -> None:
     """Note that the sidecar of ``root`` listens at ``host`` and ``port``; ``OSError`` if that cannot be written."""
     host = _ANY.get(host, host)
-    _replace(f"{root}/{TREES}/{_ADDRESS}", f"{f'[{host}]' if ':' in host else host}:{port}\n")
+    replace_text(f"{root}/{TREES}/{_ADDRESS}", f"{f'[{host}]' if ':' in host else host}:{port}\n", _FOR_ALL)
 
 
 def read_address(root: str) -> tuple[str, int] | None:
     """Return host and port of the sidecar of ``root``; ``None`` if it has not noted any, as older ones."""
-    found = _VALID.fullmatch(_read(f"{root}/{TREES}/{_ADDRESS}", 512).strip())
+    found = _VALID.fullmatch(read_text(f"{root}/{TREES}/{_ADDRESS}", 512).strip())
     return (found[1].strip("[]"), int(found[2])) if found else None
 
 
 def write_kept(root: str, text: str) -> None:
     """Keep ``text`` for the dag processor that is beside the sidecar; ``OSError`` if that is not possible."""
-    _replace(f"{root}/{TREES}/{_KEPT}", text)
+    replace_text(f"{root}/{TREES}/{_KEPT}", text, _FOR_ALL)
 
 
 def read_kept(root: str) -> str:
     """Return the text that is kept; ``""`` if there is none."""
-    return _read(f"{root}/{TREES}/{_KEPT}", MAX_KEPT_BYTES)
-
-
-def _read(path: str, max_bytes: int) -> str:
-    with contextlib.suppress(OSError), open(path, "rb") as file:
-        return file.read(max_bytes).decode("utf-8", "replace")
-    return ""
-
-
-def _replace(path: str, text: str) -> None:
-    new = f"{path}.{os.urandom(4).hex()}"
-    try:
-        with open(new, "xb") as file:
-            file.write(text.encode())
-            set_mode(file.fileno(), 0o644)
-        os.rename(new, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(new)
-        raise
+    return read_text(f"{root}/{TREES}/{_KEPT}", MAX_KEPT_BYTES)

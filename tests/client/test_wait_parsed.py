@@ -2,6 +2,7 @@
 
 import pytest
 
+from clocks import Clock
 from dagferry_client import wait_parsed
 from dagferry_client.airflow_state import ImportFailure, Parsed
 from dagferry_client.api import Api, Status
@@ -16,19 +17,6 @@ OLDER = {"version": logged(41)["version"], "sequence": 41}
 NEWER = {"version": logged(43)["version"], "sequence": 43}
 PARSING = parsed(state="parsing", recorded=118, mixed=1, parsed_at=None, seconds=None)
 BROKEN = {"error_count": 1, "new_error_count": 1, "errors": [import_failure()]}
-
-
-class Clock:
-    """Time that passes only while somebody waits."""
-
-    now = 0.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        assert seconds >= 0
-        self.now += seconds
 
 
 @pytest.fixture

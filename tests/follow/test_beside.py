@@ -42,8 +42,15 @@ def test_nothing_noted_is_nothing(tmp_path) -> None:
         write_kept(str(tmp_path), "x")
 
 
+@pytest.fixture
+def strict_umask():
+    before = os.umask(0o077)
+    yield
+    os.umask(before)
+
+
+@pytest.mark.usefixtures("strict_umask")
 def test_what_is_kept_is_replaced_as_a_whole_and_readable_for_all(root) -> None:
-    os.umask(0o077)
     for text in ("first", "a longer second one", "3"):
         write_kept(str(root), text)
         assert read_kept(str(root)) == text

@@ -13,6 +13,7 @@ from dagferry_server.deploys.import_verdict import judge_verdict
 from dagferry_server.deploys.verdict import Verdict, encode_verdict
 from dagferry_server.errors import ImportCheckRefused
 from dagferry_server.http.handlers.candidates import CandidatesAnswer, VerdictBody
+from dagferry_server.store.base import CANDIDATES
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "candidates1"
 
@@ -48,12 +49,12 @@ def test_the_notes_of_then_are_read() -> None:
     store.prepare("prod")
     was, listed = golden("note.json"), golden("listed.json")
     assert was["id"] == candidate_id(listed["log_id"], was["base"], was["digest"])
-    store.write_note("prod", was["id"] + ".json", (GOLDEN / "note.json").read_bytes())
-    store.write_note("prod", "c" * 32 + ".checker", (GOLDEN / "note.checker").read_bytes())
+    store.write_note("prod", CANDIDATES, was["id"] + ".json", (GOLDEN / "note.json").read_bytes())
+    store.write_note("prod", CANDIDATES, "c" * 32 + ".checker", (GOLDEN / "note.checker").read_bytes())
     notes = read_notes(store, "prod", Notes())
     assert [each._asdict() for each in notes.open] == [was]
     assert [each._asdict() for each in notes.checkers.values()] == [golden("note.checker")]
-    store.write_note("prod", was["id"] + ".verdict", (GOLDEN / "verdict.json").read_bytes())
+    store.write_note("prod", CANDIDATES, was["id"] + ".verdict", (GOLDEN / "verdict.json").read_bytes())
     found = read_notes(store, "prod", notes).verdict_on(was["digest"], was["base"])
     assert found is not None
     assert found.new_problem_count == 1

@@ -19,7 +19,7 @@ from dagferry_core.typed import typed_json
 from dagferry_runtime.logs import log_failure
 from dagferry_server.deploys.verdict import Verdict, decode_verdict
 from dagferry_server.errors import StoreDamaged, TooManyUploads
-from dagferry_server.store.base import Store
+from dagferry_server.store.base import CANDIDATES, Store
 
 MAX_CANDIDATES = 100
 """Of one deployment, those included that have a verdict."""
@@ -93,14 +93,14 @@ def add_candidate(store: Store, deployment: str, candidate: Candidate) -> None:
     One whose check failed is checked anew. Raises ``TooManyUploads`` if there are too many, and ``StoreError``.
     """
     name = candidate.id + _CANDIDATE
-    written = store.notes(deployment)
+    written = store.notes(deployment, CANDIDATES)
     if name in written:
-        data = store.read_note(deployment, candidate.id + _VERDICT)
+        data = store.read_note(deployment, CANDIDATES, candidate.id + _VERDICT)
         if data is None or not _failed(data):
             return
-        store.delete_note(deployment, candidate.id + _VERDICT)
+        store.delete_note(deployment, CANDIDATES, candidate.id + _VERDICT)
     _make_room(store, deployment, written)
-    store.write_note(deployment, name, _encode(candidate))
+    store.write_note(deployment, CANDIDATES, name, _encode(candidate))
 
 
 def _failed(data: bytes) -> bool:
@@ -125,24 +125,24 @@ def _make_room(store: Store, deployment: str, written: Mapping[str, float]) -> N
 
 def remove_candidate(store: Store, deployment: str, id_: str) -> None:
     """Forget a candidate and its verdict; blocks."""
-    store.delete_note(deployment, id_ + _CANDIDATE)
-    store.delete_note(deployment, id_ + _VERDICT)
+    store.delete_note(deployment, CANDIDATES, id_ + _CANDIDATE)
+    store.delete_note(deployment, CANDIDATES, id_ + _VERDICT)
 
 
 def write_verdict(store: Store, deployment: str, id_: str, data: bytes) -> None:
     """Write the encoded verdict on a candidate; blocks."""
-    store.write_note(deployment, id_ + _VERDICT, data)
+    store.write_note(deployment, CANDIDATES, id_ + _VERDICT, data)
 
 
 def write_checker(store: Store, deployment: str, note: CheckerNote) -> None:
     """Let other servers know of a checker; blocks."""
     data = json.dumps(note._asdict()).encode()
-    store.write_note(deployment, _checker_name(note.instance), data)
+    store.write_note(deployment, CANDIDATES, _checker_name(note.instance), data)
 
 
 def remove_checker(store: Store, deployment: str, instance: str) -> None:
     """Let other servers know that a checker has ended; blocks."""
-    store.delete_note(deployment, _checker_name(instance))
+    store.delete_note(deployment, CANDIDATES, _checker_name(instance))
 
 
 def _checker_name(instance: str) -> str:
@@ -151,7 +151,7 @@ def _checker_name(instance: str) -> str:
 
 def expire(store: Store, deployment: str) -> int:
     """Delete the notes that are older than an hour, by the storage's clock; return how many candidates; blocks."""
-    written = store.notes(deployment)
+    written = store.notes(deployment, CANDIDATES)
     if not written:
         return 0
     now, count = store.now(), 0
@@ -159,7 +159,7 @@ def expire(store: Store, deployment: str) -> int:
     for name in written:
         belongs = name.removesuffix(_VERDICT) + _CANDIDATE if name.endswith(_VERDICT) else name
         if now - written.get(belongs, 0.0) > CANDIDATE_SECONDS:
-            store.delete_note(deployment, name)
+            store.delete_note(deployment, CANDIDATES, name)
             count += name.endswith(_CANDIDATE)
     return count
 
@@ -169,7 +169,7 @@ def spared(store: Store, deployment: str) -> set[str]:
 
     The bundle of one that is too old is not kept; ``expire`` deletes its note.
     """
-    written = store.notes(deployment)
+    written = store.notes(deployment, CANDIDATES)
     if not written:
         return set()
     now, found = store.now(), set()
@@ -182,15 +182,9 @@ def spared(store: Store, deployment: str) -> set[str]:
     return found
 
 
-def forget_all(store: Store, deployment: str) -> None:
-    """Delete all notes of a deployment that was deleted; blocks."""
-    for name in store.notes(deployment):
-        store.delete_note(deployment, name)
-
-
 def read_notes(store: Store, deployment: str, known: Notes) -> Notes:
     """Return what the store has, after ``known``: only what changed since is read; blocks. Raises ``StoreError``."""
-    written = store.notes(deployment)
+    written = store.notes(deployment, CANDIDATES)
     # Only a failed verdict is replaced; and that may be within the second that a bucket's times are exact to.
     failed = {id_ for id_, verdict in known.verdicts.items() if verdict.failed}
     if written == known.written and not failed:
@@ -225,7 +219,7 @@ def _encode(candidate: Candidate) -> bytes:
 
 
 def _read_candidate(store: Store, deployment: str, name: str) -> Candidate | None:
-    data = store.read_note(deployment, name)
+    data = store.read_note(deployment, CANDIDATES, name)
     if data is None:
         return None
     try:
@@ -239,7 +233,7 @@ def _read_candidate(store: Store, deployment: str, name: str) -> Candidate | Non
 
 
 def _read_verdict(store: Store, deployment: str, name: str) -> Verdict | None:
-    data = store.read_note(deployment, name)
+    data = store.read_note(deployment, CANDIDATES, name)
     try:
         return None if data is None else decode_verdict(data)
     except ValueError as error:
@@ -248,7 +242,7 @@ def _read_verdict(store: Store, deployment: str, name: str) -> Verdict | None:
 
 
 def _read_checker(store: Store, deployment: str, name: str) -> CheckerNote | None:
-    data = store.read_note(deployment, name)
+    data = store.read_note(deployment, CANDIDATES, name)
     try:
         return None if data is None else typed_json(CheckerNote, data)
     except FormatError as error:

@@ -7,7 +7,6 @@ Another server's checkers are known by notes in the store, which that server wri
 that changes is a sign of life, and clocks of servers do not matter.
 """
 
-import re
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from typing import NamedTuple
 
 from dagferry_core.protocol import AIRFLOW, CHECKER, DEREGISTER, INSTANCE, ONCE, PYTHON, VARIABLES, WARMING
 from dagferry_server.deploys.candidates import CheckerNote
+from dagferry_server.fleet.cleaning import MAX_NAME_CHARACTERS, clean
 
 AWAY_SECONDS = 30.0
 """After which silence a checker is away."""
@@ -24,11 +24,8 @@ KNOWN_SECONDS = 3600.0
 """For how long a checker that is away is shown."""
 MAX_CHECKERS = 20
 """Of one deployment; the one that was silent for longest is forgotten."""
-MAX_NAME_CHARACTERS = 253
 MAX_VERSION_CHARACTERS = 40
 BEAT_BYTES = 8
-
-_UNPRINTABLE = re.compile(r"[^\x20-\x7e]")
 
 
 class Greeting(NamedTuple):
@@ -51,20 +48,16 @@ def greeting_of(headers: Mapping[str, str]) -> Greeting | None:
     if not instance or headers.get(ONCE) == "1":
         return None
     airflow, python, variables = (
-        _clean(headers.get(name, ""), MAX_VERSION_CHARACTERS) for name in (AIRFLOW, PYTHON, VARIABLES)
+        clean(headers.get(name, ""), MAX_VERSION_CHARACTERS) for name in (AIRFLOW, PYTHON, VARIABLES)
     )
     return Greeting(
-        _clean(instance, MAX_NAME_CHARACTERS),
+        clean(instance, MAX_NAME_CHARACTERS),
         airflow,
         python,
         variables,
         warming=headers.get(CHECKER) == WARMING,
         leaving=headers.get(DEREGISTER) == "1",
     )
-
-
-def _clean(text: str, most: int) -> str:
-    return _UNPRINTABLE.sub("?", text[:most])
 
 
 class Checker:

@@ -29,7 +29,7 @@ from dagferry_server.deploys.held import Held
 from dagferry_server.errors import StoreAway, StoreError
 from dagferry_server.log_limit import Key, LogLimit
 from dagferry_server.pacing import paced
-from dagferry_server.store.base import Store, StoredLease, check_lease, decoding
+from dagferry_server.store.base import LEASES, Store, check_note, decoding
 
 VALID_SECONDS = 86_400.0
 """For how long a lease is valid after it was written, by the clock of the store."""
@@ -43,6 +43,8 @@ MAX_HOLDERS = 100
 """How many holders a deployment may have. Beyond, a new one takes the place of one that was not heard for long."""
 REPLACED_SECONDS = 3600.0
 """For how long a holder was not heard that a new one may replace; one that is there is heard every few seconds."""
+MAX_READ_LEASES = 400
+"""How many leases of a deployment are read, the newest ones. Servers write fewer."""
 MAX_LINES = 10
 
 log = logging.getLogger(__name__)
@@ -50,6 +52,17 @@ log = logging.getLogger(__name__)
 
 class _Content(NamedTuple):
     versions: list[str]
+
+
+class StoredLease(NamedTuple):
+    """A lease as it was written last.
+
+    ``age`` is for how many seconds it has not been written again, by the clock of the storage; never negative.
+    """
+
+    holder: str
+    data: bytes
+    age: float
 
 
 class Lease(NamedTuple):
@@ -85,7 +98,7 @@ class Leases:
         Does not wait for the store unless there is something to write. Raises ``StoreError`` if that fails; the next
         report of the holder tries again. ``ValueError`` if ``holder`` cannot be one (1 to 100 of a-z0-9-).
         """
-        check_lease(holder)
+        check_note(LEASES, holder)
         found = self._deployments.get(deployment)
         if found is None:
             return
@@ -103,7 +116,7 @@ class Leases:
         if mine is None and not await self._make_room(deployment, known, now):
             return
         data = json.dumps(_Content(sorted(versions, reverse=True))._asdict()).encode() + b"\n"
-        write = asyncio.to_thread(self._store.write_lease, deployment.name, holder, data)
+        write = asyncio.to_thread(self._store.write_note, deployment.name, LEASES, holder, data)
         if versions <= had or self._store.shared:
             await write
         else:
@@ -123,7 +136,7 @@ class Leases:
                 who = fields(deployment=deployment.name, holders=len(known), max_holders=MAX_HOLDERS)
                 log.warning("A lease was refused: too many holders", extra=who)
             return False
-        await asyncio.to_thread(self._store.delete_lease, deployment.name, oldest)
+        await asyncio.to_thread(self._store.delete_note, deployment.name, LEASES, oldest)
         del known[oldest]
         return True
 
@@ -188,6 +201,23 @@ def _is_version(text: object) -> bool:
         return False
 
 
+def stored_leases(store: Store, deployment: str) -> list[StoredLease]:
+    """Return the leases of a deployment, however old, the newest first; at most ``MAX_READ_LEASES``. Blocks.
+
+    Raises ``StoreError`` if any of them cannot be read now: a list that may lack one would let its bundles be deleted.
+    """
+    written = store.notes(deployment, LEASES)
+    if not written:
+        return []
+    now = store.now()
+    newest = sorted(written, key=lambda holder: -written[holder])[:MAX_READ_LEASES]
+    return [
+        StoredLease(holder, data, max(now - written[holder], 0.0))
+        for holder, data in zip(newest, store.read_notes(deployment, LEASES, newest), strict=True)
+        if data is not None
+    ]
+
+
 def leased_digests(store: Store, deployment: str, deploys: Iterable[Deploy]) -> set[str]:
     """Return the digests of the bundles that valid leases keep; ``deploys`` are known ones. Blocks.
 
@@ -195,7 +225,7 @@ def leased_digests(store: Store, deployment: str, deploys: Iterable[Deploy]) -> 
     bundle may be deleted. A damaged one ends as any other does.
     """
     wanted: dict[int, set[str]] = {}
-    for lease in store.leases(deployment):
+    for lease in stored_leases(store, deployment):
         if lease.age < VALID_SECONDS:
             for version in _versions(deployment, lease):
                 wanted.setdefault(version_sequence(version), set()).add(version)
@@ -239,10 +269,10 @@ def _versions(deployment: str, lease: StoredLease, *, log_damage: bool = False) 
 def _read_and_clean(store: Store, deployment: str) -> list[StoredLease]:
     """Return the leases that have not ended, and delete those that ended a day ago."""
     kept = []
-    for lease in store.leases(deployment):
+    for lease in stored_leases(store, deployment):
         if lease.age < VALID_SECONDS:
             kept.append(lease)
         elif lease.age > 2 * VALID_SECONDS:
             # Not sooner: its holder may renew it on another server right now.
-            store.delete_lease(deployment, lease.holder)
+            store.delete_note(deployment, LEASES, lease.holder)
     return kept

@@ -34,7 +34,7 @@ from dagferry_server.deploys.lifecycle import DELETED, read_lifecycle
 from dagferry_server.errors import StoreDamaged, StoreError
 from dagferry_server.metrics import Metrics
 from dagferry_server.pacing import paced
-from dagferry_server.store.base import Store, decoding
+from dagferry_server.store.base import CANDIDATES, LEASES, Store, decoding
 
 BATCH_BUNDLES = 100
 """How many bundles are deleted at a time, while commits wait."""
@@ -246,7 +246,7 @@ def _delete_all(store: Store, name: str) -> int | None:
             return None
         if not _is_deleted(store, name):
             return 0
-        candidates.forget_all(store, name)
+        store.delete_notes(name, CANDIDATES)
         digests = store.bundles(name)
         allowed = store.may_delete(name, digests)
         # Again, for a shared store: commits since then rely on nothing that is marked, and those before have ended.
@@ -256,8 +256,7 @@ def _delete_all(store: Store, name: str) -> int | None:
             store.delete_bundle(name, digest)
         if len(allowed) < len(digests):
             return None
-        for lease in store.leases(name):
-            store.delete_lease(name, lease.holder)
+        store.delete_notes(name, LEASES)
         for sequence in paced(store.sequences(name) if digests else ()):
             with suppress(FormatError, StoreDamaged):  # an entry that names no details that could be found
                 if nonce := decode(store.read_entry(name, sequence), sequence).nonce:

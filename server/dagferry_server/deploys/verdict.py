@@ -4,11 +4,11 @@ The model is that of the request, and of what the store keeps. A checker runs co
 it says is trusted: it is bounded, and has no characters that do harm on a terminal.
 """
 
-import re
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from dagferry_server.fleet.cleaning import clean, printable_lines
 from dagferry_server.store.base import MAX_NOTE_BYTES
 
 MAX_PROBLEMS, MAX_UNJUDGED = 200, 100
@@ -24,23 +24,16 @@ Kind = Literal["import", "syntax", "cycle", "duplicate", "exit", "timeout", "cra
 file has too; it ended the process; it took too long; it crashed; it took too much memory; it asked the metadata
 database; a DAG that cannot be serialized."""
 
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-_UNPRINTABLE_IN_TRACE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-
 
 def _line(most: int) -> AfterValidator:
-    return AfterValidator(lambda text: _UNPRINTABLE.sub("?", text[:most]))
-
-
-def _last(text: str) -> str:
-    return _UNPRINTABLE_IN_TRACE.sub("?", text[-MAX_TRACE_CHARACTERS:])
+    return AfterValidator(lambda text: clean(text, most))
 
 
 _Path = Annotated[str, _line(MAX_PATH_CHARACTERS)]
 _Message = Annotated[str, _line(MAX_MESSAGE_CHARACTERS)]
 _Name = Annotated[str, _line(MAX_NAME_CHARACTERS)]
 _Version = Annotated[str, _line(MAX_VERSION_CHARACTERS)]
-_Trace = Annotated[str, AfterValidator(_last)]
+_Trace = Annotated[str, AfterValidator(lambda text: printable_lines(text[-MAX_TRACE_CHARACTERS:]))]
 _Count = Annotated[int, Field(ge=0, le=MAX_COUNT)]
 
 

@@ -1,8 +1,8 @@
 """The contract of a store: for each deployment, a log of entries that are written once, and the bundles they name.
 
-Beside them, a deployment has a few small records of its state, such as its freeze; leases: which versions somebody
-still needs; and notes about candidates: contents that are checked before they are deployed. These alone may be
-replaced.
+Beside them, a deployment has a few small records of its state, such as its freeze; and notes, of which the storage
+says when they were written: leases, which say what versions somebody still needs, and notes about candidates, which are
+contents that are checked before they are deployed. These alone may be replaced.
 
 An implementation is synchronous; the server calls it from several threads at once. Everything it writes is durable when
 the call returns. One test suite runs against every implementation: ``tests/server/store/test_contract.py``.
@@ -18,8 +18,8 @@ entry within ``MAX_COMMIT_SECONDS``. See docs/adr/0038.
 A method that fails raises one of three errors, all of them ``StoreError``. ``StoreFull``: there is no space left.
 ``StoreAway``: the storage cannot be asked now; that may pass. ``StoreDamaged``: the storage answered, and what it has
 does not decode, or is missing. A store never reports data as damaged or missing because it could not ask for it. An
-invalid digest, nonce, sequence, holder of a lease or name of a record is a ``ValueError``, and an invalid deployment
-name ``DeploymentNotFound``, before the storage is asked.
+invalid digest, nonce, sequence, or name of a record or a note is a ``ValueError``, and an invalid deployment name
+``DeploymentNotFound``, before the storage is asked.
 """
 
 import errno
@@ -29,7 +29,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from io import FileIO
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, Final, Literal
 
 from dagferry_core.errors import DagferryError, FormatError
 from dagferry_server.errors import StoreAway, StoreDamaged, StoreError, StoreFull
@@ -42,16 +42,19 @@ DELETION_PAUSE_SECONDS = 3600.0
 """How long a bundle of a shared store is marked before it is deleted, and how old it is when it is marked."""
 MAX_STATE_BYTES = 64 * 1024
 """The maximum size of a record of a deployment's state; they have a few hundred bytes."""
-MAX_LEASE_BYTES = 16 * 1024
-"""The maximum size of a lease; one with as many versions as a holder may have takes a third of it."""
-MAX_READ_LEASES = 400
-"""How many leases of a deployment are read, the newest ones. Servers write fewer: see ``deploys.leases``."""
+NoteKind = Literal["candidates", "leases"]
+"""What a note is about. It is the name of the folder that has these notes."""
+CANDIDATES: Final = "candidates"
+LEASES: Final = "leases"
 MAX_NOTE_BYTES = 64 * 1024
-"""The maximum size of a note about a candidate."""
+"""The maximum size of a note."""
 LOG_ID_BYTES = 16
-_NOTE_NAME = re.compile(r"[0-9a-f]{32}\.[a-z]{1,20}")
+NOTE_NAMES: dict[NoteKind, re.Pattern[str]] = {
+    CANDIDATES: re.compile(r"[0-9a-f]{32}\.[a-z]{1,20}"),
+    LEASES: re.compile(r"[a-z0-9-]{1,100}"),
+}
+"""What the name of a note may be: id and word, or the holder of the lease."""
 _STATE_KEY = re.compile(r"[a-z]{1,20}")
-_HOLDER = re.compile(r"[a-z0-9-]{1,100}")
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
 
 
@@ -81,17 +84,6 @@ class BundleSource(AbstractContextManager["BundleSource"]):
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-class StoredLease(NamedTuple):
-    """A lease as it was written last.
-
-    ``age`` is for how many seconds it has not been written again, by the clock of the storage; never negative.
-    """
-
-    holder: str
-    data: bytes
-    age: float
 
 
 class Store(ABC):
@@ -241,25 +233,6 @@ class Store(ABC):
         """Delete a record, if it is there."""
 
     @abstractmethod
-    def leases(self, deployment: str) -> list[StoredLease]:
-        """Return the leases of a deployment, however old, the newest first; at most ``MAX_READ_LEASES``.
-
-        One that is written or deleted meanwhile may be missing or not. Raises ``StoreAway`` if any of them cannot be
-        read now: a list that may lack one would let its bundles be deleted.
-        """
-
-    @abstractmethod
-    def write_lease(self, deployment: str, holder: str, data: bytes) -> None:
-        """Write or replace the lease of a holder (1 to 100 of a-z0-9-); ``ValueError`` above ``MAX_LEASE_BYTES``.
-
-        A reader at the same time gets the old content or the new one. The deployment was prepared.
-        """
-
-    @abstractmethod
-    def delete_lease(self, deployment: str, holder: str) -> None:
-        """Delete the lease of a holder, if it is there."""
-
-    @abstractmethod
     def state_tag(self) -> str:
         """Return what becomes another text when other servers create or delete a deployment, or change its records.
 
@@ -267,27 +240,40 @@ class Store(ABC):
         """
 
     @abstractmethod
-    def notes(self, deployment: str) -> dict[str, float]:
-        """Return the names of all notes about candidates, and when each was written, by the storage's clock.
+    def notes(self, deployment: str, kind: NoteKind) -> dict[str, float]:
+        """Return the names of all notes of a kind, and when each was written last, by the storage's clock.
 
-        That is in seconds since the epoch, as precise as the storage has it.
+        That is in seconds since the epoch, as precise as the storage has it; compare it with ``now``. One that is
+        written or deleted meanwhile may be missing or not.
         """
 
     @abstractmethod
-    def read_note(self, deployment: str, name: str) -> bytes | None:
+    def read_note(self, deployment: str, kind: NoteKind, name: str) -> bytes | None:
         """Return a note as it was written last; ``None`` if there is none."""
 
-    @abstractmethod
-    def write_note(self, deployment: str, name: str, data: bytes) -> None:
-        """Write or replace a note of a deployment that was prepared; ``ValueError`` above ``MAX_NOTE_BYTES``."""
+    def read_notes(self, deployment: str, kind: NoteKind, names: Sequence[str]) -> list[bytes | None]:
+        """Return each of the notes as ``read_note`` does, or raise what it raises for one of them."""
+        return [self.read_note(deployment, kind, name) for name in names]
 
     @abstractmethod
-    def delete_note(self, deployment: str, name: str) -> None:
+    def write_note(self, deployment: str, kind: NoteKind, name: str, data: bytes) -> None:
+        """Write or replace a note of a deployment that was prepared; ``ValueError`` above ``MAX_NOTE_BYTES``.
+
+        A reader at the same time gets the old content or the new one.
+        """
+
+    @abstractmethod
+    def delete_note(self, deployment: str, kind: NoteKind, name: str) -> None:
         """Delete a note, if it is there."""
+
+    def delete_notes(self, deployment: str, kind: NoteKind) -> None:
+        """Delete all notes of a kind."""
+        for name in self.notes(deployment, kind):
+            self.delete_note(deployment, kind, name)
 
     @abstractmethod
     def now(self) -> float:
-        """Return the time by the storage's clock, in seconds since the epoch; a shared store is asked for it."""
+        """Return the time by the storage's clock, in seconds since the epoch; the storage is asked for it."""
 
     @abstractmethod
     def committing(self, deployment: str) -> AbstractContextManager[None]:
@@ -320,30 +306,18 @@ def check_state_key(key: str) -> str:
     return key
 
 
-def is_holder(name: str) -> bool:
-    """Return whether ``name`` can name the holder of a lease."""
-    return _HOLDER.fullmatch(name) is not None
+def is_note(kind: NoteKind, name: str) -> bool:
+    """Return whether ``name`` can name a note of this kind."""
+    return NOTE_NAMES[kind].fullmatch(name) is not None
 
 
-def check_lease(holder: str, data: bytes = b"") -> str:
-    """Return ``holder`` if it can name one, and if ``data`` is not too large for a lease; ``ValueError`` otherwise."""
-    if not is_holder(holder):
-        raise ValueError(f"{holder[:40]!r} is not the name of a lease's holder")
-    if len(data) > MAX_LEASE_BYTES:
-        raise ValueError(f"a lease of {len(data)} bytes is larger than {MAX_LEASE_BYTES}")
-    return holder
-
-
-def check_note_name(name: str) -> str:
-    """Return ``name`` if it can be that of a note (32 hex digits, a dot, a word); ``ValueError`` otherwise."""
-    if not _NOTE_NAME.fullmatch(name):
-        raise ValueError(f"{name[:60]!r} is not the name of a note")
+def check_note(kind: NoteKind, name: str, data: bytes = b"") -> str:
+    """Return ``name`` if it can name a note, and if ``data`` is not too large for one; ``ValueError`` otherwise."""
+    if not is_note(kind, name):
+        raise ValueError(f"{name[:60]!r} is not the name of a note among the {kind}")
+    if len(data) > MAX_NOTE_BYTES:
+        raise ValueError(f"a note of {len(data)} bytes is larger than {MAX_NOTE_BYTES}")
     return name
-
-
-def is_note_name(name: str) -> bool:
-    """Return whether ``name`` is one that ``check_note_name`` returns."""
-    return _NOTE_NAME.fullmatch(name) is not None
 
 
 @contextmanager

@@ -7,8 +7,7 @@
     <root>/<deployment>/deploys/000000000042.<nonce>.details
     <root>/<deployment>/bundles/<hex>.tar.zst, <hex>.index  a bundle
     <root>/<deployment>/<key>.state                         a record of its state
-    <root>/<deployment>/leases/<holder>                     a lease; its mtime says when it was written
-    <root>/<deployment>/candidates/<id>.<kind>              a note about a candidate
+    <root>/<deployment>/<kind>/<name>                       a note; its mtime says when it was written
     <root>/<deployment>/commit.lock                         flock: shared by commits, exclusive to a deletion
 
 A file is written under a temporary name in the same folder, synced, and then linked (an entry, so that the first one
@@ -23,7 +22,6 @@ import json
 import os
 import re
 import tempfile
-import time
 from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager
 from io import FileIO
@@ -38,18 +36,15 @@ from dagferry_runtime.logs import log_failure
 from dagferry_server.errors import BundleGone, DeploymentNotFound, StoreDamaged
 from dagferry_server.pacing import paced
 from dagferry_server.store.base import (
-    MAX_LEASE_BYTES,
     MAX_NOTE_BYTES,
-    MAX_READ_LEASES,
     MAX_STATE_BYTES,
+    NOTE_NAMES,
     BundleSource,
+    NoteKind,
     Store,
-    StoredLease,
-    check_lease,
-    check_note_name,
+    check_note,
     check_state_key,
-    is_holder,
-    is_note_name,
+    is_note,
     storage_errors,
 )
 from dagferry_server.store.files import (
@@ -127,10 +122,9 @@ class LocalStore(Store):
                 make_folder(folder)
                 make_private(folder)
                 sweep(folder)
-            if os.path.isdir(self._leases(deployment)):
-                sweep(self._leases(deployment))
-            if os.path.isdir(self._notes(deployment)):
-                sweep(self._notes(deployment))
+            for folder in (self._notes(deployment, kind) for kind in NOTE_NAMES):
+                if os.path.isdir(folder):
+                    sweep(folder)
             # A run that was killed may have created names and not synced them.
             sync_folder(self._folder(deployment))
             # An index without its bundle, or details without their entry, are of no use.
@@ -333,93 +327,55 @@ class LocalStore(Store):
             remove(path)
             sync_folder(self._folder(deployment))
 
-    def leases(self, deployment: str) -> list[StoredLease]:
-        """Return the leases, the newest first."""
-        folder = self._leases(deployment)
-        found: list[StoredLease] = []
-        with storage_errors(f"Reading the leases of {deployment}"):
+    def notes(self, deployment: str, kind: NoteKind) -> dict[str, float]:
+        """Return the names of all notes, and when each was written."""
+        folder, found = self._notes(deployment, kind), {}
+        with storage_errors(f"Listing the {kind} of {deployment}"):
             if not os.path.isdir(folder):
                 os.stat(self._folder(deployment))  # a volume that is away has no folders at all
-                return []
-            times = {}
-            for name in filter(is_holder, os.listdir(folder)):
-                with contextlib.suppress(FileNotFoundError):
-                    times[name] = os.stat(os.path.join(folder, name)).st_mtime
-            now = self._volume_time(folder) if times else 0.0
-            for name in sorted(times, key=lambda name: -times[name])[:MAX_READ_LEASES]:
-                with contextlib.suppress(FileNotFoundError), open(os.path.join(folder, name), "rb") as file:
-                    age = max(now - os.fstat(file.fileno()).st_mtime, 0.0)
-                    found.append(StoredLease(name, file.read(MAX_LEASE_BYTES), age))
+                return {}
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    # Another thread may delete it meanwhile.
+                    with contextlib.suppress(FileNotFoundError):
+                        if is_note(kind, entry.name):
+                            found[entry.name] = entry.stat().st_mtime
         return found
 
-    @staticmethod
-    def _volume_time(folder: str) -> float:
-        """Return what time it is for the volume, which may be on another machine, with another clock."""
-        with tempfile.TemporaryFile(prefix=TEMPORARY, dir=folder) as file:
-            file.write(b"now")
-            file.flush()
-            return os.fstat(file.fileno()).st_mtime
-
-    def write_lease(self, deployment: str, holder: str, data: bytes) -> None:
-        """Write or replace the lease of a holder."""
-        check_lease(holder, data)
-        folder = self._leases(deployment)
-        with storage_errors(f"Writing a lease of {deployment}"):
-            make_folder(folder)
-            publish(folder, holder, lambda file: file.write(data))
-            sync_folder(folder)
-
-    def delete_lease(self, deployment: str, holder: str) -> None:
-        """Delete the lease of a holder, if it is there."""
-        path = os.path.join(self._leases(deployment), check_lease(holder))
-        with storage_errors(f"Deleting a lease of {deployment}"):
-            remove(path)
-
-    def notes(self, deployment: str) -> dict[str, float]:
-        """Return the names of all notes, and when each was written."""
-        found = {}
-        with (
-            storage_errors(f"Listing the candidates of {deployment}"),
-            contextlib.suppress(FileNotFoundError),
-            os.scandir(self._notes(deployment)) as entries,
-        ):
-            for entry in entries:
-                # Another thread may delete it meanwhile.
-                with contextlib.suppress(FileNotFoundError):
-                    if is_note_name(entry.name):
-                        found[entry.name] = entry.stat().st_mtime
-        return found
-
-    def read_note(self, deployment: str, name: str) -> bytes | None:
+    def read_note(self, deployment: str, kind: NoteKind, name: str) -> bytes | None:
         """Return a note; ``None`` if there is none."""
-        path = self._note(deployment, name)
+        path = self._note(deployment, kind, name)
         with (
-            storage_errors(f"Reading a candidate of {deployment}"),
+            storage_errors(f"Reading the {kind} of {deployment}"),
             contextlib.suppress(FileNotFoundError),
             open(path, "rb") as file,
         ):
             return file.read(MAX_NOTE_BYTES)
         return None
 
-    def write_note(self, deployment: str, name: str, data: bytes) -> None:
+    def write_note(self, deployment: str, kind: NoteKind, name: str, data: bytes) -> None:
         """Write or replace a note."""
-        if len(data) > MAX_NOTE_BYTES:
-            raise ValueError(f"a note of {len(data)} bytes is larger than {MAX_NOTE_BYTES}")
-        folder, name = os.path.split(self._note(deployment, name))
-        with storage_errors(f"Writing a candidate of {deployment}"):
+        folder, name = os.path.split(self._note(deployment, kind, name, data))
+        with storage_errors(f"Writing to the {kind} of {deployment}"):
             make_folder(folder)
             publish(folder, name, lambda file: file.write(data))
             sync_folder(folder)
 
-    def delete_note(self, deployment: str, name: str) -> None:
+    def delete_note(self, deployment: str, kind: NoteKind, name: str) -> None:
         """Delete a note, if it is there."""
-        path = self._note(deployment, name)
-        with storage_errors(f"Deleting a candidate of {deployment}"):
+        path = self._note(deployment, kind, name)
+        with storage_errors(f"Deleting from the {kind} of {deployment}"):
             remove(path)
 
     def now(self) -> float:
-        """Return this machine's time: it is that of the files."""
-        return time.time()
+        """Return what time it is for the volume, which may be on another machine, with another clock."""
+        with (
+            storage_errors("Asking the volume for the time"),
+            tempfile.TemporaryFile(prefix=TEMPORARY, dir=self._root) as file,
+        ):
+            file.write(b"now")
+            file.flush()
+            return os.fstat(file.fileno()).st_mtime
 
     def committing(self, deployment: str) -> AbstractContextManager[None]:
         """Keep others from deleting; see ``Store``."""
@@ -460,17 +416,14 @@ class LocalStore(Store):
     def _bundles(self, deployment: str) -> str:
         return os.path.join(self._folder(deployment), "bundles")
 
-    def _leases(self, deployment: str) -> str:
-        return os.path.join(self._folder(deployment), "leases")
-
     def _state(self, deployment: str, key: str) -> str:
         return os.path.join(self._folder(deployment), f"{check_state_key(key)}.state")
 
-    def _notes(self, deployment: str) -> str:
-        return os.path.join(self._folder(deployment), "candidates")
+    def _notes(self, deployment: str, kind: NoteKind) -> str:
+        return os.path.join(self._folder(deployment), kind)
 
-    def _note(self, deployment: str, name: str) -> str:
-        return os.path.join(self._notes(deployment), check_note_name(name))
+    def _note(self, deployment: str, kind: NoteKind, name: str, data: bytes = b"") -> str:
+        return os.path.join(self._notes(deployment, kind), check_note(kind, name, data))
 
     def _lock(self, deployment: str) -> str:
         return os.path.join(self._folder(deployment), COMMIT_LOCK_NAME)

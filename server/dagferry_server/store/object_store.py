@@ -9,15 +9,14 @@
     <deployment>/deploys/000000000042.json      an entry
     <deployment>/deploys/000000000042.<nonce>.details
     <deployment>/<key>.state                    a record of its state
-    <deployment>/leases/<holder>                a lease; when it was written is what the storage says
-    <deployment>/candidates/<id>.<kind>         a note about a candidate
+    <deployment>/<kind>/<name>                  a note; when it was written is what the storage says
     <deployment>/bundles/<hex>/<nonce>.tar.zst  a bundle
     <deployment>/bundles/<hex>/<nonce>.index    written after it: its size and hash, and its index
     <deployment>/bundles/<hex>/<nonce>.doomed   the mark of ``may_delete``
     <deployment>/patches/<hex>-<hex>/<nonce>    a patch from the first digest to the second
 
-Except for the log id, the records, the leases, the notes and ``changed``, each key is written once. A bundle that is
-stored again gets other keys, because two servers may compress the same content to different bytes, and because a
+Except for the log id, the records, the notes and ``changed``, each key is written once. A bundle that is stored again
+gets other keys, because two servers may compress the same content to different bytes, and because a
 deletion that another server began, and that takes however long, must not hit it. A bundle is stored if it has an index,
 and the size that this says.
 
@@ -43,19 +42,15 @@ from dagferry_server.errors import BundleGone, DeploymentNotFound, StoreAway, St
 from dagferry_server.store.base import (
     DELETION_PAUSE_SECONDS,
     LOG_ID_BYTES,
-    MAX_LEASE_BYTES,
     MAX_NOTE_BYTES,
-    MAX_READ_LEASES,
     MAX_STATE_BYTES,
     BundleSource,
+    NoteKind,
     Store,
-    StoredLease,
-    check_lease,
-    check_note_name,
+    check_note,
     check_state_key,
     decoding,
-    is_holder,
-    is_note_name,
+    is_note,
 )
 from dagferry_server.store.bundle_cache import BundleCache, Name, describe, write_and_describe
 from dagferry_server.store.objects import Meta, Objects, in_threads
@@ -63,13 +58,14 @@ from dagferry_server.store.probe import PROBE_FOLDER, check_refuses, probe
 from dagferry_server.store.stored_index import MAX_HEAD_BYTES, Blob, decode_head, decode_index, encode_index
 
 READ_THREADS = 32
-"""How many entries are read at once: each takes a round trip, and a log may have thousands."""
+"""How many entries or notes are read at once: each takes a round trip, and a log may have thousands."""
 KNOWN_BLOBS = 10_000
 """Of how many bundles the size is remembered, which never changes."""
 LEFTOVER_SECONDS = 86_400.0
 """How old a patch is when it is deleted, and what an upload left behind that was not completed."""
-CHANGED = ".dagferry/changed"
-CLOCK_FOLDER = ".dagferry/clock"
+OWN_FOLDER = ".dagferry"
+CHANGED = f"{OWN_FOLDER}/changed"
+CLOCK_FOLDER = f"{OWN_FOLDER}/clock"
 NONCE_BYTES = 16
 
 _ENTRY = re.compile(r"([0-9]{12})\.json")
@@ -272,7 +268,7 @@ class ObjectStore(Store):
         """Mark the bundles, and return those of which all copies were marked long enough ago; remove leftovers."""
         wanted = {self._hex(deployment, digest) for digest in digests}
         self._allowed = {key: copies for key, copies in self._allowed.items() if key[0] != deployment}
-        now = self._now()
+        now = self.now()
         allowed = set()
         for hex_digest, copies in self._copies(deployment).items():
             for copy in copies:
@@ -338,57 +334,49 @@ class ObjectStore(Store):
         """Return the text that the last change wrote."""
         return (self._objects.get(CHANGED) or b"").decode("ascii", "replace")
 
-    def leases(self, deployment: str) -> list[StoredLease]:
-        """Return the leases, the newest first."""
-        folder = f"{self._folder(deployment)}/leases"
-        there = [meta for meta in self._objects.list(folder) if is_holder(meta.key[len(folder) + 1 :])]
-        there = [meta for meta in there if 0 < meta.size <= MAX_LEASE_BYTES]  # others are not a server's
-        if not there:
-            return []
-        now = self._now()
-        newest = sorted(there, key=lambda meta: -meta.modified)[:MAX_READ_LEASES]
-        read = in_threads(READ_THREADS, lambda meta: self._objects.get(meta.key), newest)
-        return [
-            StoredLease(meta.key[len(folder) + 1 :], data, max(now - meta.modified, 0.0))
-            for meta, data in zip(newest, read, strict=True)
-            if data is not None
-        ]
+    def notes(self, deployment: str, kind: NoteKind) -> dict[str, float]:
+        """Return the names of all notes, and when each was written; none that no server can have written."""
+        folder = f"{self._folder(deployment)}/{kind}"
+        found = {meta.key[len(folder) + 1 :]: meta for meta in self._objects.list(folder)}
+        return {
+            name: meta.modified
+            for name, meta in found.items()
+            if is_note(kind, name) and 0 < meta.size <= MAX_NOTE_BYTES
+        }
 
-    def write_lease(self, deployment: str, holder: str, data: bytes) -> None:
-        """Write or replace the lease of a holder."""
-        self._put(self._lease(deployment, holder, data), data)
-
-    def delete_lease(self, deployment: str, holder: str) -> None:
-        """Delete the lease of a holder, if it is there."""
-        key = self._lease(deployment, holder)
-        self._check_probed()
-        self._objects.delete(key)
-
-    def notes(self, deployment: str) -> dict[str, float]:
-        """Return the names of all notes, and when each was written."""
-        folder = f"{self._folder(deployment)}/candidates"
-        found = {meta.key[len(folder) + 1 :]: meta.modified for meta in self._objects.list(folder)}
-        return {name: modified for name, modified in found.items() if is_note_name(name)}
-
-    def read_note(self, deployment: str, name: str) -> bytes | None:
+    def read_note(self, deployment: str, kind: NoteKind, name: str) -> bytes | None:
         """Return a note; ``None`` if there is none."""
-        return self._objects.get(self._note(deployment, name))
+        return self._objects.get(self._note(deployment, kind, name))
 
-    def write_note(self, deployment: str, name: str, data: bytes) -> None:
+    def read_notes(self, deployment: str, kind: NoteKind, names: Sequence[str]) -> list[bytes | None]:
+        """Return the notes, several at once."""
+        return in_threads(READ_THREADS, self._objects.get, [self._note(deployment, kind, name) for name in names])
+
+    def write_note(self, deployment: str, kind: NoteKind, name: str, data: bytes) -> None:
         """Write or replace a note."""
-        if len(data) > MAX_NOTE_BYTES:
-            raise ValueError(f"a note of {len(data)} bytes is larger than {MAX_NOTE_BYTES}")
-        self._put(self._note(deployment, name), data)
+        self._put(self._note(deployment, kind, name, data), data)
 
-    def delete_note(self, deployment: str, name: str) -> None:
+    def delete_note(self, deployment: str, kind: NoteKind, name: str) -> None:
         """Delete a note, if it is there."""
-        key = self._note(deployment, name)
+        key = self._note(deployment, kind, name)
         self._check_probed()
         self._objects.delete(key)
 
     def now(self) -> float:
         """Return the time of the storage: that of an object that was just written."""
-        return self._now()
+        nonce = secrets.token_hex(NONCE_BYTES)
+        key = f"{CLOCK_FOLDER}/{nonce}"
+        self._put(key, nonce.encode())
+        own = list(self._objects.list(OWN_FOLDER))  # one request for clock and probes
+        now = next((meta.modified for meta in own if meta.key == key), None)
+        if now is None:
+            raise StoreAway(f"{self._shown(key)} was written, and is not listed.")
+        for meta in own:
+            is_brief = meta.key.startswith((f"{CLOCK_FOLDER}/", f"{PROBE_FOLDER}/"))
+            if is_brief and now - meta.modified > LEFTOVER_SECONDS:
+                self._objects.delete(meta.key)
+        self._objects.delete(key)
+        return now
 
     def committing(self, deployment: str) -> AbstractContextManager[None]:  # noqa: ARG002 - see may_delete
         """Do nothing: a bundle that ``keeps_bundle`` found is not deleted before the commit is over."""
@@ -478,21 +466,6 @@ class ObjectStore(Store):
         for meta in copy.metas:
             self._objects.delete(meta.key)
 
-    def _now(self) -> float:
-        """Return the time of the storage, in seconds since the epoch."""
-        nonce = secrets.token_hex(NONCE_BYTES)
-        key = f"{CLOCK_FOLDER}/{nonce}"
-        self._put(key, nonce.encode())
-        written = list(self._objects.list(CLOCK_FOLDER))
-        now = next((meta.modified for meta in written if meta.key == key), None)
-        if now is None:
-            raise StoreAway(f"{self._shown(key)} was written, and is not listed.")
-        leftovers = [*written, *self._objects.list(PROBE_FOLDER)]
-        for old in [meta.key for meta in leftovers if now - meta.modified > LEFTOVER_SECONDS]:
-            self._objects.delete(old)
-        self._objects.delete(key)
-        return now
-
     # --- writing -----------------------------------------------------------------------------------------------------
 
     def _check_probed(self) -> None:
@@ -532,11 +505,8 @@ class ObjectStore(Store):
     def _state(self, deployment: str, key: str) -> str:
         return f"{self._folder(deployment)}/{check_state_key(key)}.state"
 
-    def _lease(self, deployment: str, holder: str, data: bytes = b"") -> str:
-        return f"{self._folder(deployment)}/leases/{check_lease(holder, data)}"
-
-    def _note(self, deployment: str, name: str) -> str:
-        return f"{self._folder(deployment)}/candidates/{check_note_name(name)}"
+    def _note(self, deployment: str, kind: NoteKind, name: str, data: bytes = b"") -> str:
+        return f"{self._folder(deployment)}/{kind}/{check_note(kind, name, data)}"
 
     def _entry(self, deployment: str, sequence: int) -> str:
         if not 1 <= sequence <= MAX_SEQUENCE:

@@ -10,7 +10,7 @@ import pytest
 from dagferry_follow.errors import VolumeFailed
 from dagferry_follow.volume.old_trees import FEWEST, REMOVE_AGAIN_SECONDS
 from dagferry_follow.volume.records import TreeRules
-from publishing import ALL, HOUR, files_of, live_files, publish, trees_of
+from publishing import ALL, HOUR, bytes_on_disk, files_of, live_files, publish, trees_of
 
 
 def test_leftovers_of_an_earlier_run_are_swept_and_foreign_files_are_not(root, opened) -> None:
@@ -99,19 +99,9 @@ def test_trees_count_as_what_they_take_on_disk_and_files_that_they_share_once(ro
     volume = opened()
     for number in range(1, 6):
         publish(volume, number)
-
-    def on_disk() -> int:
-        found = {
-            (status.st_ino, 4096 if path.is_dir() else -(-status.st_size // 4096) * 4096)
-            for tree in trees_of(root)
-            for path in [root / ".trees" / tree, *(root / ".trees" / tree).rglob("*")]
-            if (status := path.lstat())
-        }
-        return sum(size for _, size in found)
-
-    assert volume.stored() == (5, on_disk())
+    assert volume.stored() == (5, bytes_on_disk(root))
     volume.retire(TreeRules(2, 0, 1 << 60), 3e9)
-    assert volume.stored() == (3, on_disk())
+    assert volume.stored() == (3, bytes_on_disk(root))
 
 
 def test_a_removal_that_was_cut_short_is_finished_by_the_next_sweep(root, opened, monkeypatch) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from dagferry_follow.volume import in_use
 from dagferry_follow.volume.records import TreeRules
-from publishing import HOUR, publish, trees_of
+from publishing import HOUR, bytes_on_disk, publish, trees_of
 
 
 @pytest.fixture
@@ -120,15 +120,6 @@ def test_a_task_that_begins_to_use_a_tree_right_before_its_removal_keeps_it(root
 
 
 def test_where_trees_between_are_gone_bytes_are_counted_right_and_after_a_restart_too(root, opened, hold) -> None:
-    def on_disk() -> int:
-        found = {
-            (status.st_ino, 4096 if path.is_dir() else -(-status.st_size // 4096) * 4096)
-            for tree in trees_of(root)
-            for path in [root / ".trees" / tree, *(root / ".trees" / tree).rglob("*")]
-            if (status := path.lstat())
-        }
-        return sum(size for _, size in found)
-
     volume = opened()
     for number in range(1, 7):
         publish(volume, number)
@@ -136,8 +127,8 @@ def test_where_trees_between_are_gone_bytes_are_counted_right_and_after_a_restar
     hold(volume.old[-3].unique)
     assert volume.retire(TreeRules(1, 0, 1 << 60), 3e9) == 2
     assert [tree.record.sequence for tree in volume.old] == [5, 3, 1]
-    assert volume.stored() == (4, on_disk())
+    assert volume.stored() == (4, bytes_on_disk(root))
     volume = opened()
     volume.load()
     volume.sweep()
-    assert volume.stored() == (4, on_disk())
+    assert volume.stored() == (4, bytes_on_disk(root))

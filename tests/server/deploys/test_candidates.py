@@ -14,7 +14,6 @@ from dagferry_server.deploys.candidates import (
     add_candidate,
     candidate_id,
     expire,
-    forget_all,
     read_notes,
     remove_candidate,
     spared,
@@ -23,7 +22,7 @@ from dagferry_server.deploys.candidates import (
 )
 from dagferry_server.deploys.verdict import Verdict, encode_verdict
 from dagferry_server.errors import TooManyUploads
-from dagferry_server.store.base import MAX_NOTE_BYTES
+from dagferry_server.store.base import CANDIDATES, MAX_NOTE_BYTES
 
 DIGESTS = [f"sha256:{number:064x}" for number in range(10)]
 
@@ -70,7 +69,7 @@ def test_a_second_one_joins_the_first(store, bucket) -> None:
     add_candidate(store, "prod", candidate(0, actor="bob"))
     [found] = read_notes(store, "prod", Notes()).open
     assert found.actor == "ann"
-    assert store.notes("prod")[found.id + ".json"] == bucket.now - 60
+    assert store.notes("prod", CANDIDATES)[found.id + ".json"] == bucket.now - 60
 
 
 def test_only_what_changed_is_read_again(store, bucket) -> None:
@@ -163,14 +162,14 @@ def test_there_are_never_more_than_the_maximum(store, bucket, monkeypatch) -> No
 
 @pytest.mark.parametrize("data", [b"", b"[]", b"\xff", json.dumps(candidate(1)._asdict()).encode()])
 def test_a_candidate_that_does_not_decode_is_none(store, data) -> None:
-    store.write_note("prod", candidate(0).id + ".json", data)
+    store.write_note("prod", CANDIDATES, candidate(0).id + ".json", data)
     assert read_notes(store, "prod", Notes()).candidates == {}
     assert spared(store, "prod") == set()
 
 
 def test_a_verdict_that_does_not_decode_is_one_that_failed(store) -> None:
     add_candidate(store, "prod", candidate(0))
-    store.write_note("prod", candidate(0).id + ".verdict", b"\xff")
+    store.write_note("prod", CANDIDATES, candidate(0).id + ".verdict", b"\xff")
     [found] = read_notes(store, "prod", Notes()).verdicts.values()
     assert "cannot be read" in found.failed
     add_candidate(store, "prod", candidate(0))
@@ -178,7 +177,7 @@ def test_a_verdict_that_does_not_decode_is_one_that_failed(store) -> None:
 
 
 def test_a_checker_that_does_not_decode_is_none(store) -> None:
-    store.write_note("prod", "c" * 32 + ".checker", b"{}")
+    store.write_note("prod", CANDIDATES, "c" * 32 + ".checker", b"{}")
     assert read_notes(store, "prod", Notes()).checkers == {}
 
 
@@ -187,7 +186,7 @@ def test_texts_of_any_length_fit(store) -> None:
     add_candidate(store, "prod", candidate(0, actor=long, description=long))
     [found] = read_notes(store, "prod", Notes()).open
     assert len(found.description) == module.MAX_DESCRIPTION_CHARACTERS
-    assert len(store.read_note("prod", found.id + ".json") or b"") < MAX_NOTE_BYTES
+    assert len(store.read_note("prod", CANDIDATES, found.id + ".json") or b"") < MAX_NOTE_BYTES
 
 
 def test_what_is_removed_or_forgotten_is_gone(store) -> None:
@@ -195,5 +194,5 @@ def test_what_is_removed_or_forgotten_is_gone(store) -> None:
         add_candidate(store, "prod", candidate(number))
     remove_candidate(store, "prod", candidate(0).id)
     assert read_notes(store, "prod", Notes()).open == [candidate(1)]
-    forget_all(store, "prod")
-    assert store.notes("prod") == {}
+    store.delete_notes("prod", CANDIDATES)
+    assert store.notes("prod", CANDIDATES) == {}

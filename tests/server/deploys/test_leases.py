@@ -5,12 +5,14 @@ import json
 import os
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
 from dagferry_server.deploys import leases, retention
 from dagferry_server.deploys.leases import (
     MAX_HOLDERS,
+    MAX_READ_LEASES,
     MAX_VERSIONS,
     RENEW_SECONDS,
     REPLACED_SECONDS,
@@ -18,8 +20,10 @@ from dagferry_server.deploys.leases import (
     Leases,
     leased_digests,
     newest_versions,
+    stored_leases,
 )
 from dagferry_server.errors import StoreAway, StoreDamaged
+from dagferry_server.store.base import LEASES, NoteKind
 from dagferry_server.store.local import LocalStore
 from running import Running
 
@@ -46,7 +50,7 @@ async def renew(server: Running, *versions: str, holder: str = "bundle-0") -> No
 
 
 async def write_by_hand(server: Running, holder: str, data: bytes) -> None:
-    await asyncio.to_thread(server.service.store.write_lease, "default", holder, data)
+    await asyncio.to_thread(server.service.store.write_note, "default", LEASES, holder, data)
 
 
 def encoded(*versions: str) -> bytes:
@@ -134,13 +138,14 @@ async def test_where_leases_cannot_be_read_nothing_is_deleted(start, monkeypatch
     first = await deploy(server, 1)
     calls = []
 
-    def away(self, deployment):
-        calls.append(deployment)
+    def away(self, deployment, kind):
+        if kind == LEASES:
+            calls.append(deployment)
         if len(calls) >= phase:
             raise StoreAway("The volume does not answer.")
-        return []
+        return {}
 
-    monkeypatch.setattr(LocalStore, "leases", away)
+    monkeypatch.setattr(LocalStore, "notes", away)
     second = await deploy(server, 2)
     assert len(calls) == phase
     assert await stored(server) == {first["digest"], second["digest"]}
@@ -209,9 +214,9 @@ class Writes(LocalStore):
         super().__init__(root)
         self.written: list[tuple[str, list[str]]] = []
 
-    def write_lease(self, deployment: str, holder: str, data: bytes) -> None:
-        super().write_lease(deployment, holder, data)
-        self.written.append((holder, json.loads(data)["versions"]))
+    def write_note(self, deployment: str, kind: NoteKind, name: str, data: bytes) -> None:
+        super().write_note(deployment, kind, name, data)
+        self.written.append((name, json.loads(data)["versions"]))
 
 
 @pytest.fixture
@@ -224,7 +229,7 @@ async def site(start):
 
 
 async def there(store: LocalStore) -> set[str]:
-    return {lease.holder for lease in await asyncio.to_thread(store.leases, "default")}
+    return set(await asyncio.to_thread(store.notes, "default", LEASES))
 
 
 V = [f"20260101T000000Z-{number:06d}" for number in range(1, 400)]
@@ -250,7 +255,7 @@ async def test_an_unchanged_lease_is_written_again_only_after_minutes(site) -> N
 async def test_after_a_failure_the_next_report_tries_again(site, monkeypatch) -> None:
     held, store, _, deployment = site
     with monkeypatch.context() as patch:
-        patch.setattr(LocalStore, "write_lease", lambda *_: (_ for _ in ()).throw(StoreAway("It does not answer.")))
+        patch.setattr(LocalStore, "write_note", lambda *_: (_ for _ in ()).throw(StoreAway("It does not answer.")))
         with pytest.raises(StoreAway):
             await held.renew("default", "a", V[:1])
     assert deployment.leases.holders == 0
@@ -297,7 +302,7 @@ async def test_there_are_not_more_holders_than_allowed_and_those_that_are_heard_
 @pytest.mark.parametrize("holder", ["", "../../etc", "a/b", "A", "x" * 101, "a\n"])
 async def test_a_hostile_name_of_a_holder_is_refused(site, holder) -> None:
     held, store, _, _ = site
-    with pytest.raises(ValueError, match="holder"):
+    with pytest.raises(ValueError, match="among the leases"):
         await held.renew("default", holder, V[:1])
     assert store.written == []
 
@@ -312,12 +317,33 @@ async def test_leases_that_ended_long_ago_are_removed(site) -> None:
     held, store, _, deployment = site
     folder = f"{store._root}/default/leases"
     for holder in ("young", "ended", "old"):
-        await asyncio.to_thread(store.write_lease, "default", holder, encoded(*V[:1]))
+        await asyncio.to_thread(store.write_note, "default", LEASES, holder, encoded(*V[:1]))
     for holder, age in (("ended", VALID_SECONDS + 1), ("old", 2 * VALID_SECONDS + 1)):
         os.utime(f"{folder}/{holder}", (time.time() - age,) * 2)
     await held.look(deployment)
     assert deployment.leases == ({V[0]: ["young"]}, 1)
     assert await there(store) == {"young", "ended"}
+
+
+async def test_of_very_many_leases_the_newest_are_read(site) -> None:
+    _, store, _, _ = site
+    folder = f"{store._root}/default/leases"
+    await asyncio.to_thread(store.write_note, "default", LEASES, "newest", encoded(*V[:1]))
+    for number in range(MAX_READ_LEASES):
+        await asyncio.to_thread(Path(folder, str(number)).write_bytes, b"old")
+        os.utime(f"{folder}/{number}", (number, number))
+    found = await asyncio.to_thread(stored_leases, store, "default")
+    assert [lease.holder for lease in found] == ["newest", *map(str, range(MAX_READ_LEASES - 1, 0, -1))]
+    assert (found[0].data, found[1].data) == (encoded(*V[:1]), b"old")
+    assert 0 <= found[0].age < 3600
+    assert found[1].age > found[0].age
+
+
+async def test_a_lease_from_the_future_has_no_negative_age(site) -> None:
+    held, store, _, _ = site
+    await held.renew("default", "a", V[:1])
+    os.utime(f"{store._root}/default/leases/a", (time.time() + 3600,) * 2)
+    assert [lease.age for lease in await asyncio.to_thread(stored_leases, store, "default")] == [0]
 
 
 # --- what is shown ---------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import pytest
 
 from bucket_in_memory import Bucket, shared_store
 from dagferry_server.deploys.candidates import CANDIDATE_SECONDS, Candidate, add_candidate
-from dagferry_server.store.base import DELETION_PAUSE_SECONDS
+from dagferry_server.store.base import CANDIDATES, DELETION_PAUSE_SECONDS
 from harness import pack
 from running import A, B, Running
 from scripted_checker import ScriptedChecker, problem
@@ -94,7 +94,7 @@ async def test_a_deleted_deployment_has_no_candidates(start, kind) -> None:
     server = await start("--import-check", "off")
     await server.service.deployments.create("preview", "anna", 1.0)
     note = "c" * 32 + "." + kind
-    await asyncio.to_thread(server.service.store.write_note, "preview", note, b"{}")
+    await asyncio.to_thread(server.service.store.write_note, "preview", CANDIDATES, note, b"{}")
     await server.service.deployments.delete("preview", "anna", 2.0)
     await server.service.retention.run()
-    assert await asyncio.to_thread(server.service.store.notes, "preview") == {}
+    assert await asyncio.to_thread(server.service.store.notes, "preview", CANDIDATES) == {}

@@ -8,7 +8,7 @@ import pytest
 from bucket_in_memory import DAY, Bucket, shared_store
 from dagferry_server.deploys import retention
 from dagferry_server.errors import StoreAway
-from dagferry_server.store.base import DELETION_PAUSE_SECONDS
+from dagferry_server.store.base import DELETION_PAUSE_SECONDS, LEASES
 from running import A, B, Running, eventually
 
 LONG = DELETION_PAUSE_SECONDS + 1
@@ -318,7 +318,7 @@ async def test_a_lease_that_comes_after_the_first_look_of_the_deleting_pass_keep
         if (operation, key) == ("list", "default/leases"):
             looks.append(key)
             if len(looks) == 2:
-                second.service.store.write_lease("default", "bundle-0", late)
+                second.service.store.write_note("default", LEASES, "bundle-0", late)
 
     bucket.before = before
     await first.service.retention.run()

@@ -5,6 +5,7 @@ from dagferry_server.fleet.cleaning import clean, clean_lines
 
 def test_what_a_terminal_would_obey_is_replaced() -> None:
     assert clean("a\tb\n\x1b[2Jé\ud800\ue000", 100) == "a?b??[2Jé?\ue000"
+    assert clean("one\u2028two\u2029\x9b\U0001f600", 100) == "one?two??\U0001f600"
     assert clean("x" * 50, 10) == "x" * 10
 
 
