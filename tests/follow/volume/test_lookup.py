@@ -118,6 +118,17 @@ def test_within_a_second_the_newest_that_was_written_by_then_is_found(root: str)
     assert tree_at(root, MADE + 0.2) is None
 
 
+def test_a_tree_does_not_stand_in_for_the_one_after_it_that_was_removed(root: str) -> None:
+    for number, version in enumerate(VERSIONS):
+        written(root, version, MADE + 0.25 * (number + 1))
+    first = folder_of(root, VERSIONS[0])
+    os.utime(first / "ended", (MADE + 0.5, MADE + 0.5))
+    shutil.rmtree(folder_of(root, VERSIONS[1]))
+    assert tree_at(root, MADE + 0.4) == (first.name, VERSIONS[0])
+    assert tree_at(root, MADE + 0.6) is None
+    assert tree_at(root, MADE + 0.8) == (folder_of(root, VERSIONS[2]).name, VERSIONS[2])
+
+
 @pytest.mark.parametrize("seconds", [-100, 1, 100, 1e6])
 def test_a_tree_that_was_not_written_in_that_second_counts_from_its_beginning(root: str, seconds) -> None:
     for version in VERSIONS:

@@ -86,3 +86,13 @@ async def test_nobody_waits_any_more_when_it_is_closed() -> None:
     site.checking.close()
     assert await wait
     assert not await site.checking.uploads.wait(60)
+
+
+def test_a_bundle_is_needed_until_the_last_of_those_who_wait_for_it_is_done() -> None:
+    checking = Site().checking
+    with checking.needing(ONE.digest):
+        assert checking.needed == {ONE.digest}
+        with checking.needing(ONE.digest):
+            pass
+        assert checking.needed == {ONE.digest}
+    assert checking.needed == set()
