@@ -133,6 +133,7 @@ def _run_child(name: str, work: Work, limits: Limits, pipes: _Pipes) -> None:
     code = 1
     try:
         # Airflow handled SIGSEGV in the parent when that warmed up; a handler in Python would be called without end.
+        faulthandler.disable()
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGSEGV):
             signal.signal(number, signal.SIG_DFL)
         _take_descriptors(pipes.result, pipes.fault)

@@ -190,7 +190,7 @@ class Follower:
         if verdict is not None:
             try:
                 self._server.verdict(candidate.id, {"instance": self._instance, **verdict})
-            except SyncError as error:  # it restarts, perhaps, or its store is away: it is told as soon as it is back
+            except SyncError as error:  # it restarts, perhaps, or its store is away: it gets it as soon as it is back
                 if isinstance(error, ServerUnreachable) or _is_for_now(error):
                     del self._answered[candidate.id]
                 raise
