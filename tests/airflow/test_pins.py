@@ -173,4 +173,4 @@ def a_tree_stays_while_a_task_runs_on_it_and_then_the_run_goes_on_with_the_newes
 
 
 def all_trees(runs) -> set[str]:
-    return set(os.listdir(f"{runs.root}/.trees")) - {"lock"}
+    return {entry.name for entry in os.scandir(f"{runs.root}/.trees") if entry.is_dir()}
