@@ -48,12 +48,12 @@ def holds(root: Path, files: dict[str, bytes]) -> bool:
 
 
 def leftovers(root: Path) -> set[str]:
-    """What is in the trees' folder and is neither live nor a tree that was."""
+    """What is in the trees' folder and is neither live nor a tree that was, nor a file that is always there."""
     live = os.readlink(root / "current").split("/")[1] if (root / "current").is_symlink() else ""
     return {
         path.name
         for path in (root / ".trees").iterdir()
-        if path.name not in {"lock", live} and not (path / "ended").exists()
+        if path.name not in {"lock", "sidecar", "parsed.json", "reads.json", live} and not (path / "ended").exists()
     }
 
 
