@@ -21,6 +21,7 @@ from dagferry_checker.traces import read_fault_log, read_trace
 
 START_SECONDS = 120.0
 """How long Airflow's import may take: 2 to 5 s where nothing else runs."""
+START_HINT = "Look at the checker's limits of CPU, memory and processes, and try: python -c 'import airflow'"
 LIST_SECONDS = 60.0
 SILENCE_SECONDS = 30.0
 """How much longer than the time of a file the engine may be silent."""
@@ -142,11 +143,15 @@ class Engine:
         except OSError as error:
             raise ImportCheckFailed(f"The engine cannot be started: {error.strerror}.") from error
         self.starts += 1
-        said = self._answer(time.monotonic() + START_SECONDS, lambda: True)
+        late = f"Airflow was not imported within {START_SECONDS:g} s."
+        try:
+            said = self._answer(time.monotonic() + START_SECONDS, lambda: True, late)
+        except ImportCheckFailed as error:
+            raise ImportCheckFailed(error.message, START_HINT) from error
         if not said.get("ready"):
             self.close()
             text = f"Airflow cannot be imported: {str(said.get('failed'))[:1000]}."
-            raise AirflowMissing(text) if said.get("missing") else ImportCheckFailed(text)
+            raise AirflowMissing(text) if said.get("missing") else ImportCheckFailed(text, START_HINT)
         self._versions = Versions(str(said.get("airflow")), str(said.get("python")))
         return self._process
 
@@ -245,7 +250,9 @@ class Engine:
             self.close()
             raise
 
-    def _answer(self, deadline: float, heartbeat: Heartbeat) -> dict[str, Any]:
+    def _answer(
+        self, deadline: float, heartbeat: Heartbeat, late: str = "The engine does not answer. It was ended."
+    ) -> dict[str, Any]:
         process = self._process
         if process is None or process.stdout is None:
             raise ImportCheckFailed("The engine is not running.")
@@ -253,7 +260,7 @@ class Engine:
         while (end := self._buffer.find(b"\n")) < 0:
             if time.monotonic() > deadline:
                 self.close()
-                raise _EngineEnded("The engine does not answer. It was ended.")
+                raise _EngineEnded(late)
             ready, _, _ = select.select([fd], [], [], HEARTBEAT_SECONDS)
             if not heartbeat():
                 raise Unwanted

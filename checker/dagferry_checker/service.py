@@ -95,6 +95,7 @@ def _once(settings: Settings, engine: Engine, store: TreeStore, stopping: Stoppi
 
 
 def _follow(settings: Settings, engine: Engine, store: TreeStore, stopping: Stopping) -> int:
+    log.info("Airflow is being imported", extra=fields(deployment=settings.deployment, instance=settings.instance))
     versions = engine.versions
     about = {
         protocol.AIRFLOW: versions.airflow,

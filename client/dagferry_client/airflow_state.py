@@ -1,4 +1,4 @@
-"""What a status says about Airflow itself: what it parsed, which versions its runs use, what was checked before.
+"""What a status says about Airflow itself: what it parsed, which versions are kept for runs, what was checked before.
 
 Each part is null where nothing reports it, and missing in the answers of older servers. What a later server leaves out
 of a part has its default.

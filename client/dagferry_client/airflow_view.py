@@ -1,4 +1,4 @@
-"""What a status says about Airflow itself, in lines: parsed, in use by runs, checked before it is live."""
+"""What a status says about Airflow itself, in lines: parsed, kept for runs, checked before it is live."""
 
 from collections.abc import Sequence
 
@@ -80,7 +80,7 @@ def _lease_lines(leases: Leases) -> list[Line]:
         return []
     versions = sorted(leases.versions, reverse=True)
     more = f" and {len(versions) - MAX_LISTED} more" if len(versions) > MAX_LISTED else ""
-    return [(f"In use by runs: {', '.join(versions[:MAX_LISTED])}{more}",)]
+    return [(f"Kept for DAG runs: {', '.join(versions[:MAX_LISTED])}{more}",)]
 
 
 def _check_lines(check: ImportCheck, now: float) -> list[Line]:
@@ -88,7 +88,8 @@ def _check_lines(check: ImportCheck, now: float) -> list[Line]:
     lines: list[Line] = [(f"Import check: {check.policy}, {f'by {by}' if by else _away(check)}",)]
     if check.mismatch:
         lines.append(("  ", Styled(check.mismatch, "yellow")))
-    lines += [(f"  Checking what {one.actor} sent {ago(one.created, now)}",) for one in check.checking]
+    doing = "Checking" if by else "Not checked yet:"
+    lines += [(f"  {doing} what {one.actor} sent {ago(one.created, now)}",) for one in check.checking]
     for one in sorted(check.refused, key=lambda refused: -refused.created)[:MAX_REFUSED]:
         lines.append((f"  Refused what {one.actor} sent {ago(one.created, now)}:",))
         lines += [(f"    {problem}",) for problem in _problems(one)]

@@ -126,7 +126,7 @@ def _not_live(deployment: str, version: str, status: Status | None, seconds: flo
     if status is None or (not status.counts.known and status.servers.answered == status.servers.asked):
         return NotConverged(
             f"{said}: no pod is known.",
-            "Does a sidecar follow this deployment of this server? See: dagferry status",
+            "Does a sidecar or a DAG bundle follow this deployment of this server? See: dagferry status",
             is_known=False,
         )
     late = [sidecar for sidecar in status.sidecars if sidecar.state != LIVE or sidecar.live != version]

@@ -51,6 +51,7 @@ class ParseWait:
         self._deployment = deployment
         self._deployed = deployed
         self.parsed: Parsed | None = None
+        self._silent = True
 
     def wait(self, seconds: float, say: Callable[[str], None]) -> Parsed:
         """Wait for at most ``seconds``; return what Airflow reported.
@@ -64,7 +65,7 @@ class ParseWait:
             until = started + (seconds if self.parsed else min(seconds, NO_REPORT_SECONDS))
             asked = time.monotonic()
             if status := poll.ask(until - asked):
-                self.parsed = status.parsed or self.parsed
+                self.parsed, self._silent = status.parsed or self.parsed, status.parsed is None
             parsed = self.parsed
             if parsed and parsed.state == PARSED and parsed.sequence >= self._deployed.sequence:
                 if fails(parsed, self._deployed):
@@ -100,7 +101,8 @@ class ParseWait:
             )
         return NotParsed(
             f"{deployed.version} is live in {self._deployment}, but Airflow has not parsed it after {seconds:.0f} s: "
-            f"{missing(parsed, deployed)}"
+            f"{missing(parsed, deployed)}{' No DAG processor reports any more.' * self._silent}",
+            "Look whether the DAG processor runs, and at its log." if self._silent else None,
         )
 
 

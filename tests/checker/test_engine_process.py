@@ -180,6 +180,14 @@ def test_a_command_that_is_no_engine_is_an_error(make, command) -> None:
         _ = make(command).versions
 
 
+def test_an_airflow_that_takes_too_long_to_import_is_named_and_not_said_to_be_tried_again(make, monkeypatch) -> None:
+    monkeypatch.setattr(engine_process, "START_SECONDS", 0.2)
+    with pytest.raises(ImportCheckFailed, match=r"^Airflow was not imported within 0.2 s\.$") as caught:
+        _ = make((sys.executable, "-c", "import time; time.sleep(60)")).versions
+    assert "CPU" in caught.value.hint
+    assert "tried again" not in caught.value.hint
+
+
 def test_a_dag_file_sees_neither_the_token_nor_standard_input(make, tree) -> None:
     code = "import os, sys\nDAGS = [name for name in os.environ if name.startswith('DAGFERRY')] + [sys.stdin.read()]"
     engine = make(DAGFERRY_TOKEN="secret", DAGFERRY_TOKEN_FILE="/secret")

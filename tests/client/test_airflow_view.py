@@ -67,7 +67,7 @@ def test_of_many_import_errors_some_are_listed(number, more) -> None:
 def test_versions_in_use_are_listed_newest_first() -> None:
     many = {"versions": {logged(number)["version"]: ["a"] for number in range(1, 31)}, "holders": 1}
     [line] = lines(leases=many)
-    assert line.startswith(f"In use by runs: {logged(30)['version']}, {logged(29)['version']}, ")
+    assert line.startswith(f"Kept for DAG runs: {logged(30)['version']}, {logged(29)['version']}, ")
     assert line.endswith(" and 10 more")
 
 
@@ -88,6 +88,12 @@ def test_the_import_check_says_who_checks_and_what_was_refused() -> None:
         "    c.py: It ended the process.",
     ]
     assert len(found) == 12, "the three newest ones"
+
+
+def test_what_waits_for_a_checker_is_not_said_to_be_checked_while_there_is_none() -> None:
+    waiting = [{"id": "0" * 32, "base": VERSION, "digest": "sha256:1", "actor": "token:ci", "created": 97}]
+    found = lines(import_check=import_check(checkers=[], checking=waiting))
+    assert found[-1] == "  Not checked yet: what token:ci sent 3 s ago"
 
 
 @pytest.mark.parametrize(

@@ -115,7 +115,7 @@ def test_health_with_an_older_version_is_no_success(waited) -> None:
 def test_a_fleet_without_a_pod_is_no_success(waited) -> None:
     with pytest.raises(NotConverged, match="no pod is known") as caught:
         waited({"state": "UNKNOWN", "counts": NONE, "sidecars": []})
-    assert "Does a sidecar follow" in caught.value.hint
+    assert "Does a sidecar or a DAG bundle follow" in caught.value.hint
 
 
 def test_a_newer_deploy_ends_the_wait_at_once(waited, clock) -> None:

@@ -108,7 +108,7 @@ def _show_now(output: Output, now: Now) -> None:
     for line in parsed_lines(now.parsed) if now.parsed else []:
         output.styled(*line)
     if now.used_by:
-        output.line(f"In use by runs, as reported by {', '.join(now.used_by[:MAX_LISTED])}")
+        output.line(f"Kept for DAG runs, as reported by {', '.join(now.used_by[:MAX_LISTED])}")
 
 
 def _show_details(output: Output, details: Details) -> None:

@@ -34,7 +34,7 @@ class Statuses(NamedTuple):
 def command(run: Run, *, watch: bool, all_deployments: bool) -> None:
     """Show whether every pod has the newest deploy.
 
-    Where Airflow reports it, also what it has parsed, which versions its runs use, and what was checked before.
+    Where Airflow reports it, also what it has parsed, which versions are kept for runs, and what was checked before.
 
     The exit code is 0 whatever the state is. With --watch and --json, each change is one line of JSON.
     """

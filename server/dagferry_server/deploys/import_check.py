@@ -131,7 +131,7 @@ class ImportChecks:
         if heard:
             why = f"the checker {heard[0].greeting.instance} is still checking what is live"
         elif deployment.checking.checkers.known:
-            why = f"no checker has asked for candidates for {AWAY_SECONDS:.0f} s"
+            why = f"no checker was heard for {AWAY_SECONDS:.0f} s"
         else:
             why = "no checker is connected"
         return self._unchecked(deployment, check, AWAY, why)

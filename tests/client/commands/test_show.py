@@ -84,7 +84,7 @@ def test_of_the_newest_deploy_it_says_where_it_is_live_and_what_airflow_parsed(a
         "Fleet: HEALTHY All 2 pods have the newest deploy.",
         f"Airflow: parsing, 118 of 120 DAG files, 1 mixed, 1 import error (1 new) ({VERSION}; {BUILT})",
         "  etl.py: NameError: rate (new)",
-        f"In use by runs, as reported by {HOLDER}",
+        f"Kept for DAG runs, as reported by {HOLDER}",
     ]
 
 

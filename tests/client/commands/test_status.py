@@ -77,7 +77,7 @@ def test_what_airflow_reports_is_shown_before_the_pods(at, server) -> None:
     assert lines[4:8] == [
         "  etl.py: NameError: rate",
         "  Delayed: It waits.",
-        f"In use by runs: {VERSION}",
+        f"Kept for DAG runs: {VERSION}",
         "Import check: block, by checker-0 (Airflow 3.3.2, Python 3.11.7)",
     ]
     assert lines[8].startswith("POD ")

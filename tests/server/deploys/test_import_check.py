@@ -442,7 +442,7 @@ async def test_a_checker_is_away_after_thirty_seconds_of_silence(start) -> None:
     clock.advance(AWAY_SECONDS + 1)
     answer = await upload
     assert (answer.status, answer.json["code"]) == (503, "checker_away")
-    assert "no checker has asked for candidates for 30 s" in answer.json["message"]
+    assert "no checker was heard for 30 s" in answer.json["message"]
 
 
 async def test_a_server_that_has_just_started_gives_checkers_time_to_ask(start) -> None:
