@@ -64,7 +64,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         "--beside",
         _deployments,
-        (),
+        None,
         "NAME,…",
         "Deployments whose DAGs the same Airflow shows, as its other DAG bundles: a DAG id that is live there, too, is "
         "a problem. The token needs the scope check for them.",
@@ -176,6 +176,7 @@ class Settings(NamedTuple):
 def read_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
     """Return the checked settings; raise ``SetupError`` in one line."""
     values = parse(PROGRAM, ABOUT, SETTINGS, arguments, environment)
+    values["beside"] = values["beside"] or ()
     _check(values)
     values["instance"] = values["instance"] or socket.gethostname()
     settings = Settings(**values)
