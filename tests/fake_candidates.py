@@ -39,6 +39,7 @@ class FakeServer:
         self.asked: list[tuple[int, dict[str, str]]] = []
         self.sent: list[tuple[str, str]] = []
         self.away = 0
+        self.fails: Exception | None = None
         self.left = False
         self._changes = 0
 
@@ -70,6 +71,8 @@ class FakeServer:
         if self.away:
             self.away -= 1
             raise ServerUnreachable("The server does not answer.")
+        if self.fails:
+            raise self.fails
 
     def candidates(self, seen: str, wait: int, about: dict[str, str]) -> Candidates | None:
         self._reach()

@@ -15,10 +15,14 @@ MAX_WAIT_SECONDS = 5.0
 
 
 class HttpCandidates:
-    """Serves ``state``; ``headers`` are those of all requests; the next ``refuse`` are answered with 503."""
+    """Serves ``state`` for every deployment but those ``beside``.
 
-    def __init__(self, state: FakeServer) -> None:
+    ``headers`` are those of all requests; the next ``refuse`` are answered with 503.
+    """
+
+    def __init__(self, state: FakeServer, **beside: FakeServer) -> None:
         self.state = state
+        self.beside = beside
         self.headers: list[dict[str, str]] = []
         self.refuse = 0
         site = self
@@ -49,32 +53,33 @@ class HttpCandidates:
         self.headers.append(dict(request.headers))
         body = request.rfile.read(int(request.headers.get("Content-Length", 0)))
         url = urlsplit(request.path)
+        state = self.beside.get(url.path.split("/")[1], self.state)
         *_, kind, last = url.path.split("/")
         have = parse_qs(url.query).get(protocol.FROM, [""])[0]
         if self.refuse:
             self.refuse -= 1
             self._answer(request, 503, {"code": "x", "message": "Not now.", "hint": ""})
         elif last == "candidates":
-            self._candidates(request)
+            self._candidates(request, state)
         elif request.command == "POST":
-            found = any(one.id == last for one in self.state.waiting)
+            found = any(one.id == last for one in state.waiting)
             if found:
-                self.state.verdict(last, json.loads(body))
+                state.verdict(last, json.loads(body))
             self._answer(request, 200 if found else 404, {})
-        elif kind == "versions" and last in self.state.versions:
-            self._send(request, self.state.download(last, have))
-        elif kind == "candidates" and (download := self.state.candidate(last, have)):
+        elif kind == "versions" and last in state.versions:
+            self._send(request, state.download(last, have))
+        elif kind == "candidates" and (download := state.candidate(last, have)):
             self._send(request, download)
         else:
             self._answer(request, 404, {"code": "x", "message": "It is not there.", "hint": ""})
 
-    def _candidates(self, request: BaseHTTPRequestHandler) -> None:
+    def _candidates(self, request: BaseHTTPRequestHandler, state: FakeServer) -> None:
         if request.headers.get(protocol.DEREGISTER):
-            self.state.leave({protocol.AIRFLOW: request.headers.get(protocol.AIRFLOW, "")})
+            state.leave({protocol.AIRFLOW: request.headers.get(protocol.AIRFLOW, "")})
         waits = "Prefer" in request.headers
         deadline = time.monotonic() + (MAX_WAIT_SECONDS if waits else 0)
         seen = request.headers.get("If-None-Match", "")
-        while (found := self.state.candidates(seen, 0, {})) is None and time.monotonic() < deadline:
+        while (found := state.candidates(seen, 0, {})) is None and time.monotonic() < deadline:
             time.sleep(0.02)
         if found is None:
             request.send_response(304)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from dagferry_checker.affected import Sources, to_parse
 from dagferry_checker.engine_process import Engine, Heartbeat
-from dagferry_checker.judge import Known, Outcomes, problems_of
+from dagferry_checker.judge import Elsewhere, Known, Outcomes, problems_of
 from dagferry_checker.problems import Report
 from dagferry_checker.trees import TreeStore
 from dagferry_core.bundle.manifest import Manifest
@@ -42,10 +42,11 @@ class Checking:
         """Compare with nothing: nothing is deployed."""
         self._live_digest, self.live = "", None
 
-    def check(self, tree: Tree, heartbeat: Heartbeat = lambda: True) -> Report:
+    def check(self, tree: Tree, heartbeat: Heartbeat = lambda: True, elsewhere: Elsewhere | None = None) -> Report:
         """Check a tree, and return what it has that is wrong; new is what the live one does not have.
 
-        A content that was checked before is not parsed again. Raises ``ImportCheckFailed`` and ``Unwanted``.
+        A content that was checked before is not parsed again. ``elsewhere`` are the DAG ids of other deployments.
+        Raises ``ImportCheckFailed`` and ``Unwanted``.
         """
         started = self._clock()
         digest = tree.manifest.digest
@@ -57,7 +58,7 @@ class Checking:
             while len(self._results) > MAX_RESULTS:
                 self._results.pop(next(known for known in self._results if known != self._live_digest))
         outcomes, _ = self._results[digest]
-        problems, unjudged = problems_of(outcomes, self.live)
+        problems, unjudged = problems_of(outcomes, self.live, elsewhere)
         dags = sum(len(outcome.dags) for outcome in outcomes.values())
         return Report(problems, unjudged, len(outcomes), parsed, dags, self._clock() - started)
 

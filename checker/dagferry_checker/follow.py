@@ -1,6 +1,7 @@
 """Follows a deployment: checks what is live, then each upload that waits for it, and sends what it found.
 
 - Until what is live was checked once, the checker says that it is warming up: no upload waits for it.
+- Before each check, and whenever the server has nothing to check, it is asked what is live in the deployments beside.
 - While a check runs, the server is asked now and then: so it knows that the checker is there, and a check ends early
   if its candidate is gone.
 - What became live was a candidate: its result is known, and the next candidate is compared with it.
@@ -15,10 +16,13 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from dagferry_checker.beside import Beside
 from dagferry_checker.checking import Checking
 from dagferry_checker.engine_process import Engine, Unwanted
 from dagferry_checker.fetching import fetch
 from dagferry_checker.hints import hint
+from dagferry_checker.judge import Elsewhere
+from dagferry_checker.live import Live
 from dagferry_checker.problems import Report
 from dagferry_checker.trees import TreeStore
 from dagferry_checker.verdicts import bounded
@@ -29,7 +33,6 @@ from dagferry_follow.defaults import POLL_INTERVAL_SECONDS, POLL_WAIT_SECONDS
 from dagferry_follow.errors import ServerRefused, ServerUnreachable, SyncError
 from dagferry_follow.log import Log
 from dagferry_follow.remote.candidates import Candidate, Candidates, CheckServer, LiveDeploy
-from dagferry_follow.volume.tree import Tree
 from dagferry_runtime.lines import fields
 from dagferry_runtime.signals import Stopping
 
@@ -55,6 +58,7 @@ class Follower:
         server: CheckServer,
         engine: Engine,
         store: TreeStore,
+        beside: Beside,
         *,
         instance: str,
         about: Mapping[str, str],
@@ -66,7 +70,10 @@ class Follower:
         self._server = server
         self._engine = engine
         self._store = store
+        self._beside = beside
+        self._elsewhere: Elsewhere = {}
         self._checking = Checking(engine, store)
+        self._live = Live(server, self._checking, store)
         self._instance = instance
         self._about = dict(about)
         self._stopping = stopping
@@ -74,8 +81,6 @@ class Follower:
         self._clock = clock
         self._sleep = sleep
         self._known: Candidates | None = None
-        self._live: LiveDeploy | None = None
-        self._live_tree: Tree | None = None
         self._warm = False
         self._answered: OrderedDict[str, float] = OrderedDict()  # when a candidate would be answered again
         self._asked_at = 0.0
@@ -107,6 +112,8 @@ class Follower:
         known = self._known
         idle = self._warm and known is not None and self._is_current(known) and not self._next(known)
         self._ask(self._wait(known) if idle else 0)
+        self._elsewhere = self._beside.learn(self._heartbeat)
+        self._store.retire(self._live.tree, self._beside.trees)
         known = self._known
         if known is None:
             return
@@ -131,7 +138,7 @@ class Follower:
         return self._about if self._warm else {**self._about, protocol.CHECKER: protocol.WARMING}
 
     def _is_current(self, known: Candidates) -> bool:
-        return known.live == self._live
+        return known.live == self._live.deploy
 
     def _next(self, known: Candidates) -> Candidate | None:
         now = self._clock()
@@ -141,24 +148,12 @@ class Follower:
 
     def _check_live(self, live: LiveDeploy | None) -> None:
         if live is None:
-            self._checking.forget_live()
-            self._live, self._live_tree, self._warm = None, None, True
+            self._live.forget()
+        elif report := self._live.become(live, self._heartbeat, self._elsewhere):
+            self._log("What is live was checked", report, live.version)
+        else:
             return
-        have = self._live.version if self._live else ""
-        tree = fetch(
-            self._store,
-            lambda base: self._server.download(live.version, base),
-            live.digest,
-            have,
-            self._live_tree,
-        )
-        if tree is None:
-            return
-        report = self._checking.check(tree, self._heartbeat)
-        self._checking.make_live(live.digest)
-        self._live, self._live_tree, self._warm = live, tree, True
-        self._store.retire(tree)
-        self._log("What is live was checked", report, live.version)
+        self._warm = True
 
     # --- candidates --------------------------------------------------------------------------------------------------
 
@@ -169,11 +164,11 @@ class Follower:
                 self._store,
                 lambda base: self._server.candidate(candidate.id, base),
                 candidate.digest,
-                self._live.version if self._live else "",
-                self._live_tree,
+                self._live.deploy.version if self._live.deploy else "",
+                self._live.tree,
             )
             if tree is not None:
-                report = self._checking.check(tree, lambda: self._heartbeat(candidate))
+                report = self._checking.check(tree, lambda: self._heartbeat(candidate), self._elsewhere)
                 self._log("A candidate was checked", report, candidate.id)
                 verdict = {"base": candidate.base, "digest": candidate.digest, **bounded(report, self._versions())}
         except Unwanted:
@@ -194,7 +189,6 @@ class Follower:
                 if isinstance(error, ServerUnreachable) or _is_for_now(error):
                     del self._answered[candidate.id]
                 raise
-        self._store.retire(self._live_tree)
 
     def _versions(self) -> dict[str, str]:
         return self._engine.versions._asdict()

@@ -6,6 +6,7 @@ import random
 import time
 from collections.abc import Callable
 
+from dagferry_checker.beside import Beside
 from dagferry_checker.checking import Checking
 from dagferry_checker.errors import ImportCheckFailed
 from dagferry_checker.fetching import fetch
@@ -100,14 +101,14 @@ def _sha256(file: str) -> str:
     return digest.hexdigest()
 
 
-def check_once(checking: Checking, tree: Tree, check: Callable[[], None]) -> Report:
-    """Check a tree; ``check`` is called about once a second, and may raise."""
+def check_once(checking: Checking, tree: Tree, beside: Beside, check: Callable[[], None]) -> Report:
+    """Check a tree, also for DAG ids ``beside``; ``check`` is called about once a second, and may raise."""
 
     def heartbeat() -> bool:
         check()
         return True
 
-    return checking.check(tree, heartbeat)
+    return checking.check(tree, heartbeat, beside.learn(heartbeat))
 
 
 __all__ = ["check_once", "fetch_version", "tree_of_folder"]

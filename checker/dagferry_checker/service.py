@@ -5,6 +5,7 @@ import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 
+from dagferry_checker.beside import Beside
 from dagferry_checker.checking import Checking
 from dagferry_checker.engine_process import Engine
 from dagferry_checker.follow import Follower
@@ -63,15 +64,19 @@ def _temporary() -> str:
         ) from error
 
 
-def _server(settings: Settings) -> CheckServer:
+def _server(settings: Settings, beside: str = "") -> CheckServer:
     return CheckServer(
         settings.server,
-        settings.deployment,
+        beside or settings.deployment,
         settings.instance,
         agent=AGENT,
-        once=settings.once,  # so that no upload waits for it
+        once=settings.once or bool(beside),  # so that no upload waits for it
         access=settings.access,
     )
+
+
+def _beside(settings: Settings, engine: Engine, store: TreeStore) -> Beside:
+    return Beside({name: _server(settings, beside=name) for name in settings.beside}, engine, store)
 
 
 def _once(settings: Settings, engine: Engine, store: TreeStore, stopping: Stopping) -> int:
@@ -89,7 +94,7 @@ def _once(settings: Settings, engine: Engine, store: TreeStore, stopping: Stoppi
     if tree is None:
         log.info("Nothing is deployed, so there is nothing to check", extra=fields(deployment=settings.deployment))
         return 0
-    report = check_once(Checking(engine, store), tree, stopping.check)
+    report = check_once(Checking(engine, store), tree, _beside(settings, engine, store), stopping.check)
     print_report(report, about, versions, as_json=settings.json, version=version)
     return EXIT_REFUSED if report.problems else 0
 
@@ -111,7 +116,15 @@ def _follow(settings: Settings, engine: Engine, store: TreeStore, stopping: Stop
             pid=os.getpid(),
         ),
     )
-    follower = Follower(_server(settings), engine, store, instance=settings.instance, about=about, stopping=stopping)
+    follower = Follower(
+        _server(settings),
+        engine,
+        store,
+        _beside(settings, engine, store),
+        instance=settings.instance,
+        about=about,
+        stopping=stopping,
+    )
     try:
         follower.run()
     except Stopped:

@@ -30,6 +30,10 @@ def _folder(text: str) -> str:
     return os.path.abspath(text)
 
 
+def _deployments(text: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(check_deployment(name.strip()) for name in text.split(",")))
+
+
 def _instance(text: str) -> str:
     if not (text.isascii() and text.isprintable() and " " not in text and 0 < len(text) <= _MAX_INSTANCE_CHARACTERS):
         raise ValueError(f"1 to {_MAX_INSTANCE_CHARACTERS} ASCII characters without spaces are expected")
@@ -57,6 +61,14 @@ def _memory(text: str) -> int:
 SETTINGS: tuple[Setting, ...] = (
     Setting("--server", check_url, "http://127.0.0.1:8000", "URL", "The server; a path prefix is kept."),
     Setting("--deployment", check_deployment, DEFAULT_DEPLOYMENT, "NAME", "The deployment whose uploads are checked."),
+    Setting(
+        "--beside",
+        _deployments,
+        None,
+        "NAME,…",
+        "Deployments whose DAGs the same Airflow shows, as its other DAG bundles: a DAG id that is live there, too, is "
+        "a problem. The token needs the scope check for them.",
+    ),
     Setting("--token", str, "", "TOKEN", "The token for the server; better in a file, or in DAGFERRY_TOKEN."),
     Setting("--token-file", _folder, None, "FILE", "A file with a token of scope check; read for each request."),
     Setting("--ca-file", _folder, None, "FILE", "The CAs to trust, in PEM, instead of this machine's."),
@@ -133,6 +145,7 @@ class Settings(NamedTuple):
 
     server: str
     deployment: str
+    beside: tuple[str, ...]
     token: str
     token_file: str | None
     ca_file: str | None
@@ -163,6 +176,7 @@ class Settings(NamedTuple):
 def read_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
     """Return the checked settings; raise ``SetupError`` in one line."""
     values = parse(PROGRAM, ABOUT, SETTINGS, arguments, environment)
+    values["beside"] = values["beside"] or ()
     _check(values)
     values["instance"] = values["instance"] or socket.gethostname()
     settings = Settings(**values)
@@ -174,6 +188,10 @@ def read_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> S
 def _check(values: Mapping[str, Any]) -> None:
     if values["path"] is not None and (values["once"] or values["check_version"]):
         raise SetupError("--path cannot be combined with --once and --check-version.")
+    if values["path"] is not None and values["beside"]:
+        raise SetupError("--beside needs a server, so it cannot be combined with --path.")
+    if values["deployment"] in values["beside"]:
+        raise SetupError(f"--beside has {values['deployment']!r}, which is the --deployment itself.")
     if values["path"] is not None and not os.path.isdir(values["path"]):
         raise SetupError(f"--path={values['path']!r}: the folder does not exist.")
     if values["check_version"] and not values["once"]:

@@ -16,7 +16,7 @@ import fcntl
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from dagferry_core.bundle.manifest import Manifest
 from dagferry_follow.errors import RootInUse, RootUnusable, VolumeFailed
@@ -107,8 +107,9 @@ class TreeStore:
             raise VolumeFailed(f"{self.current} cannot be changed: {error.strerror}.") from error
         yield self.current
 
-    def retire(self, live: Tree | None) -> None:
-        """Remove the oldest trees but the ``live`` one."""
-        while len(self._kept) > MAX_TREES:
-            number = next(number for number, tree in enumerate(self._kept) if tree is not live)
+    def retire(self, live: Tree | None, beside: Sequence[Tree] = ()) -> None:
+        """Remove the oldest trees but the ``live`` one and those of the deployments ``beside``, which do not count."""
+        spared = {id(live), *map(id, beside)}
+        while len(self._kept) > MAX_TREES + len(beside):
+            number = next(number for number, tree in enumerate(self._kept) if id(tree) not in spared)
             shutil.rmtree(self._kept.pop(number).folder, ignore_errors=True)

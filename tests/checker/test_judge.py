@@ -62,3 +62,23 @@ def test_a_duplicate_that_is_live_is_not_new() -> None:
 
 def test_ids_with_made_up_values_are_no_duplicates() -> None:
     assert problems_of({"a.py": ok(f"{STUB}-team"), "b.py": ok(f"{STUB}-team")}) == ([], [])
+
+
+def test_a_dag_id_of_another_deployment_is_a_problem_of_each_file_that_has_it() -> None:
+    elsewhere = {"x": "theirs.py of the deployment lab", "z": "more.py of the deployment lab"}
+    problems, _ = problems_of({"b.py": ok("x"), "a.py": ok("x", "y")}, None, elsewhere)
+    between = [problem for problem in problems if "theirs.py of the deployment lab" in problem.message]
+    assert [(problem.path, problem.kind, problem.new) for problem in between] == [
+        ("a.py", Kind.DUPLICATE, True), ("b.py", Kind.DUPLICATE, True),
+    ]  # fmt: skip
+    assert [problem.path for problem in problems if problem not in between] == ["b.py"], "and twice in this one"
+
+
+def test_a_dag_id_of_another_deployment_that_is_live_here_is_not_new_also_in_another_file() -> None:
+    elsewhere = {"x": "theirs.py of the deployment lab", "y": "theirs.py of the deployment lab"}
+    problems, _ = problems_of({"moved.py": ok("x", "y")}, Known({"a.py": ok("x")}), elsewhere)
+    assert [("'x'" in problem.message, problem.new) for problem in problems] == [(True, False), (False, True)]
+
+
+def test_made_up_ids_may_be_those_of_another_deployment() -> None:
+    assert problems_of({"a.py": ok(f"{STUB}-x")}, None, {f"{STUB}-x": "b.py of the deployment lab"}) == ([], [])

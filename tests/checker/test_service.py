@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 import fake_checker
+from dagferry_follow.remote.candidates import LiveDeploy
 from fake_candidates import FakeServer
 from harness import PATIENCE_SECONDS, eventually
 from http_candidates import HttpCandidates
@@ -41,7 +42,7 @@ def write(folder: Path, files: dict[str, bytes]) -> Path:
 
 @pytest.fixture
 def server() -> Iterator[HttpCandidates]:
-    made = HttpCandidates(FakeServer())
+    made = HttpCandidates(FakeServer(), lab=FakeServer())
     yield made
     made.stop()
 
@@ -77,6 +78,25 @@ def test_what_is_live_is_checked_once_in_a_new_image(server) -> None:
     assert json.loads(done.stdout)["problem_count"] == 1
     assert run("--once", "--server", server.url, "--check-version", version).returncode == 0
     assert all("Dagferry-Instance" not in headers for headers in server.headers), "no upload waits for it"
+
+
+def test_what_is_live_is_compared_with_other_deployments(server) -> None:
+    server.state.deploy(GOOD)
+    server.beside["lab"].deploy({"theirs.py": b"DAGS = ['x']\n"})
+    words = ("--once", "--server", server.url)
+    assert run(*words).returncode == 0
+    done = run(*words, "--beside", "lab")
+    assert done.returncode == 3, done.stderr
+    assert done.stdout.startswith("a.py: DAG id 'x' is also in theirs.py of the deployment lab.")
+    assert all("Dagferry-Instance" not in headers for headers in server.headers)
+
+
+def test_another_deployment_that_cannot_be_read_makes_nothing_fail(server) -> None:
+    server.state.deploy(GOOD)
+    server.beside["lab"].live = LiveDeploy("20261120T064501Z-000009", "sha256:" + "0" * 64)
+    done = run("--once", "--server", server.url, DAGFERRY_BESIDE="lab")
+    assert done.returncode == 0
+    assert "The DAG ids of the deployment lab cannot be read" in done.stderr
 
 
 def test_nothing_deployed_is_nothing_wrong(server) -> None:

@@ -32,6 +32,12 @@ def test_settings_are_variables_too() -> None:
     assert (settings.deployment, settings.variables, settings.memory) == ("prod", "env", 512 << 20)
 
 
+def test_the_deployments_beside_are_a_list() -> None:
+    assert read().beside == ()
+    assert read("--beside", "lab, team-a,lab").beside == ("lab", "team-a")
+    assert read(DAGFERRY_BESIDE="lab").beside == ("lab",)
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
@@ -44,6 +50,9 @@ def test_settings_are_variables_too() -> None:
         (["--path", "/tmp", "--once"], "cannot be combined"),
         (["--check-version", "20261120T064501Z-000001"], "needs --once"),
         (["--once", "--check-version", "latest"], "--check-version"),
+        (["--beside", "lab,"], "--beside"),
+        (["--deployment", "prod", "--beside", "lab,prod"], "is the --deployment itself"),
+        (["--path", "/tmp", "--beside", "lab"], "needs a server"),
         (["--json"], "needs --once or --path"),
         (["--token", "a", "--token-file", "b"], "cannot be combined"),
         (["--token", "a b"], "one word"),

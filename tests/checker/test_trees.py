@@ -58,6 +58,13 @@ def test_old_trees_are_removed_but_never_the_live_one(store, tmp_path) -> None:
     assert store.find(trees[1].manifest.digest) is None
 
 
+def test_trees_of_other_deployments_are_kept_beside_the_others(store) -> None:
+    trees = [make(store, {"a.py": str(number).encode()}) for number in range(10)]
+    store.retire(trees[0], trees[1:3])
+    left = [tree for tree in trees if os.path.isdir(tree.folder)]
+    assert left == [*trees[:3], *trees[-MAX_TREES + 1 :]]
+
+
 def test_a_folder_has_one_owner_and_is_empty_after_it(tmp_path) -> None:
     store = TreeStore(str(tmp_path / "work"))
     with pytest.raises(RootInUse):

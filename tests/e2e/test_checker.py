@@ -3,6 +3,7 @@
 The engine has no Airflow here: ``tests/airflow/test_checker.py`` has the real one.
 """
 
+import json
 import os
 import sys
 from collections.abc import Iterator
@@ -82,6 +83,35 @@ def test_the_live_version_is_checked_once_in_another_image(server, tmp_path) -> 
     server.deploy({**GOOD, "a.py": b"import acme_provider\n"}, query="?skip_import_check=1")
     checker = Checker(COMMAND, ENVIRONMENT, server, tmp_path / "checker", "--once")
     assert checker.process.wait(PATIENCE_SECONDS) == 3
+
+
+def test_a_dag_id_that_another_deployment_has_is_refused(tmp_path) -> None:
+    tokens = TokensFile(tmp_path / "tokens.toml")
+    deploy = tokens.add("ci", ["deploy", "override"], ["*"])
+    check = tokens.add("checker", ["check"], ["default", "lab"])
+    flags = ("--deployments", "default,lab,secret", "--import-check", "block", "--tokens-file", str(tokens.path))
+    server = Server(tmp_path / "data", *flags).ready()
+    try:
+        server.headers = {"Authorization": f"Bearer {deploy}"}
+        server.deploy(GOOD, query="?skip_import_check=1")
+        server.deploy({"theirs.py": b"DAGS = ['b']\n"}, "lab", query="?skip_import_check=1")
+        checker = Checker(
+            COMMAND, {**ENVIRONMENT, "DAGFERRY_TOKEN": check}, server, tmp_path / "checker", "--beside=secret,lab"
+        )
+        eventually("the checker to be connected", lambda: is_connected(server))
+        assert upload(server, {**GOOD, "a.py": b"DAGS = ['a', 'mine']\n"})[0] == 200, "b is live in both already"
+        server.deploy({"theirs.py": b"DAGS = ['theirs']\n"}, "lab", query="?skip_import_check=1")
+        status, said = upload(server, {**GOOD, "c.py": b"DAGS = ['theirs']\n"})
+        assert (status, said["code"]) == (422, "import_check_refused")
+        [problem] = said["problems"]
+        assert (problem["path"], problem["kind"]) == ("c.py", "duplicate")
+        assert "theirs.py of the deployment lab" in problem["message"]
+        assert "The DAG ids of the deployment secret cannot be read" in checker.log.read_text()
+        status = json.loads(server.get("/lab/dags/status")[1])
+        assert status["import_check"]["checkers"] == [], "no upload to lab waits for it"
+        assert checker.stop() == 0
+    finally:
+        server.stop()
 
 
 def test_a_token_of_scope_check_is_all_it_needs(tmp_path) -> None:

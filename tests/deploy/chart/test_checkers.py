@@ -69,6 +69,15 @@ def test_a_checker_may_check_its_deployment_and_nothing_else_and_nobody_else_may
     assert scopes(found, "default") == ({} if rules else everywhere)
 
 
+def test_a_checker_may_also_check_the_deployments_beside_and_learns_their_dag_ids(tmp_path) -> None:
+    names = [{"name": name} for name in ("prod", "lab", "team-a", "other")]
+    rendered = render({"deployments": names, "checkers": [{**CHECKER, "beside": ["lab", "team-a"]}]})
+    found = issuer(rendered, tmp_path)
+    assert scopes(found, NAME) == {"prod": {"check"}, "lab": {"check"}, "team-a": {"check"}}
+    assert "--beside=lab,team-a" in arguments(pod_of(rendered))
+    assert not any("--beside" in word for word in arguments(pod_of(render(TWO))))
+
+
 def test_without_checkers_no_rule_has_an_exception(tmp_path) -> None:
     assert all(not rule.except_claims for rule in issuer(render(), tmp_path).rules)
 
@@ -157,6 +166,12 @@ def test_what_a_checker_has_of_its_own() -> None:
     [
         ({"checkers": [{"deployment": "prod"}]}, "image"),
         ({"checkers": [{**CHECKER, "deployment": "absent"}]}, 'checkers has "absent", which is not in deployments'),
+        (
+            {"checkers": [{**CHECKER, "beside": ["absent"]}]},
+            'checkers[].beside has "absent", which is not in deployments',
+        ),
+        ({"checkers": [{**CHECKER, "beside": ["prod"]}]}, 'checkers has "prod" beside itself'),
+        ({"checkers": [{**CHECKER, "beside": "lab"}]}, "beside"),
         ({"checkers": [CHECKER, CHECKER]}, 'checkers has "prod" twice'),
         ({"checkers": [CHECKER], "clusterIssuer": {"enabled": False}}, "checkers needs clusterIssuer.enabled"),
         ({"checkers": [{**CHECKER, "variables": "production"}]}, "variables"),

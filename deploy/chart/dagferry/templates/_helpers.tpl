@@ -108,7 +108,7 @@ rules:
 {{- range .Values.checkers }}
   - claims: {sub: "system:serviceaccount:{{ $.Release.Namespace }}:{{ include "dagferry.checkerAccount" (list $ .deployment) }}"}
     scopes: [check]
-    deployments: [{{ .deployment }}]
+    deployments: [{{ prepend (.beside | default list) .deployment | join ", " }}]
 {{- end }}
 {{- end }}
 
