@@ -128,11 +128,17 @@ def injecting(pid: int, output: Path, call: SystemCall, what: str) -> "contextma
     return traced(pid, output, *options)
 
 
+_APART = re.compile(r"/(candidates|leases)[/\">]")
+
+
 def calls(output: Path, folder: Path) -> list[SystemCall]:
-    """Read a recording: the calls that concern ``folder``, which one thread alone may make."""
+    """Read a recording: the calls that concern ``folder``, which one thread alone may make.
+
+    A server looks for candidates and leases in threads of their own; those calls do not count.
+    """
     found: list[SystemCall] = []
     counts: Counter[tuple[str, str]] = Counter()
-    threads = set()
+    threads: dict[str, str] = {}
     inside = re.escape(str(folder)) + r'[/">]'
     for line in output.read_text(errors="replace").splitlines():
         match = _LINE.match(line)
@@ -140,10 +146,10 @@ def calls(output: Path, folder: Path) -> list[SystemCall]:
             continue
         thread, name, rest = match.groups()
         counts[thread, name] += 1
-        if re.search(inside, rest):
-            threads.add(thread)
+        if re.search(inside, rest) and not _APART.search(rest):
+            threads.setdefault(thread, line)
             found.append(SystemCall(name, counts[thread, name], _kind(rest, folder)))
-    assert len(threads) == 1, f"several threads work on {folder}"
+    assert len(threads) == 1, f"several threads work on {folder}: {threads}"
     return found
 
 

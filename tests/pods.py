@@ -6,6 +6,7 @@ import threading
 from pathlib import Path
 
 from harness import Sidecar, eventually, tree
+from invariants import BESIDE_TREES
 
 A = {"dag.py": b"import team.helper\n", "other.py": b"import os\n", "team/helper.py": b"rate = 1\n" * 200}
 B = {**A, "team/helper.py": b"rate = 2\n" * 200}
@@ -53,7 +54,7 @@ def leftovers(root: Path) -> set[str]:
     return {
         path.name
         for path in (root / ".trees").iterdir()
-        if path.name not in {"lock", "sidecar", "parsed.json", "reads.json", live} and not (path / "ended").exists()
+        if path.name not in {*BESIDE_TREES, live} and not (path / "ended").exists()
     }
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from dagferry_follow.deploy_ref import DeployRef
 from dagferry_follow.volume.records import TreeRules
 from dagferry_follow.volume.volume import Volume
+from invariants import BESIDE_TREES
 from treemaker import manifest_of
 
 HOUR = 3600.0
@@ -45,4 +46,4 @@ def bytes_on_disk(root: Path) -> int:
 
 def trees_of(root: Path) -> set[str]:
     """Return the names of the folders of trees."""
-    return {path.name for path in (root / ".trees").iterdir()} - {"lock"}
+    return {path.name for path in (root / ".trees").iterdir()} - BESIDE_TREES
