@@ -128,17 +128,13 @@ def injecting(pid: int, output: Path, call: SystemCall, what: str) -> "contextma
     return traced(pid, output, *options)
 
 
-_APART = re.compile(r"/(candidates|leases)[/\">]")
-
-
 def calls(output: Path, folder: Path) -> list[SystemCall]:
-    """Read a recording: the calls that concern ``folder``, which one thread alone may make.
+    """Read a recording: the calls that concern ``folder``, of the one thread that may change it.
 
-    A server looks for candidates and leases in threads of their own; those calls do not count.
+    Others may look into it: a server looks for candidates and leases while it starts.
     """
-    found: list[SystemCall] = []
+    found: dict[str, list[SystemCall]] = {}
     counts: Counter[tuple[str, str]] = Counter()
-    threads: dict[str, str] = {}
     inside = re.escape(str(folder)) + r'[/">]'
     for line in output.read_text(errors="replace").splitlines():
         match = _LINE.match(line)
@@ -146,11 +142,12 @@ def calls(output: Path, folder: Path) -> list[SystemCall]:
             continue
         thread, name, rest = match.groups()
         counts[thread, name] += 1
-        if re.search(inside, rest) and not _APART.search(rest):
-            threads.setdefault(thread, line)
-            found.append(SystemCall(name, counts[thread, name], _kind(rest, folder)))
-    assert len(threads) == 1, f"several threads work on {folder}: {threads}"
-    return found
+        if re.search(inside, rest):
+            found.setdefault(thread, []).append(SystemCall(name, counts[thread, name], _kind(rest, folder)))
+    worker = max(found, key=lambda thread: len(found[thread]))
+    for thread in found.keys() - {worker}:
+        assert not changing(found[thread]), f"several threads change {folder}: {changing(found[thread])}"
+    return found[worker]
 
 
 def _kind(text: str, folder: Path) -> str:
