@@ -45,16 +45,18 @@ def volume(tmp_path: Path) -> Iterator[Volume]:
 
 
 @pytest.fixture
-def probes(volume, server) -> Probes:
+def passes(volume, server) -> Iterator[PassingOn]:
+    connection = Server(server.url, "default", agent="test", access=ConnectionOptions(token="secret"))
+    yield PassingOn(volume.root, connection)
+    connection.close()
+
+
+@pytest.fixture
+def probes(passes) -> Probes:
     made = Probes(("127.0.0.1", 0), Stats())
     made.start()
-    made.passing_on = passing_on(volume, server)
+    made.passing_on = passes
     return made
-
-
-def passing_on(volume: Volume, server: ScriptedServer) -> PassingOn:
-    connection = Server(server.url, "default", agent="test", access=ConnectionOptions(token="secret"))
-    return PassingOn(volume.root, connection)
 
 
 def tree(volume: Volume) -> str:
@@ -139,8 +141,7 @@ def test_too_much_is_not_read(probes) -> None:
         assert connection.getresponse().status == 413
 
 
-def test_other_machines_may_not_report(volume, server) -> None:
-    passes = passing_on(volume, server)
+def test_other_machines_may_not_report(passes, volume, server) -> None:
     assert passes.pass_on(said(volume), "10.0.0.7", "10.0.0.8")[0] == 403
     assert server.requests == []
     server.answer(PATH, ANSWER)
