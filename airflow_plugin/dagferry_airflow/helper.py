@@ -4,7 +4,8 @@ It is forked from the dag processor when that starts, before it does anything el
 imported, has a database connection of its own, and neither blocks the loop of the dag processor nor holds a lock while
 that forks a parse, as a thread might. It ends when the dag processor ends.
 
-Airflow has no token for the server. The sidecar of the pod has one, and passes reports on (``dagferry_follow.beside``).
+Airflow has no token for the server, and only reads the volume. The sidecar of the pod passes reports on, and keeps what
+parses read (``dagferry_follow.beside``).
 """
 
 import gc
@@ -24,7 +25,7 @@ from dagferry_airflow.reads import Spool
 from dagferry_airflow.reporter import Identity, NotNow, Reporter
 from dagferry_airflow.reports import Parsed, Sender, body
 from dagferry_core.errors import DagferryError
-from dagferry_follow.beside import REPORTS_PATH, read_address, read_kept
+from dagferry_follow.beside import READS_PATH, REPORTS_PATH, read_address, read_kept
 from dagferry_follow.errors import ServerRefused, ServerUnreachable
 
 LOOK_SECONDS = 0.5
@@ -149,7 +150,7 @@ class Site:
         from dagferry_airflow.recorded import Heartbeats, Recorded, hostname  # noqa: PLC0415
 
         self._root = spool.root
-        self._noting = Noting(self._root)
+        self._noting = Noting(self._root, self._send_reads)
         recorded = Recorded(folders, Heartbeats(hostname()).collected)
         self._observer = Observer(
             self._root,
@@ -197,24 +198,33 @@ class Site:
         return body(self._who, log_id, parsed)
 
     def _post(self, report: dict[str, Any]) -> bytes:
+        said = {"tree": self._observer.tree, "keep": self._observer.known.keep(), "report": report}
+        return self._send(REPORTS_PATH, json.dumps(said).encode())
+
+    def _send_reads(self, encoded: bytes) -> None:
+        try:
+            self._send(f"{READS_PATH}{self._observer.tree}", encoded)
+        except NotNow as error:
+            raise ServerRefused("Another tree went live meanwhile.") from error
+
+    def _send(self, path: str, body: bytes) -> bytes:
         address = read_address(self._root)
         if address is None:
             raise ServerUnreachable(
                 f"The sidecar of {self._root} has not noted in the volume where it listens.",
                 "Use a sidecar of the same release, in the same pod as the dag processor.",
             )
-        said = {"tree": self._observer.tree, "keep": self._observer.known.keep(), "report": report}
-        return post(address, json.dumps(said).encode())
+        return post(address, path, body)
 
 
-def post(address: tuple[str, int], said: bytes) -> bytes:
-    """Send a report to the sidecar at ``address`` and return the server's answer.
+def post(address: tuple[str, int], path: str, body: bytes) -> bytes:
+    """Send ``body`` to ``path`` of the sidecar at ``address`` and return the answer.
 
     Raises ``NotNow`` if another tree went live meanwhile, or ``DagferryError``.
     """
     connection = http.client.HTTPConnection(*address, timeout=POST_SECONDS)
     try:
-        connection.request("POST", REPORTS_PATH, said, {"Content-Type": "application/json"})
+        connection.request("POST", path, body, {"Content-Type": "application/json"})
         response = connection.getresponse()
         answer = response.read(MAX_ANSWER_BYTES)
     except (OSError, http.client.HTTPException) as error:

@@ -1,21 +1,22 @@
 """Notes what parses read, for the process that publishes trees on the volume (``dagferry_follow.volume.known_reads``).
 
-``Noting.note`` takes each parse of the dag processor that has ended. If the volume is read-only here, nothing is noted,
-and the guess of the server decides what is read again.
+``Noting.note`` takes each parse of the dag processor that has ended. What cannot be written is tried again; until then
+the guess of the server decides what is read again.
 """
 
-import errno
 import logging
 import os
 import re
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 from dagferry_airflow.reads import Parse
 from dagferry_core.bundle.manifest import Manifest
+from dagferry_core.errors import DagferryError
 from dagferry_core.source.observed import Contents, Observation, observe, opens_unseen
-from dagferry_follow.volume.known_reads import read_known, write_known
+from dagferry_follow.volume.known_reads import encode, read_known, write_reads
 from dagferry_follow.volume.records import read_manifest
 from dagferry_follow.volume.root import TREES
 from dagferry_follow.volume.tree import CACHE, OPEN_FILE
@@ -24,12 +25,13 @@ WRITE_SECONDS = 3.0
 """The least time between two writes."""
 PAUSE_FACTOR = 20
 """How much longer than a write the pause after it is at least."""
+FAILED_SECONDS = 30.0
+"""The pause after a write that failed."""
 MAX_TREES = 2
 """How many trees' manifests are kept: around a swap, parses of both end."""
 MAX_SOURCES = 50_000
 """Of how many sources it is kept whether they open files unseen."""
 
-_READ_ONLY = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 _TREE = re.compile(r"[0-9a-f]{16}/[A-Za-z0-9-]+")
 
 log = logging.getLogger(__name__)
@@ -44,21 +46,26 @@ class _Tree(NamedTuple):
 class Noting:
     """Notes what the parses of the volume under ``root`` read. Not for several threads.
 
-    ``clock`` is in seconds and never goes backwards. Nothing here raises: a parse that is not noted has the guess.
+    ``write`` puts what is known on the volume, and raises ``OSError`` or ``DagferryError`` if it cannot; without it,
+    that is done here. ``clock`` is in seconds and never goes backwards. Nothing here raises: a parse that is not noted
+    has the guess.
     """
 
-    def __init__(self, root: str, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, root: str, write: Callable[[bytes], None] | None = None, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._trees_folder = f"{root}/{TREES}"
+        self._write = write or partial(write_reads, self._trees_folder)
         self._clock = clock
         self._known: dict[str, Observation] = {}
         self._trees: dict[str, _Tree] = {}  # the last used last
         self._unseen: dict[str, bool] = {}  # by the sha256 of a source
-        self._is_loaded = self._is_changed = self._is_read_only = False
+        self._is_loaded = self._is_changed = False
         self._write_at = clock()
 
     def note(self, parse: Parse) -> None:
         """Take note of a parse. Of one that saw several trees, or none, nothing is known."""
-        if self._is_read_only or len(parse.trees) != 1:
+        if len(parse.trees) != 1:
             return
         if not self._is_loaded:
             self._known, self._is_loaded = read_known(self._trees_folder), True
@@ -69,19 +76,20 @@ class Noting:
         except (OSError, ValueError) as error:
             log.debug("What %s read could not be noted: %s", parse.file, error)
 
-    def flush(self, *, at_once: bool = False) -> None:
+    def flush(self) -> None:
         """Write what is new, unless the last write was just now. To be called again and again."""
         started = self._clock()
-        if not self._is_changed or self._is_read_only or (started < self._write_at and not at_once):
+        if not self._is_changed or started < self._write_at:
             return
+        pause = WRITE_SECONDS
         try:
-            write_known(self._trees_folder, self._known)
+            self._write(encode(self._known))
             self._is_changed = False
-        except OSError as error:
+        except (OSError, DagferryError) as error:
             log.debug("What DAG files read could not be noted: %s", error)
-            self._is_read_only = error.errno in _READ_ONLY
+            pause = FAILED_SECONDS
         now = self._clock()
-        self._write_at = now + max(WRITE_SECONDS, PAUSE_FACTOR * (now - started))
+        self._write_at = now + max(pause, PAUSE_FACTOR * (now - started))
 
     def _note(self, tree: _Tree, parse: Parse) -> None:
         opened = {path for path in parse.opened if _is_inside(path)} | {parse.file}

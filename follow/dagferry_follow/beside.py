@@ -4,6 +4,7 @@
 
     <root>/.trees/sidecar        where the sidecar listens: HOST:PORT
     <root>/.trees/parsed.json    what the dag processor asked the sidecar to keep
+    <root>/.trees/reads.json     what it asked it to keep of what parses read (``volume.known_reads``)
 
 The dag processor only reads the volume: Airflow's pods mount it read-only. So what it has parsed goes to the sidecar's
 own port, and the sidecar, which has a token, passes it on to the server.
@@ -20,6 +21,8 @@ REPORTS_PATH = "/reports"
 
 ``tree`` is the live one: only who reads the same volume knows its random name. ``keep`` is text, as in ``read_kept``.
 """
+READS_PATH = "/reads/"
+"""The path of the sidecar that takes what parses read, in the form of ``volume.known_reads``; the live tree follows."""
 MAX_KEPT_BYTES = 256 * 1024
 MAX_BODY_BYTES = 2 * MAX_REPORT_BYTES + 2 * MAX_KEPT_BYTES
 """Of what is sent to ``REPORTS_PATH``; JSON inside of JSON takes more than its own bytes."""

@@ -1,4 +1,4 @@
-"""Small files of text that are replaced as a whole: who reads one gets the old text or the new one."""
+"""Small files that are replaced as a whole: who reads one gets the old content or the new one."""
 
 import contextlib
 import os
@@ -14,6 +14,11 @@ def read_text(path: str, max_bytes: int) -> str:
 
 
 def replace_text(path: str, text: str, mode: int | None = None) -> None:
+    """Write text in UTF-8 as ``replace_bytes`` does."""
+    replace_bytes(path, text.encode(), mode)
+
+
+def replace_bytes(path: str, data: bytes, mode: int | None = None) -> None:
     """Write a file, or another one in its place; ``OSError`` if that fails, and nothing is left behind.
 
     With a ``mode`` it has these permissions, whatever the umask. A crash of the machine may lose it.
@@ -21,7 +26,7 @@ def replace_text(path: str, text: str, mode: int | None = None) -> None:
     new = f"{path}.{os.urandom(4).hex()}"
     try:
         with open(new, "xb") as file:
-            file.write(text.encode())
+            file.write(data)
             if mode is not None:
                 set_mode(file.fileno(), mode)
         os.rename(new, path)

@@ -1,7 +1,8 @@
 """Passes what the dag processor of this pod reports on to the server: Airflow needs no credential of its own.
 
-Only who is on this machine may report, and only about this volume: a report names the live tree by its random name.
-What it says is for the server to check.
+What its parses read is kept on the volume, which Airflow only reads. Only who is on this machine may send something,
+and only about this volume: the live tree is named by its random name. What a report says is for the server to check,
+and what parses read is checked when it is used.
 """
 
 import contextlib
@@ -13,9 +14,17 @@ import threading
 from dagferry_core.errors import DagferryError
 from dagferry_core.loopback import is_loopback
 from dagferry_core.protocol import MAX_REPORT_BYTES
-from dagferry_follow.beside import MAX_BODY_BYTES, MAX_KEPT_BYTES, read_kept, write_kept
+from dagferry_follow.beside import (
+    MAX_BODY_BYTES,
+    MAX_KEPT_BYTES,
+    READS_PATH,
+    REPORTS_PATH,
+    read_kept,
+    write_kept,
+)
 from dagferry_follow.remote.connection import Timeouts
 from dagferry_follow.remote.server import Server
+from dagferry_follow.volume.known_reads import MAX_READS_BYTES, write_reads
 from dagferry_follow.volume.root import Root
 
 TIMEOUTS = Timeouts(5.0, 10.0, 15.0)
@@ -34,10 +43,22 @@ class PassingOn:
         self._server = server
         self._lock = threading.Lock()
 
-    def pass_on(self, body: bytes, sender: str, receiver: str) -> Reply:
-        """Return status and answer for a report; ``sender`` and ``receiver`` are the addresses of the connection."""
+    def take(self, path: str, body: bytes, sender: str, receiver: str) -> Reply:
+        """Return status and answer for what is sent to ``path``, from the address ``sender`` to ``receiver``."""
         if not is_loopback(sender) and sender != receiver:
             return _refusal(http.client.FORBIDDEN, "Reports are taken from this machine only.")
+        return self._pass_on(body) if path == REPORTS_PATH else self._keep_reads(path.removeprefix(READS_PATH), body)
+
+    def _keep_reads(self, tree: str, reads: bytes) -> Reply:
+        if self._root.published_tree() != tree:
+            return _CONFLICT
+        try:
+            write_reads(self._root.trees, reads)
+        except OSError as error:
+            return _refusal(http.client.INSUFFICIENT_STORAGE, f"It cannot be kept on the volume: {error}")
+        return http.client.OK, b"{}"
+
+    def _pass_on(self, body: bytes) -> Reply:
         try:
             said = json.loads(body)
             tree, kept, report = said["tree"], said["keep"], json.dumps(said["report"])
@@ -48,7 +69,7 @@ class PassingOn:
         if not is_valid:
             return _refusal(http.client.BAD_REQUEST, "This is not a report that the dag processor sends.")
         if self._root.published_tree() != tree:
-            return _refusal(http.client.CONFLICT, "The report is not about the tree that is live on this volume.")
+            return _CONFLICT
         if not self._lock.acquire(timeout=WAIT_SECONDS):
             return _refusal(http.client.SERVICE_UNAVAILABLE, "Another report is being sent.")
         try:
@@ -66,11 +87,21 @@ class PassingOn:
                 write_kept(self._root.path, kept)
 
 
-def readable(length: str | None) -> int | None:
-    """Return the length of a body by its header; ``None`` if it is not given, or too long to be read."""
-    is_number = bool(length and length.isdecimal() and len(length) <= len(str(MAX_BODY_BYTES)))
-    return int(length) if length and is_number and int(length) <= MAX_BODY_BYTES else None
+def max_bytes(path: str) -> int | None:
+    """Return how much may be sent to ``path``; ``None`` if nothing is taken there."""
+    if path == REPORTS_PATH:
+        return MAX_BODY_BYTES
+    return MAX_READS_BYTES if path.startswith(READS_PATH) else None
+
+
+def readable(length: str | None, most: int) -> int | None:
+    """Return the length of a body by its header; ``None`` if it is not given, or is more than ``most``."""
+    is_number = bool(length and length.isdecimal() and len(length) <= len(str(most)))
+    return int(length) if length and is_number and int(length) <= most else None
 
 
 def _refusal(status: int, message: str, code: str = "report_refused") -> Reply:
     return status, json.dumps({"code": code, "message": message}).encode()
+
+
+_CONFLICT = _refusal(http.client.CONFLICT, "This is not about the tree that is live on this volume.")

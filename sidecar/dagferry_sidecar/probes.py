@@ -1,4 +1,4 @@
-"""``/healthz``, ``/readyz`` and ``/metrics``, answered by a thread of their own; and ``/reports`` of the dag processor.
+"""``/healthz``, ``/readyz`` and ``/metrics``, answered by a thread of their own; and what the dag processor sends.
 
 ``/healthz`` is 200 as long as the loop is alive. ``/readyz`` is 200 as long as an intact tree is published; it looks at
 the link itself each time. Losing contact with the server makes a pod neither unhealthy nor unready, because its DAGs
@@ -13,7 +13,6 @@ import time
 from typing import TYPE_CHECKING
 
 from dagferry_core.errors import SetupError
-from dagferry_follow.beside import REPORTS_PATH
 from dagferry_follow.log import Log
 from dagferry_follow.volume.root import Root
 from dagferry_sidecar.hints import hint
@@ -106,16 +105,17 @@ class Probes:
 
     def take(self, handler: "BaseHTTPRequestHandler") -> tuple[int, str, bytes]:
         """Return status, content type and body for a request that sends something."""
-        if handler.path != REPORTS_PATH or self.passing_on is None:
-            return 404, "text/plain", b"not found\n"
-        from dagferry_sidecar.passing_on import readable  # noqa: PLC0415 - only beside a dag processor
+        from dagferry_sidecar.passing_on import max_bytes, readable  # noqa: PLC0415 - only beside a dag processor
 
-        length = readable(handler.headers.get("Content-Length"))
+        most = max_bytes(handler.path)
+        if most is None or self.passing_on is None:
+            return 404, "text/plain", b"not found\n"
+        length = readable(handler.headers.get("Content-Length"), most)
         if length is None:
             return 413, "text/plain", b"too large, or without Content-Length\n"
         body = handler.rfile.read(length)
         receiver = handler.connection.getsockname()[0]
-        status, answer = self.passing_on.pass_on(body, handler.client_address[0], receiver)
+        status, answer = self.passing_on.take(handler.path, body, handler.client_address[0], receiver)
         return status, "application/json", answer
 
     def _published(self) -> str:

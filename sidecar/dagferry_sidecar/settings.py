@@ -89,7 +89,10 @@ SETTINGS: tuple[Setting, ...] = (
         "The folder for --when-empty seed, such as the image's own DAGs. One without files is not published: then the "
         "sidecar waits.",
     ),
-    Setting("--listen", address, ("127.0.0.1", 8001), "HOST:PORT", "Where /healthz, /readyz and /metrics are served."),
+    Setting(
+        *("--listen", address, ("127.0.0.1", 8001), "HOST:PORT"),
+        "Where /healthz, /readyz and /metrics are served, and a dag processor on this machine reports what it parsed.",
+    ),
     Setting(
         "--poll-wait",
         whole(0, MAX_WAIT_SECONDS),

@@ -1,7 +1,6 @@
-"""What parses read is noted on the volume, bounded and throttled; not where nothing can be known, or be written."""
+"""What parses read is noted on the volume, bounded and throttled; not where nothing can be known."""
 
 import errno
-import os
 import time
 from pathlib import Path
 
@@ -11,7 +10,8 @@ from dagferry_airflow import noting
 from dagferry_airflow.noting import Noting
 from dagferry_airflow.reads import Parse
 from dagferry_follow.deploy_ref import DeployRef
-from dagferry_follow.volume.known_reads import READS, read_known
+from dagferry_follow.errors import ServerRefused
+from dagferry_follow.volume.known_reads import READS, read_known, write_reads
 from dagferry_follow.volume.volume import Volume
 from treemaker import manifest_of
 
@@ -123,31 +123,22 @@ def test_after_a_restart_what_was_known_is_still_known_and_what_is_gone_is_dropp
     assert set(site.known()) == {"dag.py", "helper.py"}
 
 
-@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.EPERM])
-def test_a_volume_that_is_read_only_is_left_alone(site, monkeypatch, number) -> None:
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "full"), ServerRefused("no")])
+def test_a_write_that_fails_is_tried_again_later(site, error) -> None:
     calls = []
 
-    def refuse(*_) -> None:
-        calls.append(1)
-        raise OSError(number, os.strerror(number))
+    def write(encoded: bytes) -> None:
+        calls.append(encoded)
+        if len(calls) == 1:
+            raise error
+        write_reads(f"{site.root}/.trees", encoded)
 
-    monkeypatch.setattr(noting, "write_known", refuse)
-    tree = site.publish(A)
-    for file in ("dag.py", "helper.py"):
-        site.note(tree, file=file)
-        assert site.known() == {}
-    assert len(calls) == 1
-
-
-def test_a_volume_that_is_full_is_tried_again(site, monkeypatch) -> None:
-    def refuse(*_) -> None:
-        raise OSError(errno.ENOSPC, "full")
-
-    monkeypatch.setattr(noting, "write_known", refuse)
+    site.noting = Noting(str(site.root), write, clock=site.clock)
     site.note(site.publish(A))
     assert site.known() == {}
-    monkeypatch.undo()
-    assert site.known()
+    assert site.known(seconds=noting.FAILED_SECONDS - 0.1) == {}
+    assert set(site.known(seconds=0.2)) == {"dag.py"}
+    assert len(calls) == 2
 
 
 def test_an_observation_that_is_too_large_is_dropped(site, monkeypatch) -> None:

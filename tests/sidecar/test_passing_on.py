@@ -3,6 +3,7 @@
 import contextlib
 import http.client
 import json
+import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,9 +12,11 @@ from typing import Any
 import pytest
 
 from dagferry_core.protocol import MAX_REPORT_BYTES
-from dagferry_follow.beside import MAX_BODY_BYTES, read_kept
+from dagferry_core.source.observed import Observation
+from dagferry_follow.beside import MAX_BODY_BYTES, READS_PATH, REPORTS_PATH, read_kept
 from dagferry_follow.remote.connection import ConnectionOptions
 from dagferry_follow.remote.server import Server
+from dagferry_follow.volume.known_reads import MAX_READS_BYTES, READS, encode, read_known
 from dagferry_follow.volume.volume import Volume
 from dagferry_sidecar.passing_on import PassingOn, readable
 from dagferry_sidecar.probes import Probes
@@ -130,7 +133,7 @@ def test_what_is_no_json_object_is_refused(probes, server, body: bytes) -> None:
 
 @pytest.mark.parametrize("length", [str(MAX_BODY_BYTES + 1), "9" * 5000, "-1", "0x10", "1e3", ""])
 def test_a_length_that_is_none_is_not_read(length) -> None:
-    assert readable(length) is None
+    assert readable(length, MAX_BODY_BYTES) is None
 
 
 def test_too_much_is_not_read(probes) -> None:
@@ -142,10 +145,45 @@ def test_too_much_is_not_read(probes) -> None:
 
 
 def test_other_machines_may_not_report(passes, volume, server) -> None:
-    assert passes.pass_on(said(volume), "10.0.0.7", "10.0.0.8")[0] == 403
+    assert passes.take(REPORTS_PATH, said(volume), "10.0.0.7", "10.0.0.8")[0] == 403
+    assert passes.take(READS_PATH + tree(volume), b"", "10.0.0.7", "10.0.0.8")[0] == 403
     assert server.requests == []
     server.answer(PATH, ANSWER)
-    assert passes.pass_on(said(volume), "10.0.0.8", "10.0.0.8")[0] == 200
+    assert passes.take(REPORTS_PATH, said(volume), "10.0.0.8", "10.0.0.8")[0] == 200
+
+
+def test_what_parses_read_is_kept_on_the_volume(probes, volume, server) -> None:
+    known = {"dag.py": Observation("ab", frozenset({"dag.py", "a.yml"}), frozenset({"sql"}), 1)}
+    assert post(probes, encode(known), READS_PATH + tree(volume))[0] == 200
+    assert read_known(volume.root.trees) == known
+    assert server.requests == []
+
+
+def test_what_parses_of_another_tree_read_is_not_kept(probes, volume) -> None:
+    old = tree(volume)
+    publish(volume, 2)
+    for other in (old, "", f"{'0' * 16}/v-2", "../x"):
+        assert post(probes, encode({}), READS_PATH + other)[0] == 409
+    assert not os.path.exists(f"{volume.root.trees}/{READS}")
+
+
+def test_more_than_is_kept_is_not_taken(probes, volume) -> None:
+    assert post(probes, b" " * MAX_READS_BYTES, READS_PATH + tree(volume))[0] == 200
+    connection = http.client.HTTPConnection("127.0.0.1", probes.port, timeout=30)
+    with contextlib.closing(connection):
+        length = {"Content-Length": str(MAX_READS_BYTES + 1)}
+        connection.request("POST", READS_PATH + tree(volume), headers=length)
+        assert connection.getresponse().status == 413
+
+
+def test_what_cannot_be_kept_is_told(probes, volume, monkeypatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("dagferry_sidecar.passing_on.write_reads", full)
+    status, answer = post(probes, encode({}), READS_PATH + tree(volume))
+    assert (status, answer["code"]) == (507, "report_refused")
+    assert "No space left" in answer["message"]
 
 
 def test_without_a_place_to_send_to_there_is_no_such_path(volume, probes) -> None:

@@ -1,9 +1,9 @@
 """What Airflow was seen to read while it parsed the DAG files of a volume: ``.trees/reads.json``.
 
-Airflow's plugin writes it, where the volume can be written; the process that publishes trees there reads it. It decides
-which files Airflow reads again at once. So it may be missing, old or damaged: then the guess of the server counts. It
-is trusted no further than the pod's own Airflow, which could stop reading DAGs anyway: sizes are bounded, and paths are
-only compared with those of manifests.
+Airflow's plugin knows it: a DAG bundle writes it itself, a sidecar is sent it (``beside``). The process that publishes
+trees there reads it. It decides which files Airflow reads again at once. So it may be missing, old or damaged: then the
+guess of the server counts. It is trusted no further than the pod's own Airflow, which could stop reading DAGs anyway:
+sizes are bounded, and paths are only compared with those of manifests.
 
 ::
 
@@ -13,7 +13,6 @@ only compared with those of manifests.
 ``opened`` and ``listed`` are places in ``paths``.
 """
 
-import contextlib
 import json
 import os
 import stat
@@ -21,7 +20,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from dagferry_core.bundle.manifest import Manifest
-from dagferry_follow.volume.attributes import set_mode
+from dagferry_follow.small_files import replace_bytes
 from dagferry_follow.volume.tree import Tree
 
 if TYPE_CHECKING:  # a sidecar needs it for a swap only
@@ -32,11 +31,9 @@ MAX_READS_BYTES = 2 * 1024 * 1024
 """Enough for 5,000 DAG files that open 30 files each; decoded, it takes 60 MB at most, whatever it holds."""
 FORMAT = 1
 
-_NEW = f"{READS}.new"
 _FILE_MODE = 0o644
 # O_NONBLOCK: a FIFO in the place of the file must not block the reader.
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def read_known(trees: str) -> "dict[str, Observation]":
@@ -85,22 +82,13 @@ def to_touch(trees: str, old: Tree, new: Manifest, guess: Iterable[str], source_
     return set(observed.to_touch(old.manifest, new, known, guess, mtimes=old.mtimes, source_of=source_of))
 
 
-def write_known(trees: str, known: "Mapping[str, Observation]") -> None:
-    """Write what is ``known`` in place of what was; without the largest observations if it is too much.
-
-    Raises ``OSError`` if the volume cannot be written.
-    """
-    data = _encoded(known)
-    temporary = f"{trees}/{_NEW}"
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(temporary)  # of a process that was killed
-    with open(os.open(temporary, _CREATE, _FILE_MODE), "wb") as file:
-        file.write(data)
-        set_mode(file.fileno(), _FILE_MODE)  # open applies the umask
-    os.rename(temporary, f"{trees}/{READS}")
+def write_reads(trees: str, encoded: bytes) -> None:
+    """Write what is known, as ``encode`` returned it, in place of what was; ``OSError`` if that is not possible."""
+    replace_bytes(f"{trees}/{READS}", encoded, _FILE_MODE)
 
 
-def _encoded(known: "Mapping[str, Observation]") -> bytes:
+def encode(known: "Mapping[str, Observation]") -> bytes:
+    """Return what is ``known`` as text of the file; without the largest observations if it is too much."""
     smallest_first = sorted(known, key=lambda path: (len(known[path].opened) + len(known[path].listed), path))
     while len(data := json.dumps(_raw({path: known[path] for path in smallest_first})).encode()) > MAX_READS_BYTES:
         smallest_first = smallest_first[: len(smallest_first) * 3 // 4]

@@ -35,7 +35,8 @@ REMOVE_AGAIN_SECONDS = 600.0
 FEWEST = TreeRules(0, 0, sys.maxsize)
 """Keep the tree that was live last, and those that processes use."""
 
-_TEMPORARY_LINK = re.compile(r"link-[0-9a-f]{16}")
+_TEMPORARY = re.compile(r"link-[0-9a-f]{16}|(sidecar|parsed\.json|reads\.json)\.[0-9a-f]{8}")
+"""The names of a new link, and of files beside the trees (``beside``), before they are renamed."""
 
 log = Log(__name__)
 
@@ -66,7 +67,7 @@ class OldTrees:
                 ours = UNIQUE.fullmatch(name)
                 if ours and (self._root.target().startswith(f"{TREES}/{name}/") or self._find(name)):
                     continue
-                if ours or _TEMPORARY_LINK.fullmatch(name):
+                if ours or _TEMPORARY.fullmatch(name):
                     leftovers += self.remove(name)
         self._sort()
         self._recount()
@@ -159,10 +160,10 @@ class OldTrees:
         return removed > 0
 
     def remove(self, name: str) -> bool:
-        """Remove a tree, or a temporary link, and return whether it is gone; if not, ``retire`` tries it again."""
+        """Remove a tree, a temporary link or file, and return whether it is gone; if not, ``retire`` tries it again."""
         path = self._root.folder_of(name)
         try:
-            if os.path.islink(path):
+            if os.path.islink(path) or os.path.isfile(path):
                 os.unlink(path)
                 return True
             # Without its mark it is a leftover, should the removal be interrupted.
