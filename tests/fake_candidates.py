@@ -28,7 +28,10 @@ class FakeDownload:
 
 
 class FakeServer:
-    """``deploy`` makes a version live, ``upload`` a candidate; ``asked`` are the headers of the requests."""
+    """``deploy`` makes a version live, ``upload`` a candidate; ``asked`` are the headers of the requests.
+
+    ``busy`` are errors, by the candidate, that asking for its content has before it is sent.
+    """
 
     def __init__(self) -> None:
         self.stored: dict[str, Stored] = {}
@@ -41,6 +44,7 @@ class FakeServer:
         self.away = 0
         self.fails: Exception | None = None
         self.left = False
+        self.busy: dict[str, list[Exception]] = {}
         self._changes = 0
 
     def deploy(self, files: dict[str, bytes]) -> str:
@@ -92,6 +96,8 @@ class FakeServer:
         self._reach()
         if not any(one.id == candidate for one in self.waiting):
             return None
+        if errors := self.busy.get(candidate):
+            raise errors.pop(0)
         return self._send(self.stored[candidate], have)
 
     def _send(self, stored: Stored, have: str) -> FakeDownload:

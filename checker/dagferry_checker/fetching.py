@@ -1,9 +1,20 @@
 """Gets the content of a version or a candidate from the server, and builds its tree from what is there already."""
 
+import http.client
 from collections.abc import Callable
 
 from dagferry_checker.trees import TreeStore
-from dagferry_follow.errors import AnswerInvalid, DigestMismatch, PatchMismatch, TreeDamaged
+from dagferry_follow.errors import (
+    AnswerInvalid,
+    DigestMismatch,
+    PatchMismatch,
+    ProxyFailed,
+    ServerRefused,
+    ServerUnreachable,
+    SyncError,
+    TokenUnreadable,
+    TreeDamaged,
+)
 from dagferry_follow.log import Log
 from dagferry_follow.remote.download import open_download
 from dagferry_follow.remote.server import Download
@@ -14,7 +25,17 @@ log = Log(__name__)
 Open = Callable[[str], Download | None]
 """Starts a download; its argument is the version that is there, for a patch, or ``""``. ``None``: it is gone."""
 
+SERVER_ERRORS = 500
+"""From here on, the status of an answer says that the server, or a proxy before it, cannot do it now."""
 _WHOLE_HELPS = (PatchMismatch, DigestMismatch, TreeDamaged, AnswerInvalid)
+_UNASKED = (ServerUnreachable, ProxyFailed, TokenUnreadable)
+
+
+def is_for_now(error: SyncError) -> bool:
+    """Return whether the same request may succeed later: it was not answered, or the server cannot do it now."""
+    if isinstance(error, ServerRefused):
+        return error.answered >= SERVER_ERRORS or error.answered == http.client.TOO_MANY_REQUESTS
+    return isinstance(error, _UNASKED)
 
 
 def fetch(store: TreeStore, start: Open, digest: str, have: str, old: Tree | None) -> Tree | None:

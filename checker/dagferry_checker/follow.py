@@ -5,10 +5,10 @@
 - While a check runs, the server is asked now and then: so it knows that the checker is there, and a check ends early
   if its candidate is gone.
 - What became live was a candidate: its result is known, and the next candidate is compared with it.
-- If the server is away, or a check cannot be done, it is tried again after the pauses of all followers.
+- If the server is away, or a check cannot be done, it is tried again after the pauses of all followers. What the server
+  cannot answer now is no verdict: where deploys go live unchecked after a failed check, a busy server would do that.
 """
 
-import http.client
 import math
 import random
 import time
@@ -19,7 +19,7 @@ from typing import Any
 from dagferry_checker.beside import Beside
 from dagferry_checker.checking import Checking
 from dagferry_checker.engine_process import Engine, Unwanted
-from dagferry_checker.fetching import fetch
+from dagferry_checker.fetching import SERVER_ERRORS, fetch, is_for_now
 from dagferry_checker.hints import hint
 from dagferry_checker.judge import Elsewhere
 from dagferry_checker.live import Live
@@ -44,7 +44,6 @@ RESTART_PAUSE_SECONDS = 0.75
 RESTART_SECONDS = 60.0
 """For so long a server that cannot be reached may be restarting, and is tried in short pauses."""
 MAX_ANSWERED = 1000
-SERVER_ERRORS = 500
 MAX_LOGGED_PROBLEMS = 20
 
 log = Log(__name__)
@@ -83,6 +82,7 @@ class Follower:
         self._known: Candidates | None = None
         self._warm = False
         self._answered: OrderedDict[str, float] = OrderedDict()  # when a candidate would be answered again
+        self._postponed: dict[str, int] = {}  # how often the server could not answer for a candidate
         self._asked_at = 0.0
         self._failures = 0
         self._failing_since = 0.0
@@ -142,7 +142,8 @@ class Follower:
 
     def _next(self, known: Candidates) -> Candidate | None:
         now = self._clock()
-        return next((one for one in known.candidates if self._answered.get(one.id, now) <= now), None)
+        wanted = [one for one in known.candidates if self._answered.get(one.id, now) <= now]
+        return min(wanted, key=lambda one: self._postponed.get(one.id, 0), default=None)  # the oldest of those
 
     # --- what is live ------------------------------------------------------------------------------------------------
 
@@ -158,6 +159,21 @@ class Follower:
     # --- candidates --------------------------------------------------------------------------------------------------
 
     def _check(self, candidate: Candidate) -> None:
+        try:
+            self._answer(candidate)
+        except SyncError as error:
+            if is_for_now(error):  # the server restarts, perhaps, or its store is away: it is tried again in a moment
+                self._answered.pop(candidate.id, None)
+                self._postpone(candidate)
+            raise
+
+    def _postpone(self, candidate: Candidate) -> None:
+        """Let the others come first: that the server cannot answer may be because of this one, and for long."""
+        there = {one.id for one in self._known.candidates} if self._known else set()
+        self._postponed = {id_: count for id_, count in self._postponed.items() if id_ in there}
+        self._postponed[candidate.id] = self._postponed.get(candidate.id, 0) + 1
+
+    def _answer(self, candidate: Candidate) -> None:
         verdict: dict[str, Any] | None = None
         try:
             tree = fetch(
@@ -173,9 +189,9 @@ class Follower:
                 verdict = {"base": candidate.base, "digest": candidate.digest, **bounded(report, self._versions())}
         except Unwanted:
             log.info("A candidate is gone", extra=fields(instance=self._instance, candidate=candidate.id))
-        except ServerUnreachable:
-            raise
         except SyncError as error:
+            if is_for_now(error):
+                raise
             log.warning("%s", error.message, extra=fields(candidate=candidate.id, code=error.code, hint=hint(error)))
             verdict = {"failed": error.message}
         self._answered[candidate.id] = self._clock() + AGAIN_SECONDS
@@ -183,12 +199,7 @@ class Follower:
         while len(self._answered) > MAX_ANSWERED:
             self._answered.popitem(last=False)
         if verdict is not None:
-            try:
-                self._server.verdict(candidate.id, {"instance": self._instance, **verdict})
-            except SyncError as error:  # it restarts, perhaps, or its store is away: it gets it as soon as it is back
-                if isinstance(error, ServerUnreachable) or _is_for_now(error):
-                    del self._answered[candidate.id]
-                raise
+            self._server.verdict(candidate.id, {"instance": self._instance, **verdict})
 
     def _versions(self) -> dict[str, str]:
         return self._engine.versions._asdict()
@@ -240,7 +251,3 @@ class Follower:
         new = [problem for problem in report.problems if problem.new]
         for problem in new[:MAX_LOGGED_PROBLEMS]:
             log.info("%s", str(problem), extra=fields(kind=problem.kind.value, what=what))
-
-
-def _is_for_now(error: SyncError) -> bool:
-    return isinstance(error, ServerRefused) and error.answered == http.client.SERVICE_UNAVAILABLE

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dagferry_checker.beside import Beside
 from dagferry_checker.checking import Checking
 from dagferry_checker.errors import ImportCheckFailed
-from dagferry_checker.fetching import fetch
+from dagferry_checker.fetching import fetch, is_for_now
 from dagferry_checker.problems import Report
 from dagferry_checker.trees import TreeStore
 from dagferry_core.bundle.manifest import EMPTY, Entry, Manifest
@@ -22,8 +22,6 @@ from dagferry_follow.volume.tree import Tree
 
 FIRST_PAUSE_SECONDS = 1.0
 MAX_PAUSE_SECONDS = 10.0
-_TOO_MANY_REQUESTS = 429
-_SERVER_ERRORS = 500
 
 log = Log(__name__)
 
@@ -41,12 +39,10 @@ def fetch_version(
         try:
             return _fetch_version(server, store, version)
         except (ServerUnreachable, ServerRefused) as error:  # noqa: PERF203 - each attempt may fail
-            passing = not isinstance(error, ServerRefused) or error.answered >= _SERVER_ERRORS
-            passing = passing or (isinstance(error, ServerRefused) and error.answered == _TOO_MANY_REQUESTS)
             server.close()
             failures += 1
             pause = min(pauses.backoff(failures, FIRST_PAUSE_SECONDS, random.random()), MAX_PAUSE_SECONDS)  # noqa: S311
-            if not passing or time.monotonic() + pause > deadline:
+            if not is_for_now(error) or time.monotonic() + pause > deadline:
                 raise
             if failures == 1:
                 log.warning("%s It is tried again for %g s (--once-timeout).", error.message, timeout)

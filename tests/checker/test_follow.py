@@ -8,7 +8,7 @@ from checker_site import ABOUT, LIVE, Site
 from dagferry_checker.errors import ImportCheckFailed
 from dagferry_checker.follow import AGAIN_SECONDS
 from dagferry_core import protocol
-from dagferry_follow.errors import ServerRefused, ServerUnreachable
+from dagferry_follow.errors import ProxyFailed, ServerRefused, ServerUnreachable
 from dagferry_runtime.signals import Stopped
 
 
@@ -170,22 +170,70 @@ def test_a_candidate_that_comes_back_after_a_failed_check_is_answered_soon(site)
     assert "problems" in site.verdict()
 
 
-def test_a_verdict_that_could_not_be_stored_is_sent_again(site) -> None:
+@pytest.mark.parametrize("status", [503, 429, 507])
+def test_a_verdict_that_could_not_be_stored_is_sent_again(site, status) -> None:
     site.server.deploy(LIVE)
     site.steps()
     site.server.upload({**LIVE, "dag_c.py": b"c\n"})
-    stored, error = site.server.verdict, ServerRefused("The server answered 503.")
-    error.answered = 503
+    stored = site.server.verdict
 
     def away(*_: Any) -> bool:
         site.server.verdict = stored
-        raise error
+        raise refusal(status)
 
     site.server.verdict = away
     with pytest.raises(ServerRefused):
         site.steps()
     site.steps()
     assert site.verdict()["problem_count"] == 1
+
+
+def refusal(status: int) -> ServerRefused:
+    error = ServerRefused(f"The server answered {status}.")
+    error.answered = status
+    return error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [refusal(503), refusal(429), refusal(502), refusal(507), ServerUnreachable("No."), ProxyFailed("No.")],
+    ids=lambda error: f"{error.code}-{getattr(error, 'answered', '')}",
+)
+def test_a_content_that_the_server_cannot_send_now_is_fetched_again_and_no_failed_check(site, error) -> None:
+    site.server.deploy(LIVE)
+    site.steps()
+    candidate = site.server.upload({**LIVE, "dag_c.py": b"broken now\n"})
+    site.server.busy[candidate.id] = [error]
+    with pytest.raises(type(error)):
+        site.steps()
+    assert site.server.verdicts == []
+    site.steps()
+    assert site.verdict()["new_problem_count"] == 1
+
+
+def test_a_content_that_the_server_refuses_for_good_is_a_failed_check(site) -> None:
+    site.server.deploy(LIVE)
+    site.steps()
+    candidate = site.server.upload({**LIVE, "dag_c.py": b"c\n"})
+    site.server.busy[candidate.id] = [refusal(400)]
+    site.steps()
+    assert site.verdict() == {"instance": "checker-0", "failed": "The server answered 400."}
+
+
+def test_candidates_that_the_server_cannot_send_hold_up_no_others(site) -> None:
+    site.server.deploy(LIVE)
+    site.steps()
+    lost, busy, other = (site.server.upload({**LIVE, f"dag_{name}.py": b"x\n"}).id for name in "cde")
+    site.server.busy = {lost: [refusal(503)] * 10, busy: [refusal(503)]}
+    for _ in range(2):
+        with pytest.raises(ServerRefused):
+            site.steps()
+    site.steps()
+    assert [candidate for candidate, _ in site.server.verdicts] == [other]
+    with pytest.raises(ServerRefused):
+        site.steps()
+    site.steps()
+    assert [candidate for candidate, _ in site.server.verdicts] == [other, busy]
 
 
 def test_a_verdict_that_did_not_arrive_is_sent_when_the_server_is_back(site) -> None:
