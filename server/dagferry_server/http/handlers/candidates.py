@@ -9,6 +9,7 @@ from contextlib import suppress
 from aiohttp import web
 from pydantic import ConfigDict, Field
 
+from dagferry_core.names import version_sequence
 from dagferry_core.protocol import FROM
 from dagferry_server.deploys.checkers import greeting_of
 from dagferry_server.deploys.deployment import Deployment
@@ -72,19 +73,29 @@ async def candidates(context: RequestContext) -> web.StreamResponse:
             await checks.renew(deployment)
         with suppress(StoreError):  # what is known is sent
             await checks.look(deployment)
-        body, tag = _listed(deployment)
+        body, tag = await _listed(context)
         if not has_seen(seen, tag):
             return json_response(body, headers={"ETag": f'"{tag}"'})
         seconds = may_wait(context)
         if seconds > 0 and not (greeting and greeting.leaving):
             with context.waiting():
                 await deployment.checking.polls.wait(seconds)
-            body, tag = _listed(deployment)
+            body, tag = await _listed(context)
         return not_modified(tag) if has_seen(seen, tag) else json_response(body, headers={"ETag": f'"{tag}"'})
 
 
-def _listed(deployment: Deployment) -> tuple[bytes, str]:
-    """Return what is to be checked, and its tag; raise ``StoreError`` if what is live is not known."""
+async def _listed(context: RequestContext) -> tuple[bytes, str]:
+    """Return what is to be checked, and its tag; raise ``StoreError`` if what is live is not known.
+
+    A checker compares with what is live in the same list, and its verdict counts for the base of the candidate. So a
+    candidate is listed only if this server knows its base: another server may have made that live a moment ago.
+    """
+    deployment = context.deployment
+    deployment.check_newest()
+    # The server looks, rather than that the checker refuses and asks again: one look is enough to know the base, and
+    # checkers of older releases cannot compare with another version either.
+    if not all(_knows(deployment, each.base) for each in deployment.checking.notes.open):
+        await context.service.following.look(deployment.name)
     deployment.check_newest()
     live = deployment.current
     answer = CandidatesAnswer(
@@ -93,10 +104,19 @@ def _listed(deployment: Deployment) -> tuple[bytes, str]:
         candidates=[
             CandidateAnswer(id=each.id, base=each.base, digest=each.digest, created=each.created)
             for each in deployment.checking.notes.open
+            if _knows(deployment, each.base)
         ],
     )
     body = answer.model_dump_json().encode()
     return body, hashlib.sha256(body).hexdigest()[:TAG_CHARACTERS]
+
+
+def _knows(deployment: Deployment, base: str) -> bool:
+    """Return whether the newest deploy that is known here is ``base``, or came after it."""
+    try:
+        return not base or version_sequence(base) <= deployment.highest
+    except ValueError:
+        return False  # the note is damaged
 
 
 async def candidate(context: RequestContext) -> web.StreamResponse:

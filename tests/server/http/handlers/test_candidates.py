@@ -7,15 +7,19 @@ import json
 import pytest
 
 from credentials import TokensFile
+from dagferry_server.deploys.candidates import Candidate, add_candidate, candidate_id
 from dagferry_server.http.handlers.candidates import MAX_VERDICT_BYTES
 from harness import pack
 from reporting import parsed, report, send
 from running import A, Answer, B, Running, eventually
 from scripted_checker import ScriptedChecker, problem
+from shared_stores import SharedLocalStore
 
 PATH = "/default/dags/candidates"
 UPLOAD = "/default/dags/upload"
 STATUS = "/default/dags/status"
+RARELY = "60"
+"""Seconds between a server's own looks at the store: for longer than a test takes, it learns nothing from them."""
 
 
 @pytest.fixture
@@ -48,6 +52,74 @@ async def test_the_list_changes_with_what_is_live_and_what_is_to_be_checked(serv
     [candidate] = (await poll)["candidates"]
     assert candidate["base"] == told.json["version"]
     await checker.say(server, candidate)
+    assert (await upload).status == 200
+
+
+@pytest.fixture
+async def behind(start, tmp_path) -> tuple[Running, str]:
+    """A server with a candidate on a version that another server of its store, which rarely looks, does not know.
+
+    The version is returned, too.
+    """
+    (tmp_path / "shared").mkdir()
+    servers = []
+    for number in (1, 2):
+        store = await asyncio.to_thread(SharedLocalStore, str(tmp_path / "shared"))
+        flags = ("--data-dir", str(tmp_path / f"data-{number}"), "--single-server", "--store-poll", RARELY)
+        servers.append(await start(*flags, "--import-check", "block", store=store))
+    first, second = servers
+    await first.upload(pack(A), UPLOAD + "?skip_import_check=1")
+    await second.service.following.look("default")
+    base = (await first.upload(pack(B), UPLOAD + "?skip_import_check=1")).json["version"]
+    store = first.service.store
+    digest = (await first.get("/default/dags/current")).json["digest"]
+    log_id = first.service.deployments["default"].log_id
+    await asyncio.to_thread(
+        add_candidate, store, "default", Candidate(candidate_id(log_id, base, digest), base, digest, "ci", "", 1)
+    )
+    assert second.service.deployments["default"].current.version != base
+    return second, base
+
+
+async def test_a_candidate_is_listed_beside_the_version_that_it_is_compared_with(behind) -> None:
+    second, base = behind
+    found = await ScriptedChecker().poll(second)
+    assert [each["base"] for each in found["candidates"]] == [base]
+    assert found["live"]["version"] == base
+
+
+async def test_a_candidate_whose_base_cannot_be_looked_for_is_not_listed(behind) -> None:
+    second, base = behind
+    checker = ScriptedChecker()
+    await second.service.checks.look(second.service.deployments["default"])
+    second.service.store.away = True
+    answer = await checker.ask(second)
+    assert (answer.status, answer.json["code"]) == (503, "store_unavailable")
+    second.service.store.away = False
+    found = await checker.poll(second)
+    assert (found["live"]["version"], found["candidates"][0]["base"]) == (base, base)
+
+
+@pytest.mark.parametrize("base", ["20991231T000000Z-000099", "x"])
+async def test_a_candidate_on_a_version_that_is_in_no_log_is_not_listed(server, base) -> None:
+    digest = (await server.upload(pack(A), UPLOAD + "?skip_import_check=1")).json["digest"]
+    candidate = Candidate(candidate_id("log", base, digest), base, digest, "ci", "", 1)
+    await asyncio.to_thread(add_candidate, server.service.store, "default", candidate)
+    found = await ScriptedChecker().poll(server)
+    assert (found["live"]["digest"], found["candidates"]) == (digest, [])
+
+
+async def test_a_candidate_on_an_older_version_is_listed(server) -> None:
+    checker = ScriptedChecker()
+    old = (await server.upload(pack(A), UPLOAD + "?skip_import_check=1")).json["version"]
+    await checker.poll(server)
+    upload = deploying(server, {**A, "more.py": b"x = 1\n"})
+    candidate = await checker.next(server)
+    live = (await server.upload(pack(B), UPLOAD + "?skip_import_check=1")).json["version"]
+    found = await checker.poll(server)
+    assert (found["live"]["version"], found["candidates"][0]["base"]) == (live, old)
+    await checker.say(server, candidate)
+    await checker.check(server)
     assert (await upload).status == 200
 
 
