@@ -127,6 +127,19 @@ class NotParsed(NotConverged):
         super().__init__(message, hint, is_known=False)
 
 
+class ImportErrorsUnknown(NotParsed):
+    """The deploy was made and is live, and Airflow has more import errors, or it has more files, than are listed.
+
+    So whether an older import error is in a file that it adds or changes is not known; no import error is new.
+    """
+
+    code = "import_errors_unknown"
+    default_hint = (
+        "Look at Airflow's own list of import errors for files of this deploy, and correct older ones: where there are "
+        "few, all are listed."
+    )
+
+
 class ImportErrorsFound(ClientError):
     """The deploy was made and is live, and Airflow cannot import DAG files of it that it could import before.
 

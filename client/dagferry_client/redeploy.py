@@ -34,7 +34,7 @@ OPTIONS = (
 EXITS = {
     EXIT_REFUSED: "The server refuses it, or somebody else deployed before the answer.",
     EXIT_NOT_CONVERGED: "It is deployed, but with --wait it did not become live in every pod in time, "
-    "or with --wait-parsed it was not parsed.",
+    "or with --wait-parsed it was not parsed, or not all of its import errors are known.",
     EXIT_IMPORT_ERRORS: "It is deployed and live, and with --wait-parsed: Airflow has new import errors.",
     EXIT_INTERRUPTED: "The answer was not yes; nothing was changed.",
 }

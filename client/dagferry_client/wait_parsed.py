@@ -4,6 +4,8 @@ Only a report of Airflow's own processes that all DAG files of this version, or 
 ends the wait with success. Import errors count when everything is parsed: before, a file may have been read together
 with files of the previous version. Those that are new fail the deploy, and those in files that it adds or changes: who
 deploys a broken file a second time, after it was undone, must not be green because Airflow knows the error already.
+The server lists only some of many errors, and of many files. Where an error may be in a file of the deploy that way,
+the wait does not end with success.
 """
 
 import re
@@ -17,7 +19,7 @@ from dagferry_client.airflow_state import PARSED, ImportFailure, Parsed, behind
 from dagferry_client.api import Api
 from dagferry_client.converge import Seconds
 from dagferry_client.deploy_log import Deployed
-from dagferry_client.errors import ImportErrorsFound, NotParsed
+from dagferry_client.errors import ImportErrorsFound, ImportErrorsUnknown, NotParsed
 from dagferry_client.output import MAX_LISTED
 from dagferry_client.poll import Poll
 from dagferry_client.run import OptionalValue
@@ -71,6 +73,8 @@ class ParseWait:
                 if fails(parsed, self._deployed):
                     what = f"Airflow has parsed {parsed.version} of {self._deployment}"
                     raise _import_errors(what, parsed, self._deployed)
+                if cut := cut_lists(parsed, self._deployed):
+                    raise self._unknown(parsed, cut)
                 return parsed
             now_said = progress(parsed, self._deployed)
             if status and now_said != said:
@@ -82,6 +86,12 @@ class ParseWait:
                 raise poll.error or self._late(now - started)
             if pause := poll.pause(now - asked, left):
                 time.sleep(pause)
+
+    def _unknown(self, parsed: Parsed, cut: str) -> ImportErrorsUnknown:
+        return ImportErrorsUnknown(
+            f"Airflow has parsed {parsed.version} of {self._deployment}, without a new import error, but whether an "
+            f"older one is in a file of this deploy is not known: {cut}."
+        )
 
     def _late(self, seconds: float) -> NotParsed | ImportErrorsFound:
         """Return why the wait is over after ``seconds``."""
@@ -156,6 +166,19 @@ def older_errors(parsed: Parsed, deployed: Deployed) -> list[str]:
 def fails(parsed: Parsed, deployed: Deployed) -> bool:
     """Return whether import errors fail the deploy."""
     return parsed.new_error_count > 0 or bool(failures(parsed, deployed))
+
+
+def cut_lists(parsed: Parsed, deployed: Deployed) -> str:
+    """Return which lists lack what would say whether an older error is in a file of the deploy; ``""`` if none does."""
+    own, listed = deployed.added + deployed.changed, len(deployed.added_paths) + len(deployed.changed_paths)
+    if not parsed.error_count or not own:
+        return ""
+    parts = []
+    if parsed.error_count > len(parsed.errors):
+        parts.append(f"{len(parsed.errors)} of {_count(parsed.error_count, 'import error')}")
+    if own > listed:
+        parts.append(f"{listed} of {_count(own, 'file')} that it adds or changes")
+    return f"the server lists only {' and '.join(parts)}" if parts else ""
 
 
 def failures(parsed: Parsed, deployed: Deployed) -> list[ImportFailure]:

@@ -8,7 +8,14 @@ from dagferry_client.airflow_state import ImportFailure, Parsed
 from dagferry_client.api import Api, Status
 from dagferry_client.decode import decode
 from dagferry_client.deploy_log import Deployed
-from dagferry_client.errors import ConnectionLost, ImportErrorsFound, NotParsed, RequestNotAllowed, ServerUnavailable
+from dagferry_client.errors import (
+    ConnectionLost,
+    ImportErrorsFound,
+    ImportErrorsUnknown,
+    NotParsed,
+    RequestNotAllowed,
+    ServerUnavailable,
+)
 from dagferry_client.wait_parsed import NO_REPORT_SECONDS, ParseWait, line_of, older_errors, parsed_sentence
 from recorded_answers import DEPLOYED, STATUS, VERSION, import_failure, logged, parsed, reporter
 
@@ -30,7 +37,7 @@ def clock(monkeypatch) -> Clock:
 def waited(clock):
     """Wait while the server says that this is parsed, one after another and then the last one without an end."""
 
-    def wait(*answers, seconds: float = 120) -> tuple[Parsed, list[str]]:
+    def wait(*answers, seconds: float = 120, ours: Deployed = OURS) -> tuple[Parsed, list[str]]:
         left, said, asked = list(answers), [], []
         wait.said = said
 
@@ -48,7 +55,7 @@ def waited(clock):
                     return None, tag
                 return decode(Status, {**STATUS, "parsed": answer}), f'"{len(asked)}"'
 
-        waiting = ParseWait(Scripted(), "prod", OURS)
+        waiting = ParseWait(Scripted(), "prod", ours)
         wait.waiting = waiting
         return waiting.wait(seconds, said.append), said
 
@@ -94,9 +101,76 @@ def test_new_import_errors_end_it_with_8(waited) -> None:
 
 
 def test_older_import_errors_are_a_success_and_are_said(waited) -> None:
-    found, _ = waited(parsed(error_count=3, errors=[import_failure("b.py", new=False)]))
-    assert parsed_sentence(found).startswith("Parsed: 120 files, 200 DAGs, 0 new import errors (3 older), 4.1 s after")
+    found, _ = waited(parsed(error_count=2, errors=[import_failure(name, new=False) for name in ("b.py", "c.py")]))
+    assert parsed_sentence(found).startswith("Parsed: 120 files, 200 DAGs, 0 new import errors (2 older), 4.1 s after")
+    assert older_errors(found, OURS) == [f"Older import error: {name}: NameError: rate" for name in ("b.py", "c.py")]
+
+
+def test_older_errors_that_are_not_listed_are_counted() -> None:
+    found = decode(Parsed, parsed(error_count=3, errors=[import_failure("b.py", new=False)]))
     assert older_errors(found, OURS) == ["Older import error: b.py: NameError: rate", "and 2 more"]
+
+
+OLD = [import_failure(f"old_{number:02}.py", new=False) for number in range(20)]
+MANY_PATHS = [f"dag_{number:03}.py" for number in range(200)]
+
+
+def deploy_of(**changed: object) -> Deployed:
+    return decode(Deployed, {**DEPLOYED, "added": 0, "changed": 0, "added_paths": [], "changed_paths": [], **changed})
+
+
+@pytest.mark.parametrize(
+    ("errors", "ours", "says"),
+    [
+        (25, deploy_of(changed=1, changed_paths=["z.py"]), "the server lists only 20 of 25 import errors."),
+        (21, deploy_of(added=1, added_paths=["z.py"]), "the server lists only 20 of 21 import errors."),
+        (
+            20,
+            deploy_of(changed=201, changed_paths=MANY_PATHS, cut=True),
+            "the server lists only 200 of 201 files that it adds or changes.",
+        ),
+        (
+            25,
+            deploy_of(added=300, added_paths=MANY_PATHS, changed=1, changed_paths=["z.py"], cut=True),
+            "the server lists only 20 of 25 import errors and 201 of 301 files that it adds or changes.",
+        ),
+    ],
+)
+def test_what_is_not_listed_may_be_an_error_of_this_deploy_and_is_no_success(waited, errors, ours, says) -> None:
+    with pytest.raises(ImportErrorsUnknown) as caught:
+        waited(parsed(error_count=errors, errors=OLD), ours=ours)
+    assert (caught.value.exit_code, caught.value.code, caught.value.is_known) == (7, "import_errors_unknown", False)
+    assert caught.value.message == (
+        f"Airflow has parsed {VERSION} of prod, without a new import error, but whether an older one is in a file of "
+        f"this deploy is not known: {says}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("errors", "ours"),
+    [
+        ([], deploy_of(changed=201, changed_paths=MANY_PATHS, cut=True)),
+        (OLD, deploy_of(changed=200, changed_paths=MANY_PATHS)),
+        (OLD, deploy_of(changed=1, changed_paths=["z.py"], removed=201, removed_paths=MANY_PATHS, cut=True)),
+    ],
+)
+def test_what_is_cut_without_an_error_that_it_could_hide_is_a_success(waited, errors, ours) -> None:
+    found, _ = waited(parsed(error_count=len(errors), errors=errors), ours=ours)
+    assert found.version == VERSION
+
+
+@pytest.mark.parametrize("ours", [deploy_of(unchanged=True), deploy_of(removed=1, removed_paths=["z.py"])])
+def test_a_deploy_that_adds_and_changes_no_file_has_none_of_the_older_errors(waited, ours) -> None:
+    found, _ = waited(parsed(error_count=25, errors=OLD), ours=ours)
+    assert found.error_count == 25
+
+
+def test_an_error_that_is_listed_fails_a_deploy_whatever_is_not(waited) -> None:
+    mine = import_failure("z.py", new=False)
+    with pytest.raises(ImportErrorsFound, match=r"with 1 import error in files of this deploy\. 24 older"):
+        waited(
+            parsed(error_count=25, errors=[mine, *OLD[1:]]), ours=deploy_of(changed=2, changed_paths=["y.py", "z.py"])
+        )
 
 
 def test_errors_that_airflow_knows_fail_the_deploy_of_their_files(waited) -> None:

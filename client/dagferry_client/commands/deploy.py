@@ -10,7 +10,7 @@ from dagferry_client.api import DeployOptions
 from dagferry_client.converge import wait_option
 from dagferry_client.deploy_log import Deployed
 from dagferry_client.describe import in_words, path_lines, text_of
-from dagferry_client.errors import ClientError, ImportErrorsFound, NotConverged, NotParsed
+from dagferry_client.errors import ClientError, ImportErrorsFound, ImportErrorsUnknown, NotConverged, NotParsed
 from dagferry_client.outcome import Waits, wait_for
 from dagferry_client.output import MAX_LISTED, Output
 from dagferry_client.reading import FOLDER_OPTIONS, rules_of
@@ -79,7 +79,8 @@ class Answer(NamedTuple):
         0: "It is deployed, or was already; with --wait, it is live in every pod; with --wait-parsed, Airflow has "
         "parsed it, without a new import error.",
         3: "The content is refused: by a check, a test, a limit or the server.",
-        7: "It is deployed, but not live in every pod, or not parsed; with --undo-on-failure it may be undone.",
+        7: "It is deployed, but not live in every pod, or not parsed, or not all of its import errors are known; with "
+        "--undo-on-failure it may be undone.",
         8: "With --wait-parsed: it is deployed and live, and Airflow has new import errors; it may be undone, too.",
     },
 )
@@ -192,7 +193,10 @@ def _undo(run: Run, answer: Answer, error: DagferryError) -> str | None:
     """
     output, deployment, done = run.output, answer.deployment, answer.deployed
     if isinstance(error, NotParsed):
-        output.warn("Airflow has not parsed the deploy, which does not say that it cannot, so nothing is undone.")
+        why_not = "Airflow has not parsed the deploy, which does not say that it cannot"
+        if isinstance(error, ImportErrorsUnknown):
+            why_not = "Whether files of the deploy have import errors is not known"
+        output.warn(f"{why_not}, so nothing is undone.")
         return None
     cannot_import = isinstance(error, ImportErrorsFound)
     if not cannot_import and not (isinstance(error, NotConverged) and error.is_known):

@@ -48,7 +48,11 @@ OUTPUTS += ("parsed", "import-errors")
 IMPORT_ERRORS, NOT_PARSED = "import_errors", "not_parsed"
 SERVER_REFUSALS = {"gate_refused", "import_check_refused", IMPORT_ERRORS}
 """Errors whose problems name files by where they are in the deployment: those of the server, and of Airflow."""
-UNFINISHED = {IMPORT_ERRORS: "and Airflow has new import errors", NOT_PARSED: "but not known to be parsed by Airflow"}
+UNFINISHED = {
+    IMPORT_ERRORS: "and Airflow has new import errors",
+    NOT_PARSED: "but not known to be parsed by Airflow",
+    "import_errors_unknown": "but whether Airflow has import errors in its files is not known",
+}
 """What the headline says of a deploy that was made, by the error; of all others, that it is not known to be live."""
 CHANGES = (("A", "added_paths"), ("M", "changed_paths"), ("D", "removed_paths"))
 

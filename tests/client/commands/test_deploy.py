@@ -559,6 +559,17 @@ def test_a_deploy_with_new_import_errors_is_undone_if_wanted(at, server, waiting
     assert sent["description"] == f"Undo of {NEW}, which has new import errors"
 
 
+def test_a_deploy_whose_import_errors_are_not_all_known_is_no_success_and_not_undone(at, waiting, server) -> None:
+    waiting(LIVE)
+    many = {**READ, "error_count": 21, "errors": [import_failure(f"old_{n}.py", new=False) for n in range(20)]}
+    server.answer("GET /prod/dags/status", {**LIVE, "parsed": many}, ETag='"2"')
+    done = at("deploy", "--wait-parsed", "--undo-on-failure", "--json")
+    assert (done.code, done.json["undone_by"], done.json["live"]) == (7, None, True)
+    assert "Whether files of the deploy have import errors is not known, so nothing is undone." in done.err
+    said = json.loads(done.err.splitlines()[-1])
+    assert (said["code"], "20 of 21 import errors" in said["message"]) == ("import_errors_unknown", True)
+
+
 def test_a_deploy_that_is_not_parsed_in_time_is_not_undone(at, waiting, monkeypatch) -> None:
     def late(*_: object) -> None:
         raise NotParsed("It is not parsed.")

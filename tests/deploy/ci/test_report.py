@@ -164,6 +164,7 @@ def test_every_output_is_set_always(report) -> None:
         (0, READ, "", ("true", "0")),
         (8, BROKEN, "import_errors", ("true", "1")),
         (7, LATE, "not_parsed", ("false", "0")),
+        (7, READ, "import_errors_unknown", ("true", "0")),
         (7, None, "not_parsed", ("false", "")),
         (7, None, "not_converged", ("", "")),
     ],
@@ -279,6 +280,12 @@ def test_what_is_not_json_is_the_error_itself(report) -> None:
         (7, answer(live=False, undone_by="V9"), error(), ["It was undone", "as V9."]),
         (0, answer(live=True, parsed=READ), "", ["parsed it: 120 DAG files, 200 DAGs, 0 new import errors."]),
         (7, answer(live=True, parsed=LATE), error(code="not_parsed"), ["not known to be parsed by Airflow"]),
+        (
+            7,
+            answer(live=True, parsed=READ),
+            error(code="import_errors_unknown"),
+            ["but whether Airflow has import errors in its files is not known", "It is live in every pod."],
+        ),
         (
             8,
             answer(live=True, parsed=BROKEN),
