@@ -6,7 +6,8 @@
   if its candidate is gone.
 - What became live was a candidate: its result is known, and the next candidate is compared with it.
 - If the server is away, or a check cannot be done, it is tried again after the pauses of all followers. What the server
-  cannot answer now is no verdict: where deploys go live unchecked after a failed check, a busy server would do that.
+  cannot answer now does not fail the check: where deploys go live unchecked after a failed one, a busy server would
+  let them do so.
 """
 
 import math
