@@ -125,8 +125,9 @@ def _make_room(store: Store, deployment: str, written: Mapping[str, float]) -> N
 
 def remove_candidate(store: Store, deployment: str, id_: str) -> None:
     """Forget a candidate and its verdict; blocks."""
-    store.delete_note(deployment, CANDIDATES, id_ + _CANDIDATE)
+    # The verdict first: one that stayed after a kill would judge the next candidate of this content, unchecked.
     store.delete_note(deployment, CANDIDATES, id_ + _VERDICT)
+    store.delete_note(deployment, CANDIDATES, id_ + _CANDIDATE)
 
 
 def write_verdict(store: Store, deployment: str, id_: str, data: bytes) -> None:

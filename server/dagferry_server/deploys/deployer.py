@@ -8,7 +8,7 @@ See ``dagferry_server.deploys.commit`` for what follows.
 import asyncio
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, suppress
 from typing import BinaryIO, NamedTuple, TypeAlias
 
 from dagferry_core.archive.check import CheckedArchive, check_archive
@@ -29,7 +29,14 @@ from dagferry_server.deploys.receive import Received
 from dagferry_server.deploys.request import Change, Checked, DeployRequest
 from dagferry_server.deploys.retention import RetentionRunner
 from dagferry_server.deploys.warnings import dropped_warnings, log_warnings, too_long_warnings
-from dagferry_server.errors import DeployContended, ImportCheckRefused, RequestError, StoreError, VersionNotFound
+from dagferry_server.errors import (
+    DeployContended,
+    ImportCheckRefused,
+    RequestError,
+    StoreError,
+    TooManyUploads,
+    VersionNotFound,
+)
 from dagferry_server.memory import Turn, TurnTaken
 from dagferry_server.metrics import Metrics
 from dagferry_server.store.base import Store, storage_errors
@@ -45,6 +52,9 @@ MAX_COPYING = 1
 MAX_ROUNDS = 4
 """How often a deploy is checked by a checker: it is again if what it comes to is not what was checked, because others
 deployed meanwhile."""
+
+_LEAVE_A_BUNDLE = StoreError, ImportCheckRefused, TooManyUploads, DeployContended
+"""After these, a bundle may be stored that no deploy and no check needs. On a full volume its space is needed."""
 
 
 class DeployResult(NamedTuple):
@@ -67,13 +77,17 @@ class DeployResult(NamedTuple):
 
 
 class Held(NamedTuple):
-    """A deploy that waits for a checker. ``again`` returns its content; ``places`` limits how many are committed."""
+    """A deploy that waits for a checker. ``again`` returns its content; ``places`` limits how many are committed.
+
+    Its bundle is kept until ``keep`` is closed.
+    """
 
     deployment: Deployment
     waiting: Waiting
     again: Again
     new: New
     places: asyncio.Semaphore
+    keep: ExitStack
     excluded_files: int = 0
     excluded: list[str] = []  # noqa: RUF012 - it is never changed
 
@@ -124,8 +138,7 @@ class Deployer:
                 yield file
             finally:
                 await asyncio.to_thread(self._folder.discard, file)
-        except StoreError:
-            # A bundle may have been stored for which there is no deploy; on a full volume its space is needed.
+        except _LEAVE_A_BUNDLE:
             self._retention.request()
             raise
 
@@ -139,7 +152,10 @@ class Deployer:
         change: Change | None = None,
     ) -> DeployResult:
         """Begin a deploy and finish it, while the received file is there; see ``begin``."""
-        return await self.finish(await self.begin(deployment, received, request, root=root, change=change))
+        with ExitStack() as keep:
+            return await self.finish(
+                await self.begin(deployment, received, request, keep=keep, root=root, change=change)
+            )
 
     async def begin(
         self,
@@ -147,6 +163,7 @@ class Deployer:
         received: Received,
         request: DeployRequest,
         *,
+        keep: ExitStack,
         root: str | None,
         change: Change | None = None,
     ) -> Begun:
@@ -154,7 +171,8 @@ class Deployer:
 
         With a ``change``, all of the archive is what changed, and the rest comes from the version that it names. If the
         request is for a folder, only that is replaced. An archive without files removes it, if ``allow_removals`` says
-        that this is meant. If it is held, ``finish`` is to be called; the received file is not needed any more.
+        that this is meant. If it is held, ``finish`` is to be called; the received file is not needed any more, and
+        its bundle is kept until ``keep`` is closed: the verdict may come before ``finish`` is called.
 
         Raises what ``check_archive`` raises, ``DeploymentNotFound`` and ``DeploymentDisabled`` if the deployment was
         removed or disabled during the upload, ``VersionMismatch``, ``ServerBusy``, ``DeployContended``, ``StoreError``,
@@ -163,7 +181,7 @@ class Deployer:
 
         async def deploy(turn: Turn) -> Begun:
             async with self._checking:
-                return await self._deploy(deployment, received, turn, request, root=root, change=change)
+                return await self._deploy(deployment, received, turn, request, keep=keep, root=root, change=change)
 
         return await _in_turn(deploy)
 
@@ -175,8 +193,12 @@ class Deployer:
         for _ in range(MAX_ROUNDS):
             if isinstance(begun, DeployResult):
                 return begun
-            with begun.deployment.checking.needing(begun.waiting.candidate.digest):
+            try:
                 begun = await self._finish_held(begun)
+            except DagferryError:
+                # Its bundle is stored, and so are those of others that got their verdict when nobody waited any more.
+                self._retention.request()
+                raise
         if isinstance(begun, DeployResult):
             return begun
         raise DeployContended(
@@ -192,13 +214,9 @@ class Deployer:
         async def deploy(turn: Turn) -> Begun:
             async with held.places:
                 content = held.again(turn.take)
-                return await self._commit(deployment, content, new, held.places, held.waiting.deadline)
+                return await self._commit(deployment, content, new, held.places, held.waiting.deadline, keep=held.keep)
 
-        try:
-            begun = await _in_turn(deploy)
-        except StoreError:
-            self._retention.request()  # as after an upload
-            raise
+        begun = await _in_turn(deploy)
         return begun._replace(excluded_files=held.excluded_files, excluded=held.excluded)
 
     async def rollback(self, deployment: Deployment, version: str, request: DeployRequest) -> DeployResult:
@@ -208,14 +226,22 @@ class Deployer:
         """
         found = await self._find(deployment, version)
         request = request._replace(kind=ROLLBACK, source=version)
-        return await self.finish(await self._deploy_stored(deployment, deployment, found, request))
+        with ExitStack() as keep:
+            return await self.finish(await self._deploy_stored(deployment, deployment, found, request, keep=keep))
 
     async def promote(
-        self, deployment: Deployment, origin: Deployment, version: str | None, request: DeployRequest
+        self,
+        deployment: Deployment,
+        origin: Deployment,
+        version: str | None,
+        request: DeployRequest,
+        *,
+        keep: ExitStack,
     ) -> Begun:
         """Begin to deploy a version of the deployment ``origin``, by default its current one, to another one.
 
-        It has to keep the limits that ``deployment`` has for uploads. ``finish`` is to be called with the result.
+        It has to keep the limits that ``deployment`` has for uploads. ``finish`` is to be called with the result; for
+        ``keep`` see ``begin``.
 
         Raises ``NothingDeployed`` if ``origin`` has none, ``RequestError`` if both are the same, ``BundleEmpty``, what
         ``check_limits`` raises, and what ``rollback`` raises.
@@ -226,7 +252,7 @@ class Deployer:
             )
         found = await self._find(origin, version)
         request = request._replace(kind=PROMOTE, source=f"{origin.name}@{found.version}")
-        return await self._deploy_stored(deployment, origin, found, request)
+        return await self._deploy_stored(deployment, origin, found, request, keep=keep)
 
     async def _find(self, deployment: Deployment, version: str | None) -> Deploy:
         """Return a deploy, also one that another server just made; the current one if ``version`` is ``None``."""
@@ -241,6 +267,7 @@ class Deployer:
         turn: Turn,
         request: DeployRequest,
         *,
+        keep: ExitStack,
         root: str | None,
         change: Change | None,
     ) -> Begun:
@@ -262,7 +289,7 @@ class Deployer:
             if under:
                 content = MergedContent(content, merging)
             new = self._new(request, warnings, checked.excluded, received.sha256)
-            begun = await self._commit(deployment, content, new, self._checking)
+            begun = await self._commit(deployment, content, new, self._checking, keep=keep)
         finally:
             await asyncio.to_thread(self._folder.discard, spool)
         return begun._replace(excluded_files=checked.excluded_files, excluded=checked.excluded)
@@ -275,7 +302,7 @@ class Deployer:
         return Base(self._store, deployment.name, found)
 
     async def _deploy_stored(
-        self, deployment: Deployment, origin: Deployment, found: Deploy, request: DeployRequest
+        self, deployment: Deployment, origin: Deployment, found: Deploy, request: DeployRequest, *, keep: ExitStack
     ) -> Begun:
         """Deploy the bundle of ``found``, which ``origin`` has, or a folder of it."""
         under = request.under
@@ -291,11 +318,11 @@ class Deployer:
                 if under:
                     part = StoredPart(self._store, origin, found, turn.take, under)
                     content = MergedContent(part, Merging(rules, turn.take, under))
-                return await self._commit(deployment, content, self._new(request), self._copying)
+                return await self._commit(deployment, content, self._new(request), self._copying, keep=keep)
 
         try:
             return await _in_turn(deploy)
-        except StoreError:
+        except _LEAVE_A_BUNDLE:
             self._retention.request()  # as after an upload
             raise
 
@@ -312,6 +339,8 @@ class Deployer:
         new: New,
         places: asyncio.Semaphore,
         deadline: float | None = None,
+        *,
+        keep: ExitStack,
     ) -> Begun:
         """Check the content, commit it under the deployment's lock, and return the result.
 
@@ -328,16 +357,18 @@ class Deployer:
                 self._deployments.find(deployment.name)  # it may have been removed since the request began
                 with self._metrics.commit_seconds.labels(deployment.name).time():
                     committed = await self._committer.commit(deployment, content, new)
+                if committed.unchecked:
+                    # Before a deletion can begin: it spares no candidate that has its verdict already.
+                    keep.enter_context(deployment.checking.needing(committed.digest))
                 current = committed.deploy or deployment.current
         except ImportCheckRefused as error:
             self._checks.note_refused(deployment, request, error)
-            self._retention.request()  # the bundle of the candidate is not needed any more
             raise
         if committed.unchecked and request.import_check:
             candidate, again = committed.unchecked
             if deadline is None:
                 deadline = deployment.checking.clock() + deployment.settings.check_seconds
-            return Held(deployment, Waiting(candidate, request.import_check, deadline), again, new, places)
+            return Held(deployment, Waiting(candidate, request.import_check, deadline), again, new, places, keep)
         if committed.deploy or (request.dry_run and request.import_check):
             self._retention.request()
         if committed.deploy:

@@ -33,7 +33,7 @@ from dagferry_core.errors import FormatError
 from dagferry_core.names import MAX_SEQUENCE, check_deployment, is_deployment, is_digest
 from dagferry_core.typed import typed_json
 from dagferry_runtime.logs import log_failure
-from dagferry_server.errors import BundleGone, DeploymentNotFound, StoreDamaged
+from dagferry_server.errors import BundleGone, DeploymentNotFound, StoreDamaged, StoreFull
 from dagferry_server.pacing import paced
 from dagferry_server.store.base import (
     MAX_NOTE_BYTES,
@@ -331,10 +331,12 @@ class LocalStore(Store):
         """Return the names of all notes, and when each was written."""
         folder, found = self._notes(deployment, kind), {}
         with storage_errors(f"Listing the {kind} of {deployment}"):
-            if not os.path.isdir(folder):
+            try:
+                entries = os.scandir(folder)
+            except FileNotFoundError:  # a folder that cannot be asked has notes, for all that is known
                 os.stat(self._folder(deployment))  # a volume that is away has no folders at all
                 return {}
-            with os.scandir(folder) as entries:
+            with entries:
                 for entry in entries:
                     # Another thread may delete it meanwhile.
                     with contextlib.suppress(FileNotFoundError):
@@ -368,14 +370,20 @@ class LocalStore(Store):
             remove(path)
 
     def now(self) -> float:
-        """Return what time it is for the volume, which may be on another machine, with another clock."""
+        """Return what time it is for the volume, which may be on another machine, with another clock.
+
+        That needs no space: retention asks, which is what frees a full volume.
+        """
+        action = "Asking the volume for the time"
         with (
-            storage_errors("Asking the volume for the time"),
+            contextlib.suppress(StoreFull),
+            storage_errors(action),
             tempfile.TemporaryFile(prefix=TEMPORARY, dir=self._root) as file,
         ):
-            file.write(b"now")
-            file.flush()
             return os.fstat(file.fileno()).st_mtime
+        with storage_errors(action):  # there may be no more files either
+            os.utime(self._root)
+            return os.stat(self._root).st_mtime
 
     def committing(self, deployment: str) -> AbstractContextManager[None]:
         """Keep others from deleting; see ``Store``."""

@@ -189,6 +189,27 @@ def test_texts_of_any_length_fit(store) -> None:
     assert len(store.read_note("prod", CANDIDATES, found.id + ".json") or b"") < MAX_NOTE_BYTES
 
 
+def test_a_verdict_never_outlives_its_candidate(store, monkeypatch) -> None:
+    """It would judge the next candidate of the same content, which nobody would check any more."""
+    add_candidate(store, "prod", candidate(0))
+    write_verdict(store, "prod", candidate(0).id, verdict(candidate(0)))
+    real, deleted = store.delete_note, []
+
+    def killed_after_the_first(*note: str) -> None:
+        if deleted:
+            raise KeyboardInterrupt
+        deleted.append(note)
+        real(*note)
+
+    monkeypatch.setattr(store, "delete_note", killed_after_the_first)
+    with pytest.raises(KeyboardInterrupt):
+        remove_candidate(store, "prod", candidate(0).id)
+    monkeypatch.undo()
+    add_candidate(store, "prod", candidate(0))
+    notes = read_notes(store, "prod", Notes())
+    assert (notes.open, notes.verdicts) == ([candidate(0)], {})
+
+
 def test_what_is_removed_or_forgotten_is_gone(store) -> None:
     for number in range(2):
         add_candidate(store, "prod", candidate(number))

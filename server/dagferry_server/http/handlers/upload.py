@@ -2,6 +2,7 @@
 
 import logging
 import time
+from contextlib import ExitStack
 
 from aiohttp import web
 
@@ -34,9 +35,10 @@ async def upload(context: RequestContext) -> web.StreamResponse:
     read_git(context.request.query.get(GIT))  # before the file, if it is known by then
     limit = service.upload_limit(deployment)
     check_length(context.request, limit)
-    with context.state.upload_slots.hold(deployment.name, context.caller):
-        begun, received = await _receive_and_begin(context, limit, request, root, change)
-    result = await service.deployer.finish(begun)  # without a place, as it may wait for a checker
+    with ExitStack() as keep:
+        with context.state.upload_slots.hold(deployment.name, context.caller):
+            begun, received = await _receive_and_begin(context, limit, request, root, change, keep=keep)
+        result = await service.deployer.finish(begun)  # without a place, as it may wait for a checker
     log.info(
         "Upload answered",
         extra=fields(
@@ -67,7 +69,13 @@ def _root(context: RequestContext) -> str | None:
 
 
 async def _receive_and_begin(
-    context: RequestContext, limit: UploadLimit, request: DeployRequest, root: str | None, change: Change | None
+    context: RequestContext,
+    limit: UploadLimit,
+    request: DeployRequest,
+    root: str | None,
+    change: Change | None,
+    *,
+    keep: ExitStack,
 ) -> tuple[Begun, str]:
     """Return the deploy, as far as it gets with what was received, and the sha256 of the file."""
     deployer, deployment = context.service.deployer, context.deployment
@@ -84,7 +92,7 @@ async def _receive_and_begin(
         _note(context, received, time.monotonic() - started)
         request = request._replace(description=body.description, git=read_git(body.git))
         change = with_removed(change, body.removed)
-        begun = await deployer.begin(deployment, received, request, root=root, change=change)
+        begun = await deployer.begin(deployment, received, request, keep=keep, root=root, change=change)
     return begun, received.sha256
 
 
