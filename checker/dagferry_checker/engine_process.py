@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import select
-import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from typing import Any, NamedTuple
 
 from dagferry_checker.environment import engine_environment
 from dagferry_checker.errors import AirflowMissing, ImportCheckFailed
+from dagferry_checker.leftovers import remove_tree
 from dagferry_checker.limits import Limits, kill_strays
 from dagferry_checker.problems import Fault, Kind, Outcome, first_names
 from dagferry_checker.traces import read_fault_log, read_trace
@@ -117,7 +117,7 @@ class Engine:
         self._buffer.clear()
         self._files, self._memory = 0, None
         if self._home:
-            shutil.rmtree(self._home, ignore_errors=True)
+            remove_tree(self._home)
             self._home = ""
 
     def _ensure(self) -> subprocess.Popen[bytes]:

@@ -86,6 +86,17 @@ def test_each_end_of_a_parse_is_named_and_the_engine_goes_on(make, tree, code, k
     assert engine.starts == 1
 
 
+def test_folders_however_deep_are_removed_and_the_engine_goes_on(make, tree) -> None:
+    engine = make()
+    deep = "import os\nfor _ in range(1500):\n    os.mkdir('d')\n    os.chdir('d')\nDAGS = ['x']"
+    folder = tree(deep=deep, good="DAGS = ['y']")
+    assert {path: found.dags for path, found in engine.parse(folder, ["deep.py", "good.py"]).items()} == {
+        "deep.py": ("x",),
+        "good.py": ("y",),
+    }
+    assert engine.starts == 1
+
+
 def test_no_files_start_no_engine(make, tree) -> None:
     engine = make()
     assert engine.parse(tree(), []) == {}
