@@ -1,4 +1,4 @@
-"""Removes what DAG files may have written to: nested however deep, without permissions, or with another's files in it."""
+"""Removes what DAG files may have written to: nested however deep, without permissions, or with files of others."""
 
 import contextlib
 import os
