@@ -54,8 +54,8 @@ class Checking:
 
         A content that was checked before is not parsed again, but for files whose fault may have passed, if it is for
         another ``candidate`` than the last time: somebody tries again.
-        ``elsewhere`` are the DAG ids of other deployments.
-        Raises ``ImportCheckFailed`` and ``Unwanted``.
+
+        ``elsewhere`` are the DAG ids of other deployments. Raises ``ImportCheckFailed`` and ``Unwanted``.
         """
         started = self._clock()
         digest = tree.manifest.digest

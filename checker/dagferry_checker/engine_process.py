@@ -379,8 +379,7 @@ def _read_answer(line: bytes) -> dict[str, Any] | None:
 def _is_whole(ended: Mapping[str, Any]) -> bool:
     """Return whether what the engine says of a child has the form that it must have."""
     return all(
-        type(ended.get(name)) in kinds
-        and (ended[name] is None or kinds is not _NUMBER or 0 <= ended[name] < _MAX_NUMBER)
+        name in ended and type(ended[name]) in kinds and (kinds is not _NUMBER or 0 <= ended[name] < _MAX_NUMBER)
         for name, kinds in _ENDED.items()
     )
 

@@ -163,6 +163,13 @@ def test_what_a_dag_file_writes_in_the_place_of_the_engine_is_an_error_of_the_ch
     assert engine._process is None
 
 
+def test_nor_may_a_part_be_missing() -> None:
+    assert engine_process._read_answer(json.dumps({"ended": WHOLE}).encode())
+    for name in engine_process._ENDED:
+        part = {key: value for key, value in WHOLE.items() if key != name}
+        assert engine_process._read_answer(json.dumps({"ended": part}).encode()) is None
+
+
 def test_a_dag_file_cannot_write_in_the_place_of_the_engine(tree, tmp_path) -> None:
     """Nor has it lost what is its own: its environment is readable."""
     code = """
