@@ -126,3 +126,19 @@ def test_a_folder_that_is_moved_meanwhile_ends_the_removal(tree, tmp_path, monke
         with pytest.raises(OSError, match="was moved"):
             remove(str(tree))
     assert (tmp_path / "other" / "deep").exists()
+
+
+def test_a_folder_that_cannot_be_opened_is_made_readable_first(tree, monkeypatch) -> None:
+    """The same with what root sees of it: nothing is refused to root."""
+    (tree / "team" / "deep").chmod(0o000)
+    real = os.open
+
+    def refuse(name, flags, **where):
+        if name == "deep" and not flags & os.O_PATH and not os.stat(name, **where).st_mode & 0o400:
+            raise PermissionError
+        return real(name, flags, **where)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "open", refuse)
+        remove(str(tree))
+    assert not tree.exists()
