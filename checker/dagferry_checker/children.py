@@ -9,7 +9,6 @@ import faulthandler
 import json
 import os
 import select
-import shutil
 import signal
 import sys
 import tempfile
@@ -17,6 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+from dagferry_checker.leftovers import remove_tree
 from dagferry_checker.limits import Limits, confine, kill_strays
 
 MAX_RESULT_BYTES = 1024 * 1024
@@ -227,4 +227,4 @@ def _result(child: _Child) -> dict[str, Any] | None:
 def _close(child: _Child) -> None:
     os.close(child.result)
     os.close(child.fault)
-    shutil.rmtree(child.home, ignore_errors=True)
+    remove_tree(child.home)

@@ -19,15 +19,20 @@ import platform
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import IO, Any, Protocol
 
 from dagferry_checker.children import Ended, run
-from dagferry_checker.limits import Limits, adopt_orphans, die_with_parent, resident_bytes
+from dagferry_checker.limits import Limits, adopt_orphans, die_with_parent, hide_memory, resident_bytes
+from dagferry_checker.problems import MAX_ID_CHARACTERS, MAX_NAME_CHARACTERS
 
 MAX_TEXTS = 20
 MAX_TEXT_CHARACTERS = 16 * 1024
 MAX_IDS = 10_000
+MAX_TEXTS_BYTES = 256 * 1024
+MAX_IDS_BYTES = 400 * 1024
+MAX_NAMES_BYTES = 64 * 1024
+"""Of each list, as JSON; together with the texts twice they are less than ``MAX_RESULT_BYTES``."""
 LIST = "list"
 
 
@@ -61,6 +66,7 @@ def serve(make_parser: Callable[[], Parser], requests: IO[bytes], answers: IO[by
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that started this one
     die_with_parent()
     adopt_orphans()
+    hide_memory()  # so no DAG file opens the descriptors with which it answers
     try:
         parser = make_parser()
     except Exception as error:  # noqa: BLE001 - Airflow's start may fail in any way
@@ -102,17 +108,28 @@ def _work(parser: Parser, do: str, tree: str) -> Callable[[str], dict[str, Any]]
         except BaseException:  # noqa: BLE001 - whatever a DAG file raises
             return {"dags": [], "errors": [traceback.format_exc()[-MAX_TEXT_CHARACTERS:]], "serialize": [], "asked": []}
         return {
-            "dags": list(parsed.dags)[:MAX_IDS],
+            "dags": _first(parsed.dags, MAX_IDS, MAX_ID_CHARACTERS, MAX_IDS_BYTES),
             "errors": _ends(parsed.errors),
             "serialize": _ends(parsed.serialize),
-            "asked": list(parsed.asked),
+            "asked": _first(parsed.asked, MAX_IDS, MAX_NAME_CHARACTERS, MAX_NAMES_BYTES),
         }
 
     return list_files if do == LIST else parse
 
 
 def _ends(texts: list[str]) -> list[str]:
-    return [text[-MAX_TEXT_CHARACTERS:] for text in texts[:MAX_TEXTS]]
+    return _first([text[-MAX_TEXT_CHARACTERS:] for text in texts], MAX_TEXTS, MAX_TEXT_CHARACTERS, MAX_TEXTS_BYTES)
+
+
+def _first(texts: Sequence[str], count: int, characters: int, size: int) -> list[str]:
+    """Return the first ``count`` texts, each cut, as many as are at most ``size`` bytes of JSON."""
+    kept = []
+    for text in texts[:count]:
+        size -= len(json.dumps(text[:characters])) + len(", ")
+        if size < 0:
+            break
+        kept.append(text[:characters])
+    return kept
 
 
 def _tell(answer: Callable[[dict[str, Any]], None], limits: Limits, ended: Ended) -> None:

@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import select
-import shutil
 import signal
 import subprocess
 import sys
@@ -15,9 +14,17 @@ from typing import Any, NamedTuple
 
 from dagferry_checker.environment import engine_environment
 from dagferry_checker.errors import AirflowMissing, ImportCheckFailed
+from dagferry_checker.leftovers import remove_tree
 from dagferry_checker.limits import Limits, kill_strays
-from dagferry_checker.problems import Fault, Kind, Outcome, first_names
-from dagferry_checker.traces import read_fault_log, read_trace
+from dagferry_checker.problems import (
+    MAX_ID_CHARACTERS,
+    MAX_NAME_CHARACTERS,
+    Fault,
+    Kind,
+    Outcome,
+    first_names,
+)
+from dagferry_checker.traces import read_fault_log, read_trace, without_scratch
 
 START_SECONDS = 120.0
 """How long Airflow's import may take: 2 to 5 s where nothing else runs."""
@@ -33,10 +40,22 @@ MAX_GROWTH_BYTES = 256 * 1024 * 1024
 HEARTBEAT_SECONDS = 1.0
 MAX_BLAMED = 3
 """How many files of a check may end the engine; each costs two of its starts."""
-MAX_ID_CHARACTERS = 250
 MAX_SHOWN_BYTES = 1000
 _STDERR = "stderr"
 _ENDED_PARENT = "The process that imports DAG files was ended or stopped, twice, while it imported this file."
+_NUMBER = (int, float)
+_MAX_NUMBER = 1 << 62
+_ENDED: Mapping[str, tuple[type, ...]] = {
+    "name": (str,),
+    "result": (dict, type(None)),
+    "signal": _NUMBER,
+    "code": _NUMBER,
+    "timed_out": (bool,),
+    "fault": (str,),
+    "seconds": _NUMBER,
+    "starved": (bool,),
+}
+"""What the engine says of each child. A DAG file may find a way to write in its place."""
 _SIGNAL_NAMES = {number.value: number.name for number in signal.Signals}
 
 Heartbeat = Callable[[], bool]
@@ -117,14 +136,18 @@ class Engine:
         self._buffer.clear()
         self._files, self._memory = 0, None
         if self._home:
-            shutil.rmtree(self._home, ignore_errors=True)
+            remove_tree(self._home)
             self._home = ""
 
     def _ensure(self) -> subprocess.Popen[bytes]:
         if self._process and self._process.poll() is None:
             return self._process
         self.close()
-        self._home = tempfile.mkdtemp(prefix="engine-", dir=self._scratch)
+        try:
+            os.makedirs(self._scratch, exist_ok=True)  # a DAG file may have removed it
+            self._home = tempfile.mkdtemp(prefix="engine-", dir=self._scratch)
+        except OSError as error:
+            raise ImportCheckFailed(f"The engine has no folder: {error.strerror}.") from error
         variables = self._settings.variables
         environment = engine_environment(
             self._environment, home=self._home, variables=variables, seconds=self._settings.limits.seconds
@@ -204,7 +227,7 @@ class Engine:
         request = {"do": "parse", "tree": tree, "files": list(paths), "jobs": jobs, **limits._asdict()}
         for ended in self._ask(request, limits.seconds, heartbeat):
             if (path := ended.get("name")) in paths and isinstance(path, str):
-                found[path] = outcome_of(ended, tree, limits)
+                found[path] = outcome_of(ended, tree, limits, self._scratch)
 
     def _ask(self, request: dict[str, Any], seconds: float, heartbeat: Heartbeat) -> Iterator[dict[str, Any]]:
         """Send a request and yield how each child ended; replace an engine that is used up afterwards."""
@@ -275,11 +298,7 @@ class Engine:
             self._buffer += piece
         line = bytes(self._buffer[:end])
         del self._buffer[: end + 1]
-        try:
-            said = json.loads(line)
-        except (ValueError, RecursionError):
-            said = None
-        if not isinstance(said, dict):
+        if (said := _read_answer(line)) is None:
             self.close()
             raise ImportCheckFailed("The engine answered with something else.")
         return said
@@ -296,16 +315,21 @@ class Engine:
         return f": {last.rstrip('.')}" if last else ""
 
 
-def outcome_of(ended: Mapping[str, Any], tree: str, limits: Limits) -> Outcome:
-    """Return what it means how a child ended. What it says comes from the DAG file's process, and may be anything."""
+def outcome_of(ended: Mapping[str, Any], tree: str, limits: Limits, scratch: str = "") -> Outcome:
+    """Return what it means how a child ended. What it says comes from the DAG file's process, and may be anything.
+
+    ``ended`` has the form of ``_ENDED``. Homes in ``scratch`` are shown as ``~``.
+    """
     path, seconds = str(ended.get("name")), float(ended.get("seconds") or 0)
     result = ended.get("result")
     if isinstance(result, dict) and not result.get("memory") and not ended.get("timed_out"):
         dags = tuple(dict.fromkeys(dag[:MAX_ID_CHARACTERS] for dag in _texts(result, "dags")))
-        faults = [_timed(read_trace(text, path, tree), limits) for text in _texts(result, "errors")]
-        faults += [read_trace(text, path, tree, serialize=True) for text in _texts(result, "serialize")]
-        return Outcome(dags, tuple(faults), first_names(name[:200] for name in _texts(result, "asked")), seconds)
-    line, trace = read_fault_log(str(ended.get("fault") or ""), path, tree)
+        faults = [_timed(read_trace(text, path, tree), limits) for text in _texts(result, "errors", scratch)]
+        faults += [read_trace(text, path, tree, serialize=True) for text in _texts(result, "serialize", scratch)]
+        return Outcome(
+            dags, tuple(faults), first_names(name[:MAX_NAME_CHARACTERS] for name in _texts(result, "asked")), seconds
+        )
+    line, trace = read_fault_log(without_scratch(str(ended.get("fault") or ""), scratch), path, tree)
     kind, message = _how_it_ended(ended, result, limits)
     return Outcome((), (Fault(line, message, kind, trace),), (), seconds)
 
@@ -333,9 +357,31 @@ def _too_long(limits: Limits) -> str:
     return f"The parse did not end within {limits.seconds:g} s (--timeout)."
 
 
-def _texts(result: Mapping[str, Any], name: str) -> list[str]:
+def _texts(result: Mapping[str, Any], name: str, scratch: str = "") -> list[str]:
+    """Return the texts of a list, each with what UTF-8 has no bytes for replaced."""
     value = result.get(name)
-    return [text for text in value if isinstance(text, str)] if isinstance(value, list) else []
+    texts = [text for text in value if isinstance(text, str)] if isinstance(value, list) else []
+    return [without_scratch(text.encode(errors="replace").decode(), scratch) for text in texts]
+
+
+def _read_answer(line: bytes) -> dict[str, Any] | None:
+    """Return an answer of the engine, or ``None`` if it has not the form of one."""
+    try:
+        said = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(said, dict):
+        return None
+    ended = said.get("ended")
+    return None if isinstance(ended, dict) and not _is_whole(ended) else said
+
+
+def _is_whole(ended: Mapping[str, Any]) -> bool:
+    """Return whether what the engine says of a child has the form that it must have."""
+    return all(
+        name in ended and type(ended[name]) in kinds and (kinds is not _NUMBER or 0 <= ended[name] < _MAX_NUMBER)
+        for name, kinds in _ENDED.items()
+    )
 
 
 __all__ = ["Engine", "Settings", "Unwanted", "Versions", "outcome_of"]

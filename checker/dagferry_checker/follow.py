@@ -185,7 +185,7 @@ class Follower:
                 self._live.tree,
             )
             if tree is not None:
-                report = self._checking.check(tree, lambda: self._heartbeat(candidate), self._elsewhere)
+                report = self._checking.check(tree, lambda: self._heartbeat(candidate), self._elsewhere, candidate.id)
                 self._log("A candidate was checked", report, candidate.id)
                 verdict = {"base": candidate.base, "digest": candidate.digest, **bounded(report, self._versions())}
         except Unwanted:

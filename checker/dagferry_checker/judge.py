@@ -9,6 +9,7 @@ from dagferry_checker.traces import needs_network
 STUB = "dagferry-stub"
 """How made-up values begin: two DAGs whose ids contain one may have different ids where the real values are."""
 NETWORK = "network"
+_PASSING = frozenset({Kind.TIMEOUT, Kind.MEMORY, Kind.CRASH})
 
 Outcomes = Mapping[str, Outcome]
 """By the path of the DAG file."""
@@ -40,6 +41,11 @@ def problems_of(
     found = [problem._replace(new=key_of(problem) not in keys) for problem in found]
     found += _taken(outcomes, live.dags if live else (), elsewhere or {})
     return sorted(found, key=lambda problem: (problem.path, problem.line)), unjudged
+
+
+def may_pass(outcome: Outcome) -> bool:
+    """Return whether a fault may be gone at the next attempt: the machine was busy, or the network was away."""
+    return any(fault.kind in _PASSING or needs_network(fault) for fault in outcome.faults)
 
 
 class Known:

@@ -51,7 +51,7 @@ def adopt_orphans() -> None:
 
 
 def hide_memory() -> None:
-    """Keep other processes of this user from reading the memory and the environment of this one, which has a token."""
+    """Keep other processes of this user from the memory, the environment and the descriptors of this one."""
     _prctl(_SET_DUMPABLE, 0)
 
 
@@ -59,6 +59,8 @@ def confine(limits: Limits) -> None:
     """Limit this process, a child that was just forked, and give it a session of its own."""
     os.setsid()
     die_with_parent()
+    _prctl(_SET_DUMPABLE, 1)  # the engine's is 0, and a child inherits it: it could not read its own environment
+    _prctl(_SET_SUBREAPER, 1)  # what it leaves in the background comes to the engine when it ends, not before
     _prctl(_NO_NEW_PRIVILEGES, 1)
     cpu = int(limits.seconds) + 2
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

@@ -11,6 +11,9 @@ MAX_PROBLEMS = 200
 MAX_UNJUDGED = 100
 MAX_NAMES = 20
 """How many of each a verdict lists; how many there are is said beside."""
+MAX_ID_CHARACTERS = 250
+MAX_NAME_CHARACTERS = 200
+"""The longest DAG id, as in Airflow's database, and the longest name of a value that a file asks for."""
 
 
 class Kind(str, Enum):
@@ -92,11 +95,11 @@ class Unjudged(NamedTuple):
 
 Key = tuple[str, str, str]
 
-_CHANGING = re.compile(r"\b0x[0-9a-fA-F]+|\bline \d+|\d+(?:\.\d+)? ?s(?:econds)?\b")
+_CHANGING = re.compile(r"\b0x[0-9a-fA-F]+|\bline \d+|\d+(?:\.\d+)? ?s(?:econds)?\b|\btmp[a-z0-9_]{8}\b")
 
 
 def key_of(problem: Problem) -> Key:
-    """Return what two versions of one problem have in common: no numbers of lines, addresses or times."""
+    """Return what two versions of one problem have in common: no lines, addresses, times or temporary names."""
     return problem.path, problem.kind.value, _CHANGING.sub("#", problem.message)
 
 

@@ -1,7 +1,6 @@
 """The life cycle of the process: settings, signals, the work folder, the engine, and a clean end."""
 
 import os
-import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 
@@ -9,6 +8,7 @@ from dagferry_checker.beside import Beside
 from dagferry_checker.checking import Checking
 from dagferry_checker.engine_process import Engine
 from dagferry_checker.follow import Follower
+from dagferry_checker.leftovers import remove_tree
 from dagferry_checker.limits import adopt_orphans, hide_memory
 from dagferry_checker.once import check_once, fetch_version, tree_of_folder
 from dagferry_checker.output import print_report
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
         return ServerUnreachable.exit_code if settings.once or settings.path is not None else 0
     finally:
         if not settings.work_dir:
-            shutil.rmtree(own, ignore_errors=True)
+            remove_tree(own)
 
 
 def _temporary() -> str:

@@ -65,6 +65,14 @@ def read_trace(text: str, path: str, tree: str, *, serialize: bool = False) -> F
     return Fault(line, shown or "The import failed.", kind, trace_end(text), soft)
 
 
+def without_scratch(text: str, scratch: str) -> str:
+    """Return a text in which the homes of DAG files, in the folder ``scratch``, are ``~``.
+
+    Each parse has another one, so without that an old error would look new.
+    """
+    return re.sub(rf"{re.escape(scratch)}/engine-\w{{8}}(?:/home-\w{{8}})?(?!\w)", "~", text) if scratch else text
+
+
 def needs_network(fault: Fault) -> bool:
     """Return whether an error says that something on the network cannot be reached."""
     name, _ = _split(fault.message)

@@ -14,10 +14,10 @@ import contextlib
 import errno
 import fcntl
 import os
-import shutil
 import time
 from collections.abc import Iterator, Sequence
 
+from dagferry_checker.leftovers import clear_away, remove_tree
 from dagferry_core.bundle.manifest import Manifest
 from dagferry_follow.errors import RootInUse, RootUnusable, VolumeFailed
 from dagferry_follow.volume.staging import Content, StagingTree
@@ -47,8 +47,8 @@ class TreeStore:
             self._lock = os.open(f"{self._own}/lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             for path in (self.scratch, self._trees):
-                shutil.rmtree(path, ignore_errors=True)
-                os.makedirs(path)
+                clear_away(path)
+                os.mkdir(path)
         except BlockingIOError as error:
             raise RootInUse(f"Another checker works in {folder}.", "Give each its own --work-dir.") from error
         except OSError as error:
@@ -59,7 +59,7 @@ class TreeStore:
     def close(self) -> None:
         """Remove the trees, and release the folder."""
         for path in (self.scratch, self._trees):
-            shutil.rmtree(path, ignore_errors=True)
+            remove_tree(path)
         with contextlib.suppress(OSError):
             os.unlink(self.current)
         os.close(self._lock)
@@ -82,7 +82,7 @@ class TreeStore:
                 staging.populate(content)
                 tree, _ = staging.finalize(time.time())
         except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)
+            remove_tree(folder)
             raise
         self._kept.append(tree)
         return tree
@@ -112,4 +112,4 @@ class TreeStore:
         spared = {id(live), *map(id, beside)}
         while len(self._kept) > MAX_TREES + len(beside):
             number = next(number for number, tree in enumerate(self._kept) if id(tree) not in spared)
-            shutil.rmtree(self._kept.pop(number).folder, ignore_errors=True)
+            remove_tree(self._kept.pop(number).folder)

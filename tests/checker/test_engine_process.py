@@ -1,5 +1,6 @@
 """The engine's process: started when needed, replaced when it is used up, ends or hangs; it is not trusted."""
 
+import json
 import os
 import signal
 import sys
@@ -11,11 +12,16 @@ import fake_airflow
 from dagferry_checker import engine_process
 from dagferry_checker.engine_process import Engine, Settings, Unwanted, Versions, outcome_of
 from dagferry_checker.errors import AirflowMissing, ImportCheckFailed
+from dagferry_checker.judge import Known, problems_of
 from dagferry_checker.limits import Limits
 from dagferry_checker.problems import Kind
 from harness import eventually
 
 SETTINGS = Settings(2, Limits(10.0, 256 << 20), "stub")
+
+
+WITHOUT_PRIVILEGES = ("setpriv", "--bounding-set=-all") if os.geteuid() == 0 else ()
+"""What starts a command of the same user without the privileges of root."""
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -84,6 +90,131 @@ def test_each_end_of_a_parse_is_named_and_the_engine_goes_on(make, tree, code, k
     assert fault.line in {0, 1}
     assert found["good.py"].dags == ("x",)
     assert engine.starts == 1
+
+
+def test_folders_however_deep_are_removed_and_the_engine_goes_on(make, tree) -> None:
+    engine = make()
+    deep = "import os\nfor _ in range(1500):\n    os.mkdir('d')\n    os.chdir('d')\nDAGS = ['x']"
+    folder = tree(deep=deep, good="DAGS = ['y']")
+    assert {path: found.dags for path, found in engine.parse(folder, ["deep.py", "good.py"]).items()} == {
+        "deep.py": ("x",),
+        "good.py": ("y",),
+    }
+    assert engine.starts == 1
+
+
+def test_an_old_error_is_the_same_in_every_home(make, tree) -> None:
+    engine = make()
+    folder = tree(
+        dag="import os\nopen(os.path.expanduser('~/.dbt/profiles.yml'))", cwd="open(__import__('os').getcwd())"
+    )
+    live, again = (engine.parse(folder, ["dag.py", "cwd.py"]) for _ in range(2))
+    problems, _ = problems_of(again, Known(live))
+    assert {problem.path: problem.new for problem in problems} == {"dag.py": False, "cwd.py": False}
+    [fault] = again["dag.py"].faults
+    assert fault.message.endswith("No such file or directory: '~/.dbt/profiles.yml'")
+    assert "/home-" not in fault.trace
+
+
+def test_a_folder_that_a_dag_file_removed_is_made_again(make, tree, tmp_path) -> None:
+    engine = make(settings=SETTINGS._replace(jobs=1))
+    folder = tree(bad=f"import shutil\nshutil.rmtree({str(tmp_path / 'scratch')!r})", good="DAGS = ['x']")
+    assert engine.parse(folder, ["bad.py", "good.py"])["good.py"].dags == ("x",)
+
+
+def test_an_engine_without_a_folder_is_an_error_of_the_check(make, tmp_path) -> None:
+    engine = make()
+    (tmp_path / "scratch").rmdir()
+    (tmp_path / "scratch").touch()
+    with pytest.raises(ImportCheckFailed, match="no folder"):
+        _ = engine.versions
+    (tmp_path / "scratch").unlink()
+    (tmp_path / "scratch").mkdir()
+
+
+WHOLE = {
+    "name": "a.py",
+    "result": {"dags": []},
+    "signal": 0,
+    "code": 0,
+    "timed_out": False,
+    "fault": "",
+    "peak": 1,
+    "seconds": 0.1,
+    "starved": False,
+}
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        *({"name": 1}, {"result": []}, {"signal": "9"}, {"signal": True}, {"code": None}, {"timed_out": 1}),
+        *({"fault": None}, {"seconds": "x"}, {"seconds": float("nan")}, {"seconds": 10**400}, {"starved": "no"}),
+    ],
+    ids=str,
+)
+def test_what_a_dag_file_writes_in_the_place_of_the_engine_is_an_error_of_the_check(make, tree, other) -> None:
+    """Whatever it is, and nothing else than an error that the follower expects."""
+    lines = [{"ready": True, "airflow": "9", "python": "3"}, {"ended": {**WHOLE, **other}}, {"done": True}]
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    engine = make((sys.executable, "-c", f"import time; print({text!r}, flush=True); time.sleep(60)"))
+    with pytest.raises(ImportCheckFailed, match="something else"):
+        engine.parse(tree(a=""), ["a.py"])
+    assert engine._process is None
+
+
+def test_nor_may_a_part_be_missing() -> None:
+    assert engine_process._read_answer(json.dumps({"ended": WHOLE}).encode())
+    for name in engine_process._ENDED:
+        part = {key: value for key, value in WHOLE.items() if key != name}
+        assert engine_process._read_answer(json.dumps({"ended": part}).encode()) is None
+
+
+def test_a_dag_file_cannot_write_in_the_place_of_the_engine(tree, tmp_path) -> None:
+    """Nor has it lost what is its own: its environment is readable."""
+    code = """
+import os
+DAGS = ["own"] if os.listdir("/proc/self/fd") and open("/proc/self/environ").read() else []
+try:
+    DAGS += [os.readlink(f"/proc/{os.getppid()}/fd/{fd}") for fd in os.listdir(f"/proc/{os.getppid()}/fd")]
+except PermissionError:
+    pass
+"""
+    (tmp_path / "scratch").mkdir()
+    command = [*WITHOUT_PRIVILEGES, *fake_airflow.COMMAND]
+    engine = Engine(SETTINGS, str(tmp_path / "scratch"), environment(), command)
+    try:
+        assert engine.parse(tree(look=code), ["look.py"])["look.py"].dags == ("own",)
+    finally:
+        engine.close()
+
+
+def test_what_a_file_runs_in_the_background_lives_as_long_as_its_parse(make, tree) -> None:
+    """Also while parses beside it end: here ``b.py``, which ends when the other has its helper."""
+    helper = """
+import os, subprocess, time
+pid = int(subprocess.check_output(["sh", "-c", "sleep 600 >/dev/null 2>&1 & echo $!"]))
+open(__file__ + ".ready", "w").close()
+while not os.path.exists(__file__ + ".ended"):
+    time.sleep(0.05)
+os.kill(pid, 0)
+DAGS = ["x"]
+"""
+    folder = tree(
+        a=helper,
+        b="import os, time\nwhile not os.path.exists(__file__[:-4] + 'a.py.ready'): time.sleep(0.05)",
+        c="open(__file__[:-4] + 'a.py.ended', 'w')",
+    )
+    found = make().parse(folder, ["a.py", "b.py", "c.py"])["a.py"]
+    assert (found.dags, found.faults) == (("x",), ())
+
+
+def test_a_file_with_very_much_to_say_is_cut_and_not_lost(make, tree) -> None:
+    many = "DAGS = ['\\U0001f600' * 300 + str(n) for n in range(20_000)]\nASKED = ['\\U0001f600' * 90_000] * 90"
+    long = "raise ValueError('\\U0001f600' * 2_000_000)"
+    found = make().parse(tree(many=many, long=long), ["many.py", "long.py"])
+    assert [fault.kind for outcome in found.values() for fault in outcome.faults] == [Kind.IMPORT]
+    assert found["many.py"].dags
 
 
 def test_no_files_start_no_engine(make, tree) -> None:
@@ -208,6 +339,7 @@ def test_ctrl_c_in_the_terminal_is_for_the_checker(make, tree) -> None:
     [
         {"dags": [1, "x", None], "errors": "no", "serialize": {}, "asked": [[]]},
         {"dags": {"x": 1}},
+        {"dags": ["x"], "asked": ["\ud800"]},
         {},
     ],
 )

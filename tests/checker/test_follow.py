@@ -7,6 +7,7 @@ import pytest
 from checker_site import ABOUT, LIVE, Site
 from dagferry_checker.errors import ImportCheckFailed
 from dagferry_checker.follow import AGAIN_SECONDS
+from dagferry_checker.problems import Fault, Kind, Outcome
 from dagferry_core import protocol
 from dagferry_follow.errors import ProxyFailed, ServerRefused, ServerUnreachable
 from dagferry_runtime.signals import Stopped
@@ -152,6 +153,53 @@ def test_a_check_that_could_not_be_done_is_said_and_repeated_later(site) -> None
     site.now += AGAIN_SECONDS
     site.steps()
     assert "problems" in site.verdict()
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        *(Fault(0, "It was too long.", kind) for kind in (Kind.TIMEOUT, Kind.MEMORY, Kind.CRASH)),
+        Fault(1, "ConnectionRefusedError: [Errno 111] Connection refused", Kind.IMPORT),
+    ],
+    ids=lambda fault: fault.message.partition(":")[0] + fault.kind.value,
+)
+def test_what_may_have_passed_is_parsed_again_when_it_is_uploaded_again(site, fault) -> None:
+    site.server.deploy(LIVE)
+    site.steps()
+    files = {**LIVE, "dag_c.py": b"c\n", "dag_d.py": b"broken, for good\n"}
+    parse = site.engine.parse
+    site.engine.parse = lambda tree, paths, heartbeat: {
+        **parse(tree, paths, heartbeat),
+        "dag_c.py": Outcome((), (fault,), ()),
+    }
+    site.server.upload(files)
+    site.steps()
+    site.engine.parse = parse
+    site.server.upload(files)
+    site.steps()
+    site.server.upload(files)
+    site.steps()
+    assert site.engine.parsed == [["dag_a.py", "dag_b.py"], ["dag_c.py", "dag_d.py"], ["dag_c.py"]]
+    found = site.verdict()
+    assert ([problem["path"] for problem in found["problems"] if problem["new"]], found["unjudged"]) == (
+        ["dag_d.py"],
+        [],
+    )
+
+
+def test_what_may_have_passed_is_parsed_once_for_each_upload(site) -> None:
+    site.server.deploy(LIVE)
+    site.steps()
+    site.server.upload({**LIVE, "dag_c.py": b"c\n"})
+    site.server.withdraw = lambda _candidate: None
+    slow = {"dag_c.py": Outcome((), (Fault(0, "It was too long.", Kind.TIMEOUT),), ())}
+    parsed = []
+    site.engine.parse = lambda _tree, paths, _heartbeat: parsed.append(paths) or slow
+    for _ in range(3):
+        site.steps()
+        site.now += AGAIN_SECONDS
+    assert len(site.server.verdicts) == 3
+    assert parsed == [["dag_c.py"]]
 
 
 def test_a_candidate_that_comes_back_after_a_failed_check_is_answered_soon(site) -> None:

@@ -10,6 +10,7 @@ def problem(message: str = "KeyError: 'x'", path: str = "a.py", *, line: int = 3
 def test_a_problem_that_moved_is_the_same() -> None:
     assert key_of(problem(line=3)) == key_of(problem(line=9, new=False))
     assert key_of(problem("bad <object at 0x7f10>")) == key_of(problem("bad <object at 0x7f99>"))
+    assert key_of(problem("no '~/tmpab_2x9q1/a'")) == key_of(problem("no '~/tmp0zz2x9q1/a'"))
     assert key_of(problem("invalid syntax (b.py, line 3)")) == key_of(problem("invalid syntax (b.py, line 14)"))
 
 

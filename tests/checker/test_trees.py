@@ -91,3 +91,39 @@ def test_a_folder_that_cannot_be_used_is_named(tmp_path, store) -> None:
     (tmp_path / "work/current").mkdir()
     with pytest.raises(RootUnusable, match="current"), store.showing(make(store, {"a.py": b"1"})):
         pass
+
+
+def test_what_cannot_be_removed_is_put_aside_and_the_next_run_starts(tmp_path, monkeypatch) -> None:
+    folder = str(tmp_path / "work")
+    left = tmp_path / "work/.checker/scratch/of another user"
+    left.mkdir(parents=True)
+
+    def refuse(_path: str) -> None:
+        raise PermissionError
+
+    with monkeypatch.context() as patched:
+        patched.setattr("dagferry_checker.leftovers.remove", refuse)
+        store = TreeStore(folder)
+        assert os.listdir(store.scratch) == []
+        os.close(store._lock)
+    aside = [name for name in os.listdir(tmp_path / "work/.checker") if name.startswith("scratch.left-")]
+    assert len(aside) == 1
+    TreeStore(folder).close()
+    assert os.listdir(tmp_path / "work/.checker") == ["lock"], "it is tried again"
+
+
+@pytest.mark.parametrize("what", ["file", "link", "pipe"])
+def test_what_a_dag_file_put_in_the_place_of_a_folder_goes(tmp_path, what) -> None:
+    store = TreeStore(str(tmp_path / "work"))
+    os.rmdir(store.scratch)
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside/mine").touch()
+    make_it = {
+        "file": lambda: Path(store.scratch).touch(),
+        "link": lambda: os.symlink(tmp_path / "outside", store.scratch),
+        "pipe": lambda: os.mkfifo(store.scratch),
+    }
+    make_it[what]()
+    os.close(store._lock)
+    TreeStore(str(tmp_path / "work")).close()
+    assert (tmp_path / "outside/mine").exists()
