@@ -34,7 +34,7 @@ from dagferry_server.deploys.candidates import (
     write_verdict,
 )
 from dagferry_server.deploys.checkers import AWAY_SECONDS, BEAT_SECONDS
-from dagferry_server.deploys.checking import AWAY, FAILED, OVERTIME, PASSED, PROBLEMS, Refused
+from dagferry_server.deploys.checking import AWAY, FAILED, OVERTIME, PASSED, PROBLEMS, Policy, Refused
 from dagferry_server.deploys.deployment import Deployment
 from dagferry_server.deploys.deployments import Deployments
 from dagferry_server.deploys.import_verdict import judge_verdict
@@ -106,7 +106,8 @@ class ImportChecks:
     def plan(self, deployment: Deployment, request: DeployRequest) -> ImportCheck | None:
         """Return how a deploy is to be checked; ``None``: not at all.
 
-        If no checker can do it now, that is in the result, and becomes a warning or an error when all else is judged.
+        If no checker can do it now, that is in the result. It becomes a warning or an error when all else is judged, if
+        there is no verdict from before.
         """
         if request.kind == ROLLBACK or request.skip_import_check:
             return None
@@ -138,8 +139,7 @@ class ImportChecks:
 
     def _unchecked(self, deployment: Deployment, check: ImportCheck, outcome: str, why: str) -> ImportCheck:
         """Return the check of a deploy that gets no verdict: it goes live with a warning, or is rejected."""
-        self._metrics.import_checks.labels(deployment.name, outcome).inc()
-        log.warning("Import check not done", extra=fields(deployment=deployment.name, outcome=outcome, reason=why))
+        check = check._replace(outcome=outcome, why=why)
         if check.policy == "block" and deployment.settings.import_check_away == "closed":
             error = CheckerAway(
                 f"The DAG files cannot be imported before they go live to {deployment.name}: {why}. Nothing was "
@@ -156,17 +156,33 @@ class ImportChecks:
         check = request.import_check
         if check is None:
             return []
-        if check.error:
-            raise check.error
-        if check.note:
+        known = deployment.checking.notes
+        judged = self._judged(deployment, known, digest, check.policy)
+        if judged is not None or not check.outcome:
+            return judged
+        with suppress(StoreError):  # another server may have got a verdict that nobody here waited for
+            notes = read_notes(self._store, deployment.name, known)
+            judged = self._judged(deployment, notes, digest, check.policy)
+        if judged is None:
+            self._note_unchecked(deployment, check)
+            if check.error:
+                raise check.error
             return [check.note]
-        notes, live = deployment.checking.notes, deployment.current
+        return judged
+
+    def _judged(self, deployment: Deployment, notes: Notes, digest: str, policy: Policy) -> list[str] | None:
+        live = deployment.current
         base = live.version if live else ""
         verdict = notes.verdict_on(digest, base)
         before = notes.verdict_on(live.digest, base) if live else None
         if verdict is None or (verdict.base != base and before is None and live is not None):
             return None
-        return judge_verdict(deployment.name, check.policy, verdict, before if verdict.base != base else None)
+        return judge_verdict(deployment.name, policy, verdict, before if verdict.base != base else None)
+
+    def _note_unchecked(self, deployment: Deployment, check: ImportCheck) -> None:
+        self._metrics.import_checks.labels(deployment.name, check.outcome).inc()
+        about = {"deployment": deployment.name, "outcome": check.outcome, "reason": check.why}
+        log.warning("Import check not done", extra=fields(**about))
 
     def add(self, deployment: Deployment, digest: str, request: DeployRequest) -> Candidate:
         """Make a candidate of a content whose bundle is stored, or find it; in a thread, as ``judge``.

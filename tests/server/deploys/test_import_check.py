@@ -60,6 +60,13 @@ class Clock:
         self._waiters.notify_all()
 
 
+def be_away(server: Running) -> None:
+    """Let the checker be silent for too long."""
+    clock = Clock(server)
+    checking(server).started = clock.now - 60
+    clock.advance(AWAY_SECONDS + 1)
+
+
 # --- verdicts ---------------------------------------------------------------------------------------------------------
 
 
@@ -461,6 +468,31 @@ async def test_a_checker_that_is_warming_holds_nobody(start) -> None:
     assert answer.status == 200
     [warning] = answer.json["warnings"]
     assert warning.endswith("the checker checker-0 is still checking what is live.")
+
+
+async def test_what_is_known_to_be_broken_is_refused_when_the_checker_is_away(start) -> None:
+    server = await start(*BLOCK)
+    checker = await connected(server)
+    await checked(server, checker, A, problem("etl.py"))
+    be_away(server)
+    answer = await server.upload(pack(A), UPLOAD)
+    assert (answer.status, answer.json["code"]) == (422, "import_check_refused")
+    assert await live(server) == 0
+    assert await server.metric('import_checks_total{deployment="default",outcome="away"}') == 0
+    [warning] = (await server.upload(pack(B), UPLOAD)).json["warnings"]  # nothing is known of this one
+    assert "no checker was heard for 30 s" in warning
+    assert await server.metric('import_checks_total{deployment="default",outcome="away"}') == 1
+
+
+async def test_what_is_known_to_be_good_goes_live_when_the_checker_is_away(start) -> None:
+    server = await start(*CLOSED, *SHORT)
+    checker = await connected(server)
+    assert (await server.upload(pack(A))).json["code"] == "import_check_pending"
+    await checker.check(server)
+    be_away(server)
+    answer = await server.upload(pack(A), UPLOAD)
+    assert (answer.status, answer.json["warnings"]) == (200, [])
+    assert (await server.upload(pack(B), UPLOAD)).json["code"] == "checker_away"
 
 
 async def test_a_checker_that_leaves_is_away_at_once(start) -> None:

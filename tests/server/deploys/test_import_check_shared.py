@@ -72,6 +72,24 @@ async def test_a_verdict_is_remembered_by_all_servers(two) -> None:
     assert (await second.upload(pack(A))).status == 422
 
 
+async def test_a_verdict_that_came_through_another_server_counts_where_no_checker_is_known(two) -> None:
+    first, second = two
+
+    async def look_at_nothing(*_, **__) -> None:
+        pass
+
+    second.service.checks._tend = look_at_nothing
+    checker = ScriptedChecker()
+    await checker.poll(first)
+    upload = deploying(first)
+    await checker.check(first, problem("etl.py"))
+    assert (await upload).status == 422
+    checking = second.service.deployments["default"].checking
+    checking.started -= 60
+    assert (checking.notes.verdicts, checking.connected) == ({}, 0)
+    assert (await second.upload(pack(A))).status == 422
+
+
 async def test_a_checker_of_one_server_is_known_to_the_others_until_it_leaves(two) -> None:
     first, second = two
     checker = ScriptedChecker()
