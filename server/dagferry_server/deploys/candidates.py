@@ -129,9 +129,13 @@ def remove_candidate(store: Store, deployment: str, id_: str) -> None:
     store.delete_note(deployment, CANDIDATES, id_ + _VERDICT)
 
 
-def write_verdict(store: Store, deployment: str, id_: str, data: bytes) -> None:
-    """Write the encoded verdict on a candidate; blocks."""
+def write_verdict(store: Store, deployment: str, id_: str, data: bytes) -> bool:
+    """Write the encoded verdict on a candidate, unless it has one that did not fail; return whether it was; blocks."""
+    before = store.read_note(deployment, CANDIDATES, id_ + _VERDICT)
+    if before is not None and not _failed(before):
+        return False
     store.write_note(deployment, CANDIDATES, id_ + _VERDICT, data)
+    return True
 
 
 def write_checker(store: Store, deployment: str, note: CheckerNote) -> None:

@@ -3,6 +3,7 @@
 All of this runs on the event loop. The notes are those of the last look at the store, see ``candidates``.
 """
 
+import asyncio
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
@@ -52,6 +53,8 @@ class Checking:
         self.polls = Waiters(MAX_POLLS)
         """The requests of checkers that wait for other candidates, or another live version."""
         self.looks = Coalescer()
+        self.deciding = asyncio.Lock()
+        """Held while a verdict is written: there is none of another checker then."""
         self.waiting = 0
         """How many deploys wait for a verdict."""
         self._committing: Counter[str] = Counter()

@@ -267,6 +267,7 @@ class ImportChecks:
     async def decide(self, deployment: Deployment, id_: str, verdict: Verdict) -> None:
         """Store the verdict on a candidate, and let those who wait for it go on. A second one changes nothing.
 
+        That of another server is seen in the store: only of two at the same time, the later one may count.
         Raises ``CandidateGone``, ``RequestError`` if it is about another content, and ``StoreError``.
         """
         candidate = await self.candidate(deployment, id_)
@@ -280,9 +281,13 @@ class ImportChecks:
         known = checking.notes.verdicts.get(id_)
         if known and not known.failed:
             return
-        await asyncio.to_thread(write_verdict, self._store, deployment.name, id_, encode_verdict(verdict))
+        data = encode_verdict(verdict)
+        async with checking.deciding:
+            is_first = await asyncio.to_thread(write_verdict, self._store, deployment.name, id_, data)
         seconds = checking.clock() - checking.first_seen.get(id_, checking.clock())
         await self.look(deployment)
+        if not is_first:
+            return
         outcome = FAILED if verdict.failed else PROBLEMS if verdict.new_problem_count else PASSED
         if not verdict.failed:
             self._metrics.import_checks.labels(deployment.name, outcome).inc()

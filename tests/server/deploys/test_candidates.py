@@ -123,6 +123,16 @@ def test_a_verdict_that_replaces_a_failed_one_within_a_second_is_seen(store) -> 
     assert again.verdicts[candidate(0).id].files == 3
 
 
+def test_only_a_verdict_that_failed_is_replaced(store) -> None:
+    add_candidate(store, "prod", candidate(0))
+    failed = encode_verdict(Verdict(failed="No space."))
+    assert write_verdict(store, "prod", candidate(0).id, failed)
+    assert write_verdict(store, "prod", candidate(0).id, verdict(candidate(0), files=3))
+    for later in (failed, verdict(candidate(0), files=4)):
+        assert not write_verdict(store, "prod", candidate(0).id, later)
+    assert read_notes(store, "prod", Notes()).verdicts[candidate(0).id].files == 3
+
+
 def test_after_an_hour_by_the_storage_s_clock_a_candidate_is_gone_with_its_verdict(store, bucket) -> None:
     add_candidate(store, "prod", candidate(0))
     bucket.now += CANDIDATE_SECONDS - 10

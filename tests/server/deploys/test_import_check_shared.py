@@ -1,11 +1,12 @@
 """Several servers on one store: the checker asks one of them, and deploys come to all."""
 
 import asyncio
+import threading
 from pathlib import Path
 
 import pytest
 
-from harness import pack
+from harness import PATIENCE_SECONDS, pack
 from running import A, Answer, Running, eventually
 from scripted_checker import ScriptedChecker, problem
 from shared_stores import SharedLocalStore
@@ -60,6 +61,56 @@ async def test_the_same_content_joins_the_check_of_another_server(two) -> None:
     answers = [await upload for upload in uploads]
     assert [answer.status for answer in answers] == [200, 200]
     assert sorted(answer.json["unchanged"] for answer in answers) == [False, True]
+
+
+async def test_the_first_verdict_counts_whatever_another_checker_finds_later(two, monkeypatch) -> None:
+    first, second = two
+    one, other = ScriptedChecker("one"), ScriptedChecker("other")
+    await one.poll(first)
+    await other.poll(second)
+    upload = deploying(second)
+    candidate = await other.next(second)
+    assert (await one.next(first))["id"] == candidate["id"]
+
+    async def look_at_nothing(*_) -> None:
+        pass
+
+    with monkeypatch.context() as patch:
+        patch.setattr(second.service.checks, "look", look_at_nothing)  # it does not know yet of the first
+        assert (await one.say(first, candidate, problem("etl.py"))).status == 200
+        sent = await other.send(second, candidate, {"instance": "other", "failed": "No space left."})
+        assert sent.status == 200
+    answer = await upload
+    assert (answer.status, answer.json["code"]) == (422, "import_check_refused")
+
+
+async def test_of_two_verdicts_at_once_one_counts(start, monkeypatch) -> None:
+    server = await start(*FLAGS)
+    checkers = ScriptedChecker("one"), ScriptedChecker("other")
+    for checker in checkers:
+        await checker.poll(server)
+    upload = deploying(server)
+    candidate = await checkers[0].next(server)
+    reading, both = threading.Semaphore(0), threading.Event()
+    read_note = server.service.store.read_note
+
+    def read_and_pause(*arguments):
+        found = read_note(*arguments)
+        if arguments[2].endswith(".verdict") and found is None:
+            reading.release()
+            both.wait(PATIENCE_SECONDS)
+        return found
+
+    monkeypatch.setattr(server.service.store, "read_note", read_and_pause)
+    says = [asyncio.create_task(checkers[0].say(server, candidate, problem("etl.py")))]
+    await eventually("the first is being written", lambda: reading.acquire(blocking=False))
+    sent = {"instance": "other", "failed": "No space left."}
+    says.append(asyncio.create_task(checkers[1].send(server, candidate, sent)))
+    deciding = server.service.deployments["default"].checking.deciding
+    await eventually("the second waits for it", lambda: deciding._waiters)
+    both.set()
+    assert [(await say).status for say in says] == [200, 200]
+    assert (await upload).status == 422
 
 
 async def test_a_verdict_is_remembered_by_all_servers(two) -> None:
