@@ -34,10 +34,10 @@ from dagferry_server.deploys.candidates import (
     write_verdict,
 )
 from dagferry_server.deploys.checkers import AWAY_SECONDS, BEAT_SECONDS
-from dagferry_server.deploys.checking import AWAY, FAILED, OVERTIME, PASSED, PROBLEMS, Policy, Refused
+from dagferry_server.deploys.checking import AWAY, FAILED, OVERTIME, PASSED, PROBLEMS, Refused
 from dagferry_server.deploys.deployment import Deployment
 from dagferry_server.deploys.deployments import Deployments
-from dagferry_server.deploys.import_verdict import judge_verdict
+from dagferry_server.deploys.import_verdict import judge_content
 from dagferry_server.deploys.request import DeployRequest, ImportCheck
 from dagferry_server.deploys.verdict import Problem, Verdict, encode_verdict
 from dagferry_server.errors import (
@@ -156,28 +156,18 @@ class ImportChecks:
         check = request.import_check
         if check is None:
             return []
-        known = deployment.checking.notes
-        judged = self._judged(deployment, known, digest, check.policy)
+        name, known, live = deployment.name, deployment.checking.notes, deployment.current
+        judged = judge_content(name, check.policy, known, digest, live)
         if judged is not None or not check.outcome:
             return judged
         with suppress(StoreError):  # another server may have got a verdict that nobody here waited for
-            notes = read_notes(self._store, deployment.name, known)
-            judged = self._judged(deployment, notes, digest, check.policy)
+            judged = judge_content(name, check.policy, read_notes(self._store, name, known), digest, live)
         if judged is None:
             self._note_unchecked(deployment, check)
             if check.error:
                 raise check.error
             return [check.note]
         return judged
-
-    def _judged(self, deployment: Deployment, notes: Notes, digest: str, policy: Policy) -> list[str] | None:
-        live = deployment.current
-        base = live.version if live else ""
-        verdict = notes.verdict_on(digest, base)
-        before = notes.verdict_on(live.digest, base) if live else None
-        if verdict is None or (verdict.base != base and before is None and live is not None):
-            return None
-        return judge_verdict(deployment.name, policy, verdict, before if verdict.base != base else None)
 
     def _note_unchecked(self, deployment: Deployment, check: ImportCheck) -> None:
         self._metrics.import_checks.labels(deployment.name, check.outcome).inc()

@@ -335,6 +335,32 @@ async def test_where_nobody_knows_what_is_wrong_with_what_is_live_now_it_is_chec
     assert (await upload).status == 422
 
 
+@pytest.mark.parametrize(
+    ("messages", "more"),
+    [
+        ([f"TypeError: <function load at 0x7f{number:010x}> is not serializable" for number in (1, 2)], {}),
+        ([f"ModuleNotFoundError: No module named {name!r}" for name in ("acme", "acme")], {"problem_count": 300}),
+    ],
+    ids=["another address", "more than are listed"],
+)
+async def test_what_may_be_an_old_problem_is_checked_again_on_top_of_what_is_live_now(start, messages, more) -> None:
+    server = await start(*BLOCK)
+    checker = await connected(server)
+    first, second = [problem("etl.py", message, new=False) for message in messages]
+    uploads = [deploying(server, B)]
+    of_b = await checker.next(server)
+    uploads.append(deploying(server, C))
+    await eventually("both wait", lambda: len(checking(server).notes.open) == 2)
+    found = (await checker.ask(server, If_None_Match="")).json["candidates"]
+    [of_c] = [each for each in found if each["id"] != of_b["id"]]
+    await checker.say(server, of_b, first, **more)
+    assert (await uploads[0]).status == 200
+    await checker.say(server, of_c, second, **more)
+    again = await checker.check(server, second, **more)
+    assert (again["digest"], again["base"]) == (of_c["digest"], (await uploads[0]).json["version"])
+    assert (await uploads[1]).status == 200
+
+
 # --- merges -----------------------------------------------------------------------------------------------------------
 
 
