@@ -12,10 +12,11 @@ class Work:
 
     def __init__(self) -> None:
         self.begun = self.ended = 0
-        self.go_on = asyncio.Event()
+        self.has_begun, self.go_on = asyncio.Event(), asyncio.Event()
 
     async def __call__(self) -> None:
         self.begun += 1
+        self.has_begun.set()
         await self.go_on.wait()
         self.ended += 1
 
@@ -85,8 +86,7 @@ async def test_who_shares_a_run_does_not_share_that_its_caller_went_away() -> No
     await asyncio.sleep(0)
     begun.go_on.set()
     await asking[0]
-    while not work.begun:
-        await asyncio.sleep(0)
+    await work.has_begun.wait()
     asking[1].cancel()
     work.go_on.set()
     await asking[2]

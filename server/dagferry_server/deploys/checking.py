@@ -28,6 +28,8 @@ PASSED, PROBLEMS, FAILED, AWAY, OVERTIME = OUTCOMES = "passed", "problems", "fai
 
 MAX_POLLS = 50
 """How many requests of checkers wait for candidates of one deployment; further ones are answered at once."""
+BUSY_SECONDS = 0.2
+"""The pause of a deploy that cannot be notified, because too many wait."""
 MAX_REFUSED, MAX_SHOWN_PROBLEMS = 20, 5
 """How many refused candidates are remembered, and how many problems of each."""
 
@@ -107,6 +109,18 @@ class Checking:
         try:
             yield
         finally:
+    async def wait(self, seconds: float, look: "asyncio.Task[None]") -> None:
+        """Return when there may be another verdict, after ``seconds``, or as soon as ``look`` has ended."""
+        waits = [asyncio.create_task(self._notified(seconds)), *([] if look.done() else [look])]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            waits[0].cancel()
+
+    async def _notified(self, seconds: float) -> None:
+        if not await self.uploads.wait(seconds):
+            await asyncio.sleep(BUSY_SECONDS)
+
             self.waiting -= 1
 
     @contextmanager

@@ -62,8 +62,6 @@ LOOK_SECONDS = 10.0
 """The timeout of one look at the store."""
 EXPIRE_SECONDS = 600.0
 """How often candidates that are too old are removed."""
-BUSY_SECONDS = 0.2
-"""The pause of a deploy that cannot be notified, because too many wait."""
 THREADS = 4
 
 _Value = TypeVar("_Value")
@@ -193,24 +191,22 @@ class ImportChecks:
         """
         candidate, check, deadline = waiting
         checking = deployment.checking
-        with checking.held(), self.polled(deployment):
-            await self._look_quietly(deployment)
+        with checking.held(), self.polled(deployment), self._looking(deployment) as look:
             while True:
                 self._refuse_if_stopping()
                 self._deployments.find(deployment.name)
                 verdict = checking.notes.verdicts.get(candidate.id)
-                if verdict and verdict.failed:
+                if verdict and not verdict.failed:
+                    return check
+                if verdict and look.done():  # before, it is perhaps that of the check before this one
                     why = f"the checker could not do it: {verdict.failed}"
                     return self._unchecked(deployment, check, FAILED, why.rstrip("."))
-                if verdict:
-                    return check
                 now, away_at = checking.clock(), self._away_at(deployment, check)
                 if now >= away_at:
                     return self._away(deployment, check)
                 if now >= deadline:
                     return self._overtime(deployment, waiting, now)
-                if not await checking.uploads.wait(min(away_at, deadline) - now):
-                    await asyncio.sleep(BUSY_SECONDS)
+                await checking.wait(min(away_at, deadline) - now, look)
 
     def _refuse_if_stopping(self) -> None:
         if self._background.stopping:
@@ -333,6 +329,16 @@ class ImportChecks:
         await deployment.checking.looks.run(read)
 
     async def _look_quietly(self, deployment: Deployment) -> None:
+    @contextmanager
+    def _looking(self, deployment: Deployment) -> Iterator["asyncio.Task[None]"]:
+        """Look at the store during the block, once. If it hangs, that holds nobody longer than they want to wait."""
+        task = asyncio.create_task(self._look_quietly(deployment))
+        task.add_done_callback(log_if_failed)
+        try:
+            yield task
+        finally:
+            task.cancel()
+
         with suppress(StoreError):  # the task that follows the store logs it
             await self.look(deployment)
 

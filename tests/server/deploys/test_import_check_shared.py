@@ -6,12 +6,17 @@ from pathlib import Path
 
 import pytest
 
+from dagferry_server.deploys.candidates import Candidate
+from dagferry_server.deploys.import_check import LOOK_SECONDS, Waiting
+from dagferry_server.deploys.request import ImportCheck
+from dagferry_server.errors import ImportCheckPending, ShuttingDown
 from harness import PATIENCE_SECONDS, pack
 from running import A, Answer, Running, eventually
 from scripted_checker import ScriptedChecker, problem
 from shared_stores import SharedLocalStore
 
 UPLOAD = "/default/dags/upload"
+DIGEST = "sha256:" + "0" * 64
 FLAGS = ("--single-server", "--import-check", "block", "--store-poll", "0.1")
 
 
@@ -181,3 +186,40 @@ async def test_while_the_store_is_away_a_deploy_waits_and_then_goes_on(two) -> N
     first.service.store.away = False
     assert (await checker.say(first, candidate)).status == 200
     assert (await upload).status == 200
+
+
+async def held_while_the_store_hangs(server: Running, seconds: float) -> "list[asyncio.Task[ImportCheck]]":
+    """Let deploys wait for a verdict, each for ``seconds``, while the store does not answer."""
+    deployment = server.service.deployments["default"]
+    await ScriptedChecker().poll(server)
+    server.service.store.goes_on.clear()
+    deadline = deployment.checking.clock() + seconds
+
+    def waiting(number: int) -> Waiting:
+        return Waiting(Candidate(f"{number:032x}", "", DIGEST, "ann", "", 1), ImportCheck("block"), deadline)
+
+    waits = [asyncio.create_task(server.service.checks.wait(deployment, waiting(number))) for number in range(8)]
+    await eventually("all wait", lambda: deployment.checking.waiting == 8)
+    return waits
+
+
+async def test_while_the_store_hangs_a_deploy_is_held_until_its_deadline_and_no_longer(two) -> None:
+    first, _ = two
+    try:
+        waits = await held_while_the_store_hangs(first, seconds=0.5)
+        # A look at the store would take longer.
+        answers = await asyncio.wait_for(asyncio.gather(*waits, return_exceptions=True), LOOK_SECONDS / 2)
+    finally:
+        first.service.store.goes_on.set()
+    assert {type(answer) for answer in answers} == {ImportCheckPending}
+
+
+async def test_while_the_store_hangs_a_stopping_server_answers_at_once(two) -> None:
+    first, _ = two
+    try:
+        waits = await held_while_the_store_hangs(first, seconds=60)
+        first.service.stop()
+        answers = await asyncio.wait_for(asyncio.gather(*waits, return_exceptions=True), LOOK_SECONDS / 2)
+    finally:
+        first.service.store.goes_on.set()
+    assert {type(answer) for answer in answers} == {ShuttingDown}
