@@ -176,6 +176,17 @@ def spared(store: Store, deployment: str) -> set[str]:
     written = store.notes(deployment, CANDIDATES)
     if not written:
         return set()
+def forget_verdicts(store: Store, deployment: str, seconds: float) -> int:
+    """Forget the candidates whose verdict is older, by the storage's clock; return how many they are; blocks."""
+    written = store.notes(deployment, CANDIDATES)
+    verdicts = {name: at for name, at in written.items() if name.endswith(_VERDICT)}
+    now = store.now() if verdicts else 0.0
+    old = [name for name, at in verdicts.items() if now - at > seconds]
+    for name in old:
+        remove_candidate(store, deployment, name.removesuffix(_VERDICT))
+    return len(old)
+
+
     now, found = store.now(), set()
     for name, at in written.items():
         is_open = name.endswith(_CANDIDATE) and name.removesuffix(_CANDIDATE) + _VERDICT not in written

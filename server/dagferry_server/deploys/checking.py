@@ -64,8 +64,7 @@ class Checking:
         """How many requests wait for a change in the store."""
         self.refused: deque[Refused] = deque(maxlen=MAX_REFUSED)
         self.first_seen: dict[str, float] = {}
-        self.decided: dict[str, float] = {}
-        """When this server first knew of each candidate, and of each verdict, by the clock."""
+        """When this server first knew of each candidate, by the clock."""
         self.revision = object()
         """Another object after each change of what is shown."""
         self._mark = mark
@@ -83,7 +82,6 @@ class Checking:
         before, self.notes = self.notes, notes
         now = self.clock()
         self.first_seen = {id_: self.first_seen.get(id_, now) for id_ in notes.candidates}
-        self.decided = {id_: self.decided.get(id_, now) for id_ in notes.verdicts}
         self.checkers.note_others(notes.checkers.values())
         if (before.candidates, before.verdicts) != (notes.candidates, notes.verdicts):
             self.polls.notify_all()
@@ -109,6 +107,8 @@ class Checking:
         try:
             yield
         finally:
+            self.waiting -= 1
+
     async def wait(self, seconds: float, look: "asyncio.Task[None]") -> None:
         """Return when there may be another verdict, after ``seconds``, or as soon as ``look`` has ended."""
         waits = [asyncio.create_task(self._notified(seconds)), *([] if look.done() else [look])]
@@ -120,8 +120,6 @@ class Checking:
     async def _notified(self, seconds: float) -> None:
         if not await self.uploads.wait(seconds):
             await asyncio.sleep(BUSY_SECONDS)
-
-            self.waiting -= 1
 
     @contextmanager
     def needing(self, digest: str) -> Iterator[None]:

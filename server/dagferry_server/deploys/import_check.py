@@ -27,8 +27,8 @@ from dagferry_server.deploys.candidates import (
     add_candidate,
     candidate_id,
     expire,
+    forget_verdicts,
     read_notes,
-    remove_candidate,
     remove_checker,
     write_checker,
     write_verdict,
@@ -57,7 +57,7 @@ from dagferry_server.store.base import Store
 GIVE_UP_SECONDS = 600.0
 """How old a check may become; then `import-check-away` decides, as if no checker was connected."""
 RENEW_SECONDS = 60.0
-"""How old a verdict is when a checker that starts makes it void: those who wait for it have it by then."""
+"""How old a verdict is, by the storage's clock, when a checker that starts makes it void: who waits has it by then."""
 LOOK_SECONDS = 10.0
 """The timeout of one look at the store."""
 EXPIRE_SECONDS = 600.0
@@ -297,15 +297,12 @@ class ImportChecks:
         )
 
     async def renew(self, deployment: Deployment) -> None:
-        """Forget the verdicts of before: a checker has started, perhaps with another image."""
-        checking = deployment.checking
-        oldest = checking.clock() - RENEW_SECONDS
-        old = [id_ for id_, at in checking.decided.items() if at < oldest]
-        for id_ in old:
-            with suppress(StoreError):
-                await asyncio.to_thread(remove_candidate, self._store, deployment.name, id_)
-        if old:
-            await self._look_quietly(deployment)
+        """Forget the verdicts of before: a checker has started, perhaps with another image.
+
+        Raises ``StoreError``: a checker that gets no answer asks anew, and no old verdict counts unnoticed.
+        """
+        if await self._call(lambda: forget_verdicts(self._store, deployment.name, RENEW_SECONDS)):
+            await self.look(deployment)
 
     async def leave(self, deployment: Deployment, instance: str) -> None:
         """Let other servers know that a checker has ended."""
@@ -329,6 +326,9 @@ class ImportChecks:
         await deployment.checking.looks.run(read)
 
     async def _look_quietly(self, deployment: Deployment) -> None:
+        with suppress(StoreError):  # the task that follows the store logs it
+            await self.look(deployment)
+
     @contextmanager
     def _looking(self, deployment: Deployment) -> Iterator["asyncio.Task[None]"]:
         """Look at the store during the block, once. If it hangs, that holds nobody longer than they want to wait."""
@@ -338,9 +338,6 @@ class ImportChecks:
             yield task
         finally:
             task.cancel()
-
-        with suppress(StoreError):  # the task that follows the store logs it
-            await self.look(deployment)
 
     async def _call(self, work: Callable[[], _Value]) -> _Value:
         try:

@@ -1,7 +1,9 @@
 """What a checker's verdict does to a deploy, and what becomes of a deploy without one."""
 
 import asyncio
+import os
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 
@@ -293,17 +295,38 @@ async def test_a_client_that_goes_away_does_not_end_the_check(start) -> None:
     await eventually("it is live", lambda: server.service.deployments["default"].current)
 
 
-async def test_what_is_refused_is_remembered_until_a_checker_starts_anew(start) -> None:
+def age_notes(folder: Path, seconds: float) -> None:
+    """Let time pass for the notes about candidates in a data folder."""
+    for note in (folder / "default" / "candidates").iterdir():
+        written = note.stat().st_mtime - seconds
+        os.utime(note, (written, written))
+
+
+async def test_what_is_refused_is_remembered_until_a_checker_starts_anew(start, tmp_path) -> None:
     server = await start(*BLOCK)
     checker = await connected(server)
     await checked(server, checker, A, problem("etl.py"))
     assert (await server.upload(pack(A))).status == 422
-    clock = Clock(server)
-    clock.advance(import_check_module.RENEW_SECONDS + 1)
+    checker.tag = ""
+    await checker.poll(server)
+    assert (await server.upload(pack(A))).status == 422  # who waits for a verdict may not have it yet
+    age_notes(tmp_path / "data", import_check_module.RENEW_SECONDS + 1)
     checker.tag = ""
     await checker.poll(server)
     answer = await checked(server, checker, A)
     assert answer.status == 200
+
+
+async def test_a_checker_that_starts_together_with_its_server_makes_old_verdicts_void(start, tmp_path) -> None:
+    server = await start(*BLOCK)
+    await checked(server, await connected(server), A, problem("etl.py"))
+    await server.close()
+    age_notes(tmp_path / "data", import_check_module.RENEW_SECONDS + 1)
+    server = await start(*BLOCK)
+    checker = ScriptedChecker()
+    checker.tag = ""
+    await checker.poll(server)
+    assert (await checked(server, checker, A)).status == 200
 
 
 async def test_a_problem_that_another_deploy_has_repaired_meanwhile_is_new(start) -> None:
