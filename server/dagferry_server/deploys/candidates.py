@@ -25,6 +25,8 @@ MAX_CANDIDATES = 100
 """Of one deployment, those included that have a verdict."""
 CANDIDATE_SECONDS = 3600.0
 """How long a candidate waits for a checker, and how long its verdict is remembered, by the storage's clock."""
+JOINED_SECONDS = CANDIDATE_SECONDS / 2
+"""How old a candidate is that is written anew when another deploy joins it: it must not go while that waits."""
 MAX_DESCRIPTION_CHARACTERS = 500
 MAX_ACTOR_CHARACTERS = 300
 ID_DIGITS = 32
@@ -90,13 +92,19 @@ def candidate_id(log_id: str, base: str, digest: str) -> str:
 def add_candidate(store: Store, deployment: str, candidate: Candidate) -> None:
     """Write a candidate, whose bundle is stored, unless there is one; blocks.
 
-    One whose check failed is checked anew. Raises ``TooManyUploads`` if there are too many, and ``StoreError``.
+    One whose check failed is checked anew; one that was there for long is kept as long as a new one. Raises
+    ``TooManyUploads`` if there are too many, and ``StoreError``.
     """
     name = candidate.id + _CANDIDATE
     written = store.notes(deployment, CANDIDATES)
     if name in written:
         data = store.read_note(deployment, CANDIDATES, candidate.id + _VERDICT)
-        if data is None or not _failed(data):
+        if data is None:
+            if store.now() - written[name] > JOINED_SECONDS:
+                candidate = _read_candidate(store, deployment, name) or candidate
+                store.write_note(deployment, CANDIDATES, name, _encode(candidate))
+            return
+        if not _failed(data):
             return
         store.delete_note(deployment, CANDIDATES, candidate.id + _VERDICT)
     _make_room(store, deployment, written)
@@ -168,14 +176,6 @@ def expire(store: Store, deployment: str) -> int:
     return count
 
 
-def spared(store: Store, deployment: str) -> set[str]:
-    """Return the digests of the bundles that retention has to keep for checkers; blocks. Raises ``StoreError``.
-
-    The bundle of one that is too old is not kept; ``expire`` deletes its note.
-    """
-    written = store.notes(deployment, CANDIDATES)
-    if not written:
-        return set()
 def forget_verdicts(store: Store, deployment: str, seconds: float) -> int:
     """Forget the candidates whose verdict is older, by the storage's clock; return how many they are; blocks."""
     written = store.notes(deployment, CANDIDATES)
@@ -187,6 +187,14 @@ def forget_verdicts(store: Store, deployment: str, seconds: float) -> int:
     return len(old)
 
 
+def spared(store: Store, deployment: str) -> set[str]:
+    """Return the digests of the bundles that retention has to keep for checkers; blocks. Raises ``StoreError``.
+
+    The bundle of one that is too old is not kept; ``expire`` deletes its note.
+    """
+    written = store.notes(deployment, CANDIDATES)
+    if not written:
+        return set()
     now, found = store.now(), set()
     for name, at in written.items():
         is_open = name.endswith(_CANDIDATE) and name.removesuffix(_CANDIDATE) + _VERDICT not in written
