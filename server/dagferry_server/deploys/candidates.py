@@ -25,6 +25,8 @@ MAX_CANDIDATES = 100
 """Of one deployment, those included that have a verdict."""
 CANDIDATE_SECONDS = 3600.0
 """How long a candidate waits for a checker, and how long its verdict is remembered, by the storage's clock."""
+JOINED_SECONDS = CANDIDATE_SECONDS / 2
+"""How old a candidate is that is written anew when another deploy joins it: it must not go while that waits."""
 MAX_DESCRIPTION_CHARACTERS = 500
 MAX_ACTOR_CHARACTERS = 300
 ID_DIGITS = 32
@@ -90,13 +92,19 @@ def candidate_id(log_id: str, base: str, digest: str) -> str:
 def add_candidate(store: Store, deployment: str, candidate: Candidate) -> None:
     """Write a candidate, whose bundle is stored, unless there is one; blocks.
 
-    One whose check failed is checked anew. Raises ``TooManyUploads`` if there are too many, and ``StoreError``.
+    One whose check failed is checked anew; one that was there for long is kept as long as a new one. Raises
+    ``TooManyUploads`` if there are too many, and ``StoreError``.
     """
     name = candidate.id + _CANDIDATE
     written = store.notes(deployment, CANDIDATES)
     if name in written:
         data = store.read_note(deployment, CANDIDATES, candidate.id + _VERDICT)
-        if data is None or not _failed(data):
+        if data is None:
+            if store.now() - written[name] > JOINED_SECONDS:
+                candidate = _read_candidate(store, deployment, name) or candidate
+                store.write_note(deployment, CANDIDATES, name, _encode(candidate))
+            return
+        if not _failed(data):
             return
         store.delete_note(deployment, CANDIDATES, candidate.id + _VERDICT)
     _make_room(store, deployment, written)
@@ -130,9 +138,13 @@ def remove_candidate(store: Store, deployment: str, id_: str) -> None:
     store.delete_note(deployment, CANDIDATES, id_ + _CANDIDATE)
 
 
-def write_verdict(store: Store, deployment: str, id_: str, data: bytes) -> None:
-    """Write the encoded verdict on a candidate; blocks."""
+def write_verdict(store: Store, deployment: str, id_: str, data: bytes) -> bool:
+    """Write the encoded verdict on a candidate, unless it has one that did not fail; return whether it was; blocks."""
+    before = store.read_note(deployment, CANDIDATES, id_ + _VERDICT)
+    if before is not None and not _failed(before):
+        return False
     store.write_note(deployment, CANDIDATES, id_ + _VERDICT, data)
+    return True
 
 
 def write_checker(store: Store, deployment: str, note: CheckerNote) -> None:
@@ -163,6 +175,17 @@ def expire(store: Store, deployment: str) -> int:
             store.delete_note(deployment, CANDIDATES, name)
             count += name.endswith(_CANDIDATE)
     return count
+
+
+def forget_verdicts(store: Store, deployment: str, seconds: float) -> int:
+    """Forget the candidates whose verdict is older, by the storage's clock; return how many they are; blocks."""
+    written = store.notes(deployment, CANDIDATES)
+    verdicts = {name: at for name, at in written.items() if name.endswith(_VERDICT)}
+    now = store.now() if verdicts else 0.0
+    old = [name for name, at in verdicts.items() if now - at > seconds]
+    for name in old:
+        remove_candidate(store, deployment, name.removesuffix(_VERDICT))
+    return len(old)
 
 
 def spared(store: Store, deployment: str) -> set[str]:

@@ -3,6 +3,7 @@
 All of this runs on the event loop. The notes are those of the last look at the store, see ``candidates``.
 """
 
+import asyncio
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
@@ -27,6 +28,8 @@ PASSED, PROBLEMS, FAILED, AWAY, OVERTIME = OUTCOMES = "passed", "problems", "fai
 
 MAX_POLLS = 50
 """How many requests of checkers wait for candidates of one deployment; further ones are answered at once."""
+BUSY_SECONDS = 0.2
+"""The pause of a deploy that cannot be notified, because too many wait."""
 MAX_REFUSED, MAX_SHOWN_PROBLEMS = 20, 5
 """How many refused candidates are remembered, and how many problems of each."""
 
@@ -52,6 +55,8 @@ class Checking:
         self.polls = Waiters(MAX_POLLS)
         """The requests of checkers that wait for other candidates, or another live version."""
         self.looks = Coalescer()
+        self.deciding = asyncio.Lock()
+        """Held while a verdict is written: there is none of another checker then."""
         self.waiting = 0
         """How many deploys wait for a verdict."""
         self._committing: Counter[str] = Counter()
@@ -59,8 +64,7 @@ class Checking:
         """How many requests wait for a change in the store."""
         self.refused: deque[Refused] = deque(maxlen=MAX_REFUSED)
         self.first_seen: dict[str, float] = {}
-        self.decided: dict[str, float] = {}
-        """When this server first knew of each candidate, and of each verdict, by the clock."""
+        """When this server first knew of each candidate, by the clock."""
         self.revision = object()
         """Another object after each change of what is shown."""
         self._mark = mark
@@ -78,7 +82,6 @@ class Checking:
         before, self.notes = self.notes, notes
         now = self.clock()
         self.first_seen = {id_: self.first_seen.get(id_, now) for id_ in notes.candidates}
-        self.decided = {id_: self.decided.get(id_, now) for id_ in notes.verdicts}
         self.checkers.note_others(notes.checkers.values())
         if (before.candidates, before.verdicts) != (notes.candidates, notes.verdicts):
             self.polls.notify_all()
@@ -105,6 +108,18 @@ class Checking:
             yield
         finally:
             self.waiting -= 1
+
+    async def wait(self, seconds: float, look: "asyncio.Task[None]") -> None:
+        """Return when there may be another verdict, after ``seconds``, or as soon as ``look`` has ended."""
+        waits = [asyncio.create_task(self._notified(seconds)), *([] if look.done() else [look])]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            waits[0].cancel()
+
+    async def _notified(self, seconds: float) -> None:
+        if not await self.uploads.wait(seconds):
+            await asyncio.sleep(BUSY_SECONDS)
 
     @contextmanager
     def needing(self, digest: str) -> Iterator[None]:

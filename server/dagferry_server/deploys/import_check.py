@@ -27,8 +27,8 @@ from dagferry_server.deploys.candidates import (
     add_candidate,
     candidate_id,
     expire,
+    forget_verdicts,
     read_notes,
-    remove_candidate,
     remove_checker,
     write_checker,
     write_verdict,
@@ -37,7 +37,7 @@ from dagferry_server.deploys.checkers import AWAY_SECONDS, BEAT_SECONDS
 from dagferry_server.deploys.checking import AWAY, FAILED, OVERTIME, PASSED, PROBLEMS, Refused
 from dagferry_server.deploys.deployment import Deployment
 from dagferry_server.deploys.deployments import Deployments
-from dagferry_server.deploys.import_verdict import judge_verdict
+from dagferry_server.deploys.import_verdict import judge_content
 from dagferry_server.deploys.request import DeployRequest, ImportCheck
 from dagferry_server.deploys.verdict import Problem, Verdict, encode_verdict
 from dagferry_server.errors import (
@@ -57,13 +57,11 @@ from dagferry_server.store.base import Store
 GIVE_UP_SECONDS = 600.0
 """How old a check may become; then `import-check-away` decides, as if no checker was connected."""
 RENEW_SECONDS = 60.0
-"""How old a verdict is when a checker that starts makes it void: those who wait for it have it by then."""
+"""How old a verdict is, by the storage's clock, when a checker that starts makes it void: who waits has it by then."""
 LOOK_SECONDS = 10.0
 """The timeout of one look at the store."""
 EXPIRE_SECONDS = 600.0
 """How often candidates that are too old are removed."""
-BUSY_SECONDS = 0.2
-"""The pause of a deploy that cannot be notified, because too many wait."""
 THREADS = 4
 
 _Value = TypeVar("_Value")
@@ -106,7 +104,8 @@ class ImportChecks:
     def plan(self, deployment: Deployment, request: DeployRequest) -> ImportCheck | None:
         """Return how a deploy is to be checked; ``None``: not at all.
 
-        If no checker can do it now, that is in the result, and becomes a warning or an error when all else is judged.
+        If no checker can do it now, that is in the result. It becomes a warning or an error when all else is judged, if
+        there is no verdict from before.
         """
         if request.kind == ROLLBACK or request.skip_import_check:
             return None
@@ -138,8 +137,7 @@ class ImportChecks:
 
     def _unchecked(self, deployment: Deployment, check: ImportCheck, outcome: str, why: str) -> ImportCheck:
         """Return the check of a deploy that gets no verdict: it goes live with a warning, or is rejected."""
-        self._metrics.import_checks.labels(deployment.name, outcome).inc()
-        log.warning("Import check not done", extra=fields(deployment=deployment.name, outcome=outcome, reason=why))
+        check = check._replace(outcome=outcome, why=why)
         if check.policy == "block" and deployment.settings.import_check_away == "closed":
             error = CheckerAway(
                 f"The DAG files cannot be imported before they go live to {deployment.name}: {why}. Nothing was "
@@ -156,17 +154,23 @@ class ImportChecks:
         check = request.import_check
         if check is None:
             return []
-        if check.error:
-            raise check.error
-        if check.note:
+        name, known, live = deployment.name, deployment.checking.notes, deployment.current
+        judged = judge_content(name, check.policy, known, digest, live)
+        if judged is not None or not check.outcome:
+            return judged
+        with suppress(StoreError):  # another server may have got a verdict that nobody here waited for
+            judged = judge_content(name, check.policy, read_notes(self._store, name, known), digest, live)
+        if judged is None:
+            self._note_unchecked(deployment, check)
+            if check.error:
+                raise check.error
             return [check.note]
-        notes, live = deployment.checking.notes, deployment.current
-        base = live.version if live else ""
-        verdict = notes.verdict_on(digest, base)
-        before = notes.verdict_on(live.digest, base) if live else None
-        if verdict is None or (verdict.base != base and before is None and live is not None):
-            return None
-        return judge_verdict(deployment.name, check.policy, verdict, before if verdict.base != base else None)
+        return judged
+
+    def _note_unchecked(self, deployment: Deployment, check: ImportCheck) -> None:
+        self._metrics.import_checks.labels(deployment.name, check.outcome).inc()
+        about = {"deployment": deployment.name, "outcome": check.outcome, "reason": check.why}
+        log.warning("Import check not done", extra=fields(**about))
 
     def add(self, deployment: Deployment, digest: str, request: DeployRequest) -> Candidate:
         """Make a candidate of a content whose bundle is stored, or find it; in a thread, as ``judge``.
@@ -187,24 +191,22 @@ class ImportChecks:
         """
         candidate, check, deadline = waiting
         checking = deployment.checking
-        with checking.held(), self.polled(deployment):
-            await self._look_quietly(deployment)
+        with checking.held(), self.polled(deployment), self._looking(deployment) as look:
             while True:
                 self._refuse_if_stopping()
                 self._deployments.find(deployment.name)
                 verdict = checking.notes.verdicts.get(candidate.id)
-                if verdict and verdict.failed:
+                if verdict and not verdict.failed:
+                    return check
+                if verdict and look.done():  # before, it is perhaps that of the check before this one
                     why = f"the checker could not do it: {verdict.failed}"
                     return self._unchecked(deployment, check, FAILED, why.rstrip("."))
-                if verdict:
-                    return check
                 now, away_at = checking.clock(), self._away_at(deployment, check)
                 if now >= away_at:
                     return self._away(deployment, check)
                 if now >= deadline:
                     return self._overtime(deployment, waiting, now)
-                if not await checking.uploads.wait(min(away_at, deadline) - now):
-                    await asyncio.sleep(BUSY_SECONDS)
+                await checking.wait(min(away_at, deadline) - now, look)
 
     def _refuse_if_stopping(self) -> None:
         if self._background.stopping:
@@ -251,6 +253,7 @@ class ImportChecks:
     async def decide(self, deployment: Deployment, id_: str, verdict: Verdict) -> None:
         """Store the verdict on a candidate, and let those who wait for it go on. A second one changes nothing.
 
+        That of another server is seen in the store: only of two at the same time, the later one may count.
         Raises ``CandidateGone``, ``RequestError`` if it is about another content, and ``StoreError``.
         """
         candidate = await self.candidate(deployment, id_)
@@ -264,9 +267,13 @@ class ImportChecks:
         known = checking.notes.verdicts.get(id_)
         if known and not known.failed:
             return
-        await asyncio.to_thread(write_verdict, self._store, deployment.name, id_, encode_verdict(verdict))
+        data = encode_verdict(verdict)
+        async with checking.deciding:
+            is_first = await asyncio.to_thread(write_verdict, self._store, deployment.name, id_, data)
         seconds = checking.clock() - checking.first_seen.get(id_, checking.clock())
         await self.look(deployment)
+        if not is_first:
+            return
         outcome = FAILED if verdict.failed else PROBLEMS if verdict.new_problem_count else PASSED
         if not verdict.failed:
             self._metrics.import_checks.labels(deployment.name, outcome).inc()
@@ -290,15 +297,12 @@ class ImportChecks:
         )
 
     async def renew(self, deployment: Deployment) -> None:
-        """Forget the verdicts of before: a checker has started, perhaps with another image."""
-        checking = deployment.checking
-        oldest = checking.clock() - RENEW_SECONDS
-        old = [id_ for id_, at in checking.decided.items() if at < oldest]
-        for id_ in old:
-            with suppress(StoreError):
-                await asyncio.to_thread(remove_candidate, self._store, deployment.name, id_)
-        if old:
-            await self._look_quietly(deployment)
+        """Forget the verdicts of before: a checker has started, perhaps with another image.
+
+        Raises ``StoreError``: a checker that gets no answer asks anew, and no old verdict counts unnoticed.
+        """
+        if await self._call(lambda: forget_verdicts(self._store, deployment.name, RENEW_SECONDS)):
+            await self.look(deployment)
 
     async def leave(self, deployment: Deployment, instance: str) -> None:
         """Let other servers know that a checker has ended."""
@@ -324,6 +328,16 @@ class ImportChecks:
     async def _look_quietly(self, deployment: Deployment) -> None:
         with suppress(StoreError):  # the task that follows the store logs it
             await self.look(deployment)
+
+    @contextmanager
+    def _looking(self, deployment: Deployment) -> Iterator["asyncio.Task[None]"]:
+        """Look at the store during the block, once. If it hangs, that holds nobody longer than they want to wait."""
+        task = asyncio.create_task(self._look_quietly(deployment))
+        task.add_done_callback(log_if_failed)
+        try:
+            yield task
+        finally:
+            task.cancel()
 
     async def _call(self, work: Callable[[], _Value]) -> _Value:
         try:

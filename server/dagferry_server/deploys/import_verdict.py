@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from dagferry_core.deploylog import Deploy
+from dagferry_server.deploys.candidates import Notes
 from dagferry_server.deploys.checking import Policy
 from dagferry_server.deploys.verdict import Problem, Unjudged, Verdict
 from dagferry_server.errors import ImportCheckRefused
@@ -14,22 +16,48 @@ MAX_WARNINGS = 10
 """How many problems, and how many files that could not be judged, become a warning each."""
 
 
-def new_problems(verdict: Verdict, live: Verdict | None) -> tuple[list[Problem], int]:
-    """Return the problems that what is live does not have, and how many there are.
+def judge_content(deployment: str, policy: Policy, notes: Notes, digest: str, live: Deploy | None) -> list[str] | None:
+    """Return the warnings of a deploy of a content in place of what is live, by the verdicts in ``notes``.
 
-    ``live`` is the verdict on that, if the verdict compares with something else than what is live now.
+    ``None`` if they do not say what is new: then it has to be checked. Raises ``ImportCheckRefused``.
     """
-    if live is None:
-        listed = [problem for problem in verdict.problems if problem.new]
-        return listed, max(len(listed), verdict.new_problem_count)
+    base = live.version if live else ""
+    verdict = notes.verdict_on(digest, base)
+    if verdict is None:
+        return None
+    if verdict.base == base:
+        return judge_verdict(deployment, policy, verdict, None)
+    before = notes.verdict_on(live.digest, base) if live else Verdict()
+    new = new_since(verdict, before) if before else None
+    return None if new is None else judge_verdict(deployment, policy, verdict, new)
+
+
+def new_since(verdict: Verdict, live: Verdict) -> list[Problem] | None:
+    """Return the problems that what is live does not have, by the verdict on it; ``None`` if these two do not say that.
+
+    They do not if only the first problems of one are known. Nor if the only others have another message than one of
+    their kind in the same file had: addresses and times in a message change, and only the checker knows of that. Which
+    of two files has a DAG id too many depends on what is live.
+    """
+    if any(each.problem_count > len(each.problems) for each in (verdict, live)):
+        return None
     had = {(problem.path, problem.message) for problem in live.problems}
-    listed = [problem for problem in verdict.problems if (problem.path, problem.message) not in had]
-    return listed, len(listed)
+    others = [problem for problem in verdict.problems if (problem.path, problem.message) not in had]
+    kinds = {(problem.path, problem.kind) for problem in live.problems}
+    new = [each for each in others if each.kind != "duplicate" and (each.path, each.kind) not in kinds]
+    return new if new or not others else None
 
 
-def judge_verdict(deployment: str, policy: Policy, verdict: Verdict, live: Verdict | None) -> list[str]:
-    """Return the warnings of a deploy; raise ``ImportCheckRefused`` if it has new problems that are refused."""
-    new, count = new_problems(verdict, live)
+def judge_verdict(deployment: str, policy: Policy, verdict: Verdict, new: Sequence[Problem] | None) -> list[str]:
+    """Return the warnings of a deploy; raise ``ImportCheckRefused`` if it has new problems that are refused.
+
+    ``new`` are all new problems; ``None``: those that are new as the checker says.
+    """
+    count = 0
+    if new is None:
+        new = [problem for problem in verdict.problems if problem.new]
+        count = verdict.new_problem_count
+    count = max(count, len(new))
     if count and policy == "block":
         raise _refused(deployment, new, count, verdict)
     return [*_new_warnings(new, count, verdict), *_old_warnings(verdict, count), *_unjudged_warnings(verdict.unjudged)]

@@ -27,10 +27,13 @@ class Checked(NamedTuple):
 class ImportCheck(NamedTuple):
     """How a deploy is checked by importing its DAG files: ``policy`` says what becomes of problems.
 
-    If it goes live without that check, ``note`` says why; if it must not, ``error`` does.
+    If there will be no new verdict, ``outcome`` is its word in the metrics, and ``why`` the reason. Then a deploy on
+    which there is none from before goes live with the warning ``note``, or is rejected with ``error``.
     """
 
     policy: Policy
+    outcome: str = ""
+    why: str = ""
     note: str = ""
     error: DagferryError | None = None
 

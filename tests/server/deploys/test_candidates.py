@@ -14,6 +14,7 @@ from dagferry_server.deploys.candidates import (
     add_candidate,
     candidate_id,
     expire,
+    forget_verdicts,
     read_notes,
     remove_candidate,
     spared,
@@ -72,6 +73,17 @@ def test_a_second_one_joins_the_first(store, bucket) -> None:
     assert store.notes("prod", CANDIDATES)[found.id + ".json"] == bucket.now - 60
 
 
+def test_one_that_waits_for_long_lasts_as_long_as_a_new_one_when_another_deploy_joins(store, bucket) -> None:
+    add_candidate(store, "prod", candidate(0))
+    bucket.now += CANDIDATE_SECONDS - 1
+    add_candidate(store, "prod", candidate(0, actor="bob"))
+    bucket.now += CANDIDATE_SECONDS - 1
+    assert expire(store, "prod") == 0
+    [found] = read_notes(store, "prod", Notes()).open
+    assert found.actor == "ann"
+    assert spared(store, "prod") == {found.digest}
+
+
 def test_only_what_changed_is_read_again(store, bucket) -> None:
     add_candidate(store, "prod", candidate(0))
     notes = read_notes(store, "prod", Notes())
@@ -123,6 +135,16 @@ def test_a_verdict_that_replaces_a_failed_one_within_a_second_is_seen(store) -> 
     assert again.verdicts[candidate(0).id].files == 3
 
 
+def test_only_a_verdict_that_failed_is_replaced(store) -> None:
+    add_candidate(store, "prod", candidate(0))
+    failed = encode_verdict(Verdict(failed="No space."))
+    assert write_verdict(store, "prod", candidate(0).id, failed)
+    assert write_verdict(store, "prod", candidate(0).id, verdict(candidate(0), files=3))
+    for later in (failed, verdict(candidate(0), files=4)):
+        assert not write_verdict(store, "prod", candidate(0).id, later)
+    assert read_notes(store, "prod", Notes()).verdicts[candidate(0).id].files == 3
+
+
 def test_after_an_hour_by_the_storage_s_clock_a_candidate_is_gone_with_its_verdict(store, bucket) -> None:
     add_candidate(store, "prod", candidate(0))
     bucket.now += CANDIDATE_SECONDS - 10
@@ -135,6 +157,20 @@ def test_after_an_hour_by_the_storage_s_clock_a_candidate_is_gone_with_its_verdi
     notes = read_notes(store, "prod", Notes())
     assert (notes.open, notes.verdicts, len(notes.checkers)) == ([candidate(1)], {}, 1)
     assert expire(store, "staging") == 0
+
+
+def test_verdicts_are_forgotten_by_their_age_with_their_candidates(store, bucket) -> None:
+    assert forget_verdicts(store, "prod", 60) == 0
+    for number in range(3):
+        add_candidate(store, "prod", candidate(number))
+    write_verdict(store, "prod", candidate(0).id, verdict(candidate(0)))
+    bucket.now += 50
+    write_verdict(store, "prod", candidate(1).id, verdict(candidate(1)))
+    bucket.now += 20
+    assert forget_verdicts(store, "prod", 60) == 1
+    notes = read_notes(store, "prod", Notes())
+    assert notes.candidates.keys() == {candidate(1).id, candidate(2).id}
+    assert list(notes.verdicts) == [candidate(1).id]
 
 
 def test_a_bundle_is_kept_for_an_hour_and_not_longer(store, bucket) -> None:

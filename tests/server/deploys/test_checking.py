@@ -37,16 +37,14 @@ def test_the_same_notes_change_nothing() -> None:
     assert site.marks == 0
 
 
-def test_it_is_known_since_when_a_candidate_and_its_verdict_are_there() -> None:
+def test_it_is_known_since_when_a_candidate_is_there() -> None:
     site = Site()
     site.checking.replace(Notes({}, {ONE.id: ONE}))
     site.now += 5
     site.checking.replace(Notes({}, {ONE.id: ONE}, {ONE.id: Verdict()}))
-    site.now += 5
-    site.checking.replace(Notes({"x": 1.0}, {ONE.id: ONE}, {ONE.id: Verdict()}))
-    assert (site.checking.first_seen, site.checking.decided) == ({ONE.id: 1000.0}, {ONE.id: 1005.0})
+    assert site.checking.first_seen == {ONE.id: 1000.0}
     site.checking.replace(Notes())
-    assert (site.checking.first_seen, site.checking.decided) == ({}, {})
+    assert site.checking.first_seen == {}
 
 
 def test_by_default_a_checker_makes_warnings_and_a_setting_wins() -> None:

@@ -1,7 +1,9 @@
 """What a checker's verdict does to a deploy, and what becomes of a deploy without one."""
 
 import asyncio
+import os
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 
@@ -58,6 +60,13 @@ class Clock:
     def advance(self, seconds: float) -> None:
         self.now += seconds
         self._waiters.notify_all()
+
+
+def be_away(server: Running) -> None:
+    """Let the checker be silent for too long."""
+    clock = Clock(server)
+    checking(server).started = clock.now - 60
+    clock.advance(AWAY_SECONDS + 1)
 
 
 # --- verdicts ---------------------------------------------------------------------------------------------------------
@@ -286,17 +295,38 @@ async def test_a_client_that_goes_away_does_not_end_the_check(start) -> None:
     await eventually("it is live", lambda: server.service.deployments["default"].current)
 
 
-async def test_what_is_refused_is_remembered_until_a_checker_starts_anew(start) -> None:
+def age_notes(folder: Path, seconds: float) -> None:
+    """Let time pass for the notes about candidates in a data folder."""
+    for note in (folder / "default" / "candidates").iterdir():
+        written = note.stat().st_mtime - seconds
+        os.utime(note, (written, written))
+
+
+async def test_what_is_refused_is_remembered_until_a_checker_starts_anew(start, tmp_path) -> None:
     server = await start(*BLOCK)
     checker = await connected(server)
     await checked(server, checker, A, problem("etl.py"))
     assert (await server.upload(pack(A))).status == 422
-    clock = Clock(server)
-    clock.advance(import_check_module.RENEW_SECONDS + 1)
+    checker.tag = ""
+    await checker.poll(server)
+    assert (await server.upload(pack(A))).status == 422  # who waits for a verdict may not have it yet
+    age_notes(tmp_path / "data", import_check_module.RENEW_SECONDS + 1)
     checker.tag = ""
     await checker.poll(server)
     answer = await checked(server, checker, A)
     assert answer.status == 200
+
+
+async def test_a_checker_that_starts_together_with_its_server_makes_old_verdicts_void(start, tmp_path) -> None:
+    server = await start(*BLOCK)
+    await checked(server, await connected(server), A, problem("etl.py"))
+    await server.close()
+    age_notes(tmp_path / "data", import_check_module.RENEW_SECONDS + 1)
+    server = await start(*BLOCK)
+    checker = ScriptedChecker()
+    checker.tag = ""
+    await checker.poll(server)
+    assert (await checked(server, checker, A)).status == 200
 
 
 async def test_a_problem_that_another_deploy_has_repaired_meanwhile_is_new(start) -> None:
@@ -326,6 +356,32 @@ async def test_where_nobody_knows_what_is_wrong_with_what_is_live_now_it_is_chec
     second = await checker.check(server, problem("etl.py"))
     assert (second["digest"], second["base"]) == (first["digest"], told.json["version"])
     assert (await upload).status == 422
+
+
+@pytest.mark.parametrize(
+    ("messages", "more"),
+    [
+        ([f"TypeError: <function load at 0x7f{number:010x}> is not serializable" for number in (1, 2)], {}),
+        ([f"ModuleNotFoundError: No module named {name!r}" for name in ("acme", "acme")], {"problem_count": 300}),
+    ],
+    ids=["another address", "more than are listed"],
+)
+async def test_what_may_be_an_old_problem_is_checked_again_on_top_of_what_is_live_now(start, messages, more) -> None:
+    server = await start(*BLOCK)
+    checker = await connected(server)
+    first, second = [problem("etl.py", message, new=False) for message in messages]
+    uploads = [deploying(server, B)]
+    of_b = await checker.next(server)
+    uploads.append(deploying(server, C))
+    await eventually("both wait", lambda: len(checking(server).notes.open) == 2)
+    found = (await checker.ask(server, If_None_Match="")).json["candidates"]
+    [of_c] = [each for each in found if each["id"] != of_b["id"]]
+    await checker.say(server, of_b, first, **more)
+    assert (await uploads[0]).status == 200
+    await checker.say(server, of_c, second, **more)
+    again = await checker.check(server, second, **more)
+    assert (again["digest"], again["base"]) == (of_c["digest"], (await uploads[0]).json["version"])
+    assert (await uploads[1]).status == 200
 
 
 # --- merges -----------------------------------------------------------------------------------------------------------
@@ -461,6 +517,31 @@ async def test_a_checker_that_is_warming_holds_nobody(start) -> None:
     assert answer.status == 200
     [warning] = answer.json["warnings"]
     assert warning.endswith("the checker checker-0 is still checking what is live.")
+
+
+async def test_what_is_known_to_be_broken_is_refused_when_the_checker_is_away(start) -> None:
+    server = await start(*BLOCK)
+    checker = await connected(server)
+    await checked(server, checker, A, problem("etl.py"))
+    be_away(server)
+    answer = await server.upload(pack(A), UPLOAD)
+    assert (answer.status, answer.json["code"]) == (422, "import_check_refused")
+    assert await live(server) == 0
+    assert await server.metric('import_checks_total{deployment="default",outcome="away"}') == 0
+    [warning] = (await server.upload(pack(B), UPLOAD)).json["warnings"]  # nothing is known of this one
+    assert "no checker was heard for 30 s" in warning
+    assert await server.metric('import_checks_total{deployment="default",outcome="away"}') == 1
+
+
+async def test_what_is_known_to_be_good_goes_live_when_the_checker_is_away(start) -> None:
+    server = await start(*CLOSED, *SHORT)
+    checker = await connected(server)
+    assert (await server.upload(pack(A))).json["code"] == "import_check_pending"
+    await checker.check(server)
+    be_away(server)
+    answer = await server.upload(pack(A), UPLOAD)
+    assert (answer.status, answer.json["warnings"]) == (200, [])
+    assert (await server.upload(pack(B), UPLOAD)).json["code"] == "checker_away"
 
 
 async def test_a_checker_that_leaves_is_away_at_once(start) -> None:
