@@ -168,8 +168,8 @@ def expire(store: Store, deployment: str) -> int:
     if not written:
         return 0
     now, count = store.now(), 0
-    # A verdict lasts as long as its candidate; one without a candidate is of no use.
-    for name in written:
+    # A verdict lasts as long as its candidate. Killed in between, none may stay without one: it would judge the next.
+    for name in sorted(written, key=lambda name: not name.endswith(_VERDICT)):
         belongs = name.removesuffix(_VERDICT) + _CANDIDATE if name.endswith(_VERDICT) else name
         if now - written.get(belongs, 0.0) > CANDIDATE_SECONDS:
             store.delete_note(deployment, CANDIDATES, name)

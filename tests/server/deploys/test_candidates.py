@@ -225,7 +225,8 @@ def test_texts_of_any_length_fit(store) -> None:
     assert len(store.read_note("prod", CANDIDATES, found.id + ".json") or b"") < MAX_NOTE_BYTES
 
 
-def test_a_verdict_never_outlives_its_candidate(store, monkeypatch) -> None:
+@pytest.mark.parametrize("is_old", [False, True])
+def test_a_verdict_never_outlives_its_candidate(store, bucket, monkeypatch, is_old) -> None:
     """It would judge the next candidate of the same content, which nobody would check any more."""
     add_candidate(store, "prod", candidate(0))
     write_verdict(store, "prod", candidate(0).id, verdict(candidate(0)))
@@ -238,8 +239,9 @@ def test_a_verdict_never_outlives_its_candidate(store, monkeypatch) -> None:
         real(*note)
 
     monkeypatch.setattr(store, "delete_note", killed_after_the_first)
+    bucket.now += CANDIDATE_SECONDS + 1
     with pytest.raises(KeyboardInterrupt):
-        remove_candidate(store, "prod", candidate(0).id)
+        expire(store, "prod") if is_old else remove_candidate(store, "prod", candidate(0).id)
     monkeypatch.undo()
     add_candidate(store, "prod", candidate(0))
     notes = read_notes(store, "prod", Notes())
