@@ -15,6 +15,7 @@ looks when it has time. A hook cannot be removed (``sys.addaudithook``), so it r
 
 import atexit
 import contextlib
+import errno
 import fcntl
 import json
 import math
@@ -29,6 +30,7 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
+from dagferry_follow.small_files import open_file
 from dagferry_follow.volume.root import CURRENT, TREES
 
 MAX_PATHS = 20_000
@@ -40,6 +42,8 @@ MAX_FOLDERS = 10_000
 READER_SECONDS = 1800.0
 """After so long without a reader nothing is noted any more: the spool must not grow without a limit."""
 READER = "reader"
+_TOUCH = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_NO_FILE = frozenset({errno.EINVAL, errno.ELOOP, errno.ENXIO})
 
 _STARTS = frozenset({"os.exec", "os.posix_spawn", "os.spawn", "os.system", "subprocess.Popen"})
 _EVENTS = frozenset({"open", "os.listdir", "os.scandir"}) | _STARTS
@@ -102,7 +106,7 @@ class Spool:
         return sorted(parses, key=lambda parse: parse.started)
 
     def _take(self, path: str) -> bytes:
-        with open(path, "rb") as file:
+        with open(_open(path), "rb") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -122,13 +126,37 @@ class Spool:
     def _touch(self) -> None:
         with contextlib.suppress(FileExistsError):  # somebody may tidy up the temporary files
             os.mkdir(self.folder, 0o700)
-        with open(f"{self.folder}/{READER}", "ab"):
-            os.utime(f"{self.folder}/{READER}")
+        path = f"{self.folder}/{READER}"
+        try:
+            os.close(os.open(path, _TOUCH, 0o600))
+        except OSError:  # a DAG file may have put something else there
+            _remove(path)
+            os.close(os.open(path, _TOUCH, 0o600))
+        os.utime(path)
 
     def remove(self) -> None:
         """Remove the folder, if it is for this process to do so."""
         if os.getpid() == self._owner:
-            shutil.rmtree(self.folder, ignore_errors=True)
+            _remove(self.folder)
+
+
+def _open(path: str) -> int:
+    """Open a file of the spool; what a DAG file has put there that is no file is removed."""
+    try:
+        return open_file(path)
+    except OSError as error:
+        if error.errno in _NO_FILE:
+            _remove(path)
+        raise
+
+
+def _remove(path: str) -> None:
+    """Remove a file or a folder, as far as that is possible."""
+    try:
+        os.unlink(path)
+    except OSError:
+        with contextlib.suppress(RecursionError):  # a DAG file may have made folders in folders
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _new_folder() -> str:

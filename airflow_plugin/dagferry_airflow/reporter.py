@@ -18,6 +18,7 @@ from typing import Any
 from dagferry_airflow.follower import MAX_DOUBLINGS, MAX_SECONDS, PAUSE_FACTOR
 from dagferry_airflow.reports import substance
 from dagferry_core.errors import DagferryError
+from dagferry_follow.small_files import read_text
 from dagferry_follow.volume.root import LOCK, TREES
 
 REPORT_SECONDS = 30.0
@@ -128,9 +129,4 @@ class Identity:
 
 def _volume_id(root: str) -> str:
     """Return the random id of a volume, which its owner keeps in the lock's file; else where it is."""
-    with contextlib.suppress(OSError):
-        with open(f"{root}/{TREES}/{LOCK}", "rb") as file:
-            known = file.read(64).decode("ascii", "replace")
-        if known:
-            return known
-    return os.path.realpath(root)
+    return read_text(f"{root}/{TREES}/{LOCK}", 64) or os.path.realpath(root)

@@ -4,13 +4,15 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
-from dagferry_airflow.reads import Parse, Spool
+from dagferry_airflow.reads import READER, Parse, Spool
 
 HOME = Path(__file__).parents[2]
 HEAD = """
@@ -184,6 +186,31 @@ def test_half_a_line_and_deep_json_are_no_words(tmp_path: Path) -> None:
     (Path(spool.folder) / "1-a").write_bytes(noted)
     [parse] = spool.collect()
     assert (parse.file, parse.ended, parse.opened) == ("dag.py", None, frozenset({"dag.py"}))
+
+
+def _make(path: str, kind: str) -> None:
+    if kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "folder":
+        os.makedirs(f"{path}/in/it")
+    elif kind == "link":
+        os.symlink("/dev/zero", path)
+    else:
+        with socket.socket(socket.AF_UNIX) as made:
+            made.bind(path)
+
+
+@pytest.mark.parametrize("kind", ["fifo", "folder", "link", "socket"])
+def test_what_is_no_file_in_a_spool_is_removed_and_stops_nothing(kind: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:  # the path of a socket must be short
+        spool = Spool(f"{folder}/root", f"{folder}/spool")
+        _make(f"{spool.folder}/1-a", kind)
+        os.unlink(f"{spool.folder}/{READER}")
+        _make(f"{spool.folder}/{READER}", kind)
+        (Path(spool.folder) / "2-b").write_bytes(b'["parse", "dag.py", 2.0]\n["open", "a/v1", "dag.py"]\n')
+        assert [parse.file for parse in spool.collect()] == ["dag.py"]
+        assert os.listdir(spool.folder) == [READER]
+        assert os.path.isfile(f"{spool.folder}/{READER}")
 
 
 def test_a_spool_that_was_tidied_away_is_there_again(tmp_path: Path) -> None:
