@@ -47,6 +47,11 @@ _NO_FILE = frozenset({errno.EINVAL, errno.ELOOP, errno.ENXIO})
 
 _STARTS = frozenset({"os.exec", "os.posix_spawn", "os.spawn", "os.system", "subprocess.Popen"})
 _EVENTS = frozenset({"open", "os.listdir", "os.scandir"}) | _STARTS
+_STARTERS = frozenset({
+    "multiprocessing.popen_forkserver", "multiprocessing.popen_spawn_posix",
+    "joblib.externals.loky.backend.popen_loky_posix", "loky.backend.popen_loky_posix",
+})  # fmt: skip
+"""Modules that start other processes without an event. They are imported when the first one is started."""
 _IMPORTLIB = "<frozen importlib._bootstrap_external>"
 _PYCACHE = "__pycache__"
 _WRITES = os.O_WRONLY | os.O_RDWR
@@ -177,7 +182,8 @@ def _read(noted: bytes) -> Parse | None:
         try:
             words = json.loads(line)
         except (ValueError, RecursionError):
-            continue  # its process was killed in the middle of a line
+            cut = True  # its process was killed in the middle of a line, or the disk was full
+            continue
         # The DAG file runs in the process that notes, and may write anything.
         match words:
             case ["parse", str(file), float(started)] if math.isfinite(started):
@@ -206,7 +212,7 @@ class _Notes:
     def __init__(self, spool: Spool, file: str) -> None:
         self.root = spool.root
         self._seen: set[tuple[str, str, str]] = set()
-        self._is_cut = False
+        self._is_cut = self._is_lost = False
         self._fd = os.open(
             f"{spool.folder}/{os.getpid()}-{os.urandom(4).hex()}",
             os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC,
@@ -236,17 +242,21 @@ class _Notes:
 
     def _end(self) -> None:
         if os.getpid() == self._owner:
-            if _hook.is_over:  # noting has failed
+            if _hook.is_over or not _STARTERS.isdisjoint(sys.modules):  # noting has failed, or others read, too
                 self.cut()
             # Called while an exception is handled, if one ended the parse.
             self._write("end", time.time(), sys.exc_info()[0] is None)
             self._owner = -1
 
     def _write(self, *words: object) -> None:
+        line = json.dumps(words).encode() + b"\n"
+        if self._is_lost:  # as on a full disk: it is told as soon as anything can be written
+            line = b'\n["cut"]\n' + line
+        self._is_lost = True
         with contextlib.suppress(OSError):
             # A DAG file may have closed all descriptors, and opened another file.
             if os.path.samestat(os.fstat(self._fd), self._stat):
-                os.write(self._fd, json.dumps(words).encode() + b"\n")
+                self._is_lost = os.write(self._fd, line) != len(line)
 
 
 class _Hook:
@@ -353,16 +363,30 @@ def _look(event: str, args: tuple[object, ...]) -> None:
         return
     path = args[0]
     if type(path) is not str or path[:1] != "/":
+        if _is_os_open(event, args) and not _writes(args):
+            _hook.miss()  # it may be relative to a descriptor (dir_fd), which is not told
         path = _absolute("." if path is None else path)
     if not path.startswith(_hook.prefixes) and not (path := _hook.real(path)).startswith(_hook.prefixes):
         return
     if event == "open":
-        flags = args[2] if len(args) > 2 else 0  # noqa: PLR2004 - path, mode, flags
-        if isinstance(flags, int) and flags & _WRITES:
+        if _writes(args):
             return
     elif sys._getframe(2).f_code.co_filename == _IMPORTLIB:  # noqa: SLF001
         return  # looking for a module lists every folder of sys.path
     _hook.see(event, path)
+
+
+def _is_os_open(event: str, args: tuple[object, ...]) -> bool:
+    """Return whether it is ``os.open``, which alone has no mode, of a path that may be relative."""
+    path = args[0]
+    if event != "open" or len(args) < 2 or args[1] is not None:  # noqa: PLR2004 - path, mode, flags
+        return False
+    return os.fsencode(path)[:1] != b"/" if isinstance(path, str | bytes | os.PathLike) else True
+
+
+def _writes(args: tuple[object, ...]) -> bool:
+    flags = args[2] if len(args) > 2 else 0  # noqa: PLR2004 - path, mode, flags
+    return isinstance(flags, int) and bool(flags & _WRITES)
 
 
 def _absolute(path: object) -> str:
