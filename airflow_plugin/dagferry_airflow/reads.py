@@ -146,7 +146,7 @@ class Spool:
 
 
 def _open(path: str) -> int:
-    """Open a file of the spool; what a DAG file has put there that is no file is removed."""
+    """Open a file of the spool; anything else that a DAG file has put there is removed."""
     try:
         return open_file(path)
     except OSError as error:
@@ -250,7 +250,7 @@ class _Notes:
 
     def _write(self, *words: object) -> None:
         line = json.dumps(words).encode() + b"\n"
-        if self._is_lost:  # as on a full disk: it is told as soon as anything can be written
+        if self._is_lost:  # as on a full disk: this is noted as soon as anything can be written
             line = b'\n["cut"]\n' + line
         self._is_lost = True
         with contextlib.suppress(OSError):
@@ -364,7 +364,7 @@ def _look(event: str, args: tuple[object, ...]) -> None:
     path = args[0]
     if type(path) is not str or path[:1] != "/":
         if _is_os_open(event, args) and not _writes(args):
-            _hook.miss()  # it may be relative to a descriptor (dir_fd), which is not told
+            _hook.miss()  # it may be relative to a descriptor (dir_fd), which is unknown here
         path = _absolute("." if path is None else path)
     if not path.startswith(_hook.prefixes) and not (path := _hook.real(path)).startswith(_hook.prefixes):
         return
