@@ -41,6 +41,8 @@ MAX_FOLDERS = 10_000
 """Of how many folders outside of the watched roots it is kept where they lead to."""
 READER_SECONDS = 1800.0
 """After so long without a reader nothing is noted any more: the spool must not grow without a limit."""
+EMPTY_SECONDS = 60.0
+"""So long an empty file is left alone: its parse has still to lock it."""
 READER = "reader"
 _TOUCH = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _NO_FILE = frozenset({errno.EINVAL, errno.ELOOP, errno.ENXIO})
@@ -121,6 +123,8 @@ class Spool:
                     raise
             else:
                 noted = file.read(MAX_NOTED_BYTES)
+                if not noted and time.time() - os.fstat(file.fileno()).st_mtime < EMPTY_SECONDS:
+                    return b""  # it is just made, and not locked yet
         os.unlink(path)
         return noted
 

@@ -24,6 +24,8 @@ from dagferry_follow.volume.root import LOCK, TREES
 REPORT_SECONDS = 30.0
 MIN_REPORT_SECONDS, MAX_REPORT_SECONDS = 1.0, 300.0
 FIRST_PAUSE_SECONDS = 5.0
+NOT_NOW_SECONDS = 1.0
+"""The pause after a report that was of another tree than the live one."""
 MAX_SLOTS = 100
 MAX_SAID_CHARACTERS = 500
 
@@ -58,6 +60,7 @@ class Reporter:
         try:
             answer = self._post(data)
         except NotNow:
+            self._not_before = self._clock() + NOT_NOW_SECONDS
             return
         except DagferryError as error:
             self._failures += 1

@@ -213,6 +213,17 @@ def test_what_is_no_file_in_a_spool_is_removed_and_stops_nothing(kind: str) -> N
         assert os.path.isfile(f"{spool.folder}/{READER}")
 
 
+def test_an_empty_file_is_left_until_its_parse_has_had_time_to_lock_it(tmp_path: Path) -> None:
+    spool = Spool(str(tmp_path / "root"))
+    made = Path(spool.folder) / "1-a"
+    made.touch()
+    assert spool.collect() == []
+    assert made.exists()
+    os.utime(made, (1, 1))
+    assert spool.collect() == []
+    assert not made.exists()
+
+
 def test_a_spool_that_was_tidied_away_is_there_again(tmp_path: Path) -> None:
     spool = Spool(str(tmp_path / "root"))
     shutil.rmtree(spool.folder)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:  # a sidecar needs it for a swap only
 
 READS = "reads.json"
 MAX_READS_BYTES = 2 * 1024 * 1024
-"""Enough for 5,000 DAG files that open 30 files each; decoded, it takes 60 MB at most, whatever it holds."""
+"""Enough for 5,000 DAG files that open 30 files each; decoded, it takes 60 MB at most, or 100 MB if it is hostile."""
 FORMAT = 1
 
 _FILE_MODE = 0o644
