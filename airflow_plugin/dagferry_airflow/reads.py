@@ -42,7 +42,7 @@ MAX_FOLDERS = 10_000
 READER_SECONDS = 1800.0
 """After so long without a reader nothing is noted any more: the spool must not grow without a limit."""
 EMPTY_SECONDS = 60.0
-"""So long an empty file is left alone: its parse has still to lock it."""
+"""So long an empty file stays: its parse has still to lock it."""
 READER = "reader"
 _TOUCH = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _NO_FILE = frozenset({errno.EINVAL, errno.ELOOP, errno.ENXIO})
