@@ -222,11 +222,12 @@ def post(address: tuple[str, int], path: str, body: bytes) -> bytes:
 
     Raises ``NotNow`` if another tree went live meanwhile, or ``DagferryError``.
     """
+    ends_at = time.monotonic() + POST_SECONDS
     connection = http.client.HTTPConnection(*address, timeout=POST_SECONDS)
     try:
         connection.request("POST", path, body, {"Content-Type": "application/json"})
         response = connection.getresponse()
-        answer = response.read(MAX_ANSWER_BYTES)
+        answer = _read(response, ends_at)
     except (OSError, http.client.HTTPException) as error:
         raise _unreachable(address, error) from error
     finally:
@@ -236,6 +237,16 @@ def post(address: tuple[str, int], path: str, body: bytes) -> bytes:
     if response.status == http.client.CONFLICT:
         raise NotNow
     raise _refused(address, response.status, answer)
+
+
+def _read(response: http.client.HTTPResponse, ends_at: float) -> bytes:
+    """Return the body of an answer; ``TimeoutError`` if it goes on after ``ends_at``, however slowly it comes."""
+    answer = b""
+    while len(answer) < MAX_ANSWER_BYTES and (piece := response.read1(MAX_ANSWER_BYTES - len(answer))):
+        answer += piece
+        if time.monotonic() > ends_at:
+            raise TimeoutError("it takes too long")
+    return answer
 
 
 def _unreachable(address: tuple[str, int], error: Exception) -> DagferryError:

@@ -61,7 +61,8 @@ class KnownErrors:
         self._errors = {path: known for path, known in self._errors.items() if is_file(path)}
 
     def keep(self) -> str:
-        """Return what is known as text of at most ``MAX_KEPT_BYTES``."""
-        kept = dict(list(self._errors.items())[-MAX_KNOWN:])
-        text = json.dumps({"errors": kept})
-        return text if len(text) <= MAX_KEPT_BYTES else json.dumps({"errors": {}})
+        """Return what is known as text of at most ``MAX_KEPT_BYTES``; of too much, the newest."""
+        kept = list(self._errors.items())[-MAX_KNOWN:]
+        while len(text := json.dumps({"errors": dict(kept)})) > MAX_KEPT_BYTES:
+            kept = kept[(len(kept) + 1) // 2 :]  # without the older half
+        return text

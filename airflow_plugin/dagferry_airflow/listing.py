@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Sequence
 
 from dagferry_core.source.dag_ids import dag_ids
+from dagferry_follow.small_files import read_bytes
 
 MAX_KNOWN = 50_000
 MAX_SOURCE_BYTES = 1024 * 1024
@@ -37,8 +38,7 @@ class Listing:
     def has_dag_ids(self, path: str) -> bool:
         """Return whether there are DAG ids in the source of a file of the tree that was listed last."""
         try:
-            with open(f"{self._tree}/{path}", "rb") as file:
-                return bool(dag_ids(file.read(MAX_SOURCE_BYTES)))
+            return bool(dag_ids(read_bytes(f"{self._tree}/{path}", MAX_SOURCE_BYTES)))
         except OSError:
             return True
 

@@ -16,10 +16,11 @@ from dagferry_airflow.reads import Parse
 from dagferry_core.bundle.manifest import Manifest
 from dagferry_core.errors import DagferryError
 from dagferry_core.source.observed import Contents, Observation, observe, opens_unseen
+from dagferry_follow.small_files import read_bytes
 from dagferry_follow.volume.known_reads import encode, read_known, write_reads
 from dagferry_follow.volume.records import read_manifest
 from dagferry_follow.volume.root import TREES
-from dagferry_follow.volume.tree import CACHE, OPEN_FILE
+from dagferry_follow.volume.tree import CACHE
 
 WRITE_SECONDS = 3.0
 """The least time between two writes."""
@@ -118,8 +119,7 @@ class Noting:
         if entry.sha256 not in self._unseen:
             if len(self._unseen) >= MAX_SOURCES:
                 self._unseen.clear()
-            with open(os.open(f"{tree.folder}/{path}", OPEN_FILE), "rb") as file:
-                self._unseen[entry.sha256] = opens_unseen(file.read(entry.size))
+            self._unseen[entry.sha256] = opens_unseen(read_bytes(f"{tree.folder}/{path}", entry.size))
         return self._unseen[entry.sha256]
 
     def _tree(self, name: str) -> _Tree | None:

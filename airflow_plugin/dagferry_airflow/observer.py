@@ -24,6 +24,8 @@ SWAP_SECONDS = 5.0
 """The most time there can be between the mtimes of a swap and the swap."""
 TABLES_SECONDS = 30.0
 """The tables are read again after so long although nothing happened."""
+WAITING_PART = 0.2
+"""While a parse is not recorded yet they are read after this part of the wait so far: after a crash it never is."""
 
 MAX_COLLECTED = 10_000
 """So many parses are remembered while the volume cannot be read."""
@@ -80,6 +82,7 @@ class Observer:
         self._rows = Rows({}, {}, 0.0)
         self._rows_at = -TABLES_SECONDS
         self._is_stale = True
+        self._stale_at = 0.0
         self._errors: list[Error] = []
 
     def look(self) -> Parsed | None:
@@ -96,7 +99,12 @@ class Observer:
             self._is_stale = True
             self._on_parse(parse)
         now = self._clock()
-        if self._is_stale or self._parses.waiting or not 0 <= now - self._rows_at < TABLES_SECONDS:
+        if self._is_stale:
+            self._stale_at = now
+        pause = TABLES_SECONDS
+        if self._parses.waiting:
+            pause = min(pause, (now - self._stale_at) * WAITING_PART)
+        if self._is_stale or not 0 <= now - self._rows_at < pause:
             self._rows, self._rows_at, self._is_stale = self._read(), now, False
             self._parses.judge(self._rows, now)
             self._judge_errors()

@@ -24,6 +24,7 @@ from dagferry_follow.deploy_ref import DeployRef
 from dagferry_follow.errors import ServerRefused
 from dagferry_follow.remote.connection import Timeouts
 from dagferry_follow.remote.server import Report, Server
+from dagferry_follow.small_files import read_bytes
 from dagferry_follow.volume.root import TREES
 
 COMPONENT = "bundle"
@@ -82,8 +83,8 @@ def kept_id(path: str) -> str:
 
 
 def _read_id(path: str) -> str:
-    with contextlib.suppress(FileNotFoundError, UnicodeDecodeError), open(path, encoding="ascii") as file:
-        text = file.read(2 * ID_BYTES + 1)
+    with contextlib.suppress(FileNotFoundError):
+        text = read_bytes(path, 2 * ID_BYTES + 1).decode("ascii", "replace")
         return text if _ID.fullmatch(text) else ""
     return ""
 

@@ -15,6 +15,7 @@ looks when it has time. A hook cannot be removed (``sys.addaudithook``), so it r
 
 import atexit
 import contextlib
+import errno
 import fcntl
 import json
 import math
@@ -29,6 +30,7 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
+from dagferry_follow.small_files import open_file
 from dagferry_follow.volume.root import CURRENT, TREES
 
 MAX_PATHS = 20_000
@@ -39,10 +41,19 @@ MAX_FOLDERS = 10_000
 """Of how many folders outside of the watched roots it is kept where they lead to."""
 READER_SECONDS = 1800.0
 """After so long without a reader nothing is noted any more: the spool must not grow without a limit."""
+EMPTY_SECONDS = 60.0
+"""So long an empty file stays: its parse has still to lock it."""
 READER = "reader"
+_TOUCH = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_NO_FILE = frozenset({errno.EINVAL, errno.ELOOP, errno.ENXIO})
 
 _STARTS = frozenset({"os.exec", "os.posix_spawn", "os.spawn", "os.system", "subprocess.Popen"})
 _EVENTS = frozenset({"open", "os.listdir", "os.scandir"}) | _STARTS
+_STARTERS = frozenset({
+    "multiprocessing.popen_forkserver", "multiprocessing.popen_spawn_posix",
+    "joblib.externals.loky.backend.popen_loky_posix", "loky.backend.popen_loky_posix",
+})  # fmt: skip
+"""Modules that start other processes without an event. They are imported when the first one is started."""
 _IMPORTLIB = "<frozen importlib._bootstrap_external>"
 _PYCACHE = "__pycache__"
 _WRITES = os.O_WRONLY | os.O_RDWR
@@ -102,7 +113,7 @@ class Spool:
         return sorted(parses, key=lambda parse: parse.started)
 
     def _take(self, path: str) -> bytes:
-        with open(path, "rb") as file:
+        with open(_open(path), "rb") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -112,6 +123,8 @@ class Spool:
                     raise
             else:
                 noted = file.read(MAX_NOTED_BYTES)
+                if not noted and time.time() - os.fstat(file.fileno()).st_mtime < EMPTY_SECONDS:
+                    return b""  # it is just made, and not locked yet
         os.unlink(path)
         return noted
 
@@ -122,13 +135,37 @@ class Spool:
     def _touch(self) -> None:
         with contextlib.suppress(FileExistsError):  # somebody may tidy up the temporary files
             os.mkdir(self.folder, 0o700)
-        with open(f"{self.folder}/{READER}", "ab"):
-            os.utime(f"{self.folder}/{READER}")
+        path = f"{self.folder}/{READER}"
+        try:
+            os.close(os.open(path, _TOUCH, 0o600))
+        except OSError:  # a DAG file may have put something else there
+            _remove(path)
+            os.close(os.open(path, _TOUCH, 0o600))
+        os.utime(path)
 
     def remove(self) -> None:
         """Remove the folder, if it is for this process to do so."""
         if os.getpid() == self._owner:
-            shutil.rmtree(self.folder, ignore_errors=True)
+            _remove(self.folder)
+
+
+def _open(path: str) -> int:
+    """Open a file of the spool; anything else that a DAG file has put there is removed."""
+    try:
+        return open_file(path)
+    except OSError as error:
+        if error.errno in _NO_FILE:
+            _remove(path)
+        raise
+
+
+def _remove(path: str) -> None:
+    """Remove a file or a folder, as far as that is possible."""
+    try:
+        os.unlink(path)
+    except OSError:
+        with contextlib.suppress(RecursionError):  # a DAG file may have made folders in folders
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _new_folder() -> str:
@@ -149,7 +186,8 @@ def _read(noted: bytes) -> Parse | None:
         try:
             words = json.loads(line)
         except (ValueError, RecursionError):
-            continue  # its process was killed in the middle of a line
+            cut = True  # its process was killed in the middle of a line, or the disk was full
+            continue
         # The DAG file runs in the process that notes, and may write anything.
         match words:
             case ["parse", str(file), float(started)] if math.isfinite(started):
@@ -178,7 +216,7 @@ class _Notes:
     def __init__(self, spool: Spool, file: str) -> None:
         self.root = spool.root
         self._seen: set[tuple[str, str, str]] = set()
-        self._is_cut = False
+        self._is_cut = self._is_lost = False
         self._fd = os.open(
             f"{spool.folder}/{os.getpid()}-{os.urandom(4).hex()}",
             os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC,
@@ -208,17 +246,21 @@ class _Notes:
 
     def _end(self) -> None:
         if os.getpid() == self._owner:
-            if _hook.is_over:  # noting has failed
+            if _hook.is_over or not _STARTERS.isdisjoint(sys.modules):  # noting has failed, or others read, too
                 self.cut()
             # Called while an exception is handled, if one ended the parse.
             self._write("end", time.time(), sys.exc_info()[0] is None)
             self._owner = -1
 
     def _write(self, *words: object) -> None:
+        line = json.dumps(words).encode() + b"\n"
+        if self._is_lost:  # as on a full disk: this is noted as soon as anything can be written
+            line = b'\n["cut"]\n' + line
+        self._is_lost = True
         with contextlib.suppress(OSError):
             # A DAG file may have closed all descriptors, and opened another file.
             if os.path.samestat(os.fstat(self._fd), self._stat):
-                os.write(self._fd, json.dumps(words).encode() + b"\n")
+                self._is_lost = os.write(self._fd, line) != len(line)
 
 
 class _Hook:
@@ -325,16 +367,30 @@ def _look(event: str, args: tuple[object, ...]) -> None:
         return
     path = args[0]
     if type(path) is not str or path[:1] != "/":
+        if _is_os_open(event, args) and not _writes(args):
+            _hook.miss()  # it may be relative to a descriptor (dir_fd), which is unknown here
         path = _absolute("." if path is None else path)
     if not path.startswith(_hook.prefixes) and not (path := _hook.real(path)).startswith(_hook.prefixes):
         return
     if event == "open":
-        flags = args[2] if len(args) > 2 else 0  # noqa: PLR2004 - path, mode, flags
-        if isinstance(flags, int) and flags & _WRITES:
+        if _writes(args):
             return
     elif sys._getframe(2).f_code.co_filename == _IMPORTLIB:  # noqa: SLF001
         return  # looking for a module lists every folder of sys.path
     _hook.see(event, path)
+
+
+def _is_os_open(event: str, args: tuple[object, ...]) -> bool:
+    """Return whether it is ``os.open``, which alone has no mode, of a path that may be relative."""
+    path = args[0]
+    if event != "open" or len(args) < 2 or args[1] is not None:  # noqa: PLR2004 - path, mode, flags
+        return False
+    return os.fsencode(path)[:1] != b"/" if isinstance(path, str | bytes | os.PathLike) else True
+
+
+def _writes(args: tuple[object, ...]) -> bool:
+    flags = args[2] if len(args) > 2 else 0  # noqa: PLR2004 - path, mode, flags
+    return isinstance(flags, int) and bool(flags & _WRITES)
 
 
 def _absolute(path: object) -> str:

@@ -18,11 +18,14 @@ from typing import Any
 from dagferry_airflow.follower import MAX_DOUBLINGS, MAX_SECONDS, PAUSE_FACTOR
 from dagferry_airflow.reports import substance
 from dagferry_core.errors import DagferryError
+from dagferry_follow.small_files import read_text
 from dagferry_follow.volume.root import LOCK, TREES
 
 REPORT_SECONDS = 30.0
 MIN_REPORT_SECONDS, MAX_REPORT_SECONDS = 1.0, 300.0
 FIRST_PAUSE_SECONDS = 5.0
+NOT_NOW_SECONDS = 1.0
+"""The pause after a report that was of another tree than the live one."""
 MAX_SLOTS = 100
 MAX_SAID_CHARACTERS = 500
 
@@ -57,6 +60,7 @@ class Reporter:
         try:
             answer = self._post(data)
         except NotNow:
+            self._not_before = self._clock() + NOT_NOW_SECONDS
             return
         except DagferryError as error:
             self._failures += 1
@@ -128,9 +132,4 @@ class Identity:
 
 def _volume_id(root: str) -> str:
     """Return the random id of a volume, which its owner keeps in the lock's file; else where it is."""
-    with contextlib.suppress(OSError):
-        with open(f"{root}/{TREES}/{LOCK}", "rb") as file:
-            known = file.read(64).decode("ascii", "replace")
-        if known:
-            return known
-    return os.path.realpath(root)
+    return read_text(f"{root}/{TREES}/{LOCK}", 64) or os.path.realpath(root)

@@ -2,7 +2,7 @@
 
 What its parses read is kept on the volume, which Airflow only reads. Only who is on this machine may send something,
 and only about this volume: the live tree is named by its random name. What a report says is for the server to check,
-and what parses read is checked when it is used.
+and what parses read is checked when it is used. One body is in memory at a time, and none of who may not send it.
 """
 
 import contextlib
@@ -10,6 +10,9 @@ import http.client
 import json
 import re
 import threading
+import time
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 
 from dagferry_core.errors import DagferryError
 from dagferry_core.loopback import is_loopback
@@ -27,9 +30,15 @@ from dagferry_follow.remote.server import Server
 from dagferry_follow.volume.known_reads import MAX_READS_BYTES, write_reads
 from dagferry_follow.volume.root import Root
 
+if TYPE_CHECKING:
+    from http.server import BaseHTTPRequestHandler
+
 TIMEOUTS = Timeouts(5.0, 10.0, 15.0)
-WAIT_SECONDS = 20.0
-"""How long a report waits for another one; they are sent one after the other."""
+WAIT_SECONDS = 10.0
+"""How long what is sent waits for something else to be taken; they are taken one after the other."""
+BODY_SECONDS = 5.0
+"""A client that takes longer to send a body is disconnected."""
+PIECE_BYTES = 64 * 1024
 _TREE = re.compile(r"[0-9a-f]{16}/[A-Za-z0-9-]{1,100}")
 
 Reply = tuple[int, bytes]
@@ -43,11 +52,26 @@ class PassingOn:
         self._server = server
         self._lock = threading.Lock()
 
-    def take(self, path: str, body: bytes, sender: str, receiver: str) -> Reply:
-        """Return status and answer for what is sent to ``path``, from the address ``sender`` to ``receiver``."""
+    def take(self, path: str, body: Iterable[bytes], length: int, sender: str, receiver: str) -> Reply:
+        """Return status and answer for what is sent to ``path``, from the address ``sender`` to ``receiver``.
+
+        ``body`` are the pieces of what should be ``length`` bytes. Nothing is taken of it if it is known to be in vain.
+        """
         if not is_loopback(sender) and sender != receiver:
             return _refusal(http.client.FORBIDDEN, "Reports are taken from this machine only.")
-        return self._pass_on(body) if path == REPORTS_PATH else self._keep_reads(path.removeprefix(READS_PATH), body)
+        if path != REPORTS_PATH and self._root.published_tree() != path.removeprefix(READS_PATH):
+            return _CONFLICT
+        if not self._lock.acquire(timeout=WAIT_SECONDS):
+            return _refusal(http.client.SERVICE_UNAVAILABLE, "Something else is being sent.")
+        try:
+            whole = b"".join(body)
+            if len(whole) != length:  # the client was ended while it sent
+                return _refusal(http.client.BAD_REQUEST, "The body ended too early.")
+            if path == REPORTS_PATH:
+                return self._pass_on(whole)
+            return self._keep_reads(path.removeprefix(READS_PATH), whole)
+        finally:
+            self._lock.release()
 
     def _keep_reads(self, tree: str, reads: bytes) -> Reply:
         if self._root.published_tree() != tree:
@@ -70,16 +94,12 @@ class PassingOn:
             return _refusal(http.client.BAD_REQUEST, "This is not a report that the dag processor sends.")
         if self._root.published_tree() != tree:
             return _CONFLICT
-        if not self._lock.acquire(timeout=WAIT_SECONDS):
-            return _refusal(http.client.SERVICE_UNAVAILABLE, "Another report is being sent.")
         try:
             self._keep(kept)
             return http.client.OK, self._server.send_report(report)
         except DagferryError as error:
             self._server.close()
             return _refusal(http.client.BAD_GATEWAY, error.message, error.code)
-        finally:
-            self._lock.release()
 
     def _keep(self, kept: str) -> None:
         with contextlib.suppress(OSError):  # then a restart of the dag processor takes old errors for older ones
@@ -98,6 +118,24 @@ def readable(length: str | None, most: int) -> int | None:
     """Return the length of a body by its header; ``None`` if it is not given, or is more than ``most``."""
     is_number = bool(length and length.isdecimal() and len(length) <= len(str(most)))
     return int(length) if length and is_number and int(length) <= most else None
+
+
+def pieces(handler: "BaseHTTPRequestHandler", length: int) -> Iterator[bytes]:
+    """Yield the body that ``handler`` receives, piece by piece, at most ``length`` bytes.
+
+    Raises ``TimeoutError`` after ``BODY_SECONDS``, however slowly it comes.
+    """
+    ends_at = time.monotonic() + BODY_SECONDS
+    while length:
+        left = ends_at - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        handler.connection.settimeout(left)
+        piece = handler.rfile.read1(min(length, PIECE_BYTES))
+        if not piece:
+            return
+        length -= len(piece)
+        yield piece
 
 
 def _refusal(status: int, message: str, code: str = "report_refused") -> Reply:

@@ -28,6 +28,8 @@ ROUND_SECONDS = 3600.0
 """How often the listener wakes up without a request."""
 REQUEST_SECONDS = 5.0
 """A client that takes longer to send its request is disconnected."""
+FORBIDDEN = 403
+"""The answer to another machine, of which nothing is read."""
 
 log = Log(__name__)
 
@@ -105,7 +107,7 @@ class Probes:
 
     def take(self, handler: "BaseHTTPRequestHandler") -> tuple[int, str, bytes]:
         """Return status, content type and body for a request that sends something."""
-        from dagferry_sidecar.passing_on import max_bytes, readable  # noqa: PLC0415 - only beside a dag processor
+        from dagferry_sidecar.passing_on import max_bytes, pieces, readable  # noqa: PLC0415 - only beside a dag processor
 
         most = max_bytes(handler.path)
         if most is None or self.passing_on is None:
@@ -113,9 +115,12 @@ class Probes:
         length = readable(handler.headers.get("Content-Length"), most)
         if length is None:
             return 413, "text/plain", b"too large, or without Content-Length\n"
-        body = handler.rfile.read(length)
-        receiver = handler.connection.getsockname()[0]
-        status, answer = self.passing_on.take(handler.path, body, handler.client_address[0], receiver)
+        body = pieces(handler, length)
+        sender, receiver = handler.client_address[0], handler.connection.getsockname()[0]
+        status, answer = self.passing_on.take(handler.path, body, length, sender, receiver)
+        if status != FORBIDDEN:
+            for _ in body:
+                """A client that still sends would not see the answer."""
         return status, "application/json", answer
 
     def _published(self) -> str:

@@ -86,3 +86,11 @@ def test_what_is_kept_is_bounded() -> None:
     kept = known.keep()
     assert len(kept) <= MAX_KEPT_BYTES
     assert len(json.loads(kept)["errors"]) == MAX_KNOWN
+
+
+def test_of_too_much_to_keep_the_newest_is_kept() -> None:
+    known = KnownErrors()
+    known.judge("1", {f"{number}.py": "\u00e9" * 490 for number in range(120)}, lambda _: True, lambda _: True)
+    kept = known.keep()
+    assert len(kept) <= MAX_KEPT_BYTES
+    assert list(json.loads(kept)["errors"]) == [f"{number}.py" for number in range(60, 120)]

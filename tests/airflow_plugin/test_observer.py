@@ -132,6 +132,21 @@ def test_the_tables_are_read_when_something_happened_or_was_not_recorded(site) -
     assert site.read == 6
 
 
+def test_the_tables_are_read_less_and_less_for_a_parse_that_is_never_recorded(site) -> None:
+    site.now = 2e9
+    site.deploy(a="dag")
+    site.parsed("a")
+    site.observer.look()
+    for _ in range(2000):
+        site.now += 0.5
+        site.observer.look()
+    assert site.read < 70
+    before = site.read
+    site.now += TABLES_SECONDS
+    site.observer.look()
+    assert site.read == before + 1
+
+
 def test_an_error_of_the_first_deploy_is_new_and_not_after_the_next(site) -> None:
     site.now = 2e9
     site.deploy(a="dag", b="dag")

@@ -4,13 +4,15 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
-from dagferry_airflow.reads import Parse, Spool
+from dagferry_airflow.reads import READER, Parse, Spool
 
 HOME = Path(__file__).parents[2]
 HEAD = """
@@ -186,6 +188,42 @@ def test_half_a_line_and_deep_json_are_no_words(tmp_path: Path) -> None:
     assert (parse.file, parse.ended, parse.opened) == ("dag.py", None, frozenset({"dag.py"}))
 
 
+def _make(path: str, kind: str) -> None:
+    if kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "folder":
+        os.makedirs(f"{path}/in/it")
+    elif kind == "link":
+        os.symlink("/dev/zero", path)
+    else:
+        with socket.socket(socket.AF_UNIX) as made:
+            made.bind(path)
+
+
+@pytest.mark.parametrize("kind", ["fifo", "folder", "link", "socket"])
+def test_what_is_no_file_in_a_spool_is_removed_and_stops_nothing(kind: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:  # the path of a socket must be short
+        spool = Spool(f"{folder}/root", f"{folder}/spool")
+        _make(f"{spool.folder}/1-a", kind)
+        os.unlink(f"{spool.folder}/{READER}")
+        _make(f"{spool.folder}/{READER}", kind)
+        (Path(spool.folder) / "2-b").write_bytes(b'["parse", "dag.py", 2.0]\n["open", "a/v1", "dag.py"]\n')
+        assert [parse.file for parse in spool.collect()] == ["dag.py"]
+        assert os.listdir(spool.folder) == [READER]
+        assert os.path.isfile(f"{spool.folder}/{READER}")
+
+
+def test_an_empty_file_is_left_until_its_parse_has_had_time_to_lock_it(tmp_path: Path) -> None:
+    spool = Spool(str(tmp_path / "root"))
+    made = Path(spool.folder) / "1-a"
+    made.touch()
+    assert spool.collect() == []
+    assert made.exists()
+    os.utime(made, (1, 1))
+    assert spool.collect() == []
+    assert not made.exists()
+
+
 def test_a_spool_that_was_tidied_away_is_there_again(tmp_path: Path) -> None:
     spool = Spool(str(tmp_path / "root"))
     shutil.rmtree(spool.folder)
@@ -280,6 +318,12 @@ say()
         "os.system('true')",
         "os.waitpid(os.posix_spawn('/bin/true', ['true'], {}), 0)",
         "os.listdir(os.open(root + '/current/lib', os.O_RDONLY))",
+        "os.open('a.sql', os.O_RDONLY, dir_fd=os.open(root + '/current/lib/data', os.O_RDONLY))",
+        "sys.modules['joblib.externals.loky.backend.popen_loky_posix'] = sys",
+        *(
+            f"import multiprocessing as m; p = m.get_context('{how}').Process(target=print); p.start(); p.join()"
+            for how in ("spawn", "forkserver")
+        ),
     ],
 )
 def test_a_parse_that_may_have_read_more_than_is_seen_is_cut(root: Path, unseen: str) -> None:
@@ -289,6 +333,39 @@ parse('''open(root + "/current/dag.py"); {unseen}''')
 print(json.dumps([[parse.cut, parse.well] for parse in spool.collect()]))
 """
     assert run(root, code) == [[False, True], [True, True]]
+
+
+def test_what_is_written_relative_to_a_folder_is_not_read(root: Path) -> None:
+    code = """
+parse('''
+open(root + "/current/dag.py")
+os.open("made", os.O_WRONLY | os.O_CREAT, dir_fd=os.open(root, os.O_RDONLY))
+os.open(b"/etc/passwd", os.O_RDONLY)
+open("/etc/passwd", "rb")
+''')
+print(json.dumps([parse.cut for parse in spool.collect()]))
+"""
+    assert run(root, code) == [False]
+
+
+@pytest.mark.parametrize("room", [0, 10])
+def test_a_parse_some_of_whose_lines_were_lost_is_cut(root: Path, room: int) -> None:
+    """As on a disk that is full for a moment, with and without ``room`` for half a line."""
+    code = f"""
+parse('''
+import resource, signal
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+open(root + "/current/dag.py")
+[noted] = [name for name in os.listdir(spool.folder) if name != "reader"]
+_, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+resource.setrlimit(resource.RLIMIT_FSIZE, (os.stat(spool.folder + "/" + noted).st_size + {room}, most))
+open(root + "/current/conf.yaml")
+resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+open(root + "/current/lib/helper.py")
+''')
+print(json.dumps([[p.file, p.well, p.ended is not None, p.cut, sorted(p.opened)] for p in spool.collect()]))
+"""
+    assert run(root, code) == [["dag.py", True, True, True, ["dag.py", "lib/helper.py"]]]
 
 
 def test_a_path_that_leads_into_the_root_by_a_link_or_from_beside_it_is_noted(root: Path) -> None:
@@ -331,7 +408,7 @@ print(json.dumps(os.listdir(spool.folder)))
     assert run(root, code) == ["reader"]
 
 
-def test_a_parse_that_goes_on_is_not_collected_and_lines_that_were_cut_off_are_ignored(root: Path) -> None:
+def test_a_parse_that_goes_on_is_not_collected_and_a_line_that_was_cut_off_is_told(root: Path) -> None:
     spool = Spool(str(root))
     name = f"{spool.folder}/1-abc"
     lock = "import fcntl, sys, time; f = open(sys.argv[1], 'r+b'); fcntl.flock(f, 2); print(flush=True); time.sleep(99)"
@@ -342,7 +419,7 @@ def test_a_parse_that_goes_on_is_not_collected_and_lines_that_were_cut_off_are_i
         assert spool.collect() == []
         process.send_signal(signal.SIGKILL)
     only = frozenset({"dag.py"})
-    assert spool.collect() == [Parse("dag.py", 5.0, None, False, frozenset({"u/v1"}), only, frozenset())]
+    assert spool.collect() == [Parse("dag.py", 5.0, None, False, frozenset({"u/v1"}), only, frozenset(), cut=True)]
     assert spool.collect() == []
     spool.remove()
     assert not Path(spool.folder).exists()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dagferry_airflow.reporter import FIRST_PAUSE_SECONDS, REPORT_SECONDS, Identity, NotNow, Reporter
+from dagferry_airflow.reporter import FIRST_PAUSE_SECONDS, NOT_NOW_SECONDS, REPORT_SECONDS, Identity, NotNow, Reporter
 from dagferry_core.errors import DagferryError
 from dagferry_follow.errors import ServerRefused, ServerUnreachable
 
@@ -108,6 +108,9 @@ def test_a_slow_server_blocks_for_a_tenth_of_the_time(post, reporter) -> None:
 def test_what_is_no_longer_so_is_not_sent_again_and_is_no_failure(post, reporter, caplog) -> None:
     post.answer = NotNow()
     reporter.report(said("a"))
+    reporter.report(said("b"))
+    assert len(post.got) == 1, "there is a pause"
+    post.now += NOT_NOW_SECONDS
     reporter.report(said("b"))
     reporter.leave(said("c"))
     assert len(post.got) == 3

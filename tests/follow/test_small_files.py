@@ -5,7 +5,7 @@ import os
 import pytest
 
 from dagferry_follow import small_files
-from dagferry_follow.small_files import read_text, replace_text
+from dagferry_follow.small_files import read_bytes, read_text, replace_text
 
 
 @pytest.fixture(autouse=True)
@@ -39,6 +39,19 @@ def test_what_is_not_there_is_empty_and_what_cannot_be_written_is_an_error(tmp_p
     assert not read_text(str(tmp_path), 100)
     with pytest.raises(FileNotFoundError):
         replace_text(str(tmp_path / "no/text"), "text")
+
+
+def test_what_is_no_regular_file_is_not_waited_for(tmp_path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    writer = os.open(tmp_path / "fifo", os.O_RDWR)
+    (tmp_path / "link").symlink_to("/etc/passwd")
+    try:
+        for name in ("fifo", "link", "."):
+            assert not read_text(str(tmp_path / name), 100)
+            with pytest.raises(OSError, match=r"regular file|symbolic links"):
+                read_bytes(str(tmp_path / name), 100)
+    finally:
+        os.close(writer)
 
 
 def test_a_write_that_fails_leaves_the_old_text_and_nothing_else(tmp_path, monkeypatch) -> None:

@@ -4,10 +4,12 @@ import contextlib
 import http.client
 import json
 import os
+import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import pytest
 
@@ -18,6 +20,7 @@ from dagferry_follow.remote.connection import ConnectionOptions
 from dagferry_follow.remote.server import Server
 from dagferry_follow.volume.known_reads import MAX_READS_BYTES, READS, encode, read_known
 from dagferry_follow.volume.volume import Volume
+from dagferry_sidecar import passing_on
 from dagferry_sidecar.passing_on import PassingOn, readable
 from dagferry_sidecar.probes import Probes
 from dagferry_sidecar.stats import Stats
@@ -145,11 +148,91 @@ def test_too_much_is_not_read(probes) -> None:
 
 
 def test_other_machines_may_not_report(passes, volume, server) -> None:
-    assert passes.take(REPORTS_PATH, said(volume), "10.0.0.7", "10.0.0.8")[0] == 403
-    assert passes.take(READS_PATH + tree(volume), b"", "10.0.0.7", "10.0.0.8")[0] == 403
+    body = said(volume)
+    untouched = iter([body])
+    for path in (REPORTS_PATH, READS_PATH + tree(volume)):
+        assert passes.take(path, untouched, len(body), "10.0.0.7", "10.0.0.8")[0] == 403
+    assert list(untouched) == [body]
     assert server.requests == []
     server.answer(PATH, ANSWER)
-    assert passes.take(REPORTS_PATH, said(volume), "10.0.0.8", "10.0.0.8")[0] == 200
+    assert passes.take(REPORTS_PATH, [body], len(body), "10.0.0.8", "10.0.0.8")[0] == 200
+
+
+def test_of_another_machine_nothing_is_read(probes) -> None:
+    class Handler:
+        path = REPORTS_PATH
+        headers: ClassVar = {"Content-Length": "9"}
+        client_address = ("10.0.0.7", 1)
+        rfile = None  # reading would fail
+        connection = SimpleNamespace(getsockname=lambda: ("10.0.0.8", 1))
+
+    assert probes.take(Handler())[0] == 403
+
+
+def test_one_body_is_taken_at_a_time_and_none_for_another_tree(passes, volume, monkeypatch) -> None:
+    monkeypatch.setattr(passing_on, "WAIT_SECONDS", 0.01)
+    known = encode({})
+    path = READS_PATH + tree(volume)
+    inner: list[int] = []
+
+    def body() -> Iterator[bytes]:
+        untouched = iter([known])
+        inner.append(passes.take(path, untouched, len(known), "127.0.0.1", "127.0.0.1")[0])
+        assert list(untouched) == [known]
+        yield known
+
+    assert passes.take(path, body(), len(known), "127.0.0.1", "127.0.0.1")[0] == 200
+    assert inner == [503]
+    untouched = iter([known])
+    assert passes.take(READS_PATH + "x", untouched, len(known), "127.0.0.1", "127.0.0.1")[0] == 409
+    assert list(untouched) == [known]
+
+
+def started(probes: Probes, path: str, length: int, *, sent: bytes) -> socket.socket:
+    connection = socket.create_connection(("127.0.0.1", probes.port), timeout=30)
+    connection.sendall(f"POST {path} HTTP/1.1\r\nContent-Length: {length}\r\n\r\n".encode() + sent)
+    return connection
+
+
+def test_half_a_body_is_not_kept(probes, volume) -> None:
+    known = {"dag.py": Observation("ab", frozenset({"dag.py", "a.yml"}), frozenset({"sql"}), 1)}
+    path, body = READS_PATH + tree(volume), encode(known)
+    assert post(probes, body, path)[0] == 200
+    with started(probes, path, len(body), sent=body[:20]) as connection:
+        connection.shutdown(socket.SHUT_WR)  # as when its process is killed
+        assert b" 400 " in connection.makefile("rb").readline()
+    assert read_known(volume.root.trees) == known
+
+
+def test_a_body_that_comes_too_slowly_ends_the_connection_and_is_not_kept(probes, volume, monkeypatch) -> None:
+    monkeypatch.setattr(passing_on, "BODY_SECONDS", 0.1)
+    path = READS_PATH + tree(volume)
+    # Reset, if it had not even read what came.
+    with started(probes, path, 100, sent=b"{") as connection, contextlib.suppress(ConnectionResetError):
+        assert connection.recv(1) == b""
+    assert not os.path.exists(f"{volume.root.trees}/{READS}")
+    monkeypatch.undo()
+    assert post(probes, encode({}), path)[0] == 200
+
+
+def test_a_body_is_read_for_so_long_however_it_comes(monkeypatch) -> None:
+    """A byte now and then makes it no longer."""
+    now = 0.0
+
+    def read1(_: int) -> bytes:
+        nonlocal now
+        now += 1.0
+        return b"x"
+
+    monkeypatch.setattr(passing_on, "time", SimpleNamespace(monotonic=lambda: now))
+    waits: list[float] = []
+    handler: Any = SimpleNamespace(
+        connection=SimpleNamespace(settimeout=waits.append), rfile=SimpleNamespace(read1=read1)
+    )
+    received: list[int] = []
+    with pytest.raises(TimeoutError):
+        received.extend(piece[0] for piece in passing_on.pieces(handler, 100))
+    assert waits == [5.0, 4.0, 3.0, 2.0, 1.0]
 
 
 def test_what_parses_read_is_kept_on_the_volume(probes, volume, server) -> None:

@@ -16,6 +16,7 @@ import os
 import time
 from collections.abc import Iterable, Iterator
 
+from dagferry_follow.small_files import open_file
 from dagferry_follow.volume.records import ENDED, MANIFEST
 from dagferry_follow.volume.root import CURRENT, TREES
 
@@ -37,7 +38,7 @@ def hold(root: str, unique: str) -> int:
     """
     folder = f"{root}/{TREES}/{unique}"
     path = f"{folder}/{MANIFEST}"
-    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    fd = open_file(path)
     try:
         for _ in range(HOLD_ATTEMPTS):
             if is_held := _lock(fd, fcntl.LOCK_SH):
@@ -84,7 +85,7 @@ def unless_used(folder: str) -> Iterator[bool]:
 
 
 def _open(path: str) -> int:
-    flags = os.O_NOFOLLOW | os.O_CLOEXEC
+    flags = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
         return os.open(path, os.O_RDWR | flags)  # NFS gives an exclusive lock only to who may write
     except OSError:

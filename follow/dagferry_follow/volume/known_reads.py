@@ -14,13 +14,11 @@ sizes are bounded, and paths are only compared with those of manifests.
 """
 
 import json
-import os
-import stat
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from dagferry_core.bundle.manifest import Manifest
-from dagferry_follow.small_files import replace_bytes
+from dagferry_follow.small_files import read_bytes, replace_bytes
 from dagferry_follow.volume.tree import Tree
 
 if TYPE_CHECKING:  # a sidecar needs it for a swap only
@@ -28,22 +26,16 @@ if TYPE_CHECKING:  # a sidecar needs it for a swap only
 
 READS = "reads.json"
 MAX_READS_BYTES = 2 * 1024 * 1024
-"""Enough for 5,000 DAG files that open 30 files each; decoded, it takes 60 MB at most, whatever it holds."""
+"""Enough for 5,000 DAG files that open 30 files each; decoded, it takes 60 MB at most, or 100 MB if it is hostile."""
 FORMAT = 1
 
 _FILE_MODE = 0o644
-# O_NONBLOCK: a FIFO in the place of the file must not block the reader.
-_OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 def read_known(trees: str) -> "dict[str, Observation]":
     """Return what is known, by DAG file, from the folder ``trees``; nothing if it is missing, too large or damaged."""
     try:
-        fd = os.open(f"{trees}/{READS}", _OPEN)
-        with open(fd, "rb") as file:
-            if not stat.S_ISREG(os.fstat(fd).st_mode):
-                return {}
-            data = file.read(MAX_READS_BYTES + 1)
+        data = read_bytes(f"{trees}/{READS}", MAX_READS_BYTES + 1)
         return _decoded(json.loads(data)) if len(data) <= MAX_READS_BYTES else {}
     except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError):
         return {}

@@ -15,6 +15,7 @@ from dagferry_core.bundle.manifest import MAX_MANIFEST_BYTES, Manifest
 from dagferry_core.errors import FormatError
 from dagferry_core.typed import typed_json
 from dagferry_follow.deploy_ref import DeployRef
+from dagferry_follow.small_files import read_bytes
 from dagferry_follow.volume.attributes import set_mode
 from dagferry_follow.volume.tree import BLOCK_BYTES, SECOND_NS, folders_of, on_disk
 
@@ -169,8 +170,7 @@ def _write(path: str, content: bytes) -> None:
 
 
 def _read(path: str, max_bytes: int) -> bytes:
-    with open(path, "rb") as file:
-        data = file.read(max_bytes + 1)
+    data = read_bytes(path, max_bytes + 1)
     if len(data) > max_bytes:
         raise ValueError(f"{path} has more than {max_bytes} bytes")
     return data
@@ -178,7 +178,7 @@ def _read(path: str, max_bytes: int) -> bytes:
 
 def mark_ended(folder: str, now: float) -> None:
     """Record that the tree in ``folder`` stopped being live at ``now``, in seconds since the epoch."""
-    fd = os.open(f"{folder}/{ENDED}", os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+    fd = os.open(f"{folder}/{ENDED}", os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o644)
     try:
         os.utime(fd, ns=(int(now * SECOND_NS), int(now * SECOND_NS)))
     finally:

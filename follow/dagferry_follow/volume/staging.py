@@ -17,13 +17,13 @@ from dagferry_core.bundle.manifest import Entry, Manifest
 from dagferry_core.bundle.patch import Patch
 from dagferry_core.errors import DagferryError
 from dagferry_follow.errors import AnswerInvalid, DigestMismatch, PatchMismatch, TreeDamaged, VolumeFailed
+from dagferry_follow.small_files import OPEN_FILE
 from dagferry_follow.volume.attributes import set_mode, set_mtime, set_mtime_not_before
 from dagferry_follow.volume.known_reads import to_touch
 from dagferry_follow.volume.tree import (
     AHEAD_NS,
     CORRUPT_ERRORS,
     FULL_ERRORS,
-    OPEN_FILE,
     SECOND_NS,
     Folders,
     Tree,
