@@ -103,7 +103,7 @@ def test_a_tree_that_is_gone_or_half_removed_or_never_was_published_cannot_be_he
     before = len(os.listdir("/proc/self/fd"))
     with pytest.raises(FileNotFoundError):
         in_use.hold(str(root), trees[0])
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(os.listdir("/proc/self/fd")) <= before
 
 
 def test_a_tree_cannot_be_held_while_it_is_removed_nor_afterwards_by_a_file_that_was_open(
@@ -148,7 +148,7 @@ def test_without_locks_holding_is_an_error_that_leaves_nothing_open_and_no_tree_
             in_use.hold(str(root), trees[0])
         assert not isinstance(caught.value, FileNotFoundError)
         assert in_use.used(str(root), trees) == set()
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(os.listdir("/proc/self/fd")) <= before
 
 
 def test_whether_a_tree_is_used_is_not_guessed_when_no_file_can_be_opened(root, trees, monkeypatch) -> None:

@@ -87,7 +87,7 @@ def test_no_tree_is_too_deep(tree) -> None:
     before = os.listdir("/proc/self/fd")
     remove(str(tree))
     assert not tree.exists()
-    assert len(os.listdir("/proc/self/fd")) == len(before)
+    assert len(os.listdir("/proc/self/fd")) <= len(before)  # what an earlier test left open may be closed meanwhile
 
 
 def test_folders_that_may_not_be_read_are_removed_by_their_owner(tree) -> None:
