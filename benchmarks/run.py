@@ -16,6 +16,7 @@ import checks  # noqa: F401 - each of these registers its rows
 import command_line  # noqa: F401
 import deploys  # noqa: F401
 import fleet  # noqa: F401
+import import_check  # noqa: F401
 import on_a_bucket  # noqa: F401
 import pushes  # noqa: F401
 import starts  # noqa: F401

@@ -16,6 +16,8 @@ import images_reference
 from docs_tables import table
 
 import dagferry_airflow.arguments
+import dagferry_checker.errors
+import dagferry_checker.settings
 import dagferry_server.deploys.deployments_file
 import dagferry_server.http.routes
 import dagferry_server.metrics
@@ -113,6 +115,7 @@ TABLES = {
         ["key", "flag", "what"], dagferry_server.deploys.deployments_file.documented()
     ),
     "sidecar settings": lambda: settings(dagferry_sidecar.settings.SETTINGS),
+    "checker settings": lambda: settings(dagferry_checker.settings.SETTINGS),
     "bundle arguments": lambda: table(["argument", "default", "what"], dagferry_airflow.arguments.documented()),
     **{f"errors for {audience.value}": functools.partial(errors, audience) for audience in Audience},
     "server metrics": lambda: table(["metric", "type", "labels", "what"], dagferry_server.metrics.documented()),

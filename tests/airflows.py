@@ -81,6 +81,13 @@ class Postgres:
         shutil.rmtree(self.folder)
 
 
+def is_helper(process: str) -> bool:
+    """Whether a child of the dag processor is the plugin's, which reports what others have parsed."""
+    with contextlib.suppress(OSError):
+        return b"dagferry reports" in Path("/proc", process, "cmdline").read_bytes()
+    return False
+
+
 class Airflow:
     """One Airflow: its database, its settings, its processes, which ``stop`` ends."""
 
@@ -177,7 +184,8 @@ class Airflow:
         child first, but closes the parse's log afterwards.
         """
         processor = Path("/proc", str(self.processes["dag-processor"].pid))
-        if any(children.read_text() for children in processor.glob("task/*/children")):
+        children = [child for task in processor.glob("task/*/children") for child in task.read_text().split()]
+        if any(not is_helper(child) for child in children):
             return True
         for descriptor in processor.glob("fd/*"):
             with contextlib.suppress(FileNotFoundError):

@@ -36,6 +36,8 @@ GITHUB = {
     "rules": [{"claims": {"repository_id": "1"}, "scopes": ["deploy"], "deployments": ["prod"]}],
 }
 
+CHECKERS = "system:serviceaccount:airflow:dagferry-checker-*"
+
 ROWS = [
     Row(
         "registry",
@@ -53,6 +55,23 @@ ROWS = [
         "pull-policy",
         {"image": {"pullPolicy": "Always"}},
         {f"{SERVER}.imagePullPolicy": "Always", f"{TESTER}.imagePullPolicy": "Always"},
+    ),
+    Row(
+        "checkers",
+        {"checkers": [{"deployment": "prod", "image": "airflow:1"}]},
+        {
+            f"{ISSUERS}[cluster].rules[0].except_claims.sub": [CHECKERS],
+            f"{ISSUERS}[cluster].rules[2].claims.sub": CHECKERS.replace("*", "prod"),
+            f"{ISSUERS}[cluster].rules[2].deployments": ["prod"],
+            f"{ISSUERS}[cluster].rules[2].scopes": ["check"],
+            f"{FROM}[0].from[3].podSelector.matchLabels": {
+                "app.kubernetes.io/name": "dagferry-checker",
+                "app.kubernetes.io/instance": "dagferry",
+            },
+            "ServiceAccount/dagferry-checker-prod": {"automountServiceAccountToken": False},
+            "Deployment/dagferry-checker-prod": {"spec": {"replicas": 1}},
+            "NetworkPolicy/dagferry-checkers": {"spec": {"policyTypes": ["Ingress", "Egress"]}},
+        },
     ),
     Row(
         "pull-secrets",

@@ -6,6 +6,7 @@ from dagferry_core.errors import DagferryError, with_subclasses
 
 for module in (
     "dagferry_core.archive.errors",
+    "dagferry_checker.errors",
     "dagferry_follow.errors",
     "dagferry_client.errors",
     "dagferry_client.local.errors",

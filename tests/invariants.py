@@ -12,6 +12,9 @@ from typing import Any
 from dagferry_core.bundle.reader import decompressed, read_tar
 from harness import Server, eventually, tree
 
+BESIDE_TREES = {"lock", "sidecar", "parsed.json", "reads.json"}
+"""The files that may be in the folder of trees."""
+
 
 def check_server(server: Server) -> list[dict[str, Any]]:
     """Check a server that runs: its log has no gap, every bundle is whole. Return the log, newest first."""
@@ -76,7 +79,7 @@ def check_no_root_leftovers(root: Path, old_trees: int) -> None:
     """Check that nothing lies in the root but ``current``, the live tree, and up to ``old_trees`` old ones."""
     live = os.readlink(root / "current").split("/")[1]
     assert set(os.listdir(root)) == {"current", ".trees"}
-    trees = set(os.listdir(root / ".trees")) - {"lock"}
+    trees = set(os.listdir(root / ".trees")) - BESIDE_TREES
     assert live in trees
     assert len(trees) <= 1 + old_trees, f"{len(trees) - 1} trees are left over"
     for unique in trees:

@@ -6,6 +6,7 @@ import threading
 from pathlib import Path
 
 from harness import Sidecar, eventually, tree
+from invariants import BESIDE_TREES
 
 A = {"dag.py": b"import team.helper\n", "other.py": b"import os\n", "team/helper.py": b"rate = 1\n" * 200}
 B = {**A, "team/helper.py": b"rate = 2\n" * 200}
@@ -48,12 +49,12 @@ def holds(root: Path, files: dict[str, bytes]) -> bool:
 
 
 def leftovers(root: Path) -> set[str]:
-    """What is in the trees' folder and is neither live nor a tree that was."""
+    """What is in the trees' folder and is neither live nor a tree that was, nor a file that is always there."""
     live = os.readlink(root / "current").split("/")[1] if (root / "current").is_symlink() else ""
     return {
         path.name
         for path in (root / ".trees").iterdir()
-        if path.name not in {"lock", live} and not (path / "ended").exists()
+        if path.name not in {*BESIDE_TREES, live} and not (path / "ended").exists()
     }
 
 

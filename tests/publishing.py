@@ -5,6 +5,7 @@ from pathlib import Path
 from dagferry_follow.deploy_ref import DeployRef
 from dagferry_follow.volume.records import TreeRules
 from dagferry_follow.volume.volume import Volume
+from invariants import BESIDE_TREES
 from treemaker import manifest_of
 
 HOUR = 3600.0
@@ -32,6 +33,17 @@ def live_files(root: Path) -> dict[str, bytes]:
     return {str(path.relative_to(current)): path.read_bytes() for path in current.rglob("*") if path.is_file()}
 
 
+def bytes_on_disk(root: Path) -> int:
+    """Return what all trees take on disk, in blocks of 4 KiB; files that they share count once."""
+    found = {
+        (status.st_ino, 4096 if path.is_dir() else -(-status.st_size // 4096) * 4096)
+        for tree in trees_of(root)
+        for path in [root / ".trees" / tree, *(root / ".trees" / tree).rglob("*")]
+        if (status := path.lstat())
+    }
+    return sum(size for _, size in found)
+
+
 def trees_of(root: Path) -> set[str]:
     """Return the names of the folders of trees."""
-    return {path.name for path in (root / ".trees").iterdir()} - {"lock"}
+    return {path.name for path in (root / ".trees").iterdir()} - BESIDE_TREES

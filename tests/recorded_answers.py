@@ -20,6 +20,7 @@ def sidecar(instance: str, **changed: Any) -> dict[str, Any]:
         "lag_seconds": None,
         "error": None,
         "state": "live",
+        "in_use": 0,
         **changed,
     }
 
@@ -39,7 +40,81 @@ STATUS: dict[str, Any] = {
     "counts": {"known": 2, "live": 2, "behind": 0, "lost": 0, "failing": 0},
     "sidecars": [sidecar("scheduler-0"), sidecar("worker-0")],
     "servers": {"asked": 1, "answered": 1},
+    "parsed": None,
+    "leases": {"versions": {}, "holders": 0},
+    "import_check": None,
 }
+
+
+def import_failure(path: str = "etl.py", **changed: Any) -> dict[str, Any]:
+    """A DAG file that Airflow cannot import, since this version but for what is changed."""
+    trace = f'Traceback (most recent call last):\n  File "/dags/current/{path}", line 3, in <module>\nNameError: rate\n'
+    return {"path": path, "message": "NameError: rate", "trace": trace, "new": True, **changed}
+
+
+def reporter(instance: str = "dag-processor-0", **changed: Any) -> dict[str, Any]:
+    """One process of Airflow that reports what it parsed."""
+    return {
+        "instance": instance,
+        "component": "dag-processor",
+        "version": VERSION,
+        "state": "parsed",
+        "seen": 1795157110,
+        **changed,
+    }
+
+
+def parsed(**changed: Any) -> dict[str, Any]:
+    """What Airflow has parsed: all of ``VERSION``, without an error, but for what is changed."""
+    return {
+        "version": VERSION,
+        "sequence": 42,
+        "state": "parsed",
+        "files": 120,
+        "recorded": 120,
+        "mixed": 0,
+        "dags": 200,
+        "error_count": 0,
+        "new_error_count": 0,
+        "errors": [],
+        "parsed_at": 1795157105,
+        "seconds": 4.1,
+        "parse_seconds": {"total": 9.5, "longest": 1.5, "slowest": [{"path": "etl.py", "seconds": 1.5}]},
+        "hindrances": [],
+        "airflow": "3.3.2",
+        "python": "3.11.7",
+        "providers": {"apache-airflow-providers-standard": "1.9.0"},
+        "reporters": [reporter()],
+        **changed,
+    }
+
+
+def checker(**changed: Any) -> dict[str, Any]:
+    """One checker, which is ready, but for what is changed."""
+    return {
+        "instance": "checker-0",
+        "airflow": "3.3.2",
+        "python": "3.11.7",
+        "variables": "stub",
+        "warming": False,
+        "connected": True,
+        "seen": 1795157110,
+        **changed,
+    }
+
+
+def import_check(**changed: Any) -> dict[str, Any]:
+    """The check of uploads in Airflow's image: one checker, which has nothing to do, but for what is changed."""
+    return {
+        "policy": "block",
+        "away": "open",
+        "checkers": [checker()],
+        "checking": [],
+        "refused": [],
+        "mismatch": "",
+        **changed,
+    }
+
 
 LISTED: dict[str, Any] = {
     "name": "prod",

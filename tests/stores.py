@@ -62,7 +62,7 @@ class LocalUnderTest(StoreUnderTest):
     """A ``LocalStore`` in ``folder``."""
 
     def __init__(self, folder: Path) -> None:
-        self._root = folder / "store"
+        self.folder = self._root = folder / "store"
         self._root.mkdir()
 
     def open(self) -> Store:

@@ -42,6 +42,7 @@ ARROWS = {
     "dagferry_sidecar": {"dagferry_core", "dagferry_follow", "dagferry_runtime"},
     "dagferry_client": {"dagferry_core", "dagferry_follow", "dagferry_runtime", "dagferry_gate"},
     "dagferry_airflow": {"dagferry_core", "dagferry_follow"},
+    "dagferry_checker": {"dagferry_core", "dagferry_follow", "dagferry_runtime"},
 }
 """Which packages of the project each one may import."""
 
@@ -110,6 +111,7 @@ def test_the_sidecar_loads_no_asyncio_and_no_framework_at_start() -> None:
     heavy = {"asyncio", "aiohttp", "aiofiles", "pydantic", "prometheus_client", "dataclasses", "inspect", "http.server"}
     # Each of these costs a cold start some milliseconds (docs/adr/0026).
     heavy |= {"argparse", "ssl", "email", "logging", "gettext", "shutil", "subprocess", "dagferry_sidecar.probes"}
+    heavy |= {"dagferry_core.source", "dagferry_core.source.observed"}
     code = """
 import sys, dagferry_sidecar.__main__ as command, dagferry_runtime.exit as exit
 exit.os._exit = lambda code: print(*sys.modules)

@@ -64,9 +64,9 @@ def mounted(folder: Path, *options: object) -> Iterator[Path]:
 
 
 @contextmanager
-def small_volume(folder: Path, size_bytes: int) -> Iterator[Path]:
-    """Mount a tmpfs of ``size_bytes`` at ``folder``."""
-    with mounted(folder, "-t", "tmpfs", "-o", f"size={size_bytes}", "dagferry-test"):
+def small_volume(folder: Path, size_bytes: int, max_files: int = 0) -> Iterator[Path]:
+    """Mount a tmpfs of ``size_bytes`` at ``folder``, for ``max_files`` files and folders; 0: for any number."""
+    with mounted(folder, "-t", "tmpfs", "-o", f"size={size_bytes},nr_inodes={max_files}", "dagferry-test"):
         yield folder
 
 

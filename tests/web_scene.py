@@ -19,6 +19,7 @@ from dagferry_server.store.data_folder import DataFolder
 from dagferry_server.store.local import LocalStore
 from dagferry_server.web.opening import open_pages
 from harness import PATIENCE_SECONDS, pack
+from reporting import error, parsed, report
 
 START = 1_795_080_000.0
 """On 19 Nov 2026."""
@@ -141,9 +142,17 @@ class Scene:
                     "GET", "/prod/dags/current", self._pods, None, Dagferry_Instance=name, Dagferry_Component=component,
                     Dagferry_Live=live, Dagferry_Log=log_id, Dagferry_Volume=name * 4, Dagferry_Error=error_,
                 )  # fmt: skip
+        self._report(deploys[0], log_id)
         staging = self._ask("GET", "/staging/dags/current", self._pods)
         for _ in range(2):
             self._ask(
                 "GET", "/staging/dags/current", self._pods, None, Dagferry_Instance="airflow-0",
                 Dagferry_Component="standalone", Dagferry_Live=staging["version"], Dagferry_Log=staging["log_id"],
             )  # fmt: skip
+
+    def _report(self, deploy: Any, log_id: str) -> None:
+        message = "ModuleNotFoundError: No module named 'holidays'"
+        trace = f'Traceback (most recent call last):\n  File "orders_hourly.py", line 5, in <module>\n{message}\n'
+        said = parsed(deploy, dags=1, errors=[error("orders_hourly.py", message=message, trace=trace)])
+        body = json.dumps(report(log_id, said, component="bundle")).encode()
+        self._ask("POST", "/prod/dags/reports", self._pods, body, Content_Type="application/json")

@@ -72,11 +72,16 @@ ARGUMENTS = (
         str(defaults.KEEP_TREES),
         "This many of the newest old trees are kept; the previous one always.",
     ),
-    Argument("keep_hours", f"{defaults.KEEP_HOURS:g}", "Trees that were live within this many hours are kept too."),
+    Argument(
+        "keep_hours",
+        f"{defaults.KEEP_HOURS:g}",
+        "Trees that were live within this many hours are kept too, and those that tasks still use.",
+    ),
     Argument(
         "max_tree_bytes",
         f"{100 * defaults.TREE_SHARE:g} % of the volume",
-        "A number of bytes. Above it, only the live and the previous tree are kept.",
+        "A number of bytes for all trees together. Above it the oldest go first, then the oldest that tasks still use; "
+        "the live and the previous tree are always kept.",
     ),
 )
 """Without those that all of Airflow's bundles have."""

@@ -4,6 +4,8 @@
 
     <storage>/<name>/live/                 a sidecar's volume: the newest version, at live/current
     <storage>/<name>/live.lock             locked by the process that works on any of it
+    <storage>/<name>/live.id               a random id: the server knows this copy of the bundle by it
+    <storage>/<name>/origin.json, origins/ which deploy log all of this is of
     <storage>/<name>/versions/<version>/   a version that runs are pinned to; Airflow removes stale ones
 
 The dag processor follows the newest version at a path that never changes. A task gets the version that its run was
@@ -19,9 +21,10 @@ import http.client
 import logging
 import os
 import ssl
+import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.configuration import conf
 from airflow.dag_processing.bundles import base
@@ -29,11 +32,15 @@ from airflow.exceptions import AirflowException
 
 from dagferry_airflow import pin
 from dagferry_airflow.arguments import DEFAULT_KEEP, Keep
-from dagferry_airflow.follower import Follower
-from dagferry_airflow.live import live_version
+from dagferry_airflow.follower import SHORT_TIMEOUTS, Follower
+from dagferry_airflow.live import live_deploy, live_version
+from dagferry_airflow.origins import Origins
+from dagferry_airflow.presence import COMPONENT, Identity, Presence, instance_name, kept_id
+from dagferry_airflow.runs_in_use import versions_in_use
 from dagferry_airflow.versions import Versions, is_permission_denied
 from dagferry_core.errors import DagferryError, SetupError
 from dagferry_core.names import DEFAULT_DEPLOYMENT, check_deployment
+from dagferry_follow.deploy_ref import DeployRef
 from dagferry_follow.errors import (
     AnswerInvalid,
     AwaitingFirstDeploy,
@@ -47,6 +54,9 @@ from dagferry_follow.errors import (
 from dagferry_follow.remote.connection import ConnectionOptions, Timeouts, check_url, tls_context
 from dagferry_follow.remote.server import Server
 from dagferry_follow.volume.root import CURRENT
+
+if TYPE_CHECKING:
+    from dagferry_airflow.bundle_parsed import BundleParsed
 
 AGENT = "dagferry-airflow"
 SERVER_ERRORS = 500
@@ -93,9 +103,12 @@ class DagferryBundle(base.BaseDagBundle):  # type: ignore[misc] # Airflow is not
         self._live = f"{self.base_dir}/live"
         self._path = Path(self.versions_dir, self.version) if self.version else Path(self._live, CURRENT)
         keep = Keep(keep_trees, keep_hours, max_tree_bytes).check()
-        self._follower = Follower(self._live, self._connect, keep)
+        origins = Origins(self.base_dir, server, self.deployment)
+        self._follower = Follower(self._live, self._connect, keep, note_log=origins.note)
         self._newest_beside = ""  # the newest version, if this user may not make it live
-        self._versions = Versions(self.base_dir, self._connect, self._track, keep)
+        self._versions = Versions(self.base_dir, self._connect, self._track, origins, keep)
+        self._presence: Presence | None = None  # in the dag processor
+        self._parsed: BundleParsed | None = None  # the same
 
     # --- what Airflow calls ------------------------------------------------------------------------------------------
 
@@ -117,17 +130,63 @@ class DagferryBundle(base.BaseDagBundle):  # type: ignore[misc] # Airflow is not
                 # Outside of a task this may be the loop of the dag processor, for a callback: it must not be blocked.
                 self._versions.make(self.version, for_task=pin.is_task())
         else:
+            if sys.argv[1:2] == ["dag-processor"] and not pin.is_task():
+                # Before the first parse: what it reads is seen only by a hook that was there before its fork.
+                from dagferry_airflow import bundle_parsed  # noqa: PLC0415 - it imports Airflow's tables
+
+                self._parsed = bundle_parsed.of(self.name, self._live, self.refresh_interval)
             self._follow()
-        if pin.is_task() and not self.version:
-            # A run without a version gets the newest; this task must not see a later one.
-            self._path = Path(os.path.realpath(self._path))
+        if pin.is_task():
+            self._pin()
         super().initialize()
 
+    @property
+    def is_initialized(self) -> bool:
+        """Whether ``initialize`` was called. The dag processor looks at this every few seconds, also if it is another
+        one's turn to refresh: then the server learns that this one is there, and what it has parsed.
+        """
+        if self._presence and self._presence.is_here:
+            self._follower.heartbeat()
+            if self._parsed:
+                self._parsed.note_round()
+                self._presence.report(live_deploy(self._live), SHORT_TIMEOUTS)
+        return self._is_initialized
+
+    @is_initialized.setter
+    def is_initialized(self, value: bool) -> None:
+        self._is_initialized = value
+
+    def _pin(self) -> None:
+        """Log which version the task runs on. If its run has none, that is the newest: it must not see a later one."""
+        how = pin.RUN
+        if not self.version:
+            how = pin.NEWEST
+            self._path = Path(pin.Pins(pin.Wish()).pin(str(self._path)) or self._path)
+        log.info("%s", pin.version_line(self._path.name, how, f"bundle={self.name}"))
+
     def refresh(self) -> None:
-        """Make the newest version live unless it is."""
+        """Make the newest version live unless it is, and report what is needed. Only the dag processor calls this."""
         if self.version:
             raise AirflowException(f"Bundle {self.name} at version {self.version} cannot be refreshed.")
+        if not self._presence and not pin.is_task():
+            name = instance_name(conf.get("dagferry", "instance", fallback=None), os.environ)
+            identity = Identity(name, kept_id(f"{self._live}.id"))
+            self._presence = Presence(
+                str(self.base_dir), identity, self._connect, self._versions_needed, self._what_is_parsed
+            )
+            self._follower.reports = True
         self._follow()
+        if self._presence:
+            self._presence.report(live_deploy(self._live), SHORT_TIMEOUTS)
+
+    def _what_is_parsed(self, live: DeployRef) -> dict[str, Any] | None:
+        return self._parsed.look(live) if self._parsed else None
+
+    def _versions_needed(self) -> list[str]:
+        from airflow.utils.session import create_session  # noqa: PLC0415 - tasks have no database
+
+        with create_session(scoped=False) as session:  # a scoped one may be the dag processor's own
+            return versions_in_use(session, self.name)
 
     def _follow(self) -> None:
         self._follower.follow(for_task=pin.is_task())
@@ -179,7 +238,17 @@ class DagferryBundle(base.BaseDagBundle):  # type: ignore[misc] # Airflow is not
         except OSError as error:
             raise SetupError(f"The CA file {self._access.ca_file} cannot be used: {error.strerror}.") from error
         self._access.check(self.server, allow_plain_http=self._allow_plain_http)
-        return Server(self.server, self.deployment, agent=AGENT, access=self._access, timeouts=timeouts)
+        instance, volume = self._presence.identity if self._presence and self._presence.is_here else ("", "")
+        return Server(
+            self.server,
+            self.deployment,
+            instance,
+            COMPONENT if instance else "",
+            agent=AGENT,
+            volume=volume,
+            access=self._access,
+            timeouts=timeouts,
+        )
 
     def _raise_for_airflow(self, error: DagferryError) -> NoReturn:
         """Raise Airflow's own error; in a task that waiting helps, the one that reschedules it (Airflow 3.1.7 on)."""

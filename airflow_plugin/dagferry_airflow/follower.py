@@ -5,6 +5,7 @@ pause, and it waits only briefly for a lock that another process holds: a server
 for a tenth of the time at first, and for less with each further failure.
 """
 
+import contextlib
 import logging
 import math
 import os
@@ -13,7 +14,7 @@ import time
 from collections.abc import Callable
 
 from dagferry_airflow.arguments import DEFAULT_KEEP, Keep
-from dagferry_airflow.live import Applied, LiveTree, live_deploy, live_target, live_version, locked, report_of
+from dagferry_airflow.live import Applied, LiveTree, live_deploy, live_target, live_version, locked
 from dagferry_core.errors import DagferryError
 from dagferry_core.names import version_sequence
 from dagferry_follow.defaults import POLL_INTERVAL_SECONDS, TOUCH_AGAIN_SECONDS
@@ -21,7 +22,7 @@ from dagferry_follow.deploy_ref import DeployRef
 from dagferry_follow.errors import VolumeFailed
 from dagferry_follow.pauses import Repairs
 from dagferry_follow.remote.connection import Timeouts
-from dagferry_follow.remote.server import DOWNLOAD_SECONDS, Server
+from dagferry_follow.remote.server import DOWNLOAD_SECONDS, Report, Server
 from dagferry_follow.volume.root import CURRENT
 from dagferry_follow.witness import MAX_BEHIND_SECONDS, rewritten
 
@@ -35,6 +36,8 @@ MAX_SECONDS = 300.0
 SHORT_TIMEOUTS = Timeouts(POLL_SECONDS, POLL_SECONDS, FIRST_DOWNLOAD_SECONDS)
 PAUSE_FACTOR = 10
 MAX_DOUBLINGS = 4
+HEARTBEAT_SECONDS = 20.0
+"""How long a process that the server counts as a pod stays silent, at most: a quarter of what makes it lost."""
 CHECK_SECONDS = 60.0
 """How often the contents of the live tree are checked, which takes 30 ms for 60 MB."""
 
@@ -44,8 +47,10 @@ log = logging.getLogger(__name__)
 class Follower:
     """Keeps the volume under ``root`` at the newest version.
 
-    ``connect`` makes a connection with these timeouts; ``keep`` says which old trees stay. ``error`` is what the last
-    attempt failed with, ``None`` if it did not. The clock is in seconds and never goes backwards; ``jitter`` returns
+    ``connect`` makes a connection with these timeouts; ``keep`` says which old trees stay; ``note_log``
+    is called with the id of the server's log. ``error`` is what the last
+    attempt failed with, ``None`` if it did not. ``reports``: the connections name this process as a pod, so it says
+    what is live, and why the newest deploy is not. The clock is in seconds and never goes backwards; ``jitter`` returns
     random numbers from 0 to 1.
     """
 
@@ -55,12 +60,18 @@ class Follower:
         connect: Callable[[Timeouts], Server],
         keep: Keep = DEFAULT_KEEP,
         *,
+        note_log: Callable[[str], None] = lambda _log_id: None,
         clock: Callable[[], float] = time.monotonic,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self.error: DagferryError | None = None
+        self.reports = False
+        self._deploy_error: DagferryError | None = None  # what the server did not hear of yet
+        self._asked_at = -math.inf  # when the server answered last
+        self._confirmed = ""  # the log that the server said it has, in this process
         self._root = root
         self._connect = connect
+        self._note_log = note_log
         self._keep = keep
         self._clock = clock
         self._jitter = jitter
@@ -87,16 +98,29 @@ class Follower:
         if not for_task and started >= self._touch_at and self._try(self._touch_again):  # a task ends before it is due
             self._touch_at = self._clock() + PAUSE_FACTOR * (self._clock() - started)
 
+    def heartbeat(self) -> None:
+        """Ask the server, and change nothing, unless it was asked a moment ago: it learns that this process is there.
+
+        Airflow refreshes a bundle in one of several dag processors at a time.
+        """
+        now = self._clock()
+        if self.reports and now >= max(self._poll_at, self._asked_at + HEARTBEAT_SECONDS):
+            self._paced(self._ask)
+
     def _attempt(self, *, for_task: bool) -> None:
+        self.error = self._paced(lambda: self._apply_newest(for_task=for_task))
+
+    def _paced(self, work: Callable[[], None]) -> DagferryError | None:
+        """Do ``work`` and return the error; after one, there is a pause."""
         started = self._clock()
-        self.error = self._try(lambda: self._apply_newest(for_task=for_task))
-        if self.error:
+        if error := self._try(work):
             self._failures += 1
             now = self._clock()
             pause = PAUSE_FACTOR * (now - started)
             self._poll_at = now + max(pause, min(MAX_SECONDS, pause * 2.0 ** min(self._failures - 1, MAX_DOUBLINGS)))
         else:
             self._failures, self._poll_at = 0, started
+        return error
 
     def _try(self, work: Callable[[], None]) -> DagferryError | None:
         try:
@@ -115,25 +139,53 @@ class Follower:
         download = min(MAX_SECONDS, FIRST_DOWNLOAD_SECONDS * 2.0 ** min(self._failures, MAX_DOUBLINGS))
         server = self._connect(SHORT_TIMEOUTS._replace(download=DOWNLOAD_SECONDS if for_task else download))
         try:
-            known = live_deploy(self._root)
-            newest = server.current(self._seen(), 0, report_of(known))
-            if known and (error := rewritten(known, server.stated)):
-                raise error
-            if not newest:
-                self._behind_since = None
-                return
-            paused = None if for_task or self._clock() >= self._repairs.not_before else self._live
-            lock_seconds = DOWNLOAD_SECONDS if for_task else LOCK_SECONDS
-            with locked(self._root, lock_seconds), LiveTree(self._root, self._keep) as live:
-                applied = live.apply(newest, server, paused=paused)
-                self._plan_touches(live)
+            known, newest = self._newest(server, self._seen())
+            try:
+                self._apply(known, newest, server, for_task=for_task)
+            except DagferryError as error:
+                self._deploy_error = error
+                raise
+            self._deploy_error = None
         finally:
             server.close()
+
+    def _newest(self, server: Server, seen: str) -> tuple[DeployRef | None, DeployRef | None]:
+        """Return the live deploy, and the newest one unless it is the version ``seen``."""
+        known = live_deploy(self._root)
+        report = Report(known.version, None, known.log_id) if known and known.sequence else None
+        if self.reports:
+            report = (report or Report("", None))._replace(error=self._deploy_error)
+        newest = server.current(seen, 0, report)
+        self._asked_at = self._clock()
+        if newest:
+            self._confirmed = newest.log_id
+            self._note_log(newest.log_id)
+        return known, newest
+
+    def _ask(self) -> None:
+        with contextlib.closing(self._connect(SHORT_TIMEOUTS)) as server:
+            self._newest(server, live_version(self._root))
+
+    def _apply(self, known: DeployRef | None, newest: DeployRef | None, server: Server, *, for_task: bool) -> None:
+        if known and (error := rewritten(known, server.stated)):
+            raise error
+        if not newest:
+            self._behind_since = None
+            return
+        paused = None if for_task or self._clock() >= self._repairs.not_before else self._live
+        lock_seconds = DOWNLOAD_SECONDS if for_task else LOCK_SECONDS
+        with locked(self._root, lock_seconds), LiveTree(self._root, self._keep) as live:
+            applied = live.apply(newest, server, paused=paused)
+            self._plan_touches(live)
         self._note(applied)
         waits = self._waits_for_server(applied)
         if applied.error and not waits:
             raise applied.error
         self._intact_until = self._clock() + CHECK_SECONDS
+        if self.reports and applied.published:
+            self._deploy_error = None
+            with contextlib.suppress(DagferryError):  # the next request tells it too
+                self._newest(server, live_version(self._root))
 
     def _waits_for_server(self, applied: Applied) -> bool:
         """Return whether the server may only be behind others that share its store, and is just asked again."""
@@ -159,7 +211,9 @@ class Follower:
 
     def _seen(self) -> str:
         is_intact = self._clock() < self._intact_until and os.path.isdir(f"{self._root}/{CURRENT}")
-        version = live_version(self._root) if is_intact else ""
+        live = live_deploy(self._root) if is_intact else None
+        # Only what the server has said itself: another log may have a version of this name.
+        version = live.version if live and live.log_id == self._confirmed else ""
         try:
             return version if version_sequence(version) else ""
         except ValueError:  # there is none

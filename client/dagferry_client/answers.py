@@ -23,7 +23,7 @@ _BAD_REQUEST = 400
 _EXPECTS_TLS = re.compile(rb"https|\bssl\b", re.IGNORECASE)
 """What a port of Dagferry, nginx, Apache or Go that expects TLS says to plain HTTP."""
 _UNAUTHORIZED, _TOO_LARGE, _PROXY_LOGIN = 401, 413, 407
-_OPTION = re.compile(r"\?(skip_gate|allow_removals|override_freeze)=1")
+_OPTION = re.compile(r"\?(skip_gate|allow_removals|override_freeze|skip_import_check)=1")
 """How the server's hints write what is an option here."""
 _PROXIES = f"{DOCUMENTATION}/how-to/proxies.md"
 

@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from urllib.parse import quote
 
+from dagferry_client.airflow_state import ImportCheck, Leases, Parsed
 from dagferry_client.decode import decode
 from dagferry_client.deploy_log import Deployed, Details, Diff, Files, LoggedDeploy, LogPage, WithDetails
 from dagferry_core import protocol
@@ -25,6 +26,10 @@ MAX_PAGE_DEPLOYS = 200
 """How many deploys the server sends at once."""
 REPEAT_SECONDS = 60.0
 """How long a change is sent again after a lost answer: the second one finds that nothing is to be done."""
+CHECK_SECONDS = 600.0
+"""How long a deploy is sent again while the server checks it in Airflow's image: the same content joins that check.
+The first check of 2,000 files takes about two minutes, and others may be before it."""
+_CHECK_PENDING = "import_check_pending"
 DEPLOY_SILENCE_SECONDS = 180.0
 """How long the server may work on a deploy without an answer: one with very many files waits for its turn."""
 _NOT_MODIFIED = 304
@@ -81,7 +86,10 @@ class Counts(NamedTuple):
 
 
 class Sidecar(NamedTuple):
-    """One sidecar; ``seen`` is when it asked last (seconds since the epoch), ``lag_seconds`` how long it is behind."""
+    """One sidecar; ``seen`` is when it asked last (seconds since the epoch), ``lag_seconds`` how long it is behind.
+
+    ``in_use`` is how many old trees on its volume tasks still use.
+    """
 
     instance: str
     id: str
@@ -91,6 +99,7 @@ class Sidecar(NamedTuple):
     lag_seconds: int | float | None
     error: str | None
     state: str
+    in_use: int = 0
 
 
 class Servers(NamedTuple):
@@ -101,7 +110,10 @@ class Servers(NamedTuple):
 
 
 class Status(NamedTuple):
-    """Whether the fleet of a deployment has its newest deploy."""
+    """Whether the fleet of a deployment has its newest deploy, and what is known of Airflow itself.
+
+    ``parsed``, ``leases`` and ``import_check`` are null where nothing reports them, or the server is older.
+    """
 
     deployment: str
     log_id: str
@@ -117,6 +129,9 @@ class Status(NamedTuple):
     counts: Counts
     sidecars: list[Sidecar]
     servers: Servers
+    parsed: Parsed | None = None
+    leases: Leases | None = None
+    import_check: ImportCheck | None = None
 
 
 class DeployOptions(NamedTuple):
@@ -131,6 +146,7 @@ class DeployOptions(NamedTuple):
     skip_gate: bool = False
     allow_removals: bool = False
     override_freeze: bool = False
+    skip_import_check: bool = False
 
     def query(self) -> dict[str, str]:
         """Return the parameters of the request."""
@@ -139,6 +155,7 @@ class DeployOptions(NamedTuple):
             protocol.SKIP_GATE: self.skip_gate,
             protocol.ALLOW_REMOVALS: self.allow_removals,
             protocol.OVERRIDE_FREEZE: self.override_freeze,
+            protocol.SKIP_IMPORT_CHECK: self.skip_import_check,
         }
         return {name: protocol.SET for name, is_set in switches.items() if is_set}
 
@@ -293,6 +310,7 @@ class Api:
             body=body,
             silence_seconds=DEPLOY_SILENCE_SECONDS,
             repeat_seconds=REPEAT_SECONDS,
+            unfinished=(_CHECK_PENDING, CHECK_SECONDS),
         )
         deployed = decoded(Deployed, answer)
         # A job that wants a deploy must not be green with what one would change.

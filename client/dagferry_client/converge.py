@@ -13,17 +13,14 @@ import click
 
 from dagferry_client.api import Api, Status
 from dagferry_client.deploy_log import Deployed
-from dagferry_client.errors import ClientError, ConnectionLost, NotConverged
+from dagferry_client.errors import NotConverged
 from dagferry_client.output import MAX_LISTED
+from dagferry_client.poll import Poll
 from dagferry_client.run import OptionalValue
-from dagferry_core.errors import DagferryError
-from dagferry_core.protocol import MAX_WAIT_SECONDS
 
-DEFAULT_WAIT = "60s"
+DEFAULT_WAIT_SECONDS = 60
+DEFAULT_WAIT = f"{DEFAULT_WAIT_SECONDS}s"
 MAX_WAIT_LIMIT_SECONDS = 3600
-PAUSE_SECONDS = 1.0
-"""The pause after a server did not answer, or said at once that there is no news: something on the way keeps it from
-waiting."""
 WARM_UP_SECONDS = 80
 """How much longer the wait is while the state is unknown although pods are known: the server has just started, and must
 have heard from all of them after 75 s; or one of several servers does not answer, which may be starting."""
@@ -67,69 +64,33 @@ def wait_until_live(
     ``WARM_UP_SECONDS`` later if the server has just started, and as soon as there is a newer deploy; the error of the
     request if the server does not answer at the end, or refuses to.
     """
-    wait = _Wait(api, deployment, deployed, say)
+    poll, said = Poll(api, deployment), ""
     until = time.monotonic() + seconds
     is_longer = False
     while True:
         asked = time.monotonic()
-        if status := wait.look(until - asked):
+        status = poll.ask(until - asked)
+        if status and status.sequence > deployed.sequence:
+            raise _superseded(deployment, deployed.version, status)
+        if status and status.state == HEALTHY and status.version == deployed.version and status.counts.live:
             return status
+        if status and (now_said := progress(status, deployed.version)) != said:
+            say(now_said)
+            said = now_said
         now = time.monotonic()
-        if not is_longer and until <= now and wait.is_warming_up:
+        if not is_longer and until <= now and _is_warming_up(poll.status):
             is_longer, until, seconds = True, until + WARM_UP_SECONDS, seconds + WARM_UP_SECONDS
             say(f"Not all pods are known yet: waiting for up to {WARM_UP_SECONDS} s more.")
         left = until - now
         if left <= 0:
-            raise wait.error or _not_live(deployment, deployed.version, wait.status, seconds)
-        if wait.error or left < 1 or (not wait.news and now - asked < PAUSE_SECONDS):
-            time.sleep(min(PAUSE_SECONDS, left))
+            raise poll.error or _not_live(deployment, deployed.version, poll.status, seconds)
+        if pause := poll.pause(now - asked, left):
+            time.sleep(pause)
 
 
-class _Wait:
-    """What is known while a deploy is waited for.
-
-    ``error`` is why the last request had no answer; ``news`` is whether it said something new.
-    """
-
-    def __init__(self, api: Api, deployment: str, deployed: Deployed, say: Callable[[str], None]) -> None:
-        self._api = api
-        self._deployment = deployment
-        self._deployed = deployed
-        self._say = say
-        self._tag = self._said = ""
-        self.status: Status | None = None
-        self.error: DagferryError | None = None
-        self.news = False
-
-    @property
-    def is_warming_up(self) -> bool:
-        """Whether the server knows some pods, but not yet whether these are all."""
-        return self.status is not None and self.status.state == UNKNOWN and self.status.counts.known > 0
-
-    def look(self, left: float) -> Status | None:
-        """Ask once, for at most ``left`` seconds; return the status if the deploy is live everywhere."""
-        wait = max(0, min(MAX_WAIT_SECONDS, int(left))) if self._tag else 0
-        try:
-            found, self._tag = self._api.status(self._deployment, tag=self._tag, wait=wait)
-        except (ClientError, ConnectionLost) as error:
-            if isinstance(error, ClientError) and error.retry_after is None:
-                raise
-            self.error = error
-            return None
-        self.error = None
-        self.news = found is not None
-        self.status = status = found or self.status
-        if status is None:
-            return None
-        if status.sequence > self._deployed.sequence:
-            raise _superseded(self._deployment, self._deployed.version, status)
-        if status.state == HEALTHY and status.version == self._deployed.version and status.counts.live:
-            return status
-        now = progress(status, self._deployed.version)
-        if now != self._said:
-            self._say(now)
-            self._said = now
-        return None
+def _is_warming_up(status: Status | None) -> bool:
+    """Return whether the server knows some pods, but not yet whether these are all."""
+    return status is not None and status.state == UNKNOWN and status.counts.known > 0
 
 
 def progress(status: Status, version: str) -> str:
@@ -165,7 +126,7 @@ def _not_live(deployment: str, version: str, status: Status | None, seconds: flo
     if status is None or (not status.counts.known and status.servers.answered == status.servers.asked):
         return NotConverged(
             f"{said}: no pod is known.",
-            "Does a sidecar follow this deployment of this server? See: dagferry status",
+            "Does a sidecar or a DAG bundle follow this deployment of this server? See: dagferry status",
             is_known=False,
         )
     late = [sidecar for sidecar in status.sidecars if sidecar.state != LIVE or sidecar.live != version]

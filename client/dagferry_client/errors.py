@@ -5,10 +5,11 @@ proxy of the environment ``ProxyFailed``: all of ``dagferry_follow``. The errors
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from dagferry_core.documentation import Audience
 from dagferry_core.errors import (
+    EXIT_IMPORT_ERRORS,
     EXIT_LOCAL,
     EXIT_NOT_ALLOWED,
     EXIT_NOT_CONVERGED,
@@ -113,6 +114,46 @@ class NotConverged(ClientError):
     def __init__(self, message: str, hint: str | None = None, *, is_known: bool = True) -> None:
         super().__init__(message, hint)
         self.is_known = is_known
+
+
+class NotParsed(NotConverged):
+    """The deploy was made and is live, but Airflow is not known to have parsed all of its DAG files."""
+
+    code = "not_parsed"
+    default_hint = "Run: dagferry status --watch, to see what Airflow has parsed so far."
+
+    def __init__(self, message: str, hint: str | None = None) -> None:
+        # Going back helps nobody: a dag processor that is slow or away does not parse the previous version either.
+        super().__init__(message, hint, is_known=False)
+
+
+class ImportErrorsUnknown(NotParsed):
+    """The deploy was made and is live, and Airflow has more import errors, or it has more files, than are listed.
+
+    So whether an older import error is in a file that it adds or changes is not known; no import error is new.
+    """
+
+    code = "import_errors_unknown"
+    default_hint = (
+        "Look at Airflow's own list of import errors for files of this deploy, and correct older ones: where there are "
+        "few, all are listed."
+    )
+
+
+class ImportErrorsFound(ClientError):
+    """The deploy was made and is live, and Airflow cannot import DAG files of it that it could import before.
+
+    ``problems`` are the new import errors, as the server's status has them.
+    """
+
+    code = "import_errors"
+    exit_code = EXIT_IMPORT_ERRORS
+    default_hint = "Correct the files and deploy again, or undo it. Run: dagferry rollback --previous."
+    detail_fields: ClassVar[Mapping[str, str]] = {
+        "problems": "The new import errors: `path`, `line`, `message` and `trace`; some of them if there are many.",
+        "error_count": "How many import errors Airflow has, with the older ones.",
+        "new_error_count": "How many of them are new since the deploy.",
+    }
 
 
 class ConnectionLost(ServerUnreachable):

@@ -127,17 +127,21 @@ class Http:
         silence_seconds: float = SILENCE_SECONDS,
         max_bytes: int = MAX_ANSWER_BYTES,
         repeat_seconds: float | None = None,
+        unfinished: tuple[str, float] = ("", 0.0),
     ) -> Answer:
         """Send a request and return the answer with its body.
 
         ``path`` begins with a slash; a path of the server's URL is put in front. ``repeat_seconds`` is how long the
-        request is repeated: for GET ``READ_REPEAT_SECONDS`` unless it is given, for others never. Raises a
-        ``ClientError`` for an error status, else ``ServerUnreachable``, ``ProxyFailed`` or ``AnswerInvalid``.
+        request is repeated: for GET ``READ_REPEAT_SECONDS`` unless it is given, for others never. ``unfinished`` is
+        the code with which the server says that it goes on with what was asked, and for how many seconds it is asked
+        again then, as often as it says. Raises a ``ClientError`` for an error status, else ``ServerUnreachable``,
+        ``ProxyFailed`` or ``AnswerInvalid``.
         """
         if repeat_seconds is None:
             repeat_seconds = READ_REPEAT_SECONDS if method == "GET" else 0.0
         asked = _Request(method, path, query, headers, body, silence_seconds)
-        until = time.monotonic() + repeat_seconds
+        started = time.monotonic()
+        until = started + repeat_seconds
         pause = FIRST_PAUSE_SECONDS
         while True:
             try:
@@ -146,10 +150,16 @@ class Http:
                     return Answer(response.status_code, response.headers, read)
             except (ClientError, ConnectionLost) as error:
                 after = 0.0 if isinstance(error, ConnectionLost) else error.retry_after
-                wait = max(pause, min(after or 0.0, MAX_PAUSE_SECONDS))
-                if after is None or time.monotonic() + wait > until:
+                goes_on = isinstance(error, ClientError) and error.reason == unfinished[0] != ""
+                wait = max(FIRST_PAUSE_SECONDS if goes_on else pause, min(after or 0.0, MAX_PAUSE_SECONDS))
+                if after is None or time.monotonic() + wait > (started + unfinished[1] if goes_on else until):
                     raise
-                self._say(f"{error.message} Trying again in {wait:.0f} s.")
+                if goes_on:
+                    # An attempt that fails later has as long as if it were the first.
+                    until = time.monotonic() + wait + repeat_seconds
+                    pause = FIRST_PAUSE_SECONDS / 2
+                again = "Asking again" if goes_on else "Trying again"
+                self._say(f"{error.message} {again} in {wait:.0f} s.")
             # Not exactly then, so that many jobs do not come at once.
             time.sleep(wait * random.uniform(1, 1.25))  # noqa: S311
             pause = min(2 * pause, MAX_PAUSE_SECONDS)

@@ -301,4 +301,5 @@ def _problem(one: object) -> str:
     if not isinstance(one, Mapping):
         return str(one)
     where = ":".join(str(one[name]) for name in ("path", "line", "column") if one.get(name))
-    return f"{where}: {one.get('message', '')}"
+    older = " (it is live already)" if one.get("new") is False else ""
+    return f"{where}: {one.get('message', '')}{older}"

@@ -5,17 +5,18 @@ from typing import NamedTuple
 
 import click
 
+from dagferry_client.airflow_state import Parsed
 from dagferry_client.api import DeployOptions
 from dagferry_client.asking import can_ask, confirm
-from dagferry_client.converge import live_sentence, wait_option, wait_until_live
+from dagferry_client.converge import wait_option
 from dagferry_client.deploy_log import Deployed
 from dagferry_client.describe import in_words, path_lines, text_of
-from dagferry_client.errors import NotConverged
 from dagferry_client.exits import EXIT_INTERRUPTED
+from dagferry_client.outcome import Outcome, Waits, wait_for
 from dagferry_client.output import Output
-from dagferry_client.progress import told
 from dagferry_client.run import Run
-from dagferry_core.errors import EXIT_NOT_CONVERGED, EXIT_REFUSED, DagferryError
+from dagferry_client.wait_parsed import wait_parsed_option
+from dagferry_core.errors import EXIT_IMPORT_ERRORS, EXIT_NOT_CONVERGED, EXIT_REFUSED
 from dagferry_core.protocol import NOTHING_TAG
 
 Send = Callable[[DeployOptions], Deployed]
@@ -24,6 +25,7 @@ Send = Callable[[DeployOptions], Deployed]
 OPTIONS = (
     click.option("-m", "--message", default="", metavar="TEXT", help="Why, for the deploy log."),
     wait_option,
+    wait_parsed_option,
     click.option("-y", "--yes", is_flag=True, help="Do not ask."),
     click.option("--dry-run", is_flag=True, help="Only show what would change."),
     click.option("--override-freeze", is_flag=True, help="Deploy to a frozen deployment; needs the scope override."),
@@ -31,19 +33,22 @@ OPTIONS = (
 
 EXITS = {
     EXIT_REFUSED: "The server refuses it, or somebody else deployed before the answer.",
-    EXIT_NOT_CONVERGED: "It is deployed, but with --wait it did not become live in every pod in time.",
+    EXIT_NOT_CONVERGED: "It is deployed, but with --wait it did not become live in every pod in time, "
+    "or with --wait-parsed it was not parsed, or not all of its import errors are known.",
+    EXIT_IMPORT_ERRORS: "It is deployed and live, and with --wait-parsed: Airflow has new import errors.",
     EXIT_INTERRUPTED: "The answer was not yes; nothing was changed.",
 }
 
 
 class Redeployed(NamedTuple):
     """What was deployed, or with ``deployed.dry_run`` what would be. ``live``: whether it is live in every pod; null
-    without --wait.
+    without --wait. ``parsed`` is what Airflow reported last; null without --wait-parsed, or if nothing reports.
     """
 
     deployment: str
     deployed: Deployed
     live: bool | None
+    parsed: Parsed | None = None
 
 
 class Wanted(NamedTuple):
@@ -55,8 +60,8 @@ class Wanted(NamedTuple):
     options: DeployOptions
 
 
-def redeploy(run: Run, wanted: Wanted, *, wait: int | None, yes: bool, dry_run: bool) -> None:
-    """Show what changes, ask on a terminal unless ``yes``, deploy, and wait for ``wait`` seconds if they are given.
+def redeploy(run: Run, wanted: Wanted, *, waits: Waits, yes: bool, dry_run: bool) -> None:
+    """Show what changes, ask on a terminal unless ``yes``, deploy, and wait as ``waits`` says.
 
     What a person agreed to is deployed only if the version that they saw as current still is.
     """
@@ -65,7 +70,7 @@ def redeploy(run: Run, wanted: Wanted, *, wait: int | None, yes: bool, dry_run: 
     if not output.json_wanted:
         _show(output, wanted.title, shown, is_all=dry_run)
     if dry_run:
-        _finish(output, wanted.deployment, shown, live=None)
+        _finish(output, wanted.deployment, shown, Outcome(None))
         return
     if shown.unchanged:
         done = shown._replace(dry_run=False)  # the request itself would find the same
@@ -74,17 +79,10 @@ def redeploy(run: Run, wanted: Wanted, *, wait: int | None, yes: bool, dry_run: 
         done = _deploy(output, wanted, shown, ask=not yes and can_ask(output))
     if not output.json_wanted:
         output.line(done.version)
-    if wait is None:
-        _finish(output, wanted.deployment, done, live=None)
-        return
-    try:
-        with told(output) as say:
-            status = wait_until_live(run.api, wanted.deployment, done, wait, say)
-    except DagferryError as error:
-        _finish(output, wanted.deployment, done, live=False)
-        raise with_version(error, done) from error
-    output.say(live_sentence(status))
-    _finish(output, wanted.deployment, done, live=True)
+    outcome = wait_for(run.api, output, wanted.deployment, done, waits)
+    _finish(output, wanted.deployment, done, outcome)
+    if outcome.error:
+        raise outcome.error
 
 
 def _deploy(output: Output, wanted: Wanted, shown: Deployed, *, ask: bool) -> Deployed:
@@ -113,17 +111,8 @@ def _show(output: Output, title: str, shown: Deployed, *, is_all: bool) -> None:
         output.warn(warning)
 
 
-def _finish(output: Output, deployment: str, done: Deployed, *, live: bool | None) -> None:
+def _finish(output: Output, deployment: str, done: Deployed, outcome: Outcome) -> None:
     if output.json_wanted:
-        output.json(Redeployed(deployment, done, live))
+        output.json(Redeployed(deployment, done, outcome.live, outcome.parsed))
     elif done.dry_run:
         output.say("Nothing was changed: this was a dry run.")
-
-
-def with_version(error: DagferryError, done: Deployed) -> DagferryError:
-    """Return an error that says that the deploy was made, if it does not say so itself."""
-    if isinstance(error, NotConverged):
-        return error
-    return NotConverged(
-        f"{done.version} was deployed, but whether it is live is not known. {error.message}", error.hint
-    )

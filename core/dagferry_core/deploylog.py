@@ -13,7 +13,7 @@ import hashlib
 import heapq
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from dagferry_core.bundle.manifest import Changes
@@ -197,12 +197,14 @@ class Retention(NamedTuple):
 class Stored(NamedTuple):
     """The state of a deployment that retention works on: its deploys in ascending sequence, and its rules.
 
-    ``bundle_bytes`` has the size of each bundle that is there, by digest.
+    ``bundle_bytes`` has the size of each bundle that is there, by digest; ``needed`` are those that DAG runs or
+    candidates need.
     """
 
     deploys: Sequence[Deploy]
     bundle_bytes: Mapping[str, int]
     rules: Retention
+    needed: Collection[str] = ()
 
 
 def kept_bundles(
@@ -213,15 +215,16 @@ def kept_bundles(
 ) -> dict[str, set[str]]:
     """Return the digests of the bundles to keep, by deployment.
 
-    The newest ``keep_deploys`` of each deployment stay whatever their size, and so the current one. Then come the
-    younger ones, newest first over all deployments, until the next would take the store over ``max_store_bytes``.
-    Every long loop goes through ``paced``, which may pause between two items.
+    The newest ``keep_deploys`` of each deployment stay whatever their size, and so the current one; and so does what is
+    needed. Then come the younger ones, newest first over all deployments, until the next would take the store over
+    ``max_store_bytes``. Every long loop goes through ``paced``, which may pause between two items.
     """
     kept: dict[str, set[str]] = {}
     young: dict[str, dict[str, Deploy]] = {}
     total = young_bytes = 0
-    for name, (deploys, bundle_bytes, rules) in stored.items():
-        mine, later = kept.setdefault(name, set()), young.setdefault(name, {})
+    for name, (deploys, bundle_bytes, rules, needed) in stored.items():
+        mine, later = kept.setdefault(name, set(needed)), young.setdefault(name, {})
+        total += sum(bundle_bytes.get(digest, 0) for digest in mine)
         oldest = now - rules.keep_days * DAY_SECONDS
         for place, deploy in enumerate(paced(reversed(deploys))):
             if deploy.digest in mine or deploy.digest in later:

@@ -1,5 +1,6 @@
 """Names that appear in paths and URLs: deployments, versions, digests. Each is checked on the way in."""
 
+import calendar
 import re
 import time
 
@@ -39,6 +40,12 @@ def version_sequence(version: str) -> int:
     if not match:
         raise ValueError(f"{version!r} is not a valid version; one looks like 20261120T064501Z-000042")
     return int(match[1])
+
+
+def version_time(version: str) -> int:
+    """Return when the deploy of a version was made, in epoch seconds; ``ValueError`` if it is not a version."""
+    version_sequence(version)
+    return calendar.timegm(time.strptime(version.partition("-")[0], "%Y%m%dT%H%M%SZ"))
 
 
 def is_digest(text: object) -> bool:

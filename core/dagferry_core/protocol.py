@@ -15,7 +15,10 @@ DEPLOY_PATH = "/{deployment}/dags/deploys/{version}"
 ROLLBACK_PATH = "/{deployment}/dags/rollback"
 PROMOTE_PATH = "/{deployment}/dags/promote"
 STATUS_PATH = "/{deployment}/dags/status"
+REPORTS_PATH = "/{deployment}/dags/reports"
 FREEZE_PATH = "/{deployment}/dags/freeze"
+CANDIDATES_PATH = "/{deployment}/dags/candidates"
+CANDIDATE_PATH = "/{deployment}/dags/candidates/{id}"
 DEPLOYMENTS_PATH = "/-/deployments"
 DEPLOYMENT_PATH = "/-/deployments/{name}"
 WHOAMI_PATH = "/-/whoami"
@@ -43,6 +46,8 @@ DRY_RUN = "dry_run"
 SKIP_GATE, ALLOW_REMOVALS, OVERRIDE_FREEZE = "skip_gate", "allow_removals", "override_freeze"
 """Query parameters of what deploys, with the value ``SET``: change nothing and say what would change; deploy what the
 checks would refuse; remove more than is allowed without it; deploy although the deployment is frozen."""
+SKIP_IMPORT_CHECK = "skip_import_check"
+"""The same, to deploy without the check by ``dagferry-checker``."""
 SET = "1"
 IF_MATCH = "If-Match"
 """The header of what deploys that names the version which must be the current one."""
@@ -66,16 +71,32 @@ ERROR = "Dagferry-Error"
 DEREGISTER = "Dagferry-Deregister"
 VOLUME = "Dagferry-Volume"
 ONCE = "Dagferry-Once"
+IN_USE = "Dagferry-In-Use"
 DIGEST = "Dagferry-Digest"
 ENTRY = "Dagferry-Entry"
 RETAINED = "Dagferry-Retained"
 """The header of a request for a patch: the digest of a tree that the pod still has, beside the live one."""
+CHECKER = "Dagferry-Checker"
+WARMING = "warming"
+"""The header of a request for candidates, and its value while the checker has not yet checked what is live."""
+AIRFLOW, PYTHON, VARIABLES = "Dagferry-Airflow", "Dagferry-Python", "Dagferry-Variables"
+"""Headers of a request for candidates: the versions that the checker imports with, and how it reads Variables."""
 
 MAX_WAIT_SECONDS = 50
 """The longest that a request for the current deploy or the status waits for another one. Shorter than the minute after
 which proxies and load balancers close a silent connection."""
 MAX_ERROR_CHARACTERS = 300
 """The maximum length of ``ERROR``, percent-encoded: the client sends no more, and the server keeps no more."""
+REPORT_SECONDS = 30
+"""How often what Airflow has read is reported to ``REPORTS_PATH``, at least; at once when it changed. Who was not heard
+for three times as long no longer counts."""
+MAX_REPORT_BYTES = 256 * 1024
+"""The longest report. A longer one is refused, not truncated."""
+MAX_REPORTED_ERRORS, MAX_REPORTED_VERSIONS, MAX_REPORTED_PROVIDERS = 100, 200, 200
+MAX_REPORTED_HINDRANCES, MAX_REPORTED_SLOWEST = 10, 5
+"""How many entries the lists of a report may have; the server drops what is above."""
+MAX_TRACE_BYTES = 4096
+"""The longest trace of an import error, in UTF-8: the last bytes of it."""
 NOTHING_TAG = "none"
 """The ETag of the current deploy before the first one; afterwards it is the version."""
 
@@ -95,9 +116,24 @@ REQUEST_HEADERS = {
     ERROR: f"Code and message of the pod's last error; percent-encoded, {MAX_ERROR_CHARACTERS} characters at most.",
     DEREGISTER: "`1` on the last request of a sidecar that ends. It is answered at once.",
     VOLUME: "A random id, kept on the pod's volume: two pods with one name are two, a restarted container is one.",
+    IN_USE: "How many of the old trees on the pod's volume tasks still use; missing if none.",
     ONCE: "`1` if the sender ends after this deploy, as an init container does: it does not count.",
 }
 """Headers of a request for the current deploy, with their meaning for the documentation."""
+
+CHECKER_HEADERS = {
+    "If-None-Match": "The ETag last seen. A checker that has just started sends none: what was found before is then "
+    "checked again.",
+    "Prefer": REQUEST_HEADERS["Prefer"],
+    INSTANCE: "The checker that asks, such as `dagferry-checker-0`. Without it, the request does not count as one by a "
+    "checker.",
+    CHECKER: f"`{WARMING}` until what is live has been checked: no deploy waits for such a checker.",
+    AIRFLOW: "The version of Airflow that it imports DAGs with, such as `3.3.2`.",
+    PYTHON: "The version of Python that it imports DAGs with, such as `3.11.7`.",
+    VARIABLES: "`stub` or `env`: how it reads Variables and Connections.",
+    DEREGISTER: "`1` on the last request of a checker that ends. It is answered at once.",
+}
+"""Headers of a request for candidates, with their meaning for the documentation."""
 
 ANSWER_HEADERS = {
     "ETag": f'Of the current deploy: its version in quotes, `"{NOTHING_TAG}"` before the first deploy. Of the list of '

@@ -15,10 +15,11 @@ from typing import Literal, NamedTuple, get_args
 from dagferry_core.archive.errors import PathRefused
 from dagferry_core.archive.paths import check_prefix
 
-Scope = Literal["deploy", "override", "sync", "read", "admin"]
+Scope = Literal["deploy", "override", "sync", "read", "check", "admin"]
 """``deploy`` allows uploads, rollbacks and reading; ``override`` bypasses the checks that would block a deploy;
-``sync`` is what a sidecar needs; ``read`` allows the log, the status and downloads; ``admin`` freezes deployments, and
-creates and deletes them."""
+``sync`` is what a sidecar needs; ``read`` allows the log, the status and downloads; ``check`` is what a checker needs:
+it reads what is about to be deployed, and says what is wrong with it; ``admin`` freezes deployments, and creates and
+deletes them."""
 
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 

@@ -10,14 +10,24 @@ class Coalescer:
     def __init__(self) -> None:
         self._lock = asyncio.Lock()
         self._asked = self._done = 0
+        self._error: Exception | None = None
 
     async def run(self, work: Callable[[], Awaitable[None]]) -> None:
-        """Return after the end of a run that began later than now. The caller that started the run gets its error."""
+        """Return after the end of a run that began later than now, or raise its error, as all do who share it.
+
+        A run whose caller is cancelled is shared by nobody: the next caller starts another one.
+        """
         self._asked += 1
         mine = self._asked
-        async with self._lock:
+        async with self._lock:  # first come, first served: who shares a run is here before the next one begins
             if self._done >= mine:
+                if self._error:
+                    raise self._error
                 return
-            covered = self._asked
-            await work()
+            covered, self._error = self._asked, None
+            try:
+                await work()
+            except Exception as error:
+                self._done, self._error = covered, error
+                raise
             self._done = covered

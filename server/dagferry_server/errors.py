@@ -46,6 +46,14 @@ class UploadTooLarge(RequestError):
     default_hint = "Remove large files from the dags folder, or give the server more tiers (--tiers)."
 
 
+class BodyTooLarge(RequestError):
+    """The JSON body is larger than the endpoint allows."""
+
+    code = "body_too_large"
+    status = 413
+    default_hint = "Send fewer or shorter entries: the first of each list are enough."
+
+
 class RouteNotFound(RequestError):
     """The server has no endpoint at this path."""
 
@@ -190,6 +198,32 @@ class RemovalsRefused(RequestError):
     }
 
 
+class ImportCheckRefused(RequestError):
+    """Airflow could not import DAG files of this content, as a checker found, and could import them in what is live."""
+
+    code = "import_check_refused"
+    audience = Audience.DEPLOYERS
+    status = 422
+    default_hint = (
+        "Nothing was deployed. Correct the files and deploy again. In an emergency, a caller with the scope override "
+        "may add ?skip_import_check=1."
+    )
+    detail_fields: ClassVar[Mapping[str, str]] = {
+        "problems": "The first 20 new ones, each with `path`, `line`, `kind`, `message` and `trace`.",
+        "problem_count": "How many new ones there are.",
+    }
+
+
+class CandidateGone(RequestError):
+    """There is no such candidate: it was checked, or nobody has checked it for an hour."""
+
+    code = "candidate_gone"
+    audience = Audience.CLIENTS
+    status = 404
+    exit_code = EXIT_NOT_ALLOWED
+    default_hint = "GET /{deployment}/dags/candidates lists what is to be checked."
+
+
 class VersionNotFound(RequestError):
     """The deploy log does not contain this version."""
 
@@ -320,6 +354,14 @@ class TooManyUploads(ServerError):
     code = "too_many_uploads"
 
 
+class TooManyReports(ServerError):
+    """The maximum number of concurrent reports of what Airflow has read is reached."""
+
+    code = "too_many_reports"
+    audience = Audience.CLIENTS
+    default_hint = "Send the report again, in a few seconds."
+
+
 class ServerBusy(ServerError):
     """Bundles with very many files are handled one at a time, and this one had to wait too long."""
 
@@ -334,7 +376,7 @@ class TooManyDownloads(ServerError):
 
 
 class DeployContended(ServerError):
-    """Other servers kept adding deploys to the deploy log at the same time."""
+    """Others kept deploying at the same time, so that what was to be deployed was never the next deploy."""
 
     code = "deploy_contended"
 
@@ -346,6 +388,28 @@ class GateUnavailable(ServerError):
     default_hint = (
         "Deploy again in a moment. If it fails again, the server's log says more. In an emergency, a caller with the "
         "scope override may add ?skip_gate=1."
+    )
+
+
+class ImportCheckPending(ServerError):
+    """The DAG files are still being imported by a checker (`check-seconds`), which goes on."""
+
+    code = "import_check_pending"
+    retry_after = 10
+    default_hint = (
+        "Nothing was deployed yet. Deploy the same content again: that does not start the check anew. In an emergency, "
+        "a caller with the scope override may add ?skip_import_check=1."
+    )
+
+
+class CheckerAway(ServerError):
+    """No checker can import the DAG files, and without it nothing may be deployed (`import-check-away = "closed"`)."""
+
+    code = "checker_away"
+    retry_after = 30
+    default_hint = (
+        "Look whether dagferry-checker runs, and at its log. In an emergency, a caller with the scope override may add "
+        "?skip_import_check=1."
     )
 
 

@@ -13,9 +13,11 @@ from dagferry_core import __version__
 from dagferry_core.deploylog import PROMOTE, ROLLBACK, UPLOAD
 from dagferry_core.limits import UploadLimit
 from dagferry_server.config.watched import Reload
+from dagferry_server.deploys.checking import OUTCOMES
 from dagferry_server.deploys.deployment import Deployment
-from dagferry_server.errors import GateRefused, GateUnavailable, RemovalsRefused
+from dagferry_server.errors import GateRefused, GateUnavailable, ImportCheckRefused, RemovalsRefused
 from dagferry_server.fleet.status import PodState, State
+from dagferry_server.parsed_metrics import ParsedMetrics
 
 PREFIX = "dagferry_server_"
 DEPLOYMENT = "deployment"
@@ -33,15 +35,16 @@ _Kind = TypeVar("_Kind", Counter, Gauge, Histogram)
 class Metrics:
     """The metrics. ``described`` has name, type, labels and meaning of each."""
 
-    def __init__(self, upload_limit: UploadLimit) -> None:
+    def __init__(self, upload_limit: UploadLimit) -> None:  # noqa: PLR0915 - one for each metric
         self.registry = CollectorRegistry()
         self.described: list[tuple[str, str, str, str]] = []
         self._counters: list[tuple[Counter | Gauge | Histogram, tuple[str, ...]]] = []
         ProcessCollector(registry=self.registry)
 
         def make(kind: type[_Kind], name: str, meaning: str, *labels: str, **more: Any) -> _Kind:
-            shown = ", ".join(f"`{label}`" for label in labels)
-            self.described.append((f"`{PREFIX}{name}`", kind.__name__.lower(), shown, meaning))
+            self.described.append(
+                (f"`{PREFIX}{name}`", kind.__name__.lower(), ", ".join(f"`{label}`" for label in labels), meaning)
+            )
             metric = kind(PREFIX + name, meaning, labels, registry=self.registry, **more)
             if DEPLOYMENT in labels and kind is not Gauge:
                 self._counters.append((metric, labels))
@@ -102,10 +105,29 @@ class Metrics:
             Counter,
             "refusals_total",
             "Deploys that were not made because of their DAG files, by the code of the error: gate_refused, "
-            "removals_refused, gate_unavailable.",
+            "removals_refused, gate_unavailable, import_check_refused.",
             of,
             "outcome",
         )
+        self.import_checks = make(
+            Counter,
+            "import_checks_total",
+            "Import checks by outcome: passed, problems (new ones) and failed are verdicts of checkers; away and "
+            "overtime are deploys that got none.",
+            of,
+            "outcome",
+        )
+        self.import_check_seconds = make(
+            Histogram,
+            "import_check_seconds",
+            "Time from when a content was to be checked until a checker's verdict.",
+            of,
+            buckets=_SECONDS,
+        )
+        self.import_check_waiting = make(
+            Gauge, "import_check_waiting", "Deploys that wait for a checker's verdict.", of
+        )
+        self.checkers = make(Gauge, "checkers", "Checkers that are connected to any server.", of)
         self.bundle_sent_bytes = make(Counter, "bundle_sent_bytes_total", "Bytes of complete bundles sent.", of)
         self.patch_sent_bytes = make(Counter, "patch_sent_bytes_total", "Bytes of patches sent.", of)
         self.waiting = make(Gauge, "waiting_sidecars", "Requests that are waiting for a change.", of)
@@ -136,6 +158,7 @@ class Metrics:
             of,
             buckets=_SECONDS,
         )
+        self.parsed = ParsedMetrics(make, of, _SECONDS)
         self.sequence = make(Gauge, "current_sequence", "Sequence of the current deploy; 0: nothing deployed.", of)
         self.deploy_time = make(
             Gauge, "current_deploy_timestamp_seconds", "Time of the current deploy; 0: nothing deployed.", of
@@ -150,6 +173,9 @@ class Metrics:
         self.frozen = make(Gauge, "deployment_frozen", "1 while the deployment is frozen: nothing can be deployed.", of)
         self.stored_bytes = make(Gauge, "stored_bytes", "Bytes of stored bundles.", of)
         self.stored_bundles = make(Gauge, "stored_bundles", "Stored bundles.", of)
+        self.leased_versions = make(
+            Gauge, "leased_versions", "Versions whose bundles stay because DAG runs need them, or new runs may.", of
+        )
         self.store_limit = make(
             Gauge,
             "store_limit_bytes",
@@ -228,8 +254,11 @@ class Metrics:
             self.uploads.labels(deployment, outcome)
             for kind in (UPLOAD, ROLLBACK, PROMOTE):
                 self.deploys.labels(deployment, kind, outcome)
-        for error in (GateRefused, RemovalsRefused, GateUnavailable):
+        for check in OUTCOMES:
+            self.import_checks.labels(deployment, check)
+        for error in (GateRefused, RemovalsRefused, GateUnavailable, ImportCheckRefused):
             self.refusals.labels(deployment, error.code)
+        self.parsed.start(deployment)
         for metric in (self.received_bytes, self.bundle_sent_bytes, self.patch_sent_bytes):
             metric.labels(deployment)
 
@@ -254,8 +283,11 @@ class Metrics:
             self.unreadable,
             self.unknown,
             self.frozen,
+            self.import_check_waiting,
+            self.checkers,
             self.stored_bytes,
             self.stored_bundles,
+            self.leased_versions,
         ):
             with suppress(KeyError):  # never scraped
                 metric.remove(deployment)
@@ -263,6 +295,7 @@ class Metrics:
             for state in states:
                 with suppress(KeyError):
                     metric.remove(deployment, state.value)
+        self.parsed.forget(deployment)
 
     def render(self, deployments: Iterable[Deployment], reloads: Mapping[str, Reload], now: float) -> bytes:
         """Return the text of a scrape; called in a thread, after the status of each fleet was asked for.
@@ -279,6 +312,9 @@ class Metrics:
                 (self.unreadable, len(deployment.unreadable)),
                 (self.unknown, int(deployment.fault is not None)),
                 (self.frozen, int(deployment.freeze_at(now) is not None)),
+                (self.leased_versions, len(deployment.leases.versions)),
+                (self.import_check_waiting, deployment.checking.waiting),
+                (self.checkers, deployment.checking.connected),
             ):
                 metric.labels(deployment.name).set(value)
             if status := deployment.fleet.shown:
@@ -287,6 +323,7 @@ class Metrics:
                     self.sidecars.labels(deployment.name, pod_state.value).set(counts[pod_state])
                 for state in State:
                     self.fleet_state.labels(deployment.name, state.value).set(status.state is state)
+                self.parsed.show(deployment.name, status.parsed)
         for file, reload in reloads.items():
             self.reload_successful.labels(file).set(not reload.last_error)
             self.reload_time.labels(file).set(reload.succeeded_at)

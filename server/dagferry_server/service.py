@@ -29,6 +29,8 @@ from dagferry_server.deploys.deployments_file import (
 )
 from dagferry_server.deploys.following import Following
 from dagferry_server.deploys.gate import DeployGate
+from dagferry_server.deploys.import_check import ImportChecks
+from dagferry_server.deploys.leases import Leases
 from dagferry_server.deploys.patches import Patches
 from dagferry_server.deploys.readiness import Readiness
 from dagferry_server.deploys.reload import apply_changes
@@ -97,6 +99,7 @@ class Service:
         elif store.shared and not settings.single_server:
             self.deployments.on_opened.append(_doubt)
         self.patches = Patches(store)
+        self.leases = Leases(store, self.deployments)
         self.retention = RetentionRunner(
             store,
             self.deployments,
@@ -105,6 +108,9 @@ class Service:
             deleted=self.deployments.created.to_empty,
             max_store_bytes=self.max_store_bytes,
             clock=clock,
+        )
+        self.checks = ImportChecks(
+            store, self.deployments, self.metrics, self.background, poll_seconds=settings.store_poll, clock=clock
         )
         self.deployer = Deployer(
             store,
@@ -116,6 +122,7 @@ class Service:
             webhooks=self.webhooks,
             clock=clock,
             gate=DeployGate(gate, self.metrics),
+            checks=self.checks,
         )
 
     def _peers(self, settings: Settings, file: WatchedFile[tuple[bytes, ...]], announcer: Announcer) -> Peers:
@@ -172,6 +179,7 @@ class Service:
         """Apply changes of the files that the settings name, and retention to a shared store, during the block."""
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(running(self.retention.run_regularly()))
+            await stack.enter_async_context(running(self.leases.run()))
             await stack.enter_async_context(self.authenticator.kept_fresh())
             if file := self.deployments_file:
                 changes = apply_changes(file, self.deployments, self.retention, self.background)
@@ -179,6 +187,7 @@ class Service:
             if self.peer_secrets:
                 await stack.enter_async_context(running(watch([self.peer_secrets])))
             await stack.enter_async_context(running(self.following.run()))
+            await stack.enter_async_context(running(self.checks.run()))
             yield
 
     @property
@@ -222,6 +231,7 @@ class Service:
             await self.peers.close()
         await self.webhooks.close()
         await self.following.close()
+        await self.checks.close()
         await self.deployments.close()
         self.patches.close()
 

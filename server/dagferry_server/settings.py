@@ -34,12 +34,14 @@ from dagferry_server.astro_settings import astro_path, public_url
 from dagferry_server.auth.access import GATE_LEVELS, GateLevel
 from dagferry_server.auth.proxy import PROXY_SECRET_HEADER
 from dagferry_server.cgroup import available
+from dagferry_server.deploys.checking import AWAYS, POLICIES, Away, Policy
 from dagferry_server.peers.addresses import Place, places
 from dagferry_server.store.address import Address, parse_store
 
 MAX_TIERS = 10_000
 MAX_KEEP_DEPLOYS = 10_000
 MAX_KEEP_DAYS = 36_500
+MAX_CHECK_SECONDS = 50
 AUTO = "auto"
 STORE_SHARE = 0.8
 """The part of its volume that the store fills by default; the rest is for what is being received."""
@@ -236,6 +238,29 @@ SETTINGS: tuple[Setting, ...] = (
         "PERCENT",
         "How many percent of the DAG files a deploy may remove, if there are at least 3. 100: all.",
     ),
+    Setting(
+        "--import-check",
+        _one_of(*POLICIES),
+        None,
+        "off|warn|block",
+        "What happens to DAG files that a checker (dagferry-checker) cannot import: nothing, a warning, or a "
+        "rejected deploy. By default warn where a checker is connected, else off.",
+    ),
+    Setting(
+        "--check-seconds",
+        whole(1, MAX_CHECK_SECONDS),
+        45,
+        "SECONDS",
+        f"How long an upload waits for a checker; at most {MAX_CHECK_SECONDS}, because proxies give up after 60.",
+    ),
+    Setting(
+        "--import-check-away",
+        _one_of(*AWAYS),
+        "open",
+        "open|closed",
+        "With --import-check block, what happens to deploys while no checker is connected: they go live with a "
+        "warning, or are rejected.",
+    ),
     Setting("--tokens-file", _path, None, "FILE", "The tokens, and what each may do; read again when it changes."),
     Setting(
         "--issuers-file",
@@ -342,6 +367,9 @@ class Settings(BaseModel):
     airflow: Airflow | None
     airflowignore: Syntax | None
     max_removed_percent: int
+    import_check: Policy | None
+    check_seconds: int
+    import_check_away: Away
     tokens_file: str | None
     issuers_file: str | None
     proxy_user_header: str | None

@@ -18,12 +18,12 @@ from dagferry_follow.volume.staging import Content
 from dagferry_follow.volume.tree import Damage, Tree
 from dagferry_follow.volume.volume import Volume
 from dagferry_runtime.lines import fields
+from dagferry_runtime.signals import Stopping
 from dagferry_sidecar.decide import decide
 from dagferry_sidecar.hints import hint
 from dagferry_sidecar.hooks import AfterSwap
 from dagferry_sidecar.pace import MIN_DOWNLOAD_SECONDS, request_timeout, touch_due
 from dagferry_sidecar.settings import Settings
-from dagferry_sidecar.signals import Stopping
 from dagferry_sidecar.state import (
     Action,
     Apply,
@@ -156,7 +156,7 @@ class Loop:
         # instance: this sidecar is gone soon, so the server must not expect it.
         live = self._state.live
         log_id = live.log_id if live and live.sequence else ""
-        return Report(live.version if live else "", self._state.deploy_error, log_id)
+        return Report(live.version if live else "", self._state.deploy_error, log_id, self._volume.used)
 
     # --- applying ----------------------------------------------------------------------------------------------------
 
@@ -269,6 +269,7 @@ class Loop:
     def _retire(self) -> None:
         removed = self._volume.retire(self._rules, time.time())
         self._stats.trees, self._stats.tree_bytes = self._volume.stored()
+        self._stats.used_trees = self._volume.used
         if removed:
             log.info(
                 "Old trees removed", extra=fields(**self._log_fields(), removed=removed, bytes=self._stats.tree_bytes)

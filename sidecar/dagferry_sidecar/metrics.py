@@ -62,6 +62,7 @@ TREE_BYTES = Metric(
     (),
     "Their disk usage, in blocks of 4096 bytes; a shared file counts once, the remains do not count.",
 )
+USED_TREES = Metric(PREFIX + "trees_in_use", "gauge", (), "Old trees that tasks still use, whatever their age.")
 
 METRICS: tuple[Metric, ...] = (
     SYNCS,
@@ -74,6 +75,7 @@ METRICS: tuple[Metric, ...] = (
     LIVE_INFO,
     TREES,
     TREE_BYTES,
+    USED_TREES,
 )
 
 
@@ -101,6 +103,7 @@ def render(stats: Stats, *, published: bool) -> tuple[str, bytes]:
         *_family(LIVE_INFO, [((live.version, live.digest), 1)] if live else []),
         *_family(TREES, [((), stats.trees)]),
         *_family(TREE_BYTES, [((), stats.tree_bytes)]),
+        *_family(USED_TREES, [((), stats.used_trees)]),
     ]
     return CONTENT_TYPE, "".join(line + "\n" for line in lines).encode()
 

@@ -1,4 +1,4 @@
-"""``/healthz``, ``/readyz`` and ``/metrics``, answered by a thread of their own.
+"""``/healthz``, ``/readyz`` and ``/metrics``, answered by a thread of their own; and what the dag processor sends.
 
 ``/healthz`` is 200 as long as the loop is alive. ``/readyz`` is 200 as long as an intact tree is published; it looks at
 the link itself each time. Losing contact with the server makes a pod neither unhealthy nor unready, because its DAGs
@@ -21,11 +21,15 @@ from dagferry_sidecar.stats import Stats
 if TYPE_CHECKING:
     from http.server import BaseHTTPRequestHandler
 
+    from dagferry_sidecar.passing_on import PassingOn
+
 BACKLOG_CONNECTIONS = 64
 ROUND_SECONDS = 3600.0
 """How often the listener wakes up without a request."""
 REQUEST_SECONDS = 5.0
 """A client that takes longer to send its request is disconnected."""
+FORBIDDEN = 403
+"""The answer to another machine, of which nothing is read."""
 
 log = Log(__name__)
 
@@ -37,6 +41,8 @@ class Probes:
         self._stats = stats
         self.root: Root | None = None
         """Set when it is open; until then the pod is not ready."""
+        self.passing_on: PassingOn | None = None
+        """Set when it is known where reports go to."""
         host, port = address
         try:
             family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -67,6 +73,9 @@ class Probes:
                 status, content_type, body = probes.answer(self.path.partition("?")[0])
                 _send(self, status, content_type, body)
 
+            def do_POST(self) -> None:
+                _send(self, *probes.take(self))
+
             do_HEAD = do_GET  # noqa: N815 - the name is the base class's
 
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name is the base class's
@@ -95,6 +104,24 @@ class Probes:
 
             return 200, *metrics.render(self._stats, published=bool(self._published()))
         return 404, "text/plain", b"not found; try /healthz, /readyz or /metrics\n"
+
+    def take(self, handler: "BaseHTTPRequestHandler") -> tuple[int, str, bytes]:
+        """Return status, content type and body for a request that sends something."""
+        from dagferry_sidecar.passing_on import max_bytes, pieces, readable  # noqa: PLC0415 - only beside a dag processor
+
+        most = max_bytes(handler.path)
+        if most is None or self.passing_on is None:
+            return 404, "text/plain", b"not found\n"
+        length = readable(handler.headers.get("Content-Length"), most)
+        if length is None:
+            return 413, "text/plain", b"too large, or without Content-Length\n"
+        body = pieces(handler, length)
+        sender, receiver = handler.client_address[0], handler.connection.getsockname()[0]
+        status, answer = self.passing_on.take(handler.path, body, length, sender, receiver)
+        if status != FORBIDDEN:
+            for _ in body:
+                """A client that still sends would not see the answer."""
+        return status, "application/json", answer
 
     def _published(self) -> str:
         return self.root.published_version() if self.root and self._stats.intact else ""

@@ -3,6 +3,7 @@
 import functools
 import os
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from dagferry_core import __version__
 from dagferry_follow.errors import ServerUnreachable
@@ -12,11 +13,14 @@ from dagferry_follow.volume.root import CURRENT
 from dagferry_follow.volume.tree import Damage
 from dagferry_follow.volume.volume import Volume
 from dagferry_runtime.lines import fields, write_line
+from dagferry_runtime.signals import Stopped, Stopping
 from dagferry_sidecar.hooks import AfterSwap, Hook
 from dagferry_sidecar.loop import Loop
 from dagferry_sidecar.settings import Settings, read_settings
-from dagferry_sidecar.signals import Stopped, Stopping
 from dagferry_sidecar.stats import Stats
+
+if TYPE_CHECKING:
+    from dagferry_sidecar.probes import Probes
 
 UMASK = 0o022
 HOOK_STOP_SECONDS = 2.0
@@ -66,6 +70,8 @@ def _run(settings: Settings, stopping: Stopping) -> int:
             once=settings.once,
             access=settings.access,
         )
+        if probes:
+            _take_reports(settings, volume, probes)
         hooks = _start_hooks(settings, stats)
         loop = Loop(settings, volume, damage, server, stats, stopping=stopping, hooks=hooks)
         try:
@@ -79,6 +85,21 @@ def _run(settings: Settings, stopping: Stopping) -> int:
                 hook.stop(HOOK_STOP_SECONDS)
     finally:
         volume.close()
+
+
+def _take_reports(settings: Settings, volume: Volume, probes: "Probes") -> None:
+    """Take reports of a dag processor beside this sidecar, and note on the volume where."""
+    from dagferry_follow.beside import write_address  # noqa: PLC0415 - an init container takes none
+    from dagferry_sidecar.passing_on import TIMEOUTS, PassingOn  # noqa: PLC0415
+
+    server = Server(
+        settings.server, settings.deployment, agent="dagferry-sidecar", access=settings.access, timeouts=TIMEOUTS
+    )
+    probes.passing_on = PassingOn(volume.root, server)
+    try:
+        write_address(settings.root, settings.listen[0], probes.port)
+    except OSError as error:
+        log.warning("A dag processor cannot find this sidecar, to report what it has parsed: %s", error)
 
 
 def _start_hooks(settings: Settings, stats: Stats) -> list[AfterSwap]:

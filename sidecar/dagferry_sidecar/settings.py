@@ -89,7 +89,10 @@ SETTINGS: tuple[Setting, ...] = (
         "The folder for --when-empty seed, such as the image's own DAGs. One without files is not published: then the "
         "sidecar waits.",
     ),
-    Setting("--listen", address, ("127.0.0.1", 8001), "HOST:PORT", "Where /healthz, /readyz and /metrics are served."),
+    Setting(
+        *("--listen", address, ("127.0.0.1", 8001), "HOST:PORT"),
+        "Where /healthz, /readyz and /metrics are served, and a dag processor on this machine reports what it parsed.",
+    ),
     Setting(
         "--poll-wait",
         whole(0, MAX_WAIT_SECONDS),
@@ -118,14 +121,15 @@ SETTINGS: tuple[Setting, ...] = (
         seconds(0, defaults.MAX_KEEP_HOURS),
         defaults.KEEP_HOURS,
         "HOURS",
-        "Trees that were live within this time are kept too.",
+        "Trees that were live within this time are kept too, and those that tasks still use.",
     ),
     Setting(
         "--max-tree-bytes",
         size,
         None,
         "BYTES",
-        "Above this, only the live and the previous tree are kept; by default 80 % of the volume of --root.",
+        "All trees together stay below this, by default 80 % of the volume of --root: the oldest go first, then the "
+        "oldest that tasks still use. The live and the previous tree are always kept.",
     ),
     Setting("--instance", _name, None, "NAME", "The name that the server knows this pod by; by default the host name."),
     Setting("--component", _component, "", "NAME", "What runs in this pod, such as scheduler or worker."),

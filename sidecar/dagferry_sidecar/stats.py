@@ -32,6 +32,8 @@ class Stats:
         """Whether the live tree was checked and is as published."""
         self.trees = 0
         self.tree_bytes = 0
+        self.used_trees = 0
+        """How many of the old trees processes use."""
         self.error: DagferryError | None = None
         self._alive_until = time.monotonic() + LOCAL_SECONDS
 

@@ -7,6 +7,8 @@ import pytest
 from bundle_runner import A, B
 from credentials import TokensFile
 from dagferry_airflow.live import locked
+from dagferry_follow.volume import in_use
+from dagferry_follow.volume.lookup import trees_of
 from harness import free_port, pack
 from issuer import make_certificate
 from rewriting import rewrite
@@ -187,3 +189,34 @@ say([bundle.get_current_version().version, (bundle.path / "shop.py").read_text()
     assert kind == "AirflowException"
     assert text.startswith("Entry 1 of the deploy log was rewritten, or one before it: its sha256 was ")
     assert "dagferry-server verify" in text
+
+
+def test_a_task_whose_run_has_no_version_holds_the_tree_it_runs_on_and_says_which_one_that_is(
+    python, serve, tmp_path
+) -> None:
+    server = serve()
+    version = server.deploy(A)["version"]
+    live = str(tmp_path / "bundles/prod/live")
+    found = []
+    code = f"""
+import logging
+lines = []
+logging.getLogger("dagferry_airflow.bundle").addHandler(logging.Handler())
+logging.getLogger("dagferry_airflow.bundle").handlers[0].emit = lambda record: lines.append(record.getMessage())
+logging.getLogger("dagferry_airflow.bundle").setLevel("INFO")
+pin.note_task()
+bundle = made(server={server.url!r})
+bundle.initialize()
+say("it runs")
+sys.stdin.readline()
+say([str(bundle.path), lines])
+"""
+
+    def while_it_runs() -> None:
+        found.extend(in_use.used(live, trees_of(live, version)))
+
+    path, lines = python(code, while_it_runs)
+    assert path.endswith(f"/{version}")
+    assert found == trees_of(live, version)
+    assert lines == [f"dagferry version={version} chosen=newest bundle=prod"]
+    assert in_use.used(live, found) == set()

@@ -7,6 +7,7 @@ import pytest
 
 from dagferry_airflow.follower import Follower
 from dagferry_airflow.live import LiveTree, live_deploy
+from dagferry_airflow.origins import Origins
 from dagferry_airflow.versions import Versions
 from dagferry_follow.errors import LogRewritten, SequenceRegressed
 from dagferry_follow.remote.server import Server
@@ -79,7 +80,8 @@ def test_a_run_gets_no_version_of_a_rewritten_log(process, tmp_path, server, ser
     rewrite(server.data, 3, digest=digest_of(server.data, 1))
     server = serve(port=server.port)
     version = server.deploy(D)["version"]
-    versions = Versions(tmp_path / "bundle", process.connect, lambda _: None)
+    folder = tmp_path / "bundle"
+    versions = Versions(folder, process.connect, lambda _: None, Origins(folder, "server", "default"))
     with pytest.raises(LogRewritten, match="Entry 3 of the deploy log was rewritten"):
         versions.make(version, for_task=True)
     with pytest.raises(LogRewritten):
@@ -90,7 +92,8 @@ def test_a_version_that_is_on_the_disk_is_used_all_the_same(process, root, tmp_p
     server.stop()
     rewrite(server.data, 3, description="It was not me")
     serve(port=server.port)
-    versions = Versions(tmp_path / "bundle", process.connect, lambda _: None)
+    folder = tmp_path / "bundle"
+    versions = Versions(folder, process.connect, lambda _: None, Origins(folder, "server", "default"))
     version = live_deploy(root).version
     versions.make(version, for_task=True)
     assert tree(versions.path(version)) == C

@@ -25,7 +25,7 @@ def ours(code: str, **details: object) -> dict[str, object]:
     return {"code": code, "message": "What happened.", "hint": "What to do.", **details}
 
 
-@pytest.mark.parametrize("name", ["skip_gate", "allow_removals", "override_freeze"])
+@pytest.mark.parametrize("name", ["skip_gate", "skip_import_check", "allow_removals", "override_freeze"])
 def test_a_hint_names_the_option_of_the_command(name) -> None:
     said = ours("gate_refused") | {"hint": f"A caller with the scope override may add ?{name}=1."}
     option = f"--{name.replace('_', '-')}"

@@ -3,6 +3,7 @@
 import click
 import pytest
 
+from clocks import Clock
 from dagferry_client import converge
 from dagferry_client.api import Api, Status
 from dagferry_client.converge import Seconds, live_sentence, wait_until_live
@@ -15,19 +16,6 @@ OURS = decode(Deployed, DEPLOYED)
 OLD = {"version": "20261120T064400Z-000041", "sequence": 41}
 NONE = {"known": 0, "live": 0, "behind": 0, "lost": 0, "failing": 0}
 SOME = {"known": 3, "live": 1, "behind": 1, "lost": 0, "failing": 1}
-
-
-class Clock:
-    """Time that passes only while somebody waits."""
-
-    now = 0.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        assert seconds >= 0
-        self.now += seconds
 
 
 @pytest.fixture
@@ -127,7 +115,7 @@ def test_health_with_an_older_version_is_no_success(waited) -> None:
 def test_a_fleet_without_a_pod_is_no_success(waited) -> None:
     with pytest.raises(NotConverged, match="no pod is known") as caught:
         waited({"state": "UNKNOWN", "counts": NONE, "sidecars": []})
-    assert "Does a sidecar follow" in caught.value.hint
+    assert "Does a sidecar or a DAG bundle follow" in caught.value.hint
 
 
 def test_a_newer_deploy_ends_the_wait_at_once(waited, clock) -> None:

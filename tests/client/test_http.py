@@ -126,6 +126,38 @@ def test_only_get_is_repeated_by_itself(connect, server, said, pauses) -> None:
     assert (len(server.requests), said, pauses) == (1, [], [])
 
 
+GOES_ON = {"code": "checking", "message": "It is being checked.", "hint": "Ask again."}
+
+
+def test_what_the_server_goes_on_with_is_asked_for_again_as_often_as_it_says(connect, server, said, pauses) -> None:
+    for _ in range(20):
+        server.answer("POST /a", GOES_ON, 503, Retry_After="5")
+    server.answer("POST /a", {})
+    connect(server.url).request("POST", "/a", body=b"x", repeat_seconds=60, unfinished=("checking", 300))
+    assert said == ["It is being checked. Asking again in 5 s."] * 20
+    assert all(5 <= pause <= 6.25 for pause in pauses)
+
+
+def test_that_ends_too(connect, server, pauses) -> None:
+    for _ in range(4):
+        server.answer("POST /a", GOES_ON, 503, Retry_After="10")
+    with pytest.raises(ServerUnavailable, match="It is being checked") as caught:
+        connect(server.url).request("POST", "/a", body=b"x", unfinished=("checking", 38))
+    assert caught.value.reason == "checking"
+    assert len(pauses) == 3
+
+
+def test_what_is_busy_meanwhile_has_no_more_time_than_ever(connect, server, said, pauses) -> None:
+    server.answer("POST /a", GOES_ON, 503, Retry_After="20")
+    for _ in range(9):
+        server.answer("POST /a", BUSY, 503, Retry_After="20")
+    with pytest.raises(ServerUnavailable, match="busy"):
+        connect(server.url).request("POST", "/a", body=b"x", repeat_seconds=60, unfinished=("checking", 300))
+    server.answers.clear()
+    assert sum(pauses[1:]) <= 60
+    assert said[1] == "The server is busy. Trying again in 20 s."
+
+
 def test_pieces_are_made_anew_for_each_attempt(connect, server, pauses) -> None:
     server.answer("POST /a", BUSY, 503)
     server.answer("POST /a", {})

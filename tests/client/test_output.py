@@ -132,6 +132,12 @@ def test_a_long_list_is_cut_and_says_so(capsys) -> None:
     assert lines[-1] == "  and 180 more"
 
 
+def test_a_problem_that_is_live_already_is_said_to_be(capsys) -> None:
+    problems = [{"path": "a.py", "message": "x", "new": False}, {"path": "b.py", "message": "y", "new": True}]
+    Output().error(RequestRefused("No.", "", details={"problems": problems}))
+    assert capsys.readouterr().err == "Error: No.\n  a.py: x (it is live already)\n  b.py: y\n"
+
+
 @pytest.mark.parametrize("details", [{"problems": 3}, {"removed_paths": {"a": 1}}, {"problems": [None, 3]}])
 def test_details_that_a_server_gets_wrong_do_not_hide_the_error(capsys, details) -> None:
     Output().error(RequestRefused("No.", "Do.", details=details))

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from dagferry_client import redeploy
-from recorded_answers import DEPLOYED, STATUS, VERSION, logged
+from recorded_answers import DEPLOYED, STATUS, VERSION, import_failure, logged, parsed
 
 TARGET = logged(40)["version"]
 CURRENT = logged(41)["version"]
@@ -69,7 +69,7 @@ def test_a_dry_run_changes_nothing_and_its_paths_are_data(at, server) -> None:
     assert done.err.endswith("Nothing was changed: this was a dry run.\n")
     server.answer(DRY, SHOWN)
     done = at("rollback", TARGET, "--dry-run", "--json")
-    assert done.json == {"deployment": "prod", "deployed": SHOWN, "live": None}
+    assert done.json == {"deployment": "prod", "deployed": SHOWN, "live": None, "parsed": None}
 
 
 def test_a_person_is_asked_and_what_they_saw_is_what_happens(at, server, person) -> None:
@@ -169,9 +169,20 @@ def test_a_status_that_cannot_be_had_says_that_it_was_deployed(at, server) -> No
     assert f"{VERSION} was deployed, but whether it is live is not known. No." in done.err
 
 
+@pytest.mark.parametrize(("errors", "code"), [([], 0), ([import_failure()], 8)])
+def test_wait_parsed_ends_when_airflow_has_parsed_it(at, server, errors, code) -> None:
+    status = {**STATUS, "parsed": parsed(error_count=len(errors), new_error_count=len(errors), errors=errors)}
+    server.answer(DRY, SHOWN)
+    server.answer(REAL, DEPLOYED)
+    server.answer("GET /prod/dags/status", STATUS, ETag='"1"')
+    server.answer("GET /prod/dags/status", status, ETag='"2"')
+    done = at("rollback", "--wait-parsed=3m", TARGET, "--json")
+    assert (done.code, done.json["live"], done.json["parsed"]) == (code, True, status["parsed"])
+
+
 def test_what_is_passed_over_is_a_parameter(at, server) -> None:
-    query = "skip_gate=1&allow_removals=1&override_freeze=1"
+    query = "skip_gate=1&allow_removals=1&override_freeze=1&skip_import_check=1"
     server.answer(f"POST /prod/dags/promote?dry_run=1&{query}", SHOWN)
     server.answer(f"POST /prod/dags/promote?{query}", DEPLOYED)
-    done = at("promote", "staging", "prod", "--version", TARGET, "--skip-gate", "--allow-removals", "--override-freeze")
-    assert done.code == 0
+    options = ["--skip-gate", "--allow-removals", "--override-freeze", "--skip-import-check"]
+    assert at("promote", "staging", "prod", "--version", TARGET, *options).code == 0

@@ -15,12 +15,28 @@ from dagferry_core.bundle.manifest import Entry, Manifest
 from deployfiles import AIRFLOW
 from harness import pack
 from localtrees import write
-from recorded_answers import DEPLOYED, DETAILS, LISTED, STATUS, VERSION, logged
+from recorded_answers import DEPLOYED, DETAILS, LISTED, STATUS, VERSION, import_check, import_failure, logged, parsed
 
 SCHEMAS = Path(__file__).parents[2] / "docs" / "reference" / "json"
 ME = {"actor": "a", "expires": 7.5, "deployments": [{"name": "prod", "scopes": ["read"], "prefixes": ["a/"]}]}
 LIST = {"GET /-/deployments": {"deployments": [LISTED]}}
 FROZEN = {**STATUS, "frozen": {"reason": "audit", "until": 8, "actor": "ann"}}
+NEWER = {"version": logged(43)["version"], "sequence": 43}
+AIRFLOW_SAYS = {
+    **STATUS,
+    "parsed": parsed(error_count=1, errors=[import_failure(new=False)], hindrances=["It waits."]),
+    "leases": {"versions": {VERSION: ["bundle-dag-processor-0-1"]}, "holders": 1},
+    "import_check": import_check(
+        checking=[{"id": "0" * 32, "base": "", "digest": "sha256:1", "actor": "token:ci", "created": 1}],
+        refused=[
+            {
+                "actor": "token:ci",
+                "created": 1.5,
+                "problems": [{"path": "a.py", "line": 3, "message": "No.", "kind": "exit"}],
+            }
+        ],
+    ),
+}
 OLD = logged(41)["version"]
 ENTRY = logged(git={"commit": "4f2a"}, flags=["repeated"])
 SHA = hashlib.sha256(b"a").hexdigest()
@@ -32,15 +48,17 @@ DIFF = {"added": [ALONE], "changed": [], "removed": [{**ALONE, "path": "b.bin"}]
 
 PRINTED = {
     "deploy": (
-        ["deploy", "--wait"],
+        ["deploy", "--wait-parsed"],
         {
             "GET /prod/dags/deploys?limit=1": LOG,
             "POST /prod/dags/upload": {**DEPLOYED, "kind": "upload", "digest": MANIFEST.digest},
-            "GET /prod/dags/status": STATUS,
+            "GET /prod/dags/status": AIRFLOW_SAYS,
+            "GET /prod/dags/status ": AIRFLOW_SAYS,  # once until it is live, and once until it is parsed
         },
     ),
     "check": (["check"], {}),
     "status": (["status"], {"GET /prod/dags/status": FROZEN}),
+    "status with Airflow": (["status"], {"GET /prod/dags/status": AIRFLOW_SAYS}),
     "status of all": (["status", "--all"], {**LIST, "GET /prod/dags/status": STATUS}),
     "deployments": (["deployments"], LIST),
     "deployments create": (
@@ -56,8 +74,17 @@ PRINTED = {
     "doctor for values": (["doctor", "--values", str(AIRFLOW / "sidecar.yaml")], {}),
     "whoami": (["whoami"], {"GET /-/whoami": ME}),
     "history": (["history"], {"GET /prod/dags/deploys?limit=21": {"deploys": [ENTRY, logged(41)], "next": None}}),
-    "show": (["show", VERSION], {f"GET /prod/dags/deploys/{VERSION}": {**ENTRY, "details": DETAILS}}),
-    "show without details": (["show", VERSION], {f"GET /prod/dags/deploys/{VERSION}": {**logged(), "details": None}}),
+    "show": (
+        ["show", VERSION],
+        {f"GET /prod/dags/deploys/{VERSION}": {**ENTRY, "details": DETAILS}, "GET /prod/dags/status": AIRFLOW_SAYS},
+    ),
+    "show without details": (
+        ["show", VERSION],
+        {
+            f"GET /prod/dags/deploys/{VERSION}": {**logged(), "details": None},
+            "GET /prod/dags/status": {**STATUS, **NEWER},
+        },
+    ),
     "diff": (["diff", OLD, VERSION], {f"GET /prod/dags/diff?from={OLD}&to={VERSION}": DIFF}),
     "diff of contents": (
         ["diff", OLD, VERSION, "--content"],
@@ -130,7 +157,7 @@ def test_each_schema_is_one(name) -> None:
 def test_what_a_command_prints_has_these_fields_and_no_others(at, server, project, arguments, answers) -> None:
     write(project, {"dags/a.py": b"a"})
     for request, answer in answers.items():
-        server.answer(request, answer)
+        server.answer(request.rstrip(), answer)
     jsonschema.validate(at(*arguments, "--json").json, closed(schema(arguments[0])))
 
 

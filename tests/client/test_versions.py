@@ -3,19 +3,20 @@
 import pytest
 
 from dagferry_client.versions import is_version
-from recorded_answers import DETAILS, logged
+from recorded_answers import DETAILS, STATUS, logged
 
 OLD, NEW = logged(41), logged(42)
 
 
 def shows(at, server, text: str, deploy: dict) -> None:
     server.answer(f"GET /prod/dags/deploys/{deploy['version']}", {**deploy, "details": DETAILS})
+    server.answer("GET /prod/dags/status", STATUS)
     assert at("show", text, "--json").json["deploy"]["version"] == deploy["version"]
 
 
 def test_a_whole_name_is_used_as_it_is(at, server) -> None:
     shows(at, server, OLD["version"], OLD)
-    assert len(server.requests) == 1
+    assert len(server.requests) == 2, "no version was looked for"
 
 
 @pytest.mark.parametrize("text", ["41", "000041"])

@@ -63,7 +63,7 @@ def secret(api: Api, namespace: str, name: str, key: str) -> str:
 @pytest.mark.usefixtures("custom_resources")
 @pytest.mark.parametrize("name", ROWS)
 def test_it_takes_every_object_strictly_and_admits_every_pod_as_restricted(api_server: ApiServer, name: str) -> None:
-    accounts = [f"{RELEASE}-server", f"{RELEASE}-test", "dags"]
+    accounts = [f"{RELEASE}-server", f"{RELEASE}-test", f"{RELEASE}-checker-prod", "dags"]
     namespace = restricted_namespace(api_server, *accounts)
     rendered = render(ROWS[name], namespace=namespace)
     ours = [document for document in rendered.values() if document["kind"] != ROUTE]

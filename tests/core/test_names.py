@@ -2,7 +2,7 @@
 
 import pytest
 
-from dagferry_core.names import check_deployment, is_digest, make_version, version_sequence
+from dagferry_core.names import check_deployment, is_digest, make_version, version_sequence, version_time
 
 
 @pytest.mark.parametrize("name", ["a", "prod", "team-1", "0", "a" * 63])
@@ -20,12 +20,21 @@ def test_a_version_carries_time_and_sequence() -> None:
     assert make_version(1795157101, 42) == "20261120T064501Z-000042"
     assert version_sequence("20261120T064501Z-000042") == 42
     assert version_sequence(make_version(0, 10**12 - 1)) == 10**12 - 1
+    assert version_time("20261120T064501Z-000042") == 1795157101
+    assert version_time(make_version(0, 10**12 - 1)) == 0
 
 
 @pytest.mark.parametrize("text", ["", "latest", "../x", "20261120T064501Z-42", "20261120T064501Z-000042\n", "seed"])
 def test_anything_else_is_no_version(text: str) -> None:
     with pytest.raises(ValueError, match="not a valid version"):
         version_sequence(text)
+    with pytest.raises(ValueError, match="not a valid version"):
+        version_time(text)
+
+
+def test_digits_that_are_no_time_are_no_time() -> None:
+    with pytest.raises(ValueError, match="does not match"):
+        version_time("20261320T064501Z-000042")
 
 
 def test_a_digest_is_sha256_in_lower_case_hex() -> None:

@@ -9,7 +9,7 @@ from dagferry_server.http.routes import ROUTES
 HOME = Path(__file__).parents[2]
 SOURCES = [
     path
-    for package in ("core", "follow", "runtime", "gate", "server", "sidecar", "client", "airflow_plugin")
+    for package in ("core", "follow", "runtime", "gate", "server", "sidecar", "client", "airflow_plugin", "checker")
     for path in sorted((HOME / package).rglob("*.py"))
     if path.name != "protocol.py"
 ]

@@ -50,7 +50,11 @@ def test_what_is_given_is_read(parse: Callable[[str], object], text: str, value:
     ("parse", "text", "why"),
     [
         (parse_scopes, "", "scopes are expected"),
-        (parse_scopes, "deploy,owner", "scopes are expected, separated by commas: deploy, override, sync, read, admin"),
+        (
+            parse_scopes,
+            "deploy,owner",
+            "scopes are expected, separated by commas: deploy, override, sync, read, check, admin",
+        ),
         (parse_name, "", "1 to 100"),
         (parse_name, "x" * 101, "1 to 100"),
         (parse_name, 'a"', "1 to 100"),

@@ -4,12 +4,16 @@ import itertools
 import json
 import os
 import random
+import tempfile
+import time
 
 import pytest
 
+from dagferry_server.store.local import LocalStore
 from faults import most_attempts
 from harness import PATIENCE_SECONDS, Server, eventually, pack, tree
-from invariants import check_log, check_no_root_leftovers, check_root, check_server
+from invariants import BESIDE_TREES, check_log, check_no_root_leftovers, check_root, check_server
+from reporting import report
 from volumes import fill, free_again, needs_mounts, small_volume
 
 pytestmark = needs_mounts
@@ -77,7 +81,7 @@ def test_a_first_sync_that_does_not_fit_is_not_ready_until_there_is_space(
     assert (status, body["version"], body["error"]["code"]) == (503, None, "volume_failed")
     assert pod.metric("dagferry_sidecar_published") == 0
     assert os.listdir(volume / "root") == [".trees"]
-    assert os.listdir(volume / "root" / ".trees") == ["lock"]
+    assert set(os.listdir(volume / "root" / ".trees")) <= BESIDE_TREES
     free_again(volume)
     pod.runs(new)
     eventually("the sidecar to be ready", lambda: probed(pod)[0] == 200)
@@ -187,3 +191,41 @@ def test_with_one_page_more_each_time_an_upload_fails_whole_until_it_passes(volu
     again = fork_server(volume / "data", log=tmp_path / "again.log").ready()
     assert len(check_server(again)) == 2
     check_log(server.log)
+
+
+def lease(server: Server, deploy: dict) -> None:
+    log_id = json.loads(server.get("/default/dags/current")[1])["log_id"]
+    body = report(log_id, component="bundle", leases={"versions": [deploy["version"]]})
+    status, answer = server.request("/default/dags/reports", json.dumps(body).encode(), Content_Type="application/json")
+    assert status == 200, answer
+
+
+def test_a_full_volume_gets_the_space_of_a_bundle_whose_lease_has_ended(volume, fork_server, tmp_path) -> None:
+    flags = ("--keep-deploys", "1", "--keep-days", "0")
+    server = fork_server(volume / "data", *flags, log=tmp_path / "server.log").ready()
+    first = server.deploy(LARGE)
+    bundle = volume / "data/default/bundles" / (first["digest"].removeprefix("sha256:") + ".tar.zst")
+    lease(server, first)
+    second = server.deploy(A)
+    lease(server, second)
+    assert bundle.exists()
+    fill(volume)
+    refused(server, LARGE)  # which starts retention
+    eventually("the bundle to be gone", lambda: not bundle.exists())
+    free_again(volume)
+    check_log(server.log)
+
+
+def test_a_volume_without_space_for_another_byte_or_file_knows_what_time_it_is(tmp_path) -> None:
+    with small_volume(tmp_path / "volume", 1 << 20, max_files=20) as volume:
+        store = LocalStore(str(volume))
+        began = time.time()
+        fill(volume)
+        for number in range(20 - len(list(volume.iterdir())) - 1):  # the volume's own folder is one of them
+            os.utime(volume, (1, 1))
+            assert began - 1 <= store.now() <= time.time() + 1
+            (volume / f"{number}").touch()
+        with pytest.raises(OSError, match="No space left"), tempfile.TemporaryFile(dir=volume):
+            pass
+        os.utime(volume, (1, 1))
+        assert began - 1 <= store.now() <= time.time() + 1

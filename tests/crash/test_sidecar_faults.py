@@ -14,6 +14,9 @@ from typing import NamedTuple
 
 import pytest
 
+from dagferry_follow.volume import in_use
+from dagferry_follow.volume.lookup import trees_of
+from dagferry_follow.volume.records import MANIFEST
 from faults import (
     calls,
     error_points,
@@ -122,6 +125,51 @@ class Scenario:
         assert live == self.server.newest or live == os.path.basename(before or "")
 
 
+class Held(Scenario):
+    """A task uses the oldest tree, which no rule keeps: it stays until the task ends, whatever the sidecar meets."""
+
+    fd = -1
+
+    def fresh(self) -> Path:
+        if self.fd >= 0:
+            os.close(self.fd)
+        root = super().fresh()
+        self.version = min(self.server.published)
+        (self.unique,) = trees_of(str(root), self.version)
+        self.fd = in_use.hold(str(root), self.unique)
+        return root
+
+    def record(self):
+        root = self.fresh()
+        sidecar = self.start(root, stopped=True)
+        with recording(sidecar.process.pid, self.trace):
+            sidecar.process.send_signal(signal.SIGCONT)
+            assert sidecar.process.wait(PATIENCE_SECONDS) == 0
+        self.stays(root)
+        return calls(self.trace, root)
+
+    def is_as_before_or_newest(self, root: Path, before: str | None) -> None:
+        super().is_as_before_or_newest(root, before)
+        self.stays(root)
+
+    def heals(self, root: Path) -> None:
+        super().heals(root)
+        self.stays(root)
+
+    def stays(self, root: Path) -> None:
+        assert tree(root / ".trees" / self.unique / self.version) == self.server.published[self.version]
+
+    def ends(self) -> None:
+        """End the task of the last attempt: the tree goes at the next removal."""
+        root = self.folder / f"root-{self.attempts}"
+        os.close(self.fd)
+        self.fd = -1
+        # Something to do, after which trees are removed.
+        (root / "current" / "shop.py").resolve().write_bytes(b"torn")
+        super().heals(root)
+        assert not (root / ".trees" / self.unique).exists()
+
+
 @pytest.fixture
 def roots(fork_server, fork_sidecar, tmp_path):
     """Prepare a server with three deploys, and roots that were synced at the second and at the third."""
@@ -136,9 +184,9 @@ def roots(fork_server, fork_sidecar, tmp_path):
         subprocess.run(["cp", "-a", prepared, tmp_path / f"synced-{len(published)}"], check=True)
     told = Server(server.url, published, version)
 
-    def scenario(name: str) -> Scenario:
+    def scenario(name: str, kind: type[Scenario] = Scenario) -> Scenario:
         (tmp_path / "work").mkdir()
-        return Scenario(fork_sidecar, told, tmp_path / "work", tmp_path / name)
+        return kind(fork_sidecar, told, tmp_path / "work", tmp_path / name)
 
     return scenario
 
@@ -237,3 +285,17 @@ def test_a_tree_with_a_foreign_file_that_is_linked_anew_may_be_killed_at_any_cal
     (scenario.prepared / "current" / "mine.py").resolve().write_bytes(b"pass\n")
     scenario.damaged = True
     assert try_each(kill_points(scenario.record()), scenario.killed) > 10
+
+
+def test_a_tree_that_a_task_uses_outlives_a_kill_at_any_call(roots) -> None:
+    scenario = roots("synced-2", Held)
+    assert try_each(kill_points(scenario.record()), scenario.killed) > 20
+    scenario.ends()
+
+
+def test_a_tree_that_a_task_uses_outlives_an_error_of_any_call_that_looks_for_tasks(roots) -> None:
+    scenario = roots("synced-2", Held)
+    looks = [call for call in scenario.record() if call.name == "flock" or MANIFEST in call.kind]
+    points = [point for point in error_points(looks) if not point[1].endswith("ENOSPC")]  # that does cost trees
+    assert try_each(points, scenario.failing) > 5
+    scenario.ends()

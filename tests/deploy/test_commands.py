@@ -89,12 +89,14 @@ def test_new_secrets_makes_what_the_compose_file_mounts(tmp_path: Path, serve: A
     for secret in compose["secrets"].values():
         assert (tmp_path / secret["file"]).is_file()
     server = serve("--deployments", "prod", "--tokens-file", str(tmp_path / "secrets" / "tokens.toml"))
-    sidecar, deploy = ((tmp_path / "secrets" / f"{name}-token").read_text().strip() for name in ("sidecar", "deploy"))
+    names = ("sidecar", "deploy", "checker")
+    sidecar, deploy, checker = ((tmp_path / "secrets" / f"{name}-token").read_text().strip() for name in names)
     assert server.get("/prod/dags/current", Authorization=sidecar)[0] == 200
     assert server.get("/prod/dags/deploys", Authorization=sidecar)[0] == 403
+    assert server.get("/prod/dags/current", Authorization=checker)[0] == 403
     assert server.request("/prod/dags/upload", pack({"dag.py": b""}), Authorization=deploy)[0] == 200
     assert sorted(os.listdir(tmp_path / "secrets")) == [
-        "deploy-token", "peer-secret", "s3-keys.env", "sidecar-token", "tokens.toml",
+        "checker-token", "deploy-token", "peer-secret", "s3-keys.env", "sidecar-token", "tokens.toml",
     ]  # fmt: skip
     keys = dict(line.split("=") for line in (tmp_path / "secrets" / "s3-keys.env").read_text().splitlines())
     assert keys["ROOT_ACCESS_KEY"] == keys["AWS_ACCESS_KEY_ID"]

@@ -26,7 +26,7 @@ def test_no_port_is_published_beyond_this_machine() -> None:
     assert all(port.startswith("127.0.0.1:") for port in published)
 
 
-@pytest.mark.parametrize("name", ["server", "sidecar"])
+@pytest.mark.parametrize("name", ["server", "sidecar", "checker"])
 def test_our_services_are_locked_down(name: str) -> None:
     assert SERVICES[name]["read_only"] is True
     assert SERVICES[name]["cap_drop"] == ["ALL"]
@@ -52,3 +52,18 @@ def test_the_docs_give_each_service_of_another_airflow_what_ours_has() -> None:
 
 def test_airflow_starts_only_when_asked_for() -> None:
     assert SERVICES["airflow"]["profiles"] == ["airflow"]
+
+
+def test_a_checker_starts_only_when_asked_for_and_reaches_the_server_alone() -> None:
+    checker = SERVICES["checker"]
+    assert checker["profiles"] == ["checker"]
+    [network] = checker["networks"]
+    assert PROJECT["networks"][network] == {"internal": True}
+    assert [name for name, service in SERVICES.items() if network in service.get("networks", ())] == [
+        "server",
+        "checker",
+    ]
+    assert checker["secrets"] == ["checker-token"]
+    assert not [text for text in checker["environment"] if text.startswith("AIRFLOW")]
+    assert "volumes" not in checker
+    assert "ports" not in checker

@@ -18,6 +18,7 @@ from deployfiles import HOME, tool
 from exported import METRICS, metrics_in
 from harness import Server, Sidecar, eventually, free_port, pack
 from issuer import make_certificate
+from reporting import parsed, report
 
 DASHBOARD = json.loads((HOME / "deploy" / "grafana" / "dashboard.json").read_text())
 PANELS = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
@@ -29,6 +30,7 @@ EMPTY = {
 """Queries that have no result while all is well, or while there is one server."""
 MONTH_SECONDS = 30 * 86400
 TIMEOUT_SECONDS = 10
+HTTP_OK = 200
 VARIABLES = {"$deployment": ".*", "$__rate_interval": "20s", "$__range": "1h"}
 
 
@@ -109,6 +111,10 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]
         for body in (b"n = 1\n", b"n = 2\n", b"n = 2\n", b"n = (\n"):
             archive = pack({"dag.py": b"from airflow import DAG\n" + body})
             server.request("/prod/dags/upload", archive, Authorization=tokens["deploy"].secret)
+        current = json.loads(server.get("/prod/dags/current", Authorization=tokens["sync"].secret)[1])
+        body = json.dumps(report(current["log_id"], parsed(current))).encode()
+        headers = {"Content_Type": "application/json", "Authorization": tokens["sync"].secret}
+        assert server.request("/prod/dags/reports", body, **headers)[0] == HTTP_OK
         yield scraping
     finally:
         if scraping:

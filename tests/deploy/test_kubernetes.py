@@ -16,6 +16,7 @@ VERSIONS = ("1.29", kubernetes_validate.latest_version())
 SERVER = {document["kind"]: document for document in documents(KUBERNETES / "server.yaml")}
 [PATCH] = documents(KUBERNETES / "airflow-pod-patch.yaml")
 [TASK] = documents(KUBERNETES / "task-pod-template.yaml")
+[CHECK] = documents(KUBERNETES / "check-image.yaml")
 VALUES = airflow_values("sidecar.yaml")
 READERS = {"dag-processor", "scheduler", "triggerer", "worker"}
 MOUNT = {"name": "dagferry", "mountPath": "/dags", "readOnly": True}
@@ -70,8 +71,11 @@ def restricted(container: dict[str, Any], pod: dict[str, Any]) -> None:
     assert security["seccompProfile"] == {"type": "RuntimeDefault"}
 
 
+MANIFESTS = [*SERVER.values(), TASK, CHECK, *values_workloads()]
+
+
 @pytest.mark.parametrize("version", VERSIONS)
-@pytest.mark.parametrize("document", [*SERVER.values(), TASK, *values_workloads()], ids=lambda found: found["kind"])
+@pytest.mark.parametrize("document", MANIFESTS, ids=lambda found: found["kind"])
 def test_each_manifest_is_valid(document: dict[str, Any], version: str) -> None:
     kubernetes_validate.validate(document, version, strict=True)
 

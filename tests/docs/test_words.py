@@ -24,6 +24,7 @@ PACKAGES = (
     "sidecar",
     "client",
     "airflow_plugin",
+    "checker",
     "scripts",
     "examples",
     "benchmarks",

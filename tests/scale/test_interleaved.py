@@ -128,12 +128,14 @@ class World:
             if store.create_entry(PROD, deploy.sequence, deploy.encode()):
                 return
 
+    prod = SimpleNamespace(name=PROD, checking=SimpleNamespace(needed=set()))
+
     def sweep(self, store: Store) -> None:
         """Delete what the newest deploy does not name, as ``RetentionRunner`` does."""
         deploys = self.deploys(store)
         surplus = store.bundles(PROD).keys() - {deploys[-1].digest}
         allowed = store.may_delete(PROD, surplus)
-        seen = _Seen(SimpleNamespace(name=PROD), deploys[-1].sequence, deploys, unreadable=False)  # type: ignore[arg-type]
+        seen = _Seen(self.prod, deploys[-1].sequence, deploys, unreadable=False)  # type: ignore[arg-type]
         _delete_batch(store, seen, allowed)
 
     def check(self) -> None:

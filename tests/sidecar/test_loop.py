@@ -13,12 +13,13 @@ from dagferry_core.errors import DagferryError
 from dagferry_follow.choose import Condition
 from dagferry_follow.remote import inflate
 from dagferry_follow.remote.server import SILENCE_SECONDS, Server
+from dagferry_follow.volume import in_use
 from dagferry_follow.volume.volume import Volume
+from dagferry_runtime.signals import Stopping
 from dagferry_sidecar import decide, loop, pace
 from dagferry_sidecar.loop import Loop
 from dagferry_sidecar.settings import read_settings
-from dagferry_sidecar.signals import Stopping
-from dagferry_sidecar.state import Apply, ApplyFailed, Changed, Checked, NotModified, Published, Touch
+from dagferry_sidecar.state import Apply, ApplyFailed, Changed, Check, Checked, NotModified, Poll, Published, Touch
 from dagferry_sidecar.stats import Stats
 from harness import PATIENCE_SECONDS
 
@@ -236,3 +237,24 @@ def test_a_deploy_is_one_poll_and_one_apply(fake, watched) -> None:
     looping = watched().until(published)
     assert [type(action).__name__ for action, _ in looping.done] == ["Poll", "Apply"]
     assert isinstance(looping.done[-1][0], Apply)
+
+
+def test_a_tree_that_a_task_uses_stays_and_is_reported(fake, watched) -> None:
+    versions = [fake.deploy({**A, "helper.py": b"rate = %d\n" % number}) for number in range(2)]
+    looping = watched("--keep-trees", "0", "--keep-hours", "0")
+    looping.until(lambda _, event: isinstance(event, Published))
+    held = in_use.hold(looping.volume.root.path, looping.volume.live.unique)
+    for number in range(2, 5):
+        versions.append(fake.deploy({**A, "helper.py": b"rate = %d\n" % number}))
+        looping.until(lambda _, event: isinstance(event, Published))
+    looping.until(lambda action, _: isinstance(action, Check))
+    assert [tree.record.version for tree in looping.volume.old] == [versions[3], versions[1]]
+    assert looping.stats.used_trees == 1
+    fake.requests.clear()
+    looping.until(lambda action, _: isinstance(action, Poll))
+    assert fake.requests[-1][1]["Dagferry-In-Use"] == "1"
+    os.close(held)
+    looping.until(lambda action, _: isinstance(action, Check))
+    assert [tree.record.version for tree in looping.volume.old] == [versions[3]]
+    looping.until(lambda action, _: isinstance(action, Poll))
+    assert "Dagferry-In-Use" not in fake.requests[-1][1]

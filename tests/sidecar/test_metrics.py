@@ -45,7 +45,7 @@ def test_values_are_what_was_counted() -> None:
     stats.sync_count, stats.sync_seconds = 2, 0.5
     stats.last_contact = 1.5e9
     stats.live = DeployRef("log", 42, "v-42", "sha256:42")
-    stats.trees, stats.tree_bytes = 3, 1000
+    stats.trees, stats.tree_bytes, stats.used_trees = 3, 1000, 2
     found = scraped(stats)
     assert found["dagferry_sidecar_syncs_total/ok"] == 2
     assert found["dagferry_sidecar_syncs_total/digest_mismatch"] == 1
@@ -57,6 +57,7 @@ def test_values_are_what_was_counted() -> None:
     assert found["dagferry_sidecar_live_sequence"] == 42
     assert found["dagferry_sidecar_live_info/sha256:42/v-42"] == 1
     assert (found["dagferry_sidecar_trees"], found["dagferry_sidecar_trees_bytes"]) == (3, 1000)
+    assert found["dagferry_sidecar_trees_in_use"] == 2
     assert found["dagferry_sidecar_published"] == 1
     assert scraped(stats, published=False)["dagferry_sidecar_published"] == 0
 

@@ -28,9 +28,7 @@ HARMS = {
     ],
     "the trees' folder removed": lambda root: shutil.rmtree(root / ".trees"),
     "the root removed": shutil.rmtree,
-    "all removed": lambda root: [
-        shutil.rmtree(root / ".trees" / name) for name in os.listdir(root / ".trees") if name != "lock"
-    ],
+    "all removed": lambda root: [shutil.rmtree(entry) for entry in os.scandir(root / ".trees") if entry.is_dir()],
 }
 
 

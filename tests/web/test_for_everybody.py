@@ -6,6 +6,7 @@ import pytest
 
 from browsers import NARROW, axe_violations
 from harness import Server, pack
+from reporting import error, parsed, report
 
 LONG = "a_very_long_file_name_without_any_place_to_break_" * 3 + ".py"
 DAGS = {"etl.py": b"from airflow import DAG\n\nx = 'a text'\n", "dir/" + LONG: b"x = " + b"1 + " * 100 + b"1\n"}
@@ -25,6 +26,11 @@ def server(tmp_path_factory):
     server.request("/prod/dags/upload", pack({"broken.py": b"from airflow import DAG\ndef f(:\n"}))
     for name, live in (("worker-0", ""), ("scheduler-0-with-a-rather-long-name-0123456789abcdef", "x")):
         server.get("/prod/dags/current", Dagferry_Instance=name, Dagferry_Component="worker", Dagferry_Live=live)
+    current = server.current("prod")
+    trace = "Traceback\n" + "  a line that is rather long, of a file that is deep in a package, and so on\n" * 40
+    said = parsed(current, errors=[error("dir/" + LONG, trace=trace)], hindrances=["[core] x is 30: " + "slow " * 40])
+    body = json.dumps(report(current["log_id"], said)).encode()
+    assert server.request("/prod/dags/reports", body, Content_Type="application/json")[0] == 200
     yield server
     server.stop()
 

@@ -1,11 +1,13 @@
 """What a person does who has never seen the product: what is live, who changed what, which pod is behind; undo it."""
 
+import json
 import re
 from typing import Any
 
 import pytest
 
 from harness import Server, Sidecar, eventually
+from reporting import error, parsed, report
 
 DAGS = {
     "etl.py": b"from airflow import DAG\nimport shop\n\nwith DAG('etl'):\n    pass\n",
@@ -173,3 +175,25 @@ def test_a_server_that_is_gone_is_noticed_and_found_again(serve, visit, tmp_path
     finally:
         again.stop()
     person.problems = [problem for problem in person.problems if "net::ERR" not in problem]
+
+
+def test_what_airflow_cannot_import_is_seen_at_once_and_an_open_trace_stays_open(server, visit) -> None:
+    deploy(server, DAGS, "First")
+    now = server.current("prod")
+
+    def say(*errors: dict[str, Any]) -> None:
+        body = json.dumps(report(now["log_id"], parsed(now, errors=errors))).encode()
+        assert server.request("/prod/dags/reports", body, Content_Type="application/json")[0] == 200
+
+    page = visit(server.url).tab("/-/ui/deployments/prod")
+    assert not page.locator("#parsed").is_visible()
+    say(error("etl.py", message="<b>no</b>"))
+    page.locator("#parsed li", has_text="<b>no</b>").wait_for()
+    trace = page.locator("#parsed details", has_text="Traceback").locator("pre")
+    assert not trace.is_visible()
+    page.locator("#parsed li summary").click()
+    assert trace.is_visible()
+    say(error("etl.py", message="<b>no</b>"), error("other.py"))
+    page.locator("#parsed li", has_text="other.py").wait_for()
+    [first, second] = page.locator("#parsed li details").all()
+    assert (first.get_attribute("open") is not None, second.get_attribute("open") is not None) == (True, False)

@@ -5,16 +5,17 @@ from typing import NamedTuple
 
 import click
 
+from dagferry_client.airflow_state import Parsed
 from dagferry_client.api import DeployOptions
-from dagferry_client.converge import live_sentence, wait_option, wait_until_live
+from dagferry_client.converge import wait_option
 from dagferry_client.deploy_log import Deployed
 from dagferry_client.describe import in_words, path_lines, text_of
-from dagferry_client.errors import ClientError, NotConverged
+from dagferry_client.errors import ClientError, ImportErrorsFound, ImportErrorsUnknown, NotConverged, NotParsed
+from dagferry_client.outcome import Waits, wait_for
 from dagferry_client.output import MAX_LISTED, Output
-from dagferry_client.progress import told
 from dagferry_client.reading import FOLDER_OPTIONS, rules_of
-from dagferry_client.redeploy import with_version
 from dagferry_client.run import OptionalValue, Run, sub_command
+from dagferry_client.wait_parsed import wait_parsed_option
 from dagferry_core.archive.errors import PathRefused
 from dagferry_core.archive.paths import check_prefix
 from dagferry_core.errors import DagferryError, SetupError
@@ -24,14 +25,16 @@ class Answer(NamedTuple):
     """What was deployed, or with ``deployed.dry_run`` what would be.
 
     ``sent_bytes`` is the size of the archive that was sent. ``live``: whether it is live in every pod; null without
-    --wait. ``undone_by`` is the version of the rollback, if --undo-on-failure made one. ``warnings`` are those that
-    this machine and the server had, as they were printed.
+    --wait. ``parsed`` is what Airflow reported last; null without --wait-parsed, or if nothing reports. ``undone_by``
+    is the version of the rollback, if --undo-on-failure made one. ``warnings`` are those that this machine and the
+    server had, as they were printed.
     """
 
     deployment: str
     deployed: Deployed
     sent_bytes: int
     live: bool | None = None
+    parsed: Parsed | None = None
     undone_by: str | None = None
     warnings: Sequence[str] = ()
 
@@ -43,6 +46,9 @@ class Answer(NamedTuple):
     click.option("--dry-run", is_flag=True, help="Say what would change, and change nothing."),
     click.option("--if-current", metavar="VERSION", default="", help="Deploy only if this is the newest version."),
     click.option("--skip-gate", is_flag=True, help="Deploy DAG files that do not parse."),
+    click.option(
+        "--skip-import-check", is_flag=True, help="Deploy without the import check; needs the scope override."
+    ),
     click.option("--allow-removals", is_flag=True, help="Remove more DAGs than allowed; needs the scope override."),
     click.option("--override-freeze", is_flag=True, help="Deploy to a frozen deployment; needs the scope override."),
     click.option("-y", "--yes", is_flag=True, help="Do not ask before many DAGs are removed."),
@@ -55,20 +61,27 @@ class Answer(NamedTuple):
         help="Run pytest first, for PATH or for the project; deploy if it passes.",
     ),
     wait_option,
+    wait_parsed_option,
     click.option(
-        "--undo-on-failure", is_flag=True, help="With --wait: roll back if it fails and nobody else deployed."
+        "--undo-on-failure",
+        is_flag=True,
+        help="With --wait or --wait-parsed: roll back if it fails and nobody else deployed.",
     ),
     examples=(
         "dagferry deploy",
         "dagferry deploy my-project -d prod --wait --undo-on-failure",
+        "dagferry deploy --wait-parsed=5m",
         "dagferry deploy team-a/dags --under team-a/ -m 'Fix the sales load'",
         "dagferry deploy --include include=../include --dry-run",
     ),
     prints=(Answer,),
     exits={
-        0: "It is deployed, or was already; with --wait, it is live in every pod.",
+        0: "It is deployed, or was already; with --wait, it is live in every pod; with --wait-parsed, Airflow has "
+        "parsed it, without a new import error.",
         3: "The content is refused: by a check, a test, a limit or the server.",
-        7: "It is deployed, but not live in every pod; with --undo-on-failure it may be undone.",
+        7: "It is deployed, but not live in every pod, or not parsed, or not all of its import errors are known; with "
+        "--undo-on-failure it may be undone.",
+        8: "With --wait-parsed: it is deployed and live, and Airflow has new import errors; it may be undone, too.",
     },
 )
 def command(
@@ -83,11 +96,13 @@ def command(
     dry_run: bool,
     if_current: str,
     skip_gate: bool,
+    skip_import_check: bool,
     allow_removals: bool,
     override_freeze: bool,
     yes: bool,
     pytest_path: str | None,
     wait: int | None,
+    wait_parsed: int | None,
     undo_on_failure: bool,
 ) -> None:
     """Deploy a dags folder.
@@ -95,9 +110,10 @@ def command(
     PATH is the dags folder, or a project that has one; without it, dags/ in the current folder. What
     .dagferryignore lists stays behind.
     """
-    if dry_run and (wait is not None or undo_on_failure):
+    waits = Waits(wait, wait_parsed)
+    if dry_run and (waits.any or undo_on_failure):
         raise SetupError("--dry-run and --wait were both given.", "A dry run deploys nothing that could be waited for.")
-    if undo_on_failure and wait is None:
+    if undo_on_failure and not waits.any:
         raise SetupError("--undo-on-failure was given without --wait.", "Add --wait: it finds out whether it failed.")
     from dagferry_client.deploying import Wanted, deploy  # noqa: PLC0415 - zstandard, which --help does without
 
@@ -108,7 +124,7 @@ def command(
         pytest_path=pytest_path,
         under=_folder_of(under),
         message=message,
-        options=DeployOptions(dry_run, if_current, skip_gate, allow_removals, override_freeze),
+        options=DeployOptions(dry_run, if_current, skip_gate, allow_removals, override_freeze, skip_import_check),
         yes=yes,
     )
     deployment = run.deployment
@@ -116,18 +132,11 @@ def command(
     sent = deploy(run.api, deployment, output, wanted)
     answer = Answer(deployment, sent.deployed, sent.sent_bytes)
     _show(output, answer)
-    if wait is None:
-        _print_json(output, answer)
-        return
-    try:
-        with told(output) as say:
-            status = wait_until_live(run.api, deployment, answer.deployed, wait, say)
-    except DagferryError as error:
-        undone_by = _undo(run, answer, error) if undo_on_failure else None
-        _print_json(output, answer._replace(live=False, undone_by=undone_by))
-        raise with_version(error, answer.deployed) from error
-    output.say(live_sentence(status))
-    _print_json(output, answer._replace(live=True))
+    outcome = wait_for(run.api, output, deployment, answer.deployed, waits)
+    undone_by = _undo(run, answer, outcome.error) if outcome.error and undo_on_failure else None
+    _print_json(output, answer._replace(live=outcome.live, parsed=outcome.parsed, undone_by=undone_by))
+    if outcome.error:
+        raise outcome.error
 
 
 def _folder_of(under: str | None) -> str:
@@ -179,10 +188,18 @@ def _undo(run: Run, answer: Answer, error: DagferryError) -> str | None:
     """Roll back to the previous deploy, unless there is a later one; return the new version, if there is one.
 
     Says what was done, or why nothing was. ``error`` is why: nothing is undone unless it is known that a pod lacks the
-    deploy, because a server that has just started, or does not answer, says nothing about it.
+    deploy, because a server that has just started, or does not answer, says nothing about it; or that Airflow cannot
+    import it.
     """
     output, deployment, done = run.output, answer.deployment, answer.deployed
-    if not isinstance(error, NotConverged) or not error.is_known:
+    if isinstance(error, NotParsed):
+        why_not = "Airflow has not parsed the deploy, which does not say that it cannot"
+        if isinstance(error, ImportErrorsUnknown):
+            why_not = "Whether files of the deploy have import errors is not known"
+        output.warn(f"{why_not}, so nothing is undone.")
+        return None
+    cannot_import = isinstance(error, ImportErrorsFound)
+    if not cannot_import and not (isinstance(error, NotConverged) and error.is_known):
         output.warn("Whether a pod lacks the deploy is not known, so nothing is undone.")
         return None
     if done.unchanged:
@@ -193,7 +210,8 @@ def _undo(run: Run, answer: Answer, error: DagferryError) -> str | None:
         if not before:
             output.warn("It was the first deploy: there is none to go back to.")
             return None
-        why = f"Undo of {done.version}, which did not become live in every pod"
+        failed = "has new import errors" if cannot_import else "did not become live in every pod"
+        why = f"Undo of {done.version}, which {failed}"
         options = DeployOptions(if_match=done.version)
         undone = run.api.rollback(deployment, before[0].version, done.under, why, options)
     except DagferryError as refused:

@@ -4,6 +4,7 @@ import click
 
 from dagferry_client.api import DeployOptions
 from dagferry_client.deploy_log import Deployed
+from dagferry_client.outcome import Waits
 from dagferry_client.redeploy import EXITS, OPTIONS, Redeployed, Wanted, redeploy
 from dagferry_client.run import Run, sub_command
 from dagferry_client.versions import current, find_version
@@ -24,9 +25,12 @@ def _deployment(_ctx: click.Context, _parameter: click.Parameter, value: str) ->
     click.option("--version", metavar="V", help="A version of FROM; without it, its current one."),
     *OPTIONS,
     click.option("--skip-gate", is_flag=True, help="Deploy what the gate refuses; needs the scope override."),
+    click.option(
+        "--skip-import-check", is_flag=True, help="Deploy without the import check; needs the scope override."
+    ),
     click.option("--allow-removals", is_flag=True, help="Remove more DAGs than allowed; needs the scope override."),
     examples=(
-        "dagferry promote staging prod --wait",
+        "dagferry promote staging prod --wait-parsed",
         "dagferry promote staging prod --version 41 --dry-run",
     ),
     prints=(Redeployed,),
@@ -40,10 +44,12 @@ def command(
     version: str | None,
     message: str,
     wait: int | None,
+    wait_parsed: int | None,
     yes: bool,
     dry_run: bool,
     override_freeze: bool,
     skip_gate: bool,
+    skip_import_check: bool,
     allow_removals: bool,
 ) -> None:
     """Deploy what another deployment has.
@@ -59,5 +65,16 @@ def command(
     def send(how: DeployOptions) -> Deployed:
         return api.promote(origin, to, wanted, message, how)
 
-    how = DeployOptions(skip_gate=skip_gate, allow_removals=allow_removals, override_freeze=override_freeze)
-    redeploy(run, Wanted(to, f"Promote {wanted} of {origin} to {to}:", send, how), wait=wait, yes=yes, dry_run=dry_run)
+    how = DeployOptions(
+        skip_gate=skip_gate,
+        allow_removals=allow_removals,
+        override_freeze=override_freeze,
+        skip_import_check=skip_import_check,
+    )
+    redeploy(
+        run,
+        Wanted(to, f"Promote {wanted} of {origin} to {to}:", send, how),
+        waits=Waits(wait, wait_parsed),
+        yes=yes,
+        dry_run=dry_run,
+    )

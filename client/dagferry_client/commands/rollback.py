@@ -7,6 +7,7 @@ import click
 from dagferry_client.api import MAX_PAGE_DEPLOYS, Api, DeployOptions
 from dagferry_client.deploy_log import Deployed
 from dagferry_client.errors import RequestNotAllowed
+from dagferry_client.outcome import Waits
 from dagferry_client.redeploy import EXITS, OPTIONS, Redeployed, Wanted, redeploy
 from dagferry_client.run import Run, sub_command
 from dagferry_client.versions import find_version
@@ -40,6 +41,7 @@ def command(
     under: str,
     message: str,
     wait: int | None,
+    wait_parsed: int | None,
     yes: bool,
     dry_run: bool,
     override_freeze: bool,
@@ -68,7 +70,7 @@ def command(
 
     part = f" of {folder}" if folder else ""
     title = f"Rollback{part} of {deployment} to {wanted}:"
-    redeploy(run, Wanted(deployment, title, send, options), wait=wait, yes=yes, dry_run=dry_run)
+    redeploy(run, Wanted(deployment, title, send, options), waits=Waits(wait, wait_parsed), yes=yes, dry_run=dry_run)
 
 
 def _folder(under: str) -> str:

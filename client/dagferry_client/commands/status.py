@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import click
 
+from dagferry_client.airflow_view import airflow_lines, in_short
 from dagferry_client.api import Sidecar, Status
 from dagferry_client.output import Cell, Output, View, ago, utc
 from dagferry_client.run import Run, sub_command
@@ -32,6 +33,8 @@ class Statuses(NamedTuple):
 )
 def command(run: Run, *, watch: bool, all_deployments: bool) -> None:
     """Show whether every pod has the newest deploy.
+
+    Where Airflow reports it, also what it has parsed, which versions are kept for runs, and what was checked before.
 
     The exit code is 0 whatever the state is. With --watch and --json, each change is one line of JSON.
     """
@@ -70,7 +73,7 @@ def _watch(run: Run) -> None:
 
 
 def _show_line(output: Output, status: Status) -> None:
-    more = " ".join((status.reason, *notes(status.disabled, status.frozen)))
+    more = " ".join((status.reason, *in_short(status), *notes(status.disabled, status.frozen)))
     output.line(f"{status.deployment}: {status.state} {_pods(status)} pods live. {more} ({utc(time.time())})")
     sys.stdout.flush()
 
@@ -100,14 +103,20 @@ def view_of(status: Status, now: float) -> View:
     if status.expected:
         wanted = ", ".join(f"{number} {component}" for component, number in status.expected.items())
         lines.append((f"Expected: {wanted}",))
+    lines += airflow_lines(status, now)
     if not status.sidecars:
         return View(lines)
-    head = ("POD", "COMPONENT", "STATE", "LIVE", "SEEN", "LAG", "ERROR")
-    return View(lines, head, [_row(sidecar, now) for sidecar in status.sidecars])
+    head = ["POD", "COMPONENT", "STATE", "LIVE", "SEEN", "LAG", "ERROR"]
+    rows = [_row(sidecar, now) for sidecar in status.sidecars]
+    if any(sidecar.in_use for sidecar in status.sidecars):
+        head.insert(-1, "TREES IN USE")
+        for row, sidecar in zip(rows, status.sidecars, strict=True):
+            row.insert(-1, str(sidecar.in_use))
+    return View(lines, head, rows)
 
 
-def _row(sidecar: Sidecar, now: float) -> tuple[Cell, ...]:
-    return (
+def _row(sidecar: Sidecar, now: float) -> list[Cell]:
+    return [
         sidecar.instance,
         sidecar.component or "-",
         styled(sidecar.state),
@@ -115,7 +124,7 @@ def _row(sidecar: Sidecar, now: float) -> tuple[Cell, ...]:
         ago(sidecar.seen, now),
         f"{sidecar.lag_seconds:.0f} s" if sidecar.lag_seconds else "-",
         sidecar.error or "",
-    )
+    ]
 
 
 def _show_all(run: Run) -> None:
@@ -133,7 +142,7 @@ def _show_all(run: Run) -> None:
                 _pods(status),
                 status.version or "-",
                 ago(status.deployed_at) if status.version and status.deployed_at is not None else "-",
-                " ".join([status.reason, *notes(status.disabled, status.frozen)]),
+                " ".join([status.reason, *in_short(status), *notes(status.disabled, status.frozen)]),
             )
             for status in statuses
         ],

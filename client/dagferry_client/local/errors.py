@@ -65,6 +65,21 @@ class DagsBroken(LocalError):
         return {**super().as_dict(), "problems": self.problems}
 
 
+class DagsNotImported(DagsBroken):
+    """DAG files in the dags folder parse, but Airflow could not load them: ``dagferry check --import`` says why."""
+
+    code = "dag_files_not_imported"
+    default_hint = "Correct them, or install what they import into the environment of Airflow."
+
+
+class ImportCheckUnavailable(LocalError):
+    """The DAG files could not be imported to check them: the Python lacks dagferry-checker or Airflow, for example."""
+
+    code = "import_check_unavailable"
+    exit_code = EXIT_USAGE
+    default_hint = "Name the Python of an environment with Airflow and dagferry[checker] with --import-python."
+
+
 class PytestFailed(LocalError):
     """The tests that ``--pytest`` runs failed, or could not be run."""
 

@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 
-from dagferry_core.bundle.manifest import Manifest
+from dagferry_core.bundle.manifest import Changes, Manifest
 from dagferry_core.source.readers import Readers
 from dagferry_core.source.scan import ANYTHING
 
@@ -31,6 +31,17 @@ def touched(
     changes = new.changes_from(old)
     if len(changes.added) == len(new.files):
         return []
+    return touched_by(changes, old, new, imports, reads)
+
+
+def touched_by(
+    changes: Changes,
+    old: Manifest,
+    new: Manifest,
+    imports: Mapping[str, Sequence[str]],
+    reads: Mapping[str, Sequence[str]],
+) -> list[str]:
+    """Return what only these ``changes`` of those between ``old`` and ``new`` touch, see ``touched``."""
     changed = {path for paths in changes for path in paths}
     modules = {path for path in changed if is_module(path)}
     importers = _Importers(old, new, imports)

@@ -44,6 +44,16 @@ COMMENTS_PER_PAGE = 100
 API_ERRORS = (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, http.client.HTTPException)
 """What may go wrong: the connection, the status, and an answer that is not GitHub's."""
 OUTPUTS = ("version", "digest", "sequence", "unchanged", "added", "changed", "removed", "warnings", "live")
+OUTPUTS += ("parsed", "import-errors")
+IMPORT_ERRORS, NOT_PARSED = "import_errors", "not_parsed"
+SERVER_REFUSALS = {"gate_refused", "import_check_refused", IMPORT_ERRORS}
+"""Errors whose problems name files by where they are in the deployment: those of the server, and of Airflow."""
+UNFINISHED = {
+    IMPORT_ERRORS: "and Airflow has new import errors",
+    NOT_PARSED: "but not known to be parsed by Airflow",
+    "import_errors_unknown": "but whether Airflow has import errors in its files is not known",
+}
+"""What the headline says of a deploy that was made, by the error; of all others, that it is not known to be live."""
 CHANGES = (("A", "added_paths"), ("M", "changed_paths"), ("D", "removed_paths"))
 
 
@@ -60,6 +70,19 @@ class Result(NamedTuple):
         """What the server answered; empty if it did not."""
         found = self.answer.get("deployed")
         return found if isinstance(found, dict) else {}
+
+    @property
+    def parsed(self) -> Mapping[str, Any]:
+        """What Airflow reported; empty if that was not waited for, or if nothing reports."""
+        found = self.answer.get("parsed")
+        return found if isinstance(found, dict) else {}
+
+    @property
+    def is_parsed(self) -> bool | None:
+        """Whether Airflow has parsed what was deployed; ``None`` if that was not waited for."""
+        if self.error.get("code") == NOT_PARSED:
+            return False
+        return self.parsed.get("state") == "parsed" if self.parsed else None
 
 
 # --- what dagferry printed --------------------------------------------------------------------------------------------
@@ -100,11 +123,13 @@ def _is_complete(result: Result) -> bool:
         return bool(result.answer.get("digest"))
     deployed = result.deployed
     is_live = result.answer.get("live") is not False
+    if result.is_parsed is False or result.parsed.get("new_error_count"):
+        return False
     return bool(is_live and deployed.get("digest") and (deployed.get("version") or deployed.get("dry_run")))
 
 
 def problems_of(result: Result) -> list[Mapping[str, Any]]:
-    """Return what the gate refused, that of this machine or that of the server."""
+    """Return what a check refused, on this machine or at the server, or what Airflow cannot import."""
     return [one for one in _list(result.error.get("problems")) if isinstance(one, dict)]
 
 
@@ -167,7 +192,8 @@ def _escaped(value: str, more: str = "") -> str:
 def outputs(result: Result) -> dict[str, str]:
     """Return the outputs of the action; what is not known is empty."""
     known = {**result.answer, **result.deployed, "warnings": "\n".join(warnings_of(result))}
-    return {name: _output(known.get(name)) for name in OUTPUTS}
+    parsed = {"parsed": result.is_parsed, "import-errors": result.parsed.get("new_error_count")}
+    return {name: _output({**known, **parsed}.get(name)) for name in OUTPUTS}
 
 
 def _output(value: object) -> str:
@@ -183,7 +209,7 @@ def output_lines(values: Mapping[str, str]) -> str:
 
 
 def annotations(result: Result, dags: str, under: str) -> list[str]:
-    """Return the commands that show errors and warnings at the job, and at the files that the gate refused.
+    """Return the commands that show errors and warnings at the job, and at the files that were refused or have errors.
 
     ``dags`` is the dags folder on this machine; the server names files by where they are in the deployment, below
     ``under``.
@@ -194,7 +220,7 @@ def annotations(result: Result, dags: str, under: str) -> list[str]:
     lines.append(command("error", _sentence(result.error), title="Dagferry"))
     for one in problems_of(result)[: MAX_ANNOTATIONS - 1]:
         path = str(one.get("path", ""))
-        file = repository_path(dags, path.removeprefix(under) if result.error.get("code") == "gate_refused" else path)
+        file = repository_path(dags, path.removeprefix(under) if result.error.get("code") in SERVER_REFUSALS else path)
         place = {"file": file, "line": one.get("line"), "col": one.get("column")} if file else {}
         lines.append(command("error", _problem(one) if not file else one.get("message", ""), **place, title="Dagferry"))
     return lines
@@ -246,7 +272,8 @@ def _headline(result: Result, where: str) -> str:
     deployed = result.deployed
     if result.error:
         if deployed:
-            return f"Deployed to {where}, but not known to be live in every pod"
+            what = UNFINISHED.get(str(result.error.get("code")), "but not known to be live in every pod")
+            return f"Deployed to {where}, {what}"
         return f"The deploy to {where} failed" if result.stage == "deploy" else f"Nothing was deployed to {where}"
     if result.stage == "check":
         return "Checked: nothing that a deploy would refuse"
@@ -272,12 +299,18 @@ def _facts(result: Result) -> list[str]:
         facts.append("It is live in every pod.")
     elif deployed and answer.get("live") is None:
         facts.append("Whether it is live in every pod was not waited for.")
+    if result.is_parsed:
+        names = ("files", "dags", "new_error_count")
+        files, dags, errors = (text(result.parsed.get(name, 0)) for name in names)
+        facts.append(f"Airflow has parsed it: {files} DAG files, {dags} DAGs, {errors} new import errors.")
     return facts
 
 
 def _lists(result: Result) -> list[str]:
     found = {
-        "Refused files": [_problem(one) for one in problems_of(result)],
+        "Import errors" if result.error.get("code") == IMPORT_ERRORS else "Refused files": [
+            _problem(one) for one in problems_of(result)
+        ],
         "DAG files that would be removed": [str(one) for one in _list(result.error.get("removed_paths"))],
         "Warnings": warnings_of(result),
         "Changes": changes_of(result.deployed),

@@ -47,14 +47,17 @@ check=(check --json) deploy=(deploy --json)
 [ -z "$INPUT_AIRFLOW_PYTHON" ] || check+=("--airflow-python=$INPUT_AIRFLOW_PYTHON")
 [ -z "$INPUT_AIRFLOW" ] || check+=("--airflow=$INPUT_AIRFLOW")
 deploy+=("${check[@]:2}")
+# An import needs a Python with Airflow, so it is a check of its own that deploy does not make.
+[ -z "$INPUT_IMPORT_PYTHON" ] || check+=(--import "--import-python=$INPUT_IMPORT_PYTHON")
 [ -z "$INPUT_CA_FILE" ] || deploy+=("--ca-file=$INPUT_CA_FILE")
 [ -z "$INPUT_MESSAGE" ] || deploy+=("--message=$INPUT_MESSAGE")
 [ -z "$INPUT_UNDER" ] || deploy+=("--under=$INPUT_UNDER")
-[ "$INPUT_OVERRIDE" != true ] || deploy+=(--skip-gate --allow-removals --override-freeze)
+[ "$INPUT_OVERRIDE" != true ] || deploy+=(--skip-gate --skip-import-check --allow-removals --override-freeze)
 if [ "$INPUT_DRY_RUN" = true ]; then
   deploy+=(--dry-run)
 else
   [ -z "$INPUT_WAIT" ] || deploy+=("--wait=$INPUT_WAIT")
+  [ -z "$INPUT_WAIT_PARSED" ] || deploy+=("--wait-parsed=$INPUT_WAIT_PARSED")
   [ "$INPUT_UNDO_ON_FAILURE" != true ] || deploy+=(--undo-on-failure)
 fi
 
@@ -74,6 +77,7 @@ if [ "$code" = 0 ]; then
   run bash "$here/../deploy.sh" --install
   dagferry=$(cat "$work/answer")
 fi
+if [ -n "$INPUT_IMPORT_PYTHON" ] && [ "$INPUT_CHECK" != only ]; then INPUT_CHECK=true; fi
 if [ "$code" = 0 ] && { [ "$INPUT_CHECK" = only ] || { [ "$INPUT_CHECK" = true ] && [ "$INPUT_OVERRIDE" != true ]; }; }; then
   stage=check
   run "$dagferry" "${check[@]}" -- "$INPUT_PATH"

@@ -46,12 +46,15 @@ WHOLE, PATCH = "whole", "patch"
 class Report(NamedTuple):
     """What a follower reports to the server: its live version and the log it is of, and its current error, if any.
 
+    ``in_use`` is how many of its old trees processes use.
+
     The server counts it as a pod only if the connection names an instance.
     """
 
     live: str
     error: DagferryError | None
     log_id: str = ""
+    in_use: int = 0
 
 
 class _Refusal(NamedTuple):
@@ -171,10 +174,14 @@ class Server:
         ``retained`` is the digest of another tree that is there: a patch to this content may leave out the contents.
         ``timeout`` is how many seconds it may take until the answer begins, if that is less than the usual timeouts.
         """
-        query = f"?{protocol.FROM}={have}" if have else ""
-        path = protocol.VERSION_PATH.replace("{version}", version) + query
         headers = {protocol.RETAINED: retained} if have and retained else {}
-        response = self._get(path, headers, SILENCE_SECONDS, self._timeouts.connect, timeout)
+        return self._download(protocol.VERSION_PATH.replace("{version}", version), have, headers, timeout)
+
+    def _download(
+        self, path: str, have: str, headers: Mapping[str, str | None] | None = None, timeout: float = math.inf
+    ) -> Download:
+        query = f"?{protocol.FROM}={have}" if have else ""
+        response = self._get(path + query, headers or {}, SILENCE_SECONDS, self._timeouts.connect, timeout)
         self._transport.limit(self._timeouts.download)
         content_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
         if response.headers.get("Content-Encoding", "identity") != "identity":
@@ -186,6 +193,12 @@ class Server:
             return Download(response, PATCH, self.close)
         self.close()
         raise AnswerInvalid(f"The server sent {content_type or 'no content type'} instead of a bundle.")
+
+    def send_report(self, body: str) -> bytes:
+        """Send a report about Airflow, as JSON, and return the answer, which is JSON too."""
+        headers = {"Content-Type": protocol.JSON_TYPE}
+        silence, connect_seconds = self._timeouts.answer, self._timeouts.connect
+        return self._read_answer(self._get(protocol.REPORTS_PATH, headers, silence, connect_seconds, body=body))
 
     def deregister(self, report: Report) -> None:
         """Tell the server that this sidecar is shutting down."""
@@ -199,6 +212,8 @@ class Server:
         if report is None:
             return {protocol.INSTANCE: None}
         headers: dict[str, str | None] = {protocol.LIVE: report.live or None, protocol.LOG: report.log_id or None}
+        if report.in_use:
+            headers[protocol.IN_USE] = str(report.in_use)
         if report.error:
             text = quote(f"{report.error.code}: {report.error.message}", safe=" :/")[: protocol.MAX_ERROR_CHARACTERS]
             headers[protocol.ERROR] = _INCOMPLETE_ESCAPE.sub("", text)
@@ -211,12 +226,19 @@ class Server:
         silence: float,
         connect_seconds: float,
         timeout: float = math.inf,
+        *,
+        body: str | None = None,
     ) -> http.client.HTTPResponse:
-        """Return the answer with its body unread; its status is 200, or 304 if ``If-None-Match`` was sent."""
+        """Return the answer with its body unread; its status is 200, or 304 if ``If-None-Match`` was sent.
+
+        With a ``body``, the request is a POST.
+        """
         silence, connect_seconds = min(silence, timeout), min(connect_seconds, timeout)
         self._transport.limit(min(connect_seconds + silence, timeout + SILENCE_FIRST_SECONDS))
         together = {**self._headers, **headers, **self._access.headers()}
-        response = self._transport.request(Request("GET", self._path(path), together), silence, connect_seconds)
+        response = self._transport.request(
+            Request("GET" if body is None else "POST", self._path(path), together, body), silence, connect_seconds
+        )
         if response.status == http.client.OK or (
             response.status == http.client.NOT_MODIFIED and "If-None-Match" in headers
         ):

@@ -44,7 +44,7 @@ class Request(NamedTuple):
     method: str
     path: str
     headers: Mapping[str, str | None]
-    body: str | None = None
+    body: str | bytes | None = None
 
 
 class Transport:

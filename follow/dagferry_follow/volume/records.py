@@ -4,7 +4,8 @@ import contextlib
 import errno
 import json
 import os
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections.abc import Container, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -14,6 +15,7 @@ from dagferry_core.bundle.manifest import MAX_MANIFEST_BYTES, Manifest
 from dagferry_core.errors import FormatError
 from dagferry_core.typed import typed_json
 from dagferry_follow.deploy_ref import DeployRef
+from dagferry_follow.small_files import read_bytes
 from dagferry_follow.volume.attributes import set_mode
 from dagferry_follow.volume.tree import BLOCK_BYTES, SECOND_NS, folders_of, on_disk
 
@@ -58,7 +60,7 @@ class OldTree(NamedTuple):
 class TreeRules(NamedTuple):
     """Which old trees are kept: the newest ``keep_trees``, and those that were live within ``keep_hours``.
 
-    All trees together must fit into ``max_tree_bytes``.
+    Those that processes use are kept too (``in_use``). All trees together must fit into ``max_tree_bytes``.
     """
 
     keep_trees: int
@@ -70,8 +72,7 @@ def stored_bytes(newest_first: Sequence[Record]) -> int:
     """Return the bytes of these trees together; a file that several share counts once.
 
     A tree has links to files of the previous one, so whatever the oldest does not have is in the ``new_bytes`` of a
-    newer one. (After ``superseded_repairs`` it may be a little more: what a removed tree shared with the one that
-    replaced it.)
+    newer one. (Where one between two was removed, they are ``recounted``.)
     """
     return sum(record.new_bytes for record in newest_first[:-1]) + sum(record.size for record in newest_first[-1:])
 
@@ -85,15 +86,57 @@ def superseded_repairs(old: Sequence[OldTree], rules: TreeRules) -> list[OldTree
     return [tree for after, tree in pairwise(old[first - 1 :]) if tree.record.deploy == after.record.deploy]
 
 
-def count_kept(live: Record, old: Sequence[OldTree], rules: TreeRules, now: float) -> int:
-    """Return how many of the ``old`` trees, newest first, are kept. The one that was live last is always kept."""
-    shared = live.new_bytes  # bytes of the trees so far, except those only in the oldest
-    for place, tree in enumerate(old, start=1):
-        wanted = place <= rules.keep_trees or tree.ended > now - rules.keep_hours * HOUR_SECONDS
-        if place > 1 and not (wanted and shared + tree.record.size <= rules.max_tree_bytes):
-            return place - 1
-        shared += tree.record.new_bytes
-    return len(old)
+class Kept(NamedTuple):
+    """Which old trees are kept, newest first.
+
+    ``given_up`` are those that processes use but that are removed nevertheless, because all do not fit.
+    """
+
+    trees: list[OldTree]
+    given_up: list[OldTree]
+
+
+def choose_kept(live: Record, old: Sequence[OldTree], rules: TreeRules, now: float, used: Container[str]) -> Kept:
+    """Return which of the ``old`` trees, newest first, are kept at ``now``, in seconds since the epoch.
+
+    The one that was live last is always kept. ``used`` has the unique names of those that processes use: they are
+    kept whatever ``rules`` say of their number and age. If all do not fit into ``max_tree_bytes``, the oldest that is
+    not used goes first; when only used ones are left, the oldest of those.
+    """
+    superseded = {tree.unique for tree in superseded_repairs(old, rules)}
+    wanted = _wanted([tree for tree in old if tree.unique not in superseded], rules, now)
+    first = old[:1]
+    busy = [tree for tree in old[1:] if tree.unique in used]
+    idle = [tree for tree in wanted[1:] if tree.unique not in used]
+
+    def chosen(others: Sequence[OldTree]) -> list[OldTree]:
+        names = {tree.unique for tree in (*first, *others)}
+        return [tree for tree in old if tree.unique in names]
+
+    def size(others: Sequence[OldTree]) -> int:
+        return stored_bytes([live, *(tree.record for tree in chosen(others))])
+
+    kept = [*busy, *idle]
+    if size(kept) > rules.max_tree_bytes:
+        # The more trees, the more bytes; so the number of those that fit is found by bisection.
+        count = bisect_right(range(1, len(kept) + 1), rules.max_tree_bytes, key=lambda number: size(kept[:number]))
+        kept = kept[:count]
+    return Kept(chosen(kept), busy[len(kept) :])
+
+
+def _wanted(old: Sequence[OldTree], rules: TreeRules, now: float) -> Sequence[OldTree]:
+    """Return the trees that ``rules`` keep for their number and age; without a gap, so that they share their files."""
+    for place, tree in enumerate(old):
+        if place and place >= rules.keep_trees and tree.ended <= now - rules.keep_hours * HOUR_SECONDS:
+            return old[:place]
+    return old
+
+
+def recounted(newer: OldTree, newer_files: Manifest, older_files: Manifest) -> OldTree:
+    """Return the ``newer`` of two trees as it counts when those between them are gone: more may be its alone now."""
+    same = newer_files.files.items() & older_files.files.items()
+    alone = newer.record.size - sum(on_disk(entry.size) for _, entry in same)
+    return newer._replace(record=newer.record._replace(new_bytes=max(newer.record.new_bytes, alone)))
 
 
 def write_records(folder: str, record: Record, manifest: Manifest) -> Record:
@@ -127,8 +170,7 @@ def _write(path: str, content: bytes) -> None:
 
 
 def _read(path: str, max_bytes: int) -> bytes:
-    with open(path, "rb") as file:
-        data = file.read(max_bytes + 1)
+    data = read_bytes(path, max_bytes + 1)
     if len(data) > max_bytes:
         raise ValueError(f"{path} has more than {max_bytes} bytes")
     return data
@@ -136,7 +178,7 @@ def _read(path: str, max_bytes: int) -> bytes:
 
 def mark_ended(folder: str, now: float) -> None:
     """Record that the tree in ``folder`` stopped being live at ``now``, in seconds since the epoch."""
-    fd = os.open(f"{folder}/{ENDED}", os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+    fd = os.open(f"{folder}/{ENDED}", os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o644)
     try:
         os.utime(fd, ns=(int(now * SECOND_NS), int(now * SECOND_NS)))
     finally:

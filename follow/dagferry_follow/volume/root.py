@@ -142,6 +142,12 @@ class Root:
                 return target.rpartition("/")[2]
         return ""
 
+    def published_tree(self) -> str:
+        """Return the tree that ``current`` points at right now, as ``<unique>/<version>``, or ``""``; as above."""
+        with contextlib.suppress(OSError, RootUnusable):
+            return self.target().removeprefix(f"{TREES}/")
+        return ""
+
     def target(self) -> str:
         """Return what the link points at; ``""`` if it is missing, or something else that a rename replaces.
 

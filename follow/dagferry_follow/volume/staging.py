@@ -17,12 +17,13 @@ from dagferry_core.bundle.manifest import Entry, Manifest
 from dagferry_core.bundle.patch import Patch
 from dagferry_core.errors import DagferryError
 from dagferry_follow.errors import AnswerInvalid, DigestMismatch, PatchMismatch, TreeDamaged, VolumeFailed
+from dagferry_follow.small_files import OPEN_FILE
 from dagferry_follow.volume.attributes import set_mode, set_mtime, set_mtime_not_before
+from dagferry_follow.volume.known_reads import to_touch
 from dagferry_follow.volume.tree import (
     AHEAD_NS,
     CORRUPT_ERRORS,
     FULL_ERRORS,
-    OPEN_FILE,
     SECOND_NS,
     Folders,
     Tree,
@@ -50,7 +51,7 @@ class StagingTree:
 
     __slots__ = (
         *("_fresh", "_links", "_modes", "_mtimes", "_new", "_old_folders", "_retained_folders"),
-        *("folder", "manifest", "new_bytes", "old", "retained"),
+        *("folder", "manifest", "new_bytes", "old", "reads_in", "retained"),
     )
 
     def __init__(
@@ -69,6 +70,8 @@ class StagingTree:
         self._old_folders: Folders | None = None
         self.retained: Tree | None = None
         """Another tree of ``manifest``, for contents that a patch names without having them."""
+        self.reads_in = ""
+        """The folder that has what Airflow was seen to read (``known_reads``); ``""`` if there is none."""
         self._retained_folders: Folders | None = None
 
     def __enter__(self) -> "StagingTree":  # noqa: PYI034 - Self is not in the typing of Python 3.10
@@ -247,7 +250,7 @@ class StagingTree:
         by_content = {entry.sha256: path for path, entry in old.files.items()} if patch.copied else {}
         written = {entry.path for entry in patch.written}
         copied = {entry.path for entry in patch.copied}
-        touched = set(patch.touch)
+        touched = self._to_touch(patch.touch)
         contents = patch.contents(old, lambda path: b"".join(self._old_content(path)))
         for entry in self.manifest.files.values():
             if entry.path in written:
@@ -275,7 +278,7 @@ class StagingTree:
         """Write the files, but link those that the old tree has.
 
         A whole bundle does not say which file imports or reads which. So if any file changed, all Python files become
-        fresh: Airflow reads some again unnecessarily, but never misses one.
+        fresh of which it is not known otherwise: Airflow reads some again unnecessarily, but never misses one.
         """
         unchanged = self._unchanged()
         for entry, content in files:
@@ -291,8 +294,24 @@ class StagingTree:
         before, after, corrupt = self.old.manifest.files, self.manifest.files, set(check(self.old).corrupt)
         unchanged = {path for path, entry in after.items() if before.get(path) == entry and path not in corrupt}
         if len(unchanged) < len(before.keys() | after.keys()):
-            return {path for path in unchanged if not path.endswith(".py")}
+            sources = {path for path in unchanged if path.endswith(".py")}
+            # What Airflow read of a corrupt tree says nothing.
+            return unchanged - (sources if corrupt else self._to_touch(sources))
         return unchanged
+
+    def _to_touch(self, guess: Iterable[str]) -> set[str]:
+        """Return the unchanged files that are to be fresh, by the ``guess`` of them and by what Airflow was seen to do.
+
+        Raises ``TreeDamaged`` if a source that is looked into is not as published.
+        """
+        old = self.old
+        if not (old and self.reads_in):
+            return set(guess)
+
+        def source_of(path: str) -> bytes:
+            return b"".join(self._old_content(path, old.manifest.files[path], old.mtimes[path]))
+
+        return to_touch(self.reads_in, old, self.manifest, guess, source_of)
 
     def finalize(self, now: float) -> tuple[Tree, list[str]]:
         """Set the mtimes of the fresh files to ``now``, seconds since the epoch; return the tree and their paths.

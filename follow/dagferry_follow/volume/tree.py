@@ -17,6 +17,7 @@ from typing import NamedTuple
 from dagferry_core.bundle.manifest import Entry, Manifest
 from dagferry_core.limits import PIECE_BYTES
 from dagferry_follow.errors import AnswerInvalid
+from dagferry_follow.small_files import OPEN_FILE
 from dagferry_follow.volume.attributes import same_mtime, set_mode, set_mtime_not_before
 
 FOLDER_MODE = 0o755
@@ -28,8 +29,6 @@ BLOCK_BYTES = 4096
 """The disk usage of the smallest file, or of a folder, on most volumes."""
 
 OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-# O_NONBLOCK: a FIFO in the place of a file must not block the reader.
-OPEN_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 CORRUPT_ERRORS = frozenset(
     {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EACCES, errno.EPERM, errno.EIO, errno.ENXIO}

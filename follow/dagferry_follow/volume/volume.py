@@ -8,6 +8,7 @@
     <root>/.trees/<unique>/deploy.json              its deploy (``Record``)
     <root>/.trees/<unique>/ended                    empty; its mtime is when the tree stopped being live
     <root>/.trees/lock                              the process that locks it owns the root; holds the volume's id
+    <root>/.trees/reads.json                        what Airflow was seen to read, if it tells (``known_reads``)
 
 ``current`` points at a complete tree at every moment: it changes by one rename, after everything else is written. A
 process killed at any point leaves at most a folder that is neither live nor ended, or a temporary link; ``sweep``
@@ -169,6 +170,7 @@ class Volume:
                     set_mode(path, FOLDER_MODE)
                 staging = StagedDeploy(self.root, unique, deploy, manifest, self._before())
                 staging.retained = retained
+                staging.reads_in = self.root.trees
                 with staging:
                     yield staging
             except BaseException as error:
@@ -238,6 +240,11 @@ class Volume:
     def old(self) -> Sequence[OldTree]:
         """The trees before the live one, newest first."""
         return self._old_trees.trees
+
+    @property
+    def used(self) -> int:
+        """How many of them processes used when ``retire`` last looked."""
+        return self._old_trees.used
 
     def retained(self, digest: str) -> Tree | None:
         """Return the newest old tree with this content, unchecked and without mtimes; ``None`` if there is none."""

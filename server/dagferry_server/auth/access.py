@@ -104,14 +104,19 @@ def no_deployment(name: str, others: Collection[str] = ()) -> DeploymentNotFound
 
 
 def authorize(
-    scope: Scope | Literal["any"] | None, deployment: str, caller: Caller | None, *, creates: bool = False
+    scope: Scope | Literal["any"] | None,
+    deployment: str,
+    caller: Caller | None,
+    *,
+    creates: bool = False,
+    or_scope: Scope | None = None,
 ) -> None:
     """Return if ``caller`` may make a request that needs ``scope`` on ``deployment``; else raise why not.
 
     ``scope`` is ``None`` for an endpoint that is open to everybody; ``caller`` is ``None`` if the request carried no
-    credentials (invalid ones never get here: they raise before). A request that ``creates`` the deployment is forbidden
-    to others in the same words whether it exists or not. Raises ``Unauthenticated``, ``DeploymentNotFound`` or
-    ``Forbidden``.
+    credentials (invalid ones never get here: they raise before). ``or_scope`` is another one that is enough. A request
+    that ``creates`` the deployment is forbidden to others in the same words whether it exists or not. Raises
+    ``Unauthenticated``, ``DeploymentNotFound`` or ``Forbidden``.
     """
     if scope is None:
         return
@@ -122,7 +127,7 @@ def authorize(
     held = caller.scopes(deployment)
     if not held and not creates:
         raise no_deployment(deployment)
-    if scope not in held:
+    if scope not in held and or_scope not in held:
         raise Forbidden(
             f"This endpoint requires the scope {scope!r} on {deployment!r}, which {caller.actor!r} does not have."
         )

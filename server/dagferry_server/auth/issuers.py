@@ -13,7 +13,8 @@
     scopes = ["deploy"]
     deployments = ["prod"]
 
-A claim's value is a pattern or a list of patterns. The keys come from the issuer's OIDC discovery, or from ``jwks_url``
+A claim's value is a pattern or a list of patterns. ``except_claims`` of a rule, in the same form, are whom it is not
+for: tokens of which one of these claims matches. The keys come from the issuer's OIDC discovery, or from ``jwks_url``
 or ``jwks_file``. ``ca_file`` is then the only CA that the fetch trusts. ``bearer_token_file`` contains a token that is
 sent only to the host named in this file: if a cluster's discovery points elsewhere, set ``jwks_url`` instead. A cluster
 whose ``issuer`` is missing has the one in that token, which the kubelet got from it.
@@ -74,13 +75,25 @@ class Issuer(NamedTuple):
     rules: tuple[Rule, ...]
 
 
+_Claims = dict[str, _Claim | Annotated[list[_Claim], Field(min_length=1)]]
+
+
 class _RuleEntry(GrantEntry):
-    claims: dict[str, _Claim | Annotated[list[_Claim], Field(min_length=1)]]
+    claims: _Claims
+    except_claims: _Claims = Field(default={})
 
     @property
     def patterns(self) -> dict[str, tuple[str, ...]]:
-        listed = {name: value if isinstance(value, list) else [value] for name, value in self.claims.items()}
-        return {name: tuple(claim_text(one) or "" for one in value) for name, value in listed.items()}
+        return _patterns(self.claims)
+
+    @property
+    def rule(self) -> Rule:
+        return Rule(self.patterns, self.grant, _patterns(self.except_claims))
+
+
+def _patterns(claims: _Claims) -> dict[str, tuple[str, ...]]:
+    listed = {name: value if isinstance(value, list) else [value] for name, value in claims.items()}
+    return {name: tuple(claim_text(one) or "" for one in value) for name, value in listed.items()}
 
 
 class _IssuerEntry(Entry):
@@ -120,7 +133,7 @@ class _IssuerEntry(Entry):
             self.issuer or _issuer_of(self.bearer_token_file or ""),
             self.audience,
             KeySource(discovery, self.jwks_url, self.jwks_file, self.ca_file, self.bearer_token_file),
-            tuple(Rule(rule.patterns, rule.grant) for rule in self.rules),
+            tuple(rule.rule for rule in self.rules),
         )
 
 

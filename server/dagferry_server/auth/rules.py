@@ -27,16 +27,25 @@ of other issuers' subjects is unknown, so theirs must be literal."""
 
 
 class Rule(NamedTuple):
-    """A token that matches ``claims`` (claim → patterns, one of which must match) gets ``grant``."""
+    """A token that matches ``claims`` (claim → patterns, one of which must match) gets ``grant``.
+
+    One of whose claims a pattern of ``except_claims`` matches does not get it, nor one whose claim of that name is not
+    text.
+    """
 
     claims: Mapping[str, tuple[str, ...]]
     grant: Grant
+    except_claims: Mapping[str, tuple[str, ...]] = {}
 
     def allows(self, claims: Mapping[str, Any]) -> bool:
-        """Return whether a token with ``claims`` meets every condition of this rule."""
+        """Return whether a token with ``claims`` meets every condition of this rule, and none of its exceptions."""
         return all(
-            any(text is not None and matches(pattern, text) for pattern in patterns)
+            text is not None and any(matches(pattern, text) for pattern in patterns)
             for text, patterns in ((claim_text(claims.get(name)), patterns) for name, patterns in self.claims.items())
+        ) and not any(
+            (text := claim_text(claims[name])) is None or any(matches(pattern, text) for pattern in patterns)
+            for name, patterns in self.except_claims.items()
+            if name in claims
         )
 
 

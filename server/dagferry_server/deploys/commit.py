@@ -4,6 +4,8 @@ The commit is one step under the deployment's lock: the bundle is stored before 
 that every sidecar is about to request is made before they are notified. Content equal to the current deploy makes no
 entry: a client whose response was lost sends it again.
 
+Content that a checker has to import first becomes a candidate instead: its bundle is stored as that of a deploy is.
+
 Other servers may commit to the same store. So a commit first reads what they added, and only then judges, in this
 order: is the content new, is the current version the expected one, what tree does the content come to, may that become
 current. The loser of a race for a sequence reads the winner's entry and starts over, see docs/adr/0007 and 0027.
@@ -26,11 +28,12 @@ from dagferry_core.deploy_details import DeployDetails
 from dagferry_core.deploylog import REPEATED, Deploy, next_deploy
 from dagferry_runtime.logs import fields, log_failure
 from dagferry_server.deploys.bundles import open_bundle, put_bundle, tree_of
-from dagferry_server.deploys.contents import Content, Head
+from dagferry_server.deploys.candidates import Candidate
+from dagferry_server.deploys.contents import Again, Content, Head
 from dagferry_server.deploys.deployment import Deployment
 from dagferry_server.deploys.deployments import Deployments
 from dagferry_server.deploys.entries import Attempt, create_entry
-from dagferry_server.deploys.judge import Judge
+from dagferry_server.deploys.judge import ImportJudge, Judge
 from dagferry_server.deploys.patches import NO_PATCH, Key, Patches, patch_between
 from dagferry_server.deploys.preconditions import (
     check_match,
@@ -88,11 +91,18 @@ class _Elapsed:
         return max(time.monotonic() - self._started[0], time.time() - self._started[1])
 
 
+class Uncommitted(NamedTuple):
+    """What has to be checked before it is committed; ``again`` returns its content, from the stored bundle."""
+
+    candidate: Candidate
+    again: Again
+
+
 class Committed(NamedTuple):
     """The result of a commit: the new ``deploy``; ``None`` if the content was current already, or for a dry run.
 
     ``digest`` is that of the content, ``files`` how many files it has, and ``changes`` those since the previous deploy.
-    ``warnings`` are those that depend on the previous deploy.
+    ``warnings`` are those that depend on the previous deploy. ``unchecked``: there is no deploy yet, see there.
     """
 
     deploy: Deploy | None
@@ -101,16 +111,25 @@ class Committed(NamedTuple):
     changes: Changes = Changes([], [], [])
     warnings: list[str] = []  # noqa: RUF012 - it is never changed
     unchanged: bool = False
+    unchecked: Uncommitted | None = None
 
 
 class Committer:
     """Adds deploys to the logs of ``deployments``, and their bundles to ``store``."""
 
-    def __init__(self, store: Store, deployments: Deployments, patches: Patches, judge: Judge | None = None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        deployments: Deployments,
+        patches: Patches,
+        judge: Judge | None = None,
+        imports: ImportJudge | None = None,
+    ) -> None:
         self._store = store
         self._deployments = deployments
         self._patches = patches
         self._judge = judge
+        self._imports = imports
 
     async def commit(self, deployment: Deployment, content: Content, new: New) -> Committed:
         """Commit while the caller holds the deployment's lock.
@@ -211,6 +230,14 @@ class Committer:
             tree = stack.enter_context(content.tree(head))
             manifest = tree.manifest
             warnings = self._judged(deployment, tree, old, request)
+            if self._imports:
+                found = self._imports.judge(deployment, manifest.digest, request)
+                if found is None:
+                    # Retention sees the candidate before it could delete the bundle, as with an entry.
+                    self._store_bundle(head, tree)
+                    candidate = self._imports.add(deployment, manifest.digest, request)
+                    return self._unchecked(head, content, tree, candidate), None
+                warnings += found
             repeated = repeated_warnings(
                 head, content.digest(), lambda own: self._digest_below(head, own, request.under)
             )
@@ -242,6 +269,11 @@ class Committer:
                 # This server was paused before the entry existed. The same content again brings the bundle back.
                 raise StoreAway(f"Deploy {deploy.sequence} was made too late: its bundle was deleted. Deploy it again.")
             return (committed._replace(deploy=deploy), patch) if deploy else (None, None)
+
+    def _unchecked(self, head: Head, content: Content, tree: Tree, candidate: Candidate) -> Committed:
+        digest = tree.manifest.digest
+        again = content.again(self._store, head.deployment, digest, tree.warnings)
+        return Committed(None, digest, len(tree.manifest.files), unchecked=Uncommitted(candidate, again))
 
     def _unchanged(self, head: Head, current: Deploy, content: Content, request: DeployRequest) -> Committed:
         """Return the result for content that is current already; bring back its bundle if that was lost."""

@@ -8,7 +8,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple, TypeAlias
 
 from dagferry_core.archive.check import ArchiveRules, CheckedArchive
 from dagferry_core.archive.errors import BundleEmpty
@@ -20,7 +20,7 @@ from dagferry_core.deploylog import Deploy
 from dagferry_server.deploys.bundles import open_bundle, tree_of
 from dagferry_server.deploys.deployment import Deployment
 from dagferry_server.deploys.tree import Tree
-from dagferry_server.errors import BundleGone, StoreDamaged
+from dagferry_server.errors import BundleGone, StoreAway, StoreDamaged
 from dagferry_server.store.base import Store, storage_errors
 
 
@@ -45,6 +45,9 @@ class Head(NamedTuple):
     bundle: BundleFile | None = None
 
 
+Again: TypeAlias = Callable[[Callable[[], object]], "Content"]
+"""Returns a content that was stored as a bundle; takes ``when_large`` of ``BundleFile``."""
+
 _NO_HEAD = Head("", None, is_newest=True, highest=0, sha256="")
 
 
@@ -68,6 +71,13 @@ class Content(ABC):
 
         Raises a ``DagferryError`` if there is no such tree.
         """
+
+    def again(self, store: Store, deployment: str, digest: str, warnings: tuple[str, ...]) -> Again:
+        """Return what makes this content from the bundle ``digest`` of ``deployment``, which its tree came to.
+
+        ``warnings`` are those of that tree. What this content reads from is not needed any more.
+        """
+        return lambda when_large: BundleContent(store, deployment, digest, when_large, warnings=warnings)
 
     def early(self) -> AbstractContextManager[Tree]:
         """Return the files whose contents are new in the tree, to look at them before the commit; raises as ``tree``.
@@ -106,6 +116,53 @@ class UploadedContent(Content):
             return read
 
         yield Tree("The unpacked upload", self._checked.manifest, open_content)
+
+
+class BundleContent(Content):
+    """The bundle ``digest`` of ``deployment``, which no deploy names yet, or what it has below the folder ``under``."""
+
+    def __init__(
+        self,
+        store: Store,
+        deployment: str,
+        digest: str,
+        when_large: Callable[[], object],
+        *,
+        warnings: tuple[str, ...] = (),
+        under: str = "",
+    ) -> None:
+        self._store = store
+        self._deployment = deployment
+        self._bundle = digest
+        self._when_large = when_large
+        self._warnings = warnings
+        self._under = under
+        self._digest = "" if under else digest
+
+    def digest(self) -> str:
+        """Return the digest of the bundle, or of its files below the folder."""
+        if not self._digest:
+            with self.tree(_NO_HEAD):
+                pass
+        return self._digest
+
+    @contextmanager
+    def tree(self, head: Head) -> Iterator[Tree]:
+        """Return the files; ``StoreAway`` if the bundle is gone: the same deploy again brings it back."""
+        known = head.bundle.manifest if head.bundle else None
+        with ExitStack() as stack:
+            try:
+                bundle = stack.enter_context(
+                    open_bundle(self._store, self._deployment, self._bundle, known, self._when_large)
+                )
+            except BundleGone as error:
+                raise StoreAway(
+                    f"What was checked for {self._deployment} is not stored any more.", "Deploy it again."
+                ) from error
+            tree = tree_of(bundle, f"The candidate {self._bundle} of {self._deployment}")
+            tree = part_of(tree._replace(stored_in=self._deployment), self._under)
+            self._digest = tree.manifest.digest
+            yield tree._replace(warnings=self._warnings)
 
 
 class StoredContent(Content):

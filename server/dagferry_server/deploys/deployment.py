@@ -24,8 +24,10 @@ from dagferry_core.names import version_sequence
 from dagferry_core.protocol import NOTHING_TAG
 from dagferry_core.tokens import format_time
 from dagferry_runtime.logs import fields, log_failure
+from dagferry_server.deploys.checking import Checking
 from dagferry_server.deploys.deployments_file import DeploymentSettings
 from dagferry_server.deploys.freeze import Freeze, read_freeze, write_freeze
+from dagferry_server.deploys.held import Held
 from dagferry_server.deploys.lifecycle import DELETED, Lifecycle, read_lifecycle
 from dagferry_server.deploys.records import Records, changed_records
 from dagferry_server.errors import (
@@ -188,7 +190,8 @@ class Deployment:
     ``current`` is the newest deploy that can be read. While there is a ``fault``, there is a newer entry: it is damaged
     or, if there is an ``away`` too, cannot be read now. Until the deployment is ``loaded``, not even the log's id is
     known. ``freeze`` is what the store said last; it may have ended. ``lost_bundle`` says so if the store
-    lost the bundle of the current deploy. ``look`` looks for deploys of other servers; it raises ``StoreError``.
+    lost the bundle of the current deploy. ``leases`` is what is kept for DAG runs, as far as this server knows.
+    ``look`` looks for deploys of other servers; it raises ``StoreError``.
     """
 
     def __init__(self, name: str, store: Store, settings: DeploymentSettings, loaded: Log | Fault) -> None:
@@ -198,8 +201,10 @@ class Deployment:
         self.waiters = Waiters()
         self.tag = ""
         self.fleet = Fleet(name, self._facts)
+        self.checking = Checking(self.fleet.mark)
         self.look: Callable[[], Awaitable[None]] | None = None
         self.lost_bundle = ""
+        self.leases = Held()
         self._store = store
         self._unlisted: Fault | None
         self.load_or_fail(loaded)
@@ -240,6 +245,7 @@ class Deployment:
         if self.tag != before:
             self.lost_bundle = ""
             self.waiters.notify_all()
+            self.checking.polls.notify_all()
             self.fleet.deployed(self.current.sequence if self.current else 0)
 
     def add(self, deploy: Deploy) -> None:
@@ -369,6 +375,8 @@ class Deployment:
             lost_bundle=self.lost_bundle,
             expected=self.settings.expected,
             converge_seconds=self.settings.converge_seconds,
+            digest=current.digest if current else "",
+            deployed_at=current.time if current else 0,
         )
 
     @property

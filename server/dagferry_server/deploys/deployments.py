@@ -287,6 +287,7 @@ class Deployments(Mapping[str, Deployment]):
         deployment.forget_history()
         # Waiting followers send another request, and learn that it is gone.
         deployment.waiters.notify_all()
+        deployment.checking.notify_all()
         deployment.fleet.forget()
 
     def _refuse_configured(self, name: str) -> None:
@@ -318,6 +319,7 @@ class Deployments(Mapping[str, Deployment]):
             self._removed[name] = before[name]
             # Waiting followers send another request, and learn that it is gone.
             before[name].waiters.notify_all()
+            before[name].checking.notify_all()
             before[name].fleet.waiters.notify_all()
             self._metrics.forget(name)
             log.warning("Deployment removed; its data is kept", extra=fields(deployment=name))
@@ -362,6 +364,13 @@ class Deployments(Mapping[str, Deployment]):
             return
         if change.converged_after is not None:
             self._metrics.converge_seconds.labels(deployment.name).observe(change.converged_after)
+        if change.parsed_after is not None:
+            self._metrics.parsed.seconds.labels(deployment.name).observe(change.parsed_after)
+            version = change.after.parsed.version if change.after.parsed else ""
+            log.info(
+                "Read by Airflow",
+                extra=fields(deployment=deployment.name, version=version, seconds=change.parsed_after),
+            )
         if change.before.state is not change.after.state:
             log.info(
                 "Fleet changed",
@@ -436,6 +445,7 @@ class Deployments(Mapping[str, Deployment]):
         """Answer all waiting requests, and stop reading logs again."""
         for deployment in self._by_name.values():
             deployment.waiters.close()
+            deployment.checking.close()
             deployment.fleet.waiters.close()
         for task in self._retries.values():
             task.cancel()

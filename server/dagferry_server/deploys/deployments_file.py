@@ -29,6 +29,7 @@ from dagferry_runtime.settings import Setting, whole
 from dagferry_server.auth.access import GateLevel
 from dagferry_server.config.toml_file import Entry, checked, parse_toml
 from dagferry_server.config.watched import WatchedFile
+from dagferry_server.deploys.checking import Away, Policy
 from dagferry_server.settings import MAX_KEEP_DEPLOYS, MAX_TIERS, SETTINGS, Settings
 from dagferry_server.webhooks.settings import MAX_WEBHOOKS, Webhook
 
@@ -90,6 +91,9 @@ class DeploymentSettings(Entry):
     airflow: Annotated[Airflow, _like_flag("airflow")] | None
     airflowignore: Annotated[Syntax, _like_flag("airflowignore")] | None
     max_removed_percent: Annotated[int, _like_flag("max-removed-percent")]
+    import_check: Annotated[Policy, _like_flag("import-check")] | None
+    check_seconds: Annotated[int, _like_flag("check-seconds")]
+    import_check_away: Annotated[Away, _like_flag("import-check-away")]
     disabled: Annotated[
         Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]+$", max_length=MAX_REASON_CHARACTERS)] | None,
         Field(description="Why nothing can be deployed now: uploads are rejected with 409 and this reason."),

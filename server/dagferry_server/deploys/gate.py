@@ -125,9 +125,9 @@ class DeployGate:
         self, deployment: Deployment, tree: Tree, old: Tree | None, request: DeployRequest
     ) -> list[str]:
         percent = deployment.settings.max_removed_percent
-        if percent == ALL_PERCENT or (old is None and deployment.current is None):
+        if old is None and deployment.current is None:
             return []
-        is_guarded = request.kind != ROLLBACK and not request.allow_removals
+        is_guarded = percent != ALL_PERCENT and request.kind != ROLLBACK and not request.allow_removals
         try:
             removals = (
                 find_removals(self._gate, old, tree, deployment.settings.gate_rules, request.under) if old else None
@@ -141,7 +141,9 @@ class DeployGate:
         if is_guarded and removals.exceed(percent):
             self._note(deployment, request, RemovalsRefused, gone=len(removals.gone), before=removals.before)
             raise _removals_refused(deployment.name, removals, percent, request.under)
-        return [_NONE_LEFT] if removals.gone and not removals.left else []
+        if not removals.gone:
+            return []
+        return [_removals_warning(removals), *([] if removals.left else [_NONE_LEFT])]
 
     def _note(self, deployment: Deployment, request: DeployRequest, kind: type[DagferryError], **more: object) -> None:
         """Count and log a refusal."""
@@ -182,6 +184,16 @@ def _gate_refused(deployment: str, found: Verdict, rules: Rules) -> GateRefused:
     return GateRefused(
         f"Airflow could not load what this would deploy to {deployment}, with Python {rules.python}: {shown}.",
         details={"problems": [problem._asdict() for problem in found.problems], "problem_count": count},
+    )
+
+
+def _removals_warning(removals: Removals) -> str:
+    gone, count = removals.gone, len(removals.gone)
+    shown = _listed(gone[:MAX_SHOWN_PATHS], count, ", ")
+    return (
+        f"This deploy removes {count:,} DAG {'file' if count == 1 else 'files'}: {shown}. Runs of "
+        f"{'its' if count == 1 else 'their'} DAGs that have begun stop after the tasks that are running, and stay "
+        "“running”, until the files are deployed again."
     )
 
 

@@ -2,6 +2,7 @@
 
 from typing import Protocol
 
+from dagferry_server.deploys.candidates import Candidate
 from dagferry_server.deploys.deployment import Deployment
 from dagferry_server.deploys.request import DeployRequest
 from dagferry_server.deploys.tree import Tree
@@ -15,3 +16,13 @@ class Judge(Protocol):
 
     def __call__(self, deployment: Deployment, tree: Tree, old: Tree | None, request: DeployRequest) -> list[str]:
         """Return warnings; raise a ``DagferryError`` to refuse the deploy."""
+
+
+class ImportJudge(Protocol):
+    """Asked after the judge, in the same way: whether the DAG files were imported before, and what was found."""
+
+    def judge(self, deployment: Deployment, digest: str, request: DeployRequest) -> list[str] | None:
+        """Return warnings, or ``None`` if the content has to be checked first; raise to refuse the deploy."""
+
+    def add(self, deployment: Deployment, digest: str, request: DeployRequest) -> Candidate:
+        """Return the candidate of a content whose bundle is stored."""

@@ -23,7 +23,7 @@ from dagferry_core.limits import LARGE_FILES, MAX_WARNINGS
 from dagferry_core.source.dag_ids import shared_dag_ids
 from dagferry_runtime.logs import log_failure
 from dagferry_server.deploys.bundles import ids_by_path, open_bundle, tree_of
-from dagferry_server.deploys.contents import Content, Head, part_of
+from dagferry_server.deploys.contents import Again, BundleContent, Content, Head, part_of
 from dagferry_server.deploys.request import Change
 from dagferry_server.deploys.tree import Tree
 from dagferry_server.errors import BaseGone, BundleGone, ChangeMismatch, StoreDamaged
@@ -183,6 +183,17 @@ class MergedContent(Content):
         self._part = part
         self._under = merging.under
         self._merging = merging
+        self._part_warnings: tuple[str, ...] = ()
+
+    def again(self, store: Store, deployment: str, digest: str, warnings: tuple[str, ...]) -> Again:  # noqa: ARG002
+        """Return what merges the same part anew: the warnings about the merged tree are found again."""
+        merging, own = self._merging, self._part_warnings
+
+        def make(when_large: Callable[[], object]) -> Content:
+            part = BundleContent(store, deployment, digest, when_large, warnings=own, under=merging.under)
+            return MergedContent(part, merging._replace(when_large=when_large))
+
+        return make
 
     def digest(self) -> str:
         """Return the digest of the part, by paths relative to the folder."""
@@ -205,6 +216,7 @@ class MergedContent(Content):
         """
         current = _current_manifest(head)
         with self._part.tree(head) as part:
+            self._part_warnings = part.warnings
             manifest = replace_subtree(
                 current,
                 self._under,

@@ -7,8 +7,12 @@ old bundle again comes before or after, never in between. A bundle that is open 
 
 On a store that several servers share there is no such lock. A pass marks, and deletes what an earlier pass of any
 server marked: ``Store.may_delete`` decides, and only then are the newer entries read. So a pass may be paused anywhere,
-for any time. Because a pass reads lists of the whole store, and one after a deploy could delete nothing yet, a timer
+for any time. Bundles of candidates that wait for a checker are kept, and looked for again before a deletion, as
+entries are. Because a pass reads lists of the whole store, and one after a deploy could delete nothing yet, a timer
 starts them: see docs/adr/0043.
+
+A bundle of a version that a DAG run needs stays, whatever the rules say: the leases are read before bundles are marked,
+and again before they are deleted. Where they cannot be read, nothing is deleted. See docs/adr/0046.
 """
 
 import asyncio
@@ -23,12 +27,14 @@ from dagferry_core.errors import FormatError
 from dagferry_runtime.logs import fields, log_failure
 from dagferry_server.background import Background
 from dagferry_server.coalescing import Coalescer
+from dagferry_server.deploys import candidates
 from dagferry_server.deploys.deployment import Deployment
+from dagferry_server.deploys.leases import leased_digests
 from dagferry_server.deploys.lifecycle import DELETED, read_lifecycle
 from dagferry_server.errors import StoreDamaged, StoreError
 from dagferry_server.metrics import Metrics
 from dagferry_server.pacing import paced
-from dagferry_server.store.base import Store, decoding
+from dagferry_server.store.base import CANDIDATES, LEASES, Store, decoding
 
 BATCH_BUNDLES = 100
 """How many bundles are deleted at a time, while commits wait."""
@@ -109,11 +115,12 @@ class RetentionRunner:
             # One copy at a time: a long log takes a millisecond of the event loop.
             one = _Seen(deployment, deployment.highest, list(deployment.recent.values()), bool(deployment.unreadable))
             try:
-                sizes = await asyncio.to_thread(self._store.bundles, name)
+                sizes, needed = await asyncio.to_thread(_bundles, self._store, one)
             except StoreError as error:
                 _log_failure(error, deployment)
             else:
-                seen[name], stored[name] = one, Stored(one.deploys, sizes, deployment.settings.retention)
+                seen[name] = one
+                stored[name] = Stored(one.deploys, sizes, deployment.settings.retention, needed)
             if self._background.stopping:
                 # Bundles that are not counted make the store look smaller, so nothing is deleted because of them.
                 break
@@ -182,13 +189,25 @@ class RetentionRunner:
         return deleted
 
 
+def _bundles(store: Store, seen: _Seen) -> tuple[Mapping[str, int], set[str]]:
+    """Return the stored bundles, and those that are needed whatever the rules say."""
+    sizes = store.bundles(seen.deployment.name)
+    return sizes, _needed(store, seen)
+
+
+def _needed(store: Store, seen: _Seen) -> set[str]:
+    """Return the digests of the bundles that DAG runs, candidates, or deploys need that wait here; blocks."""
+    name, held = seen.deployment.name, seen.deployment.checking.needed
+    return leased_digests(store, name, seen.deploys) | candidates.spared(store, name) | held
+
+
 def _look(
     seen: Mapping[str, _Seen], stored: Mapping[str, Stored], max_store_bytes: float, now: float
 ) -> dict[str, _Found]:
     """Return what may be deleted, by deployment; called in a thread."""
     kept = kept_bundles(stored, max_store_bytes, now, paced)
     found = {}
-    for name, (deploys, sizes, _) in stored.items():
+    for name, (deploys, sizes, *_) in stored.items():
         surplus = [digest for digest in paced(sizes) if digest not in kept[name]]
         if surplus and seen[name].unreadable:
             # A bundle that no entry names may belong to an entry that is about to be restored.
@@ -207,6 +226,7 @@ def _delete_batch(store: Store, seen: _Seen, digests: set[str]) -> set[str]:
         since = [sequence for sequence in store.sequences(name) if sequence > seen.highest]
         with decoding(f"An entry of the deploy log of {name}"):
             digests -= {decode(store.read_entry(name, sequence), sequence).digest for sequence in since}
+        digests -= _needed(store, seen)
         for digest in digests:
             store.delete_bundle(name, digest)
         for deploy in seen.deploys:
@@ -216,7 +236,7 @@ def _delete_batch(store: Store, seen: _Seen, digests: set[str]) -> set[str]:
 
 
 def _delete_all(store: Store, name: str) -> int | None:
-    """Delete the bundles and the details of a deleted deployment and return how many bundles there were; in a thread.
+    """Delete bundles, details and leases of a deleted deployment and return how many bundles there were; in a thread.
 
     ``None`` if some are left, because a commit is in progress, or a shared store waits. If the deployment exists again,
     nothing is deleted: a commit to it waits until this ends.
@@ -226,6 +246,7 @@ def _delete_all(store: Store, name: str) -> int | None:
             return None
         if not _is_deleted(store, name):
             return 0
+        store.delete_notes(name, CANDIDATES)
         digests = store.bundles(name)
         allowed = store.may_delete(name, digests)
         # Again, for a shared store: commits since then rely on nothing that is marked, and those before have ended.
@@ -235,6 +256,7 @@ def _delete_all(store: Store, name: str) -> int | None:
             store.delete_bundle(name, digest)
         if len(allowed) < len(digests):
             return None
+        store.delete_notes(name, LEASES)
         for sequence in paced(store.sequences(name) if digests else ()):
             with suppress(FormatError, StoreDamaged):  # an entry that names no details that could be found
                 if nonce := decode(store.read_entry(name, sequence), sequence).nonce:

@@ -15,6 +15,8 @@ from typing import NamedTuple
 
 from dagferry_runtime.logs import fields
 from dagferry_server.fleet.merge import ALONE, Others, merged
+from dagferry_server.fleet.parsed import Newest, Parsed, ParsedState, Times, judge_parsed
+from dagferry_server.fleet.reporters import Reporters
 from dagferry_server.fleet.sidecars import LOST_AFTER_SECONDS, Offer, Report, Sidecar, Sidecars, next_revision
 from dagferry_server.fleet.status import Facts, State, Status, judge
 from dagferry_server.fleet.waiters import Waiters
@@ -37,11 +39,16 @@ def _nothing() -> None:
 
 
 class Change(NamedTuple):
-    """The status before and now. ``converged_after`` is set once for each deploy: how many seconds it took."""
+    """The status before and now.
+
+    ``converged_after`` and ``parsed_after`` are set once for each deploy: how many seconds it took until every pod had
+    it, and until Airflow had read it.
+    """
 
     before: Status
     after: Status
     converged_after: float | None
+    parsed_after: float | None = None
 
 
 class Visit:
@@ -79,6 +86,7 @@ class Fleet:
         self.clock = clock
         self.waiters = Waiters(MAX_STATUS_WAITERS)
         self.sidecars = Sidecars(deployment, self._note_own)
+        self.reporters = Reporters(deployment, self._note, self._note_own)
         self.others: Callable[[], Others] = lambda: ALONE
         """Returns what the other servers know of this fleet."""
         self.on_own_change: Callable[[], None] = _nothing
@@ -101,6 +109,8 @@ class Fleet:
         self._size = 0  # how many pods were judged
         self._settled: Status | None = None
         self._converged = 0  # the newest deploy of which it is known how long it took
+        self._measured = 0  # the newest deploy of which it is known how long Airflow took to read it
+        self._parsed: tuple[str, Times] | None = None  # the version that was read last, and when
         self.open()
 
     def open(self) -> None:
@@ -111,6 +121,8 @@ class Fleet:
         """Forget all sidecars, because the deployment was deleted, and answer all that wait for another status."""
         self.sidecars.known.clear()
         self.sidecars.ended = ()
+        self.reporters.clear()
+        self._parsed = None
         self.generation = next_revision()
         self.waiters.notify_all()
         self.mark()
@@ -122,7 +134,8 @@ class Fleet:
     def opened_log(self, sequence: int) -> None:
         """Note that a log was read whose newest deploy is ``sequence``; 0: it has none."""
         self.became = [(sequence, self.clock())]
-        self._converged = sequence
+        self._converged = self._measured = sequence
+        self._parsed = None
         self._note_own(self.clock())
 
     def deployed(self, sequence: int) -> None:
@@ -169,9 +182,31 @@ class Fleet:
             self.sidecars.forget_lost(now)
             known, ended = merged(self.sidecars, others.heard, now)
             self._size = len(known)
-            status = self._status = judge(facts._replace(ended=ended), known, now)
+            parsed, valid_until = self._judge_parsed(facts, now)
+            status = judge(facts._replace(ended=ended), known, now)
+            status = self._status = status._replace(parsed=parsed, valid_until=min(status.valid_until, valid_until))
             self._known, self._judged_at, self._stale = facts, now, False
         return status
+
+    def _judge_parsed(self, facts: Facts, now: float) -> tuple[Parsed | None, float]:
+        """Return what Airflow has read, and when time alone may change that; remember when it had."""
+        reporters = self.reporters
+        reporters.forget_silent(now)
+        counting = reporters.counting(facts.log_id, now)
+        if not counting:
+            return None, math.inf
+        newest = Newest(
+            facts.version, facts.sequence, facts.digest, facts.deployed_at, facts.became, facts.converge_seconds
+        )
+        known = self._parsed[1] if self._parsed and self._parsed[0] == facts.version else None
+        # One that this server does not know of may not have read it.
+        unsure_until = math.inf if facts.partial else max(reporters.crowded_until, facts.all_heard_at)
+        parsed, valid_until = judge_parsed(newest, counting, now, unsure_until=unsure_until, known=known)
+        if parsed and parsed.version == facts.version:
+            reporters.note_break(parsed.version, parsed.new_error_count)
+            if parsed.times:
+                self._parsed = parsed.version, parsed.times
+        return parsed, valid_until
 
     @property
     def shown(self) -> Status | None:
@@ -194,6 +229,7 @@ class Fleet:
             self._timer.cancel()
         self.waiters.close()
         self.sidecars.flush()
+        self.reporters.flush()
 
     def _note_own(self, now: float) -> None:
         self._note(now)
@@ -224,7 +260,8 @@ class Fleet:
         self.waiters.notify_all()
         if self._listener:
             try:
-                self._listener(Change(before or after, after, self._converged_after(after)))
+                change = Change(before or after, after, self._converged_after(after), self._parsed_after(after))
+                self._listener(change)
             except Exception:
                 log.exception(
                     "A change of a fleet's status could not be passed on", extra=fields(deployment=self._deployment)
@@ -237,3 +274,10 @@ class Fleet:
             return None
         self._converged = sequence
         return max(self._changed_at - time_, 0.0)
+
+    def _parsed_after(self, status: Status) -> float | None:
+        parsed = status.parsed
+        if parsed is None or parsed.state is not ParsedState.PARSED or parsed.sequence <= self._measured:
+            return None
+        self._measured = parsed.sequence
+        return parsed.times.seconds if parsed.times else None

@@ -45,6 +45,8 @@ class Report(NamedTuple):
     deregister: bool
     volume: str = ""
     log_id: str = ""
+    in_use: int = 0
+    """How many of the old trees on its volume tasks use."""
 
 
 class Offer(NamedTuple):
@@ -83,7 +85,7 @@ class Sidecar:
     """One sidecar: what it last reported, and what it was offered. Times are on the monotonic clock."""
 
     __slots__ = (
-        *("component", "error", "instance", "live", "log_id", "volume"),
+        *("component", "error", "in_use", "instance", "live", "log_id", "volume"),
         *("confirmed", "first_seen", "offered", "open", "reported", "revision", "seen"),
     )
 
@@ -94,6 +96,7 @@ class Sidecar:
         self.live = report.live
         self.log_id = report.log_id
         self.error = report.error
+        self.in_use = report.in_use
         self.first_seen = self.seen = self.reported = now
         """When it came, when it was last heard or answered, and when it last sent a report."""
         self.revision = 0
@@ -130,12 +133,12 @@ def _has(report: Report, offer: Offer) -> bool:
     return report.live == offer.version and report.log_id in {offer.log_id, ""}
 
 
-_Shown: TypeAlias = tuple[str, str, str, str, Offer | None]
+_Shown: TypeAlias = tuple[str, str, str, str, int, Offer | None]
 
 
 def _shown(sidecar: Sidecar) -> _Shown:
     """Return what the status depends on, apart from the time."""
-    return sidecar.live, sidecar.error, sidecar.component, sidecar.log_id, sidecar.confirmed
+    return sidecar.live, sidecar.error, sidecar.component, sidecar.log_id, sidecar.in_use, sidecar.confirmed
 
 
 class Sidecars:
@@ -178,7 +181,7 @@ class Sidecars:
         sidecar.seen = sidecar.reported = now
         sidecar.revision = next_revision()
         sidecar.component, sidecar.error = report.component, report.error
-        sidecar.live, sidecar.log_id = report.live, report.log_id
+        sidecar.live, sidecar.log_id, sidecar.in_use = report.live, report.log_id, report.in_use
         if sidecar.offered and _has(report, sidecar.offered):
             sidecar.confirmed = sidecar.offered
         elif sidecar.confirmed and not _has(report, sidecar.confirmed):

@@ -23,6 +23,7 @@ from typing import NamedTuple
 
 from dagferry_core.names import version_sequence
 from dagferry_follow.errors import AwaitingFirstDeploy
+from dagferry_server.fleet.parsed import Parsed
 from dagferry_server.fleet.sidecars import LOST_AFTER_SECONDS, LOST_SHOWN_SECONDS, MAX_SIDECARS, Ended, Offer, Sidecar
 
 MAX_NAMED = 3
@@ -91,10 +92,16 @@ class Facts(NamedTuple):
     """How many servers were asked, this one included, and how many of them answered."""
     shared: bool = False
     """Whether other servers use the same store, so that there may be newer deploys that this one does not know yet."""
+    digest: str = ""
+    deployed_at: int = 0
+    """The content of the current deploy, and when it was made, in seconds since the epoch."""
 
 
 class Pod(NamedTuple):
-    """One pod; ``lag`` is for how many seconds it has lacked a deploy, ``silent`` how long ago it was seen."""
+    """One pod; ``lag`` is for how many seconds it has lacked a deploy, ``silent`` how long ago it was seen.
+
+    ``in_use`` is how many of its old trees tasks use.
+    """
 
     instance: str
     id: str
@@ -104,10 +111,14 @@ class Pod(NamedTuple):
     state: PodState
     silent: float
     lag: float
+    in_use: int = 0
 
 
 class Status(NamedTuple):
-    """The state of a fleet, and one plain sentence why. ``valid_until`` is when time alone may change it."""
+    """The state of a fleet, and one plain sentence why. ``valid_until`` is when time alone may change it.
+
+    ``parsed`` is what Airflow has read, ``None`` if nobody reports it: the state does not depend on it.
+    """
 
     state: State
     reason: str
@@ -115,6 +126,7 @@ class Status(NamedTuple):
     valid_until: float
     asked: int = 1
     answered: int = 1
+    parsed: Parsed | None = None
 
     @property
     def counts(self) -> Mapping[PodState, int]:
@@ -144,6 +156,7 @@ def judge(facts: Facts, sidecars: Iterable[Sidecar], now: float) -> Status:
             state,
             0.0 if sidecar.open else now - sidecar.seen,
             0.0 if lacks_since is None else now - lacks_since,
+            sidecar.in_use,
         )
         pods.append(pod)
         if state is PodState.CLAIMS_UNKNOWN and _may_be_ahead(sidecar, facts):

@@ -29,7 +29,7 @@ async def admit(route: Route, request: web.Request) -> RequestContext:
     # A web page may not use a server that lets in everybody on this machine, not even endpoints without a scope.
     if route.scope or not service.authenticator.auth_required:
         caller = await (route.pages.identify(request) if route.pages else identify(request))
-    authorize(route.scope, name or "", caller, creates=route.creates)
+    authorize(route.scope, name or "", caller, creates=route.creates, or_scope=route.or_scope)
     refuse_unknown_parameters(route, request.query)
     target = None
     if name is not None and "deployment" in request.match_info:

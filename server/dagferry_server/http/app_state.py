@@ -4,7 +4,7 @@ import asyncio
 
 from dagferry_server.config.watched import Reload, WatchedFile
 from dagferry_server.http.busy import Busy
-from dagferry_server.http.concurrency import bundles, copies, downloads, reads, uploads
+from dagferry_server.http.concurrency import bundles, copies, downloads, reads, reports, uploads
 from dagferry_server.http.current_answers import CurrentAnswers
 from dagferry_server.http.refusals import Refusals
 from dagferry_server.http.rejected_reads import RejectedReads
@@ -25,7 +25,7 @@ class AppState:
         self.sender, self.packer = Sender("send"), Sender("pack", PACKERS)
         self.upload_slots, self.bundle_slots, self.download_slots = uploads(), bundles(), downloads()
         self.copy_slots = copies()
-        self.read_slots = reads()
+        self.read_slots, self.report_slots = reads(), reports()
         self.current_answers = CurrentAnswers()
         self.status_answers = StatusAnswers()
         self.rejected_reads = RejectedReads()

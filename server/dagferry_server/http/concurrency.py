@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from dagferry_server.auth.access import ANYBODY, Caller
-from dagferry_server.errors import ServerError, TooManyDownloads, TooManyUploads
+from dagferry_server.errors import ServerError, TooManyDownloads, TooManyReports, TooManyUploads
 
 MAX_UPLOADS = 250
 """Concurrent uploads to one deployment, slow ones included; each uses up to 1 MiB of memory, and its size on disk."""
@@ -21,6 +21,8 @@ MAX_DOWNLOADS_IN_ALL, MAX_DOWNLOADS, MAX_DOWNLOADS_OF_CALLER = 12, 4, 2
 """Downloads being packed: by the whole server, of one deployment, for one caller. Each uses 3 MiB of memory or more."""
 MAX_READS_IN_ALL, MAX_READS, MAX_READS_OF_CALLER = 24, 12, 8
 """Lists of files, single files and diffs being read, likewise; each uses up to 3 MiB of memory."""
+MAX_REPORTS_IN_ALL, MAX_REPORTS = 100, 50
+"""Reports of what Airflow has read being received, likewise; each uses up to 1 MiB of memory. Pods share a token."""
 UNLIMITED = 1_000_000
 
 
@@ -110,4 +112,15 @@ def reads() -> ConcurrencyLimit:
         in_all=MAX_READS_IN_ALL,
         for_deployment=MAX_READS,
         for_caller=MAX_READS_OF_CALLER,
+    )
+
+
+def reports() -> ConcurrencyLimit:
+    """Return the limits on reports of what Airflow has read."""
+    return ConcurrencyLimit(
+        TooManyReports,
+        "reports",
+        in_all=MAX_REPORTS_IN_ALL,
+        for_deployment=MAX_REPORTS,
+        for_caller=MAX_REPORTS,
     )

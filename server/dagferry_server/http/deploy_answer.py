@@ -21,3 +21,5 @@ def note_deploy(context: RequestContext, result: DeployResult) -> None:
         outcome = OUTCOME_DRY_RUN
     context.service.metrics.count_deploy(context.deployment.name, result.request.kind, outcome)
     context.note(version=result.deploy.version if result.deploy else None, unchanged=result.unchanged or None)
+    if check := result.request.import_check:
+        context.note(import_check=check.note or check.policy)

@@ -13,6 +13,7 @@ from dagferry_core.protocol import (
     OVERRIDE_FREEZE,
     SET,
     SKIP_GATE,
+    SKIP_IMPORT_CHECK,
 )
 from dagferry_server.auth.access import authorize_write
 from dagferry_server.deploys.preconditions import refuse_closed
@@ -57,6 +58,7 @@ async def deploy_request(
         dry_run=_is_set(context, DRY_RUN),
         skip_gate=_is_set(context, SKIP_GATE),
         allow_removals=_is_set(context, ALLOW_REMOVALS),
+        skip_import_check=_is_set(context, SKIP_IMPORT_CHECK),
         override_freeze=override_freeze or _is_set(context, OVERRIDE_FREEZE),
         under=under or "",
     )

@@ -16,6 +16,10 @@ from dagferry_server.deploys.deployer import DeployResult
 from dagferry_server.deploys.deployment import Deployment
 from dagferry_server.deploys.freeze import Freeze
 from dagferry_server.fleet.status import PodState, Status
+from dagferry_server.http.answer import Answer
+from dagferry_server.http.import_check_answers import ImportCheckAnswer, import_check_answer
+from dagferry_server.http.lease_answers import LeasesAnswer, leases_answer
+from dagferry_server.http.parsed_answers import ParsedAnswer, parsed_answer
 
 MAX_ANSWERED_PATHS = 200
 """How many added, changed and removed paths an answer to a deploy lists, of each."""
@@ -26,12 +30,6 @@ FIXED_HEADERS: Mapping[str, str] = {
     "Server": f"dagferry/{__version__}",
     "X-Content-Type-Options": "nosniff",
 }
-
-
-class Answer(BaseModel):
-    """What all JSON responses share."""
-
-    model_config = ConfigDict(frozen=True)
 
 
 class DeployAnswer(Answer):
@@ -55,7 +53,7 @@ class LoggedDeployAnswer(DeployAnswer):
     git: dict[str, str] | None = Field(description="Where the content comes from; null if not given.")
     under: str = Field(description="The folder that was deployed; empty: all of the tree.")
     flags: list[str] = Field(
-        description="What was unusual: repeated, skip_gate, allow_removals; later servers add more."
+        description="What was unusual: repeated, skip_gate, allow_removals, skip_import_check; later servers add more."
     )
     source: str = Field(description="The version that was rolled back to, or the deployment@version that was promoted.")
     format: int = Field(description="The format of the entry as it is stored.")
@@ -280,6 +278,7 @@ class SidecarAnswer(Answer):
     error: str = Field(description="Code and message of its last error; empty if there is none.")
     seen: int = Field(description="When it was last heard, in seconds since the epoch (UTC).")
     lag_seconds: int = Field(description="For how long it has lacked a deploy; 0 if it lacks none.")
+    in_use: int = Field(description="How many old trees on its volume tasks still use.")
 
 
 class ServersAnswer(Answer):
@@ -306,6 +305,13 @@ class FleetStatusAnswer(Answer):
     counts: CountsAnswer
     sidecars: list[SidecarAnswer] = Field(description="The pods, by name.")
     servers: ServersAnswer
+    leases: LeasesAnswer
+    parsed: ParsedAnswer | None = Field(
+        description="What Airflow has read, which `state` does not depend on; null if nobody reports it."
+    )
+    import_check: ImportCheckAnswer | None = Field(
+        description="The import check of what is deployed; null if it is off, and there is no checker."
+    )
 
 
 class ErrorAnswer(Answer):
@@ -425,10 +431,14 @@ def fleet_status_answer(deployment: Deployment, status: Status, now: float) -> F
                 error=pod.error,
                 seen=int(now - pod.silent),
                 lag_seconds=int(pod.lag),
+                in_use=pod.in_use,
             )
             for pod in status.pods
         ],
         servers=ServersAnswer(asked=status.asked, answered=status.answered),
+        leases=leases_answer(deployment.leases),
+        parsed=parsed_answer(status.parsed, now),
+        import_check=import_check_answer(deployment, status.parsed, now),
     )
 
 

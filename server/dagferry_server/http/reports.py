@@ -1,19 +1,25 @@
 """What the headers of a request report about the sidecar that sends it."""
 
-import re
 from collections.abc import Mapping
 from urllib.parse import unquote
 
-from dagferry_core.protocol import COMPONENT, DEREGISTER, ERROR, INSTANCE, LIVE, LOG, MAX_ERROR_CHARACTERS, ONCE, VOLUME
+from dagferry_core.protocol import (
+    COMPONENT,
+    DEREGISTER,
+    ERROR,
+    IN_USE,
+    INSTANCE,
+    LIVE,
+    LOG,
+    MAX_ERROR_CHARACTERS,
+    ONCE,
+    VOLUME,
+)
+from dagferry_server.fleet.cleaning import MAX_ID_CHARACTERS, MAX_NAME_CHARACTERS, MAX_VERSION_CHARACTERS, clean
 from dagferry_server.fleet.sidecars import Report
 
-MAX_NAME_CHARACTERS = 253
-"""A longer instance or component is truncated; the name of a pod may be as long."""
-MAX_VERSION_CHARACTERS = 63
-MAX_ID_CHARACTERS = 64
-
-_UNPRINTABLE = re.compile(r"[^\x20-\x7e\xa0-\ud7ff\ue000-\uffff]")
-"""Also lone surrogates: bytes of a header that are not UTF-8 become such."""
+MAX_IN_USE = 99_999
+"""A number of more digits is shown as this one."""
 
 
 def report_of(headers: Mapping[str, str], pod: str | None = None) -> Report | None:
@@ -26,16 +32,19 @@ def report_of(headers: Mapping[str, str], pod: str | None = None) -> Report | No
     if not instance or headers.get(ONCE) == "1":
         return None
     return Report(
-        instance=_clean(pod or instance, MAX_NAME_CHARACTERS),
-        component=_clean(headers.get(COMPONENT, ""), MAX_NAME_CHARACTERS),
-        live=_clean(headers.get(LIVE, ""), MAX_VERSION_CHARACTERS),
-        error=_clean(unquote(headers.get(ERROR, "")), MAX_ERROR_CHARACTERS),
+        instance=clean(pod or instance, MAX_NAME_CHARACTERS),
+        component=clean(headers.get(COMPONENT, ""), MAX_NAME_CHARACTERS),
+        live=clean(headers.get(LIVE, ""), MAX_VERSION_CHARACTERS),
+        error=clean(unquote(headers.get(ERROR, "")), MAX_ERROR_CHARACTERS),
         deregister=headers.get(DEREGISTER) == "1",
-        volume=_clean(headers.get(VOLUME, ""), MAX_ID_CHARACTERS),
-        log_id=_clean(headers.get(LOG, ""), MAX_ID_CHARACTERS),
+        volume=clean(headers.get(VOLUME, ""), MAX_ID_CHARACTERS),
+        log_id=clean(headers.get(LOG, ""), MAX_ID_CHARACTERS),
+        in_use=_number(headers.get(IN_USE, "")),
     )
 
 
-def _clean(text: str, most: int) -> str:
-    # It is shown on terminals, where control characters do harm.
-    return _UNPRINTABLE.sub("?", text[:most])
+def _number(text: str) -> int:
+    """Return a number as it is, or 0 for any other text."""
+    if not (text.isascii() and text.isdigit()):
+        return 0
+    return int(text) if len(text) <= len(str(MAX_IN_USE)) else MAX_IN_USE

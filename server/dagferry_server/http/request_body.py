@@ -6,8 +6,9 @@ discards what arrives, within limits; then it responds, closes its own half of t
 seconds, so that the response is not lost in a TCP reset. TLS connections cannot be half-closed, but unread data would
 cause a reset there too: a proxy that is still sending would turn our response into a 502.
 
-A client that sent ``Expect: 100-continue`` waits before it sends the body; it is rejected at once. So is a client whose
-upload is aborted because it is too slow.
+A client that sent ``Expect: 100-continue`` waits before it sends the body; it is rejected at once, unless it has lost
+patience (a proxy may after a second) and sends all the same. A client whose upload is aborted because it is too slow is
+rejected at once too.
 """
 
 import asyncio
@@ -58,7 +59,8 @@ class Body:
 
     async def reject(self, response: web.StreamResponse) -> web.StreamResponse:
         """Send ``response``, which rejects the request, after discarding the rest of the body within limits."""
-        is_coming = not self._waits and not self._at_once
+        waits = self._waits and not self._request.content.total_bytes
+        is_coming = not waits and not self._at_once
         if is_coming and await self._discard(DISCARD_SECONDS, DISCARD_SECONDS, DISCARD_BYTES):
             return response
         response.force_close()

@@ -10,6 +10,9 @@ from dagferry_core.protocol import (
     ARCHIVE_TYPE,
     BEFORE,
     BUNDLE_TYPE,
+    CANDIDATE_PATH,
+    CANDIDATES_PATH,
+    CHECKER_HEADERS,
     CURRENT_PATH,
     DEPLOY_PATH,
     DEPLOYMENT_PATH,
@@ -25,6 +28,7 @@ from dagferry_core.protocol import (
     JSON_TYPE,
     LIMIT,
     PATCH_TYPE,
+    REPORTS_PATH,
     REQUEST_HEADERS,
     RETAINED,
     STATUS_PATH,
@@ -34,7 +38,9 @@ from dagferry_core.protocol import (
     WHOAMI_PATH,
 )
 from dagferry_server.errors import (
+    BodyTooLarge,
     BundleGone,
+    CandidateGone,
     DeploymentConfigured,
     FileNotInBundle,
     NothingDeployed,
@@ -45,12 +51,22 @@ from dagferry_server.errors import (
     StoreFull,
     TooManyDeployments,
     TooManyDownloads,
+    TooManyReports,
     UploadIncomplete,
     UploadTooSlow,
     VersionNotFound,
 )
+from dagferry_server.fleet.report_body import ReportBody
 from dagferry_server.http.astro_routes import astro_routes
 from dagferry_server.http.deploy_routes import DEPLOY_ROUTES
+from dagferry_server.http.handlers.candidates import (
+    CandidatesAnswer,
+    VerdictAnswer,
+    VerdictBody,
+    candidate,
+    candidates,
+    verdict,
+)
 from dagferry_server.http.handlers.current import current
 from dagferry_server.http.handlers.deployments import create, delete, deployments
 from dagferry_server.http.handlers.deploys import MAX_PAGE_DEPLOYS, PAGE_DEPLOYS, deploy, deploys
@@ -59,6 +75,7 @@ from dagferry_server.http.handlers.download import download
 from dagferry_server.http.handlers.files import file, files
 from dagferry_server.http.handlers.freeze import FreezeBody, freeze, unfreeze
 from dagferry_server.http.handlers.health import healthz, metrics, readyz
+from dagferry_server.http.handlers.reports import reports
 from dagferry_server.http.handlers.status import status
 from dagferry_server.http.handlers.versions import version
 from dagferry_server.http.handlers.whoami import whoami
@@ -78,6 +95,7 @@ from dagferry_server.http.models import (
     json_response,
 )
 from dagferry_server.http.openapi import describe
+from dagferry_server.http.parsed_answers import ReportAnswer
 from dagferry_server.http.peer_routes import PEER_ROUTES
 from dagferry_server.http.request_context import RequestContext
 from dagferry_server.http.routing import Parameter, Route
@@ -118,6 +136,7 @@ ROUTES: tuple[Route, ...] = (
         method="GET",
         path=VERSION_PATH,
         scope="sync",
+        or_scope="check",
         handler=version,
         summary="A bundle in canonical form, or a patch from the version given as `from`.",
         answer=(BUNDLE_TYPE, PATCH_TYPE),
@@ -134,6 +153,38 @@ ROUTES: tuple[Route, ...] = (
             ),
         ),
         sends_content=True,
+    ),
+    Route(
+        method="GET",
+        path=CANDIDATES_PATH,
+        scope="check",
+        handler=candidates,
+        summary="What a checker is to import before it is deployed; given the list last seen, wait for another one.",
+        answer=CandidatesAnswer,
+        errors=(StoreAway, StoreDamaged, StoreFull),
+        not_modified=True,
+        parameters=tuple(Parameter(name, "header", meaning) for name, meaning in CHECKER_HEADERS.items()),
+    ),
+    Route(
+        method="GET",
+        path=CANDIDATE_PATH,
+        scope="check",
+        handler=candidate,
+        summary="A candidate in canonical form, or a patch from the version given as `from`.",
+        answer=(BUNDLE_TYPE, PATCH_TYPE),
+        errors=(CandidateGone, *_READ_ERRORS),
+        parameters=(Parameter(FROM, "query", "The version that the caller has, as for a version."),),
+        sends_content=True,
+    ),
+    Route(
+        method="POST",
+        path=CANDIDATE_PATH,
+        scope="check",
+        handler=verdict,
+        summary="What a checker found in a candidate.",
+        answer=VerdictAnswer,
+        errors=(BodyTooLarge, CandidateGone, UploadIncomplete, UploadTooSlow, StoreAway, StoreFull),
+        body=VerdictBody,
     ),
     Route(
         method="GET",
@@ -277,6 +328,26 @@ ROUTES: tuple[Route, ...] = (
         ),
     ),
     Route(
+        method="POST",
+        path=REPORTS_PATH,
+        scope="sync",
+        handler=reports,
+        summary="What a dag processor says of what Airflow has read of which version.",
+        answer=ReportAnswer,
+        errors=(
+            RequestError,
+            BodyTooLarge,
+            TooManyReports,
+            UploadIncomplete,
+            UploadTooSlow,
+            StoreFull,
+            StoreAway,
+            StoreDamaged,
+        ),
+        body=ReportBody,
+        only_reads=True,
+    ),
+    Route(
         method="GET",
         path="/healthz",
         scope=None,
@@ -325,7 +396,7 @@ def documented() -> list[tuple[str, str, str, str]]:
     return [
         (
             f"`{route.method} {route.path}`",
-            route.scope or "",
+            " or ".join(scope for scope in (route.scope, route.or_scope) if scope),
             " and ".join(name for name, has in (("public", route.public), ("admin", route.admin)) if has),
             route.summary,
         )

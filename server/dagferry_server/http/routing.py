@@ -38,12 +38,13 @@ class Pages(Protocol):
 class Route(NamedTuple):
     """One endpoint: who may use it, which handler answers, with which content, and with which errors.
 
-    ``answer`` is the model of the JSON response, or the media types of another response. ``implied_deployment`` routes
-    have a deployment that their path does not name. ``admin`` routes are on the admin listener, ``public`` routes on
-    the public one. ``not_modified`` routes may answer 304. ``takes_file`` routes receive an upload; ``sends_content``
-    routes send deployed content. ``body`` is the model of a JSON body. The deployment of a route that ``creates`` it
-    need not exist. ``kind`` is that of the deploys that a route makes. A POST that ``only_reads`` changes nothing.
-    ``pages`` is what the routes of the web page share.
+    ``or_scope`` is another scope that is enough. ``answer`` is the model of the JSON response, or the media types
+    of another response. ``implied_deployment`` routes have a deployment that their path does not name. ``admin``
+    routes are on the admin listener, ``public`` routes on the public one. ``not_modified`` routes may answer 304.
+    ``takes_file`` routes receive an upload; ``sends_content`` routes send deployed content. ``body`` is the model
+    of a JSON body. The deployment of a route that ``creates`` it need not exist. ``kind`` is that of the deploys
+    that a route makes. A POST that ``only_reads`` changes nothing that people have to know of: what pods report
+    does not count. ``pages`` is what the routes of the web page share.
     """
 
     method: Literal["GET", "POST", "DELETE"]
@@ -52,6 +53,7 @@ class Route(NamedTuple):
     handler: Handler
     summary: str
     answer: type[BaseModel] | tuple[str, ...]
+    or_scope: Scope | None = None
     errors: tuple[type[DagferryError], ...] = ()
     parameters: tuple[Parameter, ...] = ()
     implied_deployment: bool = False

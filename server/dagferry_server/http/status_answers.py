@@ -8,12 +8,17 @@ from weakref import WeakKeyDictionary
 from dagferry_server.deploys.deployment import Deployment
 from dagferry_server.deploys.deployments_file import DeploymentSettings
 from dagferry_server.deploys.freeze import Freeze
+from dagferry_server.deploys.held import Held
 from dagferry_server.fleet.status import Status
 from dagferry_server.http.models import fleet_status_answer
 
 TAG_CHARACTERS = 32
-_GROWS: dict[str, Any] = {"sidecars": {"__all__": {"seen", "lag_seconds"}}}
-"""What changes with every second, and is not part of the tag."""
+_GROWS: dict[str, Any] = {
+    "sidecars": {"__all__": {"seen", "lag_seconds"}},
+    "parsed": {"parse_seconds": True, "reporters": {"__all__": {"seen"}}},
+    "import_check": {"checkers": {"__all__": {"seen"}}},
+}
+"""What changes with every second, or with every report, and is not part of the tag."""
 
 
 class WrittenStatus(NamedTuple):
@@ -22,6 +27,8 @@ class WrittenStatus(NamedTuple):
     status: Status
     settings: DeploymentSettings
     freeze: Freeze | None
+    leases: Held
+    checking: object
     body: bytes
     tag: str
 
@@ -36,7 +43,13 @@ class StatusAnswers:
         """Return the JSON about the fleet of ``deployment``; ``clock`` gives seconds since the epoch."""
         written = self._written.get(deployment)
         now = clock()
-        made_of = deployment.fleet.status(), deployment.settings, deployment.freeze_at(now)
+        made_of = (
+            deployment.fleet.status(),
+            deployment.settings,
+            deployment.freeze_at(now),
+            deployment.leases,
+            deployment.checking.revision,
+        )
         if written is None or any(old is not new for old, new in zip(written, made_of, strict=False)):
             answer = fleet_status_answer(deployment, made_of[0], now)
             news = answer.model_dump_json(exclude=_GROWS).encode()

@@ -5,13 +5,16 @@ Everything that changes gets a higher revision. A receiver names the highest one
 
 import math
 import time
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping
+from itertools import accumulate
 from typing import NamedTuple
 
 from dagferry_server.deploys.deployment import Deployment
 from dagferry_server.fleet.merge import Heard, joined
+from dagferry_server.fleet.reporters import Reported
 from dagferry_server.fleet.sidecars import Ended, Offer, Sidecar, next_revision
-from dagferry_server.peers.wire import MAX_ROWS, DeploymentNews, EndedRow, PodRow
+from dagferry_server.peers.wire import MAX_ROWS, ROW_BYTES, DeploymentNews, EndedRow, PodRow, ReportRow
 
 MAX_GONE = 1000
 """How many deployments that are gone are remembered, for servers that have not asked since."""
@@ -30,7 +33,20 @@ class _Header(NamedTuple):
 class _Row(NamedTuple):
     revision: int
     deployment: str
-    pod: Sidecar | Ended
+    what: Sidecar | Ended | Reported
+
+    @property
+    def weight(self) -> int:
+        """How much of ``MAX_ROWS`` it takes."""
+        return 1 + self.what.size // ROW_BYTES if isinstance(self.what, Reported) else 1
+
+
+class _Changed(NamedTuple):
+    """What is new about one deployment."""
+
+    pods: list[Sidecar]
+    ended: list[Ended]
+    reports: list[Reported]
 
 
 class Page(NamedTuple):
@@ -62,23 +78,22 @@ class Journal:
         self._look()
         highest = next_revision()
         rows = sorted((row for row in self._rows() if row.revision > revision), key=lambda row: row.revision)
-        more = len(rows) > MAX_ROWS
+        fitting = max(bisect_right(list(accumulate(row.weight for row in rows)), MAX_ROWS), 1)
+        more = len(rows) > fitting
         if more:
-            del rows[MAX_ROWS:]
+            del rows[fitting:]
             highest = rows[-1].revision
-        changed = {name for name, (at, _) in self._headers.items() if at > revision}
-        pods: dict[str, list[Sidecar]] = {name: [] for name in changed}
-        ended: dict[str, list[Ended]] = {}
-        for _, name, pod in rows:
-            if isinstance(pod, Sidecar):
-                pods.setdefault(name, []).append(pod)
+        changed = {name: _Changed([], [], []) for name, (at, _) in self._headers.items() if at > revision}
+        for _, name, what in rows:
+            about = changed.setdefault(name, _Changed([], [], []))
+            if isinstance(what, Sidecar):
+                about.pods.append(what)
+            elif isinstance(what, Ended):
+                about.ended.append(what)
             else:
-                ended.setdefault(name, []).append(pod)
+                about.reports.append(what)
         now = self._clock()
-        news = {
-            name: _news(self._headers[name][1], pods.get(name, []), ended.get(name, []), now)
-            for name in {*pods, *ended}
-        }
+        news = {name: _news(self._headers[name][1], about, now) for name, about in changed.items()}
         return Page(highest, more, news, [name for name, at in self._gone.items() if at > revision])
 
     def _look(self) -> None:
@@ -116,9 +131,12 @@ class Journal:
                         yield _Row(pod.revision, name, pod)
                 for ended in left.ended.values():
                     yield _Row(ended.revision, name, ended)
+            # Others send what was reported to them, so nothing is sent twice.
+            for said in deployment.fleet.reporters.own():
+                yield _Row(said.revision, name, said)
 
 
-def _news(header: _Header, pods: list[Sidecar], ended: list[Ended], now: float) -> DeploymentNews:
+def _news(header: _Header, about: _Changed, now: float) -> DeploymentNews:
     offers: dict[Offer, int] = {}
 
     def place(offer: Offer | None) -> int:
@@ -139,7 +157,7 @@ def _news(header: _Header, pods: list[Sidecar], ended: list[Ended], now: float) 
             _age(pod.first_seen, now),
             pod.open > 0,
         )
-        for pod in pods
+        for pod in about.pods
     ]
     return DeploymentNews.model_construct(
         log_id=header.log_id,
@@ -148,6 +166,7 @@ def _news(header: _Header, pods: list[Sidecar], ended: list[Ended], now: float) 
         heard_in=header.all_heard_at - now,
         crowded_for=header.crowded_until - now,
         offers=[tuple(offer) for offer in offers],
+        in_use=[(row, pod.in_use) for row, pod in enumerate(about.pods) if pod.in_use],
         pods=rows,
         ended=[
             EndedRow(
@@ -158,8 +177,25 @@ def _news(header: _Header, pods: list[Sidecar], ended: list[Ended], now: float) 
                 _age(one.at, now),
                 None if one.came == math.inf else _age(one.came, now),
             )
-            for one in ended
+            for one in about.ended
         ],
+        reports=[_report(said, now) for said in about.reports],
+    )
+
+
+def _report(said: Reported, now: float) -> ReportRow:
+    component, instance, reporter_id = said.key
+    return ReportRow.model_construct(
+        component=component,
+        instance=instance,
+        id=reporter_id,
+        log_id=said.log_id,
+        heard=_age(said.heard_at, now),
+        came=_age(said.came_at, now),
+        complete=None if said.complete_since is None else _age(said.complete_since, now),
+        complete_at=said.complete_at,
+        left=said.left,
+        parsed=said.parsed,
     )
 
 

@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterable, Mapping
 
 from dagferry_server.deploys.deployment import Deployment
 from dagferry_server.fleet.merge import Heard, Others
+from dagferry_server.fleet.reporters import Reported
 from dagferry_server.fleet.sidecars import Ended, Offer, PodKey, Sidecar, next_revision
-from dagferry_server.peers.wire import DeploymentNews, EndedRow, News, PodRow, Since
+from dagferry_server.peers.wire import DeploymentNews, EndedRow, News, PodRow, ReportRow, Since
 
 CLOCK_ANSWERS = 20
 """Of how many answers the quickest one tells how the clock of a server differs from this one."""
@@ -86,8 +87,9 @@ class Knowledge:
                 setattr(heard, moment, at)
                 changed = True
         offers = [Offer(*offer) for offer in told.offers]
-        for row in told.pods:
-            pod = _pod(row, offers, sent)
+        in_use = dict(told.in_use)
+        for place, row in enumerate(told.pods):
+            pod = _pod(row, offers, sent, in_use.get(place, 0))
             known = heard.known.get(pod.key)
             changed = changed or known is None or _says(known) != _says(pod) or self._differs(name, pod, sent)
             if pod.reported > heard.ends.get(pod.key, -math.inf):
@@ -98,6 +100,10 @@ class Knowledge:
             heard.end(ended)
             if deployment:
                 deployment.fleet.sidecars.end_elsewhere(ended)
+        if deployment:
+            for report in told.reports:
+                # It counts as long as if it had been sent here, also if that server is gone.
+                deployment.fleet.reporters.hear(_reported(report, sent))
         return changed
 
     def _differs(self, name: str, pod: Sidecar, now: float) -> bool:
@@ -195,10 +201,10 @@ class Knowledge:
         return newest if newest and newest.reported > ended_at else None
 
 
-def _pod(row: PodRow, offers: list[Offer], sent: float) -> Sidecar:
+def _pod(row: PodRow, offers: list[Offer], sent: float, in_use: int) -> Sidecar:
     pod = Sidecar.__new__(Sidecar)
     pod.instance, pod.volume, pod.component = row.instance, row.volume, row.component
-    pod.live, pod.log_id, pod.error = row.live, row.log_id, row.error
+    pod.live, pod.log_id, pod.error, pod.in_use = row.live, row.log_id, row.error, in_use
     pod.offered = offers[row.offered] if 0 <= row.offered < len(offers) else None
     pod.confirmed = offers[row.confirmed] if 0 <= row.confirmed < len(offers) else None
     pod.reported, pod.seen, pod.first_seen = sent - row.reported, sent - row.seen, sent - row.first_seen
@@ -211,5 +217,19 @@ def _ended(row: EndedRow, sent: float) -> Ended:
     return Ended(row.component, sent - row.at, came, (row.instance, row.volume), row.id)
 
 
+def _reported(row: ReportRow, sent: float) -> Reported:
+    return Reported(
+        (row.component, row.instance, row.id),
+        row.log_id,
+        row.parsed,
+        sent - row.heard,
+        sent - row.came,
+        None if row.complete is None else sent - row.complete,
+        row.complete_at,
+        left=row.left,
+        own=False,
+    )
+
+
 def _says(pod: Sidecar) -> tuple[object, ...]:
-    return pod.live, pod.log_id, pod.error, pod.component, pod.confirmed
+    return pod.live, pod.log_id, pod.error, pod.component, pod.in_use, pod.confirmed

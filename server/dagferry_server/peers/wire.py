@@ -10,6 +10,8 @@ from typing import Annotated, NamedTuple, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from dagferry_core.errors import FormatError
+from dagferry_server.fleet.report_body import ParsedBody
+from dagferry_server.fleet.reporters import MAX_REPORTERS
 
 PEERS_FLEET_PATH = "/-/peers/fleet"
 PEERS_POKE_PATH = "/-/peers/poke"
@@ -17,6 +19,8 @@ MAX_ANSWER_BYTES = 16 * 1024 * 1024
 """The size of an answer; ``MAX_ROWS`` pods with the longest names take 3 MB."""
 MAX_ROWS = 2000
 """How many pods one answer has at most; the others are in the next one. Each takes microseconds of both servers."""
+ROW_BYTES = 1500
+"""A report counts as so many rows as it is long: as a pod with the longest names."""
 MAX_HEARS = 1000
 
 _Id = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
@@ -58,11 +62,31 @@ class EndedRow(NamedTuple):
     came: _Age | None
 
 
+class ReportRow(_Message):
+    """What one reporter said last of what Airflow has read.
+
+    ``heard`` and ``came`` are when it said so, and when it first did. ``complete`` is since when all files have been
+    recorded, and ``complete_at`` the same in seconds since the epoch; ``None``: not all are. ``left``: it has ended.
+    """
+
+    component: str
+    instance: str
+    id: str
+    log_id: str
+    heard: _Age
+    came: _Age
+    complete: _Age | None = None
+    complete_at: _Seconds | None = None
+    left: bool = False
+    parsed: ParsedBody | None = None
+
+
 class DeploymentNews(_Message):
     """What is new about one deployment. After another ``generation``, nothing that was sent before is true any more.
 
     ``heard_in`` is after how many seconds the sender has heard every pod there is, and ``crowded_for`` how many seconds
-    pods may be missing that it had no room for. Both are usually negative.
+    pods may be missing that it had no room for. Both are usually negative. ``in_use`` has places in ``pods``, each with
+    how many old trees tasks use there: earlier releases read no longer rows.
     """
 
     log_id: str
@@ -72,7 +96,9 @@ class DeploymentNews(_Message):
     crowded_for: _Seconds
     offers: list[tuple[str, str]] = []
     pods: list[PodRow] = []
+    in_use: list[tuple[_Number, _Number]] = []
     ended: list[EndedRow] = []
+    reports: Annotated[list[ReportRow], Field(max_length=MAX_REPORTERS)] = []
 
 
 class News(_Message):

@@ -1,6 +1,8 @@
 """The contract of a store: for each deployment, a log of entries that are written once, and the bundles they name.
 
-Beside them, a deployment has a few small records of its state, such as its freeze. They alone may be replaced.
+Beside them, a deployment has a few small records of its state, such as its freeze; and notes, of which the storage
+says when they were written: leases, which say what versions somebody still needs, and notes about candidates, which are
+contents that are checked before they are deployed. These alone may be replaced.
 
 An implementation is synchronous; the server calls it from several threads at once. Everything it writes is durable when
 the call returns. One test suite runs against every implementation: ``tests/server/store/test_contract.py``.
@@ -16,7 +18,7 @@ entry within ``MAX_COMMIT_SECONDS``. See docs/adr/0038.
 A method that fails raises one of three errors, all of them ``StoreError``. ``StoreFull``: there is no space left.
 ``StoreAway``: the storage cannot be asked now; that may pass. ``StoreDamaged``: the storage answered, and what it has
 does not decode, or is missing. A store never reports data as damaged or missing because it could not ask for it. An
-invalid digest, nonce, sequence or name of a record is a ``ValueError``, and an invalid deployment name
+invalid digest, nonce, sequence, or name of a record or a note is a ``ValueError``, and an invalid deployment name
 ``DeploymentNotFound``, before the storage is asked.
 """
 
@@ -27,7 +29,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from io import FileIO
-from typing import BinaryIO
+from typing import BinaryIO, Final, Literal
 
 from dagferry_core.errors import DagferryError, FormatError
 from dagferry_server.errors import StoreAway, StoreDamaged, StoreError, StoreFull
@@ -40,7 +42,18 @@ DELETION_PAUSE_SECONDS = 3600.0
 """How long a bundle of a shared store is marked before it is deleted, and how old it is when it is marked."""
 MAX_STATE_BYTES = 64 * 1024
 """The maximum size of a record of a deployment's state; they have a few hundred bytes."""
+NoteKind = Literal["candidates", "leases"]
+"""What a note is about. It is the name of the folder that has these notes."""
+CANDIDATES: Final = "candidates"
+LEASES: Final = "leases"
+MAX_NOTE_BYTES = 64 * 1024
+"""The maximum size of a note."""
 LOG_ID_BYTES = 16
+NOTE_NAMES: dict[NoteKind, re.Pattern[str]] = {
+    CANDIDATES: re.compile(r"[0-9a-f]{32}\.[a-z]{1,20}"),
+    LEASES: re.compile(r"[a-z0-9-]{1,100}"),
+}
+"""What the name of a note may be: id and word, or the holder of the lease."""
 _STATE_KEY = re.compile(r"[a-z]{1,20}")
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
 
@@ -227,6 +240,42 @@ class Store(ABC):
         """
 
     @abstractmethod
+    def notes(self, deployment: str, kind: NoteKind) -> dict[str, float]:
+        """Return the names of all notes of a kind, and when each was written last, by the storage's clock.
+
+        That is in seconds since the epoch, as precise as the storage has it; compare it with ``now``. One that is
+        written or deleted meanwhile may be missing or not.
+        """
+
+    @abstractmethod
+    def read_note(self, deployment: str, kind: NoteKind, name: str) -> bytes | None:
+        """Return a note as it was written last; ``None`` if there is none."""
+
+    def read_notes(self, deployment: str, kind: NoteKind, names: Sequence[str]) -> list[bytes | None]:
+        """Return each of the notes as ``read_note`` does, or raise what it raises for one of them."""
+        return [self.read_note(deployment, kind, name) for name in names]
+
+    @abstractmethod
+    def write_note(self, deployment: str, kind: NoteKind, name: str, data: bytes) -> None:
+        """Write or replace a note of a deployment that was prepared; ``ValueError`` above ``MAX_NOTE_BYTES``.
+
+        A reader at the same time gets the old content or the new one.
+        """
+
+    @abstractmethod
+    def delete_note(self, deployment: str, kind: NoteKind, name: str) -> None:
+        """Delete a note, if it is there."""
+
+    def delete_notes(self, deployment: str, kind: NoteKind) -> None:
+        """Delete all notes of a kind."""
+        for name in self.notes(deployment, kind):
+            self.delete_note(deployment, kind, name)
+
+    @abstractmethod
+    def now(self) -> float:
+        """Return the time by the storage's clock, in seconds since the epoch; the storage is asked for it."""
+
+    @abstractmethod
     def committing(self, deployment: str) -> AbstractContextManager[None]:
         """Keep everyone, other servers too, from deleting bundles until the block ends.
 
@@ -255,6 +304,20 @@ def check_state_key(key: str) -> str:
     if not _STATE_KEY.fullmatch(key):
         raise ValueError(f"{key[:40]!r} is not the name of a record")
     return key
+
+
+def is_note(kind: NoteKind, name: str) -> bool:
+    """Return whether ``name`` can name a note of this kind."""
+    return NOTE_NAMES[kind].fullmatch(name) is not None
+
+
+def check_note(kind: NoteKind, name: str, data: bytes = b"") -> str:
+    """Return ``name`` if it can name a note, and if ``data`` is not too large for one; ``ValueError`` otherwise."""
+    if not is_note(kind, name):
+        raise ValueError(f"{name[:60]!r} is not the name of a note among the {kind}")
+    if len(data) > MAX_NOTE_BYTES:
+        raise ValueError(f"a note of {len(data)} bytes is larger than {MAX_NOTE_BYTES}")
+    return name
 
 
 @contextmanager

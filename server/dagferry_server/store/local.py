@@ -7,6 +7,7 @@
     <root>/<deployment>/deploys/000000000042.<nonce>.details
     <root>/<deployment>/bundles/<hex>.tar.zst, <hex>.index  a bundle
     <root>/<deployment>/<key>.state                         a record of its state
+    <root>/<deployment>/<kind>/<name>                       a note; its mtime says when it was written
     <root>/<deployment>/commit.lock                         flock: shared by commits, exclusive to a deletion
 
 A file is written under a temporary name in the same folder, synced, and then linked (an entry, so that the first one
@@ -20,6 +21,7 @@ import contextlib
 import json
 import os
 import re
+import tempfile
 from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager
 from io import FileIO
@@ -31,10 +33,30 @@ from dagferry_core.errors import FormatError
 from dagferry_core.names import MAX_SEQUENCE, check_deployment, is_deployment, is_digest
 from dagferry_core.typed import typed_json
 from dagferry_runtime.logs import log_failure
-from dagferry_server.errors import BundleGone, DeploymentNotFound, StoreDamaged
+from dagferry_server.errors import BundleGone, DeploymentNotFound, StoreDamaged, StoreFull
 from dagferry_server.pacing import paced
-from dagferry_server.store.base import MAX_STATE_BYTES, BundleSource, Store, check_state_key, storage_errors
-from dagferry_server.store.files import make_folder, make_private, publish, remove, sweep, sweep_orphans, sync_folder
+from dagferry_server.store.base import (
+    MAX_NOTE_BYTES,
+    MAX_STATE_BYTES,
+    NOTE_NAMES,
+    BundleSource,
+    NoteKind,
+    Store,
+    check_note,
+    check_state_key,
+    is_note,
+    storage_errors,
+)
+from dagferry_server.store.files import (
+    TEMPORARY,
+    make_folder,
+    make_private,
+    publish,
+    remove,
+    sweep,
+    sweep_orphans,
+    sync_folder,
+)
 from dagferry_server.store.locks import committing, deleting
 
 LOG_NAME = "log.json"
@@ -100,6 +122,9 @@ class LocalStore(Store):
                 make_folder(folder)
                 make_private(folder)
                 sweep(folder)
+            for folder in (self._notes(deployment, kind) for kind in NOTE_NAMES):
+                if os.path.isdir(folder):
+                    sweep(folder)
             # A run that was killed may have created names and not synced them.
             sync_folder(self._folder(deployment))
             # An index without its bundle, or details without their entry, are of no use.
@@ -302,6 +327,64 @@ class LocalStore(Store):
             remove(path)
             sync_folder(self._folder(deployment))
 
+    def notes(self, deployment: str, kind: NoteKind) -> dict[str, float]:
+        """Return the names of all notes, and when each was written."""
+        folder, found = self._notes(deployment, kind), {}
+        with storage_errors(f"Listing the {kind} of {deployment}"):
+            try:
+                entries = os.scandir(folder)
+            except FileNotFoundError:  # a folder that cannot be asked has notes, for all that is known
+                os.stat(self._folder(deployment))  # a volume that is away has no folders at all
+                return {}
+            with entries:
+                for entry in entries:
+                    # Another thread may delete it meanwhile.
+                    with contextlib.suppress(FileNotFoundError):
+                        if is_note(kind, entry.name):
+                            found[entry.name] = entry.stat().st_mtime
+        return found
+
+    def read_note(self, deployment: str, kind: NoteKind, name: str) -> bytes | None:
+        """Return a note; ``None`` if there is none."""
+        path = self._note(deployment, kind, name)
+        with (
+            storage_errors(f"Reading the {kind} of {deployment}"),
+            contextlib.suppress(FileNotFoundError),
+            open(path, "rb") as file,
+        ):
+            return file.read(MAX_NOTE_BYTES)
+        return None
+
+    def write_note(self, deployment: str, kind: NoteKind, name: str, data: bytes) -> None:
+        """Write or replace a note."""
+        folder, name = os.path.split(self._note(deployment, kind, name, data))
+        with storage_errors(f"Writing to the {kind} of {deployment}"):
+            make_folder(folder)
+            publish(folder, name, lambda file: file.write(data))
+            sync_folder(folder)
+
+    def delete_note(self, deployment: str, kind: NoteKind, name: str) -> None:
+        """Delete a note, if it is there."""
+        path = self._note(deployment, kind, name)
+        with storage_errors(f"Deleting from the {kind} of {deployment}"):
+            remove(path)
+
+    def now(self) -> float:
+        """Return what time it is for the volume, which may be on another machine, with another clock.
+
+        That needs no space: retention asks, which is what frees a full volume.
+        """
+        action = "Asking the volume for the time"
+        with (
+            contextlib.suppress(StoreFull),
+            storage_errors(action),
+            tempfile.TemporaryFile(prefix=TEMPORARY, dir=self._root) as file,
+        ):
+            return os.fstat(file.fileno()).st_mtime
+        with storage_errors(action):  # there may be no more files either
+            os.utime(self._root)
+            return os.stat(self._root).st_mtime
+
     def committing(self, deployment: str) -> AbstractContextManager[None]:
         """Keep others from deleting; see ``Store``."""
         return committing(self._lock(deployment), deployment)
@@ -343,6 +426,12 @@ class LocalStore(Store):
 
     def _state(self, deployment: str, key: str) -> str:
         return os.path.join(self._folder(deployment), f"{check_state_key(key)}.state")
+
+    def _notes(self, deployment: str, kind: NoteKind) -> str:
+        return os.path.join(self._folder(deployment), kind)
+
+    def _note(self, deployment: str, kind: NoteKind, name: str, data: bytes = b"") -> str:
+        return os.path.join(self._notes(deployment, kind), check_note(kind, name, data))
 
     def _lock(self, deployment: str) -> str:
         return os.path.join(self._folder(deployment), COMMIT_LOCK_NAME)

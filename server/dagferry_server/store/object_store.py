@@ -9,14 +9,16 @@
     <deployment>/deploys/000000000042.json      an entry
     <deployment>/deploys/000000000042.<nonce>.details
     <deployment>/<key>.state                    a record of its state
+    <deployment>/<kind>/<name>                  a note; when it was written is what the storage says
     <deployment>/bundles/<hex>/<nonce>.tar.zst  a bundle
     <deployment>/bundles/<hex>/<nonce>.index    written after it: its size and hash, and its index
     <deployment>/bundles/<hex>/<nonce>.doomed   the mark of ``may_delete``
     <deployment>/patches/<hex>-<hex>/<nonce>    a patch from the first digest to the second
 
-Except for the log id, the records and ``changed``, each key is written once. A bundle that is stored again gets other
-keys, because two servers may compress the same content to different bytes, and because a deletion that another server
-began, and that takes however long, must not hit it. A bundle is stored if it has an index, and the size that this says.
+Except for the log id, the records, the notes and ``changed``, each key is written once. A bundle that is stored again
+gets other keys, because two servers may compress the same content to different bytes, and because a
+deletion that another server began, and that takes however long, must not hit it. A bundle is stored if it has an index,
+and the size that this says.
 
 Ages are differences of times of the storage. Clocks of servers do not matter.
 """
@@ -40,11 +42,15 @@ from dagferry_server.errors import BundleGone, DeploymentNotFound, StoreAway, St
 from dagferry_server.store.base import (
     DELETION_PAUSE_SECONDS,
     LOG_ID_BYTES,
+    MAX_NOTE_BYTES,
     MAX_STATE_BYTES,
     BundleSource,
+    NoteKind,
     Store,
+    check_note,
     check_state_key,
     decoding,
+    is_note,
 )
 from dagferry_server.store.bundle_cache import BundleCache, Name, describe, write_and_describe
 from dagferry_server.store.objects import Meta, Objects, in_threads
@@ -52,13 +58,14 @@ from dagferry_server.store.probe import PROBE_FOLDER, check_refuses, probe
 from dagferry_server.store.stored_index import MAX_HEAD_BYTES, Blob, decode_head, decode_index, encode_index
 
 READ_THREADS = 32
-"""How many entries are read at once: each takes a round trip, and a log may have thousands."""
+"""How many entries or notes are read at once: each takes a round trip, and a log may have thousands."""
 KNOWN_BLOBS = 10_000
 """Of how many bundles the size is remembered, which never changes."""
 LEFTOVER_SECONDS = 86_400.0
 """How old a patch is when it is deleted, and what an upload left behind that was not completed."""
-CHANGED = ".dagferry/changed"
-CLOCK_FOLDER = ".dagferry/clock"
+OWN_FOLDER = ".dagferry"
+CHANGED = f"{OWN_FOLDER}/changed"
+CLOCK_FOLDER = f"{OWN_FOLDER}/clock"
 NONCE_BYTES = 16
 
 _ENTRY = re.compile(r"([0-9]{12})\.json")
@@ -261,7 +268,7 @@ class ObjectStore(Store):
         """Mark the bundles, and return those of which all copies were marked long enough ago; remove leftovers."""
         wanted = {self._hex(deployment, digest) for digest in digests}
         self._allowed = {key: copies for key, copies in self._allowed.items() if key[0] != deployment}
-        now = self._now()
+        now = self.now()
         allowed = set()
         for hex_digest, copies in self._copies(deployment).items():
             for copy in copies:
@@ -326,6 +333,50 @@ class ObjectStore(Store):
     def state_tag(self) -> str:
         """Return the text that the last change wrote."""
         return (self._objects.get(CHANGED) or b"").decode("ascii", "replace")
+
+    def notes(self, deployment: str, kind: NoteKind) -> dict[str, float]:
+        """Return the names of all notes, and when each was written; none that no server can have written."""
+        folder = f"{self._folder(deployment)}/{kind}"
+        found = {meta.key[len(folder) + 1 :]: meta for meta in self._objects.list(folder)}
+        return {
+            name: meta.modified
+            for name, meta in found.items()
+            if is_note(kind, name) and 0 < meta.size <= MAX_NOTE_BYTES
+        }
+
+    def read_note(self, deployment: str, kind: NoteKind, name: str) -> bytes | None:
+        """Return a note; ``None`` if there is none."""
+        return self._objects.get(self._note(deployment, kind, name))
+
+    def read_notes(self, deployment: str, kind: NoteKind, names: Sequence[str]) -> list[bytes | None]:
+        """Return the notes, several at once."""
+        return in_threads(READ_THREADS, self._objects.get, [self._note(deployment, kind, name) for name in names])
+
+    def write_note(self, deployment: str, kind: NoteKind, name: str, data: bytes) -> None:
+        """Write or replace a note."""
+        self._put(self._note(deployment, kind, name, data), data)
+
+    def delete_note(self, deployment: str, kind: NoteKind, name: str) -> None:
+        """Delete a note, if it is there."""
+        key = self._note(deployment, kind, name)
+        self._check_probed()
+        self._objects.delete(key)
+
+    def now(self) -> float:
+        """Return the time of the storage: that of an object that was just written."""
+        nonce = secrets.token_hex(NONCE_BYTES)
+        key = f"{CLOCK_FOLDER}/{nonce}"
+        self._put(key, nonce.encode())
+        own = list(self._objects.list(OWN_FOLDER))  # one request for clock and probes
+        now = next((meta.modified for meta in own if meta.key == key), None)
+        if now is None:
+            raise StoreAway(f"{self._shown(key)} was written, and is not listed.")
+        for meta in own:
+            is_brief = meta.key.startswith((f"{CLOCK_FOLDER}/", f"{PROBE_FOLDER}/"))
+            if is_brief and now - meta.modified > LEFTOVER_SECONDS:
+                self._objects.delete(meta.key)
+        self._objects.delete(key)
+        return now
 
     def committing(self, deployment: str) -> AbstractContextManager[None]:  # noqa: ARG002 - see may_delete
         """Do nothing: a bundle that ``keeps_bundle`` found is not deleted before the commit is over."""
@@ -415,21 +466,6 @@ class ObjectStore(Store):
         for meta in copy.metas:
             self._objects.delete(meta.key)
 
-    def _now(self) -> float:
-        """Return the time of the storage, in seconds since the epoch."""
-        nonce = secrets.token_hex(NONCE_BYTES)
-        key = f"{CLOCK_FOLDER}/{nonce}"
-        self._put(key, nonce.encode())
-        written = list(self._objects.list(CLOCK_FOLDER))
-        now = next((meta.modified for meta in written if meta.key == key), None)
-        if now is None:
-            raise StoreAway(f"{self._shown(key)} was written, and is not listed.")
-        leftovers = [*written, *self._objects.list(PROBE_FOLDER)]
-        for old in [meta.key for meta in leftovers if now - meta.modified > LEFTOVER_SECONDS]:
-            self._objects.delete(old)
-        self._objects.delete(key)
-        return now
-
     # --- writing -----------------------------------------------------------------------------------------------------
 
     def _check_probed(self) -> None:
@@ -468,6 +504,9 @@ class ObjectStore(Store):
 
     def _state(self, deployment: str, key: str) -> str:
         return f"{self._folder(deployment)}/{check_state_key(key)}.state"
+
+    def _note(self, deployment: str, kind: NoteKind, name: str, data: bytes = b"") -> str:
+        return f"{self._folder(deployment)}/{kind}/{check_note(kind, name, data)}"
 
     def _entry(self, deployment: str, sequence: int) -> str:
         if not 1 <= sequence <= MAX_SEQUENCE:

@@ -22,9 +22,14 @@ MAX_NUMBER_CHARACTERS = 12
 async def shown_deploys(site: Site, deployment: Deployment, deploys: Sequence[Deploy]) -> list[ShownDeploy]:
     """Return deploys as pages show them, with the numbers of their warnings as far as they can be read."""
     warnings = await asyncio.gather(*(_warnings(site, deployment, deploy) for deploy in deploys))
-    current = deployment.current
+    current, breaks = deployment.current, deployment.fleet.reporters.breaks
     return [
-        shown_deploy(deploy, warnings=number, is_current=deploy is current)
+        shown_deploy(
+            deploy,
+            warnings=number,
+            is_current=deploy is current,
+            new_import_errors=breaks.get(deploy.version, 0),
+        )
         for deploy, number in zip(deploys, warnings, strict=True)
     ]
 

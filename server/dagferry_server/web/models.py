@@ -4,7 +4,7 @@ from pydantic import Field
 
 from dagferry_core.limits import UploadLimit
 from dagferry_server.deploys.deployment import Deployment
-from dagferry_server.http.models import Answer
+from dagferry_server.http.answer import Answer
 
 
 class LimitsAnswer(Answer):

@@ -34,6 +34,7 @@ _FLAGS = {
     "skip_gate": "checks skipped",
     "allow_removals": "removals allowed",
     "override_freeze": "freeze overridden",
+    "skip_import_check": "import check skipped",
     "repeated": "repeated",
 }
 COMMIT_CHARACTERS = 10
@@ -110,9 +111,12 @@ class ShownDeploy(NamedTuple):
     is_current: bool
 
 
-def shown_deploy(deploy: Deploy, *, warnings: int | None, is_current: bool) -> ShownDeploy:
-    """Return what the pages show of ``deploy``."""
+def shown_deploy(deploy: Deploy, *, warnings: int | None, is_current: bool, new_import_errors: int = 0) -> ShownDeploy:
+    """Return what the pages show of ``deploy``; ``new_import_errors`` is how many it brought, as far as is known."""
     git = deploy.git or {}
+    marks = [_FLAGS.get(flag, shown(flag)) for flag in deploy.flags or ()]
+    if new_import_errors:
+        marks.append(count(new_import_errors, "new import error"))
     return ShownDeploy(
         deploy.sequence,
         deploy.version,
@@ -121,7 +125,7 @@ def shown_deploy(deploy: Deploy, *, warnings: int | None, is_current: bool) -> S
         shown(deploy.description),
         deploy.kind,
         _source(deploy),
-        [_FLAGS.get(flag, shown(flag)) for flag in deploy.flags or ()],
+        marks,
         shown(deploy.under),
         shown(git.get("commit", ""))[:COMMIT_CHARACTERS],
         shown(git.get("branch", "")),

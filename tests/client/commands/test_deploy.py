@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from dagferry_client import converge, upload
-from dagferry_client.errors import NotConverged
+from dagferry_client import poll, upload
+from dagferry_client.errors import NotConverged, NotParsed
 from dagferry_client.local.manifest_cache import ManifestCache
 from dagferry_core.deploylog import MAX_DESCRIPTION_CHARACTERS
 from localtrees import read, write
-from recorded_answers import DEPLOYED, LISTED, STATUS, deployed, logged
+from recorded_answers import DEPLOYED, LISTED, STATUS, deployed, import_failure, logged, parsed
 from scripted_deploys import HEAD, UPLOAD, accept, empty, newest, refuse, uploads
 
 GOOD = b"from airflow import DAG\n"
@@ -75,6 +75,7 @@ def test_json_has_everything_and_nothing_else_is_on_stdout(at, server, digest) -
         "deployed": answer,
         "sent_bytes": done.json["sent_bytes"],
         "live": None,
+        "parsed": None,
         "undone_by": None,
         "warnings": [],
     }
@@ -124,7 +125,14 @@ def test_an_answer_to_something_else_is_no_success(at, server, digest) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [("--dry-run", "--wait"), ("--undo-on-failure",), ("--under", ""), ("--under", "../x"), ("--include", "x")],
+    [
+        ("--dry-run", "--wait"),
+        ("--dry-run", "--wait-parsed"),
+        ("--undo-on-failure",),
+        ("--under", ""),
+        ("--under", "../x"),
+        ("--include", "x"),
+    ],
 )
 def test_options_that_make_no_sense_are_mistakes_and_nothing_is_sent(at, dags, arguments) -> None:
     assert at("deploy", *arguments).code == 2
@@ -378,7 +386,7 @@ BEFORE = f"GET /prod/dags/deploys?limit=1&before={43}"
 @pytest.fixture
 def waiting(server, digest, monkeypatch) -> Any:
     """The deploy is accepted, and then the status is this."""
-    monkeypatch.setattr(converge, "PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(poll, "PAUSE_SECONDS", 0.01)
 
     def prepare(status: dict[str, Any], **changed: Any) -> None:
         empty(server)
@@ -465,7 +473,7 @@ def test_nothing_is_undone_while_the_server_does_not_know_its_pods(at, server, d
     def unknown(*_: object) -> None:
         raise NotConverged("No pod is known.", is_known=False)
 
-    monkeypatch.setattr("dagferry_client.commands.deploy.wait_until_live", unknown)
+    monkeypatch.setattr("dagferry_client.outcome.wait_until_live", unknown)
     empty(server)
     accept(server, digest)
     done = at("deploy", "--wait", "--undo-on-failure", "--json")
@@ -486,3 +494,138 @@ def test_what_others_deployed_is_not_undone(at, server, waiting) -> None:
     done = at("deploy", "--wait", "--undo-on-failure")
     assert done.code == 7
     assert "This command deployed nothing" in done.err
+
+
+# --- waiting until it is parsed ---------------------------------------------------------------------------------------
+
+READ = parsed(version=NEW, sequence=43)
+BROKEN = {
+    **READ,
+    "error_count": 2,
+    "new_error_count": 1,
+    "errors": [import_failure(), import_failure("b.py", new=False)],
+}
+
+
+def test_wait_parsed_waits_until_it_is_live_and_then_parsed(at, waiting, server) -> None:
+    waiting(LIVE)
+    server.answer("GET /prod/dags/status", {**LIVE, "parsed": READ}, ETag='"2"')
+    done = at("deploy", "--wait-parsed", "dags")
+    assert (done.code, done.out) == (0, f"{NEW}\n")
+    assert done.err.splitlines()[-2:] == [
+        f"{NEW} is live in all 2 pods.",
+        "Parsed: 120 files, 200 DAGs, 0 new import errors, 4.1 s after the deploy.",
+    ]
+
+
+def test_new_import_errors_end_with_8_and_name_file_and_message(at, waiting, server) -> None:
+    waiting(LIVE)
+    server.answer("GET /prod/dags/status", {**LIVE, "parsed": BROKEN}, ETag='"2"')
+    done = at("deploy", "--wait-parsed=5m")
+    assert (done.code, done.out) == (8, f"{NEW}\n")
+    assert done.err.splitlines()[-4:] == [
+        "Older import error: b.py: NameError: rate",
+        f"Error: Airflow has parsed {NEW} of prod, with 1 new import error. 1 older import error beside them.",
+        "  etl.py:3: NameError: rate",
+        "Correct the files and deploy again, or undo it. Run: dagferry rollback --previous.",
+    ]
+
+
+def test_json_has_what_airflow_reported(at, waiting, server) -> None:
+    waiting(LIVE)
+    server.answer("GET /prod/dags/status", {**LIVE, "parsed": BROKEN}, ETag='"2"')
+    done = at("deploy", "--wait-parsed", "--json")
+    assert (done.code, done.json["live"], done.json["parsed"]) == (8, True, BROKEN)
+    said = json.loads(done.err.splitlines()[-1])
+    assert (said["code"], said["error_count"], said["new_error_count"]) == ("import_errors", 2, 1)
+    [problem] = said["problems"]
+    assert problem == {key: value for key, value in {**import_failure(), "line": 3}.items() if key != "new"}
+
+
+def test_what_is_not_live_is_not_waited_for_until_it_is_parsed(at, waiting) -> None:
+    waiting(superseded(LIVE))
+    done = at("deploy", "--wait-parsed", "--json")
+    assert (done.code, done.json["live"], done.json["parsed"]) == (7, False, None)
+
+
+def test_a_deploy_with_new_import_errors_is_undone_if_wanted(at, server, waiting) -> None:
+    waiting(LIVE)
+    server.answer("GET /prod/dags/status", {**LIVE, "parsed": BROKEN}, ETag='"2"')
+    server.answer(BEFORE, {"deploys": [logged()], "next": None})
+    server.answer("POST /prod/dags/rollback", {**DEPLOYED, "version": "20261120T064505Z-000045"})
+    done = at("deploy", "--wait-parsed", "--undo-on-failure", "--json")
+    assert (done.code, done.json["undone_by"]) == (8, "20261120T064505Z-000045")
+    sent = json.loads(server.requests[-1].body)
+    assert sent["description"] == f"Undo of {NEW}, which has new import errors"
+
+
+def test_a_deploy_whose_import_errors_are_not_all_known_is_no_success_and_not_undone(at, waiting, server) -> None:
+    waiting(LIVE)
+    many = {**READ, "error_count": 21, "errors": [import_failure(f"old_{n}.py", new=False) for n in range(20)]}
+    server.answer("GET /prod/dags/status", {**LIVE, "parsed": many}, ETag='"2"')
+    done = at("deploy", "--wait-parsed", "--undo-on-failure", "--json")
+    assert (done.code, done.json["undone_by"], done.json["live"]) == (7, None, True)
+    assert "Whether files of the deploy have import errors is not known, so nothing is undone." in done.err
+    said = json.loads(done.err.splitlines()[-1])
+    assert (said["code"], "20 of 21 import errors" in said["message"]) == ("import_errors_unknown", True)
+
+
+def test_a_deploy_that_is_not_parsed_in_time_is_not_undone(at, waiting, monkeypatch) -> None:
+    def late(*_: object) -> None:
+        raise NotParsed("It is not parsed.")
+
+    monkeypatch.setattr("dagferry_client.outcome.ParseWait.wait", late)
+    waiting(LIVE)
+    done = at("deploy", "--wait-parsed", "--undo-on-failure", "--json")
+    assert (done.code, done.json["undone_by"], done.json["live"]) == (7, None, True)
+    assert "does not say that it cannot, so nothing is undone." in done.err
+
+
+# --- the import check -------------------------------------------------------------------------------------------------
+
+
+def test_what_the_import_check_refuses_is_named_by_file_and_line(at, server, digest) -> None:
+    empty(server)
+    problems = [
+        {"path": "etl.py", "line": 3, "message": "No module named 'x'", "kind": "import", "trace": "", "new": True},
+        {"path": "b.py", "line": 0, "message": "It was killed.", "kind": "memory", "trace": "", "new": False},
+    ]
+    refuse(server, "import_check_refused", 422, problems=problems, problem_count=2)
+    done = at("deploy")
+    assert done.code == 3
+    assert done.err.splitlines()[-3:-1] == [
+        "  etl.py:3: No module named 'x'",
+        "  b.py: It was killed. (it is live already)",
+    ]
+
+
+def test_a_deploy_that_is_being_checked_is_sent_again_until_there_is_an_answer(at, server, digest, pauses) -> None:
+    empty(server)
+    pending = {"code": "import_check_pending", "message": "It is being checked.", "hint": "Send it again."}
+    for _ in range(8):
+        server.answer(UPLOAD, pending, 503, Retry_After="10")
+    accept(server, digest)
+    done = at("deploy")
+    assert (done.code, done.out) == (0, f"{NEW}\n")
+    assert done.err.count("It is being checked. Asking again in 10 s.") == 8
+    assert all(10 <= pause <= 12.5 for pause in pauses)
+    sent = uploads(server)
+    assert all(one.files == sent[0].files for one in sent), "the same content joins the check"
+
+
+def test_the_import_check_can_be_skipped(at, server, digest) -> None:
+    empty(server)
+    accept(server, digest, "?skip_import_check=1", warnings=["It was not checked: skip_import_check."])
+    done = at("deploy", "--skip-import-check")
+    assert done.code == 0
+    assert "Warning: It was not checked: skip_import_check." in done.err
+
+
+def test_what_a_deploy_removes_is_a_warning(at, server, digest) -> None:
+    empty(server)
+    accept(
+        server,
+        digest,
+        warnings=["It removes 2 DAG files: a.py, b.py. Runs of them that have not ended stay as they are."],
+    )
+    assert "Warning: It removes 2 DAG files: a.py, b.py." in at("deploy").err

@@ -16,7 +16,7 @@ def test_a_deploy_has_a_row_that_says_who_when_why_and_what(at, server) -> None:
         removed=3,
         under="team-a/",
         git={"commit": "4f2a91c07b1d5e6f", "branch": "main"},
-        flags=["skip_gate", "repeated"],
+        flags=["skip_gate", "skip_import_check"],
         description="Undo\x1b[2J it",
     )
     server.answer("GET /prod/dags/deploys?limit=21", {"deploys": [deploy], "next": None})
@@ -26,7 +26,7 @@ def test_a_deploy_has_a_row_that_says_who_when_why_and_what(at, server) -> None:
     assert head.split() == ["VERSION", "WHEN", "WHO", "KIND", "FILES", "PART", "GIT", "FLAGS", "WHY"]
     assert row.startswith(f"{VERSION}  ")
     assert "ago (2026-11-20 06:45:01 UTC)  token:ci  rollback to 20261119T000000Z-000040  +1 ~1 -3  team-a/  " in row
-    assert row.endswith("4f2a91c07b1d (main)  skip_gate repeated  Undo?[2J it")
+    assert row.endswith("4f2a91c07b1d (main)  skip_gate skip_import_check  Undo?[2J it")
 
 
 def test_columns_in_which_nothing_is_are_left_out(at, server) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import harness
-from recorded_answers import LISTED, STATUS, sidecar
+from recorded_answers import LISTED, STATUS, import_check, import_failure, parsed, sidecar
 from terminals import Terminal
 
 VERSION = STATUS["version"]
@@ -36,6 +36,13 @@ def test_a_pod_that_is_behind_is_shown_with_its_lag_and_its_error(at, server) ->
     assert row.endswith("62 s  volume_failed: no space?]0;x?")
 
 
+def test_old_trees_that_tasks_use_have_a_column_where_there_are_some(at, server) -> None:
+    server.answer("GET /prod/dags/status", {**STATUS, "sidecars": [sidecar("a"), sidecar("b", in_use=2)]})
+    head, first, second = at("status").out.splitlines()[-3:]
+    assert head.endswith("LAG  TREES IN USE  ERROR")
+    assert (first.split()[-1], second.split()[-1]) == ("0", "2")
+
+
 def test_what_is_closed_and_who_did_not_answer_is_said(at, server) -> None:
     server.answer(
         "GET /prod/dags/status",
@@ -50,9 +57,44 @@ def test_what_is_closed_and_who_did_not_answer_is_said(at, server) -> None:
     assert "\nDisabled: moved\nFrozen by ann: audit\nOnly 2 of 3 servers answered.\n" in out
 
 
-def test_json_has_what_the_server_says(at, server) -> None:
-    server.answer("GET /prod/dags/status", STATUS)
-    assert at("status", "--json").json == STATUS
+AIRFLOW = {
+    "parsed": parsed(error_count=1, errors=[import_failure(new=False)], hindrances=["It waits."]),
+    "leases": {"versions": {VERSION: ["bundle-dag-processor-0-1"]}, "holders": 1},
+    "import_check": import_check(),
+}
+
+
+@pytest.mark.parametrize("more", [{}, AIRFLOW])
+def test_json_has_what_the_server_says(at, server, more) -> None:
+    server.answer("GET /prod/dags/status", {**STATUS, **more})
+    assert at("status", "--json").json == {**STATUS, **more}
+
+
+def test_what_airflow_reports_is_shown_before_the_pods(at, server) -> None:
+    server.answer("GET /prod/dags/status", {**STATUS, **AIRFLOW})
+    lines = at("status").out.splitlines()
+    assert lines[3].startswith("Airflow: parsed, 120 DAG files, 200 DAGs, 1 import error, 4.1 s after the deploy (")
+    assert lines[4:8] == [
+        "  etl.py: NameError: rate",
+        "  Delayed: It waits.",
+        f"Kept for DAG runs: {VERSION}",
+        "Import check: block, by checker-0 (Airflow 3.3.2, Python 3.11.7)",
+    ]
+    assert lines[8].startswith("POD ")
+
+
+def test_a_server_that_knows_nothing_of_airflow_is_understood(at, server) -> None:
+    older = {name: value for name, value in STATUS.items() if name not in AIRFLOW}
+    server.answer("GET /prod/dags/status", older)
+    done = at("status", "--json")
+    assert done.json == {**older, **dict.fromkeys(AIRFLOW)}
+
+
+def test_each_line_of_watch_says_what_is_parsed(at, server) -> None:
+    server.answer("GET /prod/dags/status", {**STATUS, **AIRFLOW}, ETag='"1"')
+    server.answer("GET /prod/dags/status", {"code": "forbidden", "message": "No more.", "hint": "Ask."}, 403)
+    [line] = at("status", "--watch").out.splitlines()
+    assert " Airflow: parsed, 120 DAG files, 200 DAGs, 1 import error, 4.1 s after the deploy. (" in line
 
 
 def test_watch_prints_each_change_and_waits_for_the_next(at, server) -> None:

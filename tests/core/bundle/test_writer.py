@@ -180,4 +180,4 @@ def test_an_error_while_reading_or_writing_comes_out_and_ends_the_threads() -> N
         written(open_content=unreadable)
     with pytest.raises(OSError, match="unreadable"):
         written(stored_frame=unreadable)
-    assert threading.active_count() == threads
+    assert threading.active_count() <= threads

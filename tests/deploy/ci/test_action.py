@@ -41,6 +41,8 @@ def test_a_deploy_has_its_outputs_and_a_summary(job) -> None:
         "removed": "0",
         "warnings": warning,
         "live": "",
+        "parsed": "",
+        "import-errors": "",
     }
     assert done.warnings() == [warning]
     assert "helper.py" in warning
@@ -355,6 +357,31 @@ def test_a_dagferry_that_does_nothing_is_red(job, tmp_path, script) -> None:
     (programs / "dagferry").write_text(f"#!/bin/sh\n{asked}\n{script}\n")
     (programs / "dagferry").chmod(0o755)
     assert_red(job.run(PATH=f"{programs}:{job.runner.environment['PATH']}"))
+
+
+def test_a_python_with_airflow_imports_before_anything_is_sent(job, tmp_path) -> None:
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    asked = tmp_path / "asked"
+    (programs / "dagferry").write_text(
+        f"#!/bin/sh\n"
+        f'if [ "$1" = --version ]; then echo "dagferry {__version__}"; exit; fi\n'
+        f'echo "$*" >>"{asked}"\n'
+        f"""case $1 in check) echo '{{"digest": "d"}}' ;; *) exit 3 ;; esac\n"""
+    )
+    (programs / "dagferry").chmod(0o755)
+    python = {"import-python": "/opt/air flow/bin/python"}
+    path = f"{programs}:{job.runner.environment['PATH']}"
+    assert not job.run({**python, "wait-parsed": "5m"}, PATH=path).is_green
+    assert job.run({**python, "check": "only"}, PATH=path).is_green
+    assert not job.run({**python, "override": "true"}, PATH=path).is_green
+    check = "check --json --import --import-python=/opt/air flow/bin/python -- dags"
+    assert asked.read_text().splitlines() == [
+        check,
+        "deploy --json --wait-parsed=5m -- dags",
+        check,
+        "deploy --json --skip-gate --skip-import-check --allow-removals --override-freeze -- dags",
+    ]
 
 
 def test_without_input_server_the_variables_and_the_file_decide(job) -> None:

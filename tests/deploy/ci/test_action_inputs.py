@@ -104,6 +104,7 @@ INPUTS = {
     "dry-run": ["yes", "--help"],
     "override": ["yes"],
     "undo-on-failure": ["true"],
+    "wait-parsed": ["soon", "--help"],
     "comment": ["yes"],
 }
 """What each input cannot be."""

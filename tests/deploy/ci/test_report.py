@@ -18,7 +18,7 @@ from deployfiles import HOME
 from github_api import ANN, JOB, PULL_REQUEST, GitHub, github
 from github_runner import read_outputs, unescaped
 from localtrees import write
-from recorded_answers import deployed
+from recorded_answers import deployed, import_failure, parsed
 
 REPORT = HOME / "deploy" / "ci" / "github" / "report.py"
 EVIL = (
@@ -28,6 +28,11 @@ EVIL = (
 pytestmark = pytest.mark.slow
 
 OUTPUTS = {"version", "digest", "sequence", "unchanged", "added", "changed", "removed", "warnings", "live"}
+OUTPUTS |= {"parsed", "import-errors"}
+
+READ = parsed()
+BROKEN = {**READ, "error_count": 2, "new_error_count": 1, "errors": [import_failure("a.py")]}
+LATE = {**READ, "state": "parsing", "recorded": 7}
 
 
 class Said(NamedTuple):
@@ -69,12 +74,14 @@ def report(tmp_path: Path, workspace: Path) -> Callable[..., Said]:
 
 def answer(**changed: Any) -> dict[str, Any]:
     """What ``dagferry deploy --json`` prints; ``live`` and ``warnings`` are its own, the rest is the server's."""
-    own = {name: changed.pop(name) for name in ("live", "undone_by", "warnings", "deployment") if name in changed}
+    names = ("live", "parsed", "undone_by", "warnings", "deployment")
+    own = {name: changed.pop(name) for name in names if name in changed}
     return {
         "deployment": "prod",
         "deployed": {**deployed("d" * 64), **changed},
         "sent_bytes": 9,
         "live": None,
+        "parsed": None,
         "undone_by": None,
         "warnings": [],
         **own,
@@ -109,7 +116,7 @@ class Tags(html.parser.HTMLParser):
 # --- the exit code ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("code", [1, 2, 3, 4, 5, 6, 7, 130, 141])
+@pytest.mark.parametrize("code", [1, 2, 3, 4, 5, 6, 7, 8, 130, 141])
 def test_a_failure_stays_one_whatever_was_answered(report, code) -> None:
     for one in ("", answer(live=True), answer(unchanged=True)):
         assert report(code, one, error()).code == code
@@ -120,7 +127,7 @@ def test_a_failure_stays_one_whatever_was_answered(report, code) -> None:
     [
         "", "{", "[]", "null", "[{}]", {}, {"deployed": None}, {"deployed": []}, {"deployed": {}}, "<html>",
         answer(digest=""), answer(version=""), {"deployed": {"version": "1"}}, answer() | {"deployed": "x"},
-        answer(live=False), json.dumps(answer()) * 2,
+        answer(live=False), answer(live=True, parsed=LATE), answer(live=True, parsed=BROKEN), json.dumps(answer()) * 2,
     ],
     ids=str,
 )  # fmt: skip
@@ -148,6 +155,24 @@ def test_every_output_is_set_always(report) -> None:
     assert report(7, answer(live=False), error()).outputs["live"] == "false"
     assert report(0, answer(live=True)).outputs["live"] == "true"
     assert report(0, answer()).outputs["live"] == ""
+
+
+@pytest.mark.parametrize(
+    ("code", "read", "failed", "outputs"),
+    [
+        (0, None, "", ("", "")),
+        (0, READ, "", ("true", "0")),
+        (8, BROKEN, "import_errors", ("true", "1")),
+        (7, LATE, "not_parsed", ("false", "0")),
+        (7, READ, "import_errors_unknown", ("true", "0")),
+        (7, None, "not_parsed", ("false", "")),
+        (7, None, "not_converged", ("", "")),
+    ],
+)
+def test_the_outputs_say_whether_airflow_has_parsed_it(report, code, read, failed, outputs) -> None:
+    said = report(code, answer(live=True, parsed=read), failed and error(code=failed))
+    assert (said.outputs["parsed"], said.outputs["import-errors"]) == outputs
+    assert said.code == code
 
 
 def test_no_value_sets_another_output(report) -> None:
@@ -190,6 +215,13 @@ def test_the_server_names_files_below_the_folder_that_is_deployed(report) -> Non
     refused = error(code="gate_refused", problems=[{"path": "team-a/a.py", "line": 1, "column": 1, "message": "No."}])
     [_, line] = report(3, "", refused, INPUT_UNDER="team-a").lines
     assert "file=dags/a.py,line=1,col=1" in line
+
+
+@pytest.mark.parametrize("code", ["import_check_refused", "import_errors"])
+def test_so_do_the_import_check_and_airflow(report, code) -> None:
+    refused = error(code=code, problems=[{"path": "team-a/a.py", "line": 3, "message": "No.", "trace": "x"}])
+    [_, line] = report(8, answer(live=True, parsed=BROKEN), refused, INPUT_UNDER="team-a").lines
+    assert line == "::error file=dags/a.py,line=3,title=Dagferry::No."
 
 
 def test_at_most_ten_are_shown_of_each_kind(report) -> None:
@@ -246,6 +278,20 @@ def test_what_is_not_json_is_the_error_itself(report) -> None:
         (0, answer(dry_run=True), "", ["This would change prod", "Nothing was deployed"]),
         (7, answer(live=False), error(message="pod-1 (behind)"), ["not known to be live", "pod-1 (behind)"]),
         (7, answer(live=False, undone_by="V9"), error(), ["It was undone", "as V9."]),
+        (0, answer(live=True, parsed=READ), "", ["parsed it: 120 DAG files, 200 DAGs, 0 new import errors."]),
+        (7, answer(live=True, parsed=LATE), error(code="not_parsed"), ["not known to be parsed by Airflow"]),
+        (
+            7,
+            answer(live=True, parsed=READ),
+            error(code="import_errors_unknown"),
+            ["but whether Airflow has import errors in its files is not known", "It is live in every pod."],
+        ),
+        (
+            8,
+            answer(live=True, parsed=BROKEN),
+            error(code="import_errors", problems=[{"path": "a.py", "line": 3, "message": "No."}]),
+            ["and Airflow has new import errors", "It is live in every pod.", "Import errors:", "a.py:3: No."],
+        ),
         (3, "", error(), ["The deploy to the deployment failed", "Correct them."]),
         (3, "", error(removed_paths=["x.py"]), ["DAG files that would be removed:", "x.py"]),
     ],

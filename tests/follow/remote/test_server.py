@@ -85,7 +85,9 @@ def test_a_report_has_the_id_of_the_volume_and_of_the_log(fake) -> None:
     assert (sent["Dagferry-Volume"], sent["Dagferry-Log"]) == ("0123", "log-1")
     assert "Dagferry-Once" not in sent
     server.current("", 0, Report("", None))
-    assert "Dagferry-Log" not in fake.requests[-1][1]
+    assert not {"Dagferry-Log", "Dagferry-In-Use"} & set(fake.requests[-1][1])
+    server.current("", 0, Report("v-1", None, "log-1", in_use=2))
+    assert fake.requests[-1][1]["Dagferry-In-Use"] == "2"
     server.deregister(Report("v-1", None, "log-1"))
     sent = fake.requests[-1][1]
     assert (sent["Dagferry-Volume"], sent["Dagferry-Log"]) == ("0123", "log-1")
@@ -366,13 +368,14 @@ def test_a_patch_is_read_no_further_than_it_may_be_long(fake, server) -> None:
 def test_closing_ends_a_read_that_is_under_way_in_another_thread(fake, server) -> None:
     version = fake.deploy(FILES)
     body = fake.deploys[0][1].body
-    over = threading.Event()
+    sent, over = threading.Event(), threading.Event()
 
     def stall(_kind, handler) -> bool:
         handler.wfile.write(
             b"HTTP/1.1 200 OK\r\nContent-Type: application/zstd\r\nContent-Length: 999999\r\n\r\n" + body
         )
         handler.wfile.flush()
+        sent.set()
         return over.wait(30)
 
     fake.intercept = stall
@@ -387,6 +390,7 @@ def test_closing_ends_a_read_that_is_under_way_in_another_thread(fake, server) -
 
     reader = threading.Thread(target=read)
     reader.start()
+    assert sent.wait(30)
     while reader.is_alive() and not ended:
         server.close()
         time.sleep(0.01)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from dagferry_follow.deploy_ref import DeployRef
-from dagferry_follow.volume.lookup import intact_tree, trees_of
+from dagferry_follow.volume.lookup import intact_tree, tree_at, trees_of
 from dagferry_follow.volume.records import MANIFEST, RECORD, TreeRules
 from dagferry_follow.volume.volume import Volume
 from treemaker import manifest_of
@@ -98,3 +98,47 @@ def test_what_the_rules_have_removed_is_not_found(root: str) -> None:
     volume.retire(TreeRules(0, 0, 0), 1e9)
     volume.close()
     assert [bool(intact_tree(root, version)) for version in VERSIONS] == [False, True, True]
+
+
+# --- by time ---------------------------------------------------------------------------------------------------------
+
+MADE = 1_795_157_101
+"""When the deploys of ``VERSIONS`` were made: all within one second."""
+
+
+def written(root: str, version: str, at: float) -> None:
+    os.utime(folder_of(root, version) / RECORD, (at, at))
+
+
+def test_within_a_second_the_newest_that_was_written_by_then_is_found(root: str) -> None:
+    for number, version in enumerate(VERSIONS):
+        written(root, version, MADE + 0.25 * (number + 1))
+    for moment, version in ((0.25, 0), (0.4, 0), (0.5, 1), (0.75, 2), (3e8, 2)):
+        assert tree_at(root, MADE + moment) == (folder_of(root, VERSIONS[version]).name, VERSIONS[version])
+    assert tree_at(root, MADE + 0.2) is None
+
+
+def test_a_tree_does_not_stand_in_for_the_one_after_it_that_was_removed(root: str) -> None:
+    for number, version in enumerate(VERSIONS):
+        written(root, version, MADE + 0.25 * (number + 1))
+    first = folder_of(root, VERSIONS[0])
+    os.utime(first / "ended", (MADE + 0.5, MADE + 0.5))
+    shutil.rmtree(folder_of(root, VERSIONS[1]))
+    assert tree_at(root, MADE + 0.4) == (first.name, VERSIONS[0])
+    assert tree_at(root, MADE + 0.6) is None
+    assert tree_at(root, MADE + 0.8) == (folder_of(root, VERSIONS[2]).name, VERSIONS[2])
+
+
+@pytest.mark.parametrize("seconds", [-100, 1, 100, 1e6])
+def test_a_tree_that_was_not_written_in_that_second_counts_from_its_beginning(root: str, seconds) -> None:
+    for version in VERSIONS:
+        written(root, version, MADE + seconds)
+    assert tree_at(root, MADE) == (folder_of(root, VERSIONS[2]).name, VERSIONS[2])
+    assert tree_at(root, MADE - 0.1) is None
+
+
+def test_a_tree_that_is_damaged_or_no_longer_published_is_not_found_by_time(root: str) -> None:
+    (folder_of(root, VERSIONS[2]) / RECORD).write_bytes(b"{")
+    (folder_of(root, VERSIONS[1]) / "ended").unlink()
+    assert tree_at(root, MADE + 5) == (folder_of(root, VERSIONS[0]).name, VERSIONS[0])
+    assert tree_at(f"{root}/nowhere", MADE + 5) is None

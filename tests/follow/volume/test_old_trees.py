@@ -3,14 +3,27 @@
 import errno
 import os
 import shutil
-from unittest.mock import Mock
+from collections.abc import Callable
+from functools import partial
+from unittest.mock import Mock, patch
 
 import pytest
 
+from dagferry_follow.beside import write_address, write_kept
 from dagferry_follow.errors import VolumeFailed
+from dagferry_follow.volume.known_reads import write_reads
 from dagferry_follow.volume.old_trees import FEWEST, REMOVE_AGAIN_SECONDS
 from dagferry_follow.volume.records import TreeRules
-from publishing import ALL, HOUR, files_of, live_files, publish, trees_of
+from publishing import ALL, HOUR, bytes_on_disk, files_of, live_files, publish, trees_of
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+def killed_before_rename(write: Callable[[], None]) -> None:
+    with patch("os.rename", side_effect=Killed), patch("os.unlink"), pytest.raises(Killed):
+        write()
 
 
 def test_leftovers_of_an_earlier_run_are_swept_and_foreign_files_are_not(root, opened) -> None:
@@ -23,15 +36,19 @@ def test_leftovers_of_an_earlier_run_are_swept_and_foreign_files_are_not(root, o
     (trees / "0123456789abcdef" / "v-9" / "half.py").write_bytes(b"")
     (trees / "link-0123456789abcdef").symlink_to(".trees/0123456789abcdef/v-9")
     shutil.copytree(trees / os.readlink(root / "current").split("/")[1], trees / "00000000000000ff")
+    for write in (partial(write_address, str(root), "", 1), partial(write_kept, str(root), "x")):
+        killed_before_rename(write)
+    killed_before_rename(partial(write_reads, str(trees), b"x"))
     (trees / "notes.txt").write_text("mine")
+    (trees / "notes.txt.01234567").write_text("mine")
     (trees / "0123456789abcdef.mine").mkdir()
     (trees / "link-0123456789abcdef.mine").symlink_to("notes.txt")
-    foreign = ["notes.txt", "0123456789abcdef.mine", "link-0123456789abcdef.mine"]
+    foreign = ["notes.txt", "notes.txt.01234567", "0123456789abcdef.mine", "link-0123456789abcdef.mine"]
     (root / "foreign").mkdir()
     (root / "foreign" / "file").write_text("mine")
     volume = opened()
     assert not volume.load()
-    assert volume.sweep() == 3
+    assert volume.sweep() == 6
     assert trees_of(root) == {*known, *foreign}
     assert (root / "foreign" / "file").read_text() == "mine"
     assert [tree.record.version for tree in volume.old] == ["v-1"]
@@ -99,19 +116,9 @@ def test_trees_count_as_what_they_take_on_disk_and_files_that_they_share_once(ro
     volume = opened()
     for number in range(1, 6):
         publish(volume, number)
-
-    def on_disk() -> int:
-        found = {
-            (status.st_ino, 4096 if path.is_dir() else -(-status.st_size // 4096) * 4096)
-            for tree in trees_of(root)
-            for path in [root / ".trees" / tree, *(root / ".trees" / tree).rglob("*")]
-            if (status := path.lstat())
-        }
-        return sum(size for _, size in found)
-
-    assert volume.stored() == (5, on_disk())
+    assert volume.stored() == (5, bytes_on_disk(root))
     volume.retire(TreeRules(2, 0, 1 << 60), 3e9)
-    assert volume.stored() == (3, on_disk())
+    assert volume.stored() == (3, bytes_on_disk(root))
 
 
 def test_a_removal_that_was_cut_short_is_finished_by_the_next_sweep(root, opened, monkeypatch) -> None:

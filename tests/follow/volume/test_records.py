@@ -14,10 +14,11 @@ from dagferry_follow.volume.records import (
     OldTree,
     Record,
     TreeRules,
-    count_kept,
+    choose_kept,
     mark_ended,
     read_manifest,
     read_record,
+    recounted,
     stored_bytes,
     superseded_repairs,
     write_record,
@@ -36,6 +37,14 @@ def old(serial: int, hours: float, size: int = 100, new_bytes: int = 10) -> OldT
     return OldTree(f"{serial:016x}", record, NOW - hours * HOUR)
 
 
+def kept_of(trees: list[OldTree], rules: TreeRules) -> int:
+    """How many trees stay that nothing uses: the newest ones, without a gap."""
+    kept = choose_kept(LIVE, trees, rules, NOW, ())
+    assert kept.trees == trees[: len(kept.trees)]
+    assert kept.given_up == []
+    return len(kept.trees)
+
+
 # --- what stays ------------------------------------------------------------------------------------------------------
 
 
@@ -52,7 +61,7 @@ def old(serial: int, hours: float, size: int = 100, new_bytes: int = 10) -> OldT
     ids=["none", "young ones", "the newest three", "all within the hours", "the one before", "always that one"],
 )
 def test_the_newest_and_the_young_stay_and_the_one_before_always(hours, rules, kept) -> None:
-    assert count_kept(LIVE, [old(8 - place, age) for place, age in enumerate(hours)], rules, NOW) == kept
+    assert kept_of([old(8 - place, age) for place, age in enumerate(hours)], rules) == kept
 
 
 def test_over_the_most_bytes_only_as_many_stay_as_fit_but_the_one_before_always() -> None:
@@ -60,12 +69,12 @@ def test_over_the_most_bytes_only_as_many_stay_as_fit_but_the_one_before_always(
     # The oldest that stays counts in full, each newer one with what it does not share.
     assert stored_bytes([LIVE, *(tree.record for tree in trees)]) == 100 + 4 * 10
     for most, kept in ((140, 4), (139, 3), (120, 2), (119, 1), (1, 1)):
-        assert count_kept(LIVE, trees, TreeRules(9, 24, most), NOW) == kept
+        assert kept_of(trees, TreeRules(9, 24, most)) == kept
 
 
 def test_what_stays_has_no_gap_so_that_shared_files_are_counted_right() -> None:
     trees = [old(8, 1), old(7, 100), old(6, 2)]
-    assert count_kept(LIVE, trees, TreeRules(1, 24, NO_LIMIT), NOW) == 1
+    assert kept_of(trees, TreeRules(1, 24, NO_LIMIT)) == 1
 
 
 def test_of_repairs_of_one_deploy_only_the_newest_stay_however_young() -> None:
@@ -78,6 +87,44 @@ def test_of_repairs_of_one_deploy_only_the_newest_stay_however_young() -> None:
     assert superseded_repairs(trees, TreeRules(0, 24, NO_LIMIT)) == trees[1:4], "the one before the live one stays"
     assert superseded_repairs(trees, TreeRules(9, 24, NO_LIMIT)) == []
     assert superseded_repairs([], TreeRules(0, 24, NO_LIMIT)) == []
+
+
+def serials(trees: list[OldTree]) -> list[int]:
+    return [tree.record.serial for tree in trees]
+
+
+def test_trees_that_are_used_stay_whatever_their_number_and_age() -> None:
+    trees = [old(8, 100), old(7, 200), old(6, 300), old(5, 400)]
+    kept = choose_kept(LIVE, trees, TreeRules(0, 24, NO_LIMIT), NOW, {trees[2].unique})
+    assert (serials(kept.trees), kept.given_up) == ([8, 6], [])
+    repairs = [tree._replace(record=tree.record._replace(sequence=8, version="v", digest="d")) for tree in trees]
+    kept = choose_kept(LIVE, repairs, TreeRules(0, 1000, NO_LIMIT), NOW, {repairs[3].unique})
+    assert (serials(kept.trees), kept.given_up) == ([8, 5], []), "repairs of one deploy too"
+
+
+def test_over_the_most_bytes_used_trees_go_last_and_the_oldest_first() -> None:
+    trees = [old(8 - place, 1) for place in range(5)]
+    used = {trees[2].unique, trees[4].unique}
+    for most, stay, given_up in (
+        (150, [8, 7, 6, 5, 4], []),
+        (149, [8, 7, 6, 4], []),
+        (139, [8, 6, 4], []),
+        (129, [8, 6], [4]),
+        (1, [8], [6, 4]),
+    ):
+        kept = choose_kept(LIVE, trees, TreeRules(9, 24, most), NOW, used)
+        assert (most, serials(kept.trees), serials(kept.given_up)) == (most, stay, given_up)
+
+
+def test_when_trees_between_are_gone_what_they_shared_counts_as_the_newer_ones_own() -> None:
+    files = {"same": b"1", "moved/a": b"2" * 5000, "changed": b"3"}
+    newer, older = manifest_of(files), manifest_of({"same": b"1", "a": b"2" * 5000, "changed": b"4"})
+    size = 3 * 4096 + 2 * 4096 + 4096
+    tree = old(8, 1, size=size, new_bytes=4096)
+    assert recounted(tree, newer, older).record.new_bytes == size - 4096
+    assert recounted(tree, newer, newer).record.new_bytes == size - 4 * 4096
+    copied = old(8, 1, size=size, new_bytes=size)
+    assert recounted(copied, newer, newer) == copied, "without hard links nothing is shared"
 
 
 def test_nothing_on_the_volume_has_no_bytes() -> None:

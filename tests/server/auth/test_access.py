@@ -40,6 +40,7 @@ HOLDS: dict[Scope, set[Scope]] = {
     "admin": {"admin"},
     "sync": {"sync"},
     "read": {"read"},
+    "check": {"check"},
 }
 
 

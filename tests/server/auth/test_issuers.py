@@ -56,6 +56,13 @@ def test_a_rule_may_be_limited_to_folders_and_have_a_gate() -> None:
     assert issuer.rules[0].grant == Grant(frozenset({"deploy"}), ("prod",), ("team-a/",), "warn")
 
 
+def test_a_rule_may_have_exceptions() -> None:
+    limits = 'deployments = ["prod"]\nexcept_claims = { environment = "staging-2", run = [1, true] }'
+    [issuer] = parse_issuers(GITHUB.replace('deployments = ["prod"]', limits).encode())
+    assert issuer.rules[0].except_claims == {"environment": ("staging-2",), "run": ("1", "true")}
+    assert parse_issuers(GITHUB.encode())[0].rules[0].except_claims == {}
+
+
 def test_keys_from_a_file_need_no_url() -> None:
     text = KUBERNETES.replace("https://kubernetes.default.svc.cluster.local", "kubernetes/serviceaccount")
     text = re.sub("(jwks_url|ca_file|bearer_token_file) = .*\n", "", text).replace(

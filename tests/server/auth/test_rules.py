@@ -99,6 +99,23 @@ def test_one_claim_that_does_not_match_or_is_missing_is_enough_to_refuse(claims:
     assert not Rule({"a": ("x", "y"), "b": ("refs/heads/*",)}, GRANT).allows(claims)
 
 
+@pytest.mark.parametrize(
+    ("claims", "allowed"),
+    [
+        ({"sub": "a:b"}, True),
+        ({"sub": "a:checker"}, False),
+        ({"sub": "a:checker-2", "b": "c"}, False),
+        ({"sub": "a:b", "team": "x"}, False),
+        ({"sub": "a:b", "team": ["x"]}, False),
+        ({"sub": "a:b", "team": "y"}, True),
+        ({"sub": "b:b"}, False),
+    ],
+)
+def test_who_is_an_exception_does_not_get_it(claims: dict[str, object], allowed: bool) -> None:
+    rule = Rule({"sub": ("a:*",)}, GRANT, {"sub": ("a:checker*", "a:other"), "team": ("x",)})
+    assert rule.allows(claims) is allowed
+
+
 def test_a_star_does_not_make_up_for_a_missing_claim() -> None:
     assert not Rule({"a": ("*",)}, GRANT).allows({})
 

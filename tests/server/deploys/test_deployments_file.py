@@ -47,6 +47,7 @@ def test_every_key_can_be_set() -> None:
         'deployments = [ { name = "prod", tiers = 3, max-expanded-bytes = "2GiB", max-files = 7, '
         'exclude = ["a", "b/"], allow-empty = true, keep-deploys = 1, keep-days = 0, '
         'gate = "off", airflow-python = "3.10", airflow = 3, airflowignore = "regexp", max-removed-percent = 0, '
+        'import-check = "block", check-seconds = 7, import-check-away = "closed", '
         'disabled = "no", expected = { scheduler = 1, worker = 2 }, converge-seconds = 90 } ]'
     ).values()
     assert found == DeploymentSettings(
@@ -63,6 +64,9 @@ def test_every_key_can_be_set() -> None:
             "airflow": "3",
             "airflowignore": "regexp",
             "max-removed-percent": 0,
+            "import-check": "block",
+            "check-seconds": 7,
+            "import-check-away": "closed",
             "disabled": "no",
             "expected": {"scheduler": 1, "worker": 2},
             "converge-seconds": 90,

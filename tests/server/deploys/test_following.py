@@ -43,8 +43,9 @@ def folder(tmp_path) -> Iterator[SharedFolder]:
 
 
 @pytest.fixture
-def join(start, tmp_path) -> Open:
-    """Start one more server on a shared store."""
+def join(start, tmp_path, monkeypatch) -> Open:
+    """Start one more server on a shared store; it looks for the first time after a whole period."""
+    monkeypatch.setattr(following.random, "random", lambda: 1.0)
     numbers = iter(range(1, 10))
 
     async def join(shared: StoreUnderTest, *flags: str) -> Running:

@@ -219,7 +219,9 @@ async def test_a_rollback_does_not_wait_for_ruff(server, tmp_path) -> None:
     runs = tmp_path / "runs"
     use_ruff(server, fake_ruff(tmp_path, f"open({str(runs)!r}, 'a').write('x')"))
     answer = await server.rollback(one["version"])
-    assert answer.json["warnings"] == ["Whether the DAG files parse is not known. Not all of them were checked before."]
+    assert (
+        answer.json["warnings"][0] == "Whether the DAG files parse is not known. Not all of them were checked before."
+    )
     assert not runs.exists()
 
 
@@ -334,6 +336,21 @@ async def test_the_time_it_takes_is_a_metric(server) -> None:
 # --- what would be gone -----------------------------------------------------------------------------------------------
 
 
+NONE_LEFT = "No DAG file is left: Airflow will show no DAGs."
+
+
+def removes(how_many: str, paths: list[str]) -> str:
+    """The warning about the runs of DAGs that are removed."""
+    whose = "its" if len(paths) == 1 else "their"
+    return (
+        f"This deploy removes {how_many}: {', '.join(paths)}. Runs of {whose} DAGs that have begun stop after the tasks"
+        " that are running, and stay “running”, until the files are deployed again."
+    )
+
+
+REMOVES_FOUR = removes("4 DAG files", ["a.py", "b.py", "d.py", "e.py"])
+
+
 async def test_an_archive_of_one_dag_over_five_is_refused_with_the_names_of_the_others(server) -> None:
     await server.deploy(FIVE)
     answer = await server.upload(pack({"c.py": FIVE["c.py"]}))
@@ -364,7 +381,7 @@ async def test_of_many_paths_the_first_are_listed(server) -> None:
 async def test_allow_removals_lets_it_pass_and_the_log_remembers(server) -> None:
     await server.deploy(FIVE)
     answer = await server.upload(pack({"c.py": FIVE["c.py"]}), UPLOAD + "?allow_removals=1")
-    assert (answer.status, answer.json["removed"], answer.json["warnings"]) == (200, 4, [])
+    assert (answer.status, answer.json["removed"], answer.json["warnings"]) == (200, 4, [REMOVES_FOUR])
     assert (await server.get(f"/default/dags/deploys/{answer.json['version']}")).json["flags"] == ["allow_removals"]
 
 
@@ -390,13 +407,29 @@ async def test_the_percentage_is_a_setting(start) -> None:
     assert (await server.deploy({"c.py": FIVE["c.py"]}))["sequence"] == 2
     server = await start("--max-removed-percent", "100", "--data-dir", server.service.folder.root + "-2")
     await server.deploy(FIVE)
-    assert (await server.deploy({"x.txt": b""}))["warnings"] == []
+    assert (await server.deploy({"x.txt": b""}))["warnings"] == [removes("5 DAG files", sorted(FIVE)), NONE_LEFT]
+
+
+async def test_whatever_removes_dag_files_says_so_and_that_their_runs_stop(start) -> None:
+    server = await start("--deployments", "a,b")
+    few = await server.deploy({name: FIVE[name] for name in ("a.py", "b.py", "c.py")}, "a")
+    assert few["warnings"] == []
+    for name in "ab":
+        await server.deploy(FIVE, name)
+    gone = removes("2 DAG files", ["d.py", "e.py"])
+    assert (await server.rollback(few["version"], "a", "?dry_run=1")).json["warnings"] == [gone]
+    assert (await server.rollback(few["version"], "a")).json["warnings"] == [gone]
+    assert (await server.promote("a", "b")).json["warnings"] == [gone]
+    assert (await server.deploy({"a.py": FIVE["a.py"], "b.py": FIVE["b.py"]}, "b"))["warnings"] == [
+        removes("1 DAG file", ["c.py"])
+    ]
+    assert (await server.deploy({"moved.py": FIVE["a.py"], "b.py": FIVE["b.py"]}, "b"))["warnings"] == []
 
 
 async def test_a_first_deploy_without_a_dag_says_nothing_and_one_that_removes_the_last_warns(server) -> None:
     assert (await server.deploy({"x.txt": b""}))["warnings"] == []
     await server.deploy({"x.txt": b"", "a.py": GOOD})
-    assert (await server.deploy({"x.txt": b""}))["warnings"] == ["No DAG file is left: Airflow will show no DAGs."]
+    assert (await server.deploy({"x.txt": b""}))["warnings"] == [removes("1 DAG file", ["a.py"]), NONE_LEFT]
 
 
 async def test_where_the_current_bundle_cannot_be_read_the_deploy_is_made_with_a_warning(start, tmp_path) -> None:

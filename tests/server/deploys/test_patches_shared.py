@@ -9,7 +9,7 @@ import pytest
 from bucket_in_memory import Bucket, shared_store
 from dagferry_core.bundle.patch import Patch
 from dagferry_core.deploylog import decode
-from dagferry_server.deploys import commit
+from dagferry_server.deploys import commit, following
 from dagferry_server.errors import StoreAway
 from dagferry_server.store.base import MAX_COMMIT_SECONDS
 from harness import pack
@@ -25,9 +25,16 @@ def bucket() -> Bucket:
 
 
 @pytest.fixture
-async def two(start, tmp_path: Path, bucket: Bucket) -> tuple[Running, Running]:
+async def two(start, tmp_path: Path, bucket: Bucket, monkeypatch) -> tuple[Running, Running]:
+    monkeypatch.setattr(following.random, "random", lambda: 1.0)  # no server looks by itself during a test
     first, second = [
-        await start("--data-dir", str(tmp_path / name), store=await asyncio.to_thread(shared_store, bucket))
+        await start(
+            "--data-dir",
+            str(tmp_path / name),
+            "--store-poll",
+            "60",
+            store=await asyncio.to_thread(shared_store, bucket),
+        )
         for name in ("first", "second")
     ]
     return first, second

@@ -8,7 +8,7 @@ import pytest
 from bucket_in_memory import DAY, Bucket, shared_store
 from dagferry_server.deploys import retention
 from dagferry_server.errors import StoreAway
-from dagferry_server.store.base import DELETION_PAUSE_SECONDS
+from dagferry_server.store.base import DELETION_PAUSE_SECONDS, LEASES
 from running import A, B, Running, eventually
 
 LONG = DELETION_PAUSE_SECONDS + 1
@@ -182,14 +182,14 @@ async def test_on_a_local_disk_there_is_no_timer(server, monkeypatch) -> None:
     await asyncio.wait_for(server.service.retention.run_regularly(), 5)
 
 
-async def test_a_pass_over_what_needs_nothing_asks_for_five_lists_a_deployment(two, bucket) -> None:
+async def test_a_pass_over_what_needs_nothing_asks_for_seven_lists_a_deployment(two, bucket) -> None:
     first, _ = two
     await first.deploy(A)
     await first.service.settled()
     bucket.asked.clear()
     await first.service.retention.run()
     lists = [name for operation, name in bucket.asked.elements() if operation == "list"]
-    assert len(lists) <= 5, lists
+    assert len(lists) <= 7, lists
     assert not any(name.startswith("default/deploys/") for name in lists)
 
 
@@ -268,3 +268,83 @@ async def test_a_server_that_starts_removes_nothing_of_an_upload_to_another_one(
     assert stored(bucket) == {told["digest"]}
     assert (await first.get("/default/dags/download")).status == 200
     assert (await first.get(f"/default/dags/versions/{told['version']}")).status == 200
+
+
+# --- leases ----------------------------------------------------------------------------------------------------------
+
+
+async def lease(server: Running, version: str) -> None:
+    await server.service.leases.renew("default", "bundle-0", [version])
+
+
+async def test_a_version_with_a_lease_on_any_server_stays(two, bucket, clock) -> None:
+    first, second = two
+    old = await first.deploy(A)
+    await lease(second, old["version"])
+    new = await first.deploy(B)
+    clock.now += DAY
+    await swept(bucket, first, second)
+    assert stored(bucket) == {old["digest"], new["digest"]}
+    assert objects(bucket, ".doomed") == []
+
+
+async def test_a_lease_that_comes_after_the_mark_still_keeps_it(two, bucket, clock) -> None:
+    first, second = two
+    old = await first.deploy(A)
+    new = await first.deploy(B)
+    clock.now += DAY
+    bucket.now += LONG
+    await first.service.retention.run()
+    assert len(objects(bucket, ".doomed")) == 1
+    bucket.now += LONG
+    await lease(second, old["version"])
+    await first.service.retention.run()
+    await second.service.retention.run()
+    assert stored(bucket) == {old["digest"], new["digest"]}
+
+
+async def test_a_lease_that_comes_after_the_first_look_of_the_deleting_pass_keeps_it(two, bucket, clock) -> None:
+    first, second = two
+    old = await first.deploy(A)
+    new = await first.deploy(B)
+    clock.now += DAY
+    bucket.now += LONG
+    await first.service.retention.run()
+    bucket.now += LONG
+    late = b'{"versions": ["%s"]}' % old["version"].encode()
+    looks = []
+
+    def before(operation: str, key: str) -> None:
+        if (operation, key) == ("list", "default/leases"):
+            looks.append(key)
+            if len(looks) == 2:
+                second.service.store.write_note("default", LEASES, "bundle-0", late)
+
+    bucket.before = before
+    await first.service.retention.run()
+    assert len(looks) == 2
+    assert stored(bucket) == {old["digest"], new["digest"]}
+
+
+async def test_a_lease_ends_by_the_clock_of_the_bucket(two, bucket, clock) -> None:
+    first, second = two
+    old = await first.deploy(A)
+    await lease(first, old["version"])
+    new = await first.deploy(B)
+    clock.now += 2 * DAY
+    await swept(bucket, first, second)
+    assert stored(bucket) == {old["digest"], new["digest"]}
+    bucket.now += DAY
+    await swept(bucket, first, second)
+    assert stored(bucket) == {new["digest"]}
+
+
+async def test_the_leases_of_a_deleted_deployment_go_with_it(two, bucket) -> None:
+    first, _ = two
+    await first.service.deployments.create("preview", "anna", 1.0)
+    told = await first.deploy(A, "preview")
+    await first.service.leases.renew("preview", "bundle-0", [told["version"]])
+    await first.service.deployments.delete("preview", "anna", 2.0)
+    await swept(bucket, first)
+    assert stored(bucket, "preview") == set()
+    assert [name for name in bucket.objects if name.startswith("preview/leases/")] == []

@@ -8,7 +8,9 @@ import pytest
 from credentials import SCOPES, TokensFile, issuers_file
 from dagferry_server.auth.access import ANY
 from dagferry_server.auth.proxy import PROXY_SECRET_HEADER
+from dagferry_server.fleet.report_body import ReportBody
 from dagferry_server.fleet.waiters import Waiters
+from dagferry_server.http.handlers.candidates import VerdictBody
 from dagferry_server.http.handlers.freeze import FreezeBody
 from dagferry_server.http.handlers.promote import PromoteBody
 from dagferry_server.http.handlers.rollback import RollbackBody
@@ -39,7 +41,7 @@ def proxy_flags(folder: Path, tokens: TokensFile, *scopes: str) -> list[str]:
 def path_of(route, name: str = "default") -> str:
     """A path of a route that names this deployment, if any."""
     path = route.path.replace("{deployment}", name).replace("{name}", name)
-    return path.replace("{version}", "20200101T000000Z-000001")
+    return path.replace("{version}", "20200101T000000Z-000001").replace("{id}", "c" * 32)
 
 
 def body_of(route) -> bytes | None:
@@ -53,12 +55,14 @@ BODIES = {
     FreezeBody: b'{"reason": "a test"}',
     RollbackBody: b'{"version": "20200101T000000Z-000001"}',
     PromoteBody: b'{"from": "default"}',
+    ReportBody: b'{"instance": "a", "id": "%b", "component": "bundle", "log_id": "other"}' % (b"0" * 32),
+    VerdictBody: b'{"failed": "a test"}',
 }
 
 
 def is_reached(answer: Answer) -> bool:
     """Whether the handler of a route was reached."""
-    codes = {"version_not_found", "nothing_deployed", "deployment_configured"}
+    codes = {"version_not_found", "candidate_gone", "nothing_deployed", "deployment_configured"}
     return answer.status == 200 or answer.json["code"] in codes or "promoted to itself" in answer.json["message"]
 
 
@@ -116,7 +120,7 @@ async def kinds(route, tokens: TokensFile, issuer: LocalIssuer, cluster: LocalIs
         Kind("the right token, bare", {"Authorization": tokens.add("bare", [route.scope])}, None, None),
     ]
     for scope in SCOPES:
-        allowed = covers(scope, route.scope)
+        allowed = covers(scope, route.scope) or scope == route.or_scope
         token = tokens.add(f"only-{scope}", [scope], ["default"])
         found.append(bearer(f"only {scope}", token, None if allowed else 403, None if allowed else "forbidden"))
     return found

@@ -47,14 +47,14 @@ async def test_the_error_for_another_host_name_says_that_a_proxy_needs_credentia
 async def test_the_caller_is_decided_once_before_the_body_and_the_store(server, monkeypatch, route) -> None:
     asked = []
 
-    def nobody(scope, deployment, caller, *, creates) -> None:
+    def nobody(scope, deployment, caller, *, creates, or_scope) -> None:
         asked.append((scope, deployment))
         raise Forbidden("No.")
 
     monkeypatch.setattr(admission, "authorize", nobody)
     monkeypatch.setattr(server.service, "store", None)
     path = route.path.replace("{deployment}", "default").replace("{version}", "20200101T000000Z-000001")
-    path = path.replace("{name}", "default")
+    path = path.replace("{name}", "default").replace("{id}", "c" * 32)
     answer = await server.call(route.method, path, data=pack(A) if route.method == "POST" else None)
     assert (answer.status, answer.json["code"]) == (403, "forbidden")
     assert asked == [(route.scope, "default" if route.scope in SCOPES else "")]

@@ -5,6 +5,7 @@ import logging
 
 import pytest
 
+from dagferry_server.deploys.request import DeployRequest
 from dagferry_server.http.routes import ROUTES
 from harness import pack
 from running import A
@@ -38,7 +39,7 @@ async def test_405_names_the_allowed_methods(server) -> None:
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.path}")
 async def test_no_answer_may_be_cached(server, route) -> None:
     path = route.path.replace("{deployment}", "default").replace("{version}", "20200101T000000Z-000001")
-    path = path.replace("{name}", "default")
+    path = path.replace("{name}", "default").replace("{id}", "c" * 32)
     for body in (b"", pack(A)):
         answer = await server.call(route.method, path, data=body if route.method == "POST" else None)
         assert answer.headers["Cache-Control"] == "no-store, no-transform"
@@ -51,6 +52,12 @@ async def test_head_has_the_headers_of_get_and_no_body(server, route) -> None:
     version = (await server.deploy({**A, "big.txt": bytes(range(256)) * 1000}))["version"]
     path = route.path.replace("{deployment}", "default").replace("{version}", version)
     path = path.replace("{path}", "big.txt")
+    if "{id}" in path:
+        deployment = server.service.deployments["default"]
+        current = deployment.current_deploy()
+        add = server.service.checks.add
+        candidate = await asyncio.to_thread(add, deployment, current.digest, DeployRequest("ann"))
+        path = path.replace("{id}", candidate.id)
     get, head = await server.get(path), await server.call("HEAD", path)
     assert (head.status, head.body) == (get.status, b"") == (200, b"")
     # What changes between two answers in any case, and how the body that HEAD does not have is framed.

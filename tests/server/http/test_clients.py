@@ -190,6 +190,17 @@ async def test_a_client_that_asks_first_is_refused_at_once(server, path, length,
         assert await wire.reader.read() == b""
 
 
+async def test_a_client_that_asks_first_and_does_not_wait_is_refused_after_the_body(server) -> None:
+    # As a proxy does whose patience ends before the server answers: it has sent 100 Continue to its own client.
+    async with connected(server) as wire:
+        await wire.send(post(2 * MIB, "Expect: 100-continue", path="/nowhere/dags/upload"), bytes(MIB))
+        assert await wire.silent()
+        await wire.send(bytes(MIB))
+        found, headers, _ = await wire.answer()
+        assert found == 404
+        assert "connection" not in headers
+
+
 @pytest.mark.parametrize(("path", "status"), [("/default/dags/upload", 200), ("/nothing", 404), ("/healthz", 405)])
 async def test_another_expectation_is_ignored(server, path, status) -> None:
     async with connected(server) as wire:

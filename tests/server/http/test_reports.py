@@ -6,7 +6,7 @@ import pytest
 
 from dagferry_core.protocol import MAX_ERROR_CHARACTERS
 from dagferry_server.fleet.sidecars import Report
-from dagferry_server.http.reports import MAX_ID_CHARACTERS, MAX_NAME_CHARACTERS, report_of
+from dagferry_server.http.reports import MAX_ID_CHARACTERS, MAX_IN_USE, MAX_NAME_CHARACTERS, report_of
 
 
 def test_a_report_is_read_from_the_headers() -> None:
@@ -18,8 +18,18 @@ def test_a_report_is_read_from_the_headers() -> None:
         "Dagferry-Deregister": "1",
         "Dagferry-Volume": "0123",
         "Dagferry-Log": "abc",
+        "Dagferry-In-Use": "2",
     }
-    assert report_of(headers) == Report("pod-0", "worker", "v1", "volume_failed: größer", True, "0123", "abc")
+    assert report_of(headers) == Report("pod-0", "worker", "v1", "volume_failed: größer", True, "0123", "abc", 2)
+
+
+@pytest.mark.parametrize(
+    ("text", "number"), [("", 0), ("7", 7), ("-7", 0), ("1e9", 0), ("٣", 0), ("007", 7), ("9" * 5000, MAX_IN_USE)]
+)
+def test_the_number_of_trees_in_use_is_a_small_one_whatever_is_sent(text, number) -> None:
+    found = report_of({"Dagferry-Instance": "pod-0", "Dagferry-In-Use": text})
+    assert found is not None
+    assert found.in_use == number
 
 
 def test_a_report_of_an_older_sidecar_has_no_volume() -> None:

@@ -29,7 +29,12 @@ async def found(method: str, path: str) -> tuple[Route | None, web.Request]:
 
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.path}")
 async def test_every_route_is_found_by_its_own_path(route) -> None:
-    path = route.path.replace("{deployment}", "prod").replace("{version}", "v").replace("{name}", "prod")
+    path = (
+        route.path.replace("{deployment}", "prod")
+        .replace("{version}", "v")
+        .replace("{name}", "prod")
+        .replace("{id}", "c")
+    )
     for method in ("GET", "HEAD") if route.method == "GET" else (route.method,):
         at, request = await found(method, path)
         assert at is route

@@ -7,6 +7,8 @@ import pytest
 
 from dagferry_server.fleet.fleet import Fleet
 from dagferry_server.fleet.merge import Heard
+from dagferry_server.fleet.report_body import ReportBody
+from dagferry_server.fleet.reporters import Reported, reported
 from dagferry_server.fleet.sidecars import Offer, Report, Sidecar, next_revision
 from dagferry_server.fleet.status import Facts
 from dagferry_server.peers import journal as module
@@ -135,3 +137,52 @@ async def test_a_pod_that_has_moved_is_told_once_as_it_was_heard_last(told) -> N
         pod.revision = next_revision()
     [row] = told.journal.since(0).deployments["prod"].pods  # the wait on this server has ended only now
     assert (row.error, row.reported, row.first_seen) == ("no_space: full", 0.0, 5.0)
+
+
+def said(instance: str, now: float = NOW, trace: str = "", **more: object) -> Reported:
+    parsed = {"version": "v1", "sequence": 1, "digest": "d", "files": 1, "recorded": 1, "complete_for": 4.0}
+    parsed["errors"] = [{"path": "a.py", "trace": trace}] if trace else []
+    body = {"instance": instance, "id": "0" * 32, "component": "bundle", "log_id": "log", "parsed": parsed, **more}
+    return reported(ReportBody.model_validate(body), now, 1_800_000_000.0)
+
+
+def reports(page) -> list[str]:
+    return [row.instance for news in page.deployments.values() for row in news.reports]
+
+
+async def test_what_was_reported_of_airflow_is_told_each_time_it_is_heard(told) -> None:
+    told.fleet.reporters.record(said("a"))
+    told.now = NOW + 1
+    first = told.journal.since(0)
+    [row] = first.deployments["prod"].reports
+    assert (row.instance, row.heard, row.came, row.complete, row.complete_at) == ("a", 1.0, 1.0, 5.0, 1_799_999_996.0)
+    assert told.journal.since(first.revision).deployments == {}
+    told.fleet.reporters.record(said("a", NOW + 1))
+    assert reports(told.journal.since(first.revision)) == ["a"], "the others have to know that it was heard"
+
+
+async def test_who_left_is_told_and_what_others_told_is_not(told) -> None:
+    told.fleet.reporters.record(said("a", leaving=True))
+    told.fleet.reporters.hear(said("b")._replace(own=False))
+    [row] = told.journal.since(0).deployments["prod"].reports
+    assert (row.instance, row.left) == ("a", True)
+
+
+async def test_long_reports_take_the_place_of_several_pods(told, monkeypatch) -> None:
+    monkeypatch.setattr(module, "MAX_ROWS", 4)
+    told.fleet.sidecars.record(report("pod"), NOW)
+    told.fleet.reporters.record(said("long", trace="x" * 4000))
+    told.fleet.reporters.record(said("short"))
+    first = told.journal.since(0)
+    assert (told.names(first), reports(first), first.more) == (["pod"], ["long"], True)
+    second = told.journal.since(first.revision)
+    assert (told.names(second), reports(second), second.more) == ([], ["short"], False)
+    monkeypatch.setattr(module, "MAX_ROWS", 1)
+    assert reports(told.journal.since(told.journal.since(0).revision)) == ["long"], "one that is longer than a page"
+
+
+async def test_how_many_trees_tasks_use_is_told_by_the_place_of_the_pod(told) -> None:
+    told.fleet.sidecars.record(report("a"), NOW)
+    told.fleet.sidecars.record(report("b")._replace(in_use=2), NOW)
+    news = told.journal.since(0).deployments["prod"]
+    assert [(news.pods[place].instance, number) for place, number in news.in_use] == [("b", 2)]

@@ -148,6 +148,16 @@ async def test_ages_alone_are_no_news(here) -> None:
     assert judged == [1]
 
 
+async def test_how_many_trees_tasks_use_is_told_beside_the_rows_and_a_change_is_news(here) -> None:
+    judged = []
+    here.fleet.mark = lambda: judged.append(1)
+    here.hear(pods=[row("worker-1"), row()], deployment={"in_use": [[1, 2], [7, 9]]}, full=True)
+    assert (here.pods["worker-1", "a"].in_use, here.pods[POD].in_use) == (0, 2)
+    judged.clear()
+    here.hear(sent=1.0, pods=[row(first=10.0)], deployment={"in_use": [[0, 1]]})
+    assert (here.pods[POD].in_use, judged) == (1, [1])
+
+
 @pytest.mark.parametrize("where", ["here", OTHER])
 async def test_a_pod_that_moves_back_and_says_what_it_said_there_before_is_judged_again(here, where) -> None:
     here.hear(pods=[row()], full=True)
@@ -177,3 +187,26 @@ async def test_a_fleet_is_judged_again_when_another_server_has_forgotten_it(here
     here.fleet.mark = lambda: judged.append(1)
     here.hear(deployments={}, gone=["prod"])
     assert judged == [1]
+
+
+def reported(*, ago: float = 1.0, **more: object) -> dict[str, object]:
+    parsed = {"version": "v1", "sequence": 1, "digest": "d", "files": 1, "recorded": 1}
+    row = {"component": "bundle", "instance": "a", "id": "0" * 32, "log_id": "log", "heard": ago, "came": 9.0}
+    return {**row, "complete": 4.0, "complete_at": 7.0, "parsed": parsed, **more}
+
+
+async def test_what_was_reported_of_airflow_to_another_server_counts_here(here) -> None:
+    here.hear(deployment={"reports": [reported()]})
+    [said] = here.fleet.reporters.counting("log", here.now)
+    assert (said.heard_at, said.came_at, said.complete_since, said.complete_at) == (999.0, 991.0, 996.0, 7.0)
+    assert not said.own
+    here.knowledge.leave(ONE)
+    assert here.fleet.reporters.counting("log", here.now) == [said], "it counts as long as if it had been sent here"
+    here.hear(OTHER, sent=1.0, deployment={"reports": [reported(ago=0.0, left=True)]})
+    assert here.fleet.reporters.counting("log", here.now) == []
+
+
+async def test_what_is_reported_of_a_deployment_that_is_not_known_yet_is_not_kept(here) -> None:
+    here.deployments.clear()
+    here.hear(deployment={"reports": [reported()]})
+    assert here.fleet.reporters.known == {}

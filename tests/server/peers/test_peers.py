@@ -13,7 +13,7 @@ from dagferry_server.peers import peers as module
 from dagferry_server.peers.signing import new_nonce, request_headers
 from dagferry_server.peers.wire import PEERS_POKE_PATH, Poke
 from running import A, B, eventually
-from several_servers import INSTANCE, SECRET, VOLUME, PodOf, hears, status_of, until
+from several_servers import INSTANCE, SECRET, VOLUME, PodOf, hears, kill, status_of, until
 
 pytestmark = pytest.mark.usefixtures("warm")
 
@@ -91,18 +91,6 @@ async def test_a_server_that_is_killed_makes_the_status_unknown_and_its_pods_sta
     clock.clock = lambda: time.monotonic() + LOST_AFTER_SECONDS
     found = await until(one, "DEGRADED")
     assert "vanished" in found["reason"]
-
-
-async def kill(server) -> None:
-    """End a server as a kill does: it says nothing to the others."""
-    server.service.peers.stop = lambda: None
-    for runner in server.listeners._runners:
-        for connection in list(runner.server.connections):
-            connection.transport.abort()
-    for listening in server.listeners._listening:
-        listening.close()
-    for peer in server.service.peers._peers.values():
-        peer.task.cancel()
 
 
 @pytest.mark.parametrize(

@@ -44,3 +44,15 @@ def test_anything_else_is_refused(change) -> None:
 def test_what_is_no_message_is_refused(model, data) -> None:
     with pytest.raises(FormatError):
         decode(model, data)
+
+
+def test_what_was_reported_of_airflow_is_told_and_an_older_server_does_not_tell_it() -> None:
+    assert decode(News, json.dumps(NEWS).encode()).deployments["prod"].reports == []
+    parsed = {"version": "v", "sequence": 1, "digest": "d", "files": 2, "recorded": 2, "later": 1}
+    row = {"component": "bundle", "instance": "a", "id": ID, "log_id": "log", "heard": 1.0, "came": 2.0}
+    told = {**NEWS, "deployments": {"prod": {**DEPLOYMENT, "reports": [{**row, "parsed": parsed}, row]}}}
+    news = decode(News, json.dumps(told).encode())
+    [first, second] = news.deployments["prod"].reports
+    assert (first.parsed and first.parsed.recorded, first.left, first.complete) == (2, False, None)
+    assert second.parsed is None
+    assert decode(News, news.model_dump_json().encode()) == news

@@ -10,12 +10,17 @@ from typing import BinaryIO
 import pytest
 
 from dagferry_server.errors import BundleGone, DeploymentNotFound, StoreAway, StoreDamaged, StoreError
-from dagferry_server.store.base import MAX_STATE_BYTES, Store
+from dagferry_server.store.base import CANDIDATES, LEASES, MAX_NOTE_BYTES, MAX_STATE_BYTES, NOTE_NAMES, NoteKind, Store
 from stores import PARAMETERS, LocalUnderTest, StoreUnderTest, store_under_test
 
 DIGEST = "sha256:" + "a" * 64
 NONCE = "0123456789abcdef"
 OTHER = "sha256:" + "b" * 64
+NOTES: dict[NoteKind, tuple[str, str]] = {
+    CANDIDATES: ("c" * 32 + ".json", "d" * 32 + ".verdict"),
+    LEASES: ("bundle-0", "log"),
+}
+"""Names of two notes of each kind."""
 MAX_OVERHEAD_BYTES = 1024
 """What a store may count for a bundle beside what was written: its names, and what it knows of it."""
 
@@ -222,6 +227,137 @@ def test_an_invalid_name_of_a_record_never_reaches_the_storage(store, key) -> No
         store.write_state("prod", key, b"")
 
 
+def of_each_kind(test: Callable[..., None]) -> Callable[..., None]:
+    return pytest.mark.parametrize("kind", NOTES)(test)
+
+
+@of_each_kind
+def test_a_note_is_read_as_it_was_written_last_by_another_server_too(store, make, kind) -> None:
+    other, (note, another) = make(), NOTES[kind]
+    assert (store.notes("prod", kind), other.read_note("prod", kind, note)) == ({}, None)
+    store.write_note("prod", kind, note, b"one")
+    assert other.read_note("prod", kind, note) == b"one"
+    other.write_note("prod", kind, note, b"two")
+    other.write_note("prod", kind, another, b"another")
+    for _ in range(2):
+        assert store.read_note("prod", kind, note) == b"two"
+        assert sorted(store.notes("prod", kind)) == [note, another]
+        make().prepare("prod")
+
+
+@of_each_kind
+def test_several_notes_are_read_in_the_order_in_which_they_are_named(store, kind) -> None:
+    note, another = NOTES[kind]
+    missing = {CANDIDATES: "e" * 32 + ".json", LEASES: "bundle-9"}[kind]
+    store.write_note("prod", kind, note, b"one")
+    store.write_note("prod", kind, another, b"two")
+    assert store.read_notes("prod", kind, [another, missing, note]) == [b"two", None, b"one"]
+    assert store.read_notes("prod", kind, []) == []
+
+
+@of_each_kind
+def test_a_note_has_the_time_of_the_storage_at_which_it_was_written_last(store, kind) -> None:
+    note, _ = NOTES[kind]
+    for _ in range(2):
+        before = store.now()
+        store.write_note("prod", kind, note, b"one")
+        written, after = store.notes("prod", kind)[note], store.now()
+        assert before - 1 <= written <= after + 1  # some storages have whole seconds
+
+
+@of_each_kind
+def test_a_deleted_note_is_gone_and_the_others_stay(store, make, kind) -> None:
+    note, another = NOTES[kind]
+    for name in (note, another):
+        store.write_note("prod", kind, name, b"note")
+    for _ in range(2):
+        store.delete_note("prod", kind, note)
+    assert list(make().notes("prod", kind)) == [another]
+    assert store.read_note("prod", kind, note) is None
+
+
+@of_each_kind
+def test_notes_of_one_kind_of_one_deployment_are_deleted_and_no_others(store, make, kind) -> None:
+    store.prepare("staging")
+    store.delete_notes("prod", kind)
+    for deployment in ("prod", "staging"):
+        for each, names in NOTES.items():
+            for name in names:
+                store.write_note(deployment, each, name, b"note")
+    store.delete_notes("prod", kind)
+    left = {
+        (deployment, each): sorted(make().notes(deployment, each))
+        for deployment in ("prod", "staging")
+        for each in NOTES
+    }
+    assert left.pop(("prod", kind)) == []
+    assert left == {(deployment, each): sorted(NOTES[each]) for deployment, each in left}
+
+
+@of_each_kind
+def test_a_note_is_apart_from_the_log_the_bundles_and_other_deployments_and_kinds(store, make, kind) -> None:
+    store.prepare("staging")
+    log_id = store.log_id("prod")
+    for name in NOTES[kind]:
+        store.write_note("prod", kind, name, b"no log")
+    make().prepare("prod")
+    assert (store.log_id("prod"), store.sequences("prod"), store.bundles("prod")) == (log_id, [], {})
+    assert store.deployments() == ["prod", "staging"]
+    assert store.notes("staging", kind) == {}
+    assert [store.notes("prod", other) for other in NOTES if other != kind] == [{}]
+    assert store.read_note("prod", kind, NOTES[kind][0]) == b"no log"
+
+
+@of_each_kind
+def test_a_note_may_have_as_many_bytes_as_are_promised_and_no_more(store, kind) -> None:
+    most, name = os.urandom(MAX_NOTE_BYTES), NOTES[kind][0]
+    store.write_note("prod", kind, name, most)
+    with pytest.raises(ValueError, match="is larger than"):
+        store.write_note("prod", kind, name, most + b"x")
+    assert list(store.notes("prod", kind)) == [name]
+    assert store.read_note("prod", kind, name) == most
+
+
+def test_the_holder_of_a_lease_may_have_a_hundred_characters(store) -> None:
+    store.write_note("prod", LEASES, "x" * 100, b"lease")
+    assert list(store.notes("prod", LEASES)) == ["x" * 100]
+
+
+ID = "c" * 32 + ".json"
+HOSTILE_NAMES = [
+    *((LEASES, name) for name in ("", "..", "a/b", "Holder", "x" * 101, "a.b", "a\0", "holder\n", ".new-0", "a b")),
+    *((CANDIDATES, name) for name in ("", "c" * 32, ID[1:], "../" + ID, "C" * 32 + ".json", ID + "/x", ID + "\n")),
+]
+
+
+@pytest.mark.parametrize(("kind", "name"), HOSTILE_NAMES)
+def test_an_invalid_name_of_a_note_never_reaches_the_storage(store, kind, name) -> None:
+    for call in (store.read_note, store.delete_note, lambda *of: store.write_note(*of, b"note")):
+        with pytest.raises(ValueError, match="is not the name of a note"):
+            call("prod", kind, name)
+    with pytest.raises(ValueError, match="is not the name of a note"):
+        store.read_notes("prod", kind, [name])
+    assert store.notes("prod", kind) == {}
+
+
+@of_each_kind
+@pytest.mark.parametrize("name", ["../prod", "Prod", ""])
+def test_the_notes_of_what_cannot_be_a_deployment_never_reach_the_storage(store, name, kind) -> None:
+    note, _ = NOTES[kind]
+    for call in (
+        lambda: store.notes(name, kind),
+        lambda: store.read_note(name, kind, note),
+        lambda: store.write_note(name, kind, note, b"x"),
+        lambda: store.delete_note(name, kind, note),
+    ):
+        with pytest.raises(DeploymentNotFound):
+            call()
+
+
+def test_every_kind_of_note_is_tried() -> None:
+    assert NOTES.keys() == NOTE_NAMES.keys()
+
+
 def test_of_twenty_who_write_the_same_sequence_one_wins(store) -> None:
     with concurrent.futures.ThreadPoolExecutor(20) as pool:
         won = list(pool.map(lambda number: store.create_entry("prod", 1, b"%d" % number), range(20)))
@@ -394,6 +530,15 @@ CALLS: dict[str, Callable[[Store], object]] = {
     "read a record that was never there": lambda store: store.read_state("prod", "lifecycle"),
     "write_state": lambda store: store.write_state("prod", "lifecycle", b"created"),
     "delete_state": lambda store: store.delete_state("prod", "freeze"),
+    "notes": lambda store: store.notes("prod", LEASES),
+    "list notes that were never there": lambda store: store.notes("prod", CANDIDATES),
+    "read_note": lambda store: store.read_note("prod", LEASES, "bundle-0"),
+    "read a note that was never there": lambda store: store.read_note("prod", CANDIDATES, ID),
+    "read several notes": lambda store: store.read_notes("prod", LEASES, ["bundle-0", "log"]),
+    "write_note": lambda store: store.write_note("prod", LEASES, "another", b"lease"),
+    "delete_note": lambda store: store.delete_note("prod", LEASES, "bundle-0"),
+    "delete all notes": lambda store: store.delete_notes("prod", LEASES),
+    "now": lambda store: store.now(),
     "committing": lambda store: hold(store.committing),
     "deleting": lambda store: hold(store.deleting),
     "check_writable": lambda store: store.check_writable(),
@@ -410,6 +555,7 @@ def test_nothing_is_missing_damaged_or_done_while_the_storage_is_away(store, und
     store.create_entry("prod", 1, b"one")
     store.put_bundle("prod", DIGEST, write(b"bundle"))
     store.write_state("prod", "freeze", b"frozen")
+    store.write_note("prod", LEASES, "bundle-0", b"lease")
     with under_test.away(), pytest.raises(StoreError) as caught:
         CALLS[call](other)
     assert caught.type is StoreAway
@@ -417,6 +563,8 @@ def test_nothing_is_missing_damaged_or_done_while_the_storage_is_away(store, und
     assert (store.log_id("prod"), store.sequences("prod")) == (log_id, [1])
     assert (store.read_entry("prod", 1), store.read_details("prod", 1, NONCE)) == (b"one", b"details")
     assert (store.read_state("prod", "freeze"), store.read_state("prod", "lifecycle")) == (b"frozen", None)
+    assert (list(store.notes("prod", LEASES)), store.notes("prod", CANDIDATES)) == (["bundle-0"], {})
+    assert store.read_note("prod", LEASES, "bundle-0") == b"lease"
     assert list(store.bundles("prod")) == [DIGEST]
     assert read(store, DIGEST) == (b"bundle", b"index")
 

@@ -4,13 +4,15 @@ import errno
 import json
 import logging
 import os
+import tempfile
+import time
 from pathlib import Path
 
 import pytest
 
 from dagferry_server.errors import StoreAway, StoreDamaged, StoreFull
 from dagferry_server.store import files
-from dagferry_server.store.base import storage_errors
+from dagferry_server.store.base import CANDIDATES, LEASES, storage_errors
 from dagferry_server.store.local import LocalStore
 
 DIGEST = "sha256:" + "a" * 64
@@ -206,6 +208,36 @@ def test_a_failed_write_leaves_nothing_and_says_why(store, tmp_path, monkeypatch
     with pytest.raises(kind):
         store.check_writable()
     assert set(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.EACCES, errno.ENOTDIR])
+@pytest.mark.parametrize("kind", [LEASES, CANDIDATES])
+def test_notes_that_cannot_be_listed_are_not_missing(store, monkeypatch, number, kind) -> None:
+    """Else retention would delete the bundles that they keep."""
+
+    def fail(path: str) -> None:
+        raise OSError(number, os.strerror(number), path)
+
+    monkeypatch.setattr(os, "scandir", fail)
+    with pytest.raises(StoreAway, match=f"Listing the {kind} of prod failed: {os.strerror(number)}"):
+        store.notes("prod", kind)
+
+
+@pytest.mark.parametrize(("number", "known"), [(errno.ENOSPC, True), (errno.EDQUOT, True), (errno.EIO, False)])
+def test_what_time_it_is_can_be_asked_of_a_full_volume_but_not_of_one_that_is_away(
+    store, tmp_path, monkeypatch, number, known
+) -> None:
+    def fail(**_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    os.utime(tmp_path, (1, 1))
+    began = time.time()
+    monkeypatch.setattr(tempfile, "TemporaryFile", fail)
+    if known:
+        assert began - 1 <= store.now() <= time.time() + 1
+    else:
+        with pytest.raises(StoreAway, match="Asking the volume for the time failed: Input/output error"):
+            store.now()
 
 
 def test_an_error_says_what_failed() -> None:

@@ -92,17 +92,29 @@ jwks_url: https://kubernetes.default.svc/openid/v1/jwks
 ca_file: {{ $account }}/ca.crt
 bearer_token_file: {{ $account }}/token
 rules:
-{{- with .Values.clusterIssuer.rules }}
-  {{- toYaml . | nindent 2 }}
-{{- else }}
-  - claims: {sub: "system:serviceaccount:{{ .Release.Namespace }}:*"}
-    scopes: [sync]
-    deployments: {{ include "dagferry.deploymentNames" . }}
+{{- $checkers := printf "system:serviceaccount:%s:%s" .Release.Namespace (include "dagferry.checkerAccount" (list . "*")) }}
+{{- range .Values.clusterIssuer.rules | default (list (dict "claims" (dict "sub" (printf "system:serviceaccount:%s:*" .Release.Namespace)) "scopes" (list "sync") "deployments" (include "dagferry.deploymentNames" . | fromJsonArray))) }}
+  {{- /* A checker runs the code of candidates: its account must not get what accounts of pods get. */}}
+  {{- $except := .except_claims | default dict }}
+  {{- if $.Values.checkers }}
+  {{- $except = set (deepCopy $except) "sub" (append (kindIs "slice" ($except.sub | default list) | ternary ($except.sub | default list) (list $except.sub)) $checkers) }}
+  {{- end }}
+  - {{ empty $except | ternary . (set (deepCopy .) "except_claims" $except) | toYaml | nindent 4 | trim }}
 {{- end }}
   # For `helm test`, which makes a deployment of its own and deletes it.
   - claims: {sub: "system:serviceaccount:{{ .Release.Namespace }}:{{ include "dagferry.testAccount" . }}"}
     scopes: [admin, deploy]
     deployments: [{{ include "dagferry.testDeployment" . }}]
+{{- range .Values.checkers }}
+  - claims: {sub: "system:serviceaccount:{{ $.Release.Namespace }}:{{ include "dagferry.checkerAccount" (list $ .deployment) }}"}
+    scopes: [check]
+    deployments: [{{ prepend (.beside | default list) .deployment | join ", " }}]
+{{- end }}
+{{- end }}
+
+{{/* The name of a checker's account and Deployment: (list ROOT DEPLOYMENT). */}}
+{{- define "dagferry.checkerAccount" -}}
+{{ include "dagferry.base" (index . 0) }}-checker-{{ index . 1 }}
 {{- end }}
 
 {{- define "dagferry.testDeployment" -}}

@@ -45,7 +45,7 @@ async def _current(context: RequestContext, report: Report | None) -> web.Respon
         tag = deployment.tag
         # What a pod claims counts only after an offer, so it is offered the version even if it has seen it.
         must_be_offered = visit.must_be_offered(Offer(deployment.log_id, tag))
-        if must_be_offered or not has_seen(headers.get("If-None-Match", ""), tag):
+        if must_be_offered or _has_other(headers, deployment) or not has_seen(headers.get("If-None-Match", ""), tag):
             return await _answer(context, visit)
         seconds = may_wait(context)
         if seconds > 0 and not (report and report.deregister):
@@ -55,6 +55,11 @@ async def _current(context: RequestContext, report: Report | None) -> web.Respon
         if deployment.tag != tag:
             return await _answer(context, visit)
         return not_modified(tag, await _entry(deployment, headers))
+
+
+def _has_other(headers: Mapping[str, str], deployment: Deployment) -> bool:
+    """Return whether the caller has a version live that has the name of the current one, and is of another log."""
+    return headers.get(LIVE) == deployment.tag and headers.get(LOG, deployment.log_id) != deployment.log_id
 
 
 async def _answer(context: RequestContext, visit: Visit) -> web.Response:

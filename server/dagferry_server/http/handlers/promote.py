@@ -1,5 +1,7 @@
 """``POST /{deployment}/dags/promote``: deploys what another deployment of this server has, without an upload."""
 
+from contextlib import ExitStack
+
 from aiohttp import web
 from pydantic import ConfigDict, Field
 
@@ -24,12 +26,14 @@ async def promote(context: RequestContext) -> web.StreamResponse:
     """Read the body, decide whether the caller may read the other deployment, and make the deploy."""
     request = await deploy_request(context)
     service = context.service
-    with context.state.copy_slots.hold(context.deployment.name, context.caller):
-        body = await read_json(context, PromoteBody)
-        context.note(source=body.origin if body.version is None else f"{body.origin}@{body.version}")
-        authorize("read", body.origin, context.caller)
-        origin = await service.deployments.find_or_look(body.origin)
-        request = request._replace(description=body.description)
-        result = await service.deployer.promote(context.deployment, origin, body.version, request)
-        context.note(source=result.request.source)
+    with ExitStack() as keep:
+        with context.state.copy_slots.hold(context.deployment.name, context.caller):
+            body = await read_json(context, PromoteBody)
+            context.note(source=body.origin if body.version is None else f"{body.origin}@{body.version}")
+            authorize("read", body.origin, context.caller)
+            origin = await service.deployments.find_or_look(body.origin)
+            request = request._replace(description=body.description)
+            begun = await service.deployer.promote(context.deployment, origin, body.version, request, keep=keep)
+        result = await service.deployer.finish(begun)  # without a place, as it may wait for a checker
+    context.note(source=result.request.source)
     return answer_deploy(context, result)

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from contextlib import ExitStack
 
 from aiohttp import web
 
@@ -10,7 +11,7 @@ from dagferry_core.archive.paths import check_path
 from dagferry_core.limits import UploadLimit
 from dagferry_core.protocol import GIT, ROOT
 from dagferry_runtime.logs import fields
-from dagferry_server.deploys.deployer import DeployResult
+from dagferry_server.deploys.deployer import Begun
 from dagferry_server.deploys.receive import Received
 from dagferry_server.deploys.request import Change, DeployRequest
 from dagferry_server.errors import RequestError, UploadTooSlow
@@ -34,8 +35,23 @@ async def upload(context: RequestContext) -> web.StreamResponse:
     read_git(context.request.query.get(GIT))  # before the file, if it is known by then
     limit = service.upload_limit(deployment)
     check_length(context.request, limit)
-    with context.state.upload_slots.hold(deployment.name, context.caller):
-        result = await _receive_and_deploy(context, limit, request, root, change)
+    with ExitStack() as keep:
+        with context.state.upload_slots.hold(deployment.name, context.caller):
+            begun, received = await _receive_and_begin(context, limit, request, root, change, keep=keep)
+        result = await service.deployer.finish(begun)  # without a place, as it may wait for a checker
+    log.info(
+        "Upload answered",
+        extra=fields(
+            deployment=deployment.name,
+            sha256=received,
+            version=result.deploy.version if result.deploy else None,
+            digest=result.digest,
+            dry_run=result.request.dry_run,
+            unchanged=result.unchanged,
+            warnings=len(result.warnings),
+            excluded=result.excluded_files,
+        ),
+    )
     return answer_deploy(context, result)
 
 
@@ -52,9 +68,16 @@ def _root(context: RequestContext) -> str | None:
         raise RequestError(f"root={root[:40]!r} cannot be a folder of an archive.") from error
 
 
-async def _receive_and_deploy(
-    context: RequestContext, limit: UploadLimit, request: DeployRequest, root: str | None, change: Change | None
-) -> DeployResult:
+async def _receive_and_begin(
+    context: RequestContext,
+    limit: UploadLimit,
+    request: DeployRequest,
+    root: str | None,
+    change: Change | None,
+    *,
+    keep: ExitStack,
+) -> tuple[Begun, str]:
+    """Return the deploy, as far as it gets with what was received, and the sha256 of the file."""
     deployer, deployment = context.service.deployer, context.deployment
     async with deployer.incoming(deployment) as file:
         context.body.send_continue()
@@ -69,21 +92,8 @@ async def _receive_and_deploy(
         _note(context, received, time.monotonic() - started)
         request = request._replace(description=body.description, git=read_git(body.git))
         change = with_removed(change, body.removed)
-        result = await deployer.deploy(deployment, received, request, root=root, change=change)
-    log.info(
-        "Upload answered",
-        extra=fields(
-            deployment=deployment.name,
-            sha256=received.sha256,
-            version=result.deploy.version if result.deploy else None,
-            digest=result.digest,
-            dry_run=result.request.dry_run,
-            unchanged=result.unchanged,
-            warnings=len(result.warnings),
-            excluded=result.excluded_files,
-        ),
-    )
-    return result
+        begun = await deployer.begin(deployment, received, request, keep=keep, root=root, change=change)
+    return begun, received.sha256
 
 
 def _note(context: RequestContext, received: Received, seconds: float) -> None:

@@ -1,11 +1,14 @@
-"""``GET /{deployment}/dags/versions/{version}``: a bundle, or a patch from another version to it."""
+"""``GET /{deployment}/dags/versions/{version}``: a bundle, or a patch from another version to it.
+
+Candidates are sent in the same way.
+"""
 
 import logging
 import time
+from typing import NamedTuple
 
 from aiohttp import hdrs, web
 
-from dagferry_core.deploylog import Deploy
 from dagferry_core.errors import DagferryError
 from dagferry_core.protocol import BUNDLE_TYPE, DIGEST, FROM, PATCH_TYPE, RETAINED
 from dagferry_runtime.logs import fields
@@ -20,20 +23,31 @@ SMALL_PATCH_BYTES = 64 * 1024
 log = logging.getLogger(__name__)
 
 
+class Sent(NamedTuple):
+    """A bundle that is sent: what it is called in the log, and its digest."""
+
+    version: str
+    digest: str
+
+
 async def version(context: RequestContext) -> web.StreamResponse:
     """Send a patch from the version that the caller has, if there is one; else the whole bundle."""
     deploy = await context.deployment.deploy(context.request.match_info["version"])
     with context.state.bundle_slots.hold(context.deployment.name, context.caller):
-        return await _send(context, deploy)
+        try:
+            return await send_bundle(context, Sent(deploy.version, deploy.digest), context.request.query.get(FROM))
+        except BundleGone as error:
+            raise context.deployment.gone(deploy) from error
 
 
-async def _send(context: RequestContext, deploy: Deploy) -> web.StreamResponse:
-    patch = await _patch(context, deploy)
+async def send_bundle(context: RequestContext, sent: Sent, have: str | None) -> web.StreamResponse:
+    """Send a bundle, or a patch to it from the version ``have``; ``BundleGone`` if it is not stored."""
+    patch = await _patch(context, sent.digest, have)
     started = time.monotonic()
     if patch is None:
-        response = await _send_whole(context, deploy)
+        response = await _send_whole(context, sent.digest)
     else:
-        headers = {"Content-Type": PATCH_TYPE, DIGEST: deploy.digest}
+        headers = {"Content-Type": PATCH_TYPE, DIGEST: sent.digest}
         response = await context.state.sender.send_bytes(context.request, patch, headers)
     if context.request.method == hdrs.METH_HEAD:
         return response
@@ -45,7 +59,7 @@ async def _send(context: RequestContext, deploy: Deploy) -> web.StreamResponse:
         "Bundle sent" if patch is None else "Patch sent",
         extra=fields(
             deployment=context.deployment.name,
-            version=deploy.version,
+            version=sent.version,
             instance=report.instance if report else None,
             bytes=size,
             seconds=round(time.monotonic() - started, 3),
@@ -54,30 +68,26 @@ async def _send(context: RequestContext, deploy: Deploy) -> web.StreamResponse:
     return response
 
 
-async def _patch(context: RequestContext, deploy: Deploy) -> bytes | None:
-    have = context.request.query.get(FROM)
+async def _patch(context: RequestContext, digest: str, have: str | None) -> bytes | None:
     if have is None:
         return None
     try:
         old = await context.deployment.deploy(have)
     except DagferryError:
         return None
-    key = Key(context.deployment.name, old.digest, deploy.digest)
+    key = Key(context.deployment.name, old.digest, digest)
     patch = await context.service.patches.get(key)
-    if context.request.headers.get(RETAINED) == deploy.digest and (patch is None or len(patch) > SMALL_PATCH_BYTES):
+    if context.request.headers.get(RETAINED) == digest and (patch is None or len(patch) > SMALL_PATCH_BYTES):
         return await context.service.patches.get(key._replace(bare=True)) or patch
     return patch
 
 
-async def _send_whole(context: RequestContext, deploy: Deploy) -> web.StreamResponse:
+async def _send_whole(context: RequestContext, digest: str) -> web.StreamResponse:
     store, name = context.service.store, context.deployment.name
-    headers = {"Content-Type": BUNDLE_TYPE, DIGEST: deploy.digest}
-    try:
-        return await context.state.sender.send_bundle(
-            context.request,
-            lambda: store.open_bundle(name, deploy.digest),
-            headers,
-            fetched=f"{name}/{deploy.digest}" if store.shared else "",
-        )
-    except BundleGone as error:
-        raise context.deployment.gone(deploy) from error
+    headers = {"Content-Type": BUNDLE_TYPE, DIGEST: digest}
+    return await context.state.sender.send_bundle(
+        context.request,
+        lambda: store.open_bundle(name, digest),
+        headers,
+        fetched=f"{name}/{digest}" if store.shared else "",
+    )

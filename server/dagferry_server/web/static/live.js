@@ -39,6 +39,8 @@ function replace(html) {
     const old = document.getElementById(part.id);
     if (!old || old.isEqualNode(part)) continue;
     const focused = old.contains(document.activeElement) ? document.activeElement : null;
+    const open = [...old.querySelectorAll("details[open][data-key]")].map((details) => details.dataset.key);
+    for (const details of part.querySelectorAll("details[data-key]")) details.open = open.includes(details.dataset.key);
     old.replaceWith(document.adoptNode(part));
     if (!focused) continue;
     const same = (link) => link.getAttribute("href") === focused.getAttribute("href") && link.text === focused.text;

@@ -1,4 +1,4 @@
-"""The page of a deployment: what is live, which pods have it, what was deployed, and what was refused.
+"""The page of a deployment: what is live, which pods have it, what Airflow has read, what was deployed or refused.
 
 Its parts that change are fetched again by the script whenever the status changes. They are the same for all who look at
 them and may do the same, so they are made once for all of these.
@@ -69,12 +69,15 @@ async def _parts(site: Site, context: RequestContext, written: WrittenStatus) ->
     moment = int(now / SAME_SECONDS)
     fleet_key = here.name, here.log_id, written.tag, first, state, moment
     fleet = partial(_fleet, here, written, first, state, now)
-    deploys_key = here.name, here.log_id, here.tag, here.fault is None, undo, moment
+    broken = tuple(here.fleet.reporters.breaks.items())[-FEW_DEPLOYS:]
+    deploys_key = here.name, here.log_id, here.tag, here.fault is None, broken, undo, moment
     deploys = partial(_deploys, site, here, undo)
     return {
         "state": await site.part(request, "part-state.html", fleet_key, fleet),
         "current": await site.part(request, "part-current.html", deploys_key, deploys),
+        "parsed": await site.part(request, "part-parsed.html", fleet_key, fleet),
         "fleet": await site.part(request, "part-fleet.html", fleet_key, fleet),
+        "checks": await site.part(request, "part-checks.html", fleet_key, partial(_checks, here, written)),
         "history": await site.part(request, "part-history.html", deploys_key, deploys),
     }
 
@@ -92,9 +95,16 @@ async def _fleet(here: Deployment, written: WrittenStatus, first: int, state: st
         "pods": pods_of(status, here.settings.expected, first, state),
         "page_pods": PAGE_PODS,
         "servers": json.loads(written.body)["servers"],
+        "leased": len(written.leases.versions),
+        "parsed": status.parsed,
+        "sequence": here.current.sequence if here.current else 0,
         "seen": lambda pod: now - pod.silent,
         "number": _number,
     }
+
+
+async def _checks(here: Deployment, written: WrittenStatus) -> dict[str, Any]:
+    return {"deployment": here.name, "import_check": json.loads(written.body)["import_check"]}
 
 
 def _number(version: str) -> str:

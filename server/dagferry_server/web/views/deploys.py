@@ -48,7 +48,12 @@ async def deploy(site: Site, context: RequestContext) -> web.StreamResponse:
     found = await here.deploy(context.request.match_info["version"])
     old = await before(here, found)
     details = await here.details(found)
-    shown = shown_deploy(found, warnings=len(details.warnings) if details else 0, is_current=found is here.current)
+    shown = shown_deploy(
+        found,
+        warnings=len(details.warnings) if details else 0,
+        is_current=found is here.current,
+        new_import_errors=here.fleet.reporters.breaks.get(found.version, 0),
+    )
     later = await here.page(found.sequence + 2, 1)
     return await site.slow_page(
         context.request,

@@ -286,3 +286,12 @@ async def test_a_damaged_entry_is_not_told_so_pods_that_have_it_follow_what_is_d
     await again.deploy(B)
     answer = await asked(again, newest)
     assert (answer.status, answer.json["sequence"], answer.headers.get("Dagferry-Entry")) == (200, 4, None)
+
+
+async def test_a_version_of_another_log_that_has_the_name_of_the_current_one_was_not_seen(server) -> None:
+    told = await server.deploy(A)
+    seen = {"If-None-Match": f'"{told["version"]}"', "Dagferry-Live": told["version"]}
+    log_id = (await server.get("/default/dags/current")).json["log_id"]
+    for log, status in ((log_id, 304), ("", 304), ("another", 200)):
+        answer = await server.get("/default/dags/current", **seen, **({"Dagferry-Log": log} if log else {}))
+        assert answer.status == status

@@ -12,7 +12,7 @@ async def test_each_deployment_is_shown_with_its_state(start, tmp_path) -> None:
     server = await start("--deployments-file", str(file))
     told = await server.deploy(A, "prod")
     deployed_at = (await server.get("/prod/dags/deploys")).json["deploys"][0]["time"]
-    everything = ["deploy", "override", "sync", "read", "admin"]
+    everything = ["deploy", "override", "sync", "read", "check", "admin"]
     assert (await server.get("/-/deployments")).json == {
         "deployments": [
             {

@@ -86,7 +86,7 @@ async def test_a_fleet_from_nothing_to_green(server) -> None:
 
 async def test_what_is_told(server) -> None:
     deployed = await server.deploy(A)
-    version = await follow(server)
+    version = await follow(server, Dagferry_In_Use="3")
     answer = await server.get(STATUS)
     told = answer.json
     jsonschema.validate(told, FleetStatusAnswer.model_json_schema())
@@ -115,9 +115,13 @@ async def test_what_is_told(server) -> None:
                 "state": "live",
                 "error": "",
                 "lag_seconds": 0,
+                "in_use": 3,
             }
         ],
         "servers": {"asked": 1, "answered": 1},
+        "leases": {"versions": {}, "holders": 0},
+        "parsed": None,
+        "import_check": None,
     }
 
 

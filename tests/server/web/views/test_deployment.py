@@ -92,7 +92,7 @@ async def test_the_live_part_comes_when_the_status_changes(server) -> None:
     assert answer.headers["ETag"] != f'"{tag}"'
     part = answer.body.decode()
     parts = re.findall(r'<(?:div|section) id="([a-z]+)"', part)
-    assert parts == ["state", "current", "fleet", "history"]
+    assert parts == ["state", "current", "parsed", "fleet", "checks", "history"]
     assert "w0" in part
     assert "word" not in part
 
@@ -155,3 +155,13 @@ async def test_what_a_pod_claims_cannot_change_the_direction_of_the_page(server)
     text = await text_of(server)
     assert "⟨U+202E⟩7 evil" in text
     assert "\u202e" not in text
+
+
+async def test_it_shows_how_many_versions_are_kept_for_dag_runs(server) -> None:
+    first, second = (await server.deploy(A))["version"], (await server.deploy(B))["version"]
+    await pod(server, "dag-processor-0", second, component="bundle")
+    assert "kept for DAG runs" not in await text_of(server)
+    await server.service.leases.renew("default", "bundle-0", [second])
+    assert "1 version is kept for DAG runs." in await text_of(server)
+    await server.service.leases.renew("default", "bundle-0", [first, second])
+    assert "2 versions are kept for DAG runs." in await text_of(server)

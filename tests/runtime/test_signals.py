@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from dagferry_sidecar.signals import Stopped, Stopping
+from dagferry_runtime.signals import Stopped, Stopping
 
 
 @pytest.fixture
