@@ -57,8 +57,9 @@ class Move:
         found = {row[0] for row in self.airflow.sql("select fileloc from dag where dag_id like 'dag_%'")}
         return bool(found) and all(path.startswith(self.folders[way]) for path in found)
 
-    def looked(self, path: Path) -> bool:
+    def looked(self, path: Path, reader: "subprocess.Popen[bytes]") -> bool:
         """Whether Airflow has noticed since that a DAG of this file is gone, so it has looked for such DAGs."""
+        assert reader.poll() is None, self.airflow.log("dag-processor")[-6000:]
         self.lost.append(STAYING - self.airflow.dags())
         return path.stem not in self.airflow.dags()
 
@@ -113,7 +114,7 @@ def test_no_dag_is_gone_while_one_processor_replaces_the_other_there_and_back(mo
                 move.sidecar.runs(move.server.deploy(FILES)["version"])
             else:
                 (Path(move.folders[way]) / "team" / "passing.py").unlink()
-            eventually("that it is gone", lambda: move.looked(Path("passing.py")), START_SECONDS)
+            eventually("that it is gone", lambda new=new: move.looked(Path("passing.py"), new), START_SECONDS)
     finally:
         end(running)
     assert [lost for lost in move.lost if lost] == []
