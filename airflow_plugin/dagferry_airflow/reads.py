@@ -22,7 +22,6 @@ import math
 import multiprocessing
 import multiprocessing.util
 import os
-import shutil
 import sys
 import tempfile
 import threading
@@ -31,6 +30,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from dagferry_follow.small_files import open_file
+from dagferry_follow.volume import removal as removing
 from dagferry_follow.volume.root import CURRENT, TREES
 
 MAX_PATHS = 20_000
@@ -161,11 +161,11 @@ def _open(path: str) -> int:
 
 def _remove(path: str) -> None:
     """Remove a file or a folder, as far as that is possible."""
-    try:
-        os.unlink(path)
-    except OSError:
-        with contextlib.suppress(RecursionError):  # a DAG file may have made folders in folders
-            shutil.rmtree(path, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        if os.path.isdir(path) and not os.path.islink(path):
+            removing.remove(path)  # a DAG file may have made folders in folders
+        else:
+            os.unlink(path)
 
 
 def _new_folder() -> str:

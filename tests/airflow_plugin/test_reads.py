@@ -193,6 +193,14 @@ def _make(path: str, kind: str) -> None:
         os.mkfifo(path)
     elif kind == "folder":
         os.makedirs(f"{path}/in/it")
+    elif kind == "deep folder":
+        os.mkdir(path)
+        fd = os.open(path, os.O_RDONLY)
+        for _ in range(2000):
+            os.mkdir("d", dir_fd=fd)
+            fd, outer = os.open("d", os.O_RDONLY, dir_fd=fd), fd
+            os.close(outer)
+        os.close(fd)
     elif kind == "link":
         os.symlink("/dev/zero", path)
     else:
@@ -200,7 +208,7 @@ def _make(path: str, kind: str) -> None:
             made.bind(path)
 
 
-@pytest.mark.parametrize("kind", ["fifo", "folder", "link", "socket"])
+@pytest.mark.parametrize("kind", ["fifo", "folder", "deep folder", "link", "socket"])
 def test_what_is_no_file_in_a_spool_is_removed_and_stops_nothing(kind: str) -> None:
     with tempfile.TemporaryDirectory() as folder:  # the path of a socket must be short
         spool = Spool(f"{folder}/root", f"{folder}/spool")
